@@ -1,0 +1,117 @@
+//! How a foreign value looks in a message: one line, short, without control characters.
+//!
+//! Values come from users and images and may hold anything: newlines, escape sequences for a terminal, a megabyte
+//! of `A`, bytes that are no UTF-8. Every error type keeps them as [`Shown`], so no message can be forged or
+//! grow. Pure; runs in every process of the plugin, client and node, as whoever that is.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// As many characters of a value are shown at most, `...` included.
+const WIDTH: usize = 80;
+
+/// A value that someone else chose, fit for an error message.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Shown(String);
+
+impl Shown {
+    /// Escapes what is not printable and shortens what is long.
+    pub fn new(value: impl AsRef<[u8]>) -> Self {
+        let mut shown = String::new();
+        let mut width = 0;
+        // Up to here, `...` still fits behind.
+        let mut cut = 0;
+        'text: for chunk in value.as_ref().utf8_chunks() {
+            let characters = chunk.valid().chars().map(Ok).chain(chunk.invalid().iter().map(Err));
+            for character in characters {
+                let before = shown.len();
+                match character {
+                    Ok(plain @ ' '..='~') => shown.push(plain),
+                    Ok(other) => shown.extend(other.escape_debug()),
+                    Err(byte) => shown.extend(byte.escape_ascii().map(char::from)),
+                }
+                width += shown[before..].chars().count();
+                if width > WIDTH {
+                    shown.truncate(cut);
+                    shown.push_str("...");
+                    break 'text;
+                }
+                if width <= WIDTH - 3 {
+                    cut = shown.len();
+                }
+            }
+        }
+        Self(shown)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'", self.0)
+    }
+}
+
+impl From<&str> for Shown {
+    fn from(value: &str) -> Self {
+        Self::new(value)
+    }
+}
+
+impl From<&OsStr> for Shown {
+    fn from(value: &OsStr) -> Self {
+        Self::new(value.as_bytes())
+    }
+}
+
+impl From<&Path> for Shown {
+    fn from(value: &Path) -> Self {
+        Self::from(value.as_os_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_plain_value_is_shown_as_it_is() {
+        assert_eq!(Shown::from("reg:5000/foo:1 \\ 'é'").to_string(), "reg:5000/foo:1 \\ 'é'");
+    }
+
+    #[test]
+    fn what_is_not_printable_is_escaped() {
+        let hostile = b"a\nb\x1b[31m\0\xff\xe2\x80\xae";
+        assert_eq!(Shown::new(hostile).as_str(), r"a\nb\u{1b}[31m\0\xff\u{202e}");
+    }
+
+    #[test]
+    fn a_long_value_is_shortened() {
+        assert_eq!(Shown::new(vec![b'A'; 80]).as_str(), "A".repeat(80));
+        assert_eq!(Shown::new(vec![b'A'; 1 << 20]).as_str(), format!("{}...", "A".repeat(77)));
+        assert_eq!(Shown::new(vec![b'\n'; 81]).as_str(), format!("{}...", r"\n".repeat(38)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_always_one_short_line(value in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let shown = Shown::new(value);
+            prop_assert!(shown.as_str().chars().count() <= WIDTH);
+            prop_assert!(!shown.as_str().chars().any(char::is_control));
+        }
+    }
+}
