@@ -570,13 +570,17 @@ mod tests {
     }
 
     /// A host name that is a registry, or nothing.
-    const REGISTRY: &str = "((([a-zA-Z0-9]([a-zA-Z0-9-]{0,5}[a-zA-Z0-9])?\\.){1,3}[a-z]{2,3}|\\[[0-9a-f]{0,4}:[0-9a-f:]{1,5}\\])(:[0-9]{1,5})?/)?";
-    const NAME: &str = "[a-z0-9]{1,4}((\\.|_|__|-{1,3})[a-z0-9]{1,4}){0,2}(/[a-z0-9]{1,4}){0,2}";
+    const REGISTRY: &str = "((([a-zA-Z0-9]([a-zA-Z0-9-]{0,5}[a-zA-Z0-9])?\\.){1,3}[a-z]{2,3}\
+                            |\\[[0-9a-f]{0,4}:[0-9a-f:]{1,5}\\])(:[0-9]{1,5})?/)?";
+    /// A name; the first component has no dot, or it would be a registry.
+    const NAME: &str = "[a-z0-9]{1,4}((_|__|-{1,3})[a-z0-9]{1,4}){0,2}\
+                        (/[a-z0-9]{1,4}((\\.|_|__|--)[a-z0-9]{1,2}){0,2}){0,2}";
 
     proptest! {
         #[test]
         fn what_the_grammar_allows_comes_back_as_it_was(
-            registry in REGISTRY, name in NAME, tag in "(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127})?", digest in "(@sha256:[0-9a-f]{64})?",
+            registry in REGISTRY, name in NAME,
+            tag in "(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127})?", digest in "(@sha256:[0-9a-f]{64})?",
         ) {
             let text = format!("{registry}{name}{tag}{digest}");
             let image = text.parse::<Reference>();

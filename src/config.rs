@@ -1,0 +1,648 @@
+//! The administrator's configuration: the `key=value` arguments behind the plugin's path in plugstack.conf.
+//!
+//! Parsed once per process into one validated [`Config`]: by slurmd when it starts, by srun, sbatch and salloc as the
+//! user, and as root by the hooks of jobs that have an image. Hooks of other jobs need only [`state_dir_of`], which
+//! allocates nothing. Pure: nothing here looks at the file system.
+#![forbid(unsafe_code)]
+
+use std::ffi::CStr;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use glob::Pattern;
+
+use crate::job::{self, PortRange};
+use crate::options::{Pull, Script};
+use crate::shown::Shown;
+
+/// Where state is kept unless the configuration says otherwise.
+const STATE_DIR: &str = "/run/spank-docker";
+/// What starts the argument that says otherwise.
+const STATE_DIR_KEY: &str = "state_dir=";
+/// The longest path of a Unix socket that the kernel takes.
+const MAX_SOCKET_PATH: usize = 107;
+/// More than a year is a typing error.
+const MAX_TIMEOUT: u64 = 366 * 24 * 3600;
+
+/// One key of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default, as it would be written.
+    pub default: &'static str,
+}
+
+/// All keys, in the order of plugstack.conf.example.
+pub const KEYS: [Key; 17] = [
+    Key { name: "docker_host", default: "unix:///var/run/docker.sock" },
+    Key { name: "state_dir", default: STATE_DIR },
+    Key { name: "secret", default: "/etc/munge/munge.key" },
+    Key { name: "ports", default: "20000-29999" },
+    Key { name: "pull", default: "missing" },
+    Key { name: "start_timeout", default: "600" },
+    Key { name: "mounts", default: "" },
+    Key { name: "mount_home", default: "no" },
+    Key { name: "entrypoint", default: "no" },
+    Key { name: "script", default: "container" },
+    Key { name: "devices", default: "auto" },
+    Key { name: "memlock", default: "unlimited" },
+    Key { name: "stack", default: "unlimited" },
+    Key { name: "shm_size", default: "half" },
+    Key { name: "allow_images", default: "" },
+    Key { name: "allow_root", default: "no" },
+    Key { name: "engine_failure", default: "drain" },
+];
+
+/// What can be wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// An argument that is no `key=value`.
+    #[error("'{0}' is not a setting: use key=value")]
+    NoSetting(Shown),
+    /// A key that does not exist.
+    #[error("'{0}' is not a key of the configuration: see plugstack.conf.example")]
+    Unknown(Shown),
+    /// A key that does not exist, but nearly.
+    #[error("'{key}' is not a key of the configuration: did you mean '{nearest}'?")]
+    Misspelt {
+        /// The key as written.
+        key: Shown,
+        /// The one that was meant.
+        nearest: &'static str,
+    },
+    /// A key that is there twice.
+    #[error("{0}: given twice, use it once")]
+    Twice(&'static str),
+    /// Something that this version cannot do.
+    #[error("{key}: '{value}' is not supported yet, leave '{key}' out")]
+    Unsupported {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: Shown,
+    },
+    /// An engine that is not behind a local socket.
+    #[error("docker_host: '{0}' is not a local socket: use unix:///PATH, absolute and up to 107 bytes long")]
+    Socket(Shown),
+    /// A directory that cannot be ours.
+    #[error(
+        "state_dir: '{0}' is not a directory for the plugin: use an absolute path other than /, without '..'"
+    )]
+    StateDir(Shown),
+    /// A secret that is no absolute path.
+    #[error("secret: '{0}' is not a file: use an absolute path, without '..'")]
+    Secret(Shown),
+    /// Ports that are no range.
+    #[error("ports: {0}")]
+    Ports(job::Error),
+    /// A pull policy that does not exist.
+    #[error("pull: '{0}' is not a pull policy: use missing, always or never")]
+    Pull(Shown),
+    /// A timeout that is no number.
+    #[error("start_timeout: '{0}' is not a number of seconds: use 1 to 31622400, or 0 for no limit")]
+    Timeout(Shown),
+    /// A switch that is neither on nor off.
+    #[error("{key}: '{value}' is neither on nor off: use yes or no")]
+    Switch {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: Shown,
+    },
+    /// A place for batch scripts that does not exist.
+    #[error("script: '{0}' is no place for batch scripts: use container or host")]
+    Script(Shown),
+    /// Devices that are no globs below /dev.
+    #[error("devices: '{0}' is not a device: use auto, none, or globs below /dev with ',' between them")]
+    Devices(Shown),
+    /// A limit that is no number of bytes.
+    #[error("{key}: '{value}' is not a limit: use unlimited, inherit, or bytes like 64M")]
+    Limit {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: Shown,
+    },
+    /// A size that is no number of bytes.
+    #[error("shm_size: '{0}' is not a size: use half (of the memory), or bytes like 16G")]
+    ShmSize(Shown),
+    /// Image globs that are no globs.
+    #[error("allow_images: '{0}' is not a glob: use names like 'reg:5000/*' with ',' between them")]
+    AllowImages(Shown),
+    /// A consequence that does not exist.
+    #[error("engine_failure: '{0}' is not what a failing engine can do: use drain or fail")]
+    EngineFailure(Shown),
+}
+
+/// Which devices of the host every container gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Devices {
+    /// Those of high-speed networks that exist.
+    Auto,
+    /// None.
+    None,
+    /// What these match, all below /dev.
+    Globs(Vec<Pattern>),
+}
+
+/// A resource limit of a container's processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// No limit.
+    Unlimited,
+    /// What the engine gives.
+    Inherit,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// The size of /dev/shm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShmSize {
+    /// Half of the node's memory.
+    Half,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// What an engine that is there and does not answer does to its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineFailure {
+    /// The node is drained, the job queued again.
+    Drain,
+    /// Only the job fails.
+    Fail,
+}
+
+/// The whole configuration, valid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The socket of the node's engine, without `unix://`. Default: /var/run/docker.sock
+    pub docker_host: PathBuf,
+    /// Directory for the state of jobs. Absolute, without `..`, not `/`. Default: /run/spank-docker
+    pub state_dir: PathBuf,
+    /// File with the secret that all nodes share. Default: /etc/munge/munge.key
+    pub secret: PathBuf,
+    /// Ports for the containers' sshds. Default: 20000-29999
+    pub ports: PortRange,
+    /// When images are pulled, unless the user says. Default: missing
+    pub pull: Pull,
+    /// Deadline for the whole start of a container; `None` for no limit. Default: 600 seconds
+    pub start_timeout: Option<Duration>,
+    /// Where batch scripts run, unless the user says. Default: container
+    pub script: Script,
+    /// Devices that every container gets. Default: auto
+    pub devices: Devices,
+    /// Limit of locked memory. Default: unlimited
+    pub memlock: Limit,
+    /// Limit of the stack. Default: unlimited
+    pub stack: Limit,
+    /// Size of /dev/shm. Default: half of the memory
+    pub shm_size: ShmSize,
+    /// Images that users may run; empty for all. Default: all
+    pub allow_images: Vec<Pattern>,
+    /// May root run containers? Default: no
+    pub allow_root: bool,
+    /// What an engine that does not answer does to its node. Default: drain
+    pub engine_failure: EngineFailure,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            docker_host: PathBuf::from("/var/run/docker.sock"),
+            state_dir: PathBuf::from(STATE_DIR),
+            secret: PathBuf::from("/etc/munge/munge.key"),
+            ports: PortRange::DEFAULT,
+            pull: Pull::Missing,
+            start_timeout: Some(Duration::from_secs(600)),
+            script: Script::Container,
+            devices: Devices::Auto,
+            memlock: Limit::Unlimited,
+            stack: Limit::Unlimited,
+            shm_size: ShmSize::Half,
+            allow_images: Vec::new(),
+            allow_root: false,
+            engine_failure: EngineFailure::Drain,
+        }
+    }
+}
+
+impl Config {
+    /// Reads all arguments of the plugin.
+    pub fn parse(args: &[&str]) -> Result<Self, Error> {
+        let mut config = Self::default();
+        let mut seen = [false; KEYS.len()];
+        for arg in args {
+            let (name, value) = arg.split_once('=').ok_or_else(|| Error::NoSetting((*arg).into()))?;
+            let place = KEYS.iter().position(|key| key.name == name).ok_or_else(|| unknown(name))?;
+            let key = KEYS[place].name;
+            if std::mem::replace(&mut seen[place], true) {
+                return Err(Error::Twice(key));
+            }
+            config.set(key, value)?;
+        }
+        Ok(config)
+    }
+
+    fn set(&mut self, key: &'static str, value: &str) -> Result<(), Error> {
+        let bad = |error: fn(Shown) -> Error| error(value.into());
+        match key {
+            "docker_host" => self.docker_host = socket(value).ok_or_else(|| bad(Error::Socket))?,
+            "state_dir" => self.state_dir = absolute(value).ok_or_else(|| bad(Error::StateDir))?,
+            "secret" => self.secret = absolute(value).ok_or_else(|| bad(Error::Secret))?,
+            "ports" => self.ports = value.parse().map_err(Error::Ports)?,
+            "pull" => self.pull = Pull::from_name(value).ok_or_else(|| bad(Error::Pull))?,
+            "start_timeout" => self.start_timeout = timeout(value).ok_or_else(|| bad(Error::Timeout))?,
+            "mounts" if value.is_empty() => {}
+            "mount_home" | "entrypoint" if !switch(key, value)? => {}
+            "mounts" | "mount_home" | "entrypoint" => {
+                return Err(Error::Unsupported { key, value: value.into() });
+            }
+            "script" => self.script = Script::from_name(value).ok_or_else(|| bad(Error::Script))?,
+            "devices" => self.devices = devices(value)?,
+            "memlock" => self.memlock = limit(key, value)?,
+            "stack" => self.stack = limit(key, value)?,
+            "shm_size" => self.shm_size = shm_size(value).ok_or_else(|| bad(Error::ShmSize))?,
+            "allow_images" => self.allow_images = image_globs(value)?,
+            "allow_root" => self.allow_root = switch(key, value)?,
+            "engine_failure" => {
+                self.engine_failure = match value {
+                    "drain" => EngineFailure::Drain,
+                    "fail" => EngineFailure::Fail,
+                    _ => return Err(bad(Error::EngineFailure)),
+                }
+            }
+            // `parse` asks only for keys of the table; the test of the example finds one that is missing here.
+            _ => return Err(Error::Unknown(key.into())),
+        }
+        Ok(())
+    }
+}
+
+/// The state directory among the plugin's arguments, without a look at the others and without an allocation: all that
+/// the hooks of jobs without an image need. A duplicate or a bad value is for [`Config::parse`] to refuse.
+pub fn state_dir_of<'a>(args: impl Iterator<Item = &'a CStr>) -> &'a [u8] {
+    args.filter_map(|arg| arg.to_bytes().strip_prefix(STATE_DIR_KEY.as_bytes()))
+        .last()
+        .unwrap_or(STATE_DIR.as_bytes())
+}
+
+/// A switch as people write it: 1/0, yes/no, true/false, in any case.
+pub fn on_or_off(value: &str) -> Option<bool> {
+    let is = |names: [&str; 3]| names.iter().any(|name| name.eq_ignore_ascii_case(value));
+    if is(["1", "yes", "true"]) {
+        Some(true)
+    } else if is(["0", "no", "false"]) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+fn switch(key: &'static str, value: &str) -> Result<bool, Error> {
+    on_or_off(value).ok_or_else(|| Error::Switch { key, value: value.into() })
+}
+
+fn unknown(name: &str) -> Error {
+    // A megabyte is no misspelling, and not worth the comparison.
+    let distances = KEYS.iter().filter(|_| name.len() <= 32).map(|key| (distance(name, key.name), key.name));
+    match distances.min() {
+        Some((1..=2, nearest)) => Error::Misspelt { key: name.into(), nearest },
+        _ => Error::Unknown(name.into()),
+    }
+}
+
+/// How many letters have to be put in, taken out or changed to get from one to the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, a) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = line + 1;
+        for (column, b) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// An absolute path other than `/`, without what root could stumble over.
+fn absolute(value: &str) -> Option<PathBuf> {
+    let path = Path::new(value);
+    let plain = path.is_absolute()
+        && value.len() < 4096
+        && !value.contains('\0')
+        && path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
+    // Collected again, without doubled slashes and the like.
+    let normalized: PathBuf = path.components().collect();
+    (plain && normalized.parent().is_some()).then_some(normalized)
+}
+
+fn socket(value: &str) -> Option<PathBuf> {
+    absolute(value.strip_prefix("unix://")?).filter(|path| path.as_os_str().len() <= MAX_SOCKET_PATH)
+}
+
+/// The outer `None` is a bad value, the inner one no limit.
+fn timeout(value: &str) -> Option<Option<Duration>> {
+    match whole(value)? {
+        0 => Some(None),
+        seconds if seconds <= MAX_TIMEOUT => Some(Some(Duration::from_secs(seconds))),
+        _ => None,
+    }
+}
+
+/// Only digits: no sign, no space.
+fn whole(value: &str) -> Option<u64> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { value.parse().ok() } else { None }
+}
+
+/// A number, with K, M, G or T for a power of 1024.
+fn bytes(value: &str) -> Option<u64> {
+    let (number, power) = match value.bytes().next_back()?.to_ascii_uppercase() {
+        b'K' => (&value[..value.len() - 1], 1),
+        b'M' => (&value[..value.len() - 1], 2),
+        b'G' => (&value[..value.len() - 1], 3),
+        b'T' => (&value[..value.len() - 1], 4),
+        _ => (value, 0),
+    };
+    // The engine's limits are signed.
+    whole(number)?.checked_mul(1 << (10 * power)).filter(|bytes| i64::try_from(*bytes).is_ok())
+}
+
+fn limit(key: &'static str, value: &str) -> Result<Limit, Error> {
+    match value {
+        "unlimited" => Ok(Limit::Unlimited),
+        "inherit" => Ok(Limit::Inherit),
+        other => bytes(other).map(Limit::Bytes).ok_or_else(|| Error::Limit { key, value: value.into() }),
+    }
+}
+
+fn shm_size(value: &str) -> Option<ShmSize> {
+    match value {
+        "half" => Some(ShmSize::Half),
+        // To the engine 0 means its own default.
+        other => bytes(other).filter(|bytes| *bytes > 0).map(ShmSize::Bytes),
+    }
+}
+
+fn devices(value: &str) -> Result<Devices, Error> {
+    match value {
+        "auto" => Ok(Devices::Auto),
+        "none" => Ok(Devices::None),
+        globs => globs
+            .split(',')
+            .map(|glob| device_glob(glob).ok_or_else(|| Error::Devices(glob.into())))
+            .collect::<Result<_, _>>()
+            .map(Devices::Globs),
+    }
+}
+
+fn device_glob(glob: &str) -> Option<Pattern> {
+    let below = glob.strip_prefix("/dev/")?;
+    let plain = below.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if plain { Pattern::new(glob).ok() } else { None }
+}
+
+fn image_globs(value: &str) -> Result<Vec<Pattern>, Error> {
+    if value.is_empty() {
+        return Ok(Vec::new());
+    }
+    let glob = |text: &str| {
+        // Matched in two halves, see `image::Reference::allowed_by`: each must be a glob.
+        let halves = text.splitn(2, '/').all(|half| Pattern::new(half).is_ok());
+        if halves && !text.is_empty() { Pattern::new(text).ok() } else { None }
+    };
+    value.split(',').map(|text| glob(text).ok_or_else(|| Error::AllowImages(text.into()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const EXAMPLE: &str = include_str!("../plugstack.conf.example");
+
+    fn parse(arg: &str) -> Config {
+        Config::parse(&[arg]).unwrap()
+    }
+
+    fn refused(arg: &str) -> String {
+        Config::parse(&[arg]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_argument_is_the_default_configuration() {
+        assert_eq!(Config::parse(&[]), Ok(Config::default()));
+    }
+
+    #[test]
+    fn the_example_shows_every_key_with_its_default() {
+        assert_eq!(
+            EXAMPLE.lines().find(|line| !line.starts_with('#') && !line.is_empty()),
+            Some("required /usr/lib/spank-docker/spank_docker.so")
+        );
+        assert!(EXAMPLE.contains("PrologFlags=Contain,DeferBatch"));
+        for key in KEYS {
+            let setting = format!("{}={}", key.name, key.default);
+            assert!(EXAMPLE.lines().any(|line| line == format!("#   {setting}")), "{setting}");
+            assert_eq!(Config::parse(&[&setting]), Ok(Config::default()), "{setting}");
+        }
+        let shown: Vec<_> = EXAMPLE
+            .lines()
+            .filter_map(|line| {
+                line.strip_prefix("#   ").filter(|line| !line.starts_with(' '))?.split_once('=')
+            })
+            .collect();
+        assert_eq!(shown, KEYS.map(|key| (key.name, key.default)));
+    }
+
+    #[test]
+    fn every_key_changes_its_setting() {
+        let given = [
+            "docker_host=unix:///run/other.sock",
+            "state_dir=/var/lib//docker-jobs/",
+            "secret=/etc/secret",
+            "ports=1024-65535",
+            "pull=always",
+            "start_timeout=0",
+            "mounts=",
+            "mount_home=no",
+            "entrypoint=False",
+            "script=host",
+            "devices=/dev/infiniband/*,/dev/nvidia[0-9]",
+            "memlock=inherit",
+            "stack=64m",
+            "shm_size=2T",
+            "allow_images=alice/*,reg:5000/*",
+            "allow_root=YES",
+            "engine_failure=fail",
+        ];
+        assert_eq!(given.len(), KEYS.len());
+        let glob = |glob| Pattern::new(glob).unwrap();
+        let expected = Config {
+            docker_host: "/run/other.sock".into(),
+            state_dir: "/var/lib/docker-jobs".into(),
+            secret: "/etc/secret".into(),
+            ports: "1024-65535".parse().unwrap(),
+            pull: Pull::Always,
+            start_timeout: None,
+            script: Script::Host,
+            devices: Devices::Globs(vec![glob("/dev/infiniband/*"), glob("/dev/nvidia[0-9]")]),
+            memlock: Limit::Inherit,
+            stack: Limit::Bytes(64 << 20),
+            shm_size: ShmSize::Bytes(2 << 40),
+            allow_images: vec![glob("alice/*"), glob("reg:5000/*")],
+            allow_root: true,
+            engine_failure: EngineFailure::Fail,
+        };
+        assert_eq!(Config::parse(&given), Ok(expected));
+        assert_eq!(parse("state_dir=/var/lib//x/").state_dir.as_os_str(), "/var/lib/x");
+        assert_eq!(parse("devices=none").devices, Devices::None);
+        assert_eq!(parse("start_timeout=1").start_timeout, Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused() {
+        assert_eq!(refused("allow_root"), "'allow_root' is not a setting: use key=value");
+        assert_eq!(
+            refused("colour=blue"),
+            "'colour' is not a key of the configuration: see plugstack.conf.example"
+        );
+        assert_eq!(refused("ports "), "'ports ' is not a setting: use key=value");
+        assert_eq!(
+            refused("allow_image=a"),
+            "'allow_image' is not a key of the configuration: did you mean 'allow_images'?"
+        );
+        assert_eq!(
+            refused("statedir=/x"),
+            "'statedir' is not a key of the configuration: did you mean 'state_dir'?"
+        );
+        assert_eq!(
+            Config::parse(&["pull=never", "pull=never"]).unwrap_err().to_string(),
+            "pull: given twice, use it once"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_key_value_and_remedy() {
+        for (arg, error) in [
+            ("mounts=/data", "mounts: '/data' is not supported yet, leave 'mounts' out"),
+            ("mount_home=yes", "mount_home: 'yes' is not supported yet, leave 'mount_home' out"),
+            ("entrypoint=1", "entrypoint: '1' is not supported yet, leave 'entrypoint' out"),
+            ("entrypoint=on", "entrypoint: 'on' is neither on nor off: use yes or no"),
+            ("allow_root=", "allow_root: '' is neither on nor off: use yes or no"),
+            (
+                "docker_host=tcp://1.2.3.4:2375",
+                "docker_host: 'tcp://1.2.3.4:2375' is not a local socket: \
+                 use unix:///PATH, absolute and up to 107 bytes long",
+            ),
+            (
+                "state_dir=/",
+                "state_dir: '/' is not a directory for the plugin: use an absolute path other than /, without '..'",
+            ),
+            ("secret=key", "secret: 'key' is not a file: use an absolute path, without '..'"),
+            ("ports=1-2", "ports: '1-2' is not a range of ports: use FIRST-LAST, both from 1024 to 65535"),
+            ("pull=sometimes", "pull: 'sometimes' is not a pull policy: use missing, always or never"),
+            (
+                "start_timeout=5m",
+                "start_timeout: '5m' is not a number of seconds: use 1 to 31622400, or 0 for no limit",
+            ),
+            ("script=cloud", "script: 'cloud' is no place for batch scripts: use container or host"),
+            (
+                "devices=/dev/sda,sdb",
+                "devices: 'sdb' is not a device: use auto, none, or globs below /dev with ',' between them",
+            ),
+            ("memlock=-1", "memlock: '-1' is not a limit: use unlimited, inherit, or bytes like 64M"),
+            ("stack=1e6", "stack: '1e6' is not a limit: use unlimited, inherit, or bytes like 64M"),
+            ("shm_size=0", "shm_size: '0' is not a size: use half (of the memory), or bytes like 16G"),
+            (
+                "allow_images=a/*,b/[",
+                "allow_images: 'b/[' is not a glob: use names like 'reg:5000/*' with ',' between them",
+            ),
+            (
+                "engine_failure=panic",
+                "engine_failure: 'panic' is not what a failing engine can do: use drain or fail",
+            ),
+        ] {
+            assert_eq!(refused(arg), error);
+        }
+    }
+
+    #[test]
+    fn hostile_values_are_refused() {
+        let socket = format!("docker_host=unix:///{}", "a".repeat(107));
+        for arg in [
+            "state_dir=",
+            "state_dir=run",
+            "state_dir=/run/../etc",
+            "state_dir=//",
+            "state_dir=/.",
+            "state_dir=/a\0b",
+            "docker_host=",
+            "docker_host=/var/run/docker.sock",
+            "docker_host=unix://",
+            "docker_host=unix://run/x",
+            "docker_host=unix:///",
+            &socket,
+            "secret=/",
+            "start_timeout=31622401",
+            "start_timeout=+1",
+            "start_timeout=",
+            "start_timeout=99999999999999999999",
+            "memlock=",
+            "memlock=K",
+            "memlock=8589934592G",
+            "shm_size=16777216T",
+            "memlock=1KK",
+            "devices=",
+            "devices=/dev",
+            "devices=/dev/",
+            "devices=/dev/../etc/x",
+            "devices=/dev//x",
+            "devices=/dev/a[",
+            "devices=auto,none",
+            "allow_images=,",
+            "allow_images=a,,b",
+            "allow_images=[/]",
+            "=x",
+            "=",
+        ] {
+            assert!(!refused(arg).contains(['\n', '\0']), "{arg}");
+        }
+        assert!(refused(&format!("{}=x", "k".repeat(1 << 20))).len() < 200);
+        assert!(refused(&format!("pull={}\n", "k".repeat(1 << 20))).len() < 200);
+    }
+
+    #[test]
+    fn the_state_directory_is_found_among_the_arguments() {
+        assert_eq!(state_dir_of([].into_iter()), b"/run/spank-docker");
+        assert_eq!(state_dir_of([c"pull=always", c"state_dir=/a", c"x"].into_iter()), b"/a");
+        assert_eq!(state_dir_of([c"state_dir=/a", c"state_dir=/b"].into_iter()), b"/b");
+    }
+
+    #[test]
+    fn switches_are_understood_as_people_write_them() {
+        for on in ["1", "yes", "Yes", "TRUE"] {
+            assert_eq!(on_or_off(on), Some(true));
+        }
+        for off in ["0", "no", "NO", "False"] {
+            assert_eq!(on_or_off(off), Some(false));
+        }
+        for neither in ["", "on", "2", "yes ", "y"] {
+            assert_eq!(on_or_off(neither), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(place in 0..KEYS.len(), value in "\\PC{0,40}", junk in "[a-z0-9=,/.\\[*KMG-]{0,30}") {
+            let _ = Config::parse(&[&format!("{}={value}", KEYS[place].name)]);
+            let _ = Config::parse(&[&format!("{}={junk}", KEYS[place].name)]);
+            let _ = Config::parse(&[&value, &junk]);
+        }
+    }
+}
