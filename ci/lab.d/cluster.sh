@@ -1,0 +1,197 @@
+# shellcheck shell=bash
+#
+# The containers of one lab: nodes, registry, network, volumes. Sourced by
+# ci/lab, which sets SUITE and NODES. Everything carries the suite in its name
+# and the label `spank-docker-lab=SUITE`, so that labs of different suites can
+# run side by side, and `down` finds all there is by label, not by memory.
+
+# The images that jobs use: pushed as registry:5000/hpc/NAME.
+TEST_IMAGES=(nossh openmpi mpich setuid)
+
+container() { echo "lab-$SUITE-$1"; }
+network() { echo "lab-$SUITE"; }
+node_names() { seq -f 'n%.0f' "${1:-$NODES}"; }
+
+# on NODE CMD...: as root, without stdin.
+on() {
+    local node=$1
+    shift
+    docker exec "$(container "$node")" "$@" </dev/null
+}
+
+# each_node CMD...: on all nodes at once; what a node says is prefixed by its name.
+each_node() {
+    local node pid status=0 pids=()
+    for node in $(node_names); do
+        { on "$node" "$@" 2>&1 | sed -u "s/^/$node: /" >&2; } &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || status=1; done
+    return "$status"
+}
+
+# ---------------------------------------------------------------- rights
+
+# Everything root has here. --privileged asks for all capabilities, which fails
+# where root lacks one (in some sandboxes): then each one that there is, by name
+# (in the kernel's order; engines such as 20.10 do not know the three after these).
+CAPABILITIES=(CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
+    LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER
+    SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE
+    SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP
+    MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ)
+
+rights() {
+    local bounding last all bit
+    bounding=$((16#$(awk '$1 == "CapBnd:" { print $2 }' /proc/self/status)))
+    last=$(</proc/sys/kernel/cap_last_cap)
+    all=$(((1 << (last + 1)) - 1))
+    if ((bounding == all)); then
+        echo --privileged
+        return
+    fi
+    for bit in "${!CAPABILITIES[@]}"; do
+        # No node needs to load kernel modules.
+        if ((bounding >> bit & 1)) && [[ ${CAPABILITIES[bit]} != SYS_MODULE ]]; then
+            echo "--cap-add=${CAPABILITIES[bit]}"
+        fi
+    done
+    printf '%s\n' --security-opt=seccomp=unconfined --security-opt=apparmor=unconfined \
+        --security-opt=systempaths=unconfined "--device-cgroup-rule=a *:* rwm"
+}
+
+# ---------------------------------------------------------------- up
+
+create_cluster() {
+    local node rights=()
+    mapfile -t rights < <(rights)
+    docker network inspect "$(network)" >/dev/null 2>&1 ||
+        docker network create --label "spank-docker-lab=$SUITE" "$(network)" >/dev/null || return 1
+    docker volume create --label "spank-docker-lab=$SUITE" "lab-$SUITE-home" >/dev/null || return 1
+
+    # The registry's volume has no such label: it is a cache and survives `down`.
+    # Published on the loopback only, where an engine accepts a registry without TLS.
+    docker run -d --name "$(container registry)" --label "spank-docker-lab=$SUITE" \
+        --network "$(network)" --network-alias registry --publish 127.0.0.1::5000 \
+        --volume "lab-$SUITE-registry:/var/lib/registry" --env OTEL_TRACES_EXPORTER=none \
+        "${IMAGE[node]}" docker-registry serve /etc/lab/registry.yml >/dev/null || return 1
+
+    for node in $(node_names); do
+        docker volume create --label "spank-docker-lab=$SUITE" "lab-$SUITE-docker-$node" >/dev/null || return 1
+        docker create --name "$(container "$node")" --hostname "$node" \
+            --label "spank-docker-lab=$SUITE" --label spank-docker-lab.node="$node" \
+            --network "$(network)" --network-alias "$node" \
+            --cgroupns private --shm-size 1g "${rights[@]}" \
+            --tmpfs /run:rw,nosuid,nodev,noexec,mode=755 \
+            --volume "lab-$SUITE-docker-$node:/var/lib/docker" \
+            --volume "lab-$SUITE-home:/home" \
+            --volume "$DIR/conf:/lab:ro" \
+            "${IMAGE[node]}" >/dev/null || return 1
+    done
+    # shellcheck disable=SC2046 # one word per node
+    docker start $(for node in $(node_names); do container "$node"; done) >/dev/null || return 1
+    write_hosts
+}
+
+# By name in a file too: containers in the host's network inherit it, whatever
+# becomes of the resolver.
+write_hosts() {
+    local hosts
+    hosts=$(
+        echo "127.0.0.1 localhost"
+        for name in $(node_names) registry; do
+            echo "$(docker inspect --format \
+                '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(container "$name")") $name"
+        done
+    )
+    each_node sh -c "printf '%s\n' \"\$1\" >/etc/hosts" sh "$hosts"
+}
+
+node_is_up() {
+    on "$1" test -e /run/lab/failed && return 0
+    on "$1" test -e /run/lab/up
+}
+
+wait_for_nodes() {
+    local node
+    for node in $(node_names); do
+        WAIT_LOG="docker logs --tail 30 $(container "$node")" \
+            wait_for 120 "node $node" node_is_up "$node" || return 1
+        if on "$node" test -e /run/lab/failed; then
+            docker logs --tail 40 "$(container "$node")" >&2
+            say "error: not all daemons of $node came up (see ci/lab logs $node)"
+            return 1
+        fi
+    done
+    WAIT_LOG="docker exec $(container n1) sh -c 'sinfo -N -l; tail -n 20 /var/log/slurmctld/slurmctld.log'" \
+        wait_for 60 "all $NODES nodes idle in Slurm" nodes_in_service
+}
+
+# All nodes usable: idle, or busy with somebody's job. An asterisk (does not
+# answer) or a flag (drained, completing …) makes the state differ.
+nodes_in_service() {
+    local states
+    states=$(on n1 sinfo --noheader --Node --format '%t') || return 1
+    [[ $(grep -cxE 'idle|mix|alloc' <<<"$states") == "$NODES" ]] || { echo $states; return 1; }
+}
+
+# Nodes that a test left drained or down go back into service; `scontrol` is
+# right to refuse for the others.
+resume_nodes() {
+    local node
+    for node in $(on n1 sinfo --noheader --Node --states=drain,down,fail --format '%N'); do
+        on n1 scontrol update "NodeName=$node" State=RESUME 2>/dev/null || true
+    done
+}
+
+# ---------------------------------------------------------------- registry
+
+registry_address() { docker port "$(container registry)" 5000/tcp | head -n 1; }
+
+manifest_digest() { # REPOSITORY:TAG
+    curl --silent --fail --head \
+        --header 'Accept: application/vnd.docker.distribution.manifest.v2+json' \
+        --header 'Accept: application/vnd.oci.image.manifest.v1+json' \
+        "http://$(registry_address)/v2/${1%:*}/manifests/${1##*:}" |
+        tr -d '\r' | awk 'tolower($1) == "docker-content-digest:" { print $2 }'
+}
+
+# The volume may hold them from last time: the tag that names the content tells.
+push_images() {
+    local name hash address pushed
+    address=$(registry_address)
+    WAIT_LOG="docker logs --tail 20 $(container registry)" \
+        wait_for 30 "the registry" curl --silent --fail "http://$address/v2/" || return 1
+    for name in "${TEST_IMAGES[@]}"; do
+        hash=${IMAGE[$name]##*:}
+        pushed=$(manifest_digest "hpc/$name:$hash") || pushed=
+        if [[ -n $pushed && $(manifest_digest "hpc/$name:latest") == "$pushed" ]]; then
+            continue
+        fi
+        timed "push registry:5000/hpc/$name" push_image "$name" "$hash" "$address" || return 1
+    done
+}
+
+push_image() {
+    local tag
+    for tag in "$2" latest; do
+        docker tag "${IMAGE[$1]}" "$3/hpc/$1:$tag"
+        docker push --quiet "$3/hpc/$1:$tag" >/dev/null || return 1
+        docker rmi "$3/hpc/$1:$tag" >/dev/null
+    done
+}
+
+# ---------------------------------------------------------------- down
+
+remove_cluster() {
+    local list
+    list=$(docker ps --all --quiet --filter "label=spank-docker-lab=$SUITE")
+    # shellcheck disable=SC2086 # one word per id
+    if [[ -n $list ]]; then docker rm --force --volumes $list >/dev/null; fi
+    list=$(docker volume ls --quiet --filter "label=spank-docker-lab=$SUITE")
+    # shellcheck disable=SC2086
+    if [[ -n $list ]]; then docker volume rm --force $list >/dev/null; fi
+    list=$(docker network ls --quiet --filter "label=spank-docker-lab=$SUITE")
+    # shellcheck disable=SC2086
+    if [[ -n $list ]]; then docker network rm $list >/dev/null; fi
+}

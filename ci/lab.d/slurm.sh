@@ -1,0 +1,77 @@
+# shellcheck shell=bash
+#
+# The Slurm configuration of the lab, generated into a folder that every node
+# reads when it comes up. Sourced by ci/lab.
+
+# slurm_conf NODES SLURMD_DEBUG
+slurm_conf() {
+    local nodes=$1 debug=$2
+    cat <<CONF
+ClusterName=lab
+SlurmctldHost=n1
+SlurmUser=slurm
+StateSaveLocation=/var/lib/slurm/slurmctld
+SlurmdSpoolDir=/var/lib/slurm/slurmd
+SlurmctldPidFile=/run/slurm/slurmctld.pid
+SlurmdPidFile=/run/slurm/slurmd.pid
+SlurmctldLogFile=/var/log/slurmctld/slurmctld.log
+SlurmdLogFile=/var/log/slurm/slurmd.log
+SlurmctldDebug=info
+SlurmdDebug=$debug
+MailProg=/bin/true
+MpiDefault=none
+
+# What the plugin asks of a site: an extern step, a prolog on every node at
+# allocation, no batch script before all prologs have ended.
+PrologFlags=Contain,DeferBatch
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/affinity,task/cgroup
+
+# Nodes that claim more than the machine has, and share it: jobs get CPUs and
+# memory, not nodes.
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=500
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=5
+
+# Final states of jobs, for tests, without a database.
+JobCompType=jobcomp/filetxt
+JobCompLoc=/var/log/slurmctld/jobcomp.log
+MinJobAge=3600
+
+# A lab must not wait: start jobs at once, end them quickly.
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=2
+KillWait=5
+SlurmctldTimeout=30
+SlurmdTimeout=60
+ReturnToService=2
+JobRequeue=1
+
+# CpuBind: without it a job of four tasks would be bound to CPUs that are not there.
+NodeName=n[1-$nodes] CPUs=4 RealMemory=4000 CpuBind=none State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES OverSubscribe=YES MaxTime=INFINITE State=UP
+CONF
+}
+
+# override FILE: the lines of FILE win over those on stdin with the same key.
+override() {
+    awk -F= '
+        function key(line) { sub(/=.*/, "", line); gsub(/[ \t]/, "", line); return tolower(line) }
+        /^[ \t]*(#|$)/ { if (FILENAME != "-") print; else kept[++n] = $0; next }
+        FILENAME != "-" { theirs[key($0)] = 1; print; next }
+        { if (!(key($0) in theirs)) kept[++n] = $0 }
+        END { for (i = 1; i <= n; i++) print kept[i] }
+    ' "$1" -
+}
+
+# cgroup_conf: v1 or v2 as this machine has it. v2 without systemd needs telling.
+cgroup_conf() {
+    if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
+        printf '%s\n' CgroupPlugin=cgroup/v2 IgnoreSystemd=yes EnableControllers=yes
+    else
+        echo CgroupPlugin=cgroup/v1
+    fi
+    printf '%s\n' ConstrainCores=yes ConstrainRAMSpace=yes ConstrainDevices=yes
+}

@@ -1,0 +1,133 @@
+# shellcheck shell=bash
+#
+# What the scripts under ci/ share: progress lines, waiting with a deadline,
+# missing packages, and a Docker Engine on this machine. To be sourced.
+#
+# Runs as root, on Debian or a relative of it. Nothing here needs systemd.
+
+# Where the lab keeps what outlives one command: pids, logs, generated
+# configuration. Not in the checkout: containers, networks and the engine
+# belong to the machine, so two checkouts must see the same lab, and a
+# `cargo clean` must not forget the pid of a running engine.
+LAB_STATE=${SPANK_DOCKER_LAB:-/var/lib/spank-docker-lab}
+
+# One progress line, on stderr: stdout belongs to whatever the script prints.
+say() {
+    printf '%s: %s\n' "${SAY_AS:-lab}" "$*" >&2
+}
+
+die() {
+    say "error: $*"
+    exit 1
+}
+
+# Milliseconds of a clock that only goes forward.
+now_ms() {
+    local up rest
+    read -r up rest </proc/uptime
+    echo $((10#${up/./} * 10))
+}
+
+# seconds_since MS: as "12.3".
+seconds_since() {
+    local ms=$(($(now_ms) - $1))
+    printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100))
+}
+
+# timed WHAT CMD...: run it, then say what it took.
+timed() {
+    local what=$1 start status=0
+    shift
+    start=$(now_ms)
+    "$@" || status=$?
+    if ((status)); then
+        say "$what: failed after $(seconds_since "$start") s"
+    else
+        say "$what: $(seconds_since "$start") s"
+    fi
+    return "$status"
+}
+
+# wait_for SECONDS WHAT CMD...: poll CMD until it succeeds. When the deadline
+# passes, say what was waited for, the command's own last words, and what the
+# command in WAIT_LOG prints (if set: how to get at the log of the part).
+wait_for() {
+    local seconds=$1 what=$2 deadline words
+    shift 2
+    deadline=$(($(now_ms) + seconds * 1000))
+    until words=$("$@" 2>&1); do
+        if (($(now_ms) >= deadline)); then
+            say "error: $what: not ready after $seconds s"
+            if [[ -n $words ]]; then say "the last attempt said: $words"; fi
+            if [[ -n ${WAIT_LOG:-} ]]; then
+                say "the end of its log:"
+                bash -c "$WAIT_LOG" >&2 || true
+            fi
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+require_root() {
+    ((EUID == 0)) || die "this needs root: it starts containers with device and mount rights"
+}
+
+# need_packages COMMAND=PACKAGE...: install the packages whose command lacks.
+need_packages() {
+    local pair missing=()
+    for pair; do
+        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    ((${#missing[@]})) || return 0
+    say "installing with apt: ${missing[*]}"
+    mkdir -p "$LAB_STATE"
+    if ! {
+        # The lists may be old or absent; a failed update alone is no reason to give up.
+        apt-get update -q || true
+        DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+    } >"$LAB_STATE/apt.log" 2>&1 </dev/null; then
+        tail -n 20 "$LAB_STATE/apt.log" >&2
+        die "apt could not install ${missing[*]} (whole log: $LAB_STATE/apt.log)"
+    fi
+}
+
+# The engine that the docker client talks to. Start one only if none answers,
+# and remember its pid, so that stop_engine never touches somebody else's.
+start_engine() {
+    need_packages docker=docker.io dockerd=docker.io iptables=iptables
+    docker version >/dev/null 2>&1 && return 0
+    say "no Docker Engine answers on this machine: starting one (log: $LAB_STATE/dockerd.log)"
+    mkdir -p "$LAB_STATE"
+    # A dockerd that was killed leaves its pid file; that number may be somebody else's by now.
+    if [[ -e /var/run/docker.pid ]] && ! is_process "$(</var/run/docker.pid)" dockerd; then
+        rm -f /var/run/docker.pid
+    fi
+    # 9 may be the lab's lock: the engine must not hold it for as long as it lives.
+    setsid dockerd --storage-driver overlay2 >"$LAB_STATE/dockerd.log" 2>&1 </dev/null 9>&- &
+    echo $! >"$LAB_STATE/dockerd.pid"
+    WAIT_LOG="tail -n 20 '$LAB_STATE/dockerd.log'" \
+        wait_for 60 "the Docker Engine of this machine" docker version || exit 1
+}
+
+stop_engine() {
+    local pid
+    [[ -e $LAB_STATE/dockerd.pid ]] || return 0
+    pid=$(<"$LAB_STATE/dockerd.pid")
+    if is_process "$pid" dockerd; then
+        say "stopping the Docker Engine that the lab started (pid $pid)"
+        kill "$pid"
+        wait_for 60 "the end of dockerd" process_is_gone "$pid" || return 1
+    fi
+    rm -f "$LAB_STATE/dockerd.pid"
+}
+
+# is_process PID NAME: guards against a recorded pid that was given to another process.
+is_process() {
+    [[ $1 =~ ^[0-9]+$ && -r /proc/$1/comm && $(<"/proc/$1/comm") == "$2" ]]
+}
+
+# A zombie counts as gone: who reaps it is not ours to say.
+process_is_gone() {
+    [[ ! -e /proc/$1 ]] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
+}
