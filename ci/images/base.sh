@@ -31,8 +31,12 @@ make_base() {
         need_packages debian-archive-keyring=debian-archive-keyring
     while read -r line; do options+=(--aptopt="$line"); done < <(apt_options)
     mapfile -t sources < <(mirror)
-    # No documentation, no translations, no package files kept, no fsync per file:
-    # it is a lab.
+    # apt's caches are as large as what it installs.
+    NO_CACHE=$LOG.apt.conf
+    export NO_CACHE
+    printf '%s\n' 'APT::Keep-Downloaded-Packages "false";' \
+        'Dir::Cache::pkgcache "";' 'Dir::Cache::srcpkgcache "";' >"$NO_CACHE"
+    # No documentation, no translations, no fsync per file: it is a lab.
     # policy-rc.d: packages must not start daemons while an image is built.
     mmdebstrap --quiet --variant=minbase --format=tar "${options[@]}" \
         --aptopt='APT::Install-Recommends "false"' \
@@ -44,7 +48,7 @@ make_base() {
         --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook='printf "#!/bin/sh\nexit 101\n" >"$1/usr/sbin/policy-rc.d"' \
         --customize-hook='chmod 755 "$1/usr/sbin/policy-rc.d"' \
-        --customize-hook='echo "APT::Keep-Downloaded-Packages \"false\";" >"$1/etc/apt/apt.conf.d/99no-cache"' \
+        --customize-hook='cp "$NO_CACHE" "$1/etc/apt/apt.conf.d/99no-cache"' \
         "$SUITE" - "${sources[@]}" 2>"$LOG" |
         docker import --change 'CMD ["bash"]' - "$TAG" >/dev/null
 }
