@@ -5,3 +5,4 @@ pub mod image;
 pub mod job;
 pub mod options;
 pub mod shown;
+pub mod ssh;

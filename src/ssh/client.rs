@@ -1,0 +1,194 @@
+//! The configuration of ssh in the container: for the job's own nodes only, anywhere else as ever.
+//!
+//! Written by root in the prolog, read by ssh as the job's user. Any OpenSSH from 7.4 on.
+#![forbid(unsafe_code)]
+
+use super::paths::{KNOWN_HOSTS, USER_KEY};
+
+/// OpenSSH 7.4 reads lines of up to 1023 bytes, and stops at a longer one.
+const MAX_LINE: usize = 900;
+/// The longest name of a node.
+const MAX_NODE: usize = 255;
+/// The largest configuration of an image that is taken over.
+const MAX_IMAGE_CONFIG: usize = 1 << 20;
+
+/// The text of `ssh_config`: one block with all settings for as many of the nodes as fit on a `Host` line.
+///
+/// `alias` is the name under which [`known_hosts`] has the hosts' key. A name that is no host name is left out.
+pub fn ssh_config<S: AsRef<str>>(nodes: &[S], port: u16, user: &str, alias: &str) -> String {
+    let settings = settings(port, user, alias);
+    let mut text = String::with_capacity(capacity(nodes, &settings));
+    // Length of the current `Host` line; 0 when there is none.
+    let mut line = 0;
+    for node in nodes.iter().map(AsRef::as_ref).filter(|node| is_host_name(node)) {
+        if line > 0 && line + 1 + node.len() > MAX_LINE {
+            text.push_str(&settings);
+            line = 0;
+        }
+        if line == 0 {
+            text.push_str("Host");
+            line = "Host".len();
+        }
+        text.push(' ');
+        text.push_str(node);
+        line += 1 + node.len();
+    }
+    if line > 0 {
+        text.push_str(&settings);
+    }
+    text
+}
+
+/// `/etc/ssh/ssh_config` for the container: ours, then the image's for all hosts. ssh takes the first value of each
+/// setting, so ours win for the job's nodes. An image's configuration of more than 1 MiB is left out.
+pub fn merged_ssh_config(ours: &str, image: &[u8]) -> Vec<u8> {
+    let image = if image.len() > MAX_IMAGE_CONFIG { &[] } else { image };
+    let mut merged = Vec::with_capacity(ours.len() + image.len() + 80);
+    merged.extend_from_slice(ours.as_bytes());
+    merged.extend_from_slice(b"\n# From here on, the image's own configuration.\nHost *\n");
+    merged.extend_from_slice(image);
+    merged
+}
+
+/// The line of `known_hosts` for the job's hosts, from their public key.
+pub fn known_hosts(alias: &str, host_key: &str) -> String {
+    format!("{alias} {host_key}\n")
+}
+
+/// The end of a `Host` line and everything that holds for these hosts.
+fn settings(port: u16, user: &str, alias: &str) -> String {
+    // A name in quotes may hold a space; a quote or a line's end would be outside.
+    let user: String = user.chars().filter(|c| !c.is_control() && *c != '"').collect();
+    format!(
+        "
+    User \"{user}\"
+    Port {port}
+    IdentityFile {USER_KEY}
+    IdentitiesOnly yes
+    IdentityAgent none
+    PreferredAuthentications publickey
+    HostKeyAlias {alias}
+    HostKeyAlgorithms ssh-ed25519
+    StrictHostKeyChecking yes
+    UserKnownHostsFile {KNOWN_HOSTS}
+    GlobalKnownHostsFile /dev/null
+    UpdateHostKeys no
+    CheckHostIP no
+    VerifyHostKeyDNS no
+    CanonicalizeHostname no
+    ProxyCommand none
+    ControlMaster no
+    ControlPath none
+    ForwardAgent no
+    ForwardX11 no
+    BatchMode yes
+    ConnectTimeout 60
+    ConnectionAttempts 3
+    LogLevel ERROR
+"
+    )
+}
+
+/// At least as many bytes as the configuration will have, so that it is written in one piece.
+fn capacity<S: AsRef<str>>(nodes: &[S], settings: &str) -> usize {
+    let names: usize = nodes.iter().map(|node| node.as_ref().len() + 1).sum();
+    // A line is full when the next name, 255 bytes at most, does not fit.
+    let blocks = names / (MAX_LINE - MAX_NODE - "Host ".len()) + 1;
+    names + blocks * (settings.len() + "Host".len())
+}
+
+/// Letters, digits, dots, dashes and underscores: no patterns, no options, nothing else that ssh could understand.
+fn is_host_name(name: &str) -> bool {
+    name.len() <= MAX_NODE
+        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn nodes(count: usize) -> Vec<String> {
+        (0..count).map(|node| format!("node{node:05}")).collect()
+    }
+
+    /// What ssh makes of a configuration for a host; `None` where there is no ssh.
+    fn understood(config: &[u8], host: &str) -> Option<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ssh_config");
+        std::fs::write(&path, config).unwrap();
+        let output = Command::new("ssh").arg("-F").arg(&path).args(["-T", "-G", host]).output().ok()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        Some(String::from_utf8(output.stdout).unwrap())
+    }
+
+    #[test]
+    fn the_nodes_of_the_job_are_reached_with_its_key_on_its_port() {
+        let config = ssh_config(&["n1", "n2"], 20123, "alice", "docker_123");
+        assert!(config.starts_with("Host n1 n2\n    User \"alice\"\n    Port 20123\n"));
+        let Some(ssh) = understood(config.as_bytes(), "n2") else { return };
+        for line in [
+            "user alice",
+            "port 20123",
+            "hostkeyalias docker_123",
+            "identityfile /run/spank-docker/id_ed25519",
+            "userknownhostsfile /run/spank-docker/known_hosts",
+            "stricthostkeychecking true",
+            "batchmode yes",
+        ] {
+            assert!(ssh.lines().any(|found| found == line), "{line}: {ssh}");
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_reached_as_ever() {
+        let ours = ssh_config(&["n1"], 20123, "alice", "docker_123");
+        let merged = merged_ssh_config(&ours, b"Port 2222\nHost n1\n  User bob\n# \xff\n");
+        let Some(other) = understood(&merged, "example.org") else { return };
+        assert!(other.contains("\nport 2222\n") && !other.contains("/run/spank-docker"));
+        let own = understood(&merged, "n1").unwrap();
+        assert!(own.contains("\nport 20123\n") && own.contains("user alice\n"));
+    }
+
+    #[test]
+    fn no_line_is_too_long_and_no_node_is_lost() {
+        let nodes = nodes(10_000);
+        let config = ssh_config(&nodes, 20123, "alice", "docker_123");
+        assert!(config.lines().all(|line| line.len() <= MAX_LINE));
+        let hosts = config.lines().filter_map(|line| line.strip_prefix("Host "));
+        assert!(hosts.flat_map(|line| line.split(' ')).eq(nodes.iter().map(String::as_str)));
+        let Some(ssh) = understood(config.as_bytes(), "node09999") else { return };
+        assert!(ssh.contains("\nport 20123\n"));
+    }
+
+    #[test]
+    fn the_text_is_written_in_one_piece() {
+        let settings = settings(20123, "alice", "docker_123");
+        for nodes in [nodes(0), nodes(1), nodes(10_000), vec!["n".repeat(255); 100], vec!["n".into(); 5000]] {
+            let config = ssh_config(&nodes, 20123, "alice", "docker_123");
+            assert!(config.len() <= capacity(&nodes, &settings));
+        }
+    }
+
+    #[test]
+    fn hostile_names_are_left_out() {
+        let long = "n".repeat(256);
+        let bad = ["", "*", "a b", "a\nPort 1", "-oX", "!a", "n1", "a,b", &long, "é"];
+        let config = ssh_config(&bad, 1, "a\"\nPort 2\n", "x");
+        assert!(config.starts_with("Host n1\n    User \"aPort 2\"\n    Port 1\n"));
+        assert_eq!(ssh_config(&["*"], 1, "a", "x"), "");
+    }
+
+    #[test]
+    fn a_huge_configuration_of_an_image_is_left_out() {
+        assert!(merged_ssh_config("ours\n", &[b'\n'; MAX_IMAGE_CONFIG + 1]).len() < 100);
+        assert!(merged_ssh_config("ours\n", &[b'\n'; MAX_IMAGE_CONFIG]).len() > MAX_IMAGE_CONFIG);
+    }
+
+    #[test]
+    fn the_hosts_are_known_by_their_alias() {
+        assert_eq!(known_hosts("docker_123", "ssh-ed25519 AAAA"), "docker_123 ssh-ed25519 AAAA\n");
+    }
+}

@@ -1,0 +1,7 @@
+//! The job's private ssh: keys that every node derives alike, sshd in the container, and the clients' configuration.
+
+pub mod client;
+pub mod keys;
+pub mod paths;
+pub mod server;
+pub mod session;

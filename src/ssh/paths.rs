@@ -1,0 +1,53 @@
+//! The plugin's directory in the container and the files in it. Written by root before the container starts, read there
+//! by the image's sshd and ssh as the job's user.
+#![forbid(unsafe_code)]
+
+/// The directory.
+pub const IN_CONTAINER: &str = "/run/spank-docker";
+/// Private key of the user, the same on all nodes. Mode 0600, the user's.
+pub const USER_KEY: &str = "/run/spank-docker/id_ed25519";
+/// Private key of the job's hosts, the same on all nodes. Mode 0600, the user's.
+pub const HOST_KEY: &str = "/run/spank-docker/ssh_host_ed25519_key";
+/// The user's public key, for sshd.
+pub const AUTHORIZED_KEYS: &str = "/run/spank-docker/authorized_keys";
+/// The hosts' public key, for ssh.
+pub const KNOWN_HOSTS: &str = "/run/spank-docker/known_hosts";
+/// Configuration of sshd.
+pub const SSHD_CONFIG: &str = "/run/spank-docker/sshd_config";
+/// Configuration of ssh to the job's nodes.
+pub const SSH_CONFIG: &str = "/run/spank-docker/ssh_config";
+/// What every ssh session runs. Executable.
+pub const SESSION: &str = "/run/spank-docker/session";
+/// Variables of every ssh session, as a shell script.
+pub const ENVIRONMENT: &str = "/run/spank-docker/environment";
+/// The job's nodes for Open MPI, `node slots=N`.
+pub const HOSTFILE: &str = "/run/spank-docker/hostfile";
+/// The job's nodes for MPICH and Intel MPI, `node:N`.
+pub const HYDRA_HOSTFILE: &str = "/run/spank-docker/hostfile.hydra";
+/// Symbolic link to the image's sshd, wherever it is there.
+pub const SSHD: &str = "/run/spank-docker/sshd";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_in_the_directory() {
+        for path in [
+            USER_KEY,
+            HOST_KEY,
+            AUTHORIZED_KEYS,
+            KNOWN_HOSTS,
+            SSHD_CONFIG,
+            SSH_CONFIG,
+            SESSION,
+            ENVIRONMENT,
+            HOSTFILE,
+            HYDRA_HOSTFILE,
+            SSHD,
+        ] {
+            let name = path.strip_prefix(IN_CONTAINER).and_then(|path| path.strip_prefix('/')).unwrap();
+            assert!(!name.contains('/'));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The configuration of the image's own sshd, which runs in the container as the job's user.
+//!
+//! Written by root in the prolog. It has to work with every OpenSSH from 7.4 (CentOS 7) to 10: an option that one of
+//! them does not know would keep sshd from starting, so there is nothing here that came after 7.4.
+#![forbid(unsafe_code)]
+
+use super::paths::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
+
+/// What sshd is started with, as `argv[1..]`: in the foreground, messages to stderr.
+///
+/// The log level is here too: sshd talks about options that it has given up before it comes to the level in the file.
+pub const ARGUMENTS: [&str; 6] = ["-D", "-e", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
+
+/// The text of `sshd_config` for this user, port and token (see [`super::keys::JobKeys::token`]).
+pub fn sshd_config(user: &str, port: u16, token: &str) -> String {
+    let user = pattern(user);
+    let token: String = token.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!(
+        "# Written by spank-docker for this job.
+Port {port}
+HostKey {HOST_KEY}
+# How a node that waits for this sshd knows it from another job's.
+VersionAddendum {token}
+PidFile none
+LogLevel ERROR
+UseDNS no
+
+# The job's key and its user, nothing else. sshd has the user's rights only: it could not become another one anyway.
+AuthenticationMethods publickey
+AuthorizedKeysFile {AUTHORIZED_KEYS}
+PubkeyAuthentication yes
+PasswordAuthentication no
+ChallengeResponseAuthentication no
+HostbasedAuthentication no
+AllowUsers {user}
+# Root is the user of a job where allow_root says so, and has no password here either.
+PermitRootLogin prohibit-password
+# PAM, login records and privilege separation (7.4; later ones ignore this line) are root's.
+UsePAM no
+UsePrivilegeSeparation no
+# The image decides on owner and mode of / and /run, and may have them as it likes.
+StrictModes no
+
+# An MPI launcher opens its connections all at once, and several launchers may run.
+MaxStartups 1024
+MaxSessions 1024
+LoginGraceTime 120
+TCPKeepAlive yes
+X11Forwarding no
+PermitUserEnvironment no
+PermitUserRC no
+PrintMotd no
+PrintLastLog no
+# Every session gets the job's environment from here.
+ForceCommand {SESSION}
+Subsystem sftp internal-sftp
+"
+    )
+}
+
+/// The user's name as a pattern that matches it: `a@b` would mean a user at a host, so what is special is a `?`.
+fn pattern(user: &str) -> String {
+    user.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_names_port_user_and_token() {
+        let text = sshd_config("alice", 20123, "0123abcd");
+        for line in [
+            "Port 20123",
+            "AllowUsers alice",
+            "VersionAddendum 0123abcd",
+            "HostKey /run/spank-docker/ssh_host_ed25519_key",
+            "AuthorizedKeysFile /run/spank-docker/authorized_keys",
+            "AuthenticationMethods publickey",
+            "ForceCommand /run/spank-docker/session",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_option_is_given_twice() {
+        let text = sshd_config("alice", 20123, "0123abcd");
+        let mut names: Vec<_> = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn a_hostile_name_stays_one_pattern_on_one_line() {
+        let plain = sshd_config("alice", 20123, "0123abcd");
+        let hostile = sshd_config("a@b *\nPort 22", 20123, "0123\nabcd");
+        assert_eq!(hostile.lines().count(), plain.lines().count());
+        assert!(hostile.contains("\nAllowUsers a?b???Port?22\n"));
+        assert!(hostile.contains("\nVersionAddendum 0123abcd\n"));
+    }
+}
