@@ -6,3 +6,4 @@ pub mod job;
 pub mod options;
 pub mod shown;
 pub mod ssh;
+pub mod users;
