@@ -3,6 +3,7 @@
 pub mod config;
 pub mod image;
 pub mod job;
+pub mod mpi;
 pub mod options;
 pub mod shown;
 pub mod ssh;
