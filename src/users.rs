@@ -13,6 +13,8 @@ const MAX_FILE: usize = 1 << 20;
 const MAX_FIELD: usize = 1024;
 /// uid and gid of `nobody`, everywhere but in old images, which have a line for it.
 const NOBODY: u32 = 65_534;
+/// Group of terminals: engines mount /dev/pts so that every terminal has this gid.
+const TTY: u32 = 5;
 /// Where the uid of a missing `sshd` is looked for: first the one that it has in CentOS, then what systems give out.
 const SYSTEM_UIDS: [std::ops::Range<u32>; 2] = [74..75, 100..1000];
 
@@ -92,6 +94,9 @@ pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
 /// All groups of the user come first, with the user as a member except in the primary one. The image's lines follow as
 /// they are, without those of the same names and without what is no group: one with the same gid and another name
 /// stays, the gid leads to ours. `root` is added when it is missing, and a group for `nobody`.
+///
+/// A `tty` with a gid of the image's own is left out: sshd would try to give terminals to it, which it cannot as the
+/// user, and end the session. Without the group it is content with what terminals have.
 pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
     let member = name_of(user);
     let mut merged = Lines::with_capacity(image.len() + 64 * groups.len() + 64);
@@ -108,7 +113,8 @@ pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
     }
     ours.sort_unstable();
     let is_ours = |name: &[u8]| ours.binary_search_by(|ours| ours.as_slice().cmp(name)).is_ok();
-    let others: Vec<_> = lines(image, 4).filter(|group| !is_ours(group.name)).collect();
+    let tty_ok = |group: &Line<'_>| group.name != b"tty" || group.id == TTY;
+    let others: Vec<_> = lines(image, 4).filter(|group| !is_ours(group.name) && tty_ok(group)).collect();
     for group in &others {
         merged.push_line(group.line);
     }
@@ -288,6 +294,12 @@ nobody:x:65534:
 "
         );
         assert_eq!(text(merge_group(b"", &[], &alice())), "root:x:0:\nnogroup:x:65534:\n");
+    }
+
+    #[test]
+    fn a_group_of_terminals_is_the_engines_or_none() {
+        assert!(text(merge_group(b"tty:x:5:\n", &[], &alice())).starts_with("tty:x:5:\n"));
+        assert!(!text(merge_group(b"tty:x:7:\n", &[], &alice())).contains("tty"));
     }
 
     #[test]

@@ -107,32 +107,36 @@ mod tests {
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
+    use std::path::Path;
     use std::process::{Command, Output};
 
     /// The shells that images have, as far as this machine has them.
-    fn shells() -> Vec<Vec<&'static str>> {
-        [
-            vec!["/bin/sh"],
-            vec!["dash"],
-            vec!["bash", "--posix"],
-            vec!["bash"],
-            vec!["busybox", "sh"],
-            vec!["mksh"],
-        ]
-        .into_iter()
-        .filter(|shell| Command::new(shell[0]).args(&shell[1..]).args(["-c", ":"]).output().is_ok())
-        .collect()
+    fn shells() -> Vec<Vec<String>> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let find = |name| {
+            path.split(':').map(|place| format!("{place}/{name}")).find(|file| Path::new(file).exists())
+        };
+        let shell = |name, args: &[&str]| {
+            let shell = [find(name)?].into_iter().chain(args.iter().map(|arg| (*arg).to_owned()));
+            Some(shell.collect())
+        };
+        [shell("sh", &[]), shell("dash", &[]), shell("bash", &[]), shell("bash", &["--posix"])]
+            .into_iter()
+            .chain([shell("busybox", &["sh"]), shell("mksh", &[]), shell("ksh", &[])])
+            .flatten()
+            .collect()
     }
 
     /// Runs the script, with the environment in a file of its own, as sshd would.
-    fn session(shell: &[&str], variables: &[(&str, &OsStr)], command: Option<&str>) -> Output {
+    fn session<S: AsRef<str>>(shell: &[S], variables: &[(&str, &OsStr)], command: Option<&str>) -> Output {
         let directory = tempfile::tempdir().unwrap();
         let environment = directory.path().join("environment");
         std::fs::write(&environment, environment_file(variables.iter().copied())).unwrap();
         assert!(SCRIPT.contains(ENVIRONMENT));
         let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
-        let mut sshd = Command::new(shell[0]);
-        sshd.args(&shell[1..]).args(["-c", &script]).env_clear();
+        let mut shell = shell.iter().map(AsRef::as_ref);
+        let mut sshd = Command::new(shell.next().unwrap());
+        sshd.args(shell).args(["-c", &script]).env_clear();
         sshd.env("SHELL", "/bin/sh").env("HOME", "/").env("PATH", "/usr/bin:/bin").env("SSH_CONNECTION", "x");
         if let Some(command) = command {
             sshd.env("SSH_ORIGINAL_COMMAND", command);
@@ -179,7 +183,7 @@ mod tests {
     #[test]
     fn sftp_without_a_server_says_so() {
         let servers = ["/usr/lib/openssh/sftp-server", "/usr/lib/ssh/sftp-server"];
-        if servers.iter().any(|server| std::path::Path::new(server).exists()) {
+        if servers.iter().any(|server| Path::new(server).exists()) {
             return;
         }
         let output = session(&["/bin/sh"], &[], Some("internal-sftp"));
