@@ -16,7 +16,7 @@ use crate::options::{Pull, Script};
 use crate::shown::Shown;
 
 /// Where state is kept unless the configuration says otherwise.
-const STATE_DIR: &str = "/run/spank-docker";
+pub const STATE_DIR: &str = "/run/spank-docker";
 /// What starts the argument that says otherwise.
 const STATE_DIR_KEY: &str = "state_dir=";
 /// The longest path of a Unix socket that the kernel takes.

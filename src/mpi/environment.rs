@@ -14,7 +14,7 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 19] = [
     // Launch over ssh, not with srun: orte/mca/plm/rsh.
     ("OMPI_MCA_plm", "rsh"),
     // The command, with arguments: orte/mca/plm/rsh/plm_rsh_component.c, "agent".
-    ("OMPI_MCA_plm_rsh_agent", "ssh -F /run/spank-docker/ssh_config"),
+    ("OMPI_MCA_plm_rsh_agent", "/run/spank-docker/ssh"),
     // Take the nodes not from Slurm: orte/mca/ras/slurm.
     ("OMPI_MCA_ras", "^slurm"),
     // But from here, unless mpirun has a hostfile of its own: orte/runtime/orte_mca_params.c.
@@ -25,7 +25,7 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 19] = [
     // src/mca/plm/ssh.
     ("PRTE_MCA_plm", "ssh"),
     // src/mca/plm/ssh/plm_ssh_component.c, "agent".
-    ("PRTE_MCA_plm_ssh_agent", "ssh -F /run/spank-docker/ssh_config"),
+    ("PRTE_MCA_plm_ssh_agent", "/run/spank-docker/ssh"),
     // src/mca/ras/slurm.
     ("PRTE_MCA_ras", "^slurm"),
     // src/runtime/prte_mca_params.c.
@@ -37,13 +37,13 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 19] = [
     ("HYDRA_RMK", "user"),
     ("HYDRA_LAUNCHER", "ssh"),
     ("HYDRA_BOOTSTRAP", "ssh"),
-    // Arguments of ssh, before the host: src/pm/hydra/lib/tools/bootstrap/external/external_common_launch.c.
-    ("HYDRA_LAUNCHER_EXTRA_ARGS", "-F /run/spank-docker/ssh_config"),
+    // The command: src/pm/hydra/lib/tools/bootstrap/external/external_common_launch.c.
+    ("HYDRA_LAUNCHER_EXEC", "/run/spank-docker/ssh"),
     // src/pm/hydra/mpiexec/get_parameters.c; `-f` wins.
     ("HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"),
     // Intel MPI: Developer Reference for Linux, "Hydra Environment Variables".
     ("I_MPI_HYDRA_BOOTSTRAP", "ssh"),
-    ("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", "-F /run/spank-docker/ssh_config"),
+    ("I_MPI_HYDRA_BOOTSTRAP_EXEC", "/run/spank-docker/ssh"),
     ("I_MPI_HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"),
     // The hostfile says how many processes a node has, not the job scheduler: the same, "Job placement".
     ("I_MPI_JOB_RESPECT_PROCESS_PLACEMENT", "off"),
@@ -52,7 +52,7 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 19] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssh::paths::{HOSTFILE, HYDRA_HOSTFILE, SSH_CONFIG};
+    use crate::ssh::paths::{HOSTFILE, HYDRA_HOSTFILE, SSH};
 
     fn value(name: &str) -> &'static str {
         LAUNCHER_ENVIRONMENT.iter().find(|(known, _)| *known == name).unwrap().1
@@ -60,12 +60,13 @@ mod tests {
 
     #[test]
     fn every_launcher_uses_our_ssh_and_our_hostfile() {
-        let ssh = format!("ssh -F {SSH_CONFIG}");
-        for name in ["OMPI_MCA_plm_rsh_agent", "PRTE_MCA_plm_ssh_agent"] {
-            assert_eq!(value(name), ssh);
-        }
-        for name in ["HYDRA_LAUNCHER_EXTRA_ARGS", "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS"] {
-            assert_eq!(value(name), format!("-F {SSH_CONFIG}"));
+        for name in [
+            "OMPI_MCA_plm_rsh_agent",
+            "PRTE_MCA_plm_ssh_agent",
+            "HYDRA_LAUNCHER_EXEC",
+            "I_MPI_HYDRA_BOOTSTRAP_EXEC",
+        ] {
+            assert_eq!(value(name), SSH);
         }
         for name in ["OMPI_MCA_orte_default_hostfile", "PRTE_MCA_prte_default_hostfile"] {
             assert_eq!(value(name), HOSTFILE);

@@ -3,7 +3,7 @@
 //! Written by root in the prolog, read by ssh as the job's user. Any OpenSSH from 7.4 on.
 #![forbid(unsafe_code)]
 
-use super::paths::{KNOWN_HOSTS, USER_KEY};
+use super::paths::{KNOWN_HOSTS, SSH_CONFIG, USER_KEY};
 
 /// OpenSSH 7.4 reads lines of up to 1023 bytes, and stops at a longer one.
 const MAX_LINE: usize = 900;
@@ -104,6 +104,21 @@ fn is_host_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
+/// The program that MPI launchers call instead of ssh. It says what the image lacks, where ssh would fail without a word
+/// about the cause: `missing` when the image has no sshd, or that it has no ssh.
+#[must_use]
+pub fn program(image: &str, missing: Option<&str>) -> String {
+    let no_client = format!(
+        "image '{image}': has no ssh, mpirun cannot start ranks on other nodes: install openssh-client in it"
+    );
+    let ssh = match missing {
+        Some(_) => String::new(),
+        None => format!("command -v ssh >/dev/null 2>&1 && exec ssh -F {SSH_CONFIG} \"$@\"\n"),
+    };
+    let words = missing.unwrap_or(&no_client).replace('\'', r"'\''");
+    format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\nexit 255\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,5 +205,16 @@ mod tests {
     #[test]
     fn the_hosts_are_known_by_their_alias() {
         assert_eq!(known_hosts("docker_123", "ssh-ed25519 AAAA"), "docker_123 ssh-ed25519 AAAA\n");
+    }
+
+    #[test]
+    fn a_launcher_is_told_what_the_image_lacks() {
+        let text = program("reg:5000/a", Some("image 'reg:5000/a': has no sshd"));
+        assert_eq!(
+            text,
+            "#!/bin/sh\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\nexit 255\n"
+        );
+        let text = program("a", None);
+        assert!(text.contains("exec ssh -F /run/spank-docker/ssh_config \"$@\"\n"));
     }
 }

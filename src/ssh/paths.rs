@@ -26,6 +26,25 @@ pub const HOSTFILE: &str = "/run/spank-docker/hostfile";
 pub const HYDRA_HOSTFILE: &str = "/run/spank-docker/hostfile.hydra";
 /// Symbolic link to the image's sshd, wherever it is there.
 pub const SSHD: &str = "/run/spank-docker/sshd";
+/// What MPI launchers call instead of ssh: ssh with the job's configuration, or a line that says what is missing.
+/// Executable.
+pub const SSH: &str = "/run/spank-docker/ssh";
+/// The first process of the container (src/pause). Executable.
+pub const PAUSE: &str = "/run/spank-docker/pause";
+/// The FIFO on which the first process waits to be told to become sshd. The user's, mode 0400: only root can write.
+pub const GO: &str = "/run/spank-docker/go";
+/// The image's /etc/passwd with the user in it, mounted over the image's.
+pub const PASSWD: &str = "/run/spank-docker/passwd";
+/// The image's /etc/group with the user's groups in it, mounted over the image's.
+pub const GROUP: &str = "/run/spank-docker/group";
+/// The image's ssh_config with ours before it, mounted over the image's.
+pub const SYSTEM_SSH_CONFIG: &str = "/run/spank-docker/system_ssh_config";
+
+/// The name of one of these files in its directory.
+#[must_use]
+pub fn file_name(in_container: &str) -> &str {
+    in_container.rsplit('/').next().unwrap_or(in_container)
+}
 
 #[cfg(test)]
 mod tests {
@@ -45,9 +64,15 @@ mod tests {
             HOSTFILE,
             HYDRA_HOSTFILE,
             SSHD,
+            SSH,
+            PAUSE,
+            GO,
+            PASSWD,
+            GROUP,
+            SYSTEM_SSH_CONFIG,
         ] {
             let name = path.strip_prefix(IN_CONTAINER).and_then(|path| path.strip_prefix('/')).unwrap();
-            assert!(!name.contains('/'));
+            assert_eq!(file_name(path), name);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::paths::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
 
-/// What sshd is started with, as `argv[1..]`: in the foreground, messages to stderr.
+/// What sshd is started with, as `argv[1..]` (the first process passes its own arguments on): in the foreground, messages to stderr.
 ///
 /// The log level is here too: sshd talks about options that it has given up before it comes to the level in the file.
 pub const ARGUMENTS: [&str; 6] = ["-D", "-e", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];

@@ -1,0 +1,37 @@
+//! Builds the container's first process (src/pause), a static program without a standard library, for the plugin to
+//! carry.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::{env, io};
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=src/pause/main.rs");
+    println!("cargo::rerun-if-changed=build.rs");
+
+    // slurmstepd unloads plugins while the C library may still call what they registered: never unload.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    // The crate slurm-spank exports its option callback; Slurm takes it by pointer, nobody by name.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
+
+    let variable = |name| env::var(name).map_err(|_| io::Error::other(format!("{name} is not set")));
+    let pause = PathBuf::from(variable("OUT_DIR")?).join("pause");
+    let status = Command::new(variable("RUSTC")?)
+        .args(["--edition=2024", "--crate-name=pause", "--crate-type=bin", "src/pause/main.rs", "-o"])
+        .arg(&pause)
+        .args(["--target", &variable("TARGET")?])
+        .args([
+            "-Cpanic=abort",
+            "-Copt-level=s",
+            "-Crelocation-model=static",
+            "-Cstrip=symbols",
+            "-Dwarnings",
+        ])
+        .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"])
+        .args(["-Clink-arg=-Wl,--build-id=none,-z,noexecstack"])
+        .status()?;
+    if !status.success() {
+        return Err(io::Error::other("src/pause/main.rs does not compile"));
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! The first process of every container: a static program of a few hundred instructions, built by build.rs and carried
+//! inside the plugin. It runs as the job's user.
+//!
+//! It exists so that nothing of the image runs before the prolog has hardened the container, and so that an image
+//! without sshd, or without any program at all, still has a process that keeps its namespaces. It opens the FIFO `go`
+//! and blocks; when root opens the other end and writes a byte, it becomes the image's sshd, with the
+//! arguments that it was given itself. The image cannot replace it: it lies on a read-only mount of ours.
+#![no_std]
+#![no_main]
+
+use core::arch::{asm, global_asm};
+
+const FIFO: &[u8] = b"/run/spank-docker/go\0";
+const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
+const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
+const NO_FIFO: &[u8] = b"cannot open /run/spank-docker/go\n";
+
+const EINTR: isize = -4;
+
+#[cfg(target_arch = "x86_64")]
+mod arch {
+    pub const READ: usize = 0;
+    pub const WRITE: usize = 1;
+    pub const CLOSE: usize = 3;
+    pub const EXECVE: usize = 59;
+    pub const EXIT: usize = 60;
+    pub const OPENAT: usize = 257;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod arch {
+    pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
+    pub const CLOSE: usize = 57;
+    pub const EXECVE: usize = 221;
+    pub const EXIT: usize = 93;
+    pub const OPENAT: usize = 56;
+}
+
+// The kernel enters here with argc, argv and envp on the stack; the ABI wants a frame that is aligned to 16 bytes.
+#[cfg(target_arch = "x86_64")]
+global_asm!(".global _start", "_start: xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call main", "ud2");
+#[cfg(target_arch = "aarch64")]
+global_asm!(".global _start", "_start: mov x29, xzr", "mov x0, sp", "bl main", "brk #1");
+
+#[cfg(target_arch = "x86_64")]
+unsafe fn syscall(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
+    let result;
+    // SAFETY: the Linux system call convention of x86_64; the callers pass pointers that live long enough.
+    unsafe {
+        asm!("syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+             out("rcx") _, out("r11") _, options(nostack));
+    }
+    result
+}
+
+#[cfg(target_arch = "aarch64")]
+unsafe fn syscall(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
+    let result;
+    // SAFETY: the Linux system call convention of aarch64; the callers pass pointers that live long enough.
+    unsafe {
+        asm!("svc 0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c, in("x3") d,
+             options(nostack));
+    }
+    result
+}
+
+fn fail(message: &[u8], code: usize) -> ! {
+    // SAFETY: the message is a static; exit does not return.
+    unsafe {
+        syscall(arch::WRITE, 2, message.as_ptr() as usize, message.len(), 0);
+        loop {
+            syscall(arch::EXIT, code, 0, 0, 0);
+        }
+    }
+}
+
+/// `stack` is the stack as the kernel left it: argc, argv, NULL, envp, NULL.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn main(stack: *mut usize) -> ! {
+    // SAFETY: execve(2) defines this layout.
+    let environment = unsafe { stack.add(*stack + 2) } as usize;
+    loop {
+        // SAFETY: a static path. Opening a FIFO for reading blocks until somebody opens it for writing: only root can.
+        let fifo = unsafe { syscall(arch::OPENAT, usize::MAX, FIFO.as_ptr() as usize, 0, 0) };
+        if fifo == EINTR {
+            continue;
+        }
+        if fifo < 0 {
+            fail(NO_FIFO, 126);
+        }
+        let mut byte = 0u8;
+        // SAFETY: the descriptor was just opened, the buffer is one byte long.
+        let count = unsafe {
+            let count = syscall(arch::READ, fifo as usize, &raw mut byte as usize, 1, 0);
+            syscall(arch::CLOSE, fifo as usize, 0, 0, 0);
+            count
+        };
+        if count == 1 {
+            break;
+        }
+    }
+    // SAFETY: a NUL-terminated static, and the kernel's own argv and envp. sshd executes itself again for each
+    // connection, by argv[0], which must be its path.
+    unsafe {
+        let arguments = stack.add(1);
+        arguments.write(SSHD.as_ptr() as usize);
+        syscall(arch::EXECVE, SSHD.as_ptr() as usize, arguments as usize, environment, 0);
+    }
+    fail(NO_EXEC, 127)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    fail(NO_EXEC, 127)
+}
