@@ -7,4 +7,5 @@ pub mod mpi;
 pub mod options;
 pub mod shown;
 pub mod ssh;
+pub mod sys;
 pub mod users;

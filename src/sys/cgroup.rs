@@ -1,0 +1,191 @@
+//! Control groups: adopting a container's processes into the cgroups of the job's extern step, as pam_slurm_adopt(8)
+//! does for ssh sessions. Paths are discovered from processes that Slurm has put in place, never built: they differ
+//! between cgroup v1 and v2 and between releases of Slurm.
+//!
+//! Runs as root in the extern step's slurmstepd.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// What marks a cgroup of an extern step, in every release and in both versions of the interface.
+const EXTERN_STEP: &str = "/step_extern";
+
+/// Cgroups that a process is in: for each hierarchy, by its mount point, the directory.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cgroups(BTreeMap<PathBuf, PathBuf>);
+
+impl Cgroups {
+    /// Those of the extern step among the cgroups of these processes (the step's slurmstepd and its placeholder).
+    /// Where two lie below each other in one hierarchy the deeper one counts.
+    pub fn of_extern_step(pids: &[i32]) -> io::Result<Self> {
+        let mut found: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+        for pid in pids {
+            for (hierarchy, directory) in Self::of(*pid, EXTERN_STEP)?.0 {
+                let known = found.entry(hierarchy).or_insert_with(|| directory.clone());
+                if directory.starts_with(&*known) {
+                    *known = directory;
+                }
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Those that the engine made for a container: its id is part of their names, with every cgroup driver.
+    pub fn of_container(pid: i32, container_id: &str) -> io::Result<Self> {
+        Self::of(pid, container_id)
+    }
+
+    /// The cgroups of a process whose paths contain `mark`; none when the process is gone.
+    fn of(pid: i32, mark: &str) -> io::Result<Self> {
+        let mounts = Mounts::parse(&fs::read_to_string("/proc/self/mountinfo")?);
+        let membership = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+            Ok(membership) => membership,
+            Err(error)
+                if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
+            {
+                return Ok(Self(BTreeMap::new()));
+            }
+            Err(error) => return Err(error),
+        };
+        let groups =
+            membership.lines().filter_map(Membership::parse).filter(|group| group.path.contains(mark));
+        Ok(Self(groups.filter_map(|group| mounts.directory(&group)).collect()))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Moves all processes of `others` here, in each hierarchy that Slurm uses, until none is left there: processes
+    /// fork while they are moved.
+    pub fn adopt_all(&self, others: &Self) -> io::Result<()> {
+        self.0.iter().try_for_each(|(hierarchy, ours)| match others.0.get(hierarchy) {
+            Some(theirs) if theirs != ours => move_all(theirs, ours),
+            Some(_) | None => Ok(()),
+        })
+    }
+}
+
+fn move_all(from: &Path, to: &Path) -> io::Result<()> {
+    const ROUNDS: usize = 100;
+    for _ in 0..ROUNDS {
+        let pids = members(from)?;
+        if pids.is_empty() {
+            return Ok(());
+        }
+        for pid in pids {
+            match fs::write(to.join("cgroup.procs"), pid.to_string()) {
+                // Gone already.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                other => other?,
+            }
+        }
+    }
+    Err(io::Error::other("processes were forked faster than they could be moved"))
+}
+
+/// All processes in this cgroup.
+fn members(directory: &Path) -> io::Result<Vec<i32>> {
+    match fs::read_to_string(directory.join("cgroup.procs")) {
+        Ok(pids) => Ok(pids.lines().filter_map(|pid| pid.parse().ok()).collect()),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound) || error.raw_os_error() == Some(libc::ENODEV) =>
+        {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// One line of /proc/PID/cgroup (cgroups(7)): `id:controllers:path`.
+#[derive(Debug, PartialEq, Eq)]
+struct Membership<'a> {
+    controllers: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Membership<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.splitn(3, ':').skip(1);
+        Some(Self { controllers: fields.next()?, path: fields.next()? })
+    }
+}
+
+/// Where each hierarchy is mounted.
+#[derive(Debug)]
+struct Mounts(Vec<Mount>);
+
+#[derive(Debug)]
+struct Mount {
+    root: String,
+    point: PathBuf,
+    unified: bool,
+    options: String,
+}
+
+impl Mounts {
+    /// From proc_pid_mountinfo(5): `id parent major:minor root point options … - type source super-options`.
+    fn parse(mountinfo: &str) -> Self {
+        let parse = |line: &str| {
+            let (mount, file_system) = line.split_once(" - ")?;
+            let mut mount = mount.split(' ').skip(3);
+            let mut file_system = file_system.split(' ');
+            let unified = match file_system.next()? {
+                "cgroup" => false,
+                "cgroup2" => true,
+                _ => return None,
+            };
+            Some(Mount {
+                root: mount.next()?.to_owned(),
+                point: mount.next()?.into(),
+                unified,
+                options: file_system.nth(1)?.to_owned(),
+            })
+        };
+        Self(mountinfo.lines().filter_map(parse).collect())
+    }
+
+    /// Mount point of the hierarchy, and the directory of this cgroup.
+    fn directory(&self, group: &Membership<'_>) -> Option<(PathBuf, PathBuf)> {
+        let mount = self.0.iter().find(|mount| {
+            let names = |name: &str| mount.options.split(',').any(|option| option == name);
+            mount.unified == group.controllers.is_empty()
+                && group.controllers.split(',').all(|c| mount.unified || names(c))
+        })?;
+        let below = Path::new(group.path).strip_prefix(&mount.root).ok()?;
+        Some((mount.point.clone(), mount.point.join(below)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+30 24 0:26 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory
+31 24 0:27 / /sys/fs/cgroup/cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct
+32 24 0:28 /outer /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer
+33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate";
+
+    fn directory(line: &str) -> Option<PathBuf> {
+        Mounts::parse(MOUNTS).directory(&Membership::parse(line)?).map(|(_, directory)| directory)
+    }
+
+    #[test]
+    fn finds_the_directory_of_a_cgroup() {
+        assert_eq!(directory("4:memory:/slurm/job_1"), Some("/sys/fs/cgroup/memory/slurm/job_1".into()));
+        assert_eq!(directory("5:cpu,cpuacct:/slurm"), Some("/sys/fs/cgroup/cpuacct/slurm".into()));
+        assert_eq!(directory("6:freezer:/outer/slurm"), Some("/sys/fs/cgroup/freezer/slurm".into()));
+        assert_eq!(directory("0::/system.slice/a:b"), Some("/sys/fs/cgroup/unified/system.slice/a:b".into()));
+    }
+
+    #[test]
+    fn unknown_hierarchies_have_no_directory() {
+        assert_eq!(directory("9:pids:/slurm"), None);
+        assert_eq!(directory("6:freezer:/elsewhere"), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! What the kernel offers and the standard library does not: mounts by descriptor, namespaces, process identity, paths
+//! that cannot leave a container. Every `unsafe` block outside the hooks is in this folder.
+
+pub mod cgroup;
+pub mod identity;
+pub mod inside;
+pub mod listener;
+pub mod mount;
+pub mod namespace;
+pub mod privilege;
+pub mod process;

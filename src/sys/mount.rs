@@ -1,0 +1,128 @@
+//! Mounts handled by descriptor (open_tree(2), move_mount(2), mount_setattr(2)), so that no path is looked up twice.
+//!
+//! Runs as root: in the prolog and epilog on the host, and in the prolog inside a container's mount namespace.
+#![expect(unsafe_code, reason = "neither libc nor nix wraps these system calls")]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// Attributes of a mount, as mount_setattr(2) names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes(u64);
+
+impl Attributes {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// No setuid, setgid or file capabilities.
+    pub const NOSUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
+    /// No device nodes.
+    pub const NODEV: Self = Self(libc::MOUNT_ATTR_NODEV);
+    /// Read-only.
+    pub const RDONLY: Self = Self(libc::MOUNT_ATTR_RDONLY);
+    /// No programs.
+    pub const NOEXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A mount that is attached nowhere yet: a copy of the one that `file` (a directory or a file, also opened with
+/// `O_PATH`) lies on, with `file` as its root. With `recursive`, of the mounts below it too.
+pub fn detached_copy(file: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint;
+    if recursive {
+        flags |= libc::AT_RECURSIVE as libc::c_uint;
+    }
+    // SAFETY: a valid descriptor and an empty path; the result is a new descriptor that nobody else owns.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_open_tree, file.as_fd().as_raw_fd(), c"".as_ptr(), flags);
+        descriptor(fd)
+    }
+}
+
+/// Attaches a detached mount on top of `target`, which may be a descriptor opened with `O_PATH`.
+pub fn attach(tree: impl AsFd, target: impl AsFd) -> io::Result<()> {
+    // SAFETY: two valid descriptors and empty paths.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            target.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH,
+        )
+    };
+    Errno::result(result).map(drop).map_err(io::Error::from)
+}
+
+/// Sets and clears attributes of the mount that `file` is the root of; with `recursive`, of all below it.
+pub fn change(file: impl AsFd, recursive: bool, set: Attributes, clear: Attributes) -> io::Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: set.0, attr_clr: clear.0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: a valid descriptor, an empty path, and a struct of the size that is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Errno::result(result).map(drop).map_err(io::Error::from)
+}
+
+/// Mounts a small private tmpfs at `path`, with files that may be executed (a state directory may lie on a noexec
+/// /run) and nothing else that is dangerous.
+pub fn tmpfs(path: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("spank-docker"), path, Some("tmpfs"), flags, Some("mode=0755,size=64m"))?;
+    mount(None::<&str>, path, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)?;
+    Ok(())
+}
+
+/// Detaches whatever is mounted at `path`, all layers of it. Nothing there is success.
+pub fn detach(path: &Path) -> io::Result<()> {
+    loop {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The type of the file system that `file` lies on, as statfs(2) has it.
+pub fn file_system_type(file: impl AsFd) -> io::Result<nix::sys::statfs::FsType> {
+    Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type())
+}
+
+/// Whether there is something at `path`, without a single allocation: the answer for jobs that have no container.
+#[must_use]
+pub fn exists(path: &CStr) -> bool {
+    // SAFETY: a NUL-terminated string.
+    unsafe { libc::access(path.as_ptr(), libc::F_OK) == 0 }
+}
+
+/// # Safety
+/// `result` is what a system call returned that makes a new descriptor.
+unsafe fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = Errno::result(result).map_err(io::Error::from)?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the caller's word: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

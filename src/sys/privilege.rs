@@ -1,0 +1,33 @@
+//! What a task gives up before it becomes the user, and the limits it gets.
+//!
+//! Runs as root in the forked child that becomes the task.
+#![expect(unsafe_code, reason = "setrlimit with values beyond what nix's type carries, _exit")]
+
+use std::io;
+
+use caps::{CapSet, CapsHashSet};
+use nix::sys::resource::{Resource, setrlimit};
+
+/// From here on execve(2) gives nothing that this process has not: setuid-root programs and file capabilities of the
+/// image stay without effect, and every capability is gone as soon as the process has become the user.
+pub fn renounce() -> io::Result<()> {
+    nix::sys::prctl::set_no_new_privs()?;
+    caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
+    // Those that this kernel knows: dropping one that it does not know is an error.
+    for capability in caps::read(None, CapSet::Bounding).map_err(io::Error::other)? {
+        caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
+    }
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
+}
+
+/// Sets soft and hard limit alike, in bytes; `None` is unlimited.
+pub fn limit(resource: Resource, bytes: Option<u64>) -> io::Result<()> {
+    let value = bytes.unwrap_or(libc::RLIM_INFINITY);
+    Ok(setrlimit(resource, value, value)?)
+}
+
+/// Ends this process at once, without any handler of Slurm's: for a forked child that must not go on.
+pub fn leave(code: i32) -> ! {
+    // SAFETY: async-signal-safe, and always available.
+    unsafe { libc::_exit(code) }
+}

@@ -1,0 +1,111 @@
+//! Processes that cannot be mistaken for others: a pid alone may be used again, a pid with its start time may not.
+//!
+//! Runs as root on the host; reads /proc only.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
+
+/// A process, as it is written to state files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Process id in the host's PID namespace.
+    pub pid: i32,
+    /// Clock ticks from boot to its start (proc_pid_stat(5), field 22).
+    pub start_time: u64,
+}
+
+/// An open /proc/PID: once open it stands for this very process, whatever happens to its number.
+#[derive(Debug)]
+pub struct Process {
+    id: ProcessId,
+    directory: OwnedFd,
+}
+
+impl Process {
+    /// The process that has this number now.
+    pub fn find(pid: i32) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(Path::new("/proc").join(pid.to_string()).as_path(), flags, Mode::empty())?;
+        let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory };
+        process.id.start_time = process.start_time()?;
+        Ok(process)
+    }
+
+    /// The process that was written down, if it still lives.
+    pub fn recall(id: ProcessId) -> io::Result<Option<Self>> {
+        match Self::find(id.pid) {
+            Ok(process) if process.id == id && process.is_alive() => Ok(Some(process)),
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Number and start time.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    /// Opens a file below /proc/PID.
+    pub fn open(&self, name: &str) -> io::Result<File> {
+        Ok(openat(&self.directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.into())
+    }
+
+    /// Reads a file below /proc/PID.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.open(name)?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Whether it still runs; a zombie does not.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.stat_field(3).is_ok_and(|state| state != "Z" && state != "X")
+    }
+
+    fn start_time(&self) -> io::Result<u64> {
+        self.stat_field(22)?.parse().map_err(io::Error::other)
+    }
+
+    /// Field `number` of proc_pid_stat(5). The second field, the name, may hold anything, blanks and parentheses too:
+    /// count from the last parenthesis.
+    fn stat_field(&self, number: usize) -> io::Result<String> {
+        let stat = self.read("stat")?;
+        let stat = String::from_utf8_lossy(&stat);
+        let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        let field = after_name.split_ascii_whitespace().nth(number - 3);
+        field.map(str::to_owned).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+}
+
+/// All processes that the kernel shows, as numbers.
+pub fn all() -> io::Result<impl Iterator<Item = i32>> {
+    Ok(std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+}
+
+/// The directory of the program that this process runs, where Slurm's other programs may be found.
+#[must_use]
+pub fn program_directory() -> Option<PathBuf> {
+    Some(std::fs::read_link("/proc/self/exe").ok()?.parent()?.to_owned())
+}
+
+/// Opens /dev/null until standard input, output and error are taken: Slurm closes standard input in the prolog, and a
+/// socket or file that became descriptor 0 would be handed to children as theirs.
+pub fn occupy_standard_descriptors() -> io::Result<()> {
+    loop {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        if null.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        // Stays open for as long as the process lives.
+        let _ = null.into_raw_fd();
+    }
+}
