@@ -1,0 +1,258 @@
+//! Containers: what the engine is told of one, and the few things that are done with it.
+//!
+//! Runs as root in the prolog, the epilog and a starting slurmd.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use bollard::container::LogOutput;
+use bollard::models::{
+    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    ResourcesUlimits,
+};
+use bollard::query_parameters::{
+    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, LogsOptions,
+    RemoveContainerOptions, StartContainerOptions,
+};
+use futures_util::StreamExt;
+
+use super::engine::{Engine, EngineError, one_line};
+
+/// How long a removal that somebody else has begun may last.
+const REMOVAL: Duration = Duration::from_secs(60);
+
+/// A directory of the host in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// On the host: always a path of ours, never one that a user can bend.
+    pub source: PathBuf,
+    /// In the container.
+    pub target: PathBuf,
+    /// Without the right to write.
+    pub read_only: bool,
+}
+
+/// A resource limit, in bytes; `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    /// As setrlimit(2) names it, lower case, without `RLIMIT_`.
+    pub name: &'static str,
+    /// Soft and hard limit.
+    pub bytes: Option<u64>,
+}
+
+/// What differs from one container to the next. All else is the same for every container, and stands in `create`.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// `docker_<jobid>`.
+    pub name: String,
+    /// `sha256:…`.
+    pub image_id: String,
+    /// The first process' program and its arguments.
+    pub command: Vec<String>,
+    /// Of the job's user.
+    pub uid: u32,
+    /// The user's primary group.
+    pub gid: u32,
+    /// All of the user's groups.
+    pub groups: Vec<u32>,
+    /// Host name inside.
+    pub hostname: String,
+    /// All labels that name ours: an image's own of the same names lose.
+    pub labels: Vec<(&'static str, String)>,
+    /// Directories of the host.
+    pub binds: Vec<Bind>,
+    /// Fresh directories of the user, mode 0700.
+    pub tmpfs: Vec<PathBuf>,
+    /// Device nodes.
+    pub devices: Vec<PathBuf>,
+    /// Limits of the first process and of all that sshd starts.
+    pub ulimits: Vec<Ulimit>,
+    /// Size of /dev/shm in bytes.
+    pub shm_size: u64,
+}
+
+/// A container that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+}
+
+/// A container as the engine lists it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The container.
+    pub container: Container,
+    /// Its names, without the leading slash.
+    pub names: Vec<String>,
+    /// Its labels.
+    pub labels: HashMap<String, String>,
+}
+
+impl Engine {
+    /// Creates a container; nothing runs yet.
+    pub async fn create(&self, spec: &Spec) -> Result<Container, EngineError> {
+        let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
+        let request = self.docker.create_container(Some(options), body(spec));
+        Ok(Container { id: self.call("create the container", request).await?.id })
+    }
+
+    /// Starts it, and returns the pid of its first process.
+    pub async fn start(&self, container: &Container) -> Result<Option<i32>, EngineError> {
+        let request = self.docker.start_container(&container.id, None::<StartContainerOptions>);
+        self.call("start the container", request).await?;
+        self.first_process(container).await
+    }
+
+    /// The pid of its first process, if it runs.
+    pub async fn first_process(&self, container: &Container) -> Result<Option<i32>, EngineError> {
+        let request = self.docker.inspect_container(&container.id, None::<InspectContainerOptions>);
+        let state = self.call("inspect the container", request).await?.state.unwrap_or_default();
+        let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        Ok(pid.filter(|_| state.running == Some(true)))
+    }
+
+    /// The last line that it wrote, shortened: what its sshd died of.
+    pub async fn last_words(&self, container: &Container) -> Result<Option<String>, EngineError> {
+        let options = LogsOptions { stdout: true, stderr: true, tail: "5".to_owned(), ..Default::default() };
+        let mut stream = self.docker.logs(&container.id, Some(options));
+        let mut text = Vec::new();
+        while let Some(chunk) =
+            self.call("read the container's log", async { stream.next().await.transpose() }).await?
+        {
+            match chunk {
+                LogOutput::StdOut { message } | LogOutput::StdErr { message } => {
+                    text.extend_from_slice(&message)
+                }
+                LogOutput::StdIn { .. } | LogOutput::Console { .. } => {}
+            }
+        }
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.lines().rev().map(one_line).find(|line| !line.is_empty()))
+    }
+
+    /// All containers, running or not, that carry this label (`name` or `name=value`).
+    pub async fn labelled(&self, label: &str) -> Result<Vec<Listed>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let listed = self.call("list containers", self.docker.list_containers(Some(options))).await?;
+        let ours = listed.into_iter().filter_map(|summary| {
+            let names = summary.names.unwrap_or_default();
+            Some(Listed {
+                container: Container { id: summary.id? },
+                names: names.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
+                labels: summary.labels.unwrap_or_default(),
+            })
+        });
+        Ok(ours.collect())
+    }
+
+    /// Kills and removes it with its anonymous volumes. Absent is success.
+    pub async fn remove(&self, container: &Container) -> Result<(), EngineError> {
+        let deadline = Instant::now() + REMOVAL;
+        loop {
+            let options = RemoveContainerOptions { v: true, force: true, link: false };
+            let request = self.docker.remove_container(&container.id, Some(options));
+            match self.call("remove the container", request).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
+                // Somebody else (an epilog that was cut off) has begun to remove it: see it gone.
+                Err(EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn body(spec: &Spec) -> ContainerCreateBody {
+    let labels = spec.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    ContainerCreateBody {
+        image: Some(spec.image_id.clone()),
+        // Both set: whatever the image names here does not run.
+        entrypoint: Some(spec.command.clone()),
+        cmd: Some(Vec::new()),
+        user: Some(format!("{}:{}", spec.uid, spec.gid)),
+        working_dir: Some("/".to_owned()),
+        hostname: Some(spec.hostname.clone()),
+        labels: Some(labels.collect()),
+        // A health check of the image would run its programs again and again.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
+        host_config: Some(host_config(spec)),
+        ..Default::default()
+    }
+}
+
+fn host_config(spec: &Spec) -> HostConfig {
+    HostConfig {
+        network_mode: Some("host".to_owned()),
+        // Joined tasks cannot enter another PID namespace: so all see the host's.
+        pid_mode: Some("host".to_owned()),
+        ipc_mode: Some("private".to_owned()),
+        // Only means something where the engine remaps users; then ids, and the host's namespaces, would not fit.
+        userns_mode: Some("host".to_owned()),
+        // The processes will be moved into Slurm's cgroups: a namespace rooted at the engine's would show nonsense.
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::HOST),
+        group_add: Some(spec.groups.iter().map(u32::to_string).collect()),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        // What the user may do here is what the same user may do on the host, for ranks started over ssh as for
+        // joined tasks: a system call filter on top breaks NUMA binding and cross-memory attach of MPI libraries.
+        security_opt: Some(vec![
+            "no-new-privileges:true".to_owned(),
+            "seccomp=unconfined".to_owned(),
+            "apparmor=unconfined".to_owned(),
+        ]),
+        devices: Some(spec.devices.iter().map(device).collect()),
+        ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
+        shm_size: i64::try_from(spec.shm_size).ok(),
+        mounts: Some(spec.binds.iter().map(bind).collect()),
+        tmpfs: Some(spec.tmpfs.iter().map(|path| tmpfs(spec, path)).collect()),
+        // Our words from the container must be readable, and must not fill a disk, whatever the engine's default is.
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(
+                [("max-size", "1m"), ("max-file", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            ),
+        }),
+        ..Default::default()
+    }
+}
+
+fn device(path: &PathBuf) -> DeviceMapping {
+    let path = path.to_string_lossy().into_owned();
+    DeviceMapping {
+        path_on_host: Some(path.clone()),
+        path_in_container: Some(path),
+        cgroup_permissions: Some("rw".to_owned()),
+    }
+}
+
+fn ulimit(limit: &Ulimit) -> ResourcesUlimits {
+    const UNLIMITED: i64 = -1;
+    let bytes = limit.bytes.map_or(UNLIMITED, |bytes| i64::try_from(bytes).unwrap_or(UNLIMITED));
+    ResourcesUlimits { name: Some(limit.name.to_owned()), soft: Some(bytes), hard: Some(bytes) }
+}
+
+/// As a mount, not as an entry of `Binds`: with those the engine makes a source that is missing.
+fn bind(bind: &Bind) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(bind.source.to_string_lossy().into_owned()),
+        target: Some(bind.target.to_string_lossy().into_owned()),
+        read_only: Some(bind.read_only),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn tmpfs(spec: &Spec, path: &std::path::Path) -> (String, String) {
+    let options = format!("rw,nosuid,nodev,exec,mode=0700,uid={},gid={}", spec.uid, spec.gid);
+    (path.to_string_lossy().into_owned(), options)
+}

@@ -1,0 +1,187 @@
+//! The connection to this node's engine. Every call has a deadline: an engine that hangs must not hang Slurm.
+//!
+//! Runs as root in the prolog, the epilog and a starting slurmd.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// How long the engine may take to say which API it speaks. It does nothing for that.
+const GREETING: Duration = Duration::from_secs(15);
+/// How long one call may take: creating and removing wait for disks, and for the engine's other callers.
+const CALL: Duration = Duration::from_secs(60);
+
+/// What can go wrong between this node and its engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The node never had an engine: its socket is not there.
+    #[error("no Docker Engine on this node: '{}' does not exist", socket.display())]
+    Absent {
+        /// The configured socket.
+        socket: PathBuf,
+    },
+    /// There is a socket, but nobody serves it.
+    #[error("Docker Engine at '{}' is down", socket.display())]
+    Down {
+        /// The configured socket.
+        socket: PathBuf,
+        /// What connect(2) said.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine accepts connections, but does not answer in time.
+    #[error("Docker Engine does not answer: no reply within {seconds} s to '{call}'")]
+    Silent {
+        /// What was asked.
+        call: &'static str,
+        /// The deadline that passed.
+        seconds: u64,
+    },
+    /// The engine answered with an error.
+    #[error("Docker Engine refused to {call}: {message}")]
+    Refused {
+        /// What was asked.
+        call: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// The engine's own words, on one line.
+        message: String,
+    },
+    /// The connection broke, or the answer makes no sense.
+    #[error("Docker Engine broke off while asked to {call}")]
+    Broken {
+        /// What was asked.
+        call: &'static str,
+        /// What the HTTP client said.
+        #[source]
+        source: bollard::errors::Error,
+    },
+}
+
+impl EngineError {
+    /// Whether the engine is there and does not do its work: the one fault that drains a node.
+    #[must_use]
+    pub fn is_engine_fault(&self) -> bool {
+        matches!(self, Self::Down { .. } | Self::Silent { .. } | Self::Broken { .. })
+    }
+
+    /// Whether what was asked for is not there (any more).
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    pub(super) fn new(call: &'static str, error: bollard::errors::Error) -> Self {
+        match error {
+            bollard::errors::Error::DockerResponseServerError { status_code, message } => {
+                Self::Refused { call, status: status_code, message: one_line(&message) }
+            }
+            bollard::errors::Error::RequestTimeoutError => Self::Silent { call, seconds: CALL.as_secs() },
+            source => Self::Broken { call, source },
+        }
+    }
+}
+
+/// This node's engine.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) docker: Docker,
+}
+
+impl Engine {
+    /// Connects to the engine's socket and agrees on a version of the API.
+    pub async fn connect(socket: &Path) -> Result<Self, EngineError> {
+        // bollard's own error would not tell an engine that was never here from one that has died.
+        match timeout(GREETING, UnixStream::connect(socket)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(EngineError::Absent { socket: socket.to_owned() });
+            }
+            Ok(Err(source)) => return Err(EngineError::Down { socket: socket.to_owned(), source }),
+            Err(_) => return Err(EngineError::Silent { call: "connect", seconds: GREETING.as_secs() }),
+        }
+        // bollard's own deadline is for whole pulls, which have one of ours.
+        const BOLLARD_SECONDS: u64 = u32::MAX as u64;
+        let call = "tell its version";
+        let docker =
+            Docker::connect_with_unix(&socket.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
+                .map_err(|error| EngineError::new(call, error))?;
+        let docker = within(GREETING, call, docker.negotiate_version()).await?;
+        Ok(Self { docker })
+    }
+
+    pub(super) async fn call<T>(
+        &self,
+        call: &'static str,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        within(CALL, call, request).await
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    call: &'static str,
+    request: impl Future<Output = Result<T, bollard::errors::Error>>,
+) -> Result<T, EngineError> {
+    match timeout(deadline, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(EngineError::new(call, error)),
+        Err(_) => Err(EngineError::Silent { call, seconds: deadline.as_secs() }),
+    }
+}
+
+/// The engine's words go into one line of a user's output: no line breaks, no control characters, not too long.
+pub(super) fn one_line(text: &str) -> String {
+    const LIMIT: usize = 300;
+    let mut line = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.extend(word.chars().take(LIMIT));
+        if line.chars().count() > LIMIT {
+            line = line.chars().take(LIMIT).chain(['…']).collect();
+            break;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_words_become_one_line() {
+        assert_eq!(one_line("a\nb\t\u{1b}[31m c\r\n"), "a b [31m c");
+        assert_eq!(one_line(&"x".repeat(1000)).chars().count(), 301);
+    }
+
+    #[test]
+    fn only_an_engine_that_does_not_work_is_an_engine_fault() {
+        let refused = EngineError::Refused { call: "start", status: 500, message: "no space left".into() };
+        assert!(!refused.is_engine_fault());
+        assert!(!EngineError::Absent { socket: "/s".into() }.is_engine_fault());
+        assert!(EngineError::Silent { call: "start", seconds: 1 }.is_engine_fault());
+    }
+
+    #[test]
+    fn texts_that_admins_see() {
+        let absent = EngineError::Absent { socket: "/var/run/docker.sock".into() };
+        assert_eq!(
+            absent.to_string(),
+            "no Docker Engine on this node: '/var/run/docker.sock' does not exist"
+        );
+        let silent = EngineError::Silent { call: "create the container", seconds: 60 };
+        assert_eq!(
+            silent.to_string(),
+            "Docker Engine does not answer: no reply within 60 s to 'create the container'"
+        );
+    }
+}

@@ -1,0 +1,345 @@
+//! Getting the job's image onto this node: present, or pulled under the pull policy.
+//!
+//! Runs as root in the prolog. Whatever goes wrong here is about the image or the registry, and told to the user; only
+//! an engine that does not answer is the node's fault.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bollard::models::{CreateImageInfo, ImageInspect};
+use bollard::query_parameters::CreateImageOptions;
+use futures_util::StreamExt;
+
+use super::engine::{Engine, EngineError, one_line};
+use crate::image::Reference;
+use crate::options::Pull;
+
+/// How often a long pull is told of.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// An image on this node.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// `sha256:…`: what the container is created from, whatever happens to the tag.
+    pub id: String,
+    /// ENV entries, names and values.
+    pub environment: Vec<(String, String)>,
+    /// WORKDIR, if it has one.
+    pub workdir: Option<String>,
+    /// VOLUME entries.
+    pub volumes: Vec<String>,
+}
+
+/// Which image, and how it may come here.
+#[derive(Clone, Copy, Debug)]
+pub struct ImagePolicy<'a> {
+    /// What the user asked for.
+    pub reference: &'a Reference,
+    /// When to ask the registry.
+    pub pull: Pull,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// `pull=never`, and it is not here.
+    #[error("image '{image}': not present on this node, and the pull policy is 'never'")]
+    NotPresent {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// The registry answered that it has no such image.
+    #[error("image '{image}': not found in registry '{registry}'")]
+    NotFound {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+    },
+    /// An id names an image that is here already; there is no registry to ask.
+    #[error(
+        "image '{image}': no image on this node has this id; name it by repository and tag to have it pulled"
+    )]
+    UnknownId {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// The registry wants to know who asks.
+    #[error("image '{image}': registry '{registry}' denies access; ask for an image that needs no login")]
+    Denied {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+    },
+    /// The registry cannot be asked.
+    #[error("image '{image}': registry '{registry}' cannot be reached: {message}")]
+    Unreachable {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// The engine's words.
+        message: String,
+    },
+    /// The engine has no room for it.
+    #[error("image '{image}': no space left on the disk of this node's engine")]
+    NoSpace {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// It is for other machines.
+    #[error("image '{image}': built for '{theirs}', this node is '{ours}'")]
+    Architecture {
+        /// As the user wrote it.
+        image: String,
+        /// The image's architecture, in Go's names.
+        theirs: String,
+        /// This node's.
+        ours: &'static str,
+    },
+    /// Anything else that the engine says about a pull.
+    #[error("image '{image}': cannot be pulled from registry '{registry}': {message}")]
+    Pull {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// The engine's words.
+        message: String,
+    },
+    /// The engine itself.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Engine {
+    /// The image, pulled when the policy says so. `progress` gets a line from time to time while a pull lasts.
+    pub async fn image(
+        &self,
+        policy: ImagePolicy<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Image, ImageError> {
+        let present = match policy.pull {
+            Pull::Always => None,
+            Pull::Missing | Pull::Never => self.present(policy.reference).await?,
+        };
+        let found = match (present, policy.pull) {
+            (Some(found), _) => found,
+            (None, Pull::Never) => {
+                return Err(ImageError::NotPresent { image: policy.reference.to_string() });
+            }
+            (None, _) if policy.reference.is_id() => match self.present(policy.reference).await? {
+                Some(found) => found,
+                None => return Err(ImageError::UnknownId { image: policy.reference.to_string() }),
+            },
+            (None, Pull::Missing | Pull::Always) => self.pull(policy.reference, progress).await?,
+        };
+        usable(policy.reference, found)
+    }
+
+    async fn present(&self, reference: &Reference) -> Result<Option<ImageInspect>, EngineError> {
+        match self.call("inspect the image", self.docker.inspect_image(&reference.engine_name())).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn pull(
+        &self,
+        reference: &Reference,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<ImageInspect, ImageError> {
+        let options = CreateImageOptions {
+            from_image: Some(reference.engine_name().into_owned()),
+            ..Default::default()
+        };
+        let mut stream = self.docker.create_image(Some(options), None, None);
+        let mut layers = Layers::default();
+        let mut told = Instant::now();
+        loop {
+            // Without a word from the registry for that long, tell how far it is all the same.
+            match tokio::time::timeout(PROGRESS, stream.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(step))) => layers.note(&step),
+                Ok(Some(Err(error))) => return Err(pull_error(reference, error)),
+                Err(_) => {}
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                progress(&format!("image '{reference}': pulling, {layers}"));
+            }
+        }
+        match self.present(reference).await? {
+            Some(found) => Ok(found),
+            None => Err(not_found(reference)),
+        }
+    }
+}
+
+fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageError> {
+    let ours = architecture();
+    if let Some(theirs) = found.architecture.filter(|theirs| !theirs.is_empty() && theirs != ours) {
+        return Err(ImageError::Architecture {
+            image: reference.to_string(),
+            theirs: one_line(&theirs),
+            ours,
+        });
+    }
+    let config = found.config.unwrap_or_default();
+    let split =
+        |entry: &String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Ok(Image {
+        id: found.id.unwrap_or_default(),
+        environment: config.env.unwrap_or_default().iter().filter_map(split).collect(),
+        workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
+        volumes: config.volumes.unwrap_or_default(),
+    })
+}
+
+/// This machine's architecture in Go's names, which images use.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+fn not_found(reference: &Reference) -> ImageError {
+    ImageError::NotFound {
+        image: reference.without_registry().to_owned(),
+        registry: reference.registry().to_owned(),
+    }
+}
+
+/// The engine passes the registry's words on, with a status that does not tell the cases apart (a refused login is
+/// 500, as is an unreachable registry): its words decide, as `docker pull` prints them.
+fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
+    let words = match EngineError::new("pull the image", error) {
+        EngineError::Refused { message, .. } => message,
+        EngineError::Broken { source: bollard::errors::Error::DockerStreamError { error }, .. } => {
+            one_line(&error)
+        }
+        other => return other.into(),
+    };
+    let (image, registry) = (reference.without_registry().to_owned(), reference.registry().to_owned());
+    let says = |some: &[&str]| some.iter().any(|phrase| words.to_lowercase().contains(phrase));
+    if says(&["no space left", "disk quota exceeded"]) {
+        ImageError::NoSpace { image: reference.to_string() }
+    } else if says(&["no basic auth", "unauthorized", "authentication required", "denied:", "forbidden"]) {
+        ImageError::Denied { image, registry }
+    } else if says(&[
+        "manifest unknown",
+        "name unknown",
+        "not found",
+        "does not exist",
+        "repository name not known",
+    ]) {
+        not_found(reference)
+    } else if says(&["no matching manifest"]) {
+        ImageError::Architecture {
+            image: reference.to_string(),
+            theirs: "other architectures".to_owned(),
+            ours: architecture(),
+        }
+    } else if says(&[
+        "no such host",
+        "connection refused",
+        "dial tcp",
+        "i/o timeout",
+        "timeout exceeded",
+        "no route to host",
+        "network is unreachable",
+        "tls:",
+        "x509:",
+        "http response to https client",
+        "server misbehaving",
+        "connection reset",
+        "eof",
+    ]) {
+        ImageError::Unreachable { image, registry, message: words }
+    } else {
+        ImageError::Pull { image, registry, message: words }
+    }
+}
+
+/// How far the layers of a pull have come.
+#[derive(Debug, Default)]
+struct Layers {
+    /// Bytes had and bytes wanted of each.
+    downloads: HashMap<String, (i64, i64)>,
+}
+
+impl Layers {
+    fn note(&mut self, step: &CreateImageInfo) {
+        let (Some(id), Some(status)) = (&step.id, &step.status) else { return };
+        let progress = step.progress_detail.as_ref();
+        let (current, total) = (progress.and_then(|p| p.current), progress.and_then(|p| p.total));
+        if status.starts_with("Downloading") {
+            let layer = self.downloads.entry(id.clone()).or_default();
+            *layer = (current.unwrap_or(layer.0), total.unwrap_or(layer.1));
+        } else if status.starts_with("Download complete")
+            && let Some(layer) = self.downloads.get_mut(id)
+        {
+            layer.0 = layer.1;
+        }
+    }
+}
+
+impl std::fmt::Display for Layers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MB: i64 = 1_000_000;
+        let had: i64 = self.downloads.values().map(|(had, _)| had).sum();
+        let wanted: i64 = self.downloads.values().map(|(_, wanted)| wanted).sum();
+        write!(f, "{} of {} MB", had / MB, wanted / MB)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status_code: u16, message: &str) -> String {
+        let reference = "reg:5000/hpc/foo:1".parse().unwrap();
+        let error =
+            bollard::errors::Error::DockerResponseServerError { status_code, message: message.into() };
+        pull_error(&reference, error).to_string()
+    }
+
+    #[test]
+    fn what_a_user_reads_when_a_pull_fails() {
+        let cases = [
+            (
+                404,
+                "manifest for reg:5000/hpc/foo:1 not found: manifest unknown: manifest unknown",
+                "image 'hpc/foo:1': not found in registry 'reg:5000'",
+            ),
+            (
+                500,
+                "Head \"http://reg:5000/v2/hpc/foo/manifests/1\": no basic auth credentials",
+                "image 'hpc/foo:1': registry 'reg:5000' denies access; ask for an image that needs no login",
+            ),
+            (
+                500,
+                "Get \"http://reg:5000/v2/\": dial tcp: lookup reg: no such host",
+                "image 'hpc/foo:1': registry 'reg:5000' cannot be reached: Get \"http://reg:5000/v2/\": dial tcp: lookup reg: no such host",
+            ),
+            (
+                500,
+                "write /var/lib/docker/tmp/x: no space left on device",
+                "image 'reg:5000/hpc/foo:1': no space left on the disk of this node's engine",
+            ),
+            (
+                500,
+                "filesystem layer verification failed for digest sha256:00",
+                "image 'hpc/foo:1': cannot be pulled from registry 'reg:5000': filesystem layer verification failed for digest sha256:00",
+            ),
+        ];
+        for (status, words, line) in cases {
+            assert_eq!(told(status, words), line);
+        }
+    }
+}

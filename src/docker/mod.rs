@@ -1,0 +1,9 @@
+//! The Docker Engine, through its API: nothing outside this folder knows bollard.
+
+mod container;
+mod engine;
+mod image;
+
+pub use container::{Bind, Container, Listed, Spec, Ulimit};
+pub use engine::{Engine, EngineError};
+pub use image::{Image, ImageError, ImagePolicy};
