@@ -1,0 +1,131 @@
+//! What the prolog and the epilog decide: which failure is the user's, and becomes a message for the job's tasks, and
+//! which is the node's, and drains it.
+//!
+//! Runs as root in `slurmstepd spank prolog` and `slurmstepd spank epilog`.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use crate::config::{Config, EngineFailure};
+use crate::job::{JobId, Scope};
+use crate::options::ImageChoice;
+use crate::session::{self, Request};
+use crate::slurm;
+use crate::state::{Outcome, StateDir};
+
+/// What a hook tells slurmd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on. When the start failed for a reason of the user's, the tasks will say so.
+    GoOn,
+    /// The node cannot do its work: Slurm drains it, and queues the job again.
+    Drain,
+}
+
+/// Where hooks write for admins.
+pub trait Log {
+    /// Something went wrong.
+    fn error(&mut self, line: &str);
+    /// Something that may be of interest.
+    fn info(&mut self, line: &str);
+}
+
+/// Whose prolog it is, and where its record goes: known even when all else is wrong.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The job.
+    pub job: JobId,
+    /// Its user.
+    pub uid: u32,
+    /// As configured, or the default when the configuration cannot be read.
+    pub state_dir: PathBuf,
+}
+
+/// What the prolog works from; or why that is not known.
+pub type Input = Result<(Config, Request), Box<dyn Error>>;
+
+/// Starts the job's container, and leaves a record of how that went.
+pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
+    let directory = StateDir::new(&subject.state_dir).of(Scope::job(subject.job));
+    let begun = directory.create().and_then(|()| directory.write(subject.uid, Outcome::Starting));
+    if let Err(error) = begun {
+        log.error(&format!("job {}: {}", subject.job, chain(&error)));
+        return Verdict::GoOn;
+    }
+    let (outcome, verdict) = match input {
+        Ok((config, request)) => start(&config, &request, log),
+        Err(error) => {
+            log.error(&format!("job {}: {}", subject.job, chain(error.as_ref())));
+            (Outcome::Failed { message: error.to_string() }, Verdict::GoOn)
+        }
+    };
+    if let Err(error) = directory.write(subject.uid, outcome) {
+        log.error(&format!("job {}: {}", subject.job, chain(&error)));
+    }
+    verdict
+}
+
+fn start(config: &Config, request: &Request, log: &mut dyn Log) -> (Outcome, Verdict) {
+    let job = request.scope.job;
+    let ImageChoice::Image(image) = &request.options.image else {
+        return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn);
+    };
+    match session::start(config, request, image, &mut |line| tell(request, line, log)) {
+        Ok(session) => {
+            let name = request.scope.container_name();
+            log.info(&format!("job {job}: {name} is ready: image '{image}', port {}", session.port));
+            (Outcome::Ready(Box::new(session)), Verdict::GoOn)
+        }
+        Err(error) => {
+            log.error(&format!("job {job}: {}", chain(&error)));
+            (Outcome::Failed { message: error.to_string() }, verdict(error.is_engine_fault(), config))
+        }
+    }
+}
+
+/// Removes what the job has on this node.
+pub fn epilog(config: &Config, job: JobId, log: &mut dyn Log) -> Verdict {
+    match session::stop(config, job) {
+        Ok(()) => Verdict::GoOn,
+        Err(error) => {
+            log.error(&format!("job {job}: {}", chain(&error)));
+            verdict(error.is_engine_fault(), config)
+        }
+    }
+}
+
+fn verdict(is_engine_fault: bool, config: &Config) -> Verdict {
+    match config.engine_failure {
+        EngineFailure::Drain if is_engine_fault => Verdict::Drain,
+        EngineFailure::Drain | EngineFailure::Fail => Verdict::GoOn,
+    }
+}
+
+/// Tells how far a long pull is: the admin on every node, the waiting user once.
+fn tell(request: &Request, line: &str, log: &mut dyn Log) {
+    let job = request.scope.job;
+    log.info(&format!("job {job}: {line}"));
+    if !request.is_first_node() {
+        return;
+    }
+    if let Err(error) = slurm::notify(job, &format!("spank_docker: {}: {line}", request.node)) {
+        log.info(&format!("job {job}: {}", chain(&error)));
+    }
+}
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Transparent variants repeat their source.
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}

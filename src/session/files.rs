@@ -1,0 +1,106 @@
+//! Our directory in the container: keys, sshd's and ssh's configuration, the environment of ssh sessions, hostfiles.
+//! A tmpfs on the host, mounted read-only into the container.
+//!
+//! Written by root in the prolog, on the host's side; no path of the image is involved.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use tokio::time::{Instant, sleep};
+
+use crate::ssh::paths;
+use crate::sys::identity::Credentials;
+use crate::sys::mount::{self, Attributes};
+
+/// The static program that is every container's first process (src/pause).
+static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+
+/// The directory while it is being filled.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    directory: PathBuf,
+    user: &'a Credentials,
+}
+
+impl<'a> Files<'a> {
+    /// Mounts it at `directory`, and puts the first process there with the FIFO on which it waits.
+    pub(super) fn create(directory: PathBuf, user: &'a Credentials) -> io::Result<Self> {
+        mount::tmpfs(&directory)?;
+        let files = Self { directory, user };
+        files.program(paths::PAUSE, PAUSE)?;
+        let fifo = files.path(paths::GO);
+        nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o400))?;
+        files.give(&fifo)?;
+        Ok(files)
+    }
+
+    /// A file that everybody in the container may read.
+    pub(super) fn public(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write(name, 0o644, content).map(drop)
+    }
+
+    /// A program.
+    pub(super) fn program(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write(name, 0o755, content).map(drop)
+    }
+
+    /// A file that only the user may read: never, not for a moment, anybody else.
+    pub(super) fn private(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write(name, 0o400, content).and_then(|path| self.give(&path))
+    }
+
+    /// Names the image's sshd for the first process to become.
+    pub(super) fn link_sshd(&self, sshd: &Path) -> io::Result<()> {
+        symlink(sshd, self.path(paths::SSHD))
+    }
+
+    /// A detached read-only mount of one of the files, to be attached elsewhere in the container.
+    pub(super) fn detached(&self, name: &str) -> io::Result<OwnedFd> {
+        let file =
+            open(&self.path(name), OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let tree = mount::detached_copy(&file, false)?;
+        let safe = Attributes::RDONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
+        mount::change(&tree, false, safe, Attributes::NONE)?;
+        Ok(tree)
+    }
+
+    /// Tells the first process to become sshd. It may not have come to its FIFO yet.
+    pub(super) async fn go(&self) -> io::Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
+        let path = self.path(paths::GO);
+        loop {
+            match File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path) {
+                Ok(mut fifo) => return fifo.write_all(b"g"),
+                Err(error) if error.raw_os_error() == Some(libc::ENXIO) && Instant::now() < deadline => {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where a file of the container's directory lies on the host.
+    fn path(&self, in_container: &str) -> PathBuf {
+        self.directory.join(paths::file_name(in_container))
+    }
+
+    fn write(&self, name: &str, mode: u32, content: &[u8]) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        let mut file = File::options().write(true).create_new(true).mode(mode).open(&path)?;
+        file.write_all(content)?;
+        // The process' umask may have taken bits away.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        Ok(path)
+    }
+
+    fn give(&self, path: &Path) -> io::Result<()> {
+        chown(path, Some(self.user.uid), Some(self.user.gid))
+    }
+}

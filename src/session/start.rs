@@ -1,0 +1,573 @@
+//! The start of a job's container on one node: validate everything, then act; on failure undo in reverse order and
+//! return the first cause.
+//!
+//! Runs as root in the prolog, a process of its own with a single thread.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::files::Files;
+use super::furnish::{self, Found, FurnishError};
+use super::ready::{self, ReadyError};
+use super::request::Request;
+use super::stop::{self, LABEL_JOB};
+use super::workdir;
+use crate::config::{Config, Devices, Limit, ShmSize};
+use crate::docker::{Bind, Container, Engine, EngineError, Image, ImageError, ImagePolicy, Spec, Ulimit};
+use crate::image::Reference;
+use crate::mpi::{hostfile, hostlist, layout};
+use crate::shown::Shown;
+use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
+use crate::ssh::{client, paths, server, session as ssh_session};
+use crate::state::{ScopeDir, Session, StateDir, StateError};
+use crate::sys::listener;
+use crate::sys::namespace::Namespaces;
+use crate::sys::process::Process;
+use crate::task;
+use crate::users::{merge_group, merge_passwd};
+
+/// Why a container did not come up. Only an engine that is there and does not answer is the node's fault; all else is
+/// told to the user, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Root's jobs are refused unless the admin allows them.
+    #[error("root may not run containers here: submit as another user, or ask the admin for allow_root=yes")]
+    Root,
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The image declares a volume where the system's own directories are.
+    #[error(
+        "image '{image}': declares a volume at '{volume}', where a container's own system is; build it without"
+    )]
+    Volume {
+        /// As the user wrote it.
+        image: String,
+        /// The path.
+        volume: Shown,
+    },
+    /// The key material of the cluster.
+    #[error(transparent)]
+    Secret(#[from] keys::Error),
+    /// The job's list of nodes cannot be read.
+    #[error("cannot read the job's node list '{list}'")]
+    NodeList {
+        /// As Slurm gave it.
+        list: Shown,
+        /// What is wrong with it.
+        #[source]
+        source: hostlist::Error,
+    },
+    /// Files of ours.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Files of ours, in the directory for the container.
+    #[error("cannot {action} in state_dir")]
+    Files {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The working directory.
+    #[error("cannot mount the working directory '{}' into the container", path.display())]
+    Workdir {
+        /// The job's working directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The image cannot be used as a container's root.
+    #[error("image '{image}': {source}")]
+    Furnish {
+        /// As the user wrote it.
+        image: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The first process is gone before anything was asked of it.
+    #[error("image '{image}': the container ended as soon as it was started{}", said(words))]
+    Ended {
+        /// As the user wrote it.
+        image: String,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// The engine refuses limits that it cannot set.
+    #[error(
+        "the engine cannot set the configured limits: ask the admin to check memlock and stack ({message})"
+    )]
+    Limits {
+        /// The engine's words.
+        message: String,
+    },
+    /// No disk for the container.
+    #[error("image '{image}': no space left on the disk of this node's engine")]
+    NoSpace {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// Somebody else listens.
+    #[error("port {port} is taken on this node: choose another with --docker-port=PORT")]
+    PortTaken {
+        /// The job's port.
+        port: u16,
+    },
+    /// The image's sshd ended.
+    #[error("image '{image}': its sshd ended at once{}", said(words))]
+    SshdEnded {
+        /// As the user wrote it.
+        image: String,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// The image's sshd does not behave as one.
+    #[error("image '{image}': its sshd does not work: {source}")]
+    Sshd {
+        /// As the user wrote it.
+        image: String,
+        /// What it does.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The whole start lasted too long.
+    #[error("image '{image}': container not ready within {seconds} s (start_timeout)")]
+    TimedOut {
+        /// As the user wrote it.
+        image: String,
+        /// The configured limit.
+        seconds: u64,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// No event loop could be made.
+    #[error("cannot set up an event loop")]
+    Runtime(#[source] io::Error),
+}
+
+impl StartError {
+    /// Whether the engine is there and does not do its work: the one fault that drains a node.
+    #[must_use]
+    pub fn is_engine_fault(&self) -> bool {
+        match self {
+            Self::Engine(error) | Self::Image(ImageError::Engine(error)) => error.is_engine_fault(),
+            _ => false,
+        }
+    }
+}
+
+fn said(words: &Option<String>) -> String {
+    words.as_ref().map(|words| format!(": {words}")).unwrap_or_default()
+}
+
+/// One thread, gone before the hook returns.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Brings the job's container up. When this fails, nothing is left but an empty `state_dir/<job>`.
+pub fn start(
+    config: &Config,
+    request: &Request,
+    image: &Reference,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Session, StartError> {
+    let runtime = runtime().map_err(StartError::Runtime)?;
+    let directory = StateDir::new(&config.state_dir).of(request.scope);
+    runtime.block_on(async {
+        let start = Start { config, request, image, directory: &directory };
+        let started = start.in_time(progress).await;
+        if started.is_err() {
+            start.undo().await;
+        }
+        started
+    })
+}
+
+struct Start<'a> {
+    config: &'a Config,
+    request: &'a Request,
+    image: &'a Reference,
+    directory: &'a ScopeDir,
+}
+
+impl Start<'_> {
+    async fn in_time(&self, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
+        let Some(limit) = self.config.start_timeout else { return self.run(progress).await };
+        let timed_out = |_| StartError::TimedOut { image: self.image.to_string(), seconds: limit.as_secs() };
+        tokio::time::timeout(limit, self.run(progress)).await.map_err(timed_out)?
+    }
+
+    async fn run(&self, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
+        let Self { config, request, image, .. } = *self;
+        if request.credentials.uid == 0 && !config.allow_root {
+            return Err(StartError::Root);
+        }
+        let port = request.options.port.unwrap_or_else(|| config.ports.port_for(request.scope));
+        let keys = self.keys()?;
+        let nodes = hostlist::expand(&request.nodes)
+            .map_err(|source| StartError::NodeList { list: Shown::new(&request.nodes), source })?;
+
+        let engine = Engine::connect(&config.docker_host).await?;
+        let pull = request.options.pull.unwrap_or(config.pull);
+        let found = engine.image(ImagePolicy { reference: image, pull }, progress).await?;
+        self.check_volumes(&found)?;
+
+        let files = self.write_files(&keys, &nodes, port, &found)?;
+        let workdir = self.attach_workdir()?;
+        let container = self.create(&engine, &found, workdir).await?;
+        let process = self.start_container(&engine, &container).await?;
+        // The container has its own mount of it by now.
+        self.directory.release_workdir()?;
+
+        let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
+        let sshd = self.furnish(&files, &namespaces, &found)?;
+        if sshd.is_some() {
+            self.start_sshd(&engine, &container, &files, &process, port, keys.token()).await?;
+        }
+        Ok(Session {
+            options: request.options.clone(),
+            image: image.to_string(),
+            image_id: found.id,
+            container_id: container.id,
+            process: process.id(),
+            namespaces: namespaces.ids().map_err(files_error("look at the container's namespaces"))?,
+            port,
+            sshd: sshd.is_some(),
+            environment: found.environment,
+            workdir: found.workdir,
+        })
+    }
+
+    /// Everything that `run` may have made, last first.
+    async fn undo(&self) {
+        if let Ok(engine) = Engine::connect(&self.config.docker_host).await {
+            let name = self.request.scope.container_name();
+            // What fails here the epilog will meet again, and tell.
+            let _ = self.remove_namesake(&engine, &name).await;
+        }
+        let _ = self.directory.remove();
+        let _ = self.directory.create();
+    }
+
+    fn keys(&self) -> Result<JobKeys, StartError> {
+        let secret = Secret::load(&self.config.secret)?;
+        let context = KeyContext {
+            cluster: &self.request.cluster,
+            scope: self.request.scope,
+            restart: self.request.restart,
+            uid: self.request.credentials.uid,
+        };
+        Ok(JobKeys::derive(&secret, &context)?)
+    }
+
+    /// An engine puts volumes over its own mounts: an image must not bring its own /dev or /proc that way.
+    fn check_volumes(&self, image: &Image) -> Result<(), StartError> {
+        const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", paths::IN_CONTAINER];
+        let hides = |volume: &&String| {
+            let volume = Path::new(volume.as_str());
+            volume.components().any(|part| matches!(part, std::path::Component::ParentDir))
+                || SYSTEM
+                    .iter()
+                    .any(|system| volume.starts_with(system) || Path::new(system).starts_with(volume))
+        };
+        match image.volumes.iter().find(hides) {
+            None => Ok(()),
+            Some(volume) => {
+                Err(StartError::Volume { image: self.image.to_string(), volume: Shown::new(volume) })
+            }
+        }
+    }
+
+    fn write_files(
+        &self,
+        keys: &JobKeys,
+        nodes: &[String],
+        port: u16,
+        image: &Image,
+    ) -> Result<Files<'_>, StartError> {
+        let point = self.directory.mount_point(self.directory.container())?;
+        self.try_write_files(point, keys, nodes, port, image)
+            .map_err(files_error("write the container's files"))
+    }
+
+    fn try_write_files(
+        &self,
+        point: PathBuf,
+        keys: &JobKeys,
+        nodes: &[String],
+        port: u16,
+        image: &Image,
+    ) -> io::Result<Files<'_>> {
+        let request = self.request;
+        let user = request.account.name.to_string_lossy();
+        let alias = request.scope.container_name();
+        let files = Files::create(point, &request.credentials)?;
+        files.private(paths::USER_KEY, keys.user_private().map_err(io::Error::other)?.as_bytes())?;
+        files.private(paths::HOST_KEY, keys.host_private().map_err(io::Error::other)?.as_bytes())?;
+        files.public(
+            paths::AUTHORIZED_KEYS,
+            format!("{}\n", keys.user_public().map_err(io::Error::other)?).as_bytes(),
+        )?;
+        files.public(
+            paths::KNOWN_HOSTS,
+            client::known_hosts(&alias, &keys.host_public().map_err(io::Error::other)?).as_bytes(),
+        )?;
+        files.public(paths::SSHD_CONFIG, server::sshd_config(&user, port, keys.token()).as_bytes())?;
+        let ssh_config = client::ssh_config(nodes, port, &user, &alias);
+        files.public(paths::SSH_CONFIG, ssh_config.as_bytes())?;
+        files.program(paths::SESSION, ssh_session::SCRIPT.as_bytes())?;
+        let ours = task::environment(request.scope, &self.image.to_string(), &image.id, port);
+        let variables = image.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let variables = variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str())));
+        files.public(paths::ENVIRONMENT, &ssh_session::environment_file(variables))?;
+        // Until the first step brings the task layout with it, as many slots as the job has CPUs.
+        let cpus = layout::parse(&request.cpus_per_node).unwrap_or_default();
+        files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &cpus).as_bytes())?;
+        files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &cpus).as_bytes())?;
+        Ok(files)
+    }
+
+    fn attach_workdir(&self) -> Result<Option<Bind>, StartError> {
+        let Some(path) = self.request.workdir.as_deref() else { return Ok(None) };
+        let Some(target) = workdir::target(path) else { return Ok(None) };
+        let failed = |source| StartError::Workdir { path: path.to_owned(), source };
+        let Some(directory) = workdir::open_as(&self.request.credentials, path).map_err(failed)? else {
+            return Ok(None);
+        };
+        let point = self.directory.mount_point(self.directory.workdir())?;
+        workdir::attach(&directory, &point).map_err(failed)?;
+        Ok(Some(Bind { source: point, target: target.to_owned(), read_only: false }))
+    }
+
+    async fn create(
+        &self,
+        engine: &Engine,
+        image: &Image,
+        workdir: Option<Bind>,
+    ) -> Result<Container, StartError> {
+        let spec = self.spec(image, workdir);
+        let created = match engine.create(&spec).await {
+            // A container of an earlier run of this job, which no epilog has removed.
+            Err(EngineError::Refused { status: 409, .. }) => {
+                self.remove_namesake(engine, &spec.name).await?;
+                engine.create(&spec).await
+            }
+            other => other,
+        };
+        created.map_err(|error| self.explain(error))
+    }
+
+    fn spec(&self, image: &Image, workdir: Option<Bind>) -> Spec {
+        let (config, request) = (self.config, self.request);
+        let home = workdir::fresh_home(
+            Path::new(&request.account.home),
+            workdir.as_ref().map(|bind| bind.target.as_path()),
+        );
+        let ours =
+            Bind { source: self.directory.container(), target: paths::IN_CONTAINER.into(), read_only: true };
+        Spec {
+            name: request.scope.container_name(),
+            image_id: image.id.clone(),
+            command: std::iter::once(paths::PAUSE).chain(server::ARGUMENTS).map(str::to_owned).collect(),
+            uid: request.credentials.uid,
+            gid: request.credentials.gid,
+            groups: request.credentials.groups.clone(),
+            hostname: hostname().unwrap_or_else(|| request.node.clone()),
+            labels: self.labels(),
+            binds: std::iter::once(ours).chain(workdir).collect(),
+            tmpfs: home.into_iter().collect(),
+            devices: devices(&config.devices),
+            ulimits: ulimits(config),
+            shm_size: match config.shm_size {
+                ShmSize::Half => half_of_memory(),
+                ShmSize::Bytes(bytes) => bytes,
+            },
+        }
+    }
+
+    fn labels(&self) -> Vec<(&'static str, String)> {
+        let request = self.request;
+        vec![
+            ("spank-docker.cluster", request.cluster.clone()),
+            (LABEL_JOB, request.scope.job.to_string()),
+            ("spank-docker.step", request.scope.step.map(|step| step.to_string()).unwrap_or_default()),
+            ("spank-docker.user", request.account.name.to_string_lossy().into_owned()),
+            ("spank-docker.restart", request.restart.to_string()),
+        ]
+    }
+
+    async fn remove_namesake(&self, engine: &Engine, name: &str) -> Result<(), EngineError> {
+        let listed = engine.labelled(&format!("{LABEL_JOB}={}", self.request.scope.job)).await?;
+        for listed in listed.iter().filter(|listed| stop::scope(listed) == Some(self.request.scope)) {
+            debug_assert!(listed.names.iter().any(|listed| listed == name));
+            engine.remove(&listed.container).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_container(&self, engine: &Engine, container: &Container) -> Result<Process, StartError> {
+        let pid = engine.start(container).await.map_err(|error| self.explain(error))?;
+        match pid.map(Process::find) {
+            Some(Ok(process)) => Ok(process),
+            Some(Err(_)) | None => Err(StartError::Ended {
+                image: self.image.to_string(),
+                words: engine.last_words(container).await.unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// Makes the container safe and puts our files in place; returns the image's sshd.
+    fn furnish(
+        &self,
+        files: &Files<'_>,
+        namespaces: &Namespaces,
+        image: &Image,
+    ) -> Result<Option<PathBuf>, StartError> {
+        let failed =
+            |error: FurnishError| StartError::Furnish { image: self.image.to_string(), source: error.into() };
+        let path =
+            image.environment.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
+        let shells = [PathBuf::from(&self.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
+        let visit =
+            |work: &mut dyn FnMut(&crate::sys::inside::Root) -> Result<Option<Found>, FurnishError>| {
+                let visited = namespaces.visit(work).map_err(files_error("enter the container"))?;
+                visited.map_err(failed)
+            };
+        let found = visit(&mut |root| {
+            furnish::harden(root)?;
+            Ok(Some(furnish::look(root, path, &shells)))
+        })?;
+        let Some(found) = found else { return Ok(None) };
+        let trees = self.replacements(files, &found).map_err(files_error("write the container's files"))?;
+        let mut trees = Some(trees);
+        visit(&mut |root| {
+            trees.take().map_or(Ok(None), |trees| furnish::replace(root, trees).map(|()| None))
+        })?;
+        Ok(found.sshd)
+    }
+
+    fn replacements(&self, files: &Files<'_>, found: &Found) -> io::Result<[std::os::fd::OwnedFd; 3]> {
+        let mut account = self.request.account.clone();
+        if let Some(shell) = &found.shell {
+            account.shell = shell.into();
+        }
+        let [passwd, group, ssh_config] = &found.replaced;
+        let ours =
+            std::fs::read_to_string(self.directory.container().join(paths::file_name(paths::SSH_CONFIG)))?;
+        files.public(paths::PASSWD, &merge_passwd(passwd, &account))?;
+        files.public(paths::GROUP, &merge_group(group, &self.request.groups, &account))?;
+        files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
+        let missing = found.sshd.is_none().then(|| task::no_sshd(&self.image.to_string()));
+        files.program(paths::SSH, client::program(&self.image.to_string(), missing.as_deref()).as_bytes())?;
+        if let Some(sshd) = &found.sshd {
+            files.link_sshd(sshd)?;
+        }
+        Ok([
+            files.detached(paths::PASSWD)?,
+            files.detached(paths::GROUP)?,
+            files.detached(paths::SYSTEM_SSH_CONFIG)?,
+        ])
+    }
+
+    async fn start_sshd(
+        &self,
+        engine: &Engine,
+        container: &Container,
+        files: &Files<'_>,
+        process: &Process,
+        port: u16,
+        token: &str,
+    ) -> Result<(), StartError> {
+        // Looked at just before: sshd itself would go on with one address family out of two.
+        if !listener::is_free(port).map_err(files_error("look at the ports"))? {
+            return Err(StartError::PortTaken { port });
+        }
+        files.go().await.map_err(files_error("start sshd"))?;
+        let image = self.image.to_string();
+        match ready::wait(process, port, token).await {
+            Ok(()) => Ok(()),
+            Err(ReadyError::Ended) => {
+                let words = engine.last_words(container).await.unwrap_or_default();
+                Err(StartError::SshdEnded { image, words })
+            }
+            Err(error) => Err(StartError::Sshd { image, source: error.into() }),
+        }
+    }
+
+    /// The engine's refusals that a user or an admin can do something about.
+    fn explain(&self, error: EngineError) -> StartError {
+        let EngineError::Refused { message, .. } = &error else { return error.into() };
+        if message.contains("no space left") || message.contains("disk quota exceeded") {
+            StartError::NoSpace { image: self.image.to_string() }
+        } else if message.contains("rlimit") {
+            StartError::Limits { message: message.clone() }
+        } else {
+            error.into()
+        }
+    }
+}
+
+fn files_error(action: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Files { action, source }
+}
+
+fn hostname() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+/// Device nodes that exist here, of those that are configured: never a directory, never a link.
+fn devices(configured: &Devices) -> Vec<PathBuf> {
+    const AUTO: [&str; 7] = [
+        "/dev/infiniband/uverbs*",
+        "/dev/infiniband/rdma_cm",
+        "/dev/hfi1_*",
+        "/dev/cxi*",
+        "/dev/knem",
+        "/dev/xpmem",
+        "/dev/gdrdrv",
+    ];
+    let patterns: Vec<&str> = match configured {
+        Devices::None => Vec::new(),
+        Devices::Auto => AUTO.to_vec(),
+        Devices::Globs(patterns) => patterns.iter().map(glob::Pattern::as_str).collect(),
+    };
+    let mut devices: Vec<PathBuf> = patterns
+        .into_iter()
+        .filter_map(|pattern| glob::glob(pattern).ok())
+        .flat_map(|paths| paths.filter_map(Result::ok))
+        .filter(|path| is_device(path))
+        .collect();
+    devices.sort();
+    devices.dedup();
+    devices
+}
+
+fn is_device(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.file_type().is_char_device() || metadata.file_type().is_block_device())
+}
+
+fn ulimits(config: &Config) -> Vec<Ulimit> {
+    let ulimit = |name, limit| match limit {
+        Limit::Inherit => None,
+        Limit::Unlimited => Some(Ulimit { name, bytes: None }),
+        Limit::Bytes(bytes) => Some(Ulimit { name, bytes: Some(bytes) }),
+    };
+    [ulimit("memlock", config.memlock), ulimit("stack", config.stack)].into_iter().flatten().collect()
+}
+
+/// Half of this node's memory, in bytes.
+fn half_of_memory() -> u64 {
+    const FALLBACK: u64 = 1 << 30;
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    total
+        .and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
+        .map_or(FALLBACK, |kilobytes| kilobytes * 1024 / 2)
+}

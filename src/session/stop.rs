@@ -1,0 +1,104 @@
+//! The end of a job on this node. Found by label, not by memory; absent is success; one failure does not keep the
+//! rest from being removed.
+//!
+//! Runs as root in the epilog, in the prolog when a start has failed, and in a starting slurmd.
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::docker::{Engine, EngineError, Listed};
+use crate::job::{JobId, Scope};
+use crate::state::{StateDir, StateError};
+
+/// The label by which a job's containers are found.
+pub(super) const LABEL_JOB: &str = "spank-docker.job";
+
+/// What could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The first thing that the engine failed at.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The first thing that a file system failed at.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The state directory cannot be listed.
+    #[error("cannot list '{}'", path.display())]
+    List {
+        /// state_dir.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No event loop could be made.
+    #[error("cannot set up an event loop")]
+    Runtime(#[source] std::io::Error),
+}
+
+impl StopError {
+    /// Whether the engine is there and does not do its work.
+    #[must_use]
+    pub fn is_engine_fault(&self) -> bool {
+        matches!(self, Self::Engine(error) if error.is_engine_fault())
+    }
+}
+
+/// Removes all that `job` has on this node: containers, mounts, files.
+pub fn stop(config: &Config, job: JobId) -> Result<(), StopError> {
+    let runtime = super::start::runtime().map_err(StopError::Runtime)?;
+    let containers = runtime.block_on(remove_containers(&config.docker_host, job));
+    let files = remove_state(&config.state_dir, job);
+    containers?;
+    files
+}
+
+async fn remove_containers(socket: &Path, job: JobId) -> Result<(), StopError> {
+    let engine = match Engine::connect(socket).await {
+        Ok(engine) => engine,
+        // No engine, no containers.
+        Err(EngineError::Absent { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let listed = engine.labelled(&format!("{LABEL_JOB}={job}")).await?;
+    remove_listed(&engine, listed.iter().filter(|listed| scope(listed).is_some_and(|scope| scope.job == job)))
+        .await
+}
+
+/// Removes these, going on past failures; the first is returned.
+pub(super) async fn remove_listed(
+    engine: &Engine,
+    listed: impl Iterator<Item = &Listed>,
+) -> Result<(), StopError> {
+    let mut first = Ok(());
+    for listed in listed {
+        let removed = engine.remove(&listed.container).await.map_err(StopError::from);
+        if first.is_ok() {
+            first = removed;
+        }
+    }
+    first
+}
+
+/// Whose container it is: name and label must agree, because the labels of an image are its containers' labels too,
+/// and an image may carry ours.
+pub(super) fn scope(listed: &Listed) -> Option<Scope> {
+    let scope: Scope = listed.names.iter().find_map(|name| name.strip_prefix("docker_")?.parse().ok())?;
+    (listed.labels.get(LABEL_JOB).map(String::as_str) == Some(scope.job.to_string().as_str()))
+        .then_some(scope)
+}
+
+/// Removes the state of a job, and of its steps.
+pub(super) fn remove_state(state_dir: &Path, job: JobId) -> Result<(), StopError> {
+    let state = StateDir::new(state_dir);
+    let scopes =
+        state.scopes_of(job).map_err(|source| StopError::List { path: state_dir.to_owned(), source })?;
+    let mut first = Ok(());
+    for scope in scopes {
+        let removed = state.of(scope).remove().map_err(StopError::from);
+        if first.is_ok() {
+            first = removed;
+        }
+    }
+    first
+}

@@ -1,0 +1,324 @@
+//! What the prolog leaves on a node for the hooks that come later, in `state_dir/<job>/`: they decide by this, never
+//! by options or variables that a user can forge.
+//!
+//! Read and written by root only, on a path that only root can enter.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::{JobId, Scope};
+use crate::options::Options;
+use crate::ssh::paths;
+use crate::sys::mount;
+use crate::sys::namespace::NamespaceIds;
+use crate::sys::process::ProcessId;
+
+/// Grows when a record can no longer be read as the one before: jobs may run while the plugin is replaced.
+const VERSION: u32 = 1;
+/// More than any record; a limit all the same.
+const RECORD_LIMIT: u64 = 16 << 20;
+
+/// What a hook knows of a container of this node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// The job or step that it belongs to.
+    pub scope: Scope,
+    /// The only user who may join.
+    pub uid: u32,
+    /// How far the prolog has come.
+    pub outcome: Outcome,
+}
+
+/// How a start went.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The prolog is at work, or was cut off.
+    Starting,
+    /// The container is there.
+    Ready(Box<Session>),
+    /// It failed, and the user is to be told by the first task.
+    Failed {
+        /// One line.
+        message: String,
+    },
+}
+
+/// A container that is ready for tasks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// As checked by the prolog.
+    pub options: Options,
+    /// The image as the user named it.
+    pub image: String,
+    /// `sha256:…`.
+    pub image_id: String,
+    /// The engine's id of the container.
+    pub container_id: String,
+    /// Its first process.
+    pub process: ProcessId,
+    /// The namespaces to join.
+    pub namespaces: NamespaceIds,
+    /// sshd's port.
+    pub port: u16,
+    /// Whether the image has an sshd.
+    pub sshd: bool,
+    /// What the image's ENV sets.
+    pub environment: Vec<(String, String)>,
+    /// Where tasks start when the job's working directory is not in the container.
+    pub workdir: Option<String>,
+}
+
+/// Why there is no usable record.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file operation failed.
+    #[error("state of job {scope}: cannot {action} '{}'", path.display())]
+    File {
+        /// Whose state.
+        scope: Scope,
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Written by another release.
+    #[error(
+        "state of job {scope} was written by another version of spank_docker ({theirs}, this is {VERSION}): submit the job again"
+    )]
+    Version {
+        /// Whose state.
+        scope: Scope,
+        /// The version found.
+        theirs: u32,
+    },
+    /// Not a record at all.
+    #[error("state of job {scope} cannot be read: submit the job again")]
+    Damaged {
+        /// Whose state.
+        scope: Scope,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The directory could be changed by others than root.
+    #[error("state_dir '{}' must belong to root, and nobody else may write there", path.display())]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// `state_dir` of the configuration.
+#[derive(Clone, Debug)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    /// At this path; it need not exist yet.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// The directory of one container.
+    #[must_use]
+    pub fn of(&self, scope: Scope) -> ScopeDir {
+        ScopeDir { scope, path: self.0.join(scope.to_string()) }
+    }
+
+    /// All containers of which there is a directory.
+    pub fn scopes(&self) -> io::Result<Vec<Scope>> {
+        let entries = match fs::read_dir(&self.0) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    /// Those of one job: its own, and its steps'.
+    pub fn scopes_of(&self, job: JobId) -> io::Result<Vec<Scope>> {
+        Ok(self.scopes()?.into_iter().filter(|scope| scope.job == job).collect())
+    }
+}
+
+/// `state_dir/<job>` or `state_dir/<job>.<step>`.
+#[derive(Clone, Debug)]
+pub struct ScopeDir {
+    scope: Scope,
+    path: PathBuf,
+}
+
+impl ScopeDir {
+    /// Makes it, empty of what an earlier run of the same job may have left.
+    pub fn create(&self) -> Result<(), StateError> {
+        let parent = self.path.parent().unwrap_or(&self.path);
+        let make = |path: &Path| DirBuilder::new().mode(0o700).recursive(true).create(path);
+        make(parent).map_err(self.failed("create", parent))?;
+        let metadata = fs::symlink_metadata(parent).map_err(self.failed("look at", parent))?;
+        if !metadata.is_dir() || metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+            return Err(StateError::Unsafe { path: parent.to_owned() });
+        }
+        self.remove()?;
+        make(&self.path).map_err(self.failed("create", &self.path))
+    }
+
+    /// Our directory in the container (a tmpfs: keys never reach a disk).
+    #[must_use]
+    pub fn container(&self) -> PathBuf {
+        self.path.join("container")
+    }
+
+    /// Where the job's working directory is attached until the engine has taken it over.
+    #[must_use]
+    pub fn workdir(&self) -> PathBuf {
+        self.path.join("workdir")
+    }
+
+    /// Makes an empty directory in it, to mount on.
+    pub fn mount_point(&self, path: PathBuf) -> Result<PathBuf, StateError> {
+        DirBuilder::new().mode(0o755).create(&path).map_err(self.failed("create", &path))?;
+        Ok(path)
+    }
+
+    /// Writes the record: all or nothing.
+    pub fn write(&self, uid: u32, outcome: Outcome) -> Result<(), StateError> {
+        let record = Record { version: VERSION, scope: self.scope, uid, outcome };
+        let text = serde_json::to_vec(&record)
+            .map_err(|source| StateError::Damaged { scope: self.scope, source })?;
+        self.replace("state.json", &text)
+    }
+
+    /// Reads the record. `None` when there is none.
+    pub fn read(&self) -> Result<Option<Record>, StateError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let path = self.path.join("state.json");
+        let text = match read_limited(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed("read", &path)(error)),
+        };
+        let damaged = |source| StateError::Damaged { scope: self.scope, source };
+        let Versioned { version } = serde_json::from_slice(&text).map_err(damaged)?;
+        if version != VERSION {
+            return Err(StateError::Version { scope: self.scope, theirs: version });
+        }
+        serde_json::from_slice(&text).map(Some).map_err(damaged)
+    }
+
+    /// Writes down that the extern step has taken the container over, or why it could not.
+    pub fn write_adoption(&self, result: Result<(), String>) -> Result<(), StateError> {
+        self.replace("adopted", result.err().unwrap_or_default().as_bytes())
+    }
+
+    /// What the extern step wrote down. `None` when it has not come to it.
+    #[must_use]
+    pub fn adoption(&self) -> Option<Result<(), String>> {
+        let text = fs::read_to_string(self.path.join("adopted")).ok()?;
+        Some(if text.is_empty() { Ok(()) } else { Err(text) })
+    }
+
+    /// Writes or replaces a file, readable by all, in our directory in the container (`ssh::paths`).
+    pub fn provide(&self, in_container: &str, content: &[u8]) -> Result<(), StateError> {
+        let name = paths::file_name(in_container);
+        let path = self.container().join(name);
+        let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
+        let written = write_new(&temporary, 0o644, content).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(self.failed("write", &path))
+    }
+
+    /// Whether this is the first time on this node that somebody claims `what`: of many tasks, one does a thing.
+    pub fn claim(&self, what: &str) -> Result<bool, StateError> {
+        let path = self.path.join(what);
+        match write_claim(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(self.failed("write", &path)(error)),
+        }
+    }
+
+    /// Whether `number` is more than any that was written down as `what` before; then it is written down.
+    pub fn raise(&self, what: &str, number: u64) -> Result<bool, StateError> {
+        let known =
+            fs::read_to_string(self.path.join(what)).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        if number <= known {
+            return Ok(false);
+        }
+        self.replace(what, number.to_string().as_bytes())?;
+        Ok(true)
+    }
+
+    /// Detaches the mount of the working directory: the container has its own by then.
+    pub fn release_workdir(&self) -> Result<(), StateError> {
+        let path = self.workdir();
+        mount::detach(&path).map_err(self.failed("unmount", &path))
+    }
+
+    /// Removes everything. Never recursive: should a mount have survived, what lies behind it is not ours to delete.
+    pub fn remove(&self) -> Result<(), StateError> {
+        for path in [self.workdir(), self.container()] {
+            mount::detach(&path).map_err(self.failed("unmount", &path))?;
+            gone(fs::remove_dir(&path)).map_err(self.failed("remove", &path))?;
+        }
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;
+        }
+        gone(fs::remove_dir(&self.path)).map_err(self.failed("remove", &self.path))
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        let temporary = self.path.join(format!(".{name}.{}", std::process::id()));
+        let written = write_new(&temporary, 0o600, content).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(self.failed("write", &path))
+    }
+
+    fn failed(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+        let (scope, path) = (self.scope, path.to_owned());
+        move |source| StateError::File { scope, action, path, source }
+    }
+}
+
+/// Whether `state_dir/<job>` exists, without an allocation: what the hooks of every job without an image ask.
+#[must_use]
+pub fn is_known(state_dir: &[u8], job: u32) -> bool {
+    const LIMIT: usize = 4096;
+    let mut path = [0u8; LIMIT];
+    let mut cursor = io::Cursor::new(&mut path[..LIMIT - 1]);
+    let written = cursor.write_all(state_dir).and_then(|()| write!(cursor, "/{job}"));
+    written.is_ok() && std::ffi::CStr::from_bytes_until_nul(&path).is_ok_and(mount::exists)
+}
+
+fn write_new(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    // Left by a process that was killed, and had the same pid: ours to overwrite.
+    gone(fs::remove_file(path))?;
+    File::options().write(true).create_new(true).mode(mode).open(path)?.write_all(content)
+}
+
+fn write_claim(path: &Path) -> io::Result<()> {
+    File::options().write(true).create_new(true).mode(0o600).open(path).map(drop)
+}
+
+fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(RECORD_LIMIT).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,349 @@
+//! A task joins its job's container: where it runs, what it waits for, what it gives up, and what it finds in its
+//! environment.
+//!
+//! `decide` and `join` run as root in the forked child that becomes the task (`task_init_privileged`); what they return
+//! is used when that child has become the user (`task_init`).
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::Resource;
+use nix::sys::stat::Mode;
+
+use crate::config::{Config, Limit};
+use crate::job::{JobId, Scope};
+use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::mpi::{hostfile, hostlist, layout};
+use crate::options::{self, ImageChoice, Options, Script};
+use crate::ssh::paths;
+use crate::state::{Outcome, Record, ScopeDir, Session, StateDir, StateError};
+use crate::sys::inside::Root;
+use crate::sys::mount::{self, Attributes};
+use crate::sys::namespace::Namespaces;
+use crate::sys::privilege;
+use crate::sys::process::Process;
+
+/// How long a task waits for the extern step to take the container over. It starts with the job, so it is mere
+/// milliseconds away, if it comes at all.
+const ADOPTION: Duration = Duration::from_secs(30);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Steps that are not numbered (slurm.h: SLURM_BATCH_SCRIPT, SLURM_EXTERN_CONT, SLURM_INTERACTIVE_STEP).
+const BATCH: u32 = 0xffff_fffb;
+const EXTERN: u32 = 0xffff_fffc;
+const INTERACTIVE: u32 = 0xffff_fffa;
+
+/// What kind of step a task belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// The batch script.
+    Batch,
+    /// The process that stands for the job on each of its nodes.
+    Extern,
+    /// salloc's shell, with LaunchParameters=use_interactive_step.
+    Interactive,
+    /// srun's tasks.
+    Tasks,
+}
+
+impl From<u32> for StepKind {
+    fn from(step: u32) -> Self {
+        match step {
+            BATCH => Self::Batch,
+            EXTERN => Self::Extern,
+            INTERACTIVE => Self::Interactive,
+            _ => Self::Tasks,
+        }
+    }
+}
+
+/// What a task knows of its step.
+#[derive(Debug)]
+pub struct Step {
+    /// The job.
+    pub job: JobId,
+    /// Whose job it is.
+    pub uid: u32,
+    /// The kind of the step.
+    pub kind: StepKind,
+    /// The step's own options.
+    pub options: Options,
+    /// How many tasks are where, if the step knows.
+    pub layout: Option<Layout>,
+    /// The batch script, which lies on the host.
+    pub script: Option<PathBuf>,
+}
+
+/// The job's nodes and the tasks on each, as Slurm writes them.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// A host list.
+    pub nodes: String,
+    /// A task layout of the same length.
+    pub tasks: String,
+}
+
+/// Why a task cannot run. The task ends with this line; it never runs on the host instead.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The prolog left a message for the user.
+    #[error("{0}")]
+    Prolog(String),
+    /// The step wants a container, the job has none here.
+    #[error(
+        "job {job} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob"
+    )]
+    NoContainer {
+        /// The job.
+        job: JobId,
+    },
+    /// The prolog was cut off.
+    #[error("job {job}: the prolog was cut off while it started the container: submit the job again")]
+    CutOff {
+        /// The job.
+        job: JobId,
+    },
+    /// Another image than the job's.
+    #[error(
+        "--docker-image: '{step}' is not the job's image '{job}', and a step's own image is not supported yet: use '{job}' or none"
+    )]
+    OtherImage {
+        /// What the step asks for.
+        step: String,
+        /// What the job has.
+        job: String,
+    },
+    /// The container belongs to somebody else: job ids have been used again.
+    #[error("the container of job {job} on this node belongs to another user")]
+    OtherUser {
+        /// The job.
+        job: JobId,
+    },
+    /// The container's first process is gone.
+    #[error("the container of job {job} is no longer running on this node")]
+    Gone {
+        /// The job.
+        job: JobId,
+    },
+    /// No extern step came.
+    #[error("the extern step of job {job} did not start within {} s: ask the admin to set PrologFlags=Contain,DeferBatch", ADOPTION.as_secs())]
+    NoExternStep {
+        /// The job.
+        job: JobId,
+    },
+    /// The extern step could not adopt the container.
+    #[error("{0}")]
+    Adoption(String),
+    /// The prolog's record.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The batch script cannot be brought into the container.
+    #[error("cannot mount the batch script '{}' into the container of image '{image}'", script.display())]
+    Script {
+        /// On the host and in the container.
+        script: PathBuf,
+        /// As the user wrote it.
+        image: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A limit could not be set.
+    #[error("cannot set {name} of this task as configured: ask the admin to set {name}=inherit")]
+    Limit {
+        /// The configuration's key.
+        name: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A step of joining failed.
+    #[error("cannot {action} of job {job}")]
+    Join {
+        /// What was tried.
+        action: &'static str,
+        /// The job.
+        job: JobId,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The step's options.
+    #[error(transparent)]
+    Options(#[from] options::Error),
+}
+
+/// Where a task runs.
+#[derive(Debug)]
+pub enum Place {
+    /// On the host.
+    Host,
+    /// In the container of its job.
+    Container(Box<Session>),
+}
+
+/// Decides where a task runs: by what the prolog has left, and by what the step asks for.
+pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Place, TaskError> {
+    let job = step.job;
+    let wanted = &step.options.image;
+    if *wanted == ImageChoice::Host && step.kind == StepKind::Tasks {
+        return Ok(Place::Host);
+    }
+    let Some(record) = record else {
+        return match wanted {
+            ImageChoice::Image(_) => Err(TaskError::NoContainer { job }),
+            ImageChoice::Unset | ImageChoice::Host => Ok(Place::Host),
+        };
+    };
+    if record.uid != step.uid {
+        return Err(TaskError::OtherUser { job });
+    }
+    let session = match record.outcome {
+        Outcome::Ready(session) => session,
+        Outcome::Starting => return Err(TaskError::CutOff { job }),
+        Outcome::Failed { message } => return Err(TaskError::Prolog(message)),
+    };
+    match (step.kind, wanted, &session.options.image) {
+        (StepKind::Batch | StepKind::Interactive, ..) => {
+            Ok(match session.options.script.unwrap_or(config.script) {
+                Script::Container => Place::Container(session),
+                Script::Host => Place::Host,
+            })
+        }
+        (_, ImageChoice::Image(step), ImageChoice::Image(job)) if !step.same_as(job) => {
+            Err(TaskError::OtherImage { step: step.to_string(), job: job.to_string() })
+        }
+        _ => Ok(Place::Container(session)),
+    }
+}
+
+/// Waits for the extern step to have adopted the container. Returns the container's first process.
+pub fn wait_for_adoption(state: &StateDir, step: &Step, session: &Session) -> Result<Process, TaskError> {
+    let job = step.job;
+    let directory = state.of(Scope::job(job));
+    let deadline = Instant::now() + ADOPTION;
+    let adopted = loop {
+        match directory.adoption() {
+            Some(adopted) => break adopted,
+            None if Instant::now() > deadline => return Err(TaskError::NoExternStep { job }),
+            None => std::thread::sleep(INTERVAL),
+        }
+    };
+    adopted.map_err(TaskError::Adoption)?;
+    let found = Process::recall(session.process);
+    found.map_err(join_error("find the container", job))?.ok_or(TaskError::Gone { job })
+}
+
+/// Joins the container. On success this process is in it for good, without a way to privilege.
+pub fn join(
+    state: &StateDir,
+    step: &Step,
+    session: &Session,
+    process: &Process,
+    config: &Config,
+) -> Result<(), TaskError> {
+    let job = step.job;
+    let failed = |action| join_error(action, job);
+    let namespaces = Namespaces::of(process).map_err(failed("open the namespaces of the container"))?;
+    if namespaces.ids().map_err(failed("look at the namespaces of the container"))? != session.namespaces {
+        return Err(TaskError::Gone { job });
+    }
+    write_hostfiles(&state.of(Scope::job(job)), step)?;
+    let script = step.script.as_deref().map(|script| (script, detached_script(script)));
+
+    namespaces.join().map_err(failed("join the container"))?;
+    if let Some((script, tree)) = script {
+        let failed =
+            |source| TaskError::Script { script: script.to_owned(), image: session.image.clone(), source };
+        tree.and_then(|tree| attach_script(script, tree)).map_err(failed)?;
+    }
+    set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock)?;
+    set_limit("stack", Resource::RLIMIT_STACK, config.stack)?;
+    privilege::renounce().map_err(failed("give up the privileges of a task"))
+}
+
+fn join_error(action: &'static str, job: JobId) -> impl FnOnce(io::Error) -> TaskError {
+    move |source| TaskError::Join { action, job, source }
+}
+
+/// The hostfiles say how many tasks the *job* has on each node. A batch script knows; a step knows its own tasks, so
+/// that of several steps the largest counts.
+fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> {
+    let Some(given) = &step.layout else { return Ok(()) };
+    let (Ok(nodes), Ok(tasks)) = (hostlist::expand(&given.nodes), layout::parse(&given.tasks)) else {
+        return Ok(());
+    };
+    let total = match step.kind {
+        StepKind::Batch | StepKind::Interactive => u64::MAX,
+        StepKind::Tasks | StepKind::Extern => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
+    };
+    if nodes.len() != tasks.len() || !directory.raise("layout", total)? {
+        return Ok(());
+    }
+    directory.provide(paths::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
+    directory.provide(paths::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
+}
+
+/// Slurm executes the batch script by its path on the host: a mount of that very file has to be there.
+fn detached_script(script: &Path) -> io::Result<OwnedFd> {
+    let file = open(script, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let tree = mount::detached_copy(&file, false)?;
+    mount::change(
+        &tree,
+        false,
+        Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::RDONLY),
+        Attributes::NONE,
+    )?;
+    Ok(tree)
+}
+
+fn attach_script(script: &Path, tree: OwnedFd) -> io::Result<()> {
+    mount::attach(tree, Root::current()?.file_to_mount_on(script)?)
+}
+
+fn set_limit(name: &'static str, resource: Resource, limit: Limit) -> Result<(), TaskError> {
+    let bytes = match limit {
+        Limit::Inherit => return Ok(()),
+        Limit::Unlimited => None,
+        Limit::Bytes(bytes) => Some(bytes),
+    };
+    privilege::limit(resource, bytes).map_err(|source| TaskError::Limit { name, source })
+}
+
+/// What the plugin itself puts into the environment of tasks and of ssh sessions: what became of the options, and how
+/// MPI launchers reach the job's other nodes.
+#[must_use]
+pub fn environment(scope: Scope, image: &str, image_id: &str, port: u16) -> Vec<(&'static str, String)> {
+    let results = [
+        ("SLURM_JOB_DOCKER_IMAGE", image.to_owned()),
+        ("SLURM_JOB_DOCKER_IMAGE_ID", image_id.to_owned()),
+        ("SLURM_JOB_DOCKER_CONTAINER", scope.container_name()),
+        ("SLURM_JOB_DOCKER_PORT", port.to_string()),
+        ("SLURM_JOB_DOCKER_HOSTFILE", paths::HOSTFILE.to_owned()),
+    ];
+    let launchers = LAUNCHER_ENVIRONMENT.map(|(name, value)| (name, value.to_owned()));
+    results.into_iter().chain(launchers).collect()
+}
+
+/// What a user is told of an image that cannot be reached over ssh: once per job, and by `mpirun` when it tries.
+#[must_use]
+pub fn no_sshd(image: &str) -> String {
+    format!(
+        "image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
+    )
+}
+
+/// Goes to the image's WORKDIR when the directory that Slurm was to start the task in is not in the container.
+pub fn enter_directory(session: &Session, wanted: Option<&OsStr>) {
+    let is_there = wanted.is_none_or(|path| fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
+    if let Some(workdir) = session.workdir.as_deref().filter(|_| !is_there) {
+        // Slurm has told the user that the directory is not there; where the task starts instead is no error.
+        let _ = nix::unistd::chdir(workdir);
+    }
+}
