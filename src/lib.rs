@@ -6,6 +6,8 @@ pub mod image;
 pub mod job;
 pub mod mpi;
 pub mod options;
+#[cfg(not(test))]
+mod plugin;
 pub mod prolog;
 pub mod session;
 pub mod shown;

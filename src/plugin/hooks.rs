@@ -1,0 +1,339 @@
+//! The hooks: each reads its input, calls plain code, and maps the result.
+
+use std::env;
+use std::error::Error;
+use std::ffi::{OsStr, OsString, c_int};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use slurm_spank::{Context, LogLevel, SpankError, SpankHandle, SpankOption, slurm_spank_log, spank_log};
+
+use super::spank::{FAILED, OK, refuse};
+use crate::config::{self, Config};
+use crate::job::{JobId, Scope};
+use crate::mpi::launcher;
+use crate::options::{Given, ImageChoice, Launch, Options, Source, Spec, TABLE};
+use crate::prolog::{self, Log, Subject, Verdict, chain};
+use crate::session::{self, Request};
+use crate::state::{Outcome, Session, StateDir};
+use crate::sys::{privilege, process};
+use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
+
+type Spank<'a> = SpankHandle<'a>;
+
+/// What a task does when it has become the user; or what the user is told instead, before the task ends.
+static AS_USER: OnceLock<Result<AsUser, String>> = OnceLock::new();
+
+#[derive(Debug)]
+struct AsUser {
+    step: Options,
+    kind: StepKind,
+    /// The container that was joined; none for a batch script on the host.
+    session: Option<Box<Session>>,
+}
+
+/// Slurm's log: slurmd's file, or the user's terminal, depending on the process.
+struct SlurmLog;
+
+impl Log for SlurmLog {
+    fn error(&mut self, line: &str) {
+        spank_log(LogLevel::Error, &format!("spank_docker: {line}"));
+    }
+
+    fn info(&mut self, line: &str) {
+        spank_log(LogLevel::Info, &format!("spank_docker: {line}"));
+    }
+}
+
+// ---- everywhere -----------------------------------------------------------------------------------------------------
+
+pub(super) fn init(spank: &mut Spank<'_>) -> c_int {
+    match spank.context() {
+        Ok(Context::Slurmd) => clear_away(spank),
+        Ok(Context::Local | Context::Remote | Context::Allocator) => register_options(spank),
+        Ok(Context::JobScript) | Err(_) => OK,
+    }
+}
+
+fn register_options(spank: &mut Spank<'_>) -> c_int {
+    for spec in &TABLE {
+        let option = SpankOption::new(spec.name).usage(spec.help);
+        let option = match spec.value {
+            Some(value) => option.takes_value(value),
+            None => option,
+        };
+        if let Err(error) = spank.register_option(option) {
+            SlurmLog.error(&format!("--{}: {error}", spec.name));
+            return FAILED;
+        }
+    }
+    OK
+}
+
+// ---- in slurmd ------------------------------------------------------------------------------------------------------
+
+/// Never fails: a slurmd that does not start is worse than something left behind.
+fn clear_away(spank: &Spank<'_>) -> c_int {
+    let config = match configuration(spank) {
+        Ok(config) => config,
+        Err(error) => {
+            SlurmLog.error(&format!("plugstack.conf: {error}"));
+            return OK;
+        }
+    };
+    match session::reap(&config) {
+        Ok(jobs) if jobs.is_empty() => {}
+        Ok(jobs) => {
+            let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+            SlurmLog.info(&format!("removed what was left of jobs {}", jobs.join(", ")));
+        }
+        Err(error) => SlurmLog.error(&format!("cannot remove what is left of jobs: {}", chain(&error))),
+    }
+    OK
+}
+
+// ---- in srun, sbatch and salloc -------------------------------------------------------------------------------------
+
+pub(super) fn check_options(spank: &mut Spank<'_>) -> c_int {
+    match client(spank) {
+        Ok(()) => OK,
+        Err(error) => {
+            SlurmLog.error(&chain(error.as_ref()));
+            FAILED
+        }
+    }
+}
+
+fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
+    let variable = |name: &str| env::var_os(name);
+    let options = Options::parse(|spec| given(spank, spec, variable))?;
+    let ImageChoice::Image(_) = options.image else {
+        // Inside a job with a container they may be for a step of it.
+        if let Some(other) = options.first_other().filter(|_| env::var_os("SLURM_JOB_ID").is_none()) {
+            slurm_spank_log(&format!(
+                "spank_docker: warning: --{} has no effect without --docker-image",
+                other.name
+            ));
+        }
+        return Ok(());
+    };
+    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}"))?;
+    options.check(&config)?;
+    if nix::unistd::getuid().is_root() && !config.allow_root {
+        return Err(session::StartError::Root.into());
+    }
+    // The prolog is given what the command line says; what a variable says goes the same way.
+    for spec in &TABLE {
+        if spank.get_option_value_os(spec.name).is_none()
+            && let Some(value) = variable(spec.variable)
+        {
+            spank.job_control_setenv(control_variable(spec), value, true)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name under which Slurm carries an option to the prolog (`SPANK_` is put before it there).
+fn control_variable(spec: &Spec) -> String {
+    format!("_SLURM_SPANK_OPTION_docker_{}", spec.name.replace('-', "_"))
+}
+
+// ---- on the node, as root -------------------------------------------------------------------------------------------
+
+pub(super) fn prolog(spank: &mut Spank<'_>) -> c_int {
+    if process::occupy_standard_descriptors().is_err() {
+        SlurmLog.error("cannot open /dev/null");
+    }
+    let options = Options::parse(|spec| given(spank, spec, |_| None));
+    if matches!(&options, Ok(options) if !matches!(options.image, ImageChoice::Image(_))) {
+        return OK;
+    }
+    let (Ok(job), Ok(uid)) = (spank.job_id(), spank.job_uid()) else {
+        SlurmLog.error("Slurm does not tell the prolog which job this is");
+        return OK;
+    };
+    let subject = Subject { job: JobId(job), uid, state_dir: state_dir(spank) };
+    let input = || -> prolog::Input {
+        let config =
+            configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+        let options = options?;
+        options.check(&config)?;
+        Ok((config, Request::new(|name| env::var_os(name), options)?))
+    };
+    value(prolog::prolog(&subject, input(), &mut SlurmLog))
+}
+
+pub(super) fn epilog(spank: &mut Spank<'_>) -> c_int {
+    if process::occupy_standard_descriptors().is_err() {
+        SlurmLog.error("cannot open /dev/null");
+    }
+    let Ok(job) = spank.job_id() else { return OK };
+    // With a configuration that cannot be read nothing was started.
+    let config =
+        configuration(spank).unwrap_or_else(|_| Config { state_dir: state_dir(spank), ..Config::default() });
+    value(prolog::epilog(&config, JobId(job), &mut SlurmLog))
+}
+
+pub(super) fn adopt(spank: &mut Spank<'_>) -> c_int {
+    let Ok(job) = spank.job_id() else { return OK };
+    let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
+    if let Err(error) = session::adopt(&StateDir::new(&state_dir(spank)), Scope::job(JobId(job)), placeholder)
+    {
+        SlurmLog.error(&format!("job {job}: {}", chain(&error)));
+    }
+    // Never a failure: in this hook it would drain the node. The tasks wait for the adoption, and refuse without.
+    OK
+}
+
+fn value(verdict: Verdict) -> c_int {
+    match verdict {
+        Verdict::GoOn => OK,
+        Verdict::Drain => FAILED,
+    }
+}
+
+// ---- in the task ----------------------------------------------------------------------------------------------------
+
+/// A task that cannot join goes on only as far as the next hook, where it ends: slurmstepd is still to write to this
+/// process, and would tell the user of a broken pipe.
+pub(super) fn join(spank: &mut Spank<'_>) -> c_int {
+    let work = try_join(spank).map_err(|error| {
+        SlurmLog.info(&chain(error.as_ref()));
+        error.to_string()
+    });
+    if let Some(work) = work.transpose() {
+        let _ = AS_USER.set(work);
+    }
+    OK
+}
+
+fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
+    let job = JobId(spank.job_id()?);
+    let kind = StepKind::from(spank.job_stepid()?);
+    let state = StateDir::new(&state_dir(spank));
+    let record = state.of(Scope::job(job)).read()?;
+    if let Some(Outcome::Failed { message }) = record.as_ref().map(|record| &record.outcome) {
+        return Err(TaskError::Prolog(message.clone()).into());
+    }
+    let known = record.is_some();
+    let options = Options::parse(|spec| given(spank, spec, |name| spank.getenv_os(name).ok().flatten()))?;
+    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+    let step = Step {
+        job,
+        uid: spank.job_uid()?,
+        kind,
+        layout: layout(spank, kind),
+        script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
+        options,
+    };
+    let session = match task::decide(record, &step, &config)? {
+        Place::Host => None,
+        Place::Container(session) => {
+            let process = task::wait_for_adoption(&state, &step, &session)?;
+            let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
+            if speaks && state.of(Scope::job(job)).claim("warned")? {
+                tell_user(&format!("warning: {}", task::no_sshd(&session.image)));
+            }
+            task::join(&state, &step, &session, &process, &config)?;
+            Some(session)
+        }
+    };
+    Ok(known.then_some(AsUser { step: step.options, kind, session }))
+}
+
+pub(super) fn has_work_as_user() -> bool {
+    AS_USER.get().is_some()
+}
+
+pub(super) fn become_task(spank: &mut Spank<'_>) -> c_int {
+    let work = AS_USER.get().map(Result::as_ref).transpose().map_err(Clone::clone);
+    match work.and_then(|work| work.map_or(Ok(Runs::Command), |work| task_environment(spank, work))) {
+        Ok(Runs::Command) => OK,
+        Ok(Runs::Nothing) => privilege::leave(0),
+        Err(message) => {
+            tell_user(&message);
+            refuse()
+        }
+    }
+}
+
+/// Whether this task runs its command.
+enum Runs {
+    Command,
+    Nothing,
+}
+
+fn task_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, String> {
+    set_environment(spank, work).map_err(|error| format!("cannot set the task's environment: {error}"))
+}
+
+fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError> {
+    // They have done their work. A job submitted from within this one must not inherit its container, nor a step the
+    // image of a variable that the command line has overridden.
+    for spec in &TABLE {
+        spank.unsetenv(spec.variable)?;
+    }
+    let Some(session) = &work.session else { return Ok(Runs::Command) };
+    let kept = if work.step.env.is_empty() { &session.options.env } else { &work.step.env };
+    for (name, value) in &session.environment {
+        let host_wins = kept.contains(name) && spank.getenv_os(name)?.is_some();
+        if !host_wins {
+            spank.setenv(name, value, true)?;
+        }
+    }
+    let scope = Scope::job(JobId(spank.job_id()?));
+    for (name, value) in task::environment(scope, &session.image, &session.image_id, session.port) {
+        spank.setenv(name, value, true)?;
+    }
+    task::enter_directory(session, spank.getenv_os("PWD")?.as_deref());
+    if work.kind != StepKind::Tasks {
+        return Ok(Runs::Command);
+    }
+    let argv = spank.job_argv_os()?;
+    let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
+    let launch = work.step.launch.or(session.options.launch);
+    let program = argv.first().copied().unwrap_or(OsStr::new(""));
+    let once = launcher::decide(launch, program, mpi_type.as_deref()) == Launch::Once;
+    Ok(if once && spank.task_global_id()? != 0 { Runs::Nothing } else { Runs::Command })
+}
+
+// ---- what Slurm knows -----------------------------------------------------------------------------------------------
+
+/// An option's value: the command line's, else the variable's.
+fn given(spank: &Spank<'_>, spec: &Spec, variable: impl Fn(&str) -> Option<OsString>) -> Option<Given> {
+    if spank.is_option_set(spec.name) {
+        let value = spank.get_option_value_os(spec.name).map(|value| value.into_owned()).unwrap_or_default();
+        return Some(Given { value, source: Source::Option });
+    }
+    Some(Given { value: variable(spec.variable)?, source: Source::Variable })
+}
+
+fn configuration(spank: &Spank<'_>) -> Result<Config, Box<dyn Error>> {
+    Ok(Config::parse(&spank.plugin_argv()?)?)
+}
+
+/// Known even when the configuration cannot be read.
+fn state_dir(spank: &Spank<'_>) -> PathBuf {
+    let arguments = spank.plugin_argv().unwrap_or_default();
+    let given = arguments.iter().rev().find_map(|argument| argument.strip_prefix("state_dir="));
+    Path::new(given.unwrap_or(config::STATE_DIR)).to_owned()
+}
+
+/// The job's layout: a batch script has it in its variables; srun replaces them by the step's.
+fn layout(spank: &Spank<'_>, kind: StepKind) -> Option<Layout> {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    let nodes = variable("SLURM_JOB_NODELIST")?;
+    let covers_job = kind != StepKind::Tasks || variable("SLURM_STEP_NODELIST")? == nodes;
+    covers_job.then_some(Layout { nodes, tasks: variable("SLURM_TASKS_PER_NODE")? })
+}
+
+fn script(spank: &Spank<'_>) -> Option<PathBuf> {
+    let script = PathBuf::from(spank.job_argv_os().ok()?.first()?);
+    script.is_absolute().then_some(script)
+}
+
+/// One line on the user's terminal, or in the batch script's output.
+fn tell_user(line: &str) {
+    let node = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    slurm_spank_log(&format!("spank_docker: {node}: {line}"));
+}

@@ -1,0 +1,6 @@
+//! The SPANK plugin: the only place that knows Slurm's interface.
+
+mod exports;
+mod hooks;
+mod spank;
+mod version;
