@@ -6,7 +6,7 @@
 # from the archive that apt on this machine is configured for.
 set -euo pipefail
 
-# shellcheck source=../lib.sh
+# shellcheck source=ci/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 SUITE=$1 TAG=$2 LOG=$3
 
@@ -14,6 +14,7 @@ SUITE=$1 TAG=$2 LOG=$3
 # (on a machine that is not Debian): mmdebstrap then takes its own default.
 mirror() {
     local uri
+    # shellcheck disable=SC2016 # apt's own placeholders
     uri=$(apt-get indextargets --format '$(REPO_URI) $(LABEL)' 'Created-By: Packages' |
         awk 'NF == 2 && $2 == "Debian" { print $1; exit }')
     if [[ -n $uri ]]; then echo "deb $uri $SUITE main"; fi
@@ -38,6 +39,7 @@ make_base() {
         'Dir::Cache::pkgcache "";' 'Dir::Cache::srcpkgcache "";' >"$NO_CACHE"
     # No documentation, no translations, no fsync per file: it is a lab.
     # policy-rc.d: packages must not start daemons while an image is built.
+    # shellcheck disable=SC2016 # the hooks are for mmdebstrap's shell
     mmdebstrap --quiet --variant=minbase --format=tar "${options[@]}" \
         --aptopt='APT::Install-Recommends "false"' \
         --aptopt='Acquire::Languages "none"' \

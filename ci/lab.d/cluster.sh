@@ -10,7 +10,7 @@ TEST_IMAGES=(nossh openmpi mpich setuid)
 
 container() { echo "lab-$SUITE-$1"; }
 network() { echo "lab-$SUITE"; }
-node_names() { seq -f 'n%.0f' "${1:-$NODES}"; }
+node_names() { seq -f 'n%.0f' "$NODES"; }
 
 # on NODE CMD...: as root, without stdin.
 on() {
@@ -127,21 +127,32 @@ wait_for_nodes() {
         wait_for 60 "all $NODES nodes idle in Slurm" nodes_in_service
 }
 
-# All nodes usable: idle, or busy with somebody's job. An asterisk (does not
-# answer) or a flag (drained, completing …) makes the state differ.
-nodes_in_service() {
-    local states
-    states=$(on n1 sinfo --noheader --Node --format '%t') || return 1
-    [[ $(grep -cxE 'idle|mix|alloc' <<<"$states") == "$NODES" ]] || { echo $states; return 1; }
+# "NAME STATE" per node. From scontrol: sinfo lists a node once per partition.
+node_states() {
+    on n1 scontrol show nodes --oneliner |
+        sed -n 's/^NodeName=\([^ ]*\) .* State=\([^ ]*\) .*/\1 \2/p'
 }
 
-# Nodes that a test left drained or down go back into service; `scontrol` is
-# right to refuse for the others.
+# All nodes usable: idle, or busy with somebody's job. An asterisk (does not
+# answer) or a flag (drained, completing ...) makes the state differ.
+nodes_in_service() {
+    local states
+    states=$(node_states) || return 1
+    [[ $(grep -cxE 'n[0-9]+ (IDLE|MIXED|ALLOCATED)(\+PLANNED)?' <<<"$states") == "$NODES" ]] ||
+        { echo "${states//$'\n'/, }"; return 1; }
+}
+
+# Nodes that a test left drained or down go back into service.
 resume_nodes() {
-    local node
-    for node in $(on n1 sinfo --noheader --Node --states=drain,down,fail --format '%N'); do
-        on n1 scontrol update "NodeName=$node" State=RESUME 2>/dev/null || true
-    done
+    local node state
+    while read -r node state; do
+        case $state in
+        *DRAIN* | *DOWN* | *FAIL*)
+            # `scontrol` may refuse: the node came back by itself meanwhile.
+            on n1 scontrol update "NodeName=$node" State=RESUME 2>/dev/null || true
+            ;;
+        esac
+    done < <(node_states)
 }
 
 # ---------------------------------------------------------------- registry

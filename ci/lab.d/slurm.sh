@@ -66,6 +66,11 @@ override() {
     ' "$1" -
 }
 
+# slurm_conf_with NODES SLURMD_DEBUG [OVERRIDES]
+slurm_conf_with() {
+    slurm_conf "$1" "$2" | if [[ -n $3 ]]; then override "$3"; else cat; fi
+}
+
 # cgroup_conf: v1 or v2 as this machine has it. v2 without systemd needs telling.
 cgroup_conf() {
     if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
