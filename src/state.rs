@@ -69,6 +69,8 @@ pub struct Session {
     pub sshd: bool,
     /// What the image's ENV sets.
     pub environment: Vec<(String, String)>,
+    /// Networks between the job's nodes, when MPI must be told.
+    pub networks: Option<String>,
     /// Where tasks start when the job's working directory is not in the container.
     pub workdir: Option<String>,
 }

@@ -4,5 +4,6 @@
 pub mod environment;
 pub mod hostfile;
 pub mod hostlist;
+pub mod interfaces;
 pub mod launcher;
 pub mod layout;

@@ -285,6 +285,13 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
     for (name, value) in task::environment(scope, &session.image, &session.image_id, session.port) {
         spank.setenv(name, value, true)?;
     }
+    // The two exclude each other: who has chosen keeps the choice.
+    if let Some(networks) = &session.networks
+        && spank.getenv_os("OMPI_MCA_btl_tcp_if_exclude")?.is_none()
+        && spank.getenv_os("OMPI_MCA_btl_tcp_if_include")?.is_none()
+    {
+        spank.setenv("OMPI_MCA_btl_tcp_if_include", networks, true)?;
+    }
     task::enter_directory(session, spank.getenv_os("PWD")?.as_deref());
     if work.kind != StepKind::Tasks {
         return Ok(Runs::Command);

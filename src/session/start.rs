@@ -17,7 +17,7 @@ use super::workdir;
 use crate::config::{Config, Devices, Limit, ShmSize};
 use crate::docker::{Bind, Container, Engine, EngineError, Image, ImageError, ImagePolicy, Spec, Ulimit};
 use crate::image::Reference;
-use crate::mpi::{hostfile, hostlist, layout};
+use crate::mpi::{hostfile, hostlist, interfaces, layout};
 use crate::shown::Shown;
 use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
 use crate::ssh::{client, paths, server, session as ssh_session};
@@ -239,6 +239,7 @@ impl Start<'_> {
             port,
             sshd: sshd.is_some(),
             environment: found.environment,
+            networks: interfaces::between_nodes(),
             workdir: found.workdir,
         })
     }
