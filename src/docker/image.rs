@@ -22,7 +22,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 pub struct Image {
     /// `sha256:…`: what the container is created from, whatever happens to the tag.
     pub id: String,
-    /// ENV entries, names and values.
+    /// ENV entries, names and values, but for those that are the job's.
     pub environment: Vec<(String, String)>,
     /// WORKDIR, if it has one.
     pub workdir: Option<String>,
@@ -196,6 +196,13 @@ fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageErro
         workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
         volumes: config.volumes.unwrap_or_default(),
     })
+}
+
+/// Variables that say who the user is and what the job is: what an image says of them is wrong, or meant to deceive.
+fn is_the_jobs(name: &str) -> bool {
+    const USER: [&str; 7] = ["HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "HOSTNAME"];
+    const JOB: [&str; 5] = ["SLURM", "SPANK", "SBATCH", "PMI", "SSH_"];
+    name.is_empty() || USER.contains(&name) || JOB.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// This machine's architecture in Go's names, which images use.

@@ -77,7 +77,10 @@ impl<'a> Files<'a> {
         let path = self.path(paths::GO);
         loop {
             match File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path) {
-                Ok(mut fifo) => return fifo.write_all(b"g"),
+                Ok(mut fifo) => {
+                    fifo.write_all(b"g")?;
+                    return std::fs::remove_file(&path);
+                }
                 Err(error) if error.raw_os_error() == Some(libc::ENXIO) && Instant::now() < deadline => {
                     sleep(Duration::from_millis(1)).await;
                 }

@@ -1,0 +1,50 @@
+//! `dockerexec CMD…`: runs CMD in the job's container on this node, from a batch script that stays on the host
+//! (`--docker-script=host`). Runs as the user, without any right: it becomes srun, and the command a step of one task,
+//! so that standard input and output, exit code, limits, accounting and (with a terminal) a pty are Slurm's.
+#![expect(clippy::print_stderr, clippy::exit, reason = "a program, not part of the plugin")]
+
+use std::env;
+use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, exit};
+
+const USAGE: &str = "usage: dockerexec CMD [ARG...]\n\
+    Runs CMD in the container of this job, on this node. For batch scripts with --docker-script=host.";
+/// As env(1) has it for a command that cannot be run.
+const CANNOT_RUN: i32 = 127;
+/// As sysexits.h has it.
+const BAD_USAGE: i32 = 64;
+
+fn main() {
+    let command: Vec<_> = env::args_os().skip(1).collect();
+    match command.first().and_then(|first| first.to_str()) {
+        None if command.is_empty() => fail(USAGE, BAD_USAGE),
+        Some("-h" | "--help") => fail(USAGE, 0),
+        Some(option) if option.starts_with('-') => fail(USAGE, BAD_USAGE),
+        _ => {}
+    }
+    let (Some(_), Some(node)) = (env::var_os("SLURM_JOB_ID"), env::var_os("SLURMD_NODENAME")) else {
+        fail("dockerexec: not in a job on one of its nodes: use it in a batch script", CANNOT_RUN);
+    };
+    let mut srun = Command::new("srun");
+    // --overlap: beside what else the job runs, on the job's CPUs and memory.
+    srun.args([
+        "--overlap",
+        "--quiet",
+        "--nodes=1",
+        "--ntasks=1",
+        "--ntasks-per-node=1",
+        "--docker-launch=all",
+    ]);
+    srun.arg("--nodelist").arg(node);
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        srun.arg("--pty");
+    }
+    let error = srun.arg("--").args(command).exec();
+    fail(&format!("dockerexec: cannot run srun: {error}"), CANNOT_RUN);
+}
+
+fn fail(text: &str, code: i32) -> ! {
+    eprintln!("{text}");
+    exit(code)
+}
