@@ -9,6 +9,7 @@ pub mod options;
 #[cfg(not(test))]
 mod plugin;
 pub mod prolog;
+pub mod release;
 pub mod session;
 pub mod shown;
 pub mod slurm;

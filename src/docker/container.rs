@@ -3,7 +3,7 @@
 //! Runs as root in the prolog, the epilog and a starting slurmd.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bollard::container::LogOutput;
@@ -206,7 +206,7 @@ fn host_config(spec: &Spec) -> HostConfig {
             "seccomp=unconfined".to_owned(),
             "apparmor=unconfined".to_owned(),
         ]),
-        devices: Some(spec.devices.iter().map(device).collect()),
+        devices: Some(spec.devices.iter().map(|path| device(path)).collect()),
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
         shm_size: i64::try_from(spec.shm_size).ok(),
         mounts: Some(spec.binds.iter().map(bind).collect()),
@@ -222,7 +222,7 @@ fn host_config(spec: &Spec) -> HostConfig {
     }
 }
 
-fn device(path: &PathBuf) -> DeviceMapping {
+fn device(path: &Path) -> DeviceMapping {
     let path = path.to_string_lossy().into_owned();
     DeviceMapping {
         path_on_host: Some(path.clone()),
@@ -252,7 +252,7 @@ fn bind(bind: &Bind) -> Mount {
     }
 }
 
-fn tmpfs(spec: &Spec, path: &std::path::Path) -> (String, String) {
+fn tmpfs(spec: &Spec, path: &Path) -> (String, String) {
     let options = format!("rw,nosuid,nodev,exec,mode=0700,uid={},gid={}", spec.uid, spec.gid);
     (path.to_string_lossy().into_owned(), options)
 }

@@ -188,8 +188,10 @@ fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageErro
         });
     }
     let config = found.config.unwrap_or_default();
-    let split =
-        |entry: &String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let split = |entry: &String| {
+        let (name, value) = entry.split_once('=')?;
+        (!is_the_jobs(name)).then(|| (name.to_owned(), value.to_owned()))
+    };
     Ok(Image {
         id: found.id.unwrap_or_default(),
         environment: config.env.unwrap_or_default().iter().filter_map(split).collect(),

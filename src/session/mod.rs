@@ -7,6 +7,7 @@ mod furnish;
 mod ready;
 mod reap;
 mod request;
+mod spec;
 mod start;
 mod stop;
 mod workdir;

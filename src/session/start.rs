@@ -12,10 +12,11 @@ use super::files::Files;
 use super::furnish::{self, Found, FurnishError};
 use super::ready::{self, ReadyError};
 use super::request::Request;
+use super::spec;
 use super::stop::{self, LABEL_JOB};
 use super::workdir;
-use crate::config::{Config, Devices, Limit, ShmSize};
-use crate::docker::{Bind, Container, Engine, EngineError, Image, ImageError, ImagePolicy, Spec, Ulimit};
+use crate::config::Config;
+use crate::docker::{Bind, Container, Engine, EngineError, Image, ImageError, ImagePolicy};
 use crate::image::Reference;
 use crate::mpi::{hostfile, hostlist, interfaces, layout};
 use crate::shown::Shown;
@@ -351,7 +352,7 @@ impl Start<'_> {
         image: &Image,
         workdir: Option<Bind>,
     ) -> Result<Container, StartError> {
-        let spec = self.spec(image, workdir);
+        let spec = spec::spec(self.config, self.request, image, self.directory, workdir);
         let created = match engine.create(&spec).await {
             // A container of an earlier run of this job, which no epilog has removed.
             Err(EngineError::Refused { status: 409, .. }) => {
@@ -361,45 +362,6 @@ impl Start<'_> {
             other => other,
         };
         created.map_err(|error| self.explain(error))
-    }
-
-    fn spec(&self, image: &Image, workdir: Option<Bind>) -> Spec {
-        let (config, request) = (self.config, self.request);
-        let home = workdir::fresh_home(
-            Path::new(&request.account.home),
-            workdir.as_ref().map(|bind| bind.target.as_path()),
-        );
-        let ours =
-            Bind { source: self.directory.container(), target: paths::IN_CONTAINER.into(), read_only: true };
-        Spec {
-            name: request.scope.container_name(),
-            image_id: image.id.clone(),
-            command: std::iter::once(paths::PAUSE).chain(server::ARGUMENTS).map(str::to_owned).collect(),
-            uid: request.credentials.uid,
-            gid: request.credentials.gid,
-            groups: request.credentials.groups.clone(),
-            hostname: hostname().unwrap_or_else(|| request.node.clone()),
-            labels: self.labels(),
-            binds: std::iter::once(ours).chain(workdir).collect(),
-            tmpfs: home.into_iter().collect(),
-            devices: devices(&config.devices),
-            ulimits: ulimits(config),
-            shm_size: match config.shm_size {
-                ShmSize::Half => half_of_memory(),
-                ShmSize::Bytes(bytes) => bytes,
-            },
-        }
-    }
-
-    fn labels(&self) -> Vec<(&'static str, String)> {
-        let request = self.request;
-        vec![
-            ("spank-docker.cluster", request.cluster.clone()),
-            (LABEL_JOB, request.scope.job.to_string()),
-            ("spank-docker.step", request.scope.step.map(|step| step.to_string()).unwrap_or_default()),
-            ("spank-docker.user", request.account.name.to_string_lossy().into_owned()),
-            ("spank-docker.restart", request.restart.to_string()),
-        ]
     }
 
     async fn remove_namesake(&self, engine: &Engine, name: &str) -> Result<(), EngineError> {
@@ -515,60 +477,4 @@ impl Start<'_> {
 
 fn files_error(action: &'static str) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::Files { action, source }
-}
-
-fn hostname() -> Option<String> {
-    nix::unistd::gethostname().ok()?.into_string().ok()
-}
-
-/// Device nodes that exist here, of those that are configured: never a directory, never a link.
-fn devices(configured: &Devices) -> Vec<PathBuf> {
-    const AUTO: [&str; 7] = [
-        "/dev/infiniband/uverbs*",
-        "/dev/infiniband/rdma_cm",
-        "/dev/hfi1_*",
-        "/dev/cxi*",
-        "/dev/knem",
-        "/dev/xpmem",
-        "/dev/gdrdrv",
-    ];
-    let patterns: Vec<&str> = match configured {
-        Devices::None => Vec::new(),
-        Devices::Auto => AUTO.to_vec(),
-        Devices::Globs(patterns) => patterns.iter().map(glob::Pattern::as_str).collect(),
-    };
-    let mut devices: Vec<PathBuf> = patterns
-        .into_iter()
-        .filter_map(|pattern| glob::glob(pattern).ok())
-        .flat_map(|paths| paths.filter_map(Result::ok))
-        .filter(|path| is_device(path))
-        .collect();
-    devices.sort();
-    devices.dedup();
-    devices
-}
-
-fn is_device(path: &Path) -> bool {
-    use std::os::unix::fs::FileTypeExt;
-    std::fs::symlink_metadata(path)
-        .is_ok_and(|metadata| metadata.file_type().is_char_device() || metadata.file_type().is_block_device())
-}
-
-fn ulimits(config: &Config) -> Vec<Ulimit> {
-    let ulimit = |name, limit| match limit {
-        Limit::Inherit => None,
-        Limit::Unlimited => Some(Ulimit { name, bytes: None }),
-        Limit::Bytes(bytes) => Some(Ulimit { name, bytes: Some(bytes) }),
-    };
-    [ulimit("memlock", config.memlock), ulimit("stack", config.stack)].into_iter().flatten().collect()
-}
-
-/// Half of this node's memory, in bytes.
-fn half_of_memory() -> u64 {
-    const FALLBACK: u64 = 1 << 30;
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
-    total
-        .and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
-        .map_or(FALLBACK, |kilobytes| kilobytes * 1024 / 2)
 }

@@ -35,7 +35,8 @@ pub(super) fn target(path: &Path) -> Option<&Path> {
         .collect();
     let first = names.as_ref()?.first()?.to_str().unwrap_or_default();
     let alone = names.as_ref()?.len() == 1;
-    (!SYSTEM.contains(&first) && !(alone && SHARED.contains(&first))).then_some(path)
+    let hides = SYSTEM.contains(&first) || (alone && SHARED.contains(&first));
+    (!hides).then_some(path)
 }
 
 /// Opens the directory as the user would enter it. `None` when the user cannot, or when it is not on this node: then
