@@ -1,0 +1,30 @@
+//! Is anything left of a job on a node? Asked by one script per node: each question by itself would cost a
+//! `docker exec`.
+
+/// Prints a line for everything that is left of the jobs that are its arguments. `port` is that of the default range.
+pub(crate) const LEFT: &str = r#"
+listeners=$(ss --no-header --listening --tcp --numeric 2>&1)
+mounts=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | grep spank-docker)
+for job; do
+    docker ps --all --filter "label=spank-docker.job=$job" --format "container {{.Names}} ({{.Status}})"
+    docker ps --all --filter "name=^docker_$job(\\.[0-9]+)?\$" --format "container {{.Names}} ({{.Status}})"
+    for path in /run/spank-docker/$job /run/spank-docker/$job.*; do
+        if [ -e "$path" ]; then echo "state $path"; fi
+    done
+    echo "$mounts" | grep "spank-docker/$job[/. ]" | sort -u | sed 's/^/mount /'
+    echo "$listeners" | grep ":$((20000 + job % 10000)) " | sed "s/^/port of job $job: /"
+    find /sys/fs/cgroup -type d -name "job_$job" 2>/dev/null | sed 's/^/cgroup /'
+    grep -lzxE "SLURM_JOB_ID=$job|SLURM_JOB_DOCKER_CONTAINER=docker_$job" /proc/[0-9]*/environ 2>/dev/null |
+        while IFS=/ read -r _ _ pid _; do
+            # A grep or a zombie that was seen and is gone by now is nothing that is left.
+            title=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) || continue
+            if [ -n "$title" ]; then echo "process $pid: $title"; fi
+        done
+done
+if [ -n "$ALL" ]; then
+    ls -d /run/spank-docker/* 2>/dev/null | sed 's/^/state /'
+    docker ps --all --filter label=spank-docker.job --format "container {{.Names}} ({{.Status}})"
+    echo "$mounts" | grep . | sort -u | sed 's/^/mount /'
+fi
+true
+"#;

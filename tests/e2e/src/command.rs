@@ -1,0 +1,226 @@
+//! One command in the lab, and what came of it.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::process::{self, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::poll::poll_every;
+
+/// What starts every line of the plugin's.
+const OURS: &str = "spank_docker: ";
+/// Between two looks whether a command has ended.
+const INTERVAL: Duration = Duration::from_millis(5);
+/// What a command may take to end after its own deadline.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// A command on a node, not yet run.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Command {
+    pub(crate) node: String,
+    pub(crate) user: Option<String>,
+    pub(crate) directory: Option<String>,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) words: Vec<String>,
+    pub(crate) stdin: Vec<u8>,
+    pub(crate) deadline: Instant,
+}
+
+impl Command {
+    /// Adds the words of `words`.
+    pub fn args(mut self, words: &str) -> Self {
+        self.words.extend(words.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Adds one word, which may have blanks in it.
+    pub fn arg(mut self, word: impl Into<String>) -> Self {
+        self.words.push(word.into());
+        self
+    }
+
+    /// Adds a script for a shell: `sh -c SCRIPT`.
+    pub fn sh(self, script: &str) -> Self {
+        self.args("sh -c").arg(script)
+    }
+
+    /// Sets a variable of the command's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// What the command reads.
+    pub fn stdin(mut self, text: impl AsRef<[u8]>) -> Self {
+        self.stdin = text.as_ref().to_vec();
+        self
+    }
+
+    /// Runs on another node than the first.
+    pub fn on(mut self, node: &str) -> Self {
+        self.node = node.to_owned();
+        self
+    }
+
+    /// Runs it to its end. Past the deadline of its test it is ended.
+    pub fn run(&self) -> Outcome {
+        let began = Instant::now();
+        let mut child = self.prepare(began).spawn().expect("ci/lab cannot be run");
+        let stdin = child.stdin.take();
+        let text = self.stdin.clone();
+        // A command need not read what it is given.
+        let writer = thread::spawn(move || stdin.map(|mut pipe| pipe.write_all(&text)));
+        let readers = [child.stdout.take().map(reader), child.stderr.take().map(reader)];
+        let ended = poll_every(INTERVAL, self.deadline + GRACE, || child.try_wait().expect("wait"));
+        if ended.is_none() {
+            child.kill().expect("kill");
+            child.wait().expect("wait");
+        }
+        let [stdout, stderr] = readers.map(|reader| reader.and_then(|r| r.join().ok()).unwrap_or_default());
+        drop(writer.join());
+        Outcome {
+            command: self.to_string(),
+            code: ended.and_then(|status| status.code()),
+            stdout,
+            stderr,
+            took: began.elapsed(),
+        }
+    }
+
+    /// By `timeout` in the node, since the end of `docker exec` would not be the end of the command.
+    fn prepare(&self, now: Instant) -> process::Command {
+        let seconds = self.deadline.saturating_duration_since(now).as_secs_f64().max(1.0);
+        let mut command = process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ci/lab"));
+        command.arg("exec");
+        if let Some(user) = &self.user {
+            command.args(["--user", user]);
+        }
+        command.args([self.node.as_str(), "timeout", "--kill-after=5"]).arg(format!("{seconds:.1}"));
+        command.arg("env");
+        if let Some(directory) = &self.directory {
+            command.args(["-C", directory]);
+        }
+        command.args(self.variables.iter().map(|(name, value)| format!("{name}={value}")));
+        command.args(&self.words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+fn reader(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}:", self.user.as_deref().unwrap_or("root"), self.node)?;
+        for (name, value) in &self.variables {
+            write!(f, " {name}='{value}'")?;
+        }
+        for word in &self.words {
+            if word.is_empty() || word.contains(char::is_whitespace) {
+                write!(f, " '{word}'")?;
+            } else {
+                write!(f, " {word}")?;
+            }
+        }
+        if !self.stdin.is_empty() {
+            write!(f, " <<'END'\n{}\nEND", String::from_utf8_lossy(&self.stdin))?;
+        }
+        Ok(())
+    }
+}
+
+/// What came of a command. Shown with everything that is known when a test fails.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub(crate) command: String,
+    /// Exit code; none when it had to be killed.
+    pub code: Option<i32>,
+    /// All that it wrote.
+    pub stdout: String,
+    /// The same.
+    pub stderr: String,
+    /// From start to end.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// Fails the test unless the command succeeded.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert!(self.code == Some(0), "did not succeed\n{self}");
+        self
+    }
+
+    /// Fails the test if the command succeeded, or had to be ended.
+    #[track_caller]
+    pub fn failure(self) -> Self {
+        // 124 and 137 are how `timeout` ends.
+        assert!(!matches!(self.code, None | Some(0 | 124 | 137)), "did not fail by itself\n{self}");
+        self
+    }
+
+    /// Its lines, without blanks at the ends.
+    #[must_use]
+    pub fn lines(&self) -> Vec<&str> {
+        self.stdout.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+    }
+
+    /// The same in order, where it is chance who writes first.
+    #[must_use]
+    pub fn sorted(&self) -> Vec<&str> {
+        let mut lines = self.lines();
+        lines.sort_unstable();
+        lines
+    }
+
+    /// What the plugin said, without what Slurm puts before it.
+    #[must_use]
+    pub fn ours(&self) -> Vec<&str> {
+        ours(&self.stderr)
+    }
+
+    /// Fails the test unless this, and nothing else, is what the command printed.
+    #[track_caller]
+    pub fn printed(self, expected: &[&str]) -> Self {
+        assert!(self.sorted() == expected, "expected {expected:?}\n{self}");
+        self
+    }
+
+    /// Fails the test unless this is what the plugin said, in whatever order.
+    #[track_caller]
+    pub fn said(self, expected: &[&str]) -> Self {
+        let mut said = self.ours();
+        said.sort_unstable();
+        assert!(said == expected, "expected {expected:?}\n{self}");
+        self
+    }
+}
+
+/// The plugin's lines in somebody's output.
+pub(crate) fn ours(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| Some(line.split_once(OURS)?.1.trim_end())).collect()
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "$ {}", self.command)?;
+        match self.code {
+            Some(code) => writeln!(f, "status: {code} after {:.1?}", self.took)?,
+            None => writeln!(f, "status: killed after {:.1?}", self.took)?,
+        }
+        writeln!(f, "stdout:\n{}", indented(&self.stdout))?;
+        write!(f, "stderr:\n{}", indented(&self.stderr))
+    }
+}
+
+pub(crate) fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}

@@ -1,0 +1,363 @@
+//! The lab as a test sees it: nodes, users, and an end that is checked.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::clean;
+use crate::command::{Command, Outcome, indented};
+use crate::job::{Job, field};
+use crate::poll::poll;
+
+/// The lab's nodes.
+pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
+/// The image of a usual MPI job.
+pub const IMAGE: &str = "registry:5000/hpc/openmpi";
+
+/// What a test may take, unless it says.
+const LIMIT: Duration = Duration::from_secs(120);
+/// What the end of a job may take, from the end of its tasks until nothing is left.
+const END: Duration = Duration::from_secs(45);
+
+/// Whoever disturbs the lab has it alone.
+static LAB: RwLock<()> = RwLock::new(());
+
+/// One of the lab's images, by the last part of its name.
+#[must_use]
+pub fn image(name: &str) -> String {
+    format!("registry:5000/hpc/{name}")
+}
+
+#[expect(dead_code, reason = "held, not read")]
+#[derive(Debug)]
+enum Share {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// The lab, for the time of one test.
+#[derive(Debug)]
+pub struct Lab {
+    test: String,
+    /// The name of all jobs of this test.
+    job_name: String,
+    began: Instant,
+    deadline: Instant,
+    /// Users who have a directory of this test's.
+    users: Mutex<Vec<String>>,
+    /// What puts the lab right again, for a test that failed before it came to that.
+    repairs: Mutex<Vec<Command>>,
+    share: Share,
+}
+
+impl Lab {
+    /// Together with other tests.
+    #[must_use]
+    pub fn get() -> Self {
+        Self::within(LIMIT)
+    }
+
+    /// The same, for a test that may take longer.
+    #[must_use]
+    pub fn within(limit: Duration) -> Self {
+        Self::new(limit, Share::Shared(LAB.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// For a test that stops daemons or changes the cluster's configuration.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self::new(LIMIT, Share::Alone(LAB.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn new(limit: Duration, share: Share) -> Self {
+        let test = thread::current().name().unwrap_or("test").to_owned();
+        let short = test.rsplit("::").next().unwrap_or(&test);
+        let job_name = format!("{short}-{}", std::process::id());
+        let began = Instant::now();
+        let deadline = began + limit;
+        Self { test, job_name, began, deadline, users: Mutex::default(), repairs: Mutex::default(), share }
+    }
+
+    /// One of the lab's users, in a directory of this test's.
+    pub fn user(&self, name: &str) -> User<'_> {
+        let user = User { lab: self, name: name.to_owned() };
+        let mut users = lock(&self.users);
+        if !users.iter().any(|known| known == name) {
+            let directory = user.directory();
+            self.node("n1").run(&format!("install -d -m 0755 -o {name} -g {name} {directory}")).success();
+            users.push(name.to_owned());
+        }
+        user
+    }
+
+    /// The user that most tests are about.
+    pub fn alice(&self) -> User<'_> {
+        self.user("alice")
+    }
+
+    /// A node, as root.
+    pub fn node(&self, name: &str) -> Node<'_> {
+        assert!(NODES.contains(&name), "{name} is no node of the lab");
+        Node { lab: self, name: name.to_owned() }
+    }
+
+    /// Runs a script as root on all nodes at once. What they say, in order.
+    #[track_caller]
+    pub fn everywhere(&self, script: &str) -> Vec<String> {
+        let commands = NODES.map(|node| self.command(node, None).sh(script));
+        run_all(commands.to_vec()).into_iter().map(|outcome| outcome.success().stdout).collect()
+    }
+
+    /// Looks until there is something to see, or the test's time is over.
+    pub fn poll<T>(&self, look: impl FnMut() -> Option<T>) -> Option<T> {
+        poll(self.deadline, look)
+    }
+
+    /// Has `repair` run if the test fails before it has done that itself.
+    pub fn repair_with(&self, repair: Command) {
+        lock(&self.repairs).push(repair);
+    }
+
+    /// The ids of all jobs of this test, of those too that ended long ago.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<u32> {
+        let command = format!("squeue --noheader --states=all --name={} --format=%A", self.job_name);
+        let outcome = self.node("n1").run(&command).success();
+        outcome.lines().into_iter().filter_map(|id| id.parse().ok()).collect()
+    }
+
+    /// Fails the test if any job of it has left anything on any node, within a deadline.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        self.assert_left_nothing("");
+    }
+
+    /// The same, and of no other job either: for tests that are alone.
+    #[track_caller]
+    pub fn assert_empty(&self) {
+        assert!(matches!(self.share, Share::Alone(_)), "others have jobs too");
+        self.assert_left_nothing("ALL=1");
+    }
+
+    #[track_caller]
+    fn assert_left_nothing(&self, all: &str) {
+        let deadline = Instant::now() + END;
+        let left = || {
+            let jobs = self.jobs();
+            let script = format!("{all}\n{}", clean::LEFT);
+            let ask = |node: &&str| {
+                let mut command = self.command(node, None).sh(&script).arg("left");
+                command.deadline = deadline;
+                command.words.extend(jobs.iter().map(u32::to_string));
+                command
+            };
+            let mut left = String::new();
+            for (node, outcome) in NODES.iter().zip(run_all(NODES.iter().map(ask).collect())) {
+                let outcome = outcome.success();
+                for line in outcome.stdout.lines().chain(outcome.stderr.lines()) {
+                    let _ = writeln!(left, "{node}: {line}");
+                }
+            }
+            for state in self.nodes_out_of_service() {
+                let _ = writeln!(left, "{state}");
+            }
+            left
+        };
+        let mut last = String::new();
+        let clean = poll(deadline, || {
+            last = left();
+            last.is_empty().then_some(())
+        });
+        assert!(clean.is_some(), "left after {} s:\n{}", END.as_secs(), indented(&last));
+    }
+
+    /// A line for each node that takes no jobs.
+    fn nodes_out_of_service(&self) -> Vec<String> {
+        let nodes = self.node("n1").run("scontrol show nodes --oneliner").success();
+        let out = |line: &&str| {
+            let state = field(line, "State");
+            ["DRAIN", "DOWN", "FAIL", "NOT_RESPONDING"].iter().any(|word| state.contains(word))
+        };
+        let shown = |line: &str| {
+            let reason = line.split("Reason=").nth(1).unwrap_or_default();
+            format!("{}: {} {reason}", field(line, "NodeName"), field(line, "State"))
+        };
+        nodes.stdout.lines().filter(out).map(shown).collect()
+    }
+
+    pub(crate) fn command(&self, node: &str, user: Option<&str>) -> Command {
+        Command {
+            node: node.to_owned(),
+            user: user.map(str::to_owned),
+            directory: None,
+            variables: Vec::new(),
+            words: Vec::new(),
+            stdin: Vec::new(),
+            deadline: self.deadline,
+        }
+    }
+
+    /// Ends this test's jobs, and puts right what it has disturbed.
+    fn repair(&mut self) {
+        // Whatever failed may have taken all of the test's time.
+        self.deadline = Instant::now() + END;
+        for command in lock(&self.repairs).iter() {
+            let mut command = command.clone();
+            command.deadline = self.deadline;
+            command.run();
+        }
+        self.node("n1").run(&format!("scancel --name={}", self.job_name));
+        for state in self.nodes_out_of_service() {
+            let node = state.split(':').next().unwrap_or_default();
+            self.node("n1").run(&format!("scontrol update NodeName={node} State=RESUME"));
+        }
+    }
+
+    /// What slurmd has noted of the plugin on all nodes.
+    fn logs(&self) -> String {
+        let mut logs = String::new();
+        for node in NODES {
+            let log = self.node(node).sh("grep spank_docker /var/log/slurm/slurmd.log | tail -n 15");
+            let _ = write!(logs, "slurmd of {node}:\n{}", indented(&log.stdout));
+        }
+        logs
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let failed = thread::panicking();
+        if failed {
+            self.deadline = Instant::now() + END;
+            // Kept by the test's harness, and shown with the failure.
+            eprintln!("{}", self.logs());
+            self.repair();
+        }
+        let directories: Vec<String> =
+            lock(&self.users).iter().map(|name| User { lab: self, name: name.clone() }.directory()).collect();
+        if !failed && !directories.is_empty() {
+            self.node("n1").run(&format!("rm -rf {}", directories.join(" ")));
+        }
+        let result = if failed { "failed" } else { "passed" };
+        // Past the harness, which hides what tests print.
+        let _ = writeln!(
+            io::stderr(),
+            "    {result} in {:5.1} s: {}",
+            self.began.elapsed().as_secs_f32(),
+            self.test
+        );
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run_all(commands: Vec<Command>) -> Vec<Outcome> {
+    let threads: Vec<_> = commands.into_iter().map(|command| thread::spawn(move || command.run())).collect();
+    threads.into_iter().map(|thread| thread.join().expect("a thread of the test")).collect()
+}
+
+/// A node, as root.
+#[derive(Debug)]
+pub struct Node<'a> {
+    lab: &'a Lab,
+    name: String,
+}
+
+impl Node<'_> {
+    /// A command that is not run yet.
+    pub fn command(&self, words: &str) -> Command {
+        self.lab.command(&self.name, None).args(words)
+    }
+
+    /// Runs a command of plain words.
+    pub fn run(&self, words: &str) -> Outcome {
+        self.command(words).run()
+    }
+
+    /// Runs a shell's script.
+    pub fn sh(&self, script: &str) -> Outcome {
+        self.lab.command(&self.name, None).sh(script).run()
+    }
+
+    /// What Slurm says of its state.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let command = format!("scontrol show node --oneliner {}", self.name);
+        field(&self.lab.node("n1").run(&command).success().stdout, "State")
+    }
+}
+
+/// A user of the lab, on its first node.
+#[derive(Debug)]
+pub struct User<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) name: String,
+}
+
+impl<'a> User<'a> {
+    /// The directory in which commands start: of this test only, on all nodes.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        format!("/home/{}/{}", self.name, self.lab.job_name)
+    }
+
+    /// A command that is not run yet.
+    pub fn command(&self, words: &str) -> Command {
+        let mut command = self.lab.command("n1", Some(&self.name));
+        command.directory = Some(self.directory());
+        // By their name this test knows its jobs again.
+        let command = command.env("SLURM_JOB_NAME", &self.lab.job_name);
+        command.env("SBATCH_JOB_NAME", &self.lab.job_name).args(words)
+    }
+
+    /// `srun WORDS`, not run yet.
+    pub fn srun(&self, words: &str) -> Command {
+        self.command("srun").args(words)
+    }
+
+    /// `srun --docker-image=IMAGE WORDS`, not run yet.
+    pub fn srun_image(&self, words: &str) -> Command {
+        self.command("srun").arg(format!("--docker-image={IMAGE}")).args(words)
+    }
+
+    /// `salloc WORDS`, not run yet.
+    pub fn salloc(&self, words: &str) -> Command {
+        self.command("salloc").args(words)
+    }
+
+    /// `sbatch WORDS` with this script, not run yet.
+    pub fn sbatch(&self, words: &str, script: &str) -> Command {
+        let output = format!("--output={}/%j.out", self.directory());
+        self.command("sbatch --parsable").arg(output).args(words).stdin(format!("#!/bin/bash\n{script}\n"))
+    }
+
+    /// Submits a script.
+    #[track_caller]
+    pub fn submit(&self, words: &str, script: &str) -> Job<'a> {
+        self.submitted(&self.sbatch(words, script))
+    }
+
+    /// Submits a script with the usual image.
+    #[track_caller]
+    pub fn submit_image(&self, words: &str, script: &str) -> Job<'a> {
+        self.submitted(&self.sbatch(&format!("--docker-image={IMAGE} {words}"), script))
+    }
+
+    /// Runs an sbatch.
+    #[track_caller]
+    pub fn submitted(&self, sbatch: &Command) -> Job<'a> {
+        let outcome = sbatch.run().success();
+        let id = outcome.stdout.trim().parse();
+        Job::new(self, id.unwrap_or_else(|_| panic!("sbatch did not tell a job id\n{outcome}")))
+    }
+
+    /// Puts a file into the test's directory.
+    #[track_caller]
+    pub fn write(&self, name: &str, content: &str) {
+        self.command("").sh(&format!("cat >{name} && chmod 755 {name}")).stdin(content).run().success();
+    }
+}

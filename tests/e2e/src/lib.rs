@@ -1,0 +1,16 @@
+//! What the end-to-end tests are written with: the lab's nodes and users, Slurm's commands and jobs, and the question
+//! whether anything is left of them.
+//!
+//! Needs a lab with the plugin installed: `ci/lab up`, `ci/lab install FILE.so`. A test begins with [`Lab::get`], or
+//! with [`Lab::alone`] when it disturbs others, and ends with [`Lab::assert_clean`].
+
+mod clean;
+mod command;
+mod job;
+mod lab;
+mod poll;
+
+pub use command::{Command, Outcome};
+pub use job::Job;
+pub use lab::{IMAGE, Lab, NODES, Node, User, image};
+pub use poll::poll;

@@ -1,0 +1,3 @@
+//! spank-docker in the lab. One program, so that its tests can share the lab: see `spank_docker_e2e::Lab`.
+
+mod cluster;
