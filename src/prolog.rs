@@ -50,6 +50,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     let begun = directory.create().and_then(|()| directory.write(subject.uid, Outcome::Starting));
     if let Err(error) = begun {
         log.error(&format!("job {}: {}", subject.job, chain(&error)));
+        give_up(subject.job, &error.to_string(), log);
         return Verdict::GoOn;
     }
     let (outcome, verdict) = match input {
@@ -63,6 +64,17 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
         log.error(&format!("job {}: {}", subject.job, chain(&error)));
     }
     verdict
+}
+
+/// Without a record the tasks could not know that the job has an image (Slurm may not deliver the options to a batch
+/// script), and would run on the host: so the job must not run at all.
+fn give_up(job: JobId, line: &str, log: &mut dyn Log) {
+    let told = slurm::notify(job, &format!("spank_docker: {line}: ask the admin"));
+    for result in [told, slurm::cancel(job)] {
+        if let Err(error) = result {
+            log.error(&format!("job {job}: {}", chain(&error)));
+        }
+    }
 }
 
 fn start(config: &Config, request: &Request, log: &mut dyn Log) -> (Outcome, Verdict) {

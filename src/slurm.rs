@@ -40,6 +40,11 @@ pub fn notify(job: JobId, text: &str) -> Result<(), SlurmError> {
     run("scontrol", &["notify", &job.to_string(), text])
 }
 
+/// Ends a job that cannot run here (`scancel`).
+pub fn cancel(job: JobId) -> Result<(), SlurmError> {
+    run("scancel", &[&job.to_string()])
+}
+
 fn run(name: &'static str, arguments: &[&str]) -> Result<(), SlurmError> {
     let program = find(name).ok_or(SlurmError::NotFound(name))?;
     let mut command = Command::new(&program);

@@ -3,8 +3,10 @@
 //!
 //! Read and written by root only, on a path that only root can enter.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -221,6 +223,20 @@ impl ScopeDir {
     /// Writes down that the extern step has taken the container over, or why it could not.
     pub fn write_adoption(&self, result: Result<(), String>) -> Result<(), StateError> {
         self.replace("adopted", result.err().unwrap_or_default().as_bytes())
+    }
+
+    /// Writes down the cgroups of the extern step, for the epilog to see them gone.
+    pub fn write_cgroups<'a>(&self, directories: impl Iterator<Item = &'a Path>) -> Result<(), StateError> {
+        let lines: Vec<_> = directories.map(|directory| directory.as_os_str().as_bytes()).collect();
+        self.replace("cgroups", &lines.join(&b'\n'))
+    }
+
+    /// The cgroups of the extern step, as far as it came to writing them down.
+    #[must_use]
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let text = fs::read(self.path.join("cgroups")).unwrap_or_default();
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| PathBuf::from(OsStr::from_bytes(line))).collect()
     }
 
     /// What the extern step wrote down. `None` when it has not come to it.

@@ -126,7 +126,9 @@ pub enum TaskError {
         job: JobId,
     },
     /// The container's first process is gone.
-    #[error("the container of job {job} is no longer running on this node")]
+    #[error(
+        "the container of job {job} is no longer running on this node: it ended or was killed; submit the job again"
+    )]
     Gone {
         /// The job.
         job: JobId,
@@ -182,8 +184,10 @@ pub enum TaskError {
 /// Where a task runs.
 #[derive(Debug)]
 pub enum Place {
-    /// On the host.
+    /// On the host, in a job without a container, or because its step says so.
     Host,
+    /// On the host, because the job's batch script does not run in its container.
+    BesideContainer(Box<Session>),
     /// In the container of its job.
     Container(Box<Session>),
 }
@@ -213,7 +217,7 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
         (StepKind::Batch | StepKind::Interactive, ..) => {
             Ok(match session.options.script.unwrap_or(config.script) {
                 Script::Container => Place::Container(session),
-                Script::Host => Place::Host,
+                Script::Host => Place::BesideContainer(session),
             })
         }
         (_, ImageChoice::Image(step), ImageChoice::Image(job)) if !step.same_as(job) => {
@@ -316,19 +320,37 @@ fn set_limit(name: &'static str, resource: Resource, limit: Limit) -> Result<(),
     privilege::limit(resource, bytes).map_err(|source| TaskError::Limit { name, source })
 }
 
-/// What the plugin itself puts into the environment of tasks and of ssh sessions: what became of the options, and how
-/// MPI launchers reach the job's other nodes.
+/// Variables in which Slurm carries limits of the submitting shell, to be set last of all, after ours: those that the
+/// configuration decides go.
+pub fn propagated_limits(config: &Config) -> impl Iterator<Item = &'static str> {
+    let limits = [("SLURM_RLIMIT_MEMLOCK", config.memlock), ("SLURM_RLIMIT_STACK", config.stack)];
+    limits.into_iter().filter(|(_, limit)| *limit != Limit::Inherit).map(|(name, _)| name)
+}
+
+/// Names the networks that connect nodes to Open MPI. It and its counterpart exclude each other: who has chosen keeps
+/// the choice.
+pub const MPI_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_include";
+/// Its counterpart.
+pub const MPI_NO_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_exclude";
+
+/// What became of the options: in the environment of every task, every ssh session and every batch script of the job.
 #[must_use]
-pub fn environment(scope: Scope, image: &str, image_id: &str, port: u16) -> Vec<(&'static str, String)> {
-    let results = [
+pub fn results(scope: Scope, image: &str, image_id: &str, port: u16) -> [(&'static str, String); 5] {
+    [
         ("SLURM_JOB_DOCKER_IMAGE", image.to_owned()),
         ("SLURM_JOB_DOCKER_IMAGE_ID", image_id.to_owned()),
         ("SLURM_JOB_DOCKER_CONTAINER", scope.container_name()),
         ("SLURM_JOB_DOCKER_PORT", port.to_string()),
         ("SLURM_JOB_DOCKER_HOSTFILE", paths::HOSTFILE.to_owned()),
-    ];
+    ]
+}
+
+/// What the plugin itself puts into the environment inside the container: the results, and how MPI launchers reach the
+/// job's other nodes.
+#[must_use]
+pub fn environment(scope: Scope, image: &str, image_id: &str, port: u16) -> Vec<(&'static str, String)> {
     let launchers = LAUNCHER_ENVIRONMENT.map(|(name, value)| (name, value.to_owned()));
-    results.into_iter().chain(launchers).collect()
+    results(scope, image, image_id, port).into_iter().chain(launchers).collect()
 }
 
 /// What a user is told of an image that cannot be reached over ssh: once per job, and by `mpirun` when it tries.

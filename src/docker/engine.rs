@@ -144,10 +144,9 @@ pub(super) fn one_line(text: &str) -> String {
         if !line.is_empty() {
             line.push(' ');
         }
-        line.extend(word.chars().take(LIMIT));
-        if line.chars().count() > LIMIT {
-            line = line.chars().take(LIMIT).chain(['…']).collect();
-            break;
+        line.push_str(word);
+        if line.len() > LIMIT {
+            return line.chars().take(LIMIT).chain(['…']).collect();
         }
     }
     line

@@ -43,7 +43,9 @@ pub struct ImagePolicy<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// `pull=never`, and it is not here.
-    #[error("image '{image}': not present on this node, and the pull policy is 'never'")]
+    #[error(
+        "image '{image}': not present on this node, and the pull policy is 'never': use --docker-pull=missing"
+    )]
     NotPresent {
         /// As the user wrote it.
         image: String,
@@ -65,7 +67,9 @@ pub enum ImageError {
         image: String,
     },
     /// The registry wants to know who asks.
-    #[error("image '{image}': registry '{registry}' denies access; ask for an image that needs no login")]
+    #[error(
+        "image '{image}': registry '{registry}' denies access: use an image that needs no login, or ask the admin to load it on the nodes"
+    )]
     Denied {
         /// Without the registry.
         image: String,
@@ -83,7 +87,7 @@ pub enum ImageError {
         message: String,
     },
     /// The engine has no room for it.
-    #[error("image '{image}': no space left on the disk of this node's engine")]
+    #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
     NoSpace {
         /// As the user wrote it.
         image: String,
@@ -260,6 +264,7 @@ fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageErro
         "dial tcp",
         "i/o timeout",
         "timeout exceeded",
+        "deadline exceeded",
         "no route to host",
         "network is unreachable",
         "tls:",
@@ -329,7 +334,7 @@ mod tests {
             (
                 500,
                 "Head \"http://reg:5000/v2/hpc/foo/manifests/1\": no basic auth credentials",
-                "image 'hpc/foo:1': registry 'reg:5000' denies access; ask for an image that needs no login",
+                "image 'hpc/foo:1': registry 'reg:5000' denies access: use an image that needs no login, or ask the admin to load it on the nodes",
             ),
             (
                 500,
@@ -339,7 +344,7 @@ mod tests {
             (
                 500,
                 "write /var/lib/docker/tmp/x: no space left on device",
-                "image 'reg:5000/hpc/foo:1': no space left on the disk of this node's engine",
+                "image 'reg:5000/hpc/foo:1': no space left on the disk of this node's engine: ask the admin to free some",
             ),
             (
                 500,

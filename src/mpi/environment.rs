@@ -30,8 +30,9 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 19] = [
     ("PRTE_MCA_ras", "^slurm"),
     // src/runtime/prte_mca_params.c.
     ("PRTE_MCA_prte_default_hostfile", "/run/spank-docker/hostfile"),
-    // src/mca/rmaps/base/rmaps_base_frame.c; a qualifier without a policy leaves the policy alone.
-    ("PRTE_MCA_rmaps_default_mapping_policy", ":oversubscribe"),
+    // src/mca/rmaps/base/rmaps_base_frame.c. A policy, too: with the qualifier alone PRRTE 3.0 puts all ranks on the
+    // first node.
+    ("PRTE_MCA_rmaps_default_mapping_policy", "slot:oversubscribe"),
     // MPICH (Hydra).
     // Resource manager, launcher, the launcher's older name: src/pm/hydra/lib/tools/bootstrap/src/bsci_init.c.in.
     ("HYDRA_RMK", "user"),

@@ -15,6 +15,9 @@ const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
 const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
 const NO_FIFO: &[u8] = b"cannot open /run/spank-docker/go\n";
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the container's first process is written for x86_64 and aarch64");
+
 const EINTR: isize = -4;
 
 #[cfg(target_arch = "x86_64")]

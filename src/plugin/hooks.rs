@@ -15,22 +15,26 @@ use crate::mpi::launcher;
 use crate::options::{Given, ImageChoice, Launch, Options, Source, Spec, TABLE};
 use crate::prolog::{self, Log, Subject, Verdict, chain};
 use crate::session::{self, Request};
-use crate::state::{Outcome, Session, StateDir};
+use crate::state::{Outcome, StateDir};
 use crate::sys::{privilege, process};
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
 type Spank<'a> = SpankHandle<'a>;
 
-/// What a task does when it has become the user; or what the user is told instead, before the task ends.
-static AS_USER: OnceLock<Result<AsUser, String>> = OnceLock::new();
+/// What a task does when it has become the user; or that it must not run, and what the user is told.
+static AS_USER: OnceLock<Result<AsUser, Refusal>> = OnceLock::new();
 
 #[derive(Debug)]
 struct AsUser {
     step: Options,
     kind: StepKind,
-    /// The container that was joined; none for a batch script on the host.
-    session: Option<Box<Session>>,
+    config: Config,
+    place: Place,
 }
+
+/// The line for the user; none when another task of the step on this node tells it.
+#[derive(Clone, Debug)]
+struct Refusal(Option<String>);
 
 /// Slurm's log: slurmd's file, or the user's terminal, depending on the process.
 struct SlurmLog;
@@ -198,13 +202,22 @@ fn value(verdict: Verdict) -> c_int {
 /// process, and would tell the user of a broken pipe.
 pub(super) fn join(spank: &mut Spank<'_>) -> c_int {
     let work = try_join(spank).map_err(|error| {
-        SlurmLog.info(&chain(error.as_ref()));
-        error.to_string()
+        let speaks = is_first_to_speak(spank);
+        if speaks {
+            SlurmLog.info(&chain(error.as_ref()));
+        }
+        Refusal(speaks.then(|| error.to_string()))
     });
     if let Some(work) = work.transpose() {
         let _ = AS_USER.set(work);
     }
     OK
+}
+
+/// Of all tasks of a step on this node, one. When that cannot be found out, all.
+fn is_first_to_speak(spank: &Spank<'_>) -> bool {
+    let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return true };
+    StateDir::new(&state_dir(spank)).of(Scope::job(JobId(job))).claim(&format!("told.{step}")).unwrap_or(true)
 }
 
 fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
@@ -226,19 +239,16 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options,
     };
-    let session = match task::decide(record, &step, &config)? {
-        Place::Host => None,
-        Place::Container(session) => {
-            let process = task::wait_for_adoption(&state, &step, &session)?;
-            let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
-            if speaks && state.of(Scope::job(job)).claim("warned")? {
-                tell_user(&format!("warning: {}", task::no_sshd(&session.image)));
-            }
-            task::join(&state, &step, &session, &process, &config)?;
-            Some(session)
+    let place = task::decide(record, &step, &config)?;
+    if let Place::Container(session) = &place {
+        let process = task::wait_for_adoption(&state, &step, session)?;
+        let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
+        if speaks && state.of(Scope::job(job)).claim("warned")? {
+            tell_user(&format!("warning: {}", task::no_sshd(&session.image)));
         }
-    };
-    Ok(known.then_some(AsUser { step: step.options, kind, session }))
+        task::join(&state, &step, session, &process, &config)?;
+    }
+    Ok(known.then_some(AsUser { step: step.options, kind, config, place }))
 }
 
 pub(super) fn has_work_as_user() -> bool {
@@ -246,12 +256,17 @@ pub(super) fn has_work_as_user() -> bool {
 }
 
 pub(super) fn become_task(spank: &mut Spank<'_>) -> c_int {
-    let work = AS_USER.get().map(Result::as_ref).transpose().map_err(Clone::clone);
-    match work.and_then(|work| work.map_or(Ok(Runs::Command), |work| task_environment(spank, work))) {
+    let ran = match AS_USER.get() {
+        None => return OK,
+        Some(Ok(work)) => set_environment(spank, work)
+            .map_err(|error| Refusal(Some(format!("cannot set the task's environment: {error}")))),
+        Some(Err(refusal)) => Err(refusal.clone()),
+    };
+    match ran {
         Ok(Runs::Command) => OK,
         Ok(Runs::Nothing) => privilege::leave(0),
-        Err(message) => {
-            tell_user(&message);
+        Err(Refusal(line)) => {
+            line.iter().for_each(|line| tell_user(line));
             refuse()
         }
     }
@@ -263,17 +278,26 @@ enum Runs {
     Nothing,
 }
 
-fn task_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, String> {
-    set_environment(spank, work).map_err(|error| format!("cannot set the task's environment: {error}"))
-}
-
 fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError> {
     // They have done their work. A job submitted from within this one must not inherit its container, nor a step the
     // image of a variable that the command line has overridden.
     for spec in &TABLE {
         spank.unsetenv(spec.variable)?;
     }
-    let Some(session) = &work.session else { return Ok(Runs::Command) };
+    let scope = Scope::job(JobId(spank.job_id()?));
+    let session = match &work.place {
+        Place::Host => return Ok(Runs::Command),
+        Place::BesideContainer(session) => {
+            for (name, value) in task::results(scope, &session.image, &session.image_id, session.port) {
+                spank.setenv(name, value, true)?;
+            }
+            return Ok(Runs::Command);
+        }
+        Place::Container(session) => session,
+    };
+    for name in task::propagated_limits(&work.config) {
+        spank.unsetenv(name)?;
+    }
     let kept = if work.step.env.is_empty() { &session.options.env } else { &work.step.env };
     for (name, value) in &session.environment {
         let host_wins = kept.contains(name) && spank.getenv_os(name)?.is_some();
@@ -281,16 +305,14 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
             spank.setenv(name, value, true)?;
         }
     }
-    let scope = Scope::job(JobId(spank.job_id()?));
     for (name, value) in task::environment(scope, &session.image, &session.image_id, session.port) {
         spank.setenv(name, value, true)?;
     }
-    // The two exclude each other: who has chosen keeps the choice.
     if let Some(networks) = &session.networks
-        && spank.getenv_os("OMPI_MCA_btl_tcp_if_exclude")?.is_none()
-        && spank.getenv_os("OMPI_MCA_btl_tcp_if_include")?.is_none()
+        && spank.getenv_os(task::MPI_NO_NETWORKS)?.is_none()
+        && spank.getenv_os(task::MPI_NETWORKS)?.is_none()
     {
-        spank.setenv("OMPI_MCA_btl_tcp_if_include", networks, true)?;
+        spank.setenv(task::MPI_NETWORKS, networks, true)?;
     }
     task::enter_directory(session, spank.getenv_os("PWD")?.as_deref());
     if work.kind != StepKind::Tasks {

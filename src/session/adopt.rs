@@ -43,6 +43,7 @@ fn move_processes(directory: &ScopeDir, placeholder: Option<i32>) -> Result<(), 
     if step.is_empty() {
         return Err(AdoptError::NoCgroup);
     }
+    directory.write_cgroups(step.directories())?;
     // Died already: the tasks will notice by themselves.
     let Some(process) = Process::recall(session.process).map_err(AdoptError::Move)? else { return Ok(()) };
     let container =

@@ -107,13 +107,13 @@ pub enum StartError {
         message: String,
     },
     /// No disk for the container.
-    #[error("image '{image}': no space left on the disk of this node's engine")]
+    #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
     NoSpace {
         /// As the user wrote it.
         image: String,
     },
     /// Somebody else listens.
-    #[error("port {port} is taken on this node: choose another with --docker-port=PORT")]
+    #[error("port {port} is taken on this node: submit again, or choose another with --docker-port=PORT")]
     PortTaken {
         /// The job's port.
         port: u16,
@@ -218,7 +218,8 @@ impl Start<'_> {
         let found = engine.image(ImagePolicy { reference: image, pull }, progress).await?;
         self.check_volumes(&found)?;
 
-        let files = self.write_files(&keys, &nodes, port, &found)?;
+        let networks = interfaces::between_nodes();
+        let files = self.write_files(&keys, &nodes, port, &found, networks.as_deref())?;
         let workdir = self.attach_workdir()?;
         let container = self.create(&engine, &found, workdir).await?;
         let process = self.start_container(&engine, &container).await?;
@@ -240,7 +241,7 @@ impl Start<'_> {
             port,
             sshd: sshd.is_some(),
             environment: found.environment,
-            networks: interfaces::between_nodes(),
+            networks,
             workdir: found.workdir,
         })
     }
@@ -291,9 +292,10 @@ impl Start<'_> {
         nodes: &[String],
         port: u16,
         image: &Image,
+        networks: Option<&str>,
     ) -> Result<Files<'_>, StartError> {
         let point = self.directory.mount_point(self.directory.container())?;
-        self.try_write_files(point, keys, nodes, port, image)
+        self.try_write_files(point, keys, nodes, port, image, networks)
             .map_err(files_error("write the container's files"))
     }
 
@@ -304,6 +306,7 @@ impl Start<'_> {
         nodes: &[String],
         port: u16,
         image: &Image,
+        networks: Option<&str>,
     ) -> io::Result<Files<'_>> {
         let request = self.request;
         let user = request.account.name.to_string_lossy();
@@ -323,9 +326,11 @@ impl Start<'_> {
         let ssh_config = client::ssh_config(nodes, port, &user, &alias);
         files.public(paths::SSH_CONFIG, ssh_config.as_bytes())?;
         files.program(paths::SESSION, ssh_session::SCRIPT.as_bytes())?;
+        let networks = networks.map(|networks| (task::MPI_NETWORKS, networks));
         let ours = task::environment(request.scope, &self.image.to_string(), &image.id, port);
         let variables = image.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let variables = variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str())));
+        let variables =
+            variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str()))).chain(networks);
         files.public(paths::ENVIRONMENT, &ssh_session::environment_file(variables))?;
         // Until the first step brings the task layout with it, as many slots as the job has CPUs.
         let cpus = layout::parse(&request.cpus_per_node).unwrap_or_default();

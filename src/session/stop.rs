@@ -3,12 +3,13 @@
 //!
 //! Runs as root in the epilog, in the prolog when a start has failed, and in a starting slurmd.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::docker::{Engine, EngineError, Listed};
 use crate::job::{JobId, Scope};
-use crate::state::{StateDir, StateError};
+use crate::state::{ScopeDir, StateDir, StateError};
+use crate::sys::cgroup;
 
 /// The label by which a job's containers are found.
 pub(super) const LABEL_JOB: &str = "spank-docker.job";
@@ -26,7 +27,16 @@ pub enum StopError {
     #[error("cannot list '{}'", path.display())]
     List {
         /// state_dir.
-        path: std::path::PathBuf,
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A cgroup that Slurm left could not be removed.
+    #[error("cannot remove the cgroup '{}'", path.display())]
+    Cgroup {
+        /// Of the extern step.
+        path: PathBuf,
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -95,10 +105,20 @@ pub(super) fn remove_state(state_dir: &Path, job: JobId) -> Result<(), StopError
         state.scopes_of(job).map_err(|source| StopError::List { path: state_dir.to_owned(), source })?;
     let mut first = Ok(());
     for scope in scopes {
-        let removed = state.of(scope).remove().map_err(StopError::from);
+        let removed = remove_scope(&state.of(scope));
         if first.is_ok() {
             first = removed;
         }
     }
     first
+}
+
+fn remove_scope(directory: &ScopeDir) -> Result<(), StopError> {
+    let mut first = Ok(());
+    for path in directory.cgroups() {
+        let removed = cgroup::remove_empty(&path).map_err(|source| StopError::Cgroup { path, source });
+        first = first.and(removed);
+    }
+    let removed = directory.remove().map_err(StopError::from);
+    first.and(removed)
 }

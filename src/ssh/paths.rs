@@ -4,9 +4,9 @@
 
 /// The directory.
 pub const IN_CONTAINER: &str = "/run/spank-docker";
-/// Private key of the user, the same on all nodes. Mode 0600, the user's.
+/// Private key of the user, the same on all nodes. Mode 0400, the user's.
 pub const USER_KEY: &str = "/run/spank-docker/id_ed25519";
-/// Private key of the job's hosts, the same on all nodes. Mode 0600, the user's.
+/// Private key of the job's hosts, the same on all nodes. Mode 0400, the user's.
 pub const HOST_KEY: &str = "/run/spank-docker/ssh_host_ed25519_key";
 /// The user's public key, for sshd.
 pub const AUTHORIZED_KEYS: &str = "/run/spank-docker/authorized_keys";

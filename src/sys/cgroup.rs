@@ -8,21 +8,30 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// What marks a cgroup of an extern step, in every release and in both versions of the interface.
-const EXTERN_STEP: &str = "/step_extern";
+/// What marks a cgroup of a job and of its extern step, in every release and in both versions of the interface.
+const JOB: &str = "/job_";
+const EXTERN_STEP: &str = "step_extern";
 
 /// Cgroups that a process is in: for each hierarchy, by its mount point, the directory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cgroups(BTreeMap<PathBuf, PathBuf>);
 
 impl Cgroups {
-    /// Those of the extern step among the cgroups of these processes (the step's slurmstepd and its placeholder).
-    /// Where two lie below each other in one hierarchy the deeper one counts.
+    /// Those of the extern step, found from its slurmstepd and its placeholder. Where two lie below each other in one
+    /// hierarchy the deeper one counts. In the hierarchy by which Slurm kills (the freezer, with cgroup v1) slurmstepd
+    /// is in the job's cgroup, and the placeholder will only be moved: there the step's lies below the job's.
     pub fn of_extern_step(pids: &[i32]) -> io::Result<Self> {
         let mut found: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         for pid in pids {
-            for (hierarchy, directory) in Self::of(*pid, EXTERN_STEP)?.0 {
+            for (hierarchy, mut directory) in Self::of(*pid, JOB)?.0 {
+                if !directory.components().any(|part| part.as_os_str() == EXTERN_STEP) {
+                    directory.push(EXTERN_STEP);
+                    if !directory.is_dir() {
+                        continue;
+                    }
+                }
                 let known = found.entry(hierarchy).or_insert_with(|| directory.clone());
                 if directory.starts_with(&*known) {
                     *known = directory;
@@ -60,6 +69,11 @@ impl Cgroups {
         self.0.is_empty()
     }
 
+    /// Their directories.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.0.values().map(PathBuf::as_path)
+    }
+
     /// Moves all processes of `others` here, in each hierarchy that Slurm uses, until none is left there: processes
     /// fork while they are moved.
     pub fn adopt_all(&self, others: &Self) -> io::Result<()> {
@@ -67,6 +81,36 @@ impl Cgroups {
             Some(theirs) if theirs != ours => move_all(theirs, ours),
             Some(_) | None => Ok(()),
         })
+    }
+}
+
+/// Removes a cgroup of a step that has ended, and the job's above it, when nothing is left in them. Slurm tries once, at
+/// the step's end; a process that was adopted may still wait to be reaped then, and keeps them.
+pub fn remove_empty(step: &Path) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const INTERVAL: Duration = Duration::from_millis(5);
+    let deadline = Instant::now() + PATIENCE;
+    for child in fs::read_dir(step).into_iter().flatten().flatten().filter(|child| child.path().is_dir()) {
+        // Tasks' directories of the step; the step's own removal tells when one has processes left.
+        let _ = fs::remove_dir(child.path());
+    }
+    loop {
+        match fs::remove_dir(step) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(INTERVAL);
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => break,
+        }
+    }
+    // The job's other steps may still be there.
+    let is_job =
+        |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"job_"));
+    match step.parent().filter(is_job).map_or(Ok(()), fs::remove_dir) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY | libc::ENOENT)) => {
+            Ok(())
+        }
+        other => other,
     }
 }
 
