@@ -1,4 +1,22 @@
 //! Slurm SPANK plugin that gives every job its own cluster of Docker containers.
+//!
+//! ```text
+//!  srun, sbatch, salloc      options are checked                            plugin::hooks::check_options
+//!        │
+//!  slurmstepd spank prolog   pull, create, start, harden, sshd, record      prolog → session::start → docker, ssh, sys
+//!        │
+//!  slurmstepd (extern)       container's processes into the job's cgroups   session::adopt
+//!        │
+//!  slurmstepd (task)         as root: decide, wait, join, renounce          task::{decide, join}
+//!        │                   as the user: environment                       plugin::hooks::become_task
+//!        │
+//!  slurmstepd spank epilog   container, cgroups, mounts, files are removed  prolog → session::stop
+//!  slurmd, at its start      the same for jobs that no longer run           session::reap
+//! ```
+//!
+//! What crosses from one process to the next is the record in `state_dir` ([`state`]), never an option or a variable.
+//! Pure modules: [`config`], [`image`], [`job`], [`mpi`], [`options`], [`release`], [`shown`], [`ssh`], [`users`].
+//! Unsafe code is in `plugin` (C symbols) and [`sys`] (system calls) only.
 
 pub mod config;
 pub mod docker;
@@ -6,6 +24,7 @@ pub mod image;
 pub mod job;
 pub mod mpi;
 pub mod options;
+// Refers to functions that exist only inside Slurm's programs: unit tests would not link.
 #[cfg(not(test))]
 mod plugin;
 pub mod prolog;
