@@ -65,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     State(#[from] StateError),
     /// Files of ours, in the directory for the container.
-    #[error("cannot {action} in state_dir")]
+    #[error("cannot {action} on this node: ask the admin")]
     Files {
         /// What was tried.
         action: &'static str,

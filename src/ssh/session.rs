@@ -1,7 +1,7 @@
 //! What every ssh session in the container runs, and the environment that it gets.
 //!
 //! A command that comes over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd gives it a PATH of
-//! its own. The script puts that right: the image's PATH, LD_LIBRARY_PATH and the rest of the job's environment hold in
+//! its own. The script puts that right: the image's PATH, LD_LIBRARY_PATH and its other variables hold in
 //! every session. Both files are written by root in the prolog, and run as the job's user by whatever /bin/sh the image
 //! has: dash, bash, busybox.
 #![forbid(unsafe_code)]
