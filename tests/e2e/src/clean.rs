@@ -4,7 +4,7 @@
 /// Prints a line for everything that is left of the jobs that are its arguments. `port` is that of the default range.
 pub(crate) const LEFT: &str = r#"
 listeners=$(ss --no-header --listening --tcp --numeric 2>&1)
-mounts=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | grep spank-docker)
+mounts=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -E 'spank-docker([/ ]|$)')
 for job; do
     docker ps --all --filter "label=spank-docker.job=$job" --format "container {{.Names}} ({{.Status}})"
     docker ps --all --filter "name=^docker_$job(\\.[0-9]+)?\$" --format "container {{.Names}} ({{.Status}})"

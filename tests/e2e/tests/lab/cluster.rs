@@ -1,6 +1,6 @@
-//! A job's containers are one cluster: MPI over ssh, tasks, batch scripts, salloc.
+//! A job's containers are one cluster for MPI.
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{IMAGE, Lab, image};
 
 const HELLO: [&str; 6] = [
     "rank 0 of 6 on n1",
@@ -24,17 +24,73 @@ fn batch_script_runs_in_the_container_and_mpirun_spans_three_nodes() {
 #[test]
 fn srun_of_mpirun_runs_it_once_over_all_nodes() {
     let lab = Lab::get();
-    lab.alice().srun_image("-N3 --ntasks-per-node=2 mpirun -np 6 hello").run().success().printed(&HELLO);
+    lab.alice().srun_image("-N3 mpirun -np 6 --map-by ppr:2:node hello").run().success().printed(&HELLO);
     lab.assert_clean();
 }
 
 #[test]
 fn srun_runs_every_task_in_the_container() {
     let lab = Lab::get();
-    // The program and the PATH to it are the image's.
+    // The program, and the PATH to it, are the image's.
     let outcome = lab.alice().srun_image("-N3").sh("command -v hello; hostname").run().success();
-    outcome
-        .printed(&["/opt/hpc/bin/hello", "/opt/hpc/bin/hello", "/opt/hpc/bin/hello", "n1", "n2", "n3"])
-        .said(&[]);
+    let hello = "/opt/hpc/bin/hello";
+    outcome.printed(&[hello, hello, hello, "n1", "n2", "n3"]).said(&[]);
+    lab.assert_clean();
+}
+
+#[test]
+fn mpirun_of_mpich_spans_three_nodes() {
+    let lab = Lab::get();
+    let options = format!("--docker-image={} -N3 --ntasks-per-node=2", image("mpich"));
+    let job = lab.alice().submit(&options, "mpirun hello").wait().completed();
+    assert_eq!(job.sorted(), HELLO, "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn mpirun_takes_the_number_of_ranks_from_the_job() {
+    let lab = Lab::get();
+    let job = lab.alice().submit_image("-N2 --ntasks=3", "mpirun hello").wait().completed();
+    assert_eq!(job.lines().len(), 3, "{job}");
+    assert!(job.lines().iter().all(|line| line.contains(" of 3 on ")), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn srun_starts_ranks_itself_with_pmix() {
+    let lab = Lab::get();
+    let outcome = lab.alice().srun_image("--mpi=pmix -N3 --ntasks-per-node=2 hello").run().success();
+    outcome.printed(&HELLO);
+    lab.assert_clean();
+}
+
+#[test]
+fn srun_starts_ranks_itself_with_pmi2() {
+    let lab = Lab::get();
+    let mpich = format!("--docker-image={}", image("mpich"));
+    let outcome = lab.alice().srun(&mpich).args("--mpi=pmi2 -N3 --ntasks-per-node=2 hello").run().success();
+    outcome.printed(&HELLO);
+    lab.assert_clean();
+}
+
+#[test]
+fn launch_option_decides_how_often_a_command_runs() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    alice.srun_image("-n3 --docker-launch=once echo once").run().success().printed(&["once"]);
+    let all = alice.srun_image("-n3 --docker-launch=all mpirun --version").run().success();
+    assert_eq!(all.stdout.matches("(Open MPI)").count(), 3, "{all}");
+    lab.assert_clean();
+}
+
+#[test]
+fn hostfile_names_each_node_with_the_tasks_of_the_job() {
+    let lab = Lab::get();
+    let script = "cat $SLURM_JOB_DOCKER_HOSTFILE; ssh n2 cat $SLURM_JOB_DOCKER_HOSTFILE";
+    let job = lab.alice().submit_image("-w n1,n2 -N2 --ntasks-per-node=2", script).wait().completed();
+    let hosts = ["n1 slots=2", "n2 slots=2"];
+    assert_eq!(job.lines()[..2], hosts, "{job}");
+    // A step on both nodes has told the other node too, once there is one; until then it has the CPUs.
+    assert_eq!(job.lines()[2..], hosts, "{job}");
     lab.assert_clean();
 }

@@ -1,3 +1,10 @@
 //! spank-docker in the lab. One program, so that its tests can share the lab: see `spank_docker_e2e::Lab`.
 
 mod cluster;
+mod ending;
+mod failures;
+mod options;
+mod rights;
+mod site;
+mod ssh;
+mod steps;

@@ -1,0 +1,87 @@
+//! However a job ends, nothing is left of it.
+
+use std::time::Duration;
+
+use spank_docker_e2e::{IMAGE, Lab};
+
+/// Ranks on all nodes, started over ssh, that would run for long.
+const LONG: &str = "mpirun -np 3 --map-by ppr:1:node sleep 299 & echo started; wait";
+
+#[test]
+fn cancelled_job_leaves_nothing() {
+    let lab = Lab::get();
+    let job = lab.alice().submit_image("-N3", LONG);
+    job.wait_for_line("started");
+    wait_for_ranks(&lab, job.id);
+    job.cancel();
+    let job = job.wait();
+    assert_eq!(job.state, "CANCELLED", "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn job_past_its_time_limit_leaves_nothing() {
+    let lab = Lab::within(Duration::from_secs(180));
+    let job = lab.alice().submit_image("-N3 --time=1", LONG);
+    job.wait_for_line("started");
+    wait_for_ranks(&lab, job.id);
+    let job = job.wait();
+    assert_eq!(job.state, "TIMEOUT", "{job}");
+    lab.assert_clean();
+}
+
+/// A process that detaches itself from everything ends with the job too.
+#[test]
+fn detached_process_ends_with_the_job() {
+    let lab = Lab::get();
+    let script = "setsid sleep 298 </dev/null >/dev/null 2>&1 & ssh n2 'setsid sleep 297 >/dev/null 2>&1 </dev/null &'; echo left";
+    let job = lab.alice().submit_image("-w n1,n2 -N2", script).wait().completed();
+    assert_eq!(job.lines(), ["left"], "{job}");
+    lab.assert_clean();
+    let processes = lab.everywhere("pgrep -fx 'sleep 29[78]' || true");
+    assert_eq!(processes, ["", "", ""]);
+}
+
+#[test]
+fn srun_that_is_terminated_leaves_nothing() {
+    let lab = Lab::get();
+    let srun = format!("timeout --signal=TERM 4 srun -N2 --docker-image={IMAGE} sleep 296");
+    let outcome = lab.alice().command(&srun).run();
+    assert_eq!(outcome.code, Some(124), "{outcome}");
+    lab.assert_clean();
+}
+
+#[test]
+fn requeued_job_gets_a_new_container_and_new_keys() {
+    // Slurm waits for two minutes, until no node knows the first run's credential: only then will it run the prolog.
+    let lab = Lab::within(Duration::from_secs(300));
+    let alice = lab.alice();
+    // The first run waits to be requeued, the second one ends.
+    let script = "cat /run/spank-docker/known_hosts >keys-$SLURM_RESTART_COUNT
+        if [ -e /tmp/was-here ]; then echo old container; fi
+        touch /tmp/was-here
+        if [ -n \"$SLURM_RESTART_COUNT\" ]; then echo again; exit 0; fi
+        touch running; sleep 300";
+    let job = alice.submit_image("-w n1 --requeue", script);
+    let running = format!("test -e {}/running", alice.directory());
+    lab.poll(|| (lab.node("n1").run(&running).code == Some(0)).then_some(())).expect("the first run");
+    lab.node("n1").run(&format!("scontrol requeue {}", job.id)).success();
+    let job = job.wait().completed();
+    assert_eq!(job.restarts, 1, "{job}");
+    assert_eq!(job.lines(), ["again"], "{job}");
+    let keys = lab.node("n1").run(&format!("cmp {0}/keys- {0}/keys-1", alice.directory()));
+    assert_eq!(keys.code, Some(1), "the keys are the same\n{keys}");
+    lab.assert_clean();
+}
+
+/// Until each of the three nodes has its rank.
+fn wait_for_ranks(lab: &Lab, job: u32) {
+    let ranks = || {
+        let container = format!("SLURM_JOB_DOCKER_CONTAINER=docker_{job}");
+        let script = format!(
+            "for pid in $(pgrep -fx 'sleep 299'); do grep -cz '^{container}$' /proc/$pid/environ; done"
+        );
+        lab.everywhere(&format!("{script}; true")).iter().all(|found| found.trim() == "1").then_some(())
+    };
+    lab.poll(ranks).expect("no rank on each node");
+}

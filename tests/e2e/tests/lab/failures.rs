@@ -1,0 +1,123 @@
+//! What the user did wrong fails the job, with one line, and drains no node (`assert_clean` looks).
+
+use spank_docker_e2e::{Lab, image};
+
+/// Such an image fails srun with this line from n1, and a batch job with the same in its output.
+fn fails_with(options: &str, line: &str) {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let line = format!("n1: {line}");
+    let srun = alice.srun(&format!("-w n1 {options} echo it ran")).run().failure();
+    srun.said(&[&line]).printed(&[]);
+    let job = alice.submit(&format!("-w n1 {options}"), "echo it ran").wait().failed();
+    assert_eq!(job.ours(), [line], "{job}");
+    assert!(!job.output.contains("it ran"), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn image_that_the_registry_does_not_have_fails_the_job() {
+    fails_with(
+        "--docker-image=registry:5000/hpc/nowhere:1",
+        "image 'hpc/nowhere:1': not found in registry 'registry:5000'",
+    );
+}
+
+#[test]
+fn tag_that_the_registry_does_not_have_fails_the_job() {
+    fails_with(
+        "--docker-image=registry:5000/hpc/openmpi:nope",
+        "image 'hpc/openmpi:nope': not found in registry 'registry:5000'",
+    );
+}
+
+#[test]
+fn absent_image_that_must_not_be_pulled_fails_the_job() {
+    fails_with(
+        "--docker-pull=never --docker-image=registry:5000/hpc/openmpi:absent",
+        "image 'registry:5000/hpc/openmpi:absent': not present on this node, and the pull policy is 'never'",
+    );
+}
+
+#[test]
+fn id_of_no_image_fails_the_job() {
+    let id = "0".repeat(64);
+    fails_with(
+        &format!("--docker-image=sha256:{id}"),
+        &format!(
+            "image 'sha256:{id}': no image on this node has this id; name it by repository and tag to have it pulled"
+        ),
+    );
+}
+
+#[test]
+fn registry_that_does_not_answer_fails_the_job() {
+    let lab = Lab::get();
+    let outcome = lab.alice().srun("-w n1 --docker-image=localhost:1/hpc/openmpi true").run().failure();
+    let start = "n1: image 'hpc/openmpi': registry 'localhost:1' cannot be reached: ";
+    assert!(matches!(outcome.ours()[..], [line] if line.starts_with(start)), "{outcome}");
+    lab.assert_clean();
+}
+
+#[test]
+fn failure_on_several_nodes_is_told_by_each_and_runs_nothing() {
+    let lab = Lab::get();
+    let line = |node| format!("{node}: image 'hpc/nowhere': not found in registry 'registry:5000'");
+    let srun = lab.alice().srun("-N3 --docker-image=registry:5000/hpc/nowhere echo it ran").run().failure();
+    srun.said(&[&line("n1"), &line("n2"), &line("n3")]).printed(&[]);
+    lab.assert_clean();
+}
+
+#[test]
+fn image_without_sshd_runs_tasks_with_one_warning() {
+    let lab = Lab::get();
+    let nossh = image("nossh");
+    let warning = format!(
+        "n1: warning: image '{nossh}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
+    );
+    let outcome = lab.alice().srun(&format!("-N3 --ntasks-per-node=2 --docker-image={nossh} hostname")).run();
+    outcome.success().printed(&["n1", "n1", "n2", "n2", "n3", "n3"]).said(&[&warning]);
+    lab.assert_clean();
+}
+
+#[test]
+fn mpirun_over_nodes_says_that_the_image_lacks_sshd() {
+    let lab = Lab::get();
+    let nossh = image("nossh");
+    let missing = format!(
+        "image '{nossh}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
+    );
+    let script = "mpirun -np 1 --host n1 hello; mpirun hello && echo it ran";
+    let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={nossh}"), script).wait().failed();
+    assert!(job.lines().contains(&"rank 0 of 1 on n1"), "{job}");
+    assert_eq!(job.ours()[0], format!("n1: warning: {missing}"), "{job}");
+    assert!(job.ours()[1..].contains(&missing.as_str()), "{job}");
+    assert_eq!(job.ours().iter().filter(|line| line.contains("warning")).count(), 1, "{job}");
+    assert!(!job.output.contains("it ran"), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn port_that_is_taken_fails_the_job() {
+    let lab = Lab::get();
+    let first = lab.alice().submit_image("-w n1 --docker-port=29872", "echo up; sleep 300");
+    first.wait_for_line("up");
+    let second = lab.user("bob").srun_image("-w n1 --docker-port=29872 echo it ran").run().failure();
+    let line = "n1: port 29872 is taken on this node: choose another with --docker-port=PORT";
+    second.said(&[line]).printed(&[]);
+    // The first job's container is none the worse for it.
+    first.cancel();
+    let first = first.wait();
+    assert_eq!((first.state.as_str(), first.ours().len()), ("CANCELLED", 0), "{first}");
+    lab.assert_clean();
+}
+
+#[test]
+fn command_that_fails_in_the_container_fails_the_step_with_its_code() {
+    let lab = Lab::get();
+    let outcome = lab.alice().srun_image("").sh("exit 42").run();
+    assert_eq!(outcome.code, Some(42), "{outcome}");
+    let outcome = lab.alice().srun_image("/nonexistent").run();
+    assert_eq!(outcome.code, Some(2), "{outcome}");
+    lab.assert_clean();
+}

@@ -1,0 +1,203 @@
+//! Options and their variables.
+
+use spank_docker_e2e::{IMAGE, Lab, image};
+
+const SAY_IMAGE: &str = "echo image ${SLURM_JOB_DOCKER_IMAGE:-none}";
+
+/// A bad value: where it stands, and what the user reads.
+const BAD: [(&str, &str); 17] = [
+    ("--docker-image=", "--docker-image: '' is no value: use [registry[:port]/]name[:tag][@digest], or none"),
+    ("--docker-image=Foo", "--docker-image: 'Foo' is not an image: the name 'Foo' must be lower case"),
+    (
+        "--docker-image=a/b//c",
+        "--docker-image: 'a/b//c' is not an image: 'a/b//c' is not a name, use lower-case letters and digits, with '.', '_', '-' or '/' between them",
+    ),
+    (
+        "--docker-image=a:-b",
+        "--docker-image: 'a:-b' is not an image: '-b' is not a tag, use up to 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'",
+    ),
+    (
+        "--docker-image=a@sha256:0",
+        "--docker-image: 'a@sha256:0' is not an image: 'sha256:0' is not a digest, use sha256: and 64 lower-case hex digits",
+    ),
+    (
+        "--docker-image=a_b.c:5000x/d",
+        "--docker-image: 'a_b.c:5000x/d' is not an image: 'a_b.c:5000x' is not a registry, use host or host:port",
+    ),
+    (
+        "--docker-pull=sometimes",
+        "--docker-pull: 'sometimes' is not a pull policy: use missing, always or never",
+    ),
+    ("--docker-port=ssh", "--docker-port: 'ssh' is not a port: use a number from 1024 to 65535"),
+    ("--docker-port=22", "--docker-port: '22' is not a port: use a number from 1024 to 65535"),
+    (
+        "--docker-image=a --docker-port=30000",
+        "--docker-port: '30000' is not a port for containers on this cluster: use one of 20000-29999",
+    ),
+    (
+        "--docker-env=A,1B",
+        "--docker-env: '1B' is not the name of a variable: use letters, digits and '_', not starting with a digit, with ',' between names",
+    ),
+    ("--docker-env=", "--docker-env: '' is no value: use names of variables with ',' between them"),
+    (
+        "--docker-script=cloud",
+        "--docker-script: 'cloud' is no place for the batch script: use container or host",
+    ),
+    ("--docker-launch=twice", "--docker-launch: 'twice' is not a way to launch: use auto, all or once"),
+    (
+        "SLURM_DOCKER_IMAGE=Foo",
+        "SLURM_DOCKER_IMAGE: 'Foo' is not an image: the name 'Foo' must be lower case",
+    ),
+    (
+        "SLURM_DOCKER_PULL=sometimes",
+        "SLURM_DOCKER_PULL: 'sometimes' is not a pull policy: use missing, always or never",
+    ),
+    ("SLURM_DOCKER_PORT=x", "SLURM_DOCKER_PORT: 'x' is not a port: use a number from 1024 to 65535"),
+];
+
+/// Runs a client with each bad value, all in one shell; each must fail with its line, and submit nothing.
+fn refuses_bad_values(client: &str, rest: &str) {
+    let lab = Lab::get();
+    let mut script = String::new();
+    for (given, _) in BAD {
+        let (variables, options) = if given.starts_with("--") { ("", given) } else { (given, "") };
+        script += &format!("echo; echo CASE; {variables} {client} {options} {rest} 2>&1; echo code $?\n");
+    }
+    let outcome = lab.alice().command("").sh(&script).run().success();
+    let answers: Vec<_> = outcome.stdout.split("\nCASE\n").skip(1).collect();
+    assert_eq!(answers.len(), BAD.len(), "{outcome}");
+    for ((given, line), answer) in BAD.iter().zip(answers) {
+        let ours: Vec<_> = answer.lines().filter(|line| line.contains("spank_docker: ")).collect();
+        assert_eq!(ours, [format!("{client}: error: spank_docker: {line}")], "{client} {given}:\n{answer}");
+        let code = answer.lines().find_map(|line| line.strip_prefix("code "));
+        assert!(code.is_some_and(|code| code != "0"), "{client} {given}:\n{answer}");
+        assert!(!answer.contains("it ran"), "{client} {given}:\n{answer}");
+    }
+    assert_eq!(lab.jobs(), [0u32; 0], "a job was submitted");
+    lab.assert_clean();
+}
+
+#[test]
+fn srun_refuses_bad_values_at_once() {
+    refuses_bad_values("srun", "echo it ran");
+}
+
+#[test]
+fn salloc_refuses_bad_values_at_once() {
+    refuses_bad_values("salloc", "echo it ran");
+}
+
+#[test]
+fn sbatch_refuses_bad_values_at_once() {
+    refuses_bad_values("sbatch", "--wrap='echo it ran'");
+}
+
+#[test]
+fn option_without_an_image_warns_on_every_client() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let warning = |option| format!("warning: --{option} has no effect without --docker-image");
+    for (option, value) in [("docker-pull", "never"), ("docker-port", "20001"), ("docker-env", "A")] {
+        let outcome = alice.srun(&format!("--{option}={value}")).sh(SAY_IMAGE).run().success();
+        outcome.printed(&["image none"]).said(&[&warning(option)]);
+    }
+    let outcome = alice.salloc("--docker-script=host").sh(SAY_IMAGE).run().success();
+    outcome.printed(&["image none"]).said(&[&warning("docker-script")]);
+    let sbatch = alice.sbatch("--docker-launch=all --wait", SAY_IMAGE);
+    sbatch.run().success().said(&[&warning("docker-launch")]);
+    alice.srun("--docker-image=none").sh(SAY_IMAGE).run().success().printed(&["image none"]).said(&[]);
+    lab.assert_clean();
+}
+
+#[test]
+fn each_client_takes_the_image_from_the_variable() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let inside = format!("image {IMAGE}");
+    let srun = alice.srun("").sh(SAY_IMAGE).env("SLURM_DOCKER_IMAGE", IMAGE);
+    srun.run().success().printed(&[&inside]);
+    let salloc = alice.salloc("").args("srun").sh(SAY_IMAGE).env("SLURM_DOCKER_IMAGE", IMAGE);
+    salloc.run().success().printed(&[&inside]);
+    let sbatch = alice.sbatch("", SAY_IMAGE).env("SLURM_DOCKER_IMAGE", IMAGE);
+    let job = alice.submitted(&sbatch).wait().completed();
+    assert_eq!(job.lines(), [&inside], "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn image_survives_export_none() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let inside = format!("image {IMAGE}");
+    for (option, variable) in [(format!("--docker-image={IMAGE}"), ""), (String::new(), IMAGE)] {
+        let options = format!("--export=NONE {option}");
+        let srun = alice.srun(&options).sh(SAY_IMAGE).env("SLURM_DOCKER_IMAGE", variable);
+        srun.run().success().printed(&[&inside]);
+        let sbatch = alice.sbatch(&options, SAY_IMAGE).env("SLURM_DOCKER_IMAGE", variable);
+        let job = alice.submitted(&sbatch).wait().completed();
+        assert_eq!(job.lines(), [&inside], "{job}");
+    }
+    lab.assert_clean();
+}
+
+#[test]
+fn command_line_wins_over_the_variable() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let other = image("nossh");
+    let srun = alice.srun_image("").sh(SAY_IMAGE).env("SLURM_DOCKER_IMAGE", &other);
+    srun.run().success().printed(&[&format!("image {IMAGE}")]).said(&[]);
+    let none = alice.srun("--docker-image=none").sh(SAY_IMAGE).env("SLURM_DOCKER_IMAGE", &other);
+    none.run().success().printed(&["image none"]).said(&[]);
+    let sbatch =
+        alice.sbatch(&format!("--docker-image={IMAGE}"), SAY_IMAGE).env("SLURM_DOCKER_IMAGE", &other);
+    let job = alice.submitted(&sbatch).wait().completed();
+    assert_eq!(job.lines(), [format!("image {IMAGE}")], "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn docker_env_keeps_the_value_of_the_host() {
+    let lab = Lab::get();
+    let srun = |options: &str| {
+        let command =
+            lab.alice().srun_image(options).sh("printenv PATH").env("PATH", "/usr/bin:/bin:/of/the/host");
+        command.run().success().stdout
+    };
+    assert!(srun("").starts_with("/opt/hpc/bin:"));
+    assert_eq!(srun("--docker-env=PATH"), "/usr/bin:/bin:/of/the/host\n");
+    lab.assert_clean();
+}
+
+#[test]
+fn docker_port_is_where_sshd_listens() {
+    let lab = Lab::get();
+    let script = "echo port $SLURM_JOB_DOCKER_PORT; ssh n2 hostname; ssh -G n2 | grep ^port";
+    let job = lab.alice().submit_image("-w n1,n2 -N2 --docker-port=29871", script).wait().completed();
+    assert_eq!(job.lines(), ["port 29871", "n2", "port 29871"], "{job}");
+    lab.assert_clean();
+    let listeners = lab.everywhere("ss --no-header --listening --tcp --numeric 'sport = 29871'");
+    assert_eq!(listeners, ["", "", ""]);
+}
+
+#[test]
+fn root_is_refused() {
+    let lab = Lab::get();
+    let line =
+        "root may not run containers here: submit as another user, or ask the admin for allow_root=yes";
+    let outcome = lab.node("n1").run(&format!("srun --docker-image={IMAGE} hostname")).failure();
+    outcome.said(&[line]).printed(&[]);
+    lab.assert_clean();
+}
+
+#[test]
+fn help_shows_the_options() {
+    let lab = Lab::get();
+    for client in ["srun", "sbatch", "salloc"] {
+        let help = lab.alice().command(client).args("--help").run().success();
+        for option in ["image", "pull", "port", "env", "script", "launch"] {
+            assert!(help.stdout.contains(&format!("--docker-{option}=")), "{option}\n{help}");
+        }
+    }
+    lab.assert_clean();
+}

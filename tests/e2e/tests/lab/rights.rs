@@ -1,0 +1,184 @@
+//! Who a user is in a container, and what the user may do there: no more than on the host.
+//!
+//! One job looks from everywhere: its batch script, a task, an ssh session on the other node, and a step on the host to
+//! compare with. Its image wants root on the host (ci/images/setuid). Each test is about one part of what was seen.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use spank_docker_e2e::{Lab, image};
+
+const PROBE: &str = r#"
+say() { echo "$1: $(echo $2)"; }
+try() { say "$1" "$(sh -c "$2" 2>&1)"; }
+say uid "$(id -u) $(id -ru)"
+say gid "$(id -g)"
+say groups "$(id -Gn | tr ' ' '\n' | sort)"
+say passwd "$(grep -c '^alice:' /etc/passwd) $(grep '^alice:' /etc/passwd)"
+say group "$(grep -E '^(alice|physics|gpuusers):' /etc/group | sort | cut -d: -f1,3)"
+say capabilities "$(sed -n 's/^Cap\(Inh\|Prm\|Eff\|Bnd\|Amb\):[[:space:]]*//p' /proc/self/status)"
+say no_new_privs "$(sed -n 's/^NoNewPrivs:[[:space:]]*//p' /proc/self/status)"
+say root_mount "$(awk '$5 == "/" { print $6 }' /proc/self/mountinfo | tail -n 1)"
+say loose_mounts "$(awk '$5 !~ "^/dev(/|$)" && $5 !~ "^/proc" && ($6 !~ /nosuid/ || $6 !~ /nodev/) { print $5 }' /proc/self/mountinfo)"
+try setuid '/opt/evil/sh -c id'
+try file_capability '/opt/evil/sh-caps -c id'
+try disk 'head -c 1 /opt/evil/disk | wc -c'
+try uverbs ': <>/dev/infiniband/uverbs0'
+try rdma_cm ': <>/dev/infiniband/rdma_cm'
+say devices "$(ls /dev/infiniband 2>&1)"
+say disks "$(find /dev -type b)"
+say hostname "$(hostname)"
+say directory "$(pwd) $(stat -c %U .)"
+try write 'touch "written-$$" && ls "written-$$" | wc -l; rm "written-$$"'
+say home "$HOME $(stat -c '%a %U' "$HOME") $(ls -A "$HOME")"
+try home_write 'echo x >~/x && rm ~/x && echo yes'
+say key "$(stat -c '%a %U' /run/spank-docker/id_ed25519)"
+try scratch 'touch /usr/x'
+"#;
+
+/// What was seen from one place.
+type View = BTreeMap<String, String>;
+
+struct Views {
+    directory: String,
+    inside: BTreeMap<&'static str, View>,
+    host: View,
+}
+
+static VIEWS: LazyLock<Views> = LazyLock::new(|| {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    alice.write("probe", PROBE);
+    let directory = alice.directory();
+    // The script is on the host for the two steps, then a second job's in the container.
+    let image = format!("-w n1,n2 -N2 --docker-image={}", image("setuid"));
+    let script = format!(
+        "echo; echo VIEW host; srun -N1 -n1 -w n1 --docker-image=none bash {directory}/probe
+         echo; echo VIEW task; srun -N1 -n1 -w n1 bash {directory}/probe"
+    );
+    let first = alice.submit(&format!("{image} --docker-script=host"), &script);
+    let script = format!(
+        "echo; echo VIEW script; bash {directory}/probe
+         echo; echo VIEW ssh; ssh n2 'cd {directory} && bash ./probe'"
+    );
+    let second = alice.submit(&image, &script);
+    let output = first.wait().completed().output + &second.wait().completed().output;
+    lab.assert_clean();
+    let mut views: BTreeMap<&str, View> = BTreeMap::new();
+    for part in output.split("\nVIEW ").skip(1) {
+        let (name, lines) = part.split_once('\n').expect("lines");
+        let name = ["host", "task", "script", "ssh"].into_iter().find(|known| *known == name);
+        let lines = lines.lines().filter_map(|line| line.split_once(": "));
+        let view = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        views.insert(name.expect("a known view"), view);
+    }
+    let host = views.remove("host").expect("the host's view");
+    assert_eq!(views.len(), 3, "{output}");
+    Views { directory, inside: views, host }
+});
+
+/// Fails the test unless this was seen from everywhere in the container.
+#[track_caller]
+fn everywhere(name: &str, expected: &str) {
+    for (place, view) in &VIEWS.inside {
+        assert_eq!(view.get(name).map(String::as_str), Some(expected), "{name} in {place}: {view:#?}");
+    }
+}
+
+#[test]
+fn user_is_the_same_user_by_number_and_by_name() {
+    everywhere("uid", "5001 5001");
+    everywhere("gid", "5001");
+    everywhere("groups", "alice gpuusers physics");
+}
+
+#[test]
+fn passwd_and_group_know_the_user_once() {
+    everywhere("passwd", "1 alice:x:5001:5001::/home/alice:/bin/bash");
+    everywhere("group", "alice:5001 gpuusers:6002 physics:6001");
+}
+
+#[test]
+fn all_capabilities_are_gone() {
+    everywhere("capabilities", &["0000000000000000"; 5].join(" "));
+}
+
+#[test]
+fn no_new_privileges_can_be_had() {
+    everywhere("no_new_privs", "1");
+    assert_eq!(VIEWS.host["no_new_privs"], "0");
+}
+
+#[test]
+fn setuid_program_of_the_image_gives_no_root() {
+    everywhere("setuid", "become: still uid 5001");
+}
+
+#[test]
+fn program_with_capabilities_of_the_image_gives_no_root() {
+    for (place, view) in &VIEWS.inside {
+        // Where there is no capability to have, the kernel may also refuse to start it.
+        let seen = &view["file_capability"];
+        let refused = seen == "become: still uid 5001" || seen.ends_with("Operation not permitted");
+        assert!(refused, "{place}: {seen}");
+    }
+}
+
+#[test]
+fn device_node_of_the_image_cannot_be_opened() {
+    for (place, view) in &VIEWS.inside {
+        assert!(view["disk"].contains("Permission denied"), "{place}: {}", view["disk"]);
+    }
+    everywhere("disks", "");
+}
+
+#[test]
+fn mounts_are_nosuid_and_nodev() {
+    for (place, view) in &VIEWS.inside {
+        for option in ["nosuid", "nodev"] {
+            assert!(view["root_mount"].split(',').any(|o| o == option), "{place}: {}", view["root_mount"]);
+        }
+    }
+    everywhere("loose_mounts", "");
+}
+
+#[test]
+fn devices_of_infiniband_are_there_and_no_others() {
+    everywhere("devices", "rdma_cm uverbs0");
+    for name in ["uverbs", "rdma_cm"] {
+        // No hardware behind them here: the error has to be the host's, not a lack of permission.
+        everywhere(name, &VIEWS.host[name]);
+        assert!(!VIEWS.host[name].contains("ermi"), "{}", VIEWS.host[name]);
+    }
+}
+
+#[test]
+fn working_directory_is_at_its_path_and_can_be_written() {
+    everywhere("directory", &format!("{} alice", VIEWS.directory));
+    everywhere("write", "1");
+}
+
+#[test]
+fn home_is_fresh_and_belongs_to_the_user() {
+    // Only the way to the working directory is in it.
+    let name = VIEWS.directory.rsplit('/').next().expect("a name");
+    everywhere("home", &format!("/home/alice 700 alice {name}"));
+    everywhere("home_write", "yes");
+}
+
+#[test]
+fn files_of_the_image_keep_their_owner() {
+    everywhere("scratch", "touch: cannot touch '/usr/x': Permission denied");
+}
+
+#[test]
+fn private_key_is_for_the_user_alone() {
+    everywhere("key", "400 alice");
+}
+
+#[test]
+fn host_name_is_that_of_the_node() {
+    for (place, node) in [("task", "n1"), ("script", "n1"), ("ssh", "n2")] {
+        assert_eq!(VIEWS.inside[place]["hostname"], node);
+    }
+}

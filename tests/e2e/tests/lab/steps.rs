@@ -1,0 +1,138 @@
+//! Which of a job's steps run where.
+
+use spank_docker_e2e::{IMAGE, Lab, image};
+
+/// What a shell's script says of where it runs.
+const WHERE: &str = "echo in ${SLURM_JOB_DOCKER_CONTAINER:-none} $(command -v hello || echo no hello)";
+
+#[test]
+fn every_step_of_a_job_runs_in_its_container_unless_it_says_none() {
+    let lab = Lab::get();
+    // There is no srun in the image.
+    let script = format!("srun -N2 sh -c '{WHERE}'; srun -N2 --docker-image=none sh -c '{WHERE}'");
+    let job = lab.alice().submit_image("-N2 --docker-script=host", &script).wait().completed();
+    let inside = format!("in docker_{} /opt/hpc/bin/hello", job.id);
+    assert_eq!(job.lines(), [&inside, &inside, "in none no hello", "in none no hello"], "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn steps_of_salloc_run_in_the_container() {
+    let lab = Lab::get();
+    let script = format!("srun sh -c '{WHERE}'; srun --docker-image=none sh -c '{WHERE}'; {WHERE}");
+    let image = format!("-N2 --docker-image={IMAGE}");
+    let outcome = lab.alice().salloc(&image).sh(&script).run().success();
+    let inside = format!("in docker_{} /opt/hpc/bin/hello", lab.jobs()[0]);
+    let host = "in none no hello";
+    outcome.printed(&[&inside, &inside, host, host, host]);
+    lab.assert_clean();
+}
+
+#[test]
+fn script_on_the_host_reaches_the_container_with_dockerexec() {
+    let lab = Lab::get();
+    let script = format!(
+        "{WHERE}
+         dockerexec sh -c '{WHERE}'
+         echo from standard input | dockerexec cat
+         dockerexec sh -c 'echo to standard error >&2' 2>err; cat err
+         dockerexec sh -c 'exit 7'; echo code $?
+         dockerexec /nonexistent 2>/dev/null; echo code $?"
+    );
+    let job = lab.alice().submit_image("--docker-script=host", &script).wait().completed();
+    let inside = format!("in docker_{} /opt/hpc/bin/hello", job.id);
+    let expected = [
+        "in none no hello",
+        &inside,
+        "from standard input",
+        "to standard error",
+        "code 7",
+        // As Slurm says of a program that does not exist.
+        "code 2",
+    ];
+    let lines: Vec<_> = job.lines().into_iter().filter(|line| !line.starts_with("srun: error")).collect();
+    assert_eq!(lines, expected, "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn dockerexec_gives_a_terminal_where_there_is_one() {
+    let lab = Lab::get();
+    let script = "script --quiet --return --command \"dockerexec sh -c 'test -t 0 && test -t 1 && echo terminal'\" /dev/null";
+    let job = lab.alice().submit_image("--docker-script=host", script).wait().completed();
+    assert!(job.lines().contains(&"terminal"), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn step_with_another_image_is_refused() {
+    let lab = Lab::get();
+    let other = image("nossh");
+    let script = format!("srun --docker-image={other} hostname && echo it ran");
+    let job = lab.alice().submit_image("-w n1 --docker-script=host", &script).wait().failed();
+    let refused = format!(
+        "n1: --docker-image: '{other}' is not the job's image '{IMAGE}', and a step's own image is not supported \
+         yet: use '{IMAGE}' or none"
+    );
+    assert_eq!(job.ours(), [refused], "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn job_submitted_from_within_a_job_does_not_inherit_its_container() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    // By the option and by the variable; from the script and from a step.
+    let inner = format!("sbatch --parsable --wait --output=inner-%j <<'END'\n#!/bin/sh\n{WHERE}\nEND");
+    let step = format!("{inner}\nsrun --docker-image=none bash -c \"$(cat inner.sh)\"\ncat inner-*");
+    alice.write("inner.sh", &inner);
+    let by_option = alice.submit_image("--docker-script=host", &step);
+    let job = by_option.wait().completed();
+    assert_eq!(job.lines().iter().filter(|line| **line == "in none no hello").count(), 2, "{job}");
+    let variable = alice.sbatch(
+        "--docker-script=host",
+        &format!("{inner}\ncat inner-$(ls -t | sed -n 's/^inner-//p' | head -n 1)"),
+    );
+    let by_variable = alice.submitted(&variable.env("SLURM_DOCKER_IMAGE", IMAGE));
+    let job = by_variable.wait().completed();
+    assert!(job.lines().contains(&"in none no hello"), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn jobs_of_two_users_on_one_node_do_not_meet() {
+    let lab = Lab::get();
+    let (alice, bob) = (lab.alice(), lab.user("bob"));
+    let script = "echo alice >/tmp/who; echo $SLURM_JOB_DOCKER_PORT; until [ -e done ]; do sleep 0.2; done; cat /tmp/who";
+    let first = alice.submit_image("-w n1", script);
+    first.wait_for_line(&(20_000 + first.id % 10_000).to_string());
+    let port = 20_000 + first.id % 10_000;
+    let intrude = format!("ssh -o StrictHostKeyChecking=no -o BatchMode=yes -p {port} alice@n1 id 2>&1");
+    let script = format!("id -un; cat /tmp/who 2>&1; echo bob >/tmp/who; hostname; {intrude}");
+    let second = bob.srun_image("-w n1").sh(&script).run();
+    assert_eq!(second.lines()[..3], ["bob", "cat: /tmp/who: No such file or directory", "n1"], "{second}");
+    assert!(second.stdout.contains("Permission denied (publickey)"), "{second}");
+    alice.command("touch done").run().success();
+    let first = first.wait().completed();
+    assert_eq!(first.lines()[1..], ["alice"], "{first}");
+    lab.assert_clean();
+}
+
+#[test]
+fn results_are_in_the_environment_of_tasks_and_ssh_sessions() {
+    let lab = Lab::get();
+    let show = "env | grep ^SLURM_JOB_DOCKER_ | sort";
+    let script = format!("{show}; ssh n2 '{show}'");
+    let job = lab.alice().submit_image("-w n1,n2 -N2", &script).wait().completed();
+    let id = lab.node("n1").run(&format!("docker image inspect --format {{{{.Id}}}} {IMAGE}")).success();
+    let expected = [
+        format!("SLURM_JOB_DOCKER_CONTAINER=docker_{}", job.id),
+        "SLURM_JOB_DOCKER_HOSTFILE=/run/spank-docker/hostfile".to_owned(),
+        format!("SLURM_JOB_DOCKER_IMAGE={IMAGE}"),
+        format!("SLURM_JOB_DOCKER_IMAGE_ID={}", id.stdout.trim()),
+        format!("SLURM_JOB_DOCKER_PORT={}", 20_000 + job.id % 10_000),
+    ];
+    assert_eq!(job.lines()[..5], expected, "{job}");
+    assert_eq!(job.lines()[5..], expected, "{job}");
+    lab.assert_clean();
+}
