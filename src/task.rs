@@ -327,6 +327,10 @@ pub fn propagated_limits(config: &Config) -> impl Iterator<Item = &'static str> 
     limits.into_iter().filter(|(_, limit)| *limit != Limit::Inherit).map(|(name, _)| name)
 }
 
+/// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd's, which is not in
+/// the container; it answers over its socket as well.
+pub const PMIX_ENVIRONMENT: [(&str, &str); 1] = [("PMIX_MCA_gds", "hash")];
+
 /// Names the networks that connect nodes to Open MPI. It and its counterpart exclude each other: who has chosen keeps
 /// the choice.
 pub const MPI_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_include";

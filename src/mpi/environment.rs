@@ -9,7 +9,7 @@
 /// Names and values. What a launcher does not know, it ignores.
 ///
 /// The paths are those of [`crate::ssh::paths`]; a test compares them.
-pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 19] = [
+pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     // Open MPI up to 4 (ORTE): any MCA parameter as OMPI_MCA_<name>.
     // Launch over ssh, not with srun: orte/mca/plm/rsh.
     ("OMPI_MCA_plm", "rsh"),
@@ -40,11 +40,14 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 19] = [
     ("HYDRA_BOOTSTRAP", "ssh"),
     // The command: src/pm/hydra/lib/tools/bootstrap/external/external_common_launch.c.
     ("HYDRA_LAUNCHER_EXEC", "/run/spank-docker/ssh"),
+    // Its arguments, the same: Slurm sets --external-launcher, which is for srun.
+    ("HYDRA_LAUNCHER_EXTRA_ARGS", "-F /run/spank-docker/ssh_config"),
     // src/pm/hydra/mpiexec/get_parameters.c; `-f` wins.
     ("HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"),
     // Intel MPI: Developer Reference for Linux, "Hydra Environment Variables".
     ("I_MPI_HYDRA_BOOTSTRAP", "ssh"),
     ("I_MPI_HYDRA_BOOTSTRAP_EXEC", "/run/spank-docker/ssh"),
+    ("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", "-F /run/spank-docker/ssh_config"),
     ("I_MPI_HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"),
     // The hostfile says how many processes a node has, not the job scheduler: the same, "Job placement".
     ("I_MPI_JOB_RESPECT_PROCESS_PLACEMENT", "off"),
@@ -53,7 +56,7 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 19] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssh::paths::{HOSTFILE, HYDRA_HOSTFILE, SSH};
+    use crate::ssh::paths::{HOSTFILE, HYDRA_HOSTFILE, SSH, SSH_CONFIG};
 
     fn value(name: &str) -> &'static str {
         LAUNCHER_ENVIRONMENT.iter().find(|(known, _)| *known == name).unwrap().1
@@ -68,6 +71,9 @@ mod tests {
             "I_MPI_HYDRA_BOOTSTRAP_EXEC",
         ] {
             assert_eq!(value(name), SSH);
+        }
+        for name in ["HYDRA_LAUNCHER_EXTRA_ARGS", "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS"] {
+            assert_eq!(value(name), format!("-F {SSH_CONFIG}"));
         }
         for name in ["OMPI_MCA_orte_default_hostfile", "PRTE_MCA_prte_default_hostfile"] {
             assert_eq!(value(name), HOSTFILE);

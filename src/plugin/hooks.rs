@@ -320,6 +320,11 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
     }
     let argv = spank.job_argv_os()?;
     let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
+    if mpi_type.as_deref().is_some_and(|mpi_type| mpi_type.starts_with("pmix")) {
+        for (name, value) in task::PMIX_ENVIRONMENT {
+            spank.setenv(name, value, true)?;
+        }
+    }
     let launch = work.step.launch.or(session.options.launch);
     let program = argv.first().copied().unwrap_or(OsStr::new(""));
     let once = launcher::decide(launch, program, mpi_type.as_deref()) == Launch::Once;
