@@ -35,7 +35,7 @@ fn tag_that_the_registry_does_not_have_fails_the_job() {
 fn absent_image_that_must_not_be_pulled_fails_the_job() {
     fails_with(
         "--docker-pull=never --docker-image=registry:5000/hpc/openmpi:absent",
-        "image 'registry:5000/hpc/openmpi:absent': not present on this node, and the pull policy is 'never'",
+        "image 'registry:5000/hpc/openmpi:absent': not present on this node, and the pull policy is 'never': use --docker-pull=missing",
     );
 }
 
@@ -103,7 +103,8 @@ fn port_that_is_taken_fails_the_job() {
     let first = lab.alice().submit_image("-w n1 --docker-port=29872", "echo up; sleep 300");
     first.wait_for_line("up");
     let second = lab.user("bob").srun_image("-w n1 --docker-port=29872 echo it ran").run().failure();
-    let line = "n1: port 29872 is taken on this node: choose another with --docker-port=PORT";
+    let line =
+        "n1: port 29872 is taken on this node: submit again, or choose another with --docker-port=PORT";
     second.said(&[line]).printed(&[]);
     // The first job's container is none the worse for it.
     first.cancel();
