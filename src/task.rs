@@ -184,10 +184,8 @@ pub enum TaskError {
 /// Where a task runs.
 #[derive(Debug)]
 pub enum Place {
-    /// On the host, in a job without a container, or because its step says so.
+    /// On the host.
     Host,
-    /// On the host, because the job's batch script does not run in its container.
-    BesideContainer(Box<Session>),
     /// In the container of its job.
     Container(Box<Session>),
 }
@@ -217,7 +215,7 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
         (StepKind::Batch | StepKind::Interactive, ..) => {
             Ok(match session.options.script.unwrap_or(config.script) {
                 Script::Container => Place::Container(session),
-                Script::Host => Place::BesideContainer(session),
+                Script::Host => Place::Host,
             })
         }
         (_, ImageChoice::Image(step), ImageChoice::Image(job)) if !step.same_as(job) => {
@@ -337,7 +335,7 @@ pub const MPI_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_include";
 /// Its counterpart.
 pub const MPI_NO_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_exclude";
 
-/// What became of the options: in the environment of every task, every ssh session and every batch script of the job.
+/// What became of the options: in the environment of every task in the container and of every ssh session.
 #[must_use]
 pub fn results(scope: Scope, image: &str, image_id: &str, port: u16) -> [(&'static str, String); 5] {
     [

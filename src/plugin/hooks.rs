@@ -286,10 +286,10 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
     }
     let scope = Scope::job(JobId(spank.job_id()?));
     let session = match &work.place {
-        Place::Host => return Ok(Runs::Command),
-        Place::BesideContainer(session) => {
-            for (name, value) in task::results(scope, &session.image, &session.image_id, session.port) {
-                spank.setenv(name, value, true)?;
+        Place::Host => {
+            // A step on the host was started from within the container's environment, or beside it.
+            for (name, _) in task::results(scope, "", "", 0) {
+                spank.unsetenv(name)?;
             }
             return Ok(Runs::Command);
         }

@@ -326,7 +326,8 @@ impl<'a> User<'a> {
 
     /// `salloc WORDS`, not run yet.
     pub fn salloc(&self, words: &str) -> Command {
-        self.command("salloc").args(words)
+        // Newer ones do not take the name from a variable.
+        self.command("salloc").arg(format!("--job-name={}", self.lab.job_name)).args(words)
     }
 
     /// `sbatch WORDS` with this script, not run yet.

@@ -1,0 +1,165 @@
+//! This machine as a node: a job that wants a container on it, and what is left of that.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use spank_docker::config::Config;
+use spank_docker::job::{JobId, Scope};
+use spank_docker::options::{ImageChoice, Options, Pull};
+use spank_docker::session::{self, Request, StartError};
+use spank_docker::state::{Session, StateDir};
+use spank_docker::sys::identity::Credentials;
+use spank_docker::users::{Account, Group};
+use tempfile::TempDir;
+
+/// The user and the group, who need not exist on this machine.
+pub(crate) const USER: u32 = 54_321;
+const GROUP: u32 = 54_322;
+/// No cluster comes to such ids. A multiple of the range of ports: job FIRST + 1 is on the range's second port.
+const FIRST: u32 = 4_000_000_000;
+
+/// One job on this machine. Dropped, nothing of it is left even when its test has failed.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) directory: TempDir,
+    pub(crate) config: Config,
+    pub(crate) request: Request,
+}
+
+impl Machine {
+    /// With job `FIRST + number`.
+    pub(crate) fn new(number: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // The user has to get to a working directory below.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let secret = directory.path().join("secret");
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&secret).unwrap();
+        file.write_all(b"the same on all nodes").unwrap();
+        let group = |gid, name: &str| Group { name: name.into(), gid };
+        let request = Request {
+            scope: Scope::job(JobId(FIRST + number)),
+            cluster: "test".into(),
+            node: "localhost".into(),
+            restart: 0,
+            nodes: "localhost".into(),
+            cpus_per_node: "1".into(),
+            account: Account {
+                name: "tester".into(),
+                uid: USER,
+                gid: USER,
+                gecos: "".into(),
+                home: "/home/tester".into(),
+                shell: "/bin/bash".into(),
+            },
+            groups: vec![group(USER, "tester"), group(GROUP, "research")],
+            credentials: Credentials { uid: USER, gid: USER, groups: vec![USER, GROUP] },
+            workdir: None,
+            options: Options::default(),
+        };
+        let mut machine = Self { directory, config: Config::default(), request };
+        machine.config = machine.configuration(&[]);
+        machine
+    }
+
+    fn configuration(&self, more: &[&str]) -> Config {
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        let (state, secret) = (format!("state_dir={}", path("state")), format!("secret={}", path("secret")));
+        // Root may not be able to raise limits here.
+        let mut arguments = vec![state.as_str(), &secret, "memlock=inherit", "stack=inherit"];
+        arguments.extend(more);
+        Config::parse(&arguments).unwrap()
+    }
+
+    /// Starts the job's container from an image of the lab's.
+    pub(crate) fn start(&self, image: &str, more: &[&str]) -> Result<Session, StartError> {
+        self.start_as(&self.request, image, more)
+    }
+
+    /// The same for a request that differs.
+    pub(crate) fn start_as(
+        &self,
+        request: &Request,
+        image: &str,
+        more: &[&str],
+    ) -> Result<Session, StartError> {
+        let reference = image_of_the_lab(image).parse().unwrap();
+        let config = self.configuration(more);
+        let mut request = request.clone();
+        request.options =
+            Options { image: ImageChoice::Image(reference), pull: Some(Pull::Never), ..Options::default() };
+        let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
+        StateDir::new(&config.state_dir).of(request.scope).create().unwrap();
+        session::start(&config, &request, reference, &mut |_| ())
+    }
+
+    /// Runs a command in the container, with the job's key and its known hosts.
+    pub(crate) fn ssh(&self, port: u16, command: &str) -> Output {
+        self.ssh_as(self, port, command)
+    }
+
+    /// With this job's key, believing another job's hosts.
+    pub(crate) fn ssh_with_hosts_of(&self, other: &Self, port: u16) -> Output {
+        self.ssh_as(other, port, "true")
+    }
+
+    fn ssh_as(&self, hosts: &Self, port: u16, command: &str) -> Output {
+        let known_hosts = format!("UserKnownHostsFile={}", hosts.file("known_hosts").display());
+        let alias = format!("HostKeyAlias={}", hosts.request.scope.container_name());
+        let mut ssh = Command::new("timeout");
+        ssh.args(["20", "ssh", "-F", "/dev/null", "-p", &port.to_string(), "-i"])
+            .arg(self.file("id_ed25519"));
+        for option in [&known_hosts, &alias, "StrictHostKeyChecking=yes", "BatchMode=yes"] {
+            ssh.args(["-o", option]);
+        }
+        ssh.args(["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "tester@localhost", command]);
+        // The thread that has visited a container has that container's idea of a working directory.
+        ssh.current_dir("/").stdin(Stdio::null()).output().expect("ssh")
+    }
+
+    /// A file of our directory in the container, on this side.
+    fn file(&self, name: &str) -> PathBuf {
+        let scope = self.request.scope;
+        StateDir::new(&self.config.state_dir).of(scope).container().join(name)
+    }
+
+    /// Fails the test unless engine and mount table know nothing of the job.
+    pub(crate) fn assert_no_container(&self) {
+        let label = format!("label=spank-docker.job={}", self.request.scope.job);
+        let listed = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &label]).output();
+        let listed = listed.expect("docker");
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        assert_eq!(String::from_utf8_lossy(&listed.stdout), "", "a container is left");
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let state = self.config.state_dir.display().to_string();
+        assert!(!mounts.contains(&state), "a mount is left:\n{mounts}");
+    }
+
+    /// The same, and no file of it either.
+    pub(crate) fn assert_nothing_left(&self) {
+        self.assert_no_container();
+        let left: Vec<_> = fs::read_dir(&self.config.state_dir).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Err(error) = session::stop(&self.config, self.request.scope.job) {
+            eprintln!("cannot stop: {error}");
+        }
+    }
+}
+
+/// The newest of this name that `ci/images/build` has made.
+fn image_of_the_lab(name: &str) -> String {
+    let repository = format!("spank-docker-lab/{name}");
+    let listed = Command::new("docker")
+        .args(["images", "--format", "{{.Repository}}:{{.Tag}}", &repository])
+        .output()
+        .expect("docker");
+    let text = String::from_utf8(listed.stdout).unwrap();
+    text.lines().next().unwrap_or_else(|| panic!("no image {repository}: run ci/lab up")).to_owned()
+}

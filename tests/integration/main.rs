@@ -1,0 +1,181 @@
+//! A container's life against this machine's engine, without Slurm: start, ssh, stop, and what is left.
+//!
+//! Needs root, a Docker Engine with the images of `ci/images/build`, ssh, and a single test thread: the code under test
+//! belongs into processes of one thread.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+
+mod machine;
+mod slurm;
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use machine::{Machine, USER};
+use spank_docker::session::{self, StartError};
+
+#[test]
+fn container_starts_answers_ssh_and_leaves_nothing() {
+    let machine = Machine::new(1);
+    let session = machine.start("openmpi", &[]).unwrap();
+    assert!(session.sshd);
+    assert_eq!(session.port, 20_001);
+
+    let output = machine.ssh(session.port, "id -u; id -g; id -Gn; echo $PATH; cat /proc/self/status");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{stderr}");
+    assert_eq!(lines[..3], ["54321", "54321", "tester research"], "{text}{stderr}");
+    assert!(lines[3].starts_with("/opt/hpc/bin:"), "{text}");
+    assert!(lines.contains(&"CapEff:\t0000000000000000"), "{text}");
+    assert!(lines.contains(&"NoNewPrivs:\t1"), "{text}");
+
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn key_of_another_job_does_not_open_the_door() {
+    let (machine, other) = (Machine::new(2), Machine::new(3));
+    let session = machine.start("openmpi", &[]).unwrap();
+    other.start("openmpi", &[]).unwrap();
+    // Its key and its idea of the host's key; then with ours of the latter.
+    let unknown = other.ssh(session.port, "true");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("Host key verification failed"));
+    let denied = other.ssh_with_hosts_of(&machine, session.port);
+    assert!(String::from_utf8_lossy(&denied.stderr).contains("Permission denied (publickey)"));
+    for machine in [machine, other] {
+        session::stop(&machine.config, machine.request.scope.job).unwrap();
+        machine.assert_nothing_left();
+    }
+}
+
+#[test]
+fn image_without_sshd_starts_all_the_same() {
+    let machine = Machine::new(4);
+    let session = machine.start("nossh", &[]).unwrap();
+    assert!(!session.sshd);
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn stop_is_idempotent() {
+    let machine = Machine::new(5);
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.start("openmpi", &[]).unwrap();
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn start_that_fails_at_its_last_step_is_rolled_back() {
+    let machine = Machine::new(6);
+    let taken = TcpListener::bind(("0.0.0.0", 20_006)).unwrap();
+    let error = machine.start("openmpi", &[]).unwrap_err();
+    assert!(matches!(error, StartError::PortTaken { port: 20_006 }), "{error}");
+    assert!(!error.is_engine_fault());
+    machine.assert_no_container();
+    drop(taken);
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn container_of_an_earlier_run_is_replaced() {
+    let machine = Machine::new(7);
+    let first = machine.start("openmpi", &[]).unwrap();
+    // The epilog of that run never came; its mounts and files are there too.
+    let second = machine.start("openmpi", &[]);
+    let second = second.or_else(|error| match error {
+        // Its sshd holds the port until the container is gone.
+        StartError::PortTaken { .. } => machine.start("openmpi", &[]),
+        other => Err(other),
+    });
+    assert_ne!(second.unwrap().container_id, first.container_id);
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn starting_slurmd_removes_what_belongs_to_no_running_job() {
+    let machine = Machine::new(8);
+    machine.start("openmpi", &[]).unwrap();
+    let reaped = session::reap(&machine.config).unwrap();
+    assert!(reaped.contains(&machine.request.scope.job), "{reaped:?}");
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn working_directory_is_mounted_with_the_rights_of_the_user() {
+    let machine = Machine::new(9);
+    let directory = machine.directory.path().join("work");
+    std::fs::create_dir(&directory).unwrap();
+    std::os::unix::fs::chown(&directory, Some(USER), Some(USER)).unwrap();
+    let mut mine = machine.request.clone();
+    mine.workdir = Some(directory.clone());
+    let session = machine.start_as(&mine, "openmpi", &[]).unwrap();
+    let output = machine.ssh(session.port, &format!("touch {}/file", directory.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(directory.join("file").exists());
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+    // The directory is the user's, and outlives the mount.
+    assert!(directory.join("file").exists());
+
+    // One that the user cannot enter is not in the container, and no error: Slurm itself falls back to /tmp.
+    let secret = machine.directory.path().join("root");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut theirs = machine.request.clone();
+    theirs.workdir = Some(secret.join("below"));
+    let session = machine.start_as(&theirs, "openmpi", &[]).unwrap();
+    let output = machine.ssh(session.port, &format!("ls {}", secret.display()));
+    assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn engine_that_is_absent_or_does_not_answer_is_told_apart() {
+    let machine = Machine::new(10);
+    let socket = machine.directory.path().join("docker.sock");
+    let engine = format!("docker_host=unix://{}", socket.display());
+
+    let error = machine.start("openmpi", &[&engine]).unwrap_err();
+    assert!(!error.is_engine_fault(), "{error}");
+    assert_eq!(
+        error.to_string(),
+        format!("no Docker Engine on this node: '{}' does not exist", socket.display())
+    );
+
+    // Accepts, and never answers.
+    let silent = UnixListener::bind(&socket).unwrap();
+    let error = machine.start("openmpi", &[&engine]).unwrap_err();
+    assert!(error.is_engine_fault(), "{error}");
+    drop(silent);
+
+    // The socket of an engine that was killed.
+    let error = machine.start("openmpi", &[&engine]).unwrap_err();
+    assert!(error.is_engine_fault(), "{error}");
+    assert_eq!(error.to_string(), format!("Docker Engine at '{}' is down", socket.display()));
+
+    // In none of these was anything begun that the real engine would know.
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
+
+#[test]
+fn container_has_no_rights_of_its_own_in_the_eyes_of_the_engine() {
+    let machine = Machine::new(11);
+    let session = machine.start("openmpi", &[]).unwrap();
+    let show = "{{.HostConfig.Privileged}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.Config.User}} {{.HostConfig.PidMode}} {{.HostConfig.NetworkMode}} {{.HostConfig.IpcMode}}";
+    let output = Command::new("docker").args(["inspect", "--format", show, &session.container_id]).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert_eq!(text.trim(), "false [ALL] [] 54321:54321 host host private");
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
