@@ -1,8 +1,9 @@
 //! The lab as a test sees it: nodes, users, and an end that is checked.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,20 +22,29 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// What the end of a job may take, from the end of its tasks until nothing is left.
 const END: Duration = Duration::from_secs(45);
 
-/// Whoever disturbs the lab has it alone.
-static LAB: RwLock<()> = RwLock::new(());
-
 /// One of the lab's images, by the last part of its name.
 #[must_use]
 pub fn image(name: &str) -> String {
     format!("registry:5000/hpc/{name}")
 }
 
-#[expect(dead_code, reason = "held, not read")]
+/// Whoever disturbs the lab has it alone, among all who run tests in it: a locked file, until it is dropped.
 #[derive(Debug)]
-enum Share {
-    Shared(RwLockReadGuard<'static, ()>),
-    Alone(RwLockWriteGuard<'static, ()>),
+struct Share {
+    _file: File,
+    alone: bool,
+}
+
+impl Share {
+    fn new(alone: bool) -> Self {
+        let suite = std::env::var("LAB_SUITE").unwrap_or_default();
+        let path = std::env::temp_dir().join(format!("spank-docker-e2e{suite}.lock"));
+        let file = File::options().write(true).create(true).truncate(false).open(&path);
+        let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let locked = if alone { file.lock() } else { file.lock_shared() };
+        locked.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { _file: file, alone }
+    }
 }
 
 /// The lab, for the time of one test.
@@ -62,16 +72,17 @@ impl Lab {
     /// The same, for a test that may take longer.
     #[must_use]
     pub fn within(limit: Duration) -> Self {
-        Self::new(limit, Share::Shared(LAB.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::new(limit, false)
     }
 
     /// For a test that stops daemons or changes the cluster's configuration.
     #[must_use]
     pub fn alone() -> Self {
-        Self::new(LIMIT, Share::Alone(LAB.write().unwrap_or_else(PoisonError::into_inner)))
+        Self::new(LIMIT, true)
     }
 
-    fn new(limit: Duration, share: Share) -> Self {
+    fn new(limit: Duration, alone: bool) -> Self {
+        let share = Share::new(alone);
         let test = thread::current().name().unwrap_or("test").to_owned();
         let short = test.rsplit("::").next().unwrap_or(&test);
         let job_name = format!("{short}-{}", std::process::id());
@@ -137,7 +148,7 @@ impl Lab {
     /// The same, and of no other job either: for tests that are alone.
     #[track_caller]
     pub fn assert_empty(&self) {
-        assert!(matches!(self.share, Share::Alone(_)), "others have jobs too");
+        assert!(self.share.alone, "others have jobs too");
         self.assert_left_nothing("ALL=1");
     }
 
