@@ -5,6 +5,6 @@ mod ending;
 mod failures;
 mod options;
 mod rights;
-mod site;
 mod ssh;
 mod steps;
+mod upkeep;

@@ -1,5 +1,6 @@
 //! What an admin meets: engines that are absent or do not answer, daemons that start anew, configurations that are wrong.
-//! These tests disturb the cluster, so each has it alone.
+//! These tests disturb the cluster, so each has it alone. They come last, by the name of this module: whoever waits for
+//! the lab keeps no other test waiting.
 
 use spank_docker_e2e::{IMAGE, Lab};
 
@@ -28,10 +29,11 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     let job = lab.alice().submit_image("-w n2", "echo it ran");
     let drained = lab.poll(|| lab.node("n2").state().contains("DRAIN").then_some(()));
     assert!(drained.is_some(), "n2 is not drained: {}", lab.node("n2").state());
+    // The epilog that follows would wait for the engine too.
+    go_on.run().success();
     job.wait_for("queued again", |record| {
         record.contains("JobState=PENDING") && record.contains("Restarts=1")
     });
-    go_on.run().success();
     job.cancel();
     let job = job.wait();
     assert!(!job.output.contains("it ran"), "{job}");
