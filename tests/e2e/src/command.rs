@@ -170,7 +170,7 @@ impl Outcome {
     /// Its lines, without blanks at the ends.
     #[must_use]
     pub fn lines(&self) -> Vec<&str> {
-        self.stdout.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+        lines(&self.stdout)
     }
 
     /// The same in order, where it is chance who writes first.
@@ -202,6 +202,15 @@ impl Outcome {
         assert!(said == expected, "expected {expected:?}\n{self}");
         self
     }
+}
+
+/// What a launcher of Open MPI's says, from time to time, when its child was quicker than itself to execute ssh: of no
+/// consequence, and the same on hosts.
+const NOISE: &str = "plm:ssh: Warning: setpgid(";
+
+/// Lines without blanks at the ends, without empty ones, and without noise.
+pub(crate) fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(NOISE)).collect()
 }
 
 /// The plugin's lines in somebody's output.

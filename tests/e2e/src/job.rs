@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::command::{indented, ours};
+use crate::command::{indented, lines, ours};
 use crate::lab::{Lab, User};
 
 /// A batch job that was submitted.
@@ -118,7 +118,7 @@ impl Ended {
     /// Its lines.
     #[must_use]
     pub fn lines(&self) -> Vec<&str> {
-        self.output.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
+        lines(&self.output)
     }
 
     /// The same in order.
