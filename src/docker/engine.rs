@@ -115,6 +115,11 @@ impl Engine {
         Ok(Self { docker })
     }
 
+    /// Whether it still answers: asked when something takes long that has no deadline of its own.
+    pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
+        within(GREETING, call, self.docker.ping()).await.map(drop)
+    }
+
     pub(super) async fn call<T>(
         &self,
         call: &'static str,

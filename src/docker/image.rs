@@ -163,12 +163,12 @@ impl Engine {
         let mut layers = Layers::default();
         let mut told = Instant::now();
         loop {
-            // Without a word from the registry for that long, tell how far it is all the same.
+            // Silence for that long is a slow registry's, or that of an engine which hangs.
             match tokio::time::timeout(PROGRESS, stream.next()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(step))) => layers.note(&step),
                 Ok(Some(Err(error))) => return Err(pull_error(reference, error)),
-                Err(_) => {}
+                Err(_) => self.answers("pull the image").await?,
             }
             if told.elapsed() >= PROGRESS {
                 told = Instant::now();

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -182,8 +183,8 @@ pub fn start(
     runtime.block_on(async {
         let start = Start { config, request, image, directory: &directory };
         let started = start.in_time(progress).await;
-        if started.is_err() {
-            start.undo().await;
+        if let Err(error) = &started {
+            start.undo(error).await;
         }
         started
     })
@@ -199,8 +200,20 @@ struct Start<'a> {
 impl Start<'_> {
     async fn in_time(&self, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
         let Some(limit) = self.config.start_timeout else { return self.run(progress).await };
-        let timed_out = |_| StartError::TimedOut { image: self.image.to_string(), seconds: limit.as_secs() };
-        tokio::time::timeout(limit, self.run(progress)).await.map_err(timed_out)?
+        match tokio::time::timeout(limit, self.run(progress)).await {
+            Ok(started) => started,
+            Err(_) => Err(self.too_late(limit).await),
+        }
+    }
+
+    /// A start that lasts too long is the fault of the image or its registry, unless the engine itself says nothing.
+    async fn too_late(&self, limit: Duration) -> StartError {
+        match Engine::connect(&self.config.docker_host).await {
+            Err(error) if error.is_engine_fault() => error.into(),
+            Ok(_) | Err(_) => {
+                StartError::TimedOut { image: self.image.to_string(), seconds: limit.as_secs() }
+            }
+        }
     }
 
     async fn run(&self, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
@@ -246,9 +259,12 @@ impl Start<'_> {
         })
     }
 
-    /// Everything that `run` may have made, last first.
-    async fn undo(&self) {
-        if let Ok(engine) = Engine::connect(&self.config.docker_host).await {
+    /// Everything that `run` may have made, last first. An engine that does not work is not waited for once more: the
+    /// epilog follows, and finds by label what is left.
+    async fn undo(&self, error: &StartError) {
+        if !error.is_engine_fault()
+            && let Ok(engine) = Engine::connect(&self.config.docker_host).await
+        {
             let name = self.request.scope.container_name();
             // What fails here the epilog will meet again, and tell.
             let _ = self.remove_namesake(&engine, &name).await;

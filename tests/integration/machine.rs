@@ -85,11 +85,26 @@ impl Machine {
         image: &str,
         more: &[&str],
     ) -> Result<Session, StartError> {
-        let reference = image_of_the_lab(image).parse().unwrap();
+        self.start_image(request, &image_of_the_lab(image), Pull::Never, more)
+    }
+
+    /// Starts it from an image that is pulled first.
+    pub(crate) fn pull(&self, image: &str, more: &[&str]) -> Result<Session, StartError> {
+        self.start_image(&self.request, image, Pull::Always, more)
+    }
+
+    fn start_image(
+        &self,
+        request: &Request,
+        image: &str,
+        pull: Pull,
+        more: &[&str],
+    ) -> Result<Session, StartError> {
         let config = self.configuration(more);
         let mut request = request.clone();
+        let reference = image.parse().unwrap();
         request.options =
-            Options { image: ImageChoice::Image(reference), pull: Some(Pull::Never), ..Options::default() };
+            Options { image: ImageChoice::Image(reference), pull: Some(pull), ..Options::default() };
         let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
         StateDir::new(&config.state_dir).of(request.scope).create().unwrap();
         session::start(&config, &request, reference, &mut |_| ())

@@ -8,9 +8,13 @@
 mod machine;
 mod slurm;
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use machine::{Machine, USER};
 use spank_docker::session::{self, StartError};
@@ -147,9 +151,9 @@ fn engine_that_is_absent_or_does_not_answer_is_told_apart() {
         format!("no Docker Engine on this node: '{}' does not exist", socket.display())
     );
 
-    // Accepts, and never answers.
+    // Accepts, and never answers: its fault also when the start had less time than an engine has for an answer.
     let silent = UnixListener::bind(&socket).unwrap();
-    let error = machine.start("openmpi", &[&engine]).unwrap_err();
+    let error = machine.start("openmpi", &[&engine, "start_timeout=1"]).unwrap_err();
     assert!(error.is_engine_fault(), "{error}");
     drop(silent);
 
@@ -161,6 +165,49 @@ fn engine_that_is_absent_or_does_not_answer_is_told_apart() {
     // In none of these was anything begun that the real engine would know.
     session::stop(&machine.config, machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
+}
+
+#[test]
+fn engine_that_hangs_in_the_middle_of_a_pull_is_at_fault() {
+    let machine = Machine::new(12);
+    let socket = machine.directory.path().join("docker.sock");
+    let hung = engine_that_hangs_at(&socket, "/images/create?");
+    let engine = format!("docker_host=unix://{}", socket.display());
+    let error = machine.pull("localhost:1/absent", &[&engine, "start_timeout=0"]).unwrap_err();
+    assert!(hung.load(Ordering::SeqCst), "no pull was asked for");
+    assert!(error.is_engine_fault(), "{error}");
+    let words = "Docker Engine does not answer: no reply within 15 s to 'pull the image'";
+    assert_eq!(error.to_string(), words);
+    session::stop(&machine.config, machine.request.scope.job).unwrap();
+    machine.assert_nothing_left();
+}
+
+/// This machine's engine behind another socket, where it says nothing any more as soon as it is asked this.
+fn engine_that_hangs_at(socket: &Path, path: &'static str) -> Arc<AtomicBool> {
+    let hung = Arc::new(AtomicBool::new(false));
+    let listener = UnixListener::bind(socket).unwrap();
+    let shared = Arc::clone(&hung);
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map(Result::unwrap) {
+            let mut engine = UnixStream::connect("/var/run/docker.sock").unwrap();
+            let (mut to_client, mut from_engine) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+            let hung = Arc::clone(&shared);
+            std::thread::spawn(move || std::io::copy(&mut from_engine, &mut to_client));
+            std::thread::spawn(move || {
+                let mut buffer = [0; 65_536];
+                while let Ok(count @ 1..) = client.read(&mut buffer) {
+                    let text = String::from_utf8_lossy(&buffer[..count]);
+                    if text.contains(path) {
+                        hung.store(true, Ordering::SeqCst);
+                    }
+                    if !hung.load(Ordering::SeqCst) && engine.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    hung
 }
 
 #[test]
