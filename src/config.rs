@@ -12,7 +12,8 @@ use std::time::Duration;
 use glob::Pattern;
 
 use crate::job::{self, PortRange};
-use crate::options::{Pull, Script};
+use crate::mounts::{self, Mount};
+use crate::options::{Pull, Script, on_or_off};
 use crate::shown::Shown;
 
 /// Where state is kept unless the configuration says otherwise.
@@ -102,6 +103,9 @@ pub enum Error {
     /// A timeout that is no number.
     #[error("start_timeout: '{0}' is not a number of seconds: use 1 to 31622400, or 0 for no limit")]
     Timeout(Shown),
+    /// A list with something in it that is no mount.
+    #[error("mounts: {0}")]
+    Mounts(mounts::Error),
     /// A switch that is neither on nor off.
     #[error("{key}: '{value}' is neither on nor off: use yes or no")]
     Switch {
@@ -190,6 +194,12 @@ pub struct Config {
     pub pull: Pull,
     /// Deadline for the whole start of a container; `None` for no limit. Default: 600 seconds
     pub start_timeout: Option<Duration>,
+    /// What every container gets. Default: nothing
+    pub mounts: Vec<Mount>,
+    /// Do containers get the user's home directory, unless the user says? Default: no
+    pub mount_home: bool,
+    /// Does the image's ENTRYPOINT run first, unless the user says? Default: no
+    pub entrypoint: bool,
     /// Where batch scripts run, unless the user says. Default: container
     pub script: Script,
     /// Devices that every container gets. Default: auto
@@ -217,6 +227,9 @@ impl Default for Config {
             ports: PortRange::DEFAULT,
             pull: Pull::Missing,
             start_timeout: Some(Duration::from_secs(600)),
+            mounts: Vec::new(),
+            mount_home: false,
+            entrypoint: false,
             script: Script::Container,
             devices: Devices::Auto,
             memlock: Limit::Unlimited,
@@ -242,8 +255,17 @@ impl Config {
                 return Err(Error::Twice(key));
             }
             config.set(key, value)?;
+            config.check_supported(key, value)?;
         }
         Ok(config)
+    }
+
+    /// The one place that refuses what there is a key for, but nothing behind it yet.
+    fn check_supported(&self, key: &'static str, value: &str) -> Result<(), Error> {
+        if !self.mounts.is_empty() || self.mount_home || self.entrypoint {
+            return Err(Error::Unsupported { key, value: value.into() });
+        }
+        Ok(())
     }
 
     fn set(&mut self, key: &'static str, value: &str) -> Result<(), Error> {
@@ -256,10 +278,9 @@ impl Config {
             "pull" => self.pull = Pull::from_name(value).ok_or_else(|| bad(Error::Pull))?,
             "start_timeout" => self.start_timeout = timeout(value).ok_or_else(|| bad(Error::Timeout))?,
             "mounts" if value.is_empty() => {}
-            "mount_home" | "entrypoint" if !switch(key, value)? => {}
-            "mounts" | "mount_home" | "entrypoint" => {
-                return Err(Error::Unsupported { key, value: value.into() });
-            }
+            "mounts" => self.mounts = mounts::parse(value).map_err(Error::Mounts)?,
+            "mount_home" => self.mount_home = switch(key, value)?,
+            "entrypoint" => self.entrypoint = switch(key, value)?,
             "script" => self.script = Script::from_name(value).ok_or_else(|| bad(Error::Script))?,
             "devices" => self.devices = devices(value)?,
             "memlock" => self.memlock = limit(key, value)?,
@@ -287,18 +308,6 @@ pub fn state_dir_of<'a>(args: impl Iterator<Item = &'a CStr>) -> &'a [u8] {
     args.filter_map(|arg| arg.to_bytes().strip_prefix(STATE_DIR_KEY.as_bytes()))
         .last()
         .unwrap_or(STATE_DIR.as_bytes())
-}
-
-/// A switch as people write it: 1/0, yes/no, true/false, in any case.
-pub fn on_or_off(value: &str) -> Option<bool> {
-    let is = |names: [&str; 3]| names.iter().any(|name| name.eq_ignore_ascii_case(value));
-    if is(["1", "yes", "true"]) {
-        Some(true)
-    } else if is(["0", "no", "false"]) {
-        Some(false)
-    } else {
-        None
-    }
 }
 
 fn switch(key: &'static str, value: &str) -> Result<bool, Error> {
@@ -490,6 +499,9 @@ mod tests {
             ports: "1024-65535".parse().unwrap(),
             pull: Pull::Always,
             start_timeout: None,
+            mounts: Vec::new(),
+            mount_home: false,
+            entrypoint: false,
             script: Script::Host,
             devices: Devices::Globs(vec![glob("/dev/infiniband/*"), glob("/dev/nvidia[0-9]")]),
             memlock: Limit::Inherit,
@@ -530,6 +542,10 @@ mod tests {
     #[test]
     fn a_bad_value_is_refused_with_key_value_and_remedy() {
         for (arg, error) in [
+            (
+                "mounts=data",
+                "mounts: 'data' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
+            ),
             ("mounts=/data", "mounts: '/data' is not supported yet, leave 'mounts' out"),
             ("mount_home=yes", "mount_home: 'yes' is not supported yet, leave 'mount_home' out"),
             ("entrypoint=1", "entrypoint: '1' is not supported yet, leave 'entrypoint' out"),
@@ -622,19 +638,6 @@ mod tests {
         assert_eq!(state_dir_of([].into_iter()), b"/run/spank-docker");
         assert_eq!(state_dir_of([c"pull=always", c"state_dir=/a", c"x"].into_iter()), b"/a");
         assert_eq!(state_dir_of([c"state_dir=/a", c"state_dir=/b"].into_iter()), b"/b");
-    }
-
-    #[test]
-    fn switches_are_understood_as_people_write_them() {
-        for on in ["1", "yes", "Yes", "TRUE"] {
-            assert_eq!(on_or_off(on), Some(true));
-        }
-        for off in ["0", "no", "NO", "False"] {
-            assert_eq!(on_or_off(off), Some(false));
-        }
-        for neither in ["", "on", "2", "yes ", "y"] {
-            assert_eq!(on_or_off(neither), None);
-        }
     }
 
     proptest! {

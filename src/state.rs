@@ -20,7 +20,7 @@ use crate::sys::namespace::NamespaceIds;
 use crate::sys::process::ProcessId;
 
 /// Grows when a record can no longer be read as the one before: jobs may run while the plugin is replaced.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// More than any record; a limit all the same.
 const RECORD_LIMIT: u64 = 16 << 20;
 

@@ -12,7 +12,7 @@ use super::spank::{FAILED, OK, refuse};
 use crate::config::{self, Config};
 use crate::job::{JobId, Scope};
 use crate::mpi::launcher;
-use crate::options::{Given, ImageChoice, Launch, Options, Source, Spec, TABLE};
+use crate::options::{Given, ImageChoice, Launch, Options, Source, Spec, TABLE, Takes, to_carry};
 use crate::prolog::{self, Log, Subject, Verdict, chain};
 use crate::session::{self, Request};
 use crate::state::{Outcome, StateDir};
@@ -62,9 +62,9 @@ pub(super) fn init(spank: &mut Spank<'_>) -> c_int {
 fn register_options(spank: &mut Spank<'_>) -> c_int {
     for spec in &TABLE {
         let option = SpankOption::new(spec.name).usage(spec.help);
-        let option = match spec.value {
-            Some(value) => option.takes_value(value),
-            None => option,
+        let option = match spec.takes {
+            Takes::Value(value) => option.takes_value(value),
+            Takes::Nothing { .. } => option,
         };
         if let Err(error) = spank.register_option(option) {
             SlurmLog.error(&format!("--{}: {error}", spec.name));
@@ -127,12 +127,8 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
         return Err(session::StartError::Root.into());
     }
     // The prolog is given what the command line says; what a variable says goes the same way.
-    for spec in &TABLE {
-        if spank.get_option_value_os(spec.name).is_none()
-            && let Some(value) = variable(spec.variable)
-        {
-            spank.job_control_setenv(control_variable(spec), value, true)?;
-        }
+    for (spec, value) in to_carry(|spec| given(spank, spec, variable)) {
+        spank.job_control_setenv(control_variable(spec), value, true)?;
     }
     Ok(())
 }

@@ -1,76 +1,21 @@
-//! The options of srun, sbatch and salloc: each defined once, in [`TABLE`], for registration, help and parsing.
-//!
-//! Parsed by the client as the user, so that a bad value is refused at once, and again on every node as root: options
-//! travel in the job's environment, where a user can forge them. What comes out is one validated [`Options`] that
-//! nothing downstream parses again. Pure.
+//! From what was given to one validated [`Options`]. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::fmt;
+use std::path::{Component, Path, PathBuf};
 
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
+use super::error::Error;
+use super::table::{Name, Spec, TABLE, Takes};
+use super::value::{ImageChoice, Launch, Pull, Script, on_or_off};
 use crate::config::Config;
-use crate::image::{self, Reference};
-use crate::job::PortRange;
+use crate::mounts::{self, Mount};
 use crate::shown::Shown;
 
 /// The longest value. More would not fit into one variable of an environment anyway.
 const MAX_VALUE: usize = 65_536;
-
-/// One option, as users meet it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spec {
-    /// The name behind `--`.
-    pub name: &'static str,
-    /// What the help calls the value; `None` for an option without one.
-    pub value: Option<&'static str>,
-    /// The variable that stands for the option when it is not given.
-    pub variable: &'static str,
-    /// One line of help.
-    pub help: &'static str,
-}
-
-/// All options, in the order of the help.
-pub const TABLE: [Spec; 6] = [
-    Spec {
-        name: "docker-image",
-        value: Some("IMAGE"),
-        variable: "SLURM_DOCKER_IMAGE",
-        help: "run the job in containers of this image, [registry[:port]/]name[:tag][@digest]; none: on the host",
-    },
-    Spec {
-        name: "docker-pull",
-        value: Some("missing|always|never"),
-        variable: "SLURM_DOCKER_PULL",
-        help: "when to pull the image",
-    },
-    Spec {
-        name: "docker-port",
-        value: Some("PORT"),
-        variable: "SLURM_DOCKER_PORT",
-        help: "port of the containers' sshd",
-    },
-    Spec {
-        name: "docker-env",
-        value: Some("NAME,..."),
-        variable: "SLURM_DOCKER_ENV",
-        help: "variables whose host value wins over the image's",
-    },
-    Spec {
-        name: "docker-script",
-        value: Some("container|host"),
-        variable: "SLURM_DOCKER_SCRIPT",
-        help: "where the batch script, or the shell of salloc, runs",
-    },
-    Spec {
-        name: "docker-launch",
-        value: Some("auto|all|once"),
-        variable: "SLURM_DOCKER_LAUNCH",
-        help: "run the command in all tasks or only once; auto: once if it is mpirun or the like",
-    },
-];
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,204 +29,10 @@ pub enum Source {
 /// A value as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
-    /// The value, which may hold anything.
+    /// The value, which may hold anything. Of an option that takes none, nothing counts but that it is there.
     pub value: OsString,
     /// Where it comes from.
     pub source: Source,
-}
-
-/// An option's name as the user knows it: `--docker-pull` or `SLURM_DOCKER_PULL`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Name {
-    spec: &'static Spec,
-    source: Source,
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.source {
-            Source::Option => write!(f, "--{}", self.spec.name),
-            Source::Variable => f.write_str(self.spec.variable),
-        }
-    }
-}
-
-/// What can be wrong with the options.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// `--docker-image=` and nothing.
-    #[error("{name}: '' is no value: use {right}")]
-    Empty {
-        /// The option.
-        name: Name,
-        /// What its value may be.
-        right: &'static str,
-    },
-    /// More than anybody needs.
-    #[error("{name}: '{value}' is too long: use up to 65536 bytes")]
-    Long {
-        /// The option.
-        name: Name,
-        /// Its value.
-        value: Shown,
-    },
-    /// Bytes that are no text.
-    #[error("{name}: '{value}' is not text: use UTF-8")]
-    Text {
-        /// The option.
-        name: Name,
-        /// Its value.
-        value: Shown,
-    },
-    /// Not a reference to an image.
-    #[error("{name}: {reason}")]
-    Image {
-        /// The option.
-        name: Name,
-        /// What is wrong with the value.
-        reason: image::Error,
-    },
-    /// Not a pull policy.
-    #[error("{name}: '{value}' is not a pull policy: use missing, always or never")]
-    Pull {
-        /// The option.
-        name: Name,
-        /// Its value.
-        value: Shown,
-    },
-    /// Not a port.
-    #[error("{name}: '{value}' is not a port: use a number from 1024 to 65535")]
-    Port {
-        /// The option.
-        name: Name,
-        /// Its value.
-        value: Shown,
-    },
-    /// A list with something in it that cannot be a variable.
-    #[error(
-        "{name}: '{value}' is not the name of a variable: \
-         use letters, digits and '_', not starting with a digit, with ',' between names"
-    )]
-    Env {
-        /// The option.
-        name: Name,
-        /// The part at fault.
-        value: Shown,
-    },
-    /// Not a place for the batch script.
-    #[error("{name}: '{value}' is no place for the batch script: use container or host")]
-    Script {
-        /// The option.
-        name: Name,
-        /// Its value.
-        value: Shown,
-    },
-    /// Not a way to launch.
-    #[error("{name}: '{value}' is not a way to launch: use auto, all or once")]
-    Launch {
-        /// The option.
-        name: Name,
-        /// Its value.
-        value: Shown,
-    },
-    /// A port that the administrator did not set aside for containers.
-    #[error("--docker-port: '{port}' is not a port for containers on this cluster: use one of {ports}")]
-    PortRange {
-        /// The port.
-        port: u16,
-        /// Those of the configuration.
-        ports: PortRange,
-    },
-    /// An image that the administrator did not allow.
-    #[error("--docker-image: '{image}' is not allowed on this cluster: allow_images is '{allowed}'")]
-    NotAllowed {
-        /// The image.
-        image: Shown,
-        /// The globs of the configuration.
-        allowed: Shown,
-    },
-}
-
-/// The image that a job or a step asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ImageChoice {
-    /// Nothing: a step runs where its job does.
-    #[default]
-    Unset,
-    /// `none`: on the host.
-    Host,
-    /// In a container of this image.
-    Image(Reference),
-}
-
-/// When an image is pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pull {
-    /// When the engine does not have it.
-    Missing,
-    /// Each time; a layer that the engine has is not loaded again.
-    Always,
-    /// Never: an image that the engine does not have is an error.
-    Never,
-}
-
-impl Pull {
-    /// The policy of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "missing" => Some(Self::Missing),
-            "always" => Some(Self::Always),
-            "never" => Some(Self::Never),
-            _ => None,
-        }
-    }
-}
-
-/// Where the batch script, or salloc's shell, runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Script {
-    /// In the job's container on the first node.
-    Container,
-    /// On the node itself.
-    Host,
-}
-
-impl Script {
-    /// The place of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "container" => Some(Self::Container),
-            "host" => Some(Self::Host),
-            _ => None,
-        }
-    }
-}
-
-/// Which tasks of a step run its command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Launch {
-    /// It depends on the command.
-    Auto,
-    /// All.
-    All,
-    /// Only task 0.
-    Once,
-}
-
-impl Launch {
-    /// The way of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "auto" => Some(Self::Auto),
-            "all" => Some(Self::All),
-            "once" => Some(Self::Once),
-            _ => None,
-        }
-    }
 }
 
 /// All options of one job or step, valid. What is `None` was not given: the configuration decides.
@@ -296,6 +47,16 @@ pub struct Options {
     pub port: Option<u16>,
     /// `--docker-env`, each name once.
     pub env: Vec<String>,
+    /// `--docker-mounts`, in the order given.
+    pub mounts: Vec<Mount>,
+    /// `--docker-workdir`, absolute.
+    pub workdir: Option<PathBuf>,
+    /// `--docker-mount-home`
+    pub mount_home: Option<bool>,
+    /// `--docker-entrypoint`
+    pub entrypoint: Option<bool>,
+    /// `--docker-readonly`
+    pub readonly: Option<bool>,
     /// `--docker-script`
     pub script: Option<Script>,
     /// `--docker-launch`
@@ -308,14 +69,29 @@ impl Options {
     pub fn parse(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Result<Self, Error> {
         let mut options = Self::default();
         for spec in &TABLE {
-            let given =
-                lookup(spec).filter(|given| given.source == Source::Option || !given.value.is_empty());
-            if let Some(given) = given {
-                let name = Name { spec, source: given.source };
-                options.set(name, text(name, &given.value)?)?;
+            match spec.takes {
+                Takes::Value(_) => {
+                    if let Some(given) = lookup(spec).filter(is_given) {
+                        let name = Name { spec, source: given.source };
+                        options.set(name, text(name, &given.value)?)?;
+                    }
+                }
+                Takes::Nothing { on: true } => options.turn(spec, switch(spec, &mut lookup)?),
+                // Read together with its counterpart.
+                Takes::Nothing { on: false } => {}
             }
         }
         Ok(options)
+    }
+
+    fn turn(&mut self, spec: &Spec, on: Option<bool>) {
+        match spec.name {
+            "docker-mount-home" => self.mount_home = on,
+            "docker-entrypoint" => self.entrypoint = on,
+            "docker-readonly" => self.readonly = on,
+            // Each name of the table is above; a test goes through all of them.
+            _ => {}
+        }
     }
 
     fn set(&mut self, name: Name, text: &str) -> Result<(), Error> {
@@ -344,6 +120,15 @@ impl Options {
                 empty("names of variables with ',' between them")?;
                 self.env = names(text).map_err(|value| Error::Env { name, value })?;
             }
+            "docker-mounts" => {
+                empty("SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them")?;
+                self.mounts = mounts::parse(text).map_err(|reason| Error::Mounts { name, reason })?;
+            }
+            "docker-workdir" => {
+                empty("an absolute path in the container")?;
+                let path = directory(text).ok_or_else(|| Error::Workdir { name, value: value() })?;
+                self.workdir = Some(path);
+            }
             "docker-script" => {
                 let script = Script::from_name(text).ok_or_else(|| Error::Script { name, value: value() })?;
                 self.script = Some(script);
@@ -370,7 +155,22 @@ impl Options {
             let allowed = Shown::new(globs.join(","));
             return Err(Error::NotAllowed { image: Shown::new(image.to_string()), allowed });
         }
-        Ok(())
+        self.check_supported()
+    }
+
+    /// The one place that refuses what there is a name for, but nothing behind it yet.
+    fn check_supported(&self) -> Result<(), Error> {
+        let asked_for = [
+            ("docker-mounts", !self.mounts.is_empty()),
+            ("docker-workdir", self.workdir.is_some()),
+            ("docker-mount-home", self.mount_home == Some(true)),
+            ("docker-entrypoint", self.entrypoint == Some(true)),
+            ("docker-readonly", self.readonly == Some(true)),
+        ];
+        match asked_for.into_iter().find(|(_, asked)| *asked) {
+            Some((option, _)) => Err(Error::Unsupported { option }),
+            None => Ok(()),
+        }
     }
 
     /// Is an option other than the image given?
@@ -380,16 +180,85 @@ impl Options {
 
     /// The first option, other than the image, that is given: it does nothing without an image.
     pub fn first_other(&self) -> Option<&'static Spec> {
+        let named =
+            |switch: Option<bool>, on, off| (if switch == Some(false) { off } else { on }, switch.is_some());
         let given = [
             ("docker-pull", self.pull.is_some()),
-            ("docker-port", self.port.is_some()),
+            ("docker-mounts", !self.mounts.is_empty()),
+            ("docker-workdir", self.workdir.is_some()),
+            named(self.mount_home, "docker-mount-home", "no-docker-mount-home"),
             ("docker-env", !self.env.is_empty()),
+            named(self.entrypoint, "docker-entrypoint", "no-docker-entrypoint"),
+            named(self.readonly, "docker-readonly", "docker-writable"),
             ("docker-script", self.script.is_some()),
             ("docker-launch", self.launch.is_some()),
+            ("docker-port", self.port.is_some()),
         ];
         let (name, _) = given.into_iter().find(|(_, given)| *given)?;
         TABLE.iter().find(|spec| spec.name == name)
     }
+}
+
+/// What variables say that the prolog has to be told as if it had been on the command line: option and value.
+pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static Spec, OsString)> {
+    let mut carried = Vec::new();
+    for spec in &TABLE {
+        let given = match spec.takes {
+            Takes::Value(_) => {
+                lookup(spec).filter(|given| given.source == Source::Variable).map(|given| (spec, given.value))
+            }
+            Takes::Nothing { on: true } => {
+                let by_option = [Some(spec), spec.counterpart()]
+                    .into_iter()
+                    .flatten()
+                    .any(|spec| lookup(spec).is_some_and(|given| given.source == Source::Option));
+                let on = switch(spec, &mut lookup).ok().flatten().filter(|_| !by_option);
+                on.and_then(|on| if on { Some(spec) } else { spec.counterpart() })
+                    .map(|spec| (spec, OsString::from("yes")))
+            }
+            Takes::Nothing { on: false } => None,
+        };
+        carried.extend(given.filter(|(_, value)| !value.is_empty()));
+    }
+    carried
+}
+
+/// What the option, its counterpart or their variable says.
+fn switch(
+    spec: &'static Spec,
+    lookup: &mut impl FnMut(&Spec) -> Option<Given>,
+) -> Result<Option<bool>, Error> {
+    let counterpart = spec.counterpart().unwrap_or(spec);
+    let (on, off) = (lookup(spec), lookup(counterpart));
+    let by_option =
+        |given: &Option<Given>| given.as_ref().is_some_and(|given| given.source == Source::Option);
+    let name = |spec, source| Name { spec, source };
+    match (by_option(&on), by_option(&off)) {
+        (true, true) => {
+            Err(Error::Both { on: name(spec, Source::Option), off: name(counterpart, Source::Option) })
+        }
+        (true, false) => Ok(Some(true)),
+        (false, true) => Ok(Some(false)),
+        (false, false) => {
+            let Some(given) = on.filter(is_given) else { return Ok(None) };
+            let name = name(spec, Source::Variable);
+            let value = text(name, &given.value)?;
+            on_or_off(value).map(Some).ok_or_else(|| Error::Switch { name, value: value.into() })
+        }
+    }
+}
+
+/// An empty variable is as good as none.
+fn is_given(given: &Given) -> bool {
+    given.source == Source::Option || !given.value.is_empty()
+}
+
+/// An absolute path in the container.
+fn directory(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text);
+    let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
+    let fits = text.len() < libc::PATH_MAX as usize && !text.contains('\0');
+    (path.is_absolute() && plain && fits).then(|| path.components().collect())
 }
 
 /// The value as text of a bearable length.
@@ -450,26 +319,34 @@ mod tests {
     }
 
     #[test]
-    fn the_table_follows_one_scheme() {
-        for spec in TABLE {
-            assert!(spec.name.starts_with("docker-"));
-            assert_eq!(spec.variable, format!("SLURM_{}", spec.name.to_uppercase().replace('-', "_")));
-            assert!(spec.help.len() < 120 && !spec.help.ends_with('.'));
-        }
-    }
-
-    #[test]
     fn every_option_of_the_table_is_read() {
-        let values = ["reg:5000/foo:1", "always", "20001", "HOME,_x1,HOME", "host", "once"];
         let all = Options::parse(|spec| {
-            let place = TABLE.iter().position(|known| known == spec)?;
-            Some(Given { value: values[place].into(), source: Source::Variable })
+            let value = match spec.variable {
+                "SLURM_DOCKER_IMAGE" => "reg:5000/foo:1",
+                "SLURM_DOCKER_PULL" => "always",
+                "SLURM_DOCKER_PORT" => "20001",
+                "SLURM_DOCKER_ENV" => "HOME,_x1,HOME",
+                "SLURM_DOCKER_MOUNTS" => "/data:/x:ro,tmpfs:/t",
+                "SLURM_DOCKER_WORKDIR" => "/x//y/",
+                "SLURM_DOCKER_MOUNT_HOME" => "yes",
+                "SLURM_DOCKER_ENTRYPOINT" => "0",
+                "SLURM_DOCKER_READONLY" => "TRUE",
+                "SLURM_DOCKER_SCRIPT" => "host",
+                "SLURM_DOCKER_LAUNCH" => "once",
+                other => panic!("{other}"),
+            };
+            Some(Given { value: value.into(), source: Source::Variable })
         });
         let expected = Options {
             image: ImageChoice::Image("reg:5000/foo:1".parse().unwrap()),
             pull: Some(Pull::Always),
             port: Some(20001),
             env: vec!["HOME".into(), "_x1".into()],
+            mounts: mounts::parse("/data:/x:ro,tmpfs:/t").unwrap(),
+            workdir: Some("/x/y".into()),
+            mount_home: Some(true),
+            entrypoint: Some(false),
+            readonly: Some(true),
             script: Some(Script::Host),
             launch: Some(Launch::Once),
         };
@@ -481,8 +358,66 @@ mod tests {
         assert_eq!(Options::parse(|_| None), Ok(Options::default()));
         for spec in &TABLE {
             assert_eq!(given(spec.name, "", Source::Variable), Ok(Options::default()));
-            assert!(refused(spec.name, "").starts_with(&format!("--{}: '' is ", spec.name)));
+            if let Takes::Value(_) = spec.takes {
+                assert!(refused(spec.name, "").starts_with(&format!("--{}: '' is ", spec.name)));
+            }
         }
+    }
+
+    /// What `--docker-mount-home`, its counterpart and their variable come to.
+    fn mount_home(on: bool, off: bool, variable: &str) -> Result<Option<bool>, String> {
+        Options::parse(|spec| mount_home_given(spec, on, off, variable))
+            .map(|options| options.mount_home)
+            .map_err(|error| error.to_string())
+    }
+
+    fn mount_home_given(spec: &Spec, on: bool, off: bool, variable: &str) -> Option<Given> {
+        match spec.name {
+            // Slurm makes this of an option without a value.
+            "docker-mount-home" if on => Some(Given { value: "(null)".into(), source: Source::Option }),
+            "no-docker-mount-home" if off => Some(Given { value: "".into(), source: Source::Option }),
+            _ if spec.variable == "SLURM_DOCKER_MOUNT_HOME" => {
+                Some(Given { value: variable.into(), source: Source::Variable })
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_switch_is_its_option_its_counterpart_or_its_variable() {
+        assert_eq!(mount_home(true, false, ""), Ok(Some(true)));
+        assert_eq!(mount_home(false, true, ""), Ok(Some(false)));
+        assert_eq!(mount_home(false, false, "True"), Ok(Some(true)));
+        assert_eq!(mount_home(false, false, "0"), Ok(Some(false)));
+        assert_eq!(mount_home(false, false, ""), Ok(None));
+        assert_eq!(mount_home(false, true, "yes"), Ok(Some(false)));
+        assert_eq!(mount_home(true, false, "maybe"), Ok(Some(true)));
+        assert_eq!(
+            mount_home(true, true, ""),
+            Err("--docker-mount-home and --no-docker-mount-home exclude each other: use one of them".into())
+        );
+        assert_eq!(
+            mount_home(false, false, "maybe"),
+            Err("SLURM_DOCKER_MOUNT_HOME: 'maybe' is neither on nor off: use yes or no".into())
+        );
+    }
+
+    #[test]
+    fn the_prolog_is_told_what_variables_say_and_the_command_line_does_not() {
+        let carried = |on, off, variable: &str| {
+            let carried = to_carry(|spec| mount_home_given(spec, on, off, variable));
+            carried.into_iter().map(|(spec, _)| spec.name).collect::<Vec<_>>()
+        };
+        assert_eq!(carried(false, false, "yes"), ["docker-mount-home"]);
+        assert_eq!(carried(false, false, "no"), ["no-docker-mount-home"]);
+        assert_eq!(carried(false, true, "yes"), [""; 0]);
+        assert_eq!(carried(true, false, "no"), [""; 0]);
+        assert_eq!(carried(false, false, ""), [""; 0]);
+        let image = |source| {
+            to_carry(|spec| (spec.name == "docker-image").then(|| Given { value: "a".into(), source }))
+        };
+        assert_eq!(image(Source::Variable), [(&TABLE[0], OsString::from("a"))]);
+        assert_eq!(image(Source::Option), []);
     }
 
     #[test]
@@ -515,6 +450,27 @@ mod tests {
                 "HOME,1X",
                 "--docker-env: '1X' is not the name of a variable: \
                  use letters, digits and '_', not starting with a digit, with ',' between names",
+            ),
+            (
+                "docker-mounts",
+                "",
+                "--docker-mounts: '' is no value: use SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them",
+            ),
+            (
+                "docker-mounts",
+                "/a,b",
+                "--docker-mounts: 'b' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
+            ),
+            ("docker-workdir", "", "--docker-workdir: '' is no value: use an absolute path in the container"),
+            (
+                "docker-workdir",
+                "x",
+                "--docker-workdir: 'x' is not a directory in the container: use an absolute path",
+            ),
+            (
+                "docker-workdir",
+                "/a/../b",
+                "--docker-workdir: '/a/../b' is not a directory in the container: use an absolute path",
             ),
             (
                 "docker-script",
@@ -568,9 +524,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_supported_yet_is_refused_by_name() {
+        for (name, value) in [
+            ("docker-mounts", "/a"),
+            ("docker-workdir", "/a"),
+            ("docker-mount-home", ""),
+            ("docker-entrypoint", ""),
+            ("docker-readonly", ""),
+        ] {
+            assert_eq!(
+                option(name, value).unwrap().check(&Config::default()).unwrap_err().to_string(),
+                format!("--{name}: not supported yet, leave it out")
+            );
+        }
+    }
+
+    #[test]
     fn an_option_other_than_the_image_is_noticed() {
         assert!(!option("docker-image", "a").unwrap().has_others());
-        for (spec, value) in TABLE[1..].iter().zip(["never", "2000", "A", "host", "all"]) {
+        for spec in &TABLE[1..] {
+            let value = match spec.name {
+                "docker-pull" => "never",
+                "docker-mounts" | "docker-workdir" => "/a",
+                "docker-env" => "A",
+                "docker-script" => "host",
+                "docker-launch" => "all",
+                "docker-port" => "2000",
+                _ => "",
+            };
             assert_eq!(option(spec.name, value).unwrap().first_other(), Some(spec));
         }
     }
@@ -582,14 +563,15 @@ mod tests {
             pull: Some(Pull::Never),
             port: None,
             env: vec!["A".into()],
+            mounts: mounts::parse("/a:/b:ro").unwrap(),
+            workdir: Some("/w".into()),
+            mount_home: Some(true),
+            entrypoint: None,
+            readonly: Some(false),
             script: Some(Script::Container),
             launch: Some(Launch::Auto),
         };
         let stored = serde_json::to_string(&options).unwrap();
-        assert_eq!(
-            stored,
-            r#"{"image":{"image":"a/b"},"pull":"never","port":null,"env":["A"],"script":"container","launch":"auto"}"#
-        );
         assert_eq!(serde_json::from_str::<Options>(&stored).unwrap(), options);
         let host = Options { image: ImageChoice::Host, ..Options::default() };
         assert_eq!(serde_json::from_str::<Options>(&serde_json::to_string(&host).unwrap()).unwrap(), host);

@@ -1,0 +1,15 @@
+//! The options of srun, sbatch and salloc: each defined once, in [`TABLE`], for registration, help and parsing.
+//!
+//! Parsed by the client as the user, so that a bad value is refused at once, and again on every node as root: options
+//! travel in the job's environment, where a user can forge them. What comes out is one validated [`Options`] that
+//! nothing downstream parses again. Pure.
+
+mod error;
+mod parse;
+mod table;
+mod value;
+
+pub use error::Error;
+pub use parse::{Given, Options, Source, to_carry};
+pub use table::{Name, Spec, TABLE, Takes};
+pub use value::{ImageChoice, Launch, Pull, Script, on_or_off};
