@@ -52,6 +52,8 @@ pub struct Spec {
     pub image_id: String,
     /// The first process' program and its arguments.
     pub command: Vec<String>,
+    /// Where it starts.
+    pub directory: PathBuf,
     /// Of the job's user.
     pub uid: u32,
     /// The user's primary group.
@@ -177,7 +179,7 @@ fn body(spec: &Spec) -> ContainerCreateBody {
         entrypoint: Some(spec.command.clone()),
         cmd: Some(Vec::new()),
         user: Some(format!("{}:{}", spec.uid, spec.gid)),
-        working_dir: Some("/".to_owned()),
+        working_dir: Some(spec.directory.to_string_lossy().into_owned()),
         hostname: Some(spec.hostname.clone()),
         labels: Some(labels.collect()),
         // A health check of the image would run its programs again and again.
@@ -190,6 +192,8 @@ fn body(spec: &Spec) -> ContainerCreateBody {
 fn host_config(spec: &Spec) -> HostConfig {
     HostConfig {
         network_mode: Some("host".to_owned()),
+        // An init of the engine's would be the first process instead of ours.
+        init: Some(false),
         // Joined tasks cannot enter another PID namespace: so all see the host's.
         pid_mode: Some("host".to_owned()),
         ipc_mode: Some("private".to_owned()),

@@ -4,21 +4,27 @@
 //! It exists so that nothing of the image runs before the prolog has hardened the container, and so that an image
 //! without sshd, or without any program at all, still has a process that keeps its namespaces. It opens the FIFO `go`
 //! and blocks; when root opens the other end and writes a byte, it becomes the image's sshd, with the
-//! arguments that it was given itself. The image cannot replace it: it lies on a read-only mount of ours.
+//! arguments that it was given itself.
+//!
+//! The image cannot replace it: it is started by a name that the image could not know (`session::entry`), and finds the
+//! FIFO in its working directory, where no link of the image is followed. Users cannot look through it into the
+//! container: the file may be executed but not read, so that the kernel closes /proc/PID to them.
 #![no_std]
 #![no_main]
 
 use core::arch::{asm, global_asm};
 
-const FIFO: &[u8] = b"/run/spank-docker/go\0";
+const FIFO: &[u8] = b"go\0";
 const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
 const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
-const NO_FIFO: &[u8] = b"cannot open /run/spank-docker/go\n";
+const NO_FIFO: &[u8] = b"cannot open the FIFO 'go'\n";
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("the container's first process is written for x86_64 and aarch64");
 
 const EINTR: isize = -4;
+/// Relative paths start at the working directory.
+const AT_FDCWD: usize = -100isize as usize;
 
 #[cfg(target_arch = "x86_64")]
 mod arch {
@@ -85,7 +91,7 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
     let environment = unsafe { stack.add(*stack + 2) } as usize;
     loop {
         // SAFETY: a static path. Opening a FIFO for reading blocks until somebody opens it for writing: only root can.
-        let fifo = unsafe { syscall(arch::OPENAT, usize::MAX, FIFO.as_ptr() as usize, 0, 0) };
+        let fifo = unsafe { syscall(arch::OPENAT, AT_FDCWD, FIFO.as_ptr() as usize, 0, 0) };
         if fifo == EINTR {
             continue;
         }

@@ -33,7 +33,9 @@ impl<'a> Files<'a> {
     pub(super) fn create(directory: PathBuf, user: &'a Credentials) -> io::Result<Self> {
         mount::tmpfs(&directory)?;
         let files = Self { directory, user };
-        files.program(paths::PAUSE, PAUSE)?;
+        // Not to be read by the user: the kernel then closes /proc/PID/root and the like, by which another process of
+        // the user would be in the container before it is hardened.
+        files.write(paths::PAUSE, 0o711, PAUSE)?;
         let fifo = files.path(paths::GO);
         nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o400))?;
         files.give(&fifo)?;
@@ -90,7 +92,7 @@ impl<'a> Files<'a> {
     }
 
     /// Where a file of the container's directory lies on the host.
-    fn path(&self, in_container: &str) -> PathBuf {
+    pub(super) fn path(&self, in_container: &str) -> PathBuf {
         self.directory.join(paths::file_name(in_container))
     }
 

@@ -7,10 +7,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::sys::statfs::TMPFS_MAGIC;
-
+use super::entry::Entry;
+use crate::ssh::paths;
 use crate::sys::inside::Root;
 use crate::sys::mount::{self, Attributes};
+use crate::sys::mountinfo::Mounted;
 
 /// Files of the image that ours replace, and the limit for reading them.
 pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
@@ -43,9 +44,12 @@ pub(super) enum FurnishError {
         #[source]
         source: io::Error,
     },
-    /// The container's /dev is not the engine's.
-    #[error("/dev is not the one that the engine makes")]
-    Dev,
+    /// The container's /dev or the like is not the engine's.
+    #[error("has its own '{path}' in place of the system's: build it without a volume there")]
+    System {
+        /// In the container.
+        path: &'static str,
+    },
     /// A mount could not be changed.
     #[error("cannot {what}")]
     Mount {
@@ -57,27 +61,47 @@ pub(super) enum FurnishError {
     },
 }
 
+/// Where the engine mounts what the system needs, and what lies there: the root of a file system of this kind, nothing
+/// over it. A volume of the image at /dev would hold the image's own device nodes; a /proc of the image's own would lie
+/// to Slurm, which still writes there as root.
+const SYSTEM: [(&str, &str); 4] =
+    [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/sys", "sysfs")];
+
 /// No setuid programs, no file capabilities and no device nodes, on any mount but /dev: joined tasks are outside the
-/// engine's confinement, so that a setuid-root shell of the image would make them root on the node.
-pub(super) fn harden(root: &Root) -> Result<(), FurnishError> {
+/// engine's confinement, so that a setuid-root shell of the image would make them root on the node. `mounts` is what
+/// the kernel says is mounted there.
+pub(super) fn harden(root: &Root, mounts: &[Mounted]) -> Result<(), FurnishError> {
+    for (path, kind) in SYSTEM {
+        let mut here = mounts.iter().filter(|mount| mount.point == Path::new(path));
+        let whole = |mount: &Mounted| mount.root == Path::new("/") && mount.kind == kind;
+        if !here.next().is_some_and(whole) || here.next().is_some() {
+            return Err(FurnishError::System { path });
+        }
+    }
     let failed = |what| move |source| FurnishError::Mount { what, source };
     let everything = root.find(Path::new("/")).map_err(failed("open the root directory"))?;
     mount::change(&everything, true, Attributes::NOSUID.and(Attributes::NODEV), Attributes::NONE)
         .map_err(failed("make the container's mounts nosuid and nodev"))?;
-    // A volume of the image at /dev would hold the image's own device nodes.
-    for (path, magic) in [("/dev", TMPFS_MAGIC), ("/dev/pts", DEVPTS_MAGIC)] {
+    for path in ["/dev", "/dev/pts"] {
         let directory = root.find(Path::new(path)).map_err(failed("open /dev"))?;
-        if mount::file_system_type(&directory).map_err(failed("look at /dev"))? != magic {
-            return Err(FurnishError::Dev);
-        }
         mount::change(&directory, false, Attributes::NONE, Attributes::NODEV)
             .map_err(failed("allow devices in /dev"))?;
     }
     Ok(())
 }
 
-/// DEVPTS_SUPER_MAGIC of linux/magic.h.
-const DEVPTS_MAGIC: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x1cd1);
+/// Moves our directory from where the container was entered to its own place.
+pub(super) fn settle(root: &Root, entry: &Entry) -> Result<(), FurnishError> {
+    let failed = |source| FurnishError::Target { path: paths::IN_CONTAINER, source };
+    let ours = root.find(entry.directory()).map_err(failed)?;
+    let place = root.directory(Path::new(paths::IN_CONTAINER)).map_err(failed)?;
+    mount::attach(ours, place).map_err(failed)?;
+    if let Some(name) = entry.directory().file_name() {
+        // Where the root file system is read-only the empty directory stays.
+        let _ = root.remove_directory(name);
+    }
+    Ok(())
+}
 
 /// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
 pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf]) -> Found {

@@ -2,6 +2,7 @@
 //! and what a starting slurmd clears away.
 
 mod adopt;
+mod entry;
 mod files;
 mod furnish;
 mod ready;

@@ -5,12 +5,13 @@
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use super::entry::Entry;
 use super::request::Request;
 use super::stop::LABEL_JOB;
 use super::workdir;
 use crate::config::{Config, Devices, Limit, ShmSize};
 use crate::docker::{Bind, Image, Spec, Ulimit};
-use crate::ssh::{paths, server};
+use crate::ssh::server;
 use crate::state::ScopeDir;
 
 /// The specification of the container of `request`, with the job's working directory when it is mounted.
@@ -19,15 +20,19 @@ pub(super) fn spec(
     request: &Request,
     image: &Image,
     directory: &ScopeDir,
+    entry: &Entry,
     workdir: Option<Bind>,
 ) -> Spec {
-    let ours = Bind { source: directory.container(), target: paths::IN_CONTAINER.into(), read_only: true };
+    let ours = Bind { source: directory.container(), target: entry.directory().into(), read_only: true };
     let mounted = workdir.as_ref().map(|bind| bind.target.as_path());
     let home = workdir::fresh_home(Path::new(&request.account.home), mounted);
     Spec {
         name: request.scope.container_name(),
         image_id: image.id.clone(),
-        command: std::iter::once(paths::PAUSE).chain(server::ARGUMENTS).map(str::to_owned).collect(),
+        command: std::iter::once(entry.program().to_string_lossy().into_owned())
+            .chain(server::ARGUMENTS.map(str::to_owned))
+            .collect(),
+        directory: entry.directory().into(),
         uid: request.credentials.uid,
         gid: request.credentials.gid,
         groups: request.credentials.groups.clone(),

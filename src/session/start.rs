@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::entry::{self, Entry, EntryError};
 use super::files::Files;
 use super::furnish::{self, Found, FurnishError};
 use super::ready::{self, ReadyError};
@@ -25,6 +26,7 @@ use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
 use crate::ssh::{client, paths, server, session as ssh_session};
 use crate::state::{ScopeDir, Session, StateDir, StateError};
 use crate::sys::listener;
+use crate::sys::mountinfo;
 use crate::sys::namespace::Namespaces;
 use crate::sys::process::Process;
 use crate::task;
@@ -98,6 +100,14 @@ pub enum StartError {
         image: String,
         /// Its last line.
         words: Option<String>,
+    },
+    /// What runs in the container is not what was to be started.
+    #[error("image '{image}': {source}: ask the admin to look at the engine's configuration")]
+    Entry {
+        /// As the user wrote it.
+        image: String,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The engine refuses limits that it cannot set.
     #[error(
@@ -234,13 +244,14 @@ impl Start<'_> {
         let networks = interfaces::between_nodes();
         let files = self.write_files(&keys, &nodes, port, &found, networks.as_deref())?;
         let workdir = self.attach_workdir()?;
-        let container = self.create(&engine, &found, workdir).await?;
-        let process = self.start_container(&engine, &container).await?;
+        let entry = Entry::draw().map_err(files_error("draw a random name"))?;
+        let container = self.create(&engine, &found, &entry, workdir).await?;
+        let process = self.start_container(&engine, &container, &files).await?;
         // The container has its own mount of it by now.
         self.directory.release_workdir()?;
 
         let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
-        let sshd = self.furnish(&files, &namespaces, &found)?;
+        let sshd = self.furnish(&files, &process, &namespaces, &entry, &found)?;
         if sshd.is_some() {
             self.start_sshd(&engine, &container, &files, &process, port, keys.token()).await?;
         }
@@ -371,9 +382,10 @@ impl Start<'_> {
         &self,
         engine: &Engine,
         image: &Image,
+        entry: &Entry,
         workdir: Option<Bind>,
     ) -> Result<Container, StartError> {
-        let spec = spec::spec(self.config, self.request, image, self.directory, workdir);
+        let spec = spec::spec(self.config, self.request, image, self.directory, entry, workdir);
         let created = match engine.create(&spec).await {
             // A container of an earlier run of this job, which no epilog has removed.
             Err(EngineError::Refused { status: 409, .. }) => {
@@ -394,14 +406,26 @@ impl Start<'_> {
         Ok(())
     }
 
-    async fn start_container(&self, engine: &Engine, container: &Container) -> Result<Process, StartError> {
+    /// Starts it, and sees that its first process is ours.
+    async fn start_container(
+        &self,
+        engine: &Engine,
+        container: &Container,
+        files: &Files<'_>,
+    ) -> Result<Process, StartError> {
         let pid = engine.start(container).await.map_err(|error| self.explain(error))?;
-        match pid.map(Process::find) {
-            Some(Ok(process)) => Ok(process),
-            Some(Err(_)) | None => Err(StartError::Ended {
-                image: self.image.to_string(),
-                words: engine.last_words(container).await.unwrap_or_default(),
-            }),
+        let image = self.image.to_string();
+        let entered = match pid.map(Process::find) {
+            Some(Ok(process)) => entry::entered(&process, &files.path(paths::PAUSE)).await.map(|()| process),
+            Some(Err(_)) | None => Err(EntryError::Ended),
+        };
+        match entered {
+            Ok(process) => Ok(process),
+            Err(EntryError::Ended) => {
+                let words = engine.last_words(container).await.unwrap_or_default();
+                Err(StartError::Ended { image, words })
+            }
+            Err(error) => Err(StartError::Entry { image, source: error.into() }),
         }
     }
 
@@ -409,7 +433,9 @@ impl Start<'_> {
     fn furnish(
         &self,
         files: &Files<'_>,
+        process: &Process,
         namespaces: &Namespaces,
+        entry: &Entry,
         image: &Image,
     ) -> Result<Option<PathBuf>, StartError> {
         let failed =
@@ -422,8 +448,11 @@ impl Start<'_> {
                 let visited = namespaces.visit(work).map_err(files_error("enter the container"))?;
                 visited.map_err(failed)
             };
+        let mounts = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
+        let mounts: Vec<_> = mountinfo::parse(&mounts).collect();
         let found = visit(&mut |root| {
-            furnish::harden(root)?;
+            furnish::harden(root, &mounts)?;
+            furnish::settle(root, entry)?;
             Ok(Some(furnish::look(root, path, &shells)))
         })?;
         let Some(found) = found else { return Ok(None) };

@@ -6,6 +6,7 @@ pub mod identity;
 pub mod inside;
 pub mod listener;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod privilege;
 pub mod process;

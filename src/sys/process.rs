@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, fstatat, stat};
 use serde::{Deserialize, Serialize};
 
 /// A process, as it is written to state files.
@@ -18,6 +18,21 @@ pub struct ProcessId {
     pub pid: i32,
     /// Clock ticks from boot to its start (proc_pid_stat(5), field 22).
     pub start_time: u64,
+}
+
+/// A file, by whatever path and through whatever mount it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Of the file at this path.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let stat = stat(path)?;
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
 }
 
 /// An open /proc/PID: once open it stands for this very process, whatever happens to its number.
@@ -63,6 +78,12 @@ impl Process {
         let mut content = Vec::new();
         self.open(name)?.read_to_end(&mut content)?;
         Ok(content)
+    }
+
+    /// The file that it executes.
+    pub fn program(&self) -> io::Result<FileId> {
+        let stat = fstatat(&self.directory, "exe", AtFlags::empty())?;
+        Ok(FileId { device: stat.st_dev, inode: stat.st_ino })
     }
 
     /// Whether it still runs; a zombie does not.

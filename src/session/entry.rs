@@ -1,0 +1,102 @@
+//! How the container's first process comes to be ours, whatever the image holds.
+//!
+//! The engine starts it by a path in the container. A path that an image can know it can bend: a link to another
+//! process' /proc/PID/root, or a volume behind a link, laid over our directory. A program of the image would then run
+//! before the container is hardened. So our directory is attached, and the program in it started, at a name that is
+//! drawn when the image is known already: there is nothing at that name, or there is ours. The directory moves to its
+//! own place when the container has been hardened.
+//!
+//! Runs as root in the prolog.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::ssh::paths;
+use crate::sys::process::{FileId, Process};
+
+/// How long the engine's own program may take to become ours; it has reported the start by then.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// A name in the container's root directory that no image has.
+#[derive(Clone, Debug)]
+pub(super) struct Entry(PathBuf);
+
+/// Why the first process cannot be trusted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EntryError {
+    /// It ended.
+    #[error("the first process ended")]
+    Ended,
+    /// It runs something else.
+    #[error("the container's first process is not the plugin's")]
+    Stranger,
+    /// It cannot be looked at.
+    #[error("cannot look at the container's first process")]
+    Look(#[source] io::Error),
+}
+
+impl Entry {
+    /// Draws a name.
+    pub(super) fn draw() -> io::Result<Self> {
+        let mut random = [0u8; 16];
+        File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(Path::new("/").join(format!("spank-docker-{name}"))))
+    }
+
+    /// Where our directory is attached until the container is hardened.
+    pub(super) fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// The first process' program.
+    pub(super) fn program(&self) -> PathBuf {
+        self.0.join(paths::file_name(paths::PAUSE))
+    }
+}
+
+/// Waits until `process` runs `program` (a path on the host): until then it is the engine's own, about to.
+pub(super) async fn entered(process: &Process, program: &Path) -> Result<(), EntryError> {
+    let ours = FileId::of(program).map_err(EntryError::Look)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match process.program() {
+            Ok(theirs) if theirs == ours => return Ok(()),
+            _ if !process.is_alive() => return Err(EntryError::Ended),
+            Err(error) if Instant::now() > deadline => return Err(EntryError::Look(error)),
+            _ if Instant::now() > deadline => return Err(EntryError::Stranger),
+            Ok(_) | Err(_) => sleep(INTERVAL).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_drawn_and_lie_in_the_root_directory() {
+        let (one, two) = (Entry::draw().unwrap(), Entry::draw().unwrap());
+        assert_ne!(one.directory(), two.directory());
+        assert_eq!(one.directory().parent(), Some(Path::new("/")));
+        assert_eq!(one.program(), one.directory().join("pause"));
+    }
+
+    #[test]
+    fn a_process_is_known_by_the_file_that_it_runs() {
+        let process = Process::find(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let runtime = super::super::start::runtime().unwrap();
+        let own = std::env::current_exe().unwrap();
+        assert!(matches!(runtime.block_on(entered(&process, &own)), Ok(())));
+        assert!(matches!(
+            runtime.block_on(entered(&process, Path::new("/nonexistent"))),
+            Err(EntryError::Look(_))
+        ));
+    }
+}

@@ -1,0 +1,84 @@
+//! What is mounted where in a process' mount namespace, as the kernel tells it (proc_pid_mountinfo(5)): no path is
+//! looked up, so no link of an image can lie.
+//!
+//! Pure; read by root on the host.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where, seen from the process' root directory.
+    pub point: PathBuf,
+    /// Which directory of the file system is mounted.
+    pub root: PathBuf,
+    /// `tmpfs`, `proc` …
+    pub kind: OsString,
+}
+
+/// All mounts, in the order in which they cover each other.
+pub fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mounted> {
+    mountinfo.split(|byte| *byte == b'\n').filter_map(line)
+}
+
+/// `id parent major:minor root point options optional… - type source super-options`
+fn line(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let root = plain(fields.nth(3)?).into();
+    let point = plain(fields.next()?).into();
+    let kind = plain(fields.skip_while(|field| *field != b"-").nth(1)?);
+    Some(Mounted { point, root, kind })
+}
+
+/// Blanks, line ends and backslashes are written as `\` and three octal digits.
+fn plain(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| *first == b'\\');
+        let byte = octal
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_what_the_kernel_writes() {
+        let text = b"1 0 0:5 / / rw,relatime - overlay overlay rw,lowerdir=/a - b\n\
+            2 1 0:6 /volumes/a\\040b /srv/a\\040\\134b rw shared:3 master:1 - ext4 /dev/sda rw\n\n";
+        let mounts: Vec<_> = parse(text).collect();
+        let mounted = |point: &str, root: &str, kind: &str| Mounted {
+            point: point.into(),
+            root: root.into(),
+            kind: kind.into(),
+        };
+        assert_eq!(mounts, [mounted("/", "/", "overlay"), mounted("/srv/a \\b", "/volumes/a b", "ext4")]);
+    }
+
+    #[test]
+    fn finds_the_mounts_of_this_process() {
+        let mounts: Vec<_> = parse(&std::fs::read("/proc/self/mountinfo").unwrap()).collect();
+        assert!(
+            mounts.iter().any(|mount| mount.point.as_os_str() == "/proc" && mount.kind == "proc"),
+            "{mounts:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_survived(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&text).count();
+        }
+    }
+}
