@@ -30,6 +30,7 @@ pub mod options;
 mod plugin;
 pub mod prolog;
 pub mod release;
+pub mod report;
 pub mod session;
 pub mod shown;
 pub mod slurm;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::config::{Config, EngineFailure};
 use crate::job::{JobId, Scope};
 use crate::options::ImageChoice;
+use crate::report::{self, End};
 use crate::session::{self, Request};
 use crate::slurm;
 use crate::state::{Outcome, StateDir};
@@ -37,6 +38,10 @@ pub struct Subject {
     pub job: JobId,
     /// Its user.
     pub uid: u32,
+    /// How often it was queued again.
+    pub restart: u32,
+    /// This node.
+    pub node: String,
     /// As configured, or the default when the configuration cannot be read.
     pub state_dir: PathBuf,
 }
@@ -50,7 +55,9 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     let begun = directory.create().and_then(|()| directory.write(subject.uid, Outcome::Starting));
     if let Err(error) = begun {
         log.error(&format!("job {}: {}", subject.job, chain(&error)));
-        give_up(subject.job, &error.to_string(), log);
+        // Without a record the tasks could not know that the job has an image (Slurm may not deliver the options to a
+        // batch script), and would run on the host: so the job must not run at all.
+        tell_all(subject, &format!("{error}: ask the admin"), End::Now, log);
         return Verdict::GoOn;
     }
     let (outcome, verdict) = match input {
@@ -60,20 +67,26 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
             (Outcome::Failed { message: error.to_string() }, Verdict::GoOn)
         }
     };
+    let failed = match &outcome {
+        Outcome::Failed { message } => Some(message.clone()),
+        Outcome::Starting | Outcome::Ready(_) => None,
+    };
     if let Err(error) = directory.write(subject.uid, outcome) {
+        // What stands there says that the start was cut off: the tasks refuse.
         log.error(&format!("job {}: {}", subject.job, chain(&error)));
+    }
+    if let Some(line) = failed {
+        let end = if verdict == Verdict::Drain { End::BySlurm } else { End::ByTasks };
+        tell_all(subject, &line, end, log);
     }
     verdict
 }
 
-/// Without a record the tasks could not know that the job has an image (Slurm may not deliver the options to a batch
-/// script), and would run on the host: so the job must not run at all.
-fn give_up(job: JobId, line: &str, log: &mut dyn Log) {
-    let told = slurm::notify(job, &format!("spank_docker: {line}: ask the admin"));
-    for result in [told, slurm::cancel(job)] {
-        if let Err(error) = result {
-            log.error(&format!("job {job}: {}", chain(&error)));
-        }
+/// Those who cannot see this node's record: the user who waits, and the job's other nodes.
+fn tell_all(subject: &Subject, line: &str, end: End, log: &mut dyn Log) {
+    let start = report::Start { job: subject.job, restart: subject.restart };
+    if let Err(error) = report::failure(start, &subject.node, line, end) {
+        log.error(&format!("job {}: {}", subject.job, chain(&error)));
     }
 }
 

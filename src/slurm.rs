@@ -1,8 +1,8 @@
 //! Slurm's own commands, for what the SPANK interface has no call for.
 //!
-//! Runs as root in the prolog, which has neither PATH nor HOME.
+//! Runs as root: in the prolog, which has neither PATH nor HOME, and in a batch step before it becomes the user.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::sys::process;
 /// How long such a command may take before it is killed.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Between two looks whether it has ended.
-const INTERVAL: Duration = Duration::from_millis(10);
+const INTERVAL: Duration = Duration::from_millis(2);
 
 /// Why a command of Slurm's did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -33,44 +33,97 @@ pub enum SlurmError {
     /// It failed, or did not end in time.
     #[error("'{}' failed", .0.display())]
     Failed(PathBuf),
+    /// slurmctld does not know the job.
+    #[error("slurmctld shows no job {0}")]
+    Unknown(JobId),
+}
+
+/// A job as slurmctld knows it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Known {
+    /// By this name commands mean this job alone: the number of an array's last element is the whole array's too.
+    name: String,
+    /// Whether a script runs it, and not a waiting srun or salloc.
+    pub batch: bool,
+    /// What only admins can write to it (AdminComment).
+    pub comment: String,
+}
+
+/// Asks slurmctld for a job (`scontrol show job`).
+pub fn show(job: JobId) -> Result<Known, SlurmError> {
+    let shown = run("scontrol", &["show", "job", &job.to_string()])?;
+    parse(&shown, job).ok_or(SlurmError::Unknown(job))
+}
+
+/// Adds to what is written to a job as AdminComment. (scontrol's own `+=` fails in 24.11.)
+pub fn comment(job: &Known, text: &str) -> Result<(), SlurmError> {
+    let separator = if job.comment.is_empty() { "" } else { "," };
+    let comment = format!("AdminComment={}{separator}{text}", job.comment);
+    run("scontrol", &["update", &format!("JobId={}", job.name), &comment]).map(drop)
 }
 
 /// Tells a waiting srun or salloc something (`scontrol notify`).
 pub fn notify(job: JobId, text: &str) -> Result<(), SlurmError> {
-    run("scontrol", &["notify", &job.to_string(), text])
+    run("scontrol", &["notify", &job.to_string(), text]).map(drop)
 }
 
 /// Ends a job that cannot run here (`scancel`).
-pub fn cancel(job: JobId) -> Result<(), SlurmError> {
-    run("scancel", &[&job.to_string()])
+pub fn cancel(job: &Known) -> Result<(), SlurmError> {
+    run("scancel", &[&job.name]).map(drop)
 }
 
-fn run(name: &'static str, arguments: &[&str]) -> Result<(), SlurmError> {
+/// Of an array and of a heterogeneous job scontrol shows all parts, with an empty line between. Only lines that begin
+/// with one of Slurm's own keys count: names and comments of users may hold anything.
+fn parse(shown: &str, job: JobId) -> Option<Known> {
+    let start = format!("JobId={job} ");
+    let lines = shown.lines().skip_while(|line| !line.starts_with(&start));
+    let lines: Vec<&str> = lines.take_while(|line| !line.trim().is_empty()).collect();
+    let first = lines.first()?;
+    let field = |name| first.split(' ').find_map(|word| word.strip_prefix(name));
+    let name = match (field("ArrayJobId="), field("ArrayTaskId=")) {
+        (Some(array), Some(task)) => format!("{array}_{task}"),
+        _ => job.to_string(),
+    };
+    let rest = |key| lines.iter().find_map(|line| line.strip_prefix("   ")?.strip_prefix(key));
+    Some(Known {
+        name,
+        batch: rest("Requeue=").is_some_and(|rest| rest.contains(" BatchFlag=1")),
+        comment: rest("AdminComment=").unwrap_or_default().trim_end().to_owned(),
+    })
+}
+
+/// Runs one to its end, and returns what it printed.
+fn run(name: &'static str, arguments: &[&str]) -> Result<String, SlurmError> {
     let program = find(name).ok_or(SlurmError::NotFound(name))?;
     let mut command = Command::new(&program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let outcome = command.spawn().and_then(wait);
-    match outcome {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(SlurmError::Failed(program)),
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    match command.spawn().and_then(wait) {
+        Ok(Some(printed)) => Ok(printed),
+        Ok(None) => Err(SlurmError::Failed(program)),
         Err(source) => Err(SlurmError::Run { program, source }),
     }
 }
 
-/// Whether it succeeded in time. Never leaves a child behind.
-fn wait(mut child: Child) -> io::Result<bool> {
+/// What it printed, if it succeeded in time. Never leaves a child behind. One that prints more than fits into a pipe
+/// does not end by itself; no job is that long.
+fn wait(mut child: Child) -> io::Result<Option<String>> {
     let deadline = Instant::now() + DEADLINE;
-    loop {
+    let status = loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status.success());
+            break status;
         }
         if Instant::now() > deadline {
             child.kill()?;
             child.wait()?;
-            return Ok(false);
+            return Ok(None);
         }
         std::thread::sleep(INTERVAL);
+    };
+    let mut printed = Vec::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_end(&mut printed)?;
     }
+    Ok(status.success().then(|| String::from_utf8_lossy(&printed).into_owned()))
 }
 
 /// slurmstepd lies in PREFIX/sbin (or PREFIX/lib/slurm), the commands in PREFIX/bin.
@@ -82,4 +135,37 @@ fn find(name: &str) -> Option<PathBuf> {
         .map(|prefix| prefix.join("bin"));
     let usual = ["/usr/bin", "/usr/local/bin", "/opt/slurm/bin"].map(PathBuf::from);
     beside.chain(usual).map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHOWN: &str = "\
+JobId=12 ArrayJobId=12 ArrayTaskId=3 JobName=BatchFlag=0
+   UserId=alice(5001) GroupId=alice(5001) MCS_label=N/A
+   Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:0
+   AdminComment=of the site
+   Comment=\u{20}
+AdminComment=forged
+
+JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
+   Requeue=1 Restarts=0 BatchFlag=0 Reboot=0 ExitCode=0:0
+";
+
+    #[test]
+    fn an_element_of_an_array_is_not_taken_for_the_array() {
+        let known = parse(SHOWN, JobId(12)).unwrap();
+        assert_eq!(known, Known { name: "12_3".into(), batch: true, comment: "of the site".into() });
+        let known = parse(SHOWN, JobId(11)).unwrap();
+        assert_eq!(known, Known { name: "12_2".into(), batch: false, comment: String::new() });
+        assert_eq!(parse(SHOWN, JobId(1)), None);
+    }
+
+    #[test]
+    fn texts_that_admins_see() {
+        assert_eq!(SlurmError::NotFound("scontrol").to_string(), "cannot find 'scontrol'");
+        assert_eq!(SlurmError::Failed("/usr/bin/scancel".into()).to_string(), "'/usr/bin/scancel' failed");
+        assert_eq!(SlurmError::Unknown(JobId(7)).to_string(), "slurmctld shows no job 7");
+    }
 }

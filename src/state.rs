@@ -65,6 +65,12 @@ pub struct Session {
     pub process: ProcessId,
     /// The namespaces to join.
     pub namespaces: NamespaceIds,
+    /// How many nodes the job has.
+    #[serde(default)]
+    pub nodes: usize,
+    /// How often the job had been queued again.
+    #[serde(default)]
+    pub restart: u32,
     /// sshd's port.
     pub port: u16,
     /// Whether the image has an sshd.

@@ -20,6 +20,8 @@ use crate::job::{JobId, Scope};
 use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::mpi::{hostfile, hostlist, layout};
 use crate::options::{self, ImageChoice, Options, Script};
+use crate::report;
+use crate::slurm::SlurmError;
 use crate::ssh::paths;
 use crate::state::{Outcome, Record, ScopeDir, Session, StateDir, StateError};
 use crate::sys::inside::Root;
@@ -27,10 +29,13 @@ use crate::sys::mount::{self, Attributes};
 use crate::sys::namespace::Namespaces;
 use crate::sys::privilege;
 use crate::sys::process::Process;
+use crate::sys::stepd;
 
 /// How long a task waits for the extern step to take the container over. It starts with the job, so it is mere
 /// milliseconds away, if it comes at all.
 const ADOPTION: Duration = Duration::from_secs(30);
+/// After that long somebody looks whether it is on its way at all.
+const GRACE: Duration = Duration::from_secs(3);
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(5);
 
@@ -95,6 +100,9 @@ pub enum TaskError {
     /// The prolog left a message for the user.
     #[error("{0}")]
     Prolog(String),
+    /// Another node's prolog did: the job is not complete, and its script must not run.
+    #[error("{0}")]
+    OtherNode(String),
     /// The step wants a container, the job has none here.
     #[error(
         "job {job} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob"
@@ -134,7 +142,9 @@ pub enum TaskError {
         job: JobId,
     },
     /// No extern step came.
-    #[error("the extern step of job {job} did not start within {} s: ask the admin to set PrologFlags=Contain,DeferBatch", ADOPTION.as_secs())]
+    #[error(
+        "the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
+    )]
     NoExternStep {
         /// The job.
         job: JobId,
@@ -190,6 +200,21 @@ pub enum Place {
     Container(Box<Session>),
 }
 
+/// A batch script runs on one node of possibly many, and begins when all have had their prologs. Whether one has
+/// failed is known by slurmctld; when that does not answer, the script runs.
+pub fn ask_other_nodes(
+    record: Option<&Record>,
+    step: &Step,
+    ask: impl FnOnce(report::Start) -> Result<Option<String>, SlurmError>,
+) -> Result<(), TaskError> {
+    let Some(Outcome::Ready(session)) = record.map(|record| &record.outcome) else { return Ok(()) };
+    if step.kind != StepKind::Batch || session.nodes < 2 {
+        return Ok(());
+    }
+    let start = report::Start { job: step.job, restart: session.restart };
+    ask(start).unwrap_or_default().map_or(Ok(()), |line| Err(TaskError::OtherNode(line)))
+}
+
 /// Decides where a task runs: by what the prolog has left, and by what the step asks for.
 pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Place, TaskError> {
     let job = step.job;
@@ -230,10 +255,18 @@ pub fn wait_for_adoption(state: &StateDir, step: &Step, session: &Session) -> Re
     let job = step.job;
     let directory = state.of(Scope::job(job));
     let deadline = Instant::now() + ADOPTION;
+    let mut missing = Some(Instant::now());
     let adopted = loop {
         match directory.adoption() {
             Some(adopted) => break adopted,
             None if Instant::now() > deadline => return Err(TaskError::NoExternStep { job }),
+            // Without `Contain` none will ever come.
+            None if missing.is_some_and(|since| Instant::now() > since + GRACE) => {
+                if !stepd::has_extern_step(job) {
+                    return Err(TaskError::NoExternStep { job });
+                }
+                missing = None;
+            }
             None => std::thread::sleep(INTERVAL),
         }
     };

@@ -14,6 +14,7 @@ use crate::job::{JobId, Scope};
 use crate::mpi::launcher;
 use crate::options::{Given, ImageChoice, Launch, Options, Source, Spec, TABLE, Takes, to_carry};
 use crate::prolog::{self, Log, Subject, Verdict, chain};
+use crate::report;
 use crate::session::{self, Request};
 use crate::state::{Outcome, StateDir};
 use crate::sys::{privilege, process};
@@ -152,7 +153,14 @@ pub(super) fn prolog(spank: &mut Spank<'_>) -> c_int {
         SlurmLog.error("Slurm does not tell the prolog which job this is");
         return OK;
     };
-    let subject = Subject { job: JobId(job), uid, state_dir: state_dir(spank) };
+    let variable = |name| env::var(name).unwrap_or_default();
+    let subject = Subject {
+        job: JobId(job),
+        uid,
+        restart: variable("SLURM_JOB_RESTART_COUNT").parse().unwrap_or_default(),
+        node: variable("SLURMD_NODENAME"),
+        state_dir: state_dir(spank),
+    };
     let input = || -> prolog::Input {
         let config =
             configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
@@ -202,7 +210,7 @@ pub(super) fn join(spank: &mut Spank<'_>) -> c_int {
         if speaks {
             SlurmLog.info(&chain(error.as_ref()));
         }
-        Refusal(speaks.then(|| error.to_string()))
+        Refusal(speaks.then(|| addressed(error.as_ref())))
     });
     if let Some(work) = work.transpose() {
         let _ = AS_USER.set(work);
@@ -235,12 +243,14 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options,
     };
+    task::ask_other_nodes(record.as_ref(), &step, report::told)?;
     let place = task::decide(record, &step, &config)?;
     if let Place::Container(session) = &place {
         let process = task::wait_for_adoption(&state, &step, session)?;
         let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
         if speaks && state.of(Scope::job(job)).claim("warned")? {
-            tell_user(&format!("warning: {}", task::no_sshd(&session.image)));
+            let warning = format!("warning: {}", task::no_sshd(&session.image));
+            slurm_spank_log(&format!("spank_docker: {}", by_this_node(&warning)));
         }
         task::join(&state, &step, session, &process, &config)?;
     }
@@ -254,15 +264,16 @@ pub(super) fn has_work_as_user() -> bool {
 pub(super) fn become_task(spank: &mut Spank<'_>) -> c_int {
     let ran = match AS_USER.get() {
         None => return OK,
-        Some(Ok(work)) => set_environment(spank, work)
-            .map_err(|error| Refusal(Some(format!("cannot set the task's environment: {error}")))),
+        Some(Ok(work)) => set_environment(spank, work).map_err(|error| {
+            Refusal(Some(by_this_node(&format!("cannot set the task's environment: {error}"))))
+        }),
         Some(Err(refusal)) => Err(refusal.clone()),
     };
     match ran {
         Ok(Runs::Command) => OK,
         Ok(Runs::Nothing) => privilege::leave(0),
         Err(Refusal(line)) => {
-            line.iter().for_each(|line| tell_user(line));
+            line.iter().for_each(|line| slurm_spank_log(&format!("spank_docker: {line}")));
             refuse()
         }
     }
@@ -362,8 +373,15 @@ fn script(spank: &Spank<'_>) -> Option<PathBuf> {
     script.is_absolute().then_some(script)
 }
 
-/// One line on the user's terminal, or in the batch script's output.
-fn tell_user(line: &str) {
+/// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.
+fn addressed(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref() {
+        Some(TaskError::OtherNode(line)) => line.clone(),
+        _ => by_this_node(&error.to_string()),
+    }
+}
+
+fn by_this_node(line: &str) -> String {
     let node = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    slurm_spank_log(&format!("spank_docker: {node}: {line}"));
+    format!("{node}: {line}")
 }

@@ -4,7 +4,6 @@
 //! Runs as root in slurmd, once, before it serves jobs; so it must not take long, and must not fail.
 
 use std::collections::BTreeSet;
-use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 
 use super::stop::{self, LABEL_JOB, StopError};
@@ -12,12 +11,12 @@ use crate::config::Config;
 use crate::docker::{Engine, EngineError};
 use crate::job::JobId;
 use crate::state::StateDir;
-use crate::sys::process::{self, Process};
+use crate::sys::stepd;
 
 /// Removes what belongs to no running job, and returns whose it was.
 pub fn reap(config: &Config) -> Result<BTreeSet<JobId>, StopError> {
     let runtime = super::start::runtime().map_err(StopError::Runtime)?;
-    let running = running_jobs();
+    let running = stepd::jobs();
     let is_left = |job: &JobId| !running.contains(job);
     let containers = runtime.block_on(reap_containers(&config.docker_host, is_left));
     let scopes = StateDir::new(&config.state_dir).scopes().unwrap_or_default();
@@ -41,29 +40,4 @@ async fn reap_containers(
     listed.retain(|listed| stop::scope(listed).is_some_and(|scope| is_left(&scope.job)));
     stop::remove_listed(&engine, listed.iter()).await?;
     Ok(listed.iter().filter_map(stop::scope).map(|scope| scope.job).collect())
-}
-
-/// Jobs of which a slurmstepd runs here: a step's says so in its title (`slurmstepd: [12.extern]`), a prolog's in its
-/// environment. Only root's count: anybody can choose a title.
-fn running_jobs() -> BTreeSet<JobId> {
-    let job_of = |pid: i32| {
-        let process = Process::find(pid).ok()?;
-        let file = process.open("cmdline").ok()?;
-        if file.metadata().ok()?.st_uid() != 0 {
-            return None;
-        }
-        let title = process.read("cmdline").ok()?;
-        let title = String::from_utf8_lossy(&title);
-        if let Some((_, rest)) = title.split_once("slurmstepd: [") {
-            return rest.split(['.', ']', '_']).next()?.parse().ok();
-        }
-        if !title.contains("slurmstepd\0spank\0") {
-            return None;
-        }
-        let environment = process.read("environ").ok()?;
-        let entry =
-            environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"SLURM_JOB_ID="))?;
-        std::str::from_utf8(entry).ok()?.parse().ok()
-    };
-    process::all().map(|pids| pids.filter_map(job_of).collect()).unwrap_or_default()
 }

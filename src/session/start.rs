@@ -262,6 +262,8 @@ impl Start<'_> {
             container_id: container.id,
             process: process.id(),
             namespaces: namespaces.ids().map_err(files_error("look at the container's namespaces"))?,
+            nodes: nodes.len(),
+            restart: request.restart,
             port,
             sshd: sshd.is_some(),
             environment: found.environment,

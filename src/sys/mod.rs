@@ -10,3 +10,4 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+pub mod stepd;

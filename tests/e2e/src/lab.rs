@@ -139,6 +139,20 @@ impl Lab {
         outcome.lines().into_iter().filter_map(|id| id.parse().ok()).collect()
     }
 
+    /// Fails the test if Slurm says of any job of it that it completed, or that it has not ended.
+    #[track_caller]
+    pub fn assert_no_job_completed(&self) {
+        const FAILED: [&str; 2] = ["CANCELLED", "FAILED"];
+        let command = format!("squeue --noheader --states=all --name={} --format=%T", self.job_name);
+        let states = self.poll(|| {
+            let states = self.node("n1").run(&command).success();
+            (!states.stdout.contains("COMPLETING")).then_some(states)
+        });
+        let states = states.expect("jobs that end");
+        let lines = states.lines();
+        assert!(!lines.is_empty() && lines.iter().all(|state| FAILED.contains(state)), "{states}");
+    }
+
     /// Fails the test if any job of it has left anything on any node, within a deadline.
     #[track_caller]
     pub fn assert_clean(&self) {

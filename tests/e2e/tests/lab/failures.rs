@@ -1,6 +1,6 @@
 //! What the user did wrong fails the job, with one line, and drains no node (`assert_clean` looks).
 
-use spank_docker_e2e::{Lab, image};
+use spank_docker_e2e::{IMAGE, Lab, NODES, image};
 
 /// Such an image fails srun with this line from n1, and a batch job with the same in its output.
 fn fails_with(options: &str, line: &str) {
@@ -12,6 +12,7 @@ fn fails_with(options: &str, line: &str) {
     let job = alice.submit(&format!("-w n1 {options}"), "echo it ran").wait().failed();
     assert_eq!(job.ours(), [line], "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
+    lab.assert_no_job_completed();
     lab.assert_clean();
 }
 
@@ -60,11 +61,53 @@ fn registry_that_does_not_answer_fails_the_job() {
 }
 
 #[test]
-fn failure_on_several_nodes_is_told_by_each_and_runs_nothing() {
+fn failure_on_several_nodes_is_told_and_runs_nothing() {
     let lab = Lab::get();
     let line = |node| format!("{node}: image 'hpc/nowhere': not found in registry 'registry:5000'");
     let srun = lab.alice().srun("-N3 --docker-image=registry:5000/hpc/nowhere echo it ran").run().failure();
-    srun.said(&[&line("n1"), &line("n2"), &line("n3")]).printed(&[]);
+    // Those that fail before the first has been told.
+    let lines = NODES.map(line);
+    assert!(!srun.ours().is_empty() && srun.ours().iter().all(|said| lines.iter().any(|line| line == said)));
+    srun.printed(&[]);
+    lab.assert_no_job_completed();
+    lab.assert_clean();
+}
+
+#[test]
+fn failure_of_one_node_among_several_reaches_the_user_at_once() {
+    let lab = Lab::get();
+    // Not the first node, where the script would run: the one in the middle.
+    const PORT: u16 = 29873;
+    let listen = format!(
+        "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 1, LocalPort => {PORT}) or die;
+         if ($pid = fork) {{ print $pid }} else {{ close STDOUT; close STDERR; sleep 300 }}'"
+    );
+    let listener = lab.node("n2").sh(&listen).success();
+    let end = lab.node("n2").command("kill").arg(listener.stdout);
+    lab.repair_with(end.clone());
+    let line = format!(
+        "n2: port {PORT} is taken on this node: submit again, or choose another with --docker-port=PORT"
+    );
+    let alice = lab.alice();
+    let options = format!("-N3 --docker-port={PORT}");
+    let srun = alice.srun_image(&options).args("echo it ran").run().failure();
+    srun.said(&[&line]).printed(&[]);
+    let salloc = alice.salloc(&format!("--docker-image={IMAGE} {options} echo it ran")).run().failure();
+    salloc.said(&[&line]).printed(&[]);
+    for place in ["container", "host"] {
+        let options = format!("{options} --docker-script={place}");
+        let job = alice.submit_image(&options, "echo it ran").wait().failed();
+        assert_eq!(job.lines(), [format!("spank_docker: {line}")], "{job}");
+        assert_eq!(job.code, "1:0", "{job}");
+    }
+    // Whoever looks later finds it too.
+    let shown = format!("AdminComment=spank_docker: start 1 on {line}");
+    for job in lab.jobs() {
+        let record = lab.node("n1").run(&format!("scontrol show job {job}")).success();
+        assert!(record.lines().contains(&shown.as_str()), "{record}");
+    }
+    end.run().success();
+    lab.assert_no_job_completed();
     lab.assert_clean();
 }
 

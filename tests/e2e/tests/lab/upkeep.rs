@@ -155,7 +155,7 @@ fn slurm_without_the_extern_step_fails_the_job_and_says_what_to_set() {
     let outcome = lab.alice().srun_image("-w n2 echo it ran").run().failure();
     let job = lab.jobs()[0];
     outcome.printed(&[]).said(&[&format!(
-        "n2: the extern step of job {job} did not start within 30 s: ask the admin to set PrologFlags=Contain,DeferBatch"
+        "n2: the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
     )]);
     assert!(configure("true").contains("Contain"));
     lab.assert_empty();

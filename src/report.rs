@@ -1,0 +1,105 @@
+//! How a failure on one node reaches the user of a job that has several.
+//!
+//! Nodes of a job do not talk to each other; slurmctld is what they share. A prolog that fails writes the cause to the
+//! job (AdminComment, which only admins can write, and which stays to be looked up). A waiting srun or salloc is told
+//! at once, and its job ended, before a task has run. A batch job has nobody who waits and no output yet: its script's
+//! task, which starts when all prologs have ended, asks slurmctld whether any node has failed.
+//!
+//! Runs as root in the prolog, and in the task of a batch step before it becomes the user.
+
+use crate::job::JobId;
+use crate::slurm::{self, Known, SlurmError};
+
+/// One start of a job: it may be queued again, and what was written before does not count any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The job.
+    pub job: JobId,
+    /// How often it was queued again.
+    pub restart: u32,
+}
+
+/// Who ends a job whose start has failed on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its tasks, which find the record of the failure. A job of srun or salloc is ended before it has any.
+    ByTasks,
+    /// We, whatever the job is: there is no record, tasks would run on the host.
+    Now,
+    /// Slurm, when the prolog fails.
+    BySlurm,
+}
+
+/// Tells slurmctld, and whoever waits for the job, why it cannot run on `node`. Of many nodes with the same trouble the
+/// first is enough.
+pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), SlurmError> {
+    let known = slurm::show(start.job)?;
+    let first = first(&known.comment, start).is_none();
+    // All are tried; the first failure is told.
+    let mut result = Ok(());
+    let mut note = |done: Result<(), SlurmError>| {
+        if result.is_ok() {
+            result = done;
+        }
+    };
+    if first {
+        if !known.batch {
+            note(slurm::notify(start.job, &format!("spank_docker: {node}: {line}")));
+        }
+        note(slurm::comment(&known, &format!("{}{node}: {line}", mark(start))));
+    }
+    if ends_now(&known, end) {
+        note(slurm::cancel(&known));
+    }
+    result
+}
+
+fn ends_now(job: &Known, end: End) -> bool {
+    match end {
+        End::Now => true,
+        End::ByTasks => !job.batch,
+        End::BySlurm => false,
+    }
+}
+
+/// What a node of the job has told of this start: `n2: image 'a': …`.
+pub fn told(start: Start) -> Result<Option<String>, SlurmError> {
+    Ok(first(&slurm::show(start.job)?.comment, start))
+}
+
+const MARK: &str = "spank_docker: start ";
+
+fn mark(start: Start) -> String {
+    format!("{MARK}{} on ", u64::from(start.restart) + 1)
+}
+
+/// The first of possibly several, between what others have written.
+fn first(comment: &str, start: Start) -> Option<String> {
+    let (_, from) = comment.split_once(&mark(start))?;
+    let line = from.split(MARK).next().unwrap_or(from);
+    Some(line.trim_end_matches([',', ' ']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(restart: u32) -> Start {
+        Start { job: JobId(5), restart }
+    }
+
+    #[test]
+    fn a_cause_is_found_again_among_others() {
+        let text = "of the site,spank_docker: start 1 on n2: image 'a': too bad,spank_docker: start 1 on n3: no,more";
+        assert_eq!(first(text, start(0)).unwrap(), "n2: image 'a': too bad");
+        assert_eq!(first("spank_docker: start 1 on n3: no, never", start(0)).unwrap(), "n3: no, never");
+        assert_eq!(first("of the site", start(0)), None);
+    }
+
+    #[test]
+    fn what_was_told_of_an_earlier_start_does_not_count() {
+        let text = "spank_docker: start 1 on n2: no,spank_docker: start 12 on n3: never";
+        assert_eq!(first(text, start(1)), None);
+        assert_eq!(first(text, start(11)).unwrap(), "n3: never");
+    }
+}
