@@ -367,7 +367,7 @@ mod tests {
         #[test]
         fn any_path_can_be_written(path in "/[^/\0]([^\0]{0,30}[^/\0])?") {
             let target: PathBuf = Path::new(&path).components().collect();
-            prop_assume!(Target::new(&target).is_ok());
+            prop_assume!(Target::new(&target).is_ok() && target != Path::new("/x"));
             let escaped: String =
                 path.chars().flat_map(|c| [(",:\\".contains(c)).then_some('\\'), Some(c)]).flatten().collect();
             let mounts = parse(&format!("{escaped},{escaped}:/x:ro")).unwrap();

@@ -77,14 +77,15 @@ pub enum ImageError {
         registry: String,
     },
     /// The registry cannot be asked.
-    #[error("image '{image}': registry '{registry}' cannot be reached: {message}")]
+    #[error("image '{image}': registry '{registry}' cannot be reached: {}", words.reason())]
     Unreachable {
         /// Without the registry.
         image: String,
         /// Host and port.
         registry: String,
         /// The engine's words.
-        message: String,
+        #[source]
+        words: Words,
     },
     /// The engine has no room for it.
     #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
@@ -102,6 +103,29 @@ pub enum ImageError {
         /// This node's.
         ours: &'static str,
     },
+    /// The registry has it, for other machines.
+    #[error(
+        "image '{image}': registry '{registry}' has it for other kinds of processors only, this node is '{ours}'"
+    )]
+    Architectures {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// This node's.
+        ours: &'static str,
+    },
+    /// What the registry sends is not what its own list says.
+    #[error("image '{image}': damaged in registry '{registry}': push it again")]
+    Damaged {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// The engine's words.
+        #[source]
+        words: Words,
+    },
     /// Anything else that the engine says about a pull.
     #[error("image '{image}': cannot be pulled from registry '{registry}': {message}")]
     Pull {
@@ -115,6 +139,18 @@ pub enum ImageError {
     /// The engine itself.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// What the engine says of a pull, on one line: each of its layers has put its own words before the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Words(String);
+
+impl Words {
+    /// The last of them.
+    fn reason(&self) -> &str {
+        self.0.rsplit(": ").next().unwrap_or(&self.0)
+    }
 }
 
 impl Engine {
@@ -253,11 +289,9 @@ fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageErro
     ]) {
         not_found(reference)
     } else if says(&["no matching manifest"]) {
-        ImageError::Architecture {
-            image: reference.to_string(),
-            theirs: "other architectures".to_owned(),
-            ours: architecture(),
-        }
+        ImageError::Architectures { image, registry, ours: architecture() }
+    } else if says(&["verification failed", "unexpected digest", "invalid checksum"]) {
+        ImageError::Damaged { image, registry, words: Words(words) }
     } else if says(&[
         "no such host",
         "connection refused",
@@ -274,7 +308,7 @@ fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageErro
         "connection reset",
         "eof",
     ]) {
-        ImageError::Unreachable { image, registry, message: words }
+        ImageError::Unreachable { image, registry, words: Words(words) }
     } else {
         ImageError::Pull { image, registry, message: words }
     }
@@ -285,6 +319,8 @@ fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageErro
 struct Layers {
     /// Bytes had and bytes wanted of each.
     downloads: HashMap<String, (i64, i64)>,
+    /// Whether the first of them is being written to the engine's disk, which may take longer than the download.
+    unpacking: bool,
 }
 
 impl Layers {
@@ -295,6 +331,8 @@ impl Layers {
         if status.starts_with("Downloading") {
             let layer = self.downloads.entry(id.clone()).or_default();
             *layer = (current.unwrap_or(layer.0), total.unwrap_or(layer.1));
+        } else if status.starts_with("Extracting") {
+            self.unpacking = true;
         } else if status.starts_with("Download complete")
             && let Some(layer) = self.downloads.get_mut(id)
         {
@@ -308,7 +346,8 @@ impl std::fmt::Display for Layers {
         const MB: i64 = 1_000_000;
         let had: i64 = self.downloads.values().map(|(had, _)| had).sum();
         let wanted: i64 = self.downloads.values().map(|(_, wanted)| wanted).sum();
-        write!(f, "{} of {} MB", had / MB, wanted / MB)
+        write!(f, "{} of {} MB", had / MB, wanted / MB)?;
+        f.write_str(if self.unpacking { ", unpacking" } else { "" })
     }
 }
 
@@ -339,7 +378,17 @@ mod tests {
             (
                 500,
                 "Get \"http://reg:5000/v2/\": dial tcp: lookup reg: no such host",
-                "image 'hpc/foo:1': registry 'reg:5000' cannot be reached: Get \"http://reg:5000/v2/\": dial tcp: lookup reg: no such host",
+                "image 'hpc/foo:1': registry 'reg:5000' cannot be reached: no such host",
+            ),
+            (
+                500,
+                "unexpected EOF",
+                "image 'hpc/foo:1': registry 'reg:5000' cannot be reached: unexpected EOF",
+            ),
+            (
+                404,
+                "no matching manifest for linux/amd64 in the manifest list entries",
+                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
             ),
             (
                 500,
@@ -349,11 +398,16 @@ mod tests {
             (
                 500,
                 "filesystem layer verification failed for digest sha256:00",
-                "image 'hpc/foo:1': cannot be pulled from registry 'reg:5000': filesystem layer verification failed for digest sha256:00",
+                "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
+            ),
+            (
+                500,
+                "toomanyrequests: You have reached your pull rate limit",
+                "image 'hpc/foo:1': cannot be pulled from registry 'reg:5000': toomanyrequests: You have reached your pull rate limit",
             ),
         ];
         for (status, words, line) in cases {
-            assert_eq!(told(status, words), line);
+            assert_eq!(told(status, words), line.replace("amd64", architecture()));
         }
     }
 }

@@ -2,62 +2,19 @@
 
 use spank_docker_e2e::{IMAGE, Lab, NODES, image};
 
-/// Such an image fails srun with this line from n1, and a batch job with the same in its output.
-fn fails_with(options: &str, line: &str) {
-    let lab = Lab::get();
+/// Each of these options fails a batch job on this node with this line, and srun too. All run side by side.
+pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
     let alice = lab.alice();
-    let line = format!("n1: {line}");
-    let srun = alice.srun(&format!("-w n1 {options} echo it ran")).run().failure();
-    srun.said(&[&line]).printed(&[]);
-    let job = alice.submit(&format!("-w n1 {options}"), "echo it ran").wait().failed();
-    assert_eq!(job.ours(), [line], "{job}");
-    assert!(!job.output.contains("it ran"), "{job}");
-    lab.assert_no_job_completed();
-    lab.assert_clean();
-}
-
-#[test]
-fn image_that_the_registry_does_not_have_fails_the_job() {
-    fails_with(
-        "--docker-image=registry:5000/hpc/nowhere:1",
-        "image 'hpc/nowhere:1': not found in registry 'registry:5000'",
-    );
-}
-
-#[test]
-fn tag_that_the_registry_does_not_have_fails_the_job() {
-    fails_with(
-        "--docker-image=registry:5000/hpc/openmpi:nope",
-        "image 'hpc/openmpi:nope': not found in registry 'registry:5000'",
-    );
-}
-
-#[test]
-fn absent_image_that_must_not_be_pulled_fails_the_job() {
-    fails_with(
-        "--docker-pull=never --docker-image=registry:5000/hpc/openmpi:absent",
-        "image 'registry:5000/hpc/openmpi:absent': not present on this node, and the pull policy is 'never': use --docker-pull=missing",
-    );
-}
-
-#[test]
-fn id_of_no_image_fails_the_job() {
-    let id = "0".repeat(64);
-    fails_with(
-        &format!("--docker-image=sha256:{id}"),
-        &format!(
-            "image 'sha256:{id}': no image on this node has this id; name it by repository and tag to have it pulled"
-        ),
-    );
-}
-
-#[test]
-fn registry_that_does_not_answer_fails_the_job() {
-    let lab = Lab::get();
-    let outcome = lab.alice().srun("-w n1 --docker-image=localhost:1/hpc/openmpi true").run().failure();
-    let start = "n1: image 'hpc/openmpi': registry 'localhost:1' cannot be reached: ";
-    assert!(matches!(outcome.ours()[..], [line] if line.starts_with(start)), "{outcome}");
-    lab.assert_clean();
+    let check = |(options, line): &(String, String)| {
+        let options = format!("-w {node} {options}");
+        let line = format!("{node}: {line}");
+        let job = alice.submit(&options, "echo it ran");
+        alice.srun(&options).args("echo it ran").run().failure().said(&[&line]).printed(&[]);
+        let job = job.wait().failed();
+        assert_eq!(job.lines(), [format!("spank_docker: {line}")], "{job}");
+        assert_eq!(job.code, "1:0", "{job}");
+    };
+    std::thread::scope(|threads| cases.iter().for_each(|case| drop(threads.spawn(move || check(case)))));
 }
 
 #[test]
@@ -145,10 +102,9 @@ fn port_that_is_taken_fails_the_job() {
     let lab = Lab::get();
     let first = lab.alice().submit_image("-w n1 --docker-port=29872", "echo up; sleep 300");
     first.wait_for_line("up");
-    let second = lab.user("bob").srun_image("-w n1 --docker-port=29872 echo it ran").run().failure();
-    let line =
-        "n1: port 29872 is taken on this node: submit again, or choose another with --docker-port=PORT";
-    second.said(&[line]).printed(&[]);
+    let line = "port 29872 is taken on this node: submit again, or choose another with --docker-port=PORT";
+    let options = format!("--docker-image={IMAGE} --docker-port=29872");
+    each_fails(&lab, "n1", &[(options, line.to_owned())]);
     // The first job's container is none the worse for it.
     first.cancel();
     let first = first.wait();

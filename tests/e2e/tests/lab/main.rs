@@ -3,6 +3,7 @@
 mod cluster;
 mod ending;
 mod failures;
+mod images;
 mod options;
 mod rights;
 mod ssh;

@@ -1,0 +1,127 @@
+//! Images that cannot be had, or cannot be used: one line for the user, in srun's output and in that of a batch job.
+
+use std::time::Duration;
+
+use spank_docker_e2e::{IMAGE, Lab};
+
+use crate::failures::each_fails;
+
+/// On n3: a registry of this test's own, one that wants a login, and images that are not as they should be.
+const SET_UP: &str = r#"
+set -e
+mkdir -p /tmp/own/data
+cd /tmp/own
+cat >open.yml <<END
+version: 0.1
+log: {level: error}
+storage: {filesystem: {rootdirectory: /tmp/own/data}}
+http: {addr: "127.0.0.1:5001"}
+END
+sed 's/5001/5002/' open.yml >closed.yml
+echo 'auth: {htpasswd: {realm: own, path: /tmp/own/htpasswd}}' >>closed.yml
+echo 'somebody:$2y$05$vhdJJY2Yd4PAqgiHK9sNYe8vbmBI0EQFP/xIhSVIpFmRr9XzRaBK6' >htpasswd
+export OTEL_TRACES_EXPORTER=none
+for name in open closed; do
+    setsid docker-registry serve $name.yml >$name.log 2>&1 </dev/null &
+    echo $! >>pids
+done
+until [ "$(ss --no-header --listening --tcp 'sport = 5001 or sport = 5002' | wc -l)" = 2 ]; do sleep 0.05; done
+
+own=localhost:5001/own
+for name in damaged arm; do head -c 1000000 /dev/urandom >content; tar -cf $name.tar content; done
+docker import damaged.tar $own/damaged
+docker import --platform linux/arm64 arm.tar $own/arm
+docker push --quiet $own/damaged
+docker push --quiet $own/arm
+docker manifest create --insecure $own/list $own/arm
+docker manifest push --insecure $own/list
+docker rmi $own/damaged $own/arm
+# The layer, not the small description of the image.
+for blob in $(find data -name data -size +500k); do
+    digest=$(basename "$(dirname "$blob")")
+    if grep -qr "$digest" data/docker/registry/v2/repositories/own/damaged; then
+        printf damage | dd "of=$blob" bs=1 seek=500000 conv=notrunc
+    fi
+done
+"#;
+
+const TEAR_DOWN: &str = "
+cd /tmp/own 2>/dev/null || exit 0
+kill $(cat pids)
+docker rmi --force localhost:5001/own/arm
+rm -rf /tmp/own";
+
+#[test]
+fn image_that_cannot_be_had_fails_the_job() {
+    let lab = Lab::get();
+    let n3 = lab.node("n3");
+    let end = n3.command("").sh(TEAR_DOWN);
+    lab.repair_with(end.clone());
+    n3.sh(SET_UP).success();
+    let id = format!("sha256:{}", "0".repeat(64));
+    let cases = [
+        ("registry:5000/hpc/nowhere:1", "image 'hpc/nowhere:1': not found in registry 'registry:5000'"),
+        ("registry:5000/hpc/openmpi:nope", "image 'hpc/openmpi:nope': not found in registry 'registry:5000'"),
+        (
+            "registry:5000/hpc/openmpi:absent --docker-pull=never",
+            "image 'registry:5000/hpc/openmpi:absent': not present on this node, and the pull policy is 'never': use --docker-pull=missing",
+        ),
+        (
+            &id,
+            &format!(
+                "image '{id}': no image on this node has this id; name it by repository and tag to have it pulled"
+            ),
+        ),
+        (
+            "nowhere.invalid:5000/a",
+            "image 'a': registry 'nowhere.invalid:5000' cannot be reached: no such host",
+        ),
+        ("localhost:1/a/b", "image 'a/b': registry 'localhost:1' cannot be reached: connection refused"),
+        (
+            "localhost:5002/a",
+            "image 'a': registry 'localhost:5002' denies access: use an image that needs no login, or ask the admin to load it on the nodes",
+        ),
+        (
+            "localhost:5001/own/damaged",
+            "image 'own/damaged': damaged in registry 'localhost:5001': push it again",
+        ),
+        ("localhost:5001/own/arm", "image 'localhost:5001/own/arm': built for 'arm64', this node is 'amd64'"),
+        (
+            "localhost:5001/own/list",
+            "image 'own/list': registry 'localhost:5001' has it for other kinds of processors only, this node is 'amd64'",
+        ),
+    ];
+    each_fails(&lab, "n3", &cases.map(|(image, line)| (format!("--docker-image={image}"), line.to_owned())));
+    end.run().success();
+    lab.assert_no_job_completed();
+    lab.assert_clean();
+}
+
+/// The usual image with another sshd.
+fn with_sshd(lab: &Lab, image: &str, script: &str) {
+    let n3 = lab.node("n3");
+    lab.repair_with(n3.command("docker rmi --force").arg(image));
+    let make = format!(
+        "set -e; docker pull --quiet {IMAGE}; cd $(mktemp -d); cat >sshd; chmod 755 sshd
+         container=$(docker create {IMAGE} true); docker cp sshd $container:/usr/sbin/sshd
+         docker commit $container {image}; docker rm $container; rm -r $PWD"
+    );
+    n3.command("").sh(&make).stdin(format!("#!/bin/sh\n{script}\n")).run().success();
+}
+
+// The plugin waits half a minute for an sshd that runs.
+#[test]
+fn sshd_that_dies_at_once_or_never_answers_fails_the_job() {
+    let lab = Lab::within(Duration::from_secs(180));
+    with_sshd(&lab, "own/dies", "echo 'no more memory' >&2; exit 1");
+    with_sshd(&lab, "own/silent", "exec sleep 300");
+    let cases = [
+        ("own/dies", "its sshd ended at once: no more memory"),
+        ("own/silent", "its sshd does not work: no answer within 30 s"),
+    ];
+    let case = |(image, line)| (format!("--docker-image={image}"), format!("image '{image}': {line}"));
+    each_fails(&lab, "n3", &cases.map(case));
+    lab.node("n3").run("docker rmi own/dies own/silent").success();
+    lab.assert_no_job_completed();
+    lab.assert_clean();
+}
