@@ -1,13 +1,14 @@
 //! Slurm's own commands, for what the SPANK interface has no call for.
 //!
-//! Runs as root: in the prolog, which has neither PATH nor HOME, and in a batch step before it becomes the user.
+//! Runs as root: in the prolog, which has neither PATH nor HOME, in a batch step before it becomes the user, and in the
+//! slurmstepd of a step.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::job::JobId;
+use crate::job::{JobId, StepId};
 use crate::sys::process;
 
 /// How long such a command may take before it is killed.
@@ -70,6 +71,11 @@ pub fn notify(job: JobId, text: &str) -> Result<(), SlurmError> {
 /// Ends a job that cannot run here (`scancel`).
 pub fn cancel(job: &Known) -> Result<(), SlurmError> {
     run("scancel", &[&job.name]).map(drop)
+}
+
+/// Ends a step that cannot run here.
+pub fn cancel_step(job: &Known, step: StepId) -> Result<(), SlurmError> {
+    run("scancel", &[&format!("{}.{step}", job.name)]).map(drop)
 }
 
 /// Of an array and of a heterogeneous job scontrol shows all parts, with an empty line between. Only lines that begin

@@ -10,9 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::job::{JobId, Scope};
+use crate::job::Scope;
 use crate::options::Options;
 use crate::ssh::paths;
 use crate::sys::mount;
@@ -152,11 +154,6 @@ impl StateDir {
         };
         Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
-
-    /// Those of one job: its own, and its steps'.
-    pub fn scopes_of(&self, job: JobId) -> io::Result<Vec<Scope>> {
-        Ok(self.scopes()?.into_iter().filter(|scope| scope.job == job).collect())
-    }
 }
 
 /// `state_dir/<job>` or `state_dir/<job>.<step>`.
@@ -169,15 +166,29 @@ pub struct ScopeDir {
 impl ScopeDir {
     /// Makes it, empty of what an earlier run of the same job may have left.
     pub fn create(&self) -> Result<(), StateError> {
+        self.check_parent()?;
+        self.remove()?;
+        self.make(&self.path)
+    }
+
+    /// Makes it unless it is there.
+    pub fn ensure(&self) -> Result<(), StateError> {
+        self.check_parent()?;
+        self.make(&self.path)
+    }
+
+    fn check_parent(&self) -> Result<(), StateError> {
         let parent = self.path.parent().unwrap_or(&self.path);
-        let make = |path: &Path| DirBuilder::new().mode(0o700).recursive(true).create(path);
-        make(parent).map_err(self.failed("create", parent))?;
+        self.make(parent)?;
         let metadata = fs::symlink_metadata(parent).map_err(self.failed("look at", parent))?;
         if !metadata.is_dir() || metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
             return Err(StateError::Unsafe { path: parent.to_owned() });
         }
-        self.remove()?;
-        make(&self.path).map_err(self.failed("create", &self.path))
+        Ok(())
+    }
+
+    fn make(&self, path: &Path) -> Result<(), StateError> {
+        DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(self.failed("create", path))
     }
 
     /// Our directory in the container (a tmpfs: keys never reach a disk).
@@ -271,6 +282,24 @@ impl ScopeDir {
         }
     }
 
+    /// The lock of this name, unless another process has it. It is let go when that process drops it, or ends.
+    pub fn lock(&self, name: &str) -> Result<Option<Flock<File>>, StateError> {
+        let path = self.path.join(name);
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(self.failed("open", &path))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(self.failed("lock", &path)(error.into())),
+        }
+    }
+
+    /// Removes the lock of this name, when nobody will ask for it any more.
+    pub fn unlock(&self, name: &str) -> Result<(), StateError> {
+        let path = self.path.join(name);
+        gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
+    }
+
     /// Whether `number` is more than any that was written down as `what` before; then it is written down.
     pub fn raise(&self, what: &str, number: u64) -> Result<bool, StateError> {
         let known =
@@ -314,13 +343,17 @@ impl ScopeDir {
     }
 }
 
-/// Whether `state_dir/<job>` exists, without an allocation: what the hooks of every job without an image ask.
+/// Whether `state_dir/<job>` exists, or `state_dir/<job>.<step>`, without an allocation: what the hooks of every job
+/// without an image ask.
 #[must_use]
-pub fn is_known(state_dir: &[u8], job: u32) -> bool {
+pub fn is_known(state_dir: &[u8], job: u32, step: Option<u32>) -> bool {
     const LIMIT: usize = 4096;
     let mut path = [0u8; LIMIT];
     let mut cursor = io::Cursor::new(&mut path[..LIMIT - 1]);
-    let written = cursor.write_all(state_dir).and_then(|()| write!(cursor, "/{job}"));
+    let written = cursor.write_all(state_dir).and_then(|()| match step {
+        None => write!(cursor, "/{job}"),
+        Some(step) => write!(cursor, "/{job}.{step}"),
+    });
     written.is_ok() && std::ffi::CStr::from_bytes_until_nul(&path).is_ok_and(mount::exists)
 }
 

@@ -1,4 +1,4 @@
-//! A task joins its job's container: where it runs, what it waits for, what it gives up, and what it finds in its
+//! A task joins its job's container, or its step's: where it runs, what it waits for, what it gives up, and what it finds in its
 //! environment.
 //!
 //! `decide` and `join` run as root in the forked child that becomes the task (`task_init_privileged`); what they return
@@ -16,6 +16,7 @@ use nix::sys::resource::Resource;
 use nix::sys::stat::Mode;
 
 use crate::config::{Config, Limit};
+use crate::image::Reference;
 use crate::job::{JobId, Scope};
 use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::mpi::{hostfile, hostlist, layout};
@@ -117,16 +118,6 @@ pub enum TaskError {
         /// The job.
         job: JobId,
     },
-    /// Another image than the job's.
-    #[error(
-        "--docker-image: '{step}' is not the job's image '{job}', and a step's own image is not supported yet: use '{job}' or none"
-    )]
-    OtherImage {
-        /// What the step asks for.
-        step: String,
-        /// What the job has.
-        job: String,
-    },
     /// The container belongs to somebody else: job ids have been used again.
     #[error("the container of job {job} on this node belongs to another user")]
     OtherUser {
@@ -135,11 +126,11 @@ pub enum TaskError {
     },
     /// The container's first process is gone.
     #[error(
-        "the container of job {job} is no longer running on this node: it ended or was killed; submit the job again"
+        "the container of job {scope} is no longer running on this node: it ended or was killed; submit the job again"
     )]
     Gone {
-        /// The job.
-        job: JobId,
+        /// The job, or its step.
+        scope: Scope,
     },
     /// No extern step came.
     #[error(
@@ -176,12 +167,12 @@ pub enum TaskError {
         source: io::Error,
     },
     /// A step of joining failed.
-    #[error("cannot {action} of job {job}")]
+    #[error("cannot {action} of job {scope}")]
     Join {
         /// What was tried.
         action: &'static str,
-        /// The job.
-        job: JobId,
+        /// The job, or its step.
+        scope: Scope,
         /// Why not.
         #[source]
         source: io::Error,
@@ -198,6 +189,8 @@ pub enum Place {
     Host,
     /// In the container of its job.
     Container(Box<Session>),
+    /// In a container of its step, of this image.
+    Own(Reference),
 }
 
 /// A batch script runs on one node of possibly many, and begins when all have had their prologs. Whether one has
@@ -223,9 +216,10 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
         return Ok(Place::Host);
     }
     let Some(record) = record else {
-        return match wanted {
-            ImageChoice::Image(_) => Err(TaskError::NoContainer { job }),
-            ImageChoice::Unset | ImageChoice::Host => Ok(Place::Host),
+        return match (wanted, step.kind) {
+            (ImageChoice::Image(image), StepKind::Tasks) => Ok(Place::Own(image.clone())),
+            (ImageChoice::Image(_), _) => Err(TaskError::NoContainer { job }),
+            (ImageChoice::Unset | ImageChoice::Host, _) => Ok(Place::Host),
         };
     };
     if record.uid != step.uid {
@@ -244,15 +238,14 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
             })
         }
         (_, ImageChoice::Image(step), ImageChoice::Image(job)) if !step.same_as(job) => {
-            Err(TaskError::OtherImage { step: step.to_string(), job: job.to_string() })
+            Ok(Place::Own(step.clone()))
         }
         _ => Ok(Place::Container(session)),
     }
 }
 
-/// Waits for the extern step to have adopted the container. Returns the container's first process.
-pub fn wait_for_adoption(state: &StateDir, step: &Step, session: &Session) -> Result<Process, TaskError> {
-    let job = step.job;
+/// Waits for the extern step to have adopted the job's container.
+pub fn wait_for_adoption(state: &StateDir, job: JobId) -> Result<(), TaskError> {
     let directory = state.of(Scope::job(job));
     let deadline = Instant::now() + ADOPTION;
     let mut missing = Some(Instant::now());
@@ -270,26 +263,28 @@ pub fn wait_for_adoption(state: &StateDir, step: &Step, session: &Session) -> Re
             None => std::thread::sleep(INTERVAL),
         }
     };
-    adopted.map_err(TaskError::Adoption)?;
-    let found = Process::recall(session.process);
-    found.map_err(join_error("find the container", job))?.ok_or(TaskError::Gone { job })
+    adopted.map_err(TaskError::Adoption)
 }
 
-/// Joins the container. On success this process is in it for good, without a way to privilege.
+/// Joins the container of `scope`. On success this process is in it for good, without a way to privilege.
 pub fn join(
     state: &StateDir,
+    scope: Scope,
     step: &Step,
     session: &Session,
-    process: &Process,
     config: &Config,
 ) -> Result<(), TaskError> {
-    let job = step.job;
-    let failed = |action| join_error(action, job);
-    let namespaces = Namespaces::of(process).map_err(failed("open the namespaces of the container"))?;
+    let failed = |action| join_error(action, scope);
+    let found = Process::recall(session.process).map_err(failed("find the container"))?;
+    let process = found.ok_or(TaskError::Gone { scope })?;
+    let namespaces = Namespaces::of(&process).map_err(failed("open the namespaces of the container"))?;
     if namespaces.ids().map_err(failed("look at the namespaces of the container"))? != session.namespaces {
-        return Err(TaskError::Gone { job });
+        return Err(TaskError::Gone { scope });
     }
-    write_hostfiles(&state.of(Scope::job(job)), step)?;
+    // A step's own container has had the step's layout from its start.
+    if scope.step.is_none() {
+        write_hostfiles(&state.of(scope), step)?;
+    }
     let script = step.script.as_deref().map(|script| (script, detached_script(script)));
 
     namespaces.join().map_err(failed("join the container"))?;
@@ -303,8 +298,8 @@ pub fn join(
     privilege::renounce().map_err(failed("give up the privileges of a task"))
 }
 
-fn join_error(action: &'static str, job: JobId) -> impl FnOnce(io::Error) -> TaskError {
-    move |source| TaskError::Join { action, job, source }
+fn join_error(action: &'static str, scope: Scope) -> impl FnOnce(io::Error) -> TaskError {
+    move |source| TaskError::Join { action, scope, source }
 }
 
 /// The hostfiles say how many tasks the *job* has on each node. A batch script knows; a step knows its own tasks, so

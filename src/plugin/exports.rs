@@ -53,6 +53,10 @@ export!(
     slurm_spank_task_init, |_: &Raw| hooks::has_work_as_user(), hooks::become_task, on_panic spank::refuse
 );
 export!(
+    /// In a step's slurmstepd, as root, at the step's end: removes a container of the step's own.
+    slurm_spank_exit, Raw::is_step_with_container, hooks::leave, on_panic || 0
+);
+export!(
     /// On every node, as root, after the job: removes everything.
     slurm_spank_job_epilog, Raw::job_left_something, hooks::epilog, on_panic || 0
 );

@@ -3,6 +3,7 @@
 use std::env;
 use std::error::Error;
 use std::ffi::{OsStr, OsString, c_int};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -10,13 +11,15 @@ use slurm_spank::{Context, LogLevel, SpankError, SpankHandle, SpankOption, slurm
 
 use super::spank::{FAILED, OK, refuse};
 use crate::config::{self, Config};
-use crate::job::{JobId, Scope};
+use crate::image::Reference;
+use crate::job::{JobId, Scope, StepId};
 use crate::mpi::launcher;
 use crate::options::{Given, ImageChoice, Launch, Options, Source, Spec, TABLE, Takes, to_carry};
 use crate::prolog::{self, Log, Subject, Verdict, chain};
 use crate::report;
-use crate::session::{self, Request};
-use crate::state::{Outcome, StateDir};
+use crate::session::{self, Request, StepFacts, together};
+use crate::slurm;
+use crate::state::{Outcome, Session, StateDir};
 use crate::sys::{privilege, process};
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
@@ -30,7 +33,10 @@ struct AsUser {
     step: Options,
     kind: StepKind,
     config: Config,
-    place: Place,
+    /// The container that it has joined, and whose that is; none on the host.
+    joined: Option<(Scope, Box<Session>)>,
+    /// For a task that has nothing to do but to keep its node's container: whose end it waits for.
+    launcher: Option<SocketAddr>,
 }
 
 /// The line for the user; none when another task of the step on this node tells it.
@@ -244,17 +250,99 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         options,
     };
     task::ask_other_nodes(record.as_ref(), &step, report::told)?;
-    let place = task::decide(record, &step, &config)?;
-    if let Place::Container(session) = &place {
-        let process = task::wait_for_adoption(&state, &step, session)?;
-        let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
-        if speaks && state.of(Scope::job(job)).claim("warned")? {
-            let warning = format!("warning: {}", task::no_sshd(&session.image));
-            slurm_spank_log(&format!("spank_docker: {}", by_this_node(&warning)));
+    let mut launcher = None;
+    let joined = match task::decide(record, &step, &config)? {
+        Place::Host => None,
+        Place::Container(session) => {
+            task::wait_for_adoption(&state, job)?;
+            Some((Scope::job(job), session))
         }
-        task::join(&state, &step, session, &process, &config)?;
+        Place::Own(image) => {
+            let (session, found) = enter_own(spank, &config, &step.options, &image)?;
+            launcher = found;
+            Some((Scope::step(job, StepId(spank.job_stepid()?)), Box::new(session)))
+        }
+    };
+    if let Some((scope, session)) = &joined {
+        let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
+        if speaks && state.of(*scope).claim("warned")? {
+            tell_user(&format!("warning: {}", task::no_sshd(&session.image)));
+        }
+        task::join(&state, *scope, &step, session, &config)?;
     }
-    Ok(known.then_some(AsUser { step: step.options, kind, config, place }))
+    let concerned = known || joined.is_some();
+    Ok(concerned.then_some(AsUser { step: step.options, kind, config, joined, launcher }))
+}
+
+/// The container of this step: started, if no other task has done that. Where one task of the step launches the others,
+/// also what the tasks that keep the container on other nodes wait for.
+fn enter_own(
+    spank: &Spank<'_>,
+    config: &Config,
+    options: &Options,
+    image: &Reference,
+) -> Result<(Session, Option<SocketAddr>), Box<dyn Error>> {
+    options.check(config)?;
+    let facts = StepFacts {
+        scope: Scope::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
+        uid: spank.job_uid()?,
+        gid: spank.job_gid()?,
+        node: spank.job_nodeid()?,
+        // Where slurmstepd went before it forked, as the user.
+        workdir: env::current_dir().ok(),
+    };
+    let variable = |name: &str| spank.getenv_lossy(name).ok().flatten();
+    let request = Request::of_step(&facts, variable, options.clone())?;
+    let mut progress = |line: &str| {
+        SlurmLog.info(&format!("job {}: {line}", facts.scope));
+        if request.is_first_node() {
+            tell_user(line);
+        }
+    };
+    let session = session::enter(config, &request, image, &mut SlurmLog, &mut progress)?;
+    let mut launcher = None;
+    if session.sshd && spank.job_nnodes()? > 1 && is_once(spank, options, &session)? {
+        if spank.task_global_id()? == 0 {
+            session::wait_for_others(config, &request, &session)?;
+        } else if !request.is_first_node() && spank.task_id()? == 0 {
+            launcher = request.first_node().and_then(|node| together::address(&node, session.port));
+        }
+    }
+    Ok((session, launcher))
+}
+
+/// Whether only the first task of the step runs its command.
+fn is_once(spank: &Spank<'_>, options: &Options, session: &Session) -> Result<bool, SpankError> {
+    let argv = spank.job_argv_os()?;
+    let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
+    let launch = options.launch.or(session.options.launch);
+    let program = argv.first().copied().unwrap_or(OsStr::new(""));
+    Ok(launcher::decide(launch, program, mpi_type.as_deref()) == Launch::Once)
+}
+
+/// At the end of a step that has a container of its own.
+pub(super) fn leave(spank: &mut Spank<'_>) -> c_int {
+    let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
+    let scope = Scope::step(JobId(job), StepId(step));
+    // With a configuration that cannot be read nothing was started.
+    let config =
+        configuration(spank).unwrap_or_else(|_| Config { state_dir: state_dir(spank), ..Config::default() });
+    // Launchers on other nodes would wait for this one. Of more nodes than that, one is rarely alone in its trouble, and
+    // all of them at once would be too much for slurmctld.
+    const TELL: u32 = 256;
+    if spank.job_nnodes().is_ok_and(|nodes| (2..=TELL).contains(&nodes))
+        && session::has_failed(&config, scope)
+    {
+        let cancelled = slurm::show(scope.job).and_then(|job| slurm::cancel_step(&job, StepId(step)));
+        if let Err(error) = cancelled {
+            SlurmLog.info(&format!("job {scope}: {}", chain(&error)));
+        }
+    }
+    if let Err(error) = session::leave(&config, scope) {
+        // The epilog tries again.
+        SlurmLog.info(&format!("job {scope}: {}", chain(&error)));
+    }
+    OK
 }
 
 pub(super) fn has_work_as_user() -> bool {
@@ -291,16 +379,12 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
     for spec in &TABLE {
         spank.unsetenv(spec.variable)?;
     }
-    let scope = Scope::job(JobId(spank.job_id()?));
-    let session = match &work.place {
-        Place::Host => {
-            // A step on the host was started from within the container's environment, or beside it.
-            for (name, _) in task::results(scope, "", "", 0) {
-                spank.unsetenv(name)?;
-            }
-            return Ok(Runs::Command);
+    let Some((scope, session)) = &work.joined else {
+        // A step on the host was started from within the container's environment, or beside it.
+        for (name, _) in task::results(Scope::job(JobId(0)), "", "", 0) {
+            spank.unsetenv(name)?;
         }
-        Place::Container(session) => session,
+        return Ok(Runs::Command);
     };
     for name in task::propagated_limits(&work.config) {
         spank.unsetenv(name)?;
@@ -312,7 +396,7 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
             spank.setenv(name, value, true)?;
         }
     }
-    for (name, value) in task::environment(scope, &session.image, &session.image_id, session.port) {
+    for (name, value) in task::environment(*scope, &session.image, &session.image_id, session.port) {
         spank.setenv(name, value, true)?;
     }
     if let Some(networks) = &session.networks
@@ -325,17 +409,19 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
     if work.kind != StepKind::Tasks {
         return Ok(Runs::Command);
     }
-    let argv = spank.job_argv_os()?;
     let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
     if mpi_type.as_deref().is_some_and(|mpi_type| mpi_type.starts_with("pmix")) {
         for (name, value) in task::PMIX_ENVIRONMENT {
             spank.setenv(name, value, true)?;
         }
     }
-    let launch = work.step.launch.or(session.options.launch);
-    let program = argv.first().copied().unwrap_or(OsStr::new(""));
-    let once = launcher::decide(launch, program, mpi_type.as_deref()) == Launch::Once;
-    Ok(if once && spank.task_global_id()? != 0 { Runs::Nothing } else { Runs::Command })
+    if !is_once(spank, &work.step, session)? || spank.task_global_id()? == 0 {
+        return Ok(Runs::Command);
+    }
+    if let Some(launcher) = &work.launcher {
+        together::wait_for_end(launcher, spank.job_nnodes()?, work.config.start_timeout);
+    }
+    Ok(Runs::Nothing)
 }
 
 // ---- what Slurm knows -----------------------------------------------------------------------------------------------
@@ -379,6 +465,11 @@ fn addressed(error: &(dyn Error + 'static)) -> String {
         Some(TaskError::OtherNode(line)) => line.clone(),
         _ => by_this_node(&error.to_string()),
     }
+}
+
+/// One line on the user's terminal.
+fn tell_user(line: &str) {
+    slurm_spank_log(&format!("spank_docker: {}", by_this_node(line)));
 }
 
 fn by_this_node(line: &str) -> String {

@@ -63,8 +63,20 @@ impl Raw {
         self.job_is_known() || self.has_variable(c"SLURM_DOCKER_IMAGE") || has_options()
     }
 
+    /// In a step's slurmstepd: whether the step has a container of its own.
+    pub(super) fn is_step_with_container(&self) -> bool {
+        // SAFETY: takes nothing.
+        let remote = unsafe { spank_sys::spank_context() } == spank_sys::spank_context_S_CTX_REMOTE;
+        remote && self.item(S_JOB_STEPID).is_some_and(|step| self.is_known(Some(step)))
+    }
+
     /// Whether there is state of this job.
     fn job_is_known(&self) -> bool {
+        self.is_known(None)
+    }
+
+    /// Whether there is state of this job, or of one step of it.
+    fn is_known(&self, step: Option<u32>) -> bool {
         let count = usize::try_from(self.argc).unwrap_or_default();
         let arguments = (0..count).filter_map(|index| {
             // SAFETY: Slurm passes `argc` valid strings.
@@ -74,7 +86,7 @@ impl Raw {
             }
         });
         let state_dir = config::state_dir_of(arguments);
-        self.item(S_JOB_ID).is_some_and(|job| state::is_known(state_dir, job))
+        self.item(S_JOB_ID).is_some_and(|job| state::is_known(state_dir, job, step))
     }
 
     fn item(&self, item: spank_sys::spank_item_t) -> Option<u32> {

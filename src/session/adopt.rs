@@ -1,12 +1,12 @@
-//! Adoption: the container's processes move into the cgroups of the job's extern step, so that ranks started over ssh
-//! obey the job's limits and end with it.
+//! Adoption: the container's processes move into the cgroups of the job's extern step, or of the step that the container
+//! belongs to, so that ranks started over ssh obey the limits and end with the job or step.
 //!
-//! Runs as root in the extern step's slurmstepd.
+//! Runs as root: in the extern step's slurmstepd, and in the task that starts the container of its step.
 
 use std::io;
 
 use crate::job::Scope;
-use crate::state::{Outcome, ScopeDir, StateDir, StateError};
+use crate::state::{Outcome, ScopeDir, Session, StateDir, StateError};
 use crate::sys::cgroup::Cgroups;
 use crate::sys::process::Process;
 
@@ -16,6 +16,9 @@ pub enum AdoptError {
     /// No cgroups to move it to.
     #[error("the job's extern step has no cgroup; ask the admin to set ProctrackType=proctrack/cgroup")]
     NoCgroup,
+    /// The same for a step's own container.
+    #[error("the step has no cgroup; ask the admin to set ProctrackType=proctrack/cgroup")]
+    NoStepCgroup,
     /// The kernel refused.
     #[error("cannot move the container into the job's cgroups")]
     Move(#[source] io::Error),
@@ -43,6 +46,16 @@ fn move_processes(directory: &ScopeDir, placeholder: Option<i32>) -> Result<(), 
     if step.is_empty() {
         return Err(AdoptError::NoCgroup);
     }
+    move_to(&step, directory, &session)
+}
+
+/// Adopts the container of the step that this process is a task of.
+pub(super) fn into_own_step(directory: &ScopeDir, session: &Session) -> Result<(), AdoptError> {
+    let step = Cgroups::of_own_step().map_err(AdoptError::Move)?.ok_or(AdoptError::NoStepCgroup)?;
+    move_to(&step, directory, session)
+}
+
+fn move_to(step: &Cgroups, directory: &ScopeDir, session: &Session) -> Result<(), AdoptError> {
     directory.write_cgroups(step.directories())?;
     // Died already: the tasks will notice by themselves.
     let Some(process) = Process::recall(session.process).map_err(AdoptError::Move)? else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! The container of a job on one node: its start in the prolog, its adoption by the extern step, its end in the epilog,
-//! and what a starting slurmd clears away.
+//! The container of a job, or of one step, on one node: its start in the prolog or in the step's first task, its
+//! adoption by the job's cgroups, its end in the epilog or with the step, and what a starting slurmd clears away.
 
 mod adopt;
 mod entry;
@@ -10,11 +10,14 @@ mod reap;
 mod request;
 mod spec;
 mod start;
+mod step;
 mod stop;
+pub mod together;
 mod workdir;
 
 pub use adopt::{AdoptError, adopt};
 pub use reap::reap;
-pub use request::{Request, RequestError};
+pub use request::{Request, RequestError, StepFacts};
 pub use start::{StartError, start};
+pub use step::{StepError, enter, has_failed, leave, wait_for_others};
 pub use stop::{StopError, stop};

@@ -21,7 +21,7 @@ pub fn reap(config: &Config) -> Result<BTreeSet<JobId>, StopError> {
     let containers = runtime.block_on(reap_containers(&config.docker_host, is_left));
     let scopes = StateDir::new(&config.state_dir).scopes().unwrap_or_default();
     let mut reaped: BTreeSet<JobId> = scopes.into_iter().map(|scope| scope.job).filter(is_left).collect();
-    let files = reaped.iter().try_for_each(|job| stop::remove_state(&config.state_dir, *job));
+    let files = stop::remove_state(&config.state_dir, |scope| reaped.contains(&scope.job));
     reaped.extend(containers?);
     files?;
     Ok(reaped)

@@ -1,6 +1,8 @@
-//! What the prolog is told about the job, from Slurm's variables and the node's user database.
+//! What is known about the job or the step that wants a container, from Slurm and the node's user database.
 //!
-//! Runs as root in the prolog. Slurm sets these variables itself; the options, which a user can forge, come separately.
+//! Runs as root, in the prolog and in the tasks of a step. The prolog's variables are Slurm's own. Those of a step went
+//! through the user's hands: what they can bring about there is a cluster of the user's that does not work. What
+//! counts (job, step, user, node) comes from slurmstepd. The options, which a user can forge, come separately.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -11,6 +13,7 @@ use nix::unistd::{Gid, Uid, User, getgrouplist};
 use crate::job::{JobId, Scope};
 use crate::mpi::hostlist;
 use crate::options::Options;
+use crate::shown::Shown;
 use crate::sys::identity::Credentials;
 use crate::users::{Account, Group};
 
@@ -25,10 +28,10 @@ pub struct Request {
     pub node: String,
     /// How often the job was requeued.
     pub restart: u32,
-    /// The job's nodes, as Slurm's host list.
+    /// The nodes, as Slurm's host list.
     pub nodes: String,
-    /// CPUs of each node, as Slurm's layout.
-    pub cpus_per_node: String,
+    /// How many ranks each node takes, as Slurm's layout: its CPUs in the job, or the step's tasks there.
+    pub slots: String,
     /// The job's user.
     pub account: Account,
     /// The user's groups.
@@ -57,6 +60,20 @@ pub enum RequestError {
         name: &'static str,
         /// What it is.
         value: String,
+    },
+    /// The user has unset it.
+    #[error("{name} is not set in the step's environment: leave Slurm's variables alone")]
+    MissingInStep {
+        /// The variable.
+        name: &'static str,
+    },
+    /// What slurmstepd and the variables say does not fit together.
+    #[error("node {index} of the step is not in its list of nodes '{list}': leave Slurm's variables alone")]
+    NotInStep {
+        /// The node's place, by slurmstepd.
+        index: u32,
+        /// The list.
+        list: Shown,
     },
     /// The user database of this node does not know the user.
     #[error("user {uid} is not known on this node; ask the admin to add the user here")]
@@ -89,43 +106,102 @@ impl Request {
         let uid = number("SLURM_JOB_UID", required("SLURM_JOB_UID")?)?;
         let restart =
             number("SLURM_JOB_RESTART_COUNT", text("SLURM_JOB_RESTART_COUNT").unwrap_or("0".to_owned()))?;
-        let failed = |source| RequestError::UserDatabase { uid, source };
-        let user =
-            User::from_uid(Uid::from_raw(uid)).map_err(failed)?.ok_or(RequestError::UnknownUser { uid })?;
-        let gid = match text("SLURM_JOB_GID") {
-            Some(gid) => number("SLURM_JOB_GID", gid)?,
-            None => user.gid.as_raw(),
-        };
-        let groups = groups(&user.name, gid).map_err(failed)?;
+        let gid = text("SLURM_JOB_GID").map(|gid| number("SLURM_JOB_GID", gid)).transpose()?;
+        let (account, groups, credentials) = person(uid, gid)?;
         Ok(Self {
             scope: Scope::job(JobId(job)),
             cluster: required("SLURM_CLUSTER_NAME")?,
             node: required("SLURMD_NODENAME")?,
             restart,
             nodes: text("SLURM_JOB_NODELIST").map_or_else(|| required("SLURM_NODELIST"), Ok)?,
-            cpus_per_node: text("SLURM_JOB_CPUS_PER_NODE").unwrap_or_default(),
-            credentials: Credentials { uid, gid, groups: groups.iter().map(|group| group.gid).collect() },
-            account: Account {
-                name: user.name.into(),
-                uid,
-                gid,
-                gecos: OsString::from_vec(user.gecos.into_bytes()),
-                home: user.dir.into(),
-                shell: user.shell.into(),
-            },
+            slots: text("SLURM_JOB_CPUS_PER_NODE").unwrap_or_default(),
+            account,
             groups,
+            credentials,
             workdir: variable("SLURM_JOB_WORK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
             options,
         })
     }
-}
 
-impl Request {
-    /// Whether this is the job's first node, which speaks for all.
+    /// From what a task knows of its step.
+    pub fn of_step(
+        step: &StepFacts,
+        variable: impl Fn(&str) -> Option<String>,
+        options: Options,
+    ) -> Result<Self, RequestError> {
+        let required = |name| variable(name).ok_or(RequestError::MissingInStep { name });
+        let (account, groups, credentials) = person(step.uid, Some(step.gid))?;
+        let nodes = required("SLURM_STEP_NODELIST")?;
+        let node = hostlist::expand(&nodes)
+            .ok()
+            .and_then(|nodes| nodes.into_iter().nth(usize::try_from(step.node).ok()?))
+            .ok_or_else(|| RequestError::NotInStep { index: step.node, list: Shown::new(&nodes) })?;
+        // Part of the keys' context, which each node has to arrive at, and of nothing that others rely on.
+        let cluster = variable("SLURM_CLUSTER_NAME").filter(|name| name.len() <= MAX_CLUSTER);
+        let restart = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok());
+        Ok(Self {
+            scope: step.scope,
+            cluster: cluster.unwrap_or_default(),
+            node,
+            restart: restart.unwrap_or_default(),
+            slots: variable("SLURM_STEP_TASKS_PER_NODE").unwrap_or_default(),
+            nodes,
+            account,
+            groups,
+            credentials,
+            workdir: step.workdir.clone(),
+            options,
+        })
+    }
+
+    /// The first node.
+    #[must_use]
+    pub fn first_node(&self) -> Option<String> {
+        hostlist::expand(&self.nodes).ok()?.into_iter().next()
+    }
+
+    /// Whether this is the first node, which speaks for all.
     #[must_use]
     pub fn is_first_node(&self) -> bool {
-        hostlist::expand(&self.nodes).is_ok_and(|nodes| nodes.first() == Some(&self.node))
+        self.first_node().is_some_and(|first| first == self.node)
     }
+}
+
+/// What slurmstepd itself says of a task's step.
+#[derive(Clone, Debug)]
+pub struct StepFacts {
+    /// Job and step.
+    pub scope: Scope,
+    /// The job's user.
+    pub uid: u32,
+    /// The user's group in this job.
+    pub gid: u32,
+    /// The place of this node among the step's.
+    pub node: u32,
+    /// Where its tasks start.
+    pub workdir: Option<PathBuf>,
+}
+
+/// The longest name of a cluster that is believed.
+const MAX_CLUSTER: usize = 255;
+
+/// A user as this node knows it, with the group that the job has, else the user's own.
+fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, Credentials), RequestError> {
+    let failed = |source| RequestError::UserDatabase { uid, source };
+    let user =
+        User::from_uid(Uid::from_raw(uid)).map_err(failed)?.ok_or(RequestError::UnknownUser { uid })?;
+    let gid = gid.unwrap_or(user.gid.as_raw());
+    let groups = groups(&user.name, gid).map_err(failed)?;
+    let credentials = Credentials { uid, gid, groups: groups.iter().map(|group| group.gid).collect() };
+    let account = Account {
+        name: user.name.into(),
+        uid,
+        gid,
+        gecos: OsString::from_vec(user.gecos.into_bytes()),
+        home: user.dir.into(),
+        shell: user.shell.into(),
+    };
+    Ok((account, groups, credentials))
 }
 
 /// All groups of a user, the job's own first; one without a name is kept by its number.
@@ -138,4 +214,55 @@ fn groups(user: &str, gid: u32) -> nix::Result<Vec<Group>> {
         groups.push(Group { name: name.into(), gid: gid.as_raw() });
     }
     Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::StepId;
+
+    const SCOPE: Scope = Scope::step(JobId(12), StepId(3));
+
+    fn of_step(node: u32, variables: &[(&str, &str)]) -> Result<Request, RequestError> {
+        let facts = StepFacts { scope: SCOPE, uid: 0, gid: 0, node, workdir: None };
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        Request::of_step(&facts, variable, Options::default())
+    }
+
+    #[test]
+    fn a_step_knows_its_nodes_and_its_place_among_them() {
+        let variables = [
+            ("SLURM_STEP_NODELIST", "n[1-3]"),
+            ("SLURM_STEP_TASKS_PER_NODE", "2(x3)"),
+            ("SLURM_CLUSTER_NAME", "lab"),
+            ("SLURM_RESTART_COUNT", "2"),
+        ];
+        let request = of_step(1, &variables).unwrap();
+        assert_eq!((request.scope, request.node.as_str(), request.slots.as_str()), (SCOPE, "n2", "2(x3)"));
+        assert_eq!((request.cluster.as_str(), request.restart), ("lab", 2));
+        assert_eq!((request.first_node().as_deref(), request.is_first_node()), (Some("n1"), false));
+    }
+
+    #[test]
+    fn variables_that_were_tampered_with_are_refused_or_do_nothing() {
+        assert_eq!(
+            of_step(0, &[]).unwrap_err().to_string(),
+            "SLURM_STEP_NODELIST is not set in the step's environment: leave Slurm's variables alone"
+        );
+        for list in ["n1", "n[1-", ""] {
+            assert_eq!(
+                of_step(1, &[("SLURM_STEP_NODELIST", list)]).unwrap_err().to_string(),
+                format!(
+                    "node 1 of the step is not in its list of nodes '{list}': leave Slurm's variables alone"
+                )
+            );
+        }
+        let long = "x".repeat(MAX_CLUSTER + 1);
+        let variables =
+            [("SLURM_STEP_NODELIST", "n1"), ("SLURM_CLUSTER_NAME", &long), ("SLURM_RESTART_COUNT", "-1")];
+        let request = of_step(0, &variables).unwrap();
+        assert_eq!((request.cluster.as_str(), request.restart), ("", 0));
+    }
 }

@@ -1,7 +1,8 @@
-//! The start of a job's container on one node: validate everything, then act; on failure undo in reverse order and
+//! The start of a job's or a step's container on one node: validate everything, then act; on failure undo in reverse order and
 //! return the first cause.
 //!
-//! Runs as root in the prolog, a process of its own with a single thread.
+//! Runs as root in the prolog, a process of its own, and in the forked child that becomes a task: both have a single
+//! thread.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -361,10 +362,10 @@ impl Start<'_> {
         let variables =
             variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str()))).chain(networks);
         files.public(paths::ENVIRONMENT, &ssh_session::environment_file(variables))?;
-        // Until the first step brings the task layout with it, as many slots as the job has CPUs.
-        let cpus = layout::parse(&request.cpus_per_node).unwrap_or_default();
-        files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &cpus).as_bytes())?;
-        files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &cpus).as_bytes())?;
+        // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
+        let slots = layout::parse(&request.slots).unwrap_or_default();
+        files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
+        files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &slots).as_bytes())?;
         Ok(files)
     }
 

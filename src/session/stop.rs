@@ -1,7 +1,8 @@
-//! The end of a job on this node. Found by label, not by memory; absent is success; one failure does not keep the
+//! The end of a job, or of a step, on this node. Found by label, not by memory; absent is success; one failure does not keep the
 //! rest from being removed.
 //!
-//! Runs as root in the epilog, in the prolog when a start has failed, and in a starting slurmd.
+//! Runs as root in the epilog, in the prolog when a start has failed, in a step's slurmstepd when the step ends, and in
+//! a starting slurmd.
 
 use std::path::{Path, PathBuf};
 
@@ -56,14 +57,30 @@ impl StopError {
 
 /// Removes all that `job` has on this node: containers, mounts, files.
 pub fn stop(config: &Config, job: JobId) -> Result<(), StopError> {
-    let runtime = super::start::runtime().map_err(StopError::Runtime)?;
-    let containers = runtime.block_on(remove_containers(&config.docker_host, job));
-    let files = remove_state(&config.state_dir, job);
+    let containers = remove_containers(config, job, |scope| scope.job == job);
+    let files = remove_state(&config.state_dir, |scope| scope.job == job);
     containers?;
     files
 }
 
-async fn remove_containers(socket: &Path, job: JobId) -> Result<(), StopError> {
+/// The same for one step, whose slurmstepd still runs, in the step's cgroups: those are Slurm's to remove.
+pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> {
+    let containers = remove_containers(config, scope.job, |found| found == scope);
+    let files = StateDir::new(&config.state_dir).of(scope).remove();
+    containers?;
+    Ok(files?)
+}
+
+fn remove_containers(config: &Config, job: JobId, is_meant: impl Fn(Scope) -> bool) -> Result<(), StopError> {
+    let runtime = super::start::runtime().map_err(StopError::Runtime)?;
+    runtime.block_on(remove_containers_of(&config.docker_host, job, is_meant))
+}
+
+async fn remove_containers_of(
+    socket: &Path,
+    job: JobId,
+    is_meant: impl Fn(Scope) -> bool,
+) -> Result<(), StopError> {
     let engine = match Engine::connect(socket).await {
         Ok(engine) => engine,
         // No engine, no containers.
@@ -71,8 +88,7 @@ async fn remove_containers(socket: &Path, job: JobId) -> Result<(), StopError> {
         Err(error) => return Err(error.into()),
     };
     let listed = engine.labelled(&format!("{LABEL_JOB}={job}")).await?;
-    remove_listed(&engine, listed.iter().filter(|listed| scope(listed).is_some_and(|scope| scope.job == job)))
-        .await
+    remove_listed(&engine, listed.iter().filter(|listed| scope(listed).is_some_and(&is_meant))).await
 }
 
 /// Removes these, going on past failures; the first is returned.
@@ -98,13 +114,12 @@ pub(super) fn scope(listed: &Listed) -> Option<Scope> {
         .then_some(scope)
 }
 
-/// Removes the state of a job, and of its steps.
-pub(super) fn remove_state(state_dir: &Path, job: JobId) -> Result<(), StopError> {
+/// Removes the state of these scopes.
+pub(super) fn remove_state(state_dir: &Path, is_meant: impl Fn(Scope) -> bool) -> Result<(), StopError> {
     let state = StateDir::new(state_dir);
-    let scopes =
-        state.scopes_of(job).map_err(|source| StopError::List { path: state_dir.to_owned(), source })?;
+    let scopes = state.scopes().map_err(|source| StopError::List { path: state_dir.to_owned(), source })?;
     let mut first = Ok(());
-    for scope in scopes {
+    for scope in scopes.into_iter().filter(|scope| is_meant(*scope)) {
         let removed = remove_scope(&state.of(scope));
         if first.is_ok() {
             first = removed;
@@ -116,7 +131,7 @@ pub(super) fn remove_state(state_dir: &Path, job: JobId) -> Result<(), StopError
 fn remove_scope(directory: &ScopeDir) -> Result<(), StopError> {
     let mut first = Ok(());
     for path in directory.cgroups() {
-        let removed = cgroup::remove_empty(&path).map_err(|source| StopError::Cgroup { path, source });
+        let removed = cgroup::remove(&path).map_err(|source| StopError::Cgroup { path, source });
         first = first.and(removed);
     }
     let removed = directory.remove().map_err(StopError::from);

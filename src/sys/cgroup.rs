@@ -2,7 +2,7 @@
 //! does for ssh sessions. Paths are discovered from processes that Slurm has put in place, never built: they differ
 //! between cgroup v1 and v2 and between releases of Slurm.
 //!
-//! Runs as root in the extern step's slurmstepd.
+//! Runs as root in the extern step's slurmstepd, and in tasks that start a container of their step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,9 +10,17 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 /// What marks a cgroup of a job and of its extern step, in every release and in both versions of the interface.
 const JOB: &str = "/job_";
 const EXTERN_STEP: &str = "step_extern";
+
+/// What marks one of a step.
+const STEP: &str = "/step_";
+/// How long slurmstepd may take to put a task that it has forked into the step's cgroups.
+const PLACING: Duration = Duration::from_secs(10);
 
 /// Cgroups that a process is in: for each hierarchy, by its mount point, the directory.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +47,23 @@ impl Cgroups {
             }
         }
         Ok(Self(found))
+    }
+
+    /// Those of the step that this process is a task of, once slurmstepd has put it there: it forks all tasks first.
+    /// `None` when it does not.
+    pub fn of_own_step() -> io::Result<Option<Self>> {
+        const INTERVAL: Duration = Duration::from_millis(2);
+        let deadline = Instant::now() + PLACING;
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        while Instant::now() < deadline {
+            // Those that slurmstepd is in by itself, a forked child is in from the start.
+            let (task, daemon) = (Self::of(own, STEP)?, Self::of(nix::unistd::getppid().as_raw(), STEP)?);
+            if task.0.iter().any(|(hierarchy, directory)| daemon.0.get(hierarchy) != Some(directory)) {
+                return Ok(Some(task));
+            }
+            std::thread::sleep(INTERVAL);
+        }
+        Ok(None)
     }
 
     /// Those that the engine made for a container: its id is part of their names, with every cgroup driver.
@@ -84,33 +109,45 @@ impl Cgroups {
     }
 }
 
-/// Removes a cgroup of a step that has ended, and the job's above it, when nothing is left in them. Slurm tries once, at
-/// the step's end; a process that was adopted may still wait to be reaped then, and keeps them.
-pub fn remove_empty(step: &Path) -> io::Result<()> {
+/// Removes the cgroup of a step that has ended, of which this is one or lies below one, and the job's above it, when
+/// nothing else is left there. Slurm tries once, at the step's end; a process that was adopted may still wait to be
+/// reaped then, and keeps them. Processes that still run, because somebody has killed the slurmstepd that was to end
+/// them, are killed.
+pub fn remove(directory: &Path) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    const INTERVAL: Duration = Duration::from_millis(5);
-    let deadline = Instant::now() + PATIENCE;
-    for child in fs::read_dir(step).into_iter().flatten().flatten().filter(|child| child.path().is_dir()) {
-        // Tasks' directories of the step; the step's own removal tells when one has processes left.
-        let _ = fs::remove_dir(child.path());
-    }
-    loop {
-        match fs::remove_dir(step) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(INTERVAL);
-            }
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => break,
-        }
-    }
+    let begins = |path: &Path, with: &[u8]| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(with))
+    };
+    let step = directory.ancestors().find(|path| begins(path, b"step_")).unwrap_or(directory);
+    remove_tree(step, Instant::now() + PATIENCE)?;
     // The job's other steps may still be there.
-    let is_job =
-        |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"job_"));
-    match step.parent().filter(is_job).map_or(Ok(()), fs::remove_dir) {
+    match step.parent().filter(|path| begins(path, b"job_")).map_or(Ok(()), fs::remove_dir) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY | libc::ENOENT)) => {
             Ok(())
         }
         other => other,
+    }
+}
+
+/// From the deepest directory up, as a cgroup has to be removed.
+fn remove_tree(directory: &Path, deadline: Instant) -> io::Result<()> {
+    const INTERVAL: Duration = Duration::from_millis(5);
+    let children = fs::read_dir(directory).into_iter().flatten().flatten();
+    for child in children.filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_tree(&child.path(), deadline)?;
+    }
+    loop {
+        match fs::remove_dir(directory) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                for pid in members(directory)? {
+                    // Gone already, as like as not.
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                }
+                std::thread::sleep(INTERVAL);
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => return Ok(()),
+        }
     }
 }
 

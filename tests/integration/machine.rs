@@ -45,7 +45,7 @@ impl Machine {
             node: "localhost".into(),
             restart: 0,
             nodes: "localhost".into(),
-            cpus_per_node: "1".into(),
+            slots: "1".into(),
             account: Account {
                 name: "tester".into(),
                 uid: USER,

@@ -15,11 +15,11 @@ for job; do
     echo "$listeners" | grep ":$((20000 + job % 10000)) " | sed "s/^/port of job $job: /"
     # Slurm 24.11 leaves every twentieth quick job its freezer, also jobs without an image: what counts is a job that
     # had a container.
-    if grep -qF " job $job: docker_$job is ready" /var/log/slurm/slurmd.log; then had=yes; else had=; fi
+    if grep -qE " job $job(\\.[0-9]+)?: docker_$job(\\.[0-9]+)? is ready" /var/log/slurm/slurmd.log; then had=yes; else had=; fi
     find /sys/fs/cgroup -type d -name "job_$job" 2>/dev/null | while read -r cgroup; do
         if [ "$had" ] || [ "${cgroup#*/freezer/}" = "$cgroup" ]; then echo "cgroup $cgroup"; fi
     done
-    grep -lzxE "SLURM_JOB_ID=$job|SLURM_JOB_DOCKER_CONTAINER=docker_$job" /proc/[0-9]*/environ 2>/dev/null |
+    grep -lzxE "SLURM_JOB_ID=$job|SLURM_JOB_DOCKER_CONTAINER=docker_$job(\\.[0-9]+)?" /proc/[0-9]*/environ 2>/dev/null |
         while IFS=/ read -r _ _ pid _; do
             # A grep or a zombie that was seen and is gone by now is nothing that is left.
             title=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) || continue

@@ -81,7 +81,7 @@ fn wait_for_ranks(lab: &Lab, job: u32) {
     let ranks = || {
         let container = format!("SLURM_JOB_DOCKER_CONTAINER=docker_{job}");
         let script = format!(
-            "for pid in $(pgrep -fx 'sleep 299'); do grep -cz '^{container}$' /proc/$pid/environ; done"
+            "for pid in $(pgrep -fx 'sleep 299'); do grep -cz '^{container}$' /proc/$pid/environ; done | grep -cx 1"
         );
         lab.everywhere(&format!("{script}; true")).iter().all(|found| found.trim() == "1").then_some(())
     };

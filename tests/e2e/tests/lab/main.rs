@@ -5,6 +5,7 @@ mod ending;
 mod failures;
 mod images;
 mod options;
+mod own;
 mod rights;
 mod ssh;
 mod steps;

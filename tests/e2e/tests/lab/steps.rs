@@ -1,6 +1,6 @@
 //! Which of a job's steps run where.
 
-use spank_docker_e2e::{IMAGE, Lab, image};
+use spank_docker_e2e::{IMAGE, Lab};
 
 /// What a shell's script says of where it runs.
 const WHERE: &str = "echo in ${SLURM_JOB_DOCKER_CONTAINER:-none} $(command -v hello || echo no hello)";
@@ -62,20 +62,6 @@ fn dockerexec_gives_a_terminal_where_there_is_one() {
     let job = lab.alice().submit_image("--docker-script=host", script).wait().completed();
     // A terminal's output may begin with what sets it up.
     assert!(job.lines().iter().any(|line| line.ends_with("terminal")), "{job}");
-    lab.assert_clean();
-}
-
-#[test]
-fn step_with_another_image_is_refused() {
-    let lab = Lab::get();
-    let other = image("nossh");
-    let script = format!("srun --docker-image={other} hostname && echo it ran");
-    let job = lab.alice().submit_image("-w n1 --docker-script=host", &script).wait().failed();
-    let refused = format!(
-        "n1: --docker-image: '{other}' is not the job's image '{IMAGE}', and a step's own image is not supported \
-         yet: use '{IMAGE}' or none"
-    );
-    assert_eq!(job.ours(), [refused], "{job}");
     lab.assert_clean();
 }
 

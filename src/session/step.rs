@@ -1,0 +1,208 @@
+//! The container of one step, for a step that asks for another image than its job has. The first task on the node
+//! starts it, the others wait for it; the step's end removes it, and the epilog if that did not come.
+//!
+//! Runs as root: in the forked child that becomes a task, and at the step's end in its slurmstepd.
+
+use std::time::{Duration, Instant};
+
+use super::adopt::{self, AdoptError};
+use super::request::Request;
+use super::start::{self, StartError};
+use super::stop;
+use super::together;
+use crate::config::Config;
+use crate::image::Reference;
+use crate::job::Scope;
+use crate::mpi::hostlist;
+use crate::prolog::Log;
+use crate::state::{Outcome, ScopeDir, Session, StateDir, StateError};
+
+/// Between two looks whether another task has ended its work.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// What a start may take besides the time that it is given: undoing it, for the most part.
+const GRACE: Duration = Duration::from_secs(90);
+
+/// Why a step has no container of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// It did not come up.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It came up outside the step's limits.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+    /// Another task has met with this.
+    #[error("{0}")]
+    Failed(String),
+    /// The task that started it was killed.
+    #[error("step {scope}: the task that started its container was killed: run the step again")]
+    CutOff {
+        /// The step.
+        scope: Scope,
+    },
+    /// Another task is still at it, long after it should have given up.
+    #[error("step {scope}: its container was not ready within {seconds} s (start_timeout)")]
+    Waited {
+        /// The step.
+        scope: Scope,
+        /// How long this task has waited.
+        seconds: u64,
+    },
+    /// On another node.
+    #[error("step {scope}: its container on node '{node}' was not ready within {seconds} s (start_timeout)")]
+    Alone {
+        /// The step.
+        scope: Scope,
+        /// The first node where it is not.
+        node: String,
+        /// How long this task has waited.
+        seconds: u64,
+    },
+    /// There is a record of another user's.
+    #[error("the container of step {scope} on this node belongs to another user")]
+    OtherUser {
+        /// The step.
+        scope: Scope,
+    },
+    /// Files of ours.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// The container of the step: that which another task has started, or a new one.
+pub fn enter(
+    config: &Config,
+    request: &Request,
+    image: &Reference,
+    log: &mut dyn Log,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Session, StepError> {
+    let (scope, uid) = (request.scope, request.credentials.uid);
+    let state = StateDir::new(&config.state_dir);
+    // By the job's directory the epilog knows that there is something to remove, also if the step's end never comes.
+    let job = state.of(Scope::job(scope.job));
+    job.ensure()?;
+    // Held by a process: who is killed lets it go.
+    let limit = config.start_timeout.map(|limit| limit + GRACE);
+    let waiting = Instant::now();
+    let _turn = loop {
+        match job.lock(&lock_name(scope))? {
+            Some(turn) => break turn,
+            None if limit.is_some_and(|limit| waiting.elapsed() > limit) => {
+                return Err(StepError::Waited { scope, seconds: waiting.elapsed().as_secs() });
+            }
+            None => std::thread::sleep(INTERVAL),
+        }
+    };
+    let directory = state.of(scope);
+    match directory.read()? {
+        Some(record) if record.uid != uid => Err(StepError::OtherUser { scope }),
+        Some(record) => match record.outcome {
+            Outcome::Ready(session) => Ok(*session),
+            Outcome::Failed { message } => Err(StepError::Failed(message)),
+            Outcome::Starting => Err(StepError::CutOff { scope }),
+        },
+        None => begin(config, request, image, &directory, log, progress),
+    }
+}
+
+fn begin(
+    config: &Config,
+    request: &Request,
+    image: &Reference,
+    directory: &ScopeDir,
+    log: &mut dyn Log,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Session, StepError> {
+    let uid = request.credentials.uid;
+    directory.create()?;
+    directory.write(uid, Outcome::Starting)?;
+    let started =
+        start::start(config, request, image, progress).map_err(StepError::from).and_then(|session| {
+            match adopt::into_own_step(directory, &session) {
+                Ok(()) => Ok(session),
+                Err(error) => {
+                    // What fails here the step's end will meet again.
+                    let _ = stop::stop_step(config, request.scope);
+                    directory.create()?;
+                    Err(error.into())
+                }
+            }
+        });
+    let outcome = match &started {
+        Ok(session) => {
+            let name = request.scope.container_name();
+            log.info(&format!(
+                "job {}: {name} is ready: image '{image}', port {}",
+                request.scope, session.port
+            ));
+            Outcome::Ready(Box::new(session.clone()))
+        }
+        Err(error) => Outcome::Failed { message: error.to_string() },
+    };
+    // Without a record the other tasks would begin anew, each by itself.
+    directory.write(uid, outcome)?;
+    started
+}
+
+/// For a launcher: waits until the step's containers are there on all of its nodes.
+pub fn wait_for_others(config: &Config, request: &Request, session: &Session) -> Result<(), StepError> {
+    let nodes = hostlist::expand(&request.nodes).unwrap_or_default();
+    let limit = config.start_timeout.map(|limit| limit + GRACE);
+    together::wait_for_all(&nodes, session.port, limit).map_err(|node| StepError::Alone {
+        scope: request.scope,
+        node,
+        seconds: limit.unwrap_or_default().as_secs(),
+    })
+}
+
+/// Whether the step could not start its container on this node.
+#[must_use]
+pub fn has_failed(config: &Config, scope: Scope) -> bool {
+    let record = StateDir::new(&config.state_dir).of(scope).read().ok().flatten();
+    record.is_some_and(|record| matches!(record.outcome, Outcome::Failed { .. }))
+}
+
+/// Removes all that the step has on this node.
+pub fn leave(config: &Config, scope: Scope) -> Result<(), stop::StopError> {
+    let removed = stop::stop_step(config, scope);
+    let job = StateDir::new(&config.state_dir).of(Scope::job(scope.job));
+    removed.and(job.unlock(&lock_name(scope)).map_err(stop::StopError::from))
+}
+
+/// In the job's directory: the step's own is made anew by whoever starts.
+fn lock_name(scope: Scope) -> String {
+    format!("start.{scope}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{JobId, StepId};
+
+    #[test]
+    fn what_a_user_reads_when_a_step_has_no_container() {
+        let scope = Scope::step(JobId(12), StepId(3));
+        for (error, text) in [
+            (
+                StepError::CutOff { scope },
+                "step 12.3: the task that started its container was killed: run the step again",
+            ),
+            (
+                StepError::Waited { scope, seconds: 690 },
+                "step 12.3: its container was not ready within 690 s (start_timeout)",
+            ),
+            (
+                StepError::Alone { scope, node: "n2".to_owned(), seconds: 690 },
+                "step 12.3: its container on node 'n2' was not ready within 690 s (start_timeout)",
+            ),
+            (
+                StepError::OtherUser { scope },
+                "the container of step 12.3 on this node belongs to another user",
+            ),
+            (StepError::Failed("the first task's words".to_owned()), "the first task's words"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

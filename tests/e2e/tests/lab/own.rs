@@ -1,0 +1,145 @@
+//! Steps with an image of their own: a container that begins and ends with the step.
+
+use spank_docker_e2e::{IMAGE, Lab, NODES, image};
+
+/// Where a task is, and by which MPI of its image one can tell the two apart.
+const WHERE: &str = "echo ${SLURM_JOB_DOCKER_CONTAINER:-host} $(command -v mpiexec.hydra || command -v ompi_info || echo no mpi)";
+
+/// What root sees of a job's containers on a node, and of the state that belongs to them.
+fn containers(lab: &Lab, node: &str, job: u32) -> Vec<String> {
+    let script = format!(
+        "docker ps --all --filter label=spank-docker.job={job} --format '{{{{.Names}}}} {{{{.Label \"spank-docker.step\"}}}}'
+         ls /run/spank-docker | grep -E '^{job}([.]|$)' | sed 's/^/state /'"
+    );
+    let outcome = lab.node(node).sh(&script);
+    outcome.sorted().into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn two_images_run_in_one_allocation_at_the_same_time() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let mpich = image("mpich");
+    // The step with its own image waits for a file that one in the job's container writes.
+    let script = format!(
+        "srun --overlap -N3 --ntasks-per-node=2 --docker-image={mpich} \
+             sh -c '{WHERE}; until [ -e seen ]; do sleep 0.1; done' &
+         until [ -e look ]; do sleep 0.1; done
+         srun --overlap -N3 -n3 sh -c '{WHERE}'
+         touch seen; wait; echo over
+         until [ -e done ]; do sleep 0.1; done"
+    );
+    let job = alice.submit_image("-N3 --ntasks-per-node=2 --docker-script=host", &script);
+    let (own, jobs) = (format!("docker_{}.0", job.id), format!("docker_{}", job.id));
+    job.wait_for_line(&format!("{own} /usr/bin/mpiexec.hydra"));
+    let (state, steps_state) = (format!("state {}", job.id), format!("state {}.0", job.id));
+    for node in NODES {
+        let both = [format!("{jobs} "), format!("{own} 0"), state.clone(), steps_state.clone()];
+        let both = both.map(|line| line.trim().to_owned());
+        lab.poll(|| (containers(&lab, node, job.id) == both).then_some(())).unwrap_or_else(|| {
+            panic!("not both on {node}: {:?}", containers(&lab, node, job.id));
+        });
+        // Limits and end are the step's: each cgroup of the job that its sshd is in is one of the step.
+        let script = format!(
+            "grep job_{} /proc/$(docker inspect --format '{{{{.State.Pid}}}}' {own})/cgroup | grep -vc /step_0; \
+             grep -c /step_0 /proc/$(docker inspect --format '{{{{.State.Pid}}}}' {own})/cgroup",
+            job.id
+        );
+        let outcome = lab.node(node).sh(&script);
+        let counts = outcome.lines();
+        assert!(counts[0] == "0" && counts[1] != "0", "{outcome}");
+    }
+    alice.command("touch look").run().success();
+    job.wait_for_line("over");
+    for node in NODES {
+        assert_eq!(containers(&lab, node, job.id), [jobs.clone(), state.clone()], "on {node}");
+    }
+    alice.command("touch done").run().success();
+    let job = job.wait().completed();
+    let lines = job.lines();
+    let count = |line: String| lines.iter().filter(|found| **found == line).count();
+    assert_eq!(count(format!("{own} /usr/bin/mpiexec.hydra")), 6, "{job}");
+    assert_eq!(count(format!("{jobs} /usr/bin/ompi_info")), 3, "{job}");
+    assert_eq!(job.ours(), [""; 0], "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn allocation_without_an_image_runs_mpi_in_containers_of_a_step() {
+    let lab = Lab::get();
+    let script = format!(
+        "srun --docker-image={IMAGE} mpirun hello
+         srun --docker-image={mpich} --docker-port=29643 sh -c 'echo port $SLURM_JOB_DOCKER_PORT; \
+             touch up.$SLURM_PROCID; if [ $SLURM_PROCID = 0 ]; then until [ -e up.2 ]; do sleep 0.1; done; ssh $(sed -n 3s/:.*//p /run/spank-docker/hostfile.hydra) hostname; touch over; fi; \
+             until [ -e over ]; do sleep 0.1; done'
+         srun --docker-image={nossh} --docker-launch=all mpirun -np 1 --host localhost hello
+         srun sh -c '{WHERE}'",
+        mpich = image("mpich"),
+        nossh = image("nossh"),
+    );
+    let outcome = lab.alice().salloc("-N3 -n3").sh(&script).run().success();
+    let lines = outcome.sorted();
+    let count = |start: &str| lines.iter().filter(|line| line.starts_with(start)).count();
+    for rank in ["rank 0 of 3 on n1", "rank 1 of 3 on n2", "rank 2 of 3 on n3"] {
+        assert!(lines.contains(&rank), "{rank}\n{outcome}");
+    }
+    assert_eq!(
+        (count("port 29643"), count("n3"), count("rank 0 of 1"), count("host ")),
+        (3, 1, 3, 3),
+        "{outcome}"
+    );
+    let warning = format!(
+        "n1: warning: image '{}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it",
+        image("nossh")
+    );
+    outcome.said(&[&warning]);
+    lab.assert_clean();
+}
+
+#[test]
+fn what_a_step_left_running_over_ssh_ends_with_the_step() {
+    let lab = Lab::get();
+    let script = format!(
+        "srun -N2 -n2 --docker-image={mpich} sh -c 'touch up.$SLURM_PROCID; if [ $SLURM_PROCID = 0 ]; then until [ -e up.1 ]; do sleep 0.1; done; \
+             ssh n2 \"setsid sleep 295 >/dev/null 2>&1 </dev/null & echo left\"; touch over; fi; until [ -e over ]; do sleep 0.1; done'
+         srun -N2 -n2 --docker-image=none sh -c 'pgrep -fx \"sleep 295\"; echo looked'",
+        mpich = image("mpich"),
+    );
+    let outcome = lab.alice().salloc("-w n1,n2 -N2 -n2").sh(&script).run().success();
+    outcome.printed(&["left", "looked", "looked"]);
+    lab.assert_clean();
+}
+
+#[test]
+fn image_of_a_step_that_cannot_be_had_fails_the_step_alone() {
+    let lab = Lab::get();
+    let script = format!(
+        "srun --docker-image=registry:5000/hpc/nowhere echo it ran; echo code $?
+         srun --docker-image={IMAGE} --docker-port=29 true 2>/dev/null || echo refused
+         srun hostname"
+    );
+    let outcome = lab.alice().salloc("-w n1,n2 -N2 -n4").sh(&script).run().success();
+    let line = |node| format!("{node}: image 'hpc/nowhere': not found in registry 'registry:5000'");
+    assert_eq!(outcome.lines()[..2], ["code 1", "refused"], "{outcome}");
+    assert_eq!(outcome.lines().len(), 6, "{outcome}");
+    outcome.said(&[&line("n1"), &line("n2")]);
+    lab.assert_clean();
+}
+
+#[test]
+fn step_whose_slurmstepd_was_killed_is_cleared_away_with_the_job() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = format!(
+        "srun --docker-image={} sh -c 'echo up; exec sleep 294'; echo step over; until [ -e done ]; do sleep 0.1; done",
+        image("mpich")
+    );
+    let job = alice.submit("-w n2 -N1", &script);
+    job.wait_for_line("up");
+    lab.node("n2").sh(&format!("pkill -KILL -f '^slurmstepd: .{}[.]0.'", job.id)).success();
+    // Slurm itself lets the step hang until the job ends; what counts is that nothing outlives it.
+    job.cancel();
+    let job = job.wait();
+    assert_eq!(job.state, "CANCELLED", "{job}");
+    lab.assert_clean();
+}
