@@ -62,9 +62,19 @@ fn ends_now(job: &Known, end: End) -> bool {
     }
 }
 
-/// What a node of the job has told of this start: `n2: image 'a': …`.
-pub fn told(start: Start) -> Result<Option<String>, SlurmError> {
-    Ok(first(&slurm::show(start.job)?.comment, start))
+/// What slurmctld knows of a job's nodes.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    /// Some are still in their prologs.
+    pub unready: bool,
+    /// What one has told of this start: `n2: image 'a': …`.
+    pub failure: Option<String>,
+}
+
+/// Asks slurmctld for them.
+pub fn nodes(start: Start) -> Result<Nodes, SlurmError> {
+    let known = slurm::show(start.job)?;
+    Ok(Nodes { unready: known.in_prolog, failure: first(&known.comment, start) })
 }
 
 const MARK: &str = "spank_docker: start ";

@@ -46,6 +46,8 @@ pub struct Known {
     name: String,
     /// Whether a script runs it, and not a waiting srun or salloc.
     pub batch: bool,
+    /// Whether nodes of it are still in their prologs.
+    pub in_prolog: bool,
     /// What only admins can write to it (AdminComment).
     pub comment: String,
 }
@@ -93,6 +95,7 @@ fn parse(shown: &str, job: JobId) -> Option<Known> {
     let rest = |key| lines.iter().find_map(|line| line.strip_prefix("   ")?.strip_prefix(key));
     Some(Known {
         name,
+        in_prolog: rest("JobState=").is_some_and(|rest| rest.contains(" Reason=Prolog ")),
         batch: rest("Requeue=").is_some_and(|rest| rest.contains(" BatchFlag=1")),
         comment: rest("AdminComment=").unwrap_or_default().trim_end().to_owned(),
     })
@@ -150,21 +153,29 @@ mod tests {
     const SHOWN: &str = "\
 JobId=12 ArrayJobId=12 ArrayTaskId=3 JobName=BatchFlag=0
    UserId=alice(5001) GroupId=alice(5001) MCS_label=N/A
+   JobState=RUNNING Reason=Prolog Dependency=(null)
    Requeue=1 Restarts=0 BatchFlag=1 Reboot=0 ExitCode=0:0
    AdminComment=of the site
    Comment=\u{20}
 AdminComment=forged
 
 JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
+   JobState=RUNNING Reason=None Dependency=(null)
    Requeue=1 Restarts=0 BatchFlag=0 Reboot=0 ExitCode=0:0
 ";
 
     #[test]
     fn an_element_of_an_array_is_not_taken_for_the_array() {
         let known = parse(SHOWN, JobId(12)).unwrap();
-        assert_eq!(known, Known { name: "12_3".into(), batch: true, comment: "of the site".into() });
+        assert_eq!(
+            known,
+            Known { name: "12_3".into(), batch: true, in_prolog: true, comment: "of the site".into() }
+        );
         let known = parse(SHOWN, JobId(11)).unwrap();
-        assert_eq!(known, Known { name: "12_2".into(), batch: false, comment: String::new() });
+        assert_eq!(
+            known,
+            Known { name: "12_2".into(), batch: false, in_prolog: false, comment: String::new() }
+        );
         assert_eq!(parse(SHOWN, JobId(1)), None);
     }
 

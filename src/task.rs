@@ -104,6 +104,14 @@ pub enum TaskError {
     /// Another node's prolog did: the job is not complete, and its script must not run.
     #[error("{0}")]
     OtherNode(String),
+    /// A batch script that did not wait for them.
+    #[error(
+        "job {job}: its script was started before the containers of all its nodes: ask the admin to set PrologFlags=Contain,DeferBatch"
+    )]
+    TooEarly {
+        /// The job.
+        job: JobId,
+    },
     /// The step wants a container, the job has none here.
     #[error(
         "job {job} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob"
@@ -198,14 +206,18 @@ pub enum Place {
 pub fn ask_other_nodes(
     record: Option<&Record>,
     step: &Step,
-    ask: impl FnOnce(report::Start) -> Result<Option<String>, SlurmError>,
+    ask: impl FnOnce(report::Start) -> Result<report::Nodes, SlurmError>,
 ) -> Result<(), TaskError> {
     let Some(Outcome::Ready(session)) = record.map(|record| &record.outcome) else { return Ok(()) };
     if step.kind != StepKind::Batch || session.nodes < 2 {
         return Ok(());
     }
     let start = report::Start { job: step.job, restart: session.restart };
-    ask(start).unwrap_or_default().map_or(Ok(()), |line| Err(TaskError::OtherNode(line)))
+    match ask(start).unwrap_or_default() {
+        report::Nodes { failure: Some(line), .. } => Err(TaskError::OtherNode(line)),
+        report::Nodes { unready: true, .. } => Err(TaskError::TooEarly { job: step.job }),
+        report::Nodes { .. } => Ok(()),
+    }
 }
 
 /// Decides where a task runs: by what the prolog has left, and by what the step asks for.

@@ -249,7 +249,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options,
     };
-    task::ask_other_nodes(record.as_ref(), &step, report::told)?;
+    task::ask_other_nodes(record.as_ref(), &step, report::nodes)?;
     let mut launcher = None;
     let joined = match task::decide(record, &step, &config)? {
         Place::Host => None,

@@ -104,6 +104,24 @@ fn is_host_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
+/// Runs ssh, and says what may be wrong when ssh itself fails (255): its own words are about ports and keys.
+const SSH: &str = r#"if command -v ssh >/dev/null 2>&1; then
+    ssh -F SSH_CONFIG "$@"
+    code=$?
+    [ "$code" = 255 ] || exit "$code"
+    for word do
+        shift
+        case $word in
+        -[bcDEeFIiJLlmOopQRSWw]) skip=yes ;;
+        -*) ;;
+        *) [ "$skip" ] || break; skip= ;;
+        esac
+    done
+    echo "spank_docker: cannot reach the job's container on '$word' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin" >&2
+    exit 255
+fi
+"#;
+
 /// The program that MPI launchers call instead of ssh. It says what the image lacks, where ssh would fail without a word
 /// about the cause: `missing` when the image has no sshd, or that it has no ssh.
 #[must_use]
@@ -113,7 +131,7 @@ pub fn program(image: &str, missing: Option<&str>) -> String {
     );
     let ssh = match missing {
         Some(_) => String::new(),
-        None => format!("command -v ssh >/dev/null 2>&1 && exec ssh -F {SSH_CONFIG} \"$@\"\n"),
+        None => SSH.replace("SSH_CONFIG", SSH_CONFIG),
     };
     let words = missing.unwrap_or(&no_client).replace('\'', r"'\''");
     format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\nexit 255\n")
@@ -215,6 +233,31 @@ mod tests {
             "#!/bin/sh\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\nexit 255\n"
         );
         let text = program("a", None);
-        assert!(text.contains("exec ssh -F /run/spank-docker/ssh_config \"$@\"\n"));
+        assert!(text.contains("ssh -F /run/spank-docker/ssh_config \"$@\"\n"));
+    }
+
+    /// What the launchers' program does with an ssh that ends with this code.
+    fn called(code: u8, arguments: &[&str]) -> (Option<i32>, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let ssh = directory.path().join("ssh");
+        std::fs::write(&ssh, format!("#!/bin/sh\nexit {code}\n")).unwrap();
+        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut sh = Command::new("/bin/sh");
+        sh.args(["-c", &program("a", None), "ssh"]).args(arguments).env("PATH", directory.path());
+        let output = sh.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    #[test]
+    fn a_launcher_is_told_which_node_cannot_be_reached() {
+        let line = |node| {
+            format!(
+                "spank_docker: cannot reach the job's container on '{node}' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin\n"
+            )
+        };
+        assert_eq!(called(255, &["-x", "n2", "orted -x"]), (Some(255), line("n2")));
+        assert_eq!(called(255, &["-q", "-l", "alice", "-x", "n3", "true"]), (Some(255), line("n3")));
+        assert_eq!(called(0, &["n2", "true"]), (Some(0), String::new()));
+        assert_eq!(called(7, &["n2", "false"]), (Some(7), String::new()));
     }
 }

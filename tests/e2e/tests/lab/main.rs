@@ -10,3 +10,4 @@ mod rights;
 mod ssh;
 mod steps;
 mod upkeep;
+mod upkeep_slurm;

@@ -138,30 +138,6 @@ fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
 }
 
 #[test]
-fn slurm_without_the_extern_step_fails_the_job_and_says_what_to_set() {
-    let lab = Lab::alone();
-    let configure = |change: &str| {
-        lab.everywhere(&format!("install -m 0644 /lab/slurm.conf /etc/slurm/slurm.conf; {change}"));
-        lab.node("n1").run("scontrol reconfigure").success();
-        // Each slurmd reads it in its own time.
-        let flags = "scontrol show config | sed -n 's/^PrologFlags *= //p'";
-        lab.node("n1").sh(flags).success().stdout.trim().to_owned()
-    };
-    for node in spank_docker_e2e::NODES {
-        let back = "install -m 0644 /lab/slurm.conf /etc/slurm/slurm.conf; scontrol reconfigure";
-        lab.repair_with(lab.node(node).command("").sh(back));
-    }
-    assert_eq!(configure("sed -i s/^PrologFlags=.*/PrologFlags=Alloc/ /etc/slurm/slurm.conf"), "Alloc");
-    let outcome = lab.alice().srun_image("-w n2 echo it ran").run().failure();
-    let job = lab.jobs()[0];
-    outcome.printed(&[]).said(&[&format!(
-        "n2: the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
-    )]);
-    assert!(configure("true").contains("Contain"));
-    lab.assert_empty();
-}
-
-#[test]
 fn unknown_newer_slurm_does_not_load_the_plugin_and_says_so() {
     let lab = Lab::get();
     // What a newer libslurm would answer, in front of this one's.

@@ -1,0 +1,90 @@
+//! Slurm configured in another way than the plugin needs: nothing runs, and the user reads what the admin must set. Each
+//! test has the lab alone, and comes last.
+
+use spank_docker_e2e::{Lab, NODES, image};
+
+const CONFIGURE: &str = "install -m 0644 /lab/slurm.conf /etc/slurm/slurm.conf";
+
+/// Works under other PrologFlags, and puts them back.
+fn with_prolog_flags(lab: &Lab, flags: &str, work: impl FnOnce()) {
+    // Each slurmd reads it in its own time.
+    let configure = |change: &str| {
+        lab.everywhere(&format!("{CONFIGURE}; {change}"));
+        lab.node("n1").run("scontrol reconfigure").success();
+        let shown = "scontrol show config | sed -n 's/^PrologFlags *= //p'";
+        let shown = lab.poll(|| Some(lab.node("n1").sh(shown)).filter(|shown| shown.code == Some(0)));
+        let shown = shown.expect("slurmctld answers").stdout;
+        shown.trim().split(',').map(str::to_owned).collect::<Vec<_>>()
+    };
+    for node in NODES {
+        lab.repair_with(lab.node(node).command("").sh(&format!("{CONFIGURE}; scontrol reconfigure")));
+    }
+    let shown = configure(&format!("sed -i s/^PrologFlags=.*/PrologFlags={flags}/ /etc/slurm/slurm.conf"));
+    assert!(flags.split(',').all(|flag| shown.iter().any(|shown| shown == flag)), "{shown:?}");
+    work();
+    let shown = configure("true");
+    assert!(["Contain", "DeferBatch"].iter().all(|flag| shown.iter().any(|shown| shown == flag)));
+}
+
+#[test]
+fn slurm_without_the_extern_step_fails_the_job_and_says_what_to_set() {
+    let lab = Lab::alone();
+    with_prolog_flags(&lab, "Alloc", || {
+        let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
+        let line = |job| {
+            format!(
+                "n2: the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
+            )
+        };
+        srun.printed(&[]).said(&[&line(lab.jobs()[0])]);
+        let job = lab.alice().submit_image("-w n2", "echo it ran").wait().failed();
+        assert_eq!(job.lines(), [format!("spank_docker: {}", line(job.id))], "{job}");
+    });
+    lab.assert_no_job_completed();
+    lab.assert_empty();
+}
+
+#[test]
+fn script_that_does_not_wait_for_all_nodes_fails_and_says_what_to_set() {
+    let lab = Lab::alone();
+    let image = image("mpich");
+    with_prolog_flags(&lab, "Alloc,Contain", || {
+        // n1 is ready long before n2.
+        lab.node("n1").run(&format!("docker pull --quiet {image}")).success();
+        lab.node("n2").run(&format!("docker rmi --force {image}"));
+        let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={image}"), "echo it ran");
+        let job = job.wait().failed();
+        let line = format!(
+            "spank_docker: n1: job {}: its script was started before the containers of all its nodes: ask the admin to set PrologFlags=Contain,DeferBatch",
+            job.id
+        );
+        assert_eq!(job.lines()[0], line, "{job}");
+        assert!(!job.output.contains("it ran"), "{job}");
+    });
+    lab.assert_no_job_completed();
+    lab.assert_empty();
+}
+
+#[test]
+fn slurm_that_calls_no_prolog_fails_the_job_and_says_what_to_set() {
+    let lab = Lab::alone();
+    let version = lab.node("n1").run("sinfo --version").success().stdout;
+    let number = version.split_whitespace().next_back().unwrap_or_default().to_owned();
+    // RunInJob came with 24.05.
+    if number.as_str() < "24.05" {
+        return;
+    }
+    with_prolog_flags(&lab, "Contain,RunInJob", || {
+        let line = |job| {
+            format!(
+                "job {job} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob"
+            )
+        };
+        let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
+        srun.printed(&[]).said(&[&format!("n2: {}", line(lab.jobs()[0]))]);
+        let job = lab.alice().submit_image("-w n2", "echo it ran").wait().failed();
+        assert_eq!(job.lines(), [format!("spank_docker: n2: {}", line(job.id))], "{job}");
+    });
+    lab.assert_no_job_completed();
+    lab.assert_empty();
+}
