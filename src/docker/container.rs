@@ -13,15 +13,18 @@ use bollard::models::{
     ResourcesUlimits,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, LogsOptions,
-    RemoveContainerOptions, StartContainerOptions,
+    ContainerArchiveInfoOptions, CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
+    LogsOptions, RemoveContainerOptions, StartContainerOptions,
 };
 use futures_util::StreamExt;
 
 use super::engine::{Engine, EngineError, one_line};
+use crate::sys::cgroup;
 
 /// How long a removal that somebody else has begun may last.
 const REMOVAL: Duration = Duration::from_secs(60);
+/// How long a removal may last before its processes are ended for the engine.
+const HANGING: Duration = Duration::from_secs(10);
 
 /// A directory of the host in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +86,31 @@ pub struct Container {
     pub id: String,
 }
 
+/// What a path in a container leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A symbolic link, and where its links end.
+    Link(String),
+    /// A directory, FIFO, device …
+    Other,
+}
+
+impl Kind {
+    /// From a mode as Go writes it (os.FileMode).
+    fn new(mode: u32, link_target: String) -> Self {
+        const LINK: u32 = 1 << 27;
+        // Directory, device, FIFO, socket, character device, irregular.
+        const OTHER: u32 = 1 << 31 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+        match mode {
+            mode if mode & LINK != 0 => Self::Link(link_target),
+            mode if mode & OTHER != 0 => Self::Other,
+            _ => Self::File,
+        }
+    }
+}
+
 /// A container as the engine lists it.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -100,6 +128,17 @@ impl Engine {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
         let request = self.docker.create_container(Some(options), body(spec));
         Ok(Container { id: self.call("create the container", request).await?.id })
+    }
+
+    /// What lies at a path in it, as the engine finds it there before the start. `None` for nothing.
+    pub async fn kind(&self, container: &Container, path: &str) -> Result<Option<Kind>, EngineError> {
+        let options = ContainerArchiveInfoOptions { path: path.to_owned() };
+        let request = self.docker.get_container_archive_info(&container.id, Some(options));
+        match self.call("look into the container", request).await {
+            Ok(found) => Ok(Some(Kind::new(found.file_mode, found.link_target))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Starts it, and returns the pid of its first process.
@@ -153,13 +192,26 @@ impl Engine {
     }
 
     /// Kills and removes it with its anonymous volumes. Absent is success.
+    ///
+    /// A container that hangs in its start (the engine's own first process has opened a FIFO of the image's, as root)
+    /// cannot be removed before that start has failed.
     pub async fn remove(&self, container: &Container) -> Result<(), EngineError> {
         let deadline = Instant::now() + REMOVAL;
+        let mut freed = false;
         loop {
             let options = RemoveContainerOptions { v: true, force: true, link: false };
             let request = self.docker.remove_container(&container.id, Some(options));
-            match self.call("remove the container", request).await {
+            let result = if freed {
+                self.call("remove the container", request).await
+            } else {
+                self.call_within(HANGING, "remove the container", request).await
+            };
+            match result {
                 Ok(()) => return Ok(()),
+                Err(EngineError::Silent { .. }) if !freed => {
+                    freed = true;
+                    cgroup::kill_all(&container.id);
+                }
                 Err(error) if error.is_not_found() => return Ok(()),
                 // Somebody else (an epilog that was cut off) has begun to remove it: see it gone.
                 Err(EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => {
@@ -259,4 +311,19 @@ fn bind(bind: &Bind) -> Mount {
 fn tmpfs(spec: &Spec, path: &Path) -> (String, String) {
     let options = format!("rw,nosuid,nodev,exec,mode=0700,uid={},gid={}", spec.uid, spec.gid);
     (path.to_string_lossy().into_owned(), options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As seen in answers of an engine.
+    #[test]
+    fn kinds_of_files_are_told_from_modes_in_go() {
+        assert_eq!(Kind::new(420, String::new()), Kind::File);
+        assert_eq!(Kind::new(0o4755 | 1 << 23, String::new()), Kind::File);
+        assert_eq!(Kind::new(2_147_484_141, String::new()), Kind::Other);
+        assert_eq!(Kind::new(33_554_870, String::new()), Kind::Other);
+        assert_eq!(Kind::new(134_218_239, "/x".to_owned()), Kind::Link("/x".to_owned()));
+    }
 }

@@ -120,12 +120,21 @@ impl Engine {
         within(GREETING, call, self.docker.ping()).await.map(drop)
     }
 
+    pub(super) async fn call_within<T>(
+        &self,
+        deadline: Duration,
+        call: &'static str,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        within(deadline, call, request).await
+    }
+
     pub(super) async fn call<T>(
         &self,
         call: &'static str,
         request: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, EngineError> {
-        within(CALL, call, request).await
+        self.call_within(CALL, call, request).await
     }
 }
 

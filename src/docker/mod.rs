@@ -4,6 +4,6 @@ mod container;
 mod engine;
 mod image;
 
-pub use container::{Bind, Container, Listed, Spec, Ulimit};
+pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub use engine::{Engine, EngineError};
 pub use image::{Image, ImageError, ImagePolicy};

@@ -5,6 +5,7 @@ mod adopt;
 mod entry;
 mod files;
 mod furnish;
+mod lookup;
 mod ready;
 mod reap;
 mod request;

@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::entry::{self, Entry, EntryError};
 use super::files::Files;
 use super::furnish::{self, Found, FurnishError};
+use super::lookup;
 use super::ready::{self, ReadyError};
 use super::request::Request;
 use super::spec;
@@ -93,6 +94,22 @@ pub enum StartError {
         image: String,
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The engine would open this file as root, and it is none.
+    #[error("image '{image}': '{path}' is not a regular file: make it one, or leave it out")]
+    Account {
+        /// As the user wrote it.
+        image: String,
+        /// In the image.
+        path: &'static str,
+    },
+    /// The engine works, and does not come to an end with this container.
+    #[error(
+        "image '{image}': the engine could not start the container in time: look at the links of the image's /etc"
+    )]
+    Hung {
+        /// As the user wrote it.
+        image: String,
     },
     /// The first process is gone before anything was asked of it.
     #[error("image '{image}': the container ended as soon as it was started{}", said(words))]
@@ -416,8 +433,19 @@ impl Start<'_> {
         container: &Container,
         files: &Files<'_>,
     ) -> Result<Process, StartError> {
-        let pid = engine.start(container).await.map_err(|error| self.explain(error))?;
         let image = self.image.to_string();
+        if let Some(path) = lookup::trap(engine, container).await? {
+            return Err(StartError::Account { image, path });
+        }
+        let pid = match engine.start(container).await {
+            Ok(pid) => pid,
+            // Hangs the engine, or does an image make it wait? Then the container can be removed.
+            Err(error @ EngineError::Silent { .. }) => {
+                let removed = engine.remove(container).await;
+                return Err(removed.map_or(error.into(), |()| StartError::Hung { image }));
+            }
+            Err(error) => return Err(self.explain(error)),
+        };
         let entered = match pid.map(Process::find) {
             Some(Ok(process)) => entry::entered(&process, &files.path(paths::PAUSE)).await.map(|()| process),
             Some(Err(_)) | None => Err(EntryError::Ended),

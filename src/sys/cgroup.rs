@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::process::{self, Process};
+
 /// What marks a cgroup of a job and of its extern step, in every release and in both versions of the interface.
 const JOB: &str = "/job_";
 const EXTERN_STEP: &str = "step_extern";
@@ -147,6 +149,20 @@ fn remove_tree(directory: &Path, deadline: Instant) -> io::Result<()> {
             }
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// Ends every process in a cgroup whose path has `mark`, a container's id, in it.
+pub fn kill_all(mark: &str) {
+    for pid in process::all().into_iter().flatten() {
+        let is_member = || {
+            let membership = Process::find(pid)?.read("cgroup")?;
+            io::Result::Ok(String::from_utf8_lossy(&membership).contains(mark))
+        };
+        if is_member().unwrap_or(false) {
+            // What is gone is gone.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }

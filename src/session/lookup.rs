@@ -1,0 +1,38 @@
+//! What the engine itself reads of an image, as root, when it starts a container: it looks the user up in its accounts.
+//!
+//! Where these are a FIFO, a start never ends, and neither does the removal: the node would be out of service by the will
+//! of a user. Where they are a device, root opens that. So they are looked at before the start.
+//!
+//! Runs as root in the prolog.
+
+use futures_util::future::try_join_all;
+
+use crate::docker::{Container, Engine, EngineError, Kind};
+
+/// Files that the engine opens.
+const READ: [&str; 2] = ["/etc/passwd", "/etc/group"];
+
+/// Which of the files the engine had better not open, if any.
+pub(super) async fn trap(
+    engine: &Engine,
+    container: &Container,
+) -> Result<Option<&'static str>, EngineError> {
+    let looks = READ.map(|path| async move { Ok((path, is_harmless(engine, container, path).await?)) });
+    let found = try_join_all(looks).await?;
+    Ok(found.into_iter().find(|(_, harmless)| !harmless).map(|(path, _)| path))
+}
+
+/// A regular file, by way of links too, or nothing. A link into /proc leads elsewhere when the container runs.
+async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
+    let end = match engine.kind(container, path).await {
+        Ok(Some(Kind::Link(end))) if end.starts_with("/proc") => return Ok(false),
+        Ok(Some(Kind::Link(end))) => engine.kind(container, &end).await,
+        other => other,
+    };
+    match end {
+        Ok(end) => Ok(matches!(end, None | Some(Kind::File))),
+        // It does not come to an end of the links.
+        Err(EngineError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
