@@ -6,7 +6,7 @@
 # run side by side, and `down` finds all there is by label, not by memory.
 
 # The images that jobs use: pushed as registry:5000/hpc/NAME.
-TEST_IMAGES=(nossh openmpi mpich setuid)
+TEST_IMAGES=(nossh openmpi mpich setuid hostile)
 
 container() { echo "lab-$SUITE-$1"; }
 network() { echo "lab-$SUITE"; }

@@ -75,6 +75,8 @@ async fn banner(port: u16) -> std::io::Result<Vec<u8>> {
     loop {
         match reader.read_u8().await {
             Ok(b'\n') => return Ok(line),
+            // The line ends with it.
+            Ok(b'\r') => {}
             Ok(byte) => line.push(byte),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(line),
             Err(error) => return Err(error),

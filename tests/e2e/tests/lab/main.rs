@@ -3,6 +3,7 @@
 mod cluster;
 mod ending;
 mod failures;
+mod hostile_image;
 mod images;
 mod options;
 mod own;

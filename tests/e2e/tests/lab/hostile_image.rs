@@ -1,0 +1,217 @@
+//! Images that were made to break out, to deceive, or to take a node out of service.
+//!
+//! One job runs an image that is full of traps (ci/images/hostile); each test looks at some of them. Images that must be
+//! refused are built on a node, from a few lines each.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use spank_docker_e2e::{Lab, image};
+
+/// In the PATH of the hostile image is nothing but its own.
+const PROBE: &str = r#"
+echo "path: $PATH"
+PATH=/usr/bin:/bin
+for name in USER HOME SLURM_JOB_ID SLURM_JOB_UID SLURM_JOB_DOCKER_IMAGE SLURM_JOB_DOCKER_PORT SLURM_JOB_DOCKER_HOSTFILE \
+    OMPI_MCA_plm_rsh_agent HYDRA_LAUNCHER_EXEC SLURM_DOCKER_IMAGE SPANK_DOCKER; do
+    eval "echo \"$name: \${$name-unset}\""
+done
+echo "id: $(id -u) $(id -un)"
+echo "pause: $(stat -c '%a %U %s' /run/spank-docker/pause)"
+echo "session: $(head -n 2 /run/spank-docker/session | tail -n 1)"
+echo "root: $(ls / | grep -c spank)"
+echo "sprung: $(sort -u /opt/evil/sprung | tr '\n' ';')"
+"#;
+
+type View = BTreeMap<String, String>;
+
+struct Views {
+    job: u32,
+    labels: String,
+    task: View,
+    ssh: View,
+}
+
+static VIEWS: LazyLock<Views> = LazyLock::new(|| {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let directory = alice.directory();
+    alice.write("probe", PROBE);
+    let script = "srun /bin/sh ./probe >task; srun /usr/bin/ssh n1 \"cd $PWD && . ./probe\" >ssh
+        echo up; until [ -e done ]; do sleep 0.2; done";
+    let options = format!("-w n1 --docker-script=host --docker-image={}", image("hostile"));
+    let job = alice.submit(&options, script);
+    job.wait_for_line("up");
+    let labels = format!("docker inspect --format '{{{{json .Config.Labels}}}}' docker_{}", job.id);
+    let labels = lab.node("n1").sh(&labels).success().stdout;
+    let view = |name: &str| {
+        let seen = lab.node("n1").run(&format!("cat {directory}/{name}")).success();
+        let lines = seen.stdout.lines().filter_map(|line| line.split_once(": "));
+        lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect::<View>()
+    };
+    let (task, ssh) = (view("task"), view("ssh"));
+    alice.command("touch done").run().success();
+    let id = job.wait().completed().id;
+    lab.assert_clean();
+    Views { job: id, labels, task, ssh }
+});
+
+fn both() -> [(&'static str, &'static View); 2] {
+    [("task", &VIEWS.task), ("ssh", &VIEWS.ssh)]
+}
+
+#[test]
+fn nothing_of_a_hostile_image_runs_as_root_or_before_its_container_is_safe() {
+    for (place, view) in both() {
+        let sprung: Vec<_> = view["sprung"].split(';').filter(|line| !line.is_empty()).collect();
+        // The traps work: a library of the image is in what the user runs, as the image says.
+        assert!(sprung.contains(&"library 5001 5001 id"), "{place}: {sprung:#?}");
+        for line in sprung {
+            assert!(line.starts_with("library 5001 5001 "), "{place}: {line}");
+            assert!(!line.contains("slurm") && !line.contains("runc"), "{place}: {line}");
+        }
+    }
+}
+
+#[test]
+fn volume_behind_a_link_does_not_cover_our_directory() {
+    for (place, view) in both() {
+        assert!(view["pause"].starts_with("711 root "), "{place}: {}", view["pause"]);
+        assert!(view["session"].contains("Written by spank-docker"), "{place}: {}", view["session"]);
+        // The name by which it was entered is gone.
+        assert_eq!(view["root"], "0", "{place}");
+    }
+}
+
+#[test]
+fn variables_of_an_image_do_not_pass_for_slurms_or_ours() {
+    let job = VIEWS.job.to_string();
+    let hostile = image("hostile");
+    for (place, view) in both() {
+        let expected = [
+            ("id", "5001 alice"),
+            ("USER", "alice"),
+            ("HOME", "/home/alice"),
+            ("SLURM_JOB_DOCKER_IMAGE", &hostile),
+            ("SLURM_JOB_DOCKER_HOSTFILE", "/run/spank-docker/hostfile"),
+            ("OMPI_MCA_plm_rsh_agent", "/run/spank-docker/ssh"),
+            ("HYDRA_LAUNCHER_EXEC", "/run/spank-docker/ssh"),
+            ("SLURM_DOCKER_IMAGE", "unset"),
+            ("SPANK_DOCKER", "unset"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(view[name], value, "{name} in {place}");
+        }
+        assert_ne!(view["SLURM_JOB_DOCKER_PORT"], "22", "{place}");
+        assert!(view["path"].contains("/opt/evil/bin"), "{place}: {}", view["path"]);
+    }
+    assert_eq!(VIEWS.task["SLURM_JOB_ID"], job);
+    assert_eq!(VIEWS.task["SLURM_JOB_UID"], "5001");
+    assert_eq!(VIEWS.ssh["SLURM_JOB_ID"], "unset");
+}
+
+#[test]
+fn labels_of_an_image_do_not_pass_for_ours() {
+    let labels = &VIEWS.labels;
+    for label in
+        [format!(r#""spank-docker.job":"{}""#, VIEWS.job), r#""spank-docker.user":"alice""#.to_owned()]
+    {
+        assert!(labels.contains(&label), "{labels}");
+    }
+    assert!(!labels.contains("evil"), "{labels}");
+}
+
+#[test]
+fn batch_script_is_not_attached_through_a_link_to_the_host() {
+    let lab = Lab::get();
+    let hostile = image("hostile");
+    let job =
+        lab.alice().submit(&format!("-w n1 --docker-image={hostile}"), "/bin/echo it ran").wait().failed();
+    let script = format!("/var/lib/slurm/slurmd/job{:05}/slurm_script", job.id);
+    let line =
+        format!("n1: cannot mount the batch script '{script}' into the container of image '{hostile}'");
+    assert_eq!(job.ours(), [line], "{job}");
+    assert!(!job.output.contains("it ran"), "{job}");
+    lab.assert_clean();
+}
+
+/// Images for one test, on n1 only.
+struct Built<'a> {
+    lab: &'a Lab,
+    name: String,
+}
+
+impl<'a> Built<'a> {
+    fn new(lab: &'a Lab, name: &str, lines: &str) -> Self {
+        let name = format!("registry:5000/built/{name}");
+        let file = format!("FROM {}\n{lines}\n", spank_docker_e2e::IMAGE);
+        let script = format!(
+            "docker image inspect {0} >/dev/null 2>&1 || docker pull -q {0} && DOCKER_BUILDKIT=0 docker build -q -t {name} -",
+            spank_docker_e2e::IMAGE
+        );
+        lab.node("n1").command("").sh(&script).stdin(file).run().success();
+        Self { lab, name }
+    }
+
+    fn run(&self, command: &str) -> spank_docker_e2e::Outcome {
+        let words = format!("-w n1 --docker-pull=never --docker-image={} {command}", self.name);
+        self.lab.alice().srun(&words).run()
+    }
+}
+
+impl Drop for Built<'_> {
+    fn drop(&mut self) {
+        self.lab.node("n1").run(&format!("docker rmi -f {}", self.name));
+    }
+}
+
+/// Each fails its job with one line, at once, and drains no node.
+#[test]
+fn images_that_would_lead_root_astray_are_refused() {
+    const NO_FILE: &str = "is not a regular file: make it one, or leave it out";
+    let lab = Lab::get();
+    let refused = |name: &str, lines: &str, line: &str| {
+        let image = Built::new(&lab, name, lines);
+        let outcome = image.run("echo it ran").failure();
+        outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
+    };
+    refused("fifo", "RUN rm /etc/passwd && mkfifo -m 666 /etc/passwd", &format!("'/etc/passwd' {NO_FILE}"));
+    refused("folder", "RUN rm /etc/group && mkdir /etc/group", &format!("'/etc/group' {NO_FILE}"));
+    refused("device", "RUN rm /etc/group && mknod /etc/group c 1 5", &format!("'/etc/group' {NO_FILE}"));
+    refused("shadow", "RUN ln -sf /proc/1/root/etc/shadow /etc/passwd", &format!("'/etc/passwd' {NO_FILE}"));
+    refused("loop", "RUN rm /etc/group && ln -s group /etc/group", &format!("'/etc/group' {NO_FILE}"));
+    refused("run", "RUN rm -rf /run && ln -s /proc/1/root/tmp /run", "cannot mount on '/run/spank-docker'");
+    refused(
+        "config",
+        "RUN rm /etc/ssh/ssh_config && mkdir /etc/ssh/ssh_config",
+        "cannot mount on '/etc/ssh/ssh_config'",
+    );
+    refused(
+        "dev",
+        "RUN mkdir -p /srv/a && ln -s /dev /srv/a/b && cp -a /dev/null /opt/\nVOLUME /srv/a/b",
+        "has its own '/dev' in place of the system's: build it without a volume there",
+    );
+    lab.assert_clean();
+}
+
+#[test]
+fn accounts_that_are_no_text_count_as_none() {
+    let lab = Lab::get();
+    let lines = "RUN head -c 50000 /dev/zero | tr '\\0' '\\377' >/etc/group && printf '\\377\\0:x:\\n:::::::' >/etc/passwd";
+    let image = Built::new(&lab, "binary", lines);
+    let outcome = image.run("id").success();
+    outcome.printed(&["uid=5001(alice) gid=5001(alice) groups=5001(alice),6001(physics),6002(gpuusers)"]);
+    lab.assert_clean();
+}
+
+#[test]
+fn sshd_that_is_none_fails_the_job_with_what_it_says() {
+    const SSHD: &str = "#!/usr/bin/perl\\nuse IO::Socket::INET;\\nopen F, q(/run/spank-docker/sshd_config); my ($port) = join(q(), <F>) =~ /^Port (.*)/m;\\nmy $s = IO::Socket::INET->new(Listen => 5, LocalPort => $port, ReuseAddr => 1);\\nwhile (my $c = $s->accept) { print $c qq(SSH-2.0-impostor token\\\\r\\\\n); close $c }\\n";
+    let lab = Lab::get();
+    let image = Built::new(&lab, "impostor", &format!("RUN printf '{SSHD}' >/usr/sbin/sshd"));
+    let outcome = image.run("echo it ran").failure();
+    let line =
+        format!("n1: image '{}': its sshd does not work: answered 'SSH-2.0-impostor token'", image.name);
+    outcome.said(&[&line]).printed(&[]);
+    lab.assert_clean();
+}
