@@ -262,7 +262,7 @@ impl Config {
 
     /// The one place that refuses what there is a key for, but nothing behind it yet.
     fn check_supported(&self, key: &'static str, value: &str) -> Result<(), Error> {
-        if !self.mounts.is_empty() || self.mount_home || self.entrypoint {
+        if self.entrypoint {
             return Err(Error::Unsupported { key, value: value.into() });
         }
         Ok(())
@@ -478,8 +478,8 @@ mod tests {
             "ports=1024-65535",
             "pull=always",
             "start_timeout=0",
-            "mounts=",
-            "mount_home=no",
+            "mounts=/data:/x:ro",
+            "mount_home=yes",
             "entrypoint=False",
             "script=host",
             "devices=/dev/infiniband/*,/dev/nvidia[0-9]",
@@ -499,8 +499,8 @@ mod tests {
             ports: "1024-65535".parse().unwrap(),
             pull: Pull::Always,
             start_timeout: None,
-            mounts: Vec::new(),
-            mount_home: false,
+            mounts: mounts::parse("/data:/x:ro").unwrap(),
+            mount_home: true,
             entrypoint: false,
             script: Script::Host,
             devices: Devices::Globs(vec![glob("/dev/infiniband/*"), glob("/dev/nvidia[0-9]")]),
@@ -546,8 +546,6 @@ mod tests {
                 "mounts=data",
                 "mounts: 'data' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
             ),
-            ("mounts=/data", "mounts: '/data' is not supported yet, leave 'mounts' out"),
-            ("mount_home=yes", "mount_home: 'yes' is not supported yet, leave 'mount_home' out"),
             ("entrypoint=1", "entrypoint: '1' is not supported yet, leave 'entrypoint' out"),
             ("entrypoint=on", "entrypoint: 'on' is neither on nor off: use yes or no"),
             ("allow_root=", "allow_root: '' is neither on nor off: use yes or no"),

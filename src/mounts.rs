@@ -42,11 +42,8 @@ pub enum Propagation {
     /// No.
     #[default]
     Private,
-    /// Directly below the source.
+    /// Yes.
     Slave,
-    /// There, and below what is mounted there.
-    #[serde(rename = "rslave")]
-    RecursiveSlave,
 }
 
 /// A place in the container where a user may mount: absolute, without `..`, and not where the container's own system is.
@@ -144,10 +141,9 @@ fn parse_flags(flags: &str) -> Result<(bool, Propagation), Error> {
         let first = match flag {
             "ro" => read_only.replace(true).is_none(),
             "rw" => read_only.replace(false).is_none(),
-            // A copy of a mount can only be private as a whole.
+            // Always with all that is mounted below the source.
             "private" | "rprivate" => propagation.replace(Propagation::Private).is_none(),
-            "slave" => propagation.replace(Propagation::Slave).is_none(),
-            "rslave" => propagation.replace(Propagation::RecursiveSlave).is_none(),
+            "slave" | "rslave" => propagation.replace(Propagation::Slave).is_none(),
             other => return Err(Error::Flag(other.into())),
         };
         if !first {
@@ -270,7 +266,7 @@ mod tests {
         assert_eq!(parse("/data").unwrap(), [bind("/data", "/data")]);
         assert_eq!(parse("/data:/x").unwrap(), [bind("/data", "/x")]);
         assert_eq!(parse("/data:/x:ro").unwrap(), [Mount { read_only: true, ..bind("/data", "/x") }]);
-        let slave = Mount { read_only: true, propagation: Propagation::RecursiveSlave, ..bind("/a", "/b") };
+        let slave = Mount { read_only: true, propagation: Propagation::Slave, ..bind("/a", "/b") };
         assert_eq!(parse("/a:/b:rslave+ro").unwrap(), [slave]);
         let slave = Mount { propagation: Propagation::Slave, ..bind("/a", "/b") };
         assert_eq!(parse("/a:/b:rw+slave").unwrap(), [slave]);

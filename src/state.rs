@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::Scope;
 use crate::options::Options;
 use crate::ssh::paths;
+use crate::sys::identity::Credentials;
 use crate::sys::mount;
 use crate::sys::namespace::NamespaceIds;
 use crate::sys::process::ProcessId;
@@ -57,6 +58,8 @@ pub enum Outcome {
 pub struct Session {
     /// As checked by the prolog.
     pub options: Options,
+    /// Whose container it is.
+    pub user: Credentials,
     /// The image as the user named it.
     pub image: String,
     /// `sha256:…`.
@@ -197,12 +200,6 @@ impl ScopeDir {
         self.path.join("container")
     }
 
-    /// Where the job's working directory is attached until the engine has taken it over.
-    #[must_use]
-    pub fn workdir(&self) -> PathBuf {
-        self.path.join("workdir")
-    }
-
     /// Makes an empty directory in it, to mount on.
     pub fn mount_point(&self, path: PathBuf) -> Result<PathBuf, StateError> {
         DirBuilder::new().mode(0o755).create(&path).map_err(self.failed("create", &path))?;
@@ -311,18 +308,11 @@ impl ScopeDir {
         Ok(true)
     }
 
-    /// Detaches the mount of the working directory: the container has its own by then.
-    pub fn release_workdir(&self) -> Result<(), StateError> {
-        let path = self.workdir();
-        mount::detach(&path).map_err(self.failed("unmount", &path))
-    }
-
     /// Removes everything. Never recursive: should a mount have survived, what lies behind it is not ours to delete.
     pub fn remove(&self) -> Result<(), StateError> {
-        for path in [self.workdir(), self.container()] {
-            mount::detach(&path).map_err(self.failed("unmount", &path))?;
-            gone(fs::remove_dir(&path)).map_err(self.failed("remove", &path))?;
-        }
+        let container = self.container();
+        mount::detach(&container).map_err(self.failed("unmount", &container))?;
+        gone(fs::remove_dir(&container)).map_err(self.failed("remove", &container))?;
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let path = entry.path();
             gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;

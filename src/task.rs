@@ -4,10 +4,12 @@
 //! `decide` and `join` run as root in the forked child that becomes the task (`task_init_privileged`); what they return
 //! is used when that child has become the user (`task_init`).
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,9 +24,11 @@ use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::mpi::{hostfile, hostlist, layout};
 use crate::options::{self, ImageChoice, Options, Script};
 use crate::report;
+use crate::shown::Shown;
 use crate::slurm::SlurmError;
 use crate::ssh::paths;
 use crate::state::{Outcome, Record, ScopeDir, Session, StateDir, StateError};
+use crate::sys::identity::Credentials;
 use crate::sys::inside::Root;
 use crate::sys::mount::{self, Attributes};
 use crate::sys::namespace::Namespaces;
@@ -185,6 +189,12 @@ pub enum TaskError {
         #[source]
         source: io::Error,
     },
+    /// The step's own `--docker-workdir`.
+    #[error("--docker-workdir: '{path}' is no directory in the container that you can enter: use another")]
+    Workdir {
+        /// In the container.
+        path: Shown,
+    },
     /// The step's options.
     #[error(transparent)]
     Options(#[from] options::Error),
@@ -303,7 +313,7 @@ pub fn join(
     if let Some((script, tree)) = script {
         let failed =
             |source| TaskError::Script { script: script.to_owned(), image: session.image.clone(), source };
-        tree.and_then(|tree| attach_script(script, tree)).map_err(failed)?;
+        tree.and_then(|tree| attach_script(script, tree, &session.user)).map_err(failed)?;
     }
     set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock)?;
     set_limit("stack", Resource::RLIMIT_STACK, config.stack)?;
@@ -345,8 +355,9 @@ fn detached_script(script: &Path) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-fn attach_script(script: &Path, tree: OwnedFd) -> io::Result<()> {
-    mount::attach(tree, Root::current()?.file_to_mount_on(script)?)
+fn attach_script(script: &Path, tree: OwnedFd, user: &Credentials) -> io::Result<()> {
+    let place = Root::current()?.place(script, false, user).map_err(io::Error::other)?;
+    mount::attach(tree, place)
 }
 
 fn set_limit(name: &'static str, resource: Resource, limit: Limit) -> Result<(), TaskError> {
@@ -403,11 +414,29 @@ pub fn no_sshd(image: &str) -> String {
     )
 }
 
-/// Goes to the image's WORKDIR when the directory that Slurm was to start the task in is not in the container.
-pub fn enter_directory(session: &Session, wanted: Option<&OsStr>) {
-    let is_there = wanted.is_none_or(|path| fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
-    if let Some(workdir) = session.workdir.as_deref().filter(|_| !is_there) {
+/// Goes to where a task starts, as the user: to what `--docker-workdir` names, else where Slurm has gone, else, when that
+/// directory is not in the container, to the image's WORKDIR. What PWD has to be, when it is not `pwd`, the job's.
+pub fn enter_directory(
+    session: &Session,
+    named: Option<&Path>,
+    pwd: Option<&OsStr>,
+) -> Result<Option<PathBuf>, TaskError> {
+    if let Some(path) = named.or(session.options.workdir.as_deref()) {
+        nix::unistd::chdir(path).map_err(|_| TaskError::Workdir { path: path.into() })?;
+        return Ok(Some(path.to_owned()));
+    }
+    // Where Slurm goes, and says so, when there is nowhere else to go.
+    let fell_back = env::current_dir().is_ok_and(|directory| directory == Path::new("/tmp"));
+    let is_missing = pwd.is_some_and(|path| !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
+    if let Some(workdir) = session.workdir.as_deref().filter(|_| fell_back && is_missing) {
         // Slurm has told the user that the directory is not there; where the task starts instead is no error.
         let _ = nix::unistd::chdir(workdir);
     }
+    Ok(if pwd.is_some_and(is_here) { None } else { env::current_dir().ok() })
+}
+
+/// Whether this path leads to the current directory.
+fn is_here(path: &OsStr) -> bool {
+    let number = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    Path::new(path).is_absolute() && number(Path::new(path)) == number(Path::new("."))
 }

@@ -69,10 +69,10 @@ pub struct Spec {
     pub labels: Vec<(&'static str, String)>,
     /// Directories of the host.
     pub binds: Vec<Bind>,
-    /// Fresh directories of the user, mode 0700.
-    pub tmpfs: Vec<PathBuf>,
     /// Device nodes.
     pub devices: Vec<PathBuf>,
+    /// Other devices that may be opened, as the kernel's cgroups name them.
+    pub device_rules: Vec<String>,
     /// Limits of the first process and of all that sshd starts.
     pub ulimits: Vec<Ulimit>,
     /// Size of /dev/shm in bytes.
@@ -266,7 +266,7 @@ fn host_config(spec: &Spec) -> HostConfig {
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
         shm_size: i64::try_from(spec.shm_size).ok(),
         mounts: Some(spec.binds.iter().map(bind).collect()),
-        tmpfs: Some(spec.tmpfs.iter().map(|path| tmpfs(spec, path)).collect()),
+        device_cgroup_rules: Some(spec.device_rules.clone()),
         // Our words from the container must be readable, and must not fill a disk, whatever the engine's default is.
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
@@ -306,11 +306,6 @@ fn bind(bind: &Bind) -> Mount {
         }),
         ..Default::default()
     }
-}
-
-fn tmpfs(spec: &Spec, path: &Path) -> (String, String) {
-    let options = format!("rw,nosuid,nodev,exec,mode=0700,uid={},gid={}", spec.uid, spec.gid);
-    (path.to_string_lossy().into_owned(), options)
 }
 
 #[cfg(test)]

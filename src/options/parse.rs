@@ -160,13 +160,7 @@ impl Options {
 
     /// The one place that refuses what there is a name for, but nothing behind it yet.
     fn check_supported(&self) -> Result<(), Error> {
-        let asked_for = [
-            ("docker-mounts", !self.mounts.is_empty()),
-            ("docker-workdir", self.workdir.is_some()),
-            ("docker-mount-home", self.mount_home == Some(true)),
-            ("docker-entrypoint", self.entrypoint == Some(true)),
-            ("docker-readonly", self.readonly == Some(true)),
-        ];
+        let asked_for = [("docker-entrypoint", self.entrypoint == Some(true))];
         match asked_for.into_iter().find(|(_, asked)| *asked) {
             Some((option, _)) => Err(Error::Unsupported { option }),
             None => Ok(()),
@@ -525,18 +519,10 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_yet_is_refused_by_name() {
-        for (name, value) in [
-            ("docker-mounts", "/a"),
-            ("docker-workdir", "/a"),
-            ("docker-mount-home", ""),
-            ("docker-entrypoint", ""),
-            ("docker-readonly", ""),
-        ] {
-            assert_eq!(
-                option(name, value).unwrap().check(&Config::default()).unwrap_err().to_string(),
-                format!("--{name}: not supported yet, leave it out")
-            );
-        }
+        assert_eq!(
+            option("docker-entrypoint", "").unwrap().check(&Config::default()).unwrap_err().to_string(),
+            "--docker-entrypoint: not supported yet, leave it out"
+        );
     }
 
     #[test]

@@ -352,9 +352,11 @@ pub(super) fn has_work_as_user() -> bool {
 pub(super) fn become_task(spank: &mut Spank<'_>) -> c_int {
     let ran = match AS_USER.get() {
         None => return OK,
-        Some(Ok(work)) => set_environment(spank, work).map_err(|error| {
-            Refusal(Some(by_this_node(&format!("cannot set the task's environment: {error}"))))
-        }),
+        Some(Ok(work)) => set_environment(spank, work)
+            .map_err(|error| {
+                Refusal(Some(by_this_node(&format!("cannot set the task's environment: {error}"))))
+            })
+            .and_then(|runs| enter_directory(spank, work).map(|()| runs)),
         Some(Err(refusal)) => Err(refusal.clone()),
     };
     match ran {
@@ -405,7 +407,6 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
     {
         spank.setenv(task::MPI_NETWORKS, networks, true)?;
     }
-    task::enter_directory(session, spank.getenv_os("PWD")?.as_deref());
     if work.kind != StepKind::Tasks {
         return Ok(Runs::Command);
     }
@@ -422,6 +423,17 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
         together::wait_for_end(launcher, spank.job_nnodes()?, work.config.start_timeout);
     }
     Ok(Runs::Nothing)
+}
+
+fn enter_directory(spank: &Spank<'_>, work: &AsUser) -> Result<(), Refusal> {
+    let Some((_, session)) = &work.joined else { return Ok(()) };
+    let refused = |line: String| Refusal(Some(by_this_node(&line)));
+    let pwd = spank.getenv_os("PWD").ok().flatten();
+    let entered = task::enter_directory(session, work.step.workdir.as_deref(), pwd.as_deref())
+        .map_err(|error| refused(error.to_string()))?;
+    entered
+        .map_or(Ok(()), |directory| spank.setenv("PWD", directory, true))
+        .map_err(|error| refused(format!("cannot set the task's environment: {error}")))
 }
 
 // ---- what Slurm knows -----------------------------------------------------------------------------------------------

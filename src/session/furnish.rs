@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
 use crate::ssh::paths;
-use crate::sys::inside::Root;
+use crate::sys::identity::Credentials;
+use crate::sys::inside::{PlaceError, Root};
 use crate::sys::mount::{self, Attributes};
 use crate::sys::mountinfo::Mounted;
 
@@ -35,7 +36,15 @@ pub(super) struct Found {
 /// Why a container cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FurnishError {
-    /// The image has something at this place that no file can be mounted on.
+    /// There is something at this place that no file can be mounted on.
+    #[error("cannot mount on '{path}': {source}")]
+    Place {
+        /// In the container.
+        path: &'static str,
+        /// Why not.
+        source: PlaceError,
+    },
+    /// The kernel refuses a mount.
     #[error("cannot mount on '{path}'")]
     Target {
         /// In the container.
@@ -116,12 +125,22 @@ pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf]) -> Foun
     }
 }
 
-/// Mounts `trees` (detached, one for each of [`REPLACED`]) over the image's files.
-pub(super) fn replace(root: &Root, trees: [OwnedFd; 3]) -> Result<(), FurnishError> {
+/// Mounts `trees` (detached, one for each of [`REPLACED`]) over the image's files, or those of a directory that the user
+/// has mounted there.
+pub(super) fn replace(root: &Root, trees: [OwnedFd; 3], user: &Credentials) -> Result<(), FurnishError> {
     for (path, tree) in REPLACED.into_iter().zip(trees) {
-        let failed = |source| FurnishError::Target { path, source };
-        let target = root.file_to_mount_on(Path::new(path)).map_err(failed)?;
-        mount::attach(tree, target).map_err(failed)?;
+        let target = root
+            .place(Path::new(path), false, user)
+            .map_err(|source| FurnishError::Place { path, source })?;
+        mount::attach(tree, target).map_err(|source| FurnishError::Target { path, source })?;
     }
     Ok(())
+}
+
+/// Makes the container's own files read-only; what is mounted on top of them stays as it is.
+pub(super) fn make_read_only(root: &Root) -> Result<(), FurnishError> {
+    let own = root
+        .find(Path::new("/"))
+        .and_then(|root| mount::change(root, false, Attributes::RDONLY, Attributes::NONE));
+    own.map_err(|source| FurnishError::Mount { what: "make the container's files read-only", source })
 }

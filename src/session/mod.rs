@@ -6,6 +6,7 @@ mod entry;
 mod files;
 mod furnish;
 mod lookup;
+mod mounts;
 mod ready;
 mod reap;
 mod request;
@@ -14,9 +15,9 @@ mod start;
 mod step;
 mod stop;
 pub mod together;
-mod workdir;
 
 pub use adopt::{AdoptError, adopt};
+pub use mounts::{MountError, Origin};
 pub use reap::reap;
 pub use request::{Request, RequestError, StepFacts};
 pub use start::{StartError, start};

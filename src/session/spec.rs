@@ -6,26 +6,25 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
+use super::mounts::Prepared;
 use super::request::Request;
 use super::stop::LABEL_JOB;
-use super::workdir;
 use crate::config::{Config, Devices, Limit, ShmSize};
 use crate::docker::{Bind, Image, Spec, Ulimit};
 use crate::ssh::server;
 use crate::state::ScopeDir;
+use crate::sys::source::Device;
 
-/// The specification of the container of `request`, with the job's working directory when it is mounted.
+/// The specification of the container of `request`, to which `mounts` will be added once it runs.
 pub(super) fn spec(
     config: &Config,
     request: &Request,
     image: &Image,
     directory: &ScopeDir,
     entry: &Entry,
-    workdir: Option<Bind>,
+    mounts: &[Prepared],
 ) -> Spec {
     let ours = Bind { source: directory.container(), target: entry.directory().into(), read_only: true };
-    let mounted = workdir.as_ref().map(|bind| bind.target.as_path());
-    let home = workdir::fresh_home(Path::new(&request.account.home), mounted);
     Spec {
         name: request.scope.container_name(),
         image_id: image.id.clone(),
@@ -38,9 +37,9 @@ pub(super) fn spec(
         groups: request.credentials.groups.clone(),
         hostname: hostname().unwrap_or_else(|| request.node.clone()),
         labels: labels(request),
-        binds: std::iter::once(ours).chain(workdir).collect(),
-        tmpfs: home.into_iter().collect(),
+        binds: vec![ours],
         devices: devices(&config.devices),
+        device_rules: mounts.iter().filter_map(Prepared::device).map(device_rule).collect(),
         ulimits: ulimits(config),
         shm_size: match config.shm_size {
             ShmSize::Half => half_of_memory(),
@@ -93,6 +92,13 @@ fn devices(configured: &Devices) -> Vec<PathBuf> {
 fn is_device(path: &Path) -> bool {
     std::fs::symlink_metadata(path)
         .is_ok_and(|metadata| metadata.file_type().is_char_device() || metadata.file_type().is_block_device())
+}
+
+/// Until the extern step has adopted the container, and without `ConstrainDevices` ever after, the engine's cgroup decides
+/// which devices open. Owner and mode of the node go on to hold.
+fn device_rule(device: Device) -> String {
+    let kind = if device.is_block { 'b' } else { 'c' };
+    format!("{kind} {}:{} rw", device.major, device.minor)
 }
 
 fn ulimits(config: &Config) -> Vec<Ulimit> {

@@ -14,19 +14,20 @@ use super::entry::{self, Entry, EntryError};
 use super::files::Files;
 use super::furnish::{self, Found, FurnishError};
 use super::lookup;
+use super::mounts::{self, MountError, Prepared};
 use super::ready::{self, ReadyError};
 use super::request::Request;
 use super::spec;
 use super::stop::{self, LABEL_JOB};
-use super::workdir;
 use crate::config::Config;
-use crate::docker::{Bind, Container, Engine, EngineError, Image, ImageError, ImagePolicy};
+use crate::docker::{Container, Engine, EngineError, Image, ImageError, ImagePolicy};
 use crate::image::Reference;
 use crate::mpi::{hostfile, hostlist, interfaces, layout};
 use crate::shown::Shown;
 use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
 use crate::ssh::{client, paths, server, session as ssh_session};
 use crate::state::{ScopeDir, Session, StateDir, StateError};
+use crate::sys::inside::Root;
 use crate::sys::listener;
 use crate::sys::mountinfo;
 use crate::sys::namespace::Namespaces;
@@ -78,14 +79,14 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The working directory.
-    #[error("cannot mount the working directory '{}' into the container", path.display())]
+    /// Something that was to be mounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// `--docker-workdir`.
+    #[error("--docker-workdir: '{path}' is no directory in the container that you can enter: use another")]
     Workdir {
-        /// The job's working directory.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
+        /// In the container.
+        path: Shown,
     },
     /// The image cannot be used as a container's root.
     #[error("image '{image}': {source}")]
@@ -254,6 +255,8 @@ impl Start<'_> {
         let nodes = hostlist::expand(&request.nodes)
             .map_err(|source| StartError::NodeList { list: Shown::new(&request.nodes), source })?;
 
+        let mounts = mounts::prepare(config, request)?;
+
         let engine = Engine::connect(&config.docker_host).await?;
         let pull = request.options.pull.unwrap_or(config.pull);
         let found = engine.image(ImagePolicy { reference: image, pull }, progress).await?;
@@ -261,20 +264,18 @@ impl Start<'_> {
 
         let networks = interfaces::between_nodes();
         let files = self.write_files(&keys, &nodes, port, &found, networks.as_deref())?;
-        let workdir = self.attach_workdir()?;
         let entry = Entry::draw().map_err(files_error("draw a random name"))?;
-        let container = self.create(&engine, &found, &entry, workdir).await?;
+        let container = self.create(&engine, &found, &entry, &mounts).await?;
         let process = self.start_container(&engine, &container, &files).await?;
-        // The container has its own mount of it by now.
-        self.directory.release_workdir()?;
 
         let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
-        let sshd = self.furnish(&files, &process, &namespaces, &entry, &found)?;
+        let sshd = self.furnish(&files, &process, &namespaces, &entry, &found, mounts)?;
         if sshd.is_some() {
             self.start_sshd(&engine, &container, &files, &process, port, keys.token()).await?;
         }
         Ok(Session {
             options: request.options.clone(),
+            user: request.credentials.clone(),
             image: image.to_string(),
             image_id: found.id,
             container_id: container.id,
@@ -378,7 +379,9 @@ impl Start<'_> {
         let variables = image.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let variables =
             variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str()))).chain(networks);
-        files.public(paths::ENVIRONMENT, &ssh_session::environment_file(variables))?;
+        let mut environment = ssh_session::environment_file(variables);
+        environment.extend(request.options.workdir.iter().flat_map(|path| ssh_session::directory_line(path)));
+        files.public(paths::ENVIRONMENT, &environment)?;
         // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
         let slots = layout::parse(&request.slots).unwrap_or_default();
         files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
@@ -386,26 +389,14 @@ impl Start<'_> {
         Ok(files)
     }
 
-    fn attach_workdir(&self) -> Result<Option<Bind>, StartError> {
-        let Some(path) = self.request.workdir.as_deref() else { return Ok(None) };
-        let Some(target) = workdir::target(path) else { return Ok(None) };
-        let failed = |source| StartError::Workdir { path: path.to_owned(), source };
-        let Some(directory) = workdir::open_as(&self.request.credentials, path).map_err(failed)? else {
-            return Ok(None);
-        };
-        let point = self.directory.mount_point(self.directory.workdir())?;
-        workdir::attach(&directory, &point).map_err(failed)?;
-        Ok(Some(Bind { source: point, target: target.to_owned(), read_only: false }))
-    }
-
     async fn create(
         &self,
         engine: &Engine,
         image: &Image,
         entry: &Entry,
-        workdir: Option<Bind>,
+        mounts: &[Prepared],
     ) -> Result<Container, StartError> {
-        let spec = spec::spec(self.config, self.request, image, self.directory, entry, workdir);
+        let spec = spec::spec(self.config, self.request, image, self.directory, entry, mounts);
         let created = match engine.create(&spec).await {
             // A container of an earlier run of this job, which no epilog has removed.
             Err(EngineError::Refused { status: 409, .. }) => {
@@ -468,31 +459,50 @@ impl Start<'_> {
         namespaces: &Namespaces,
         entry: &Entry,
         image: &Image,
+        mounts: Vec<Prepared>,
     ) -> Result<Option<PathBuf>, StartError> {
+        let user = &self.request.credentials;
         let failed =
             |error: FurnishError| StartError::Furnish { image: self.image.to_string(), source: error.into() };
         let path =
             image.environment.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
         let shells = [PathBuf::from(&self.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
-        let visit =
-            |work: &mut dyn FnMut(&crate::sys::inside::Root) -> Result<Option<Found>, FurnishError>| {
-                let visited = namespaces.visit(work).map_err(files_error("enter the container"))?;
-                visited.map_err(failed)
-            };
-        let mounts = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
-        let mounts: Vec<_> = mountinfo::parse(&mounts).collect();
-        let found = visit(&mut |root| {
-            furnish::harden(root, &mounts)?;
-            furnish::settle(root, entry)?;
-            Ok(Some(furnish::look(root, path, &shells)))
+        let visit = |work: &mut dyn FnMut(&Root) -> Result<(), StartError>| {
+            namespaces.visit(work).map_err(files_error("enter the container"))?
+        };
+        let engines = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
+        let engines: Vec<_> = mountinfo::parse(&engines).collect();
+        let mut found = None;
+        visit(&mut |root| {
+            furnish::harden(root, &engines).map_err(failed)?;
+            furnish::settle(root, entry).map_err(failed)?;
+            found = Some(furnish::look(root, path, &shells));
+            Ok(())
         })?;
         let Some(found) = found else { return Ok(None) };
         let trees = self.replacements(files, &found).map_err(files_error("write the container's files"))?;
-        let mut trees = Some(trees);
+        // Each is used up by the one visit.
+        let mut parts = Some((mounts, trees));
         visit(&mut |root| {
-            trees.take().map_or(Ok(None), |trees| furnish::replace(root, trees).map(|()| None))
+            let Some((mounts, trees)) = parts.take() else { return Ok(()) };
+            mounts::attach(root, mounts, user)?;
+            furnish::replace(root, trees, user).map_err(failed)?;
+            if self.request.options.readonly == Some(true) {
+                furnish::make_read_only(root).map_err(failed)?;
+            }
+            self.check_workdir(root)
         })?;
         Ok(found.sshd)
+    }
+
+    /// A place to start in that is named must be there.
+    fn check_workdir(&self, root: &Root) -> Result<(), StartError> {
+        let Some(path) = &self.request.options.workdir else { return Ok(()) };
+        let is_there = root.is_directory_for(path, &self.request.credentials);
+        match is_there.map_err(files_error("look for the working directory"))? {
+            true => Ok(()),
+            false => Err(StartError::Workdir { path: path.as_path().into() }),
+        }
     }
 
     fn replacements(&self, files: &Files<'_>, found: &Found) -> io::Result<[std::os::fd::OwnedFd; 3]> {

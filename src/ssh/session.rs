@@ -8,6 +8,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// The script, for `ForceCommand`.
 ///
@@ -23,6 +24,9 @@ fi
 SHELL=$spank_docker_shell
 export SHELL
 unset SSH_ORIGINAL_COMMAND
+if [ -n "${spank_docker_directory-}" ]; then
+    cd "$spank_docker_directory" || exit 1
+fi
 if [ "$spank_docker_command" = internal-sftp ]; then
     for spank_docker_sftp in /usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server \
         /usr/lib/ssh/sftp-server /usr/libexec/sftp-server /usr/libexec/ssh/sftp-server; do
@@ -78,17 +82,32 @@ where
         file.reserve(name.len() + value.len() + 16);
         file.extend_from_slice(b"export ");
         file.extend_from_slice(name);
-        file.extend_from_slice(b"='");
-        for (place, part) in value.split(|byte| *byte == b'\'').enumerate() {
-            if place > 0 {
-                // Ends the quotes, a quote by itself, begins them again.
-                file.extend_from_slice(br"'\''");
-            }
-            file.extend_from_slice(part);
-        }
-        file.extend_from_slice(b"'\n");
+        file.push(b'=');
+        quote(&mut file, value);
+        file.push(b'\n');
     }
     file
+}
+
+/// The value as one word of any shell.
+fn quote(file: &mut Vec<u8>, value: &[u8]) {
+    file.push(b'\'');
+    for (place, part) in value.split(|byte| *byte == b'\'').enumerate() {
+        if place > 0 {
+            // Ends the quotes, a quote by itself, begins them again.
+            file.extend_from_slice(br"'\''");
+        }
+        file.extend_from_slice(part);
+    }
+    file.push(b'\'');
+}
+
+/// A line for the same file: where sessions start.
+pub fn directory_line(directory: &Path) -> Vec<u8> {
+    let mut line = b"spank_docker_directory=".to_vec();
+    quote(&mut line, directory.as_os_str().as_bytes());
+    line.push(b'\n');
+    line
 }
 
 /// An identifier, and no variable of the session.
@@ -107,7 +126,6 @@ mod tests {
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
-    use std::path::Path;
     use std::process::{Command, Output};
 
     /// The shells that images have, as far as this machine has them.
@@ -169,6 +187,25 @@ mod tests {
             let output = session(&shell, &[], Some("echo \"a  b\" '$x'; env | grep -c ORIGINAL; exit 7"));
             assert_eq!(output.stdout, b"a  b $x\n0\n", "{shell:?} {output:?}");
             assert_eq!(output.status.code(), Some(7));
+        }
+    }
+
+    #[test]
+    fn a_session_starts_in_the_directory_that_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let named = directory.path().join("it's -a $b");
+        std::fs::create_dir(&named).unwrap();
+        for shell in shells() {
+            let environment = directory.path().join("environment");
+            std::fs::write(&environment, directory_line(&named)).unwrap();
+            let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
+            let output = Command::new(&shell[0])
+                .args(&shell[1..])
+                .args(["-c", &script])
+                .env("SSH_ORIGINAL_COMMAND", "pwd")
+                .output()
+                .unwrap();
+            assert_eq!(output.stdout, format!("{}\n", named.display()).into_bytes(), "{shell:?} {output:?}");
         }
     }
 

@@ -5,9 +5,10 @@
 use std::io;
 
 use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setegid, seteuid, setgroups};
+use serde::{Deserialize, Serialize};
 
 /// The numbers that the kernel decides by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
     /// User.
     pub uid: u32,

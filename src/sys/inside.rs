@@ -6,15 +6,19 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
-use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, umask};
+use nix::sys::statfs::{
+    CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC,
+};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::mount;
+use super::identity::{Credentials, as_user};
+use super::mount::{self, Attributes};
+use crate::ssh::paths;
 
 /// The root directory of a container, as a descriptor.
 #[derive(Debug)]
@@ -76,28 +80,14 @@ impl Root {
         is_plain_file(&found).unwrap_or(false) && fstat(&found).is_ok_and(|stat| stat.st_mode & 0o111 != 0)
     }
 
-    /// Whether `path` is a directory.
-    #[must_use]
-    pub fn is_directory(&self, path: &Path) -> bool {
-        self.open(path, OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
-    }
-
-    /// The regular file at `path`, for a mount on top of it; made, empty, with the directories above it, when absent.
-    /// Nothing is made outside the container's own root mount (`EXDEV`).
-    pub fn file_to_mount_on(&self, path: &Path) -> io::Result<OwnedFd> {
-        match self.find(path) {
-            Ok(found) if is_plain_file(&found)? => return Ok(found),
-            Ok(_) => return Err(io::Error::other("not a regular file")),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            Err(error) => return Err(error),
-        }
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::Error::from(Errno::EISDIR));
-        };
-        self.directory(directory)?;
-        let directory = self.own_directory(directory)?;
-        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        Ok(nix::fcntl::openat(&directory, name, flags, Mode::from_bits_truncate(0o644))?)
+    /// Whether `user` can enter `path`, and it is a directory.
+    pub fn is_directory_for(&self, path: &Path, user: &Credentials) -> io::Result<bool> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        as_user(user, || {
+            let directory = self.open(path, flags).ok()?;
+            openat(&directory, ".", flags | OFlag::O_CLOEXEC, Mode::empty()).ok()
+        })
+        .map(|opened| opened.is_some())
     }
 
     /// The directory at `path`, made with those above it when absent. Made ones are root's, mode 0755; none is made
@@ -132,11 +122,188 @@ impl Root {
     pub fn remove_directory(&self, name: &OsStr) -> io::Result<()> {
         Ok(unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?)
     }
+
+    /// What is at `path`, for a mount on top of it; made, with the directories above it, when absent.
+    ///
+    /// Root looks, and makes what is missing, on the container's own file system, which nobody but the image has
+    /// written to. What lies in another mount (a directory of the user, a volume) is looked up and made with the user's
+    /// rights.
+    pub fn place(&self, path: &Path, is_directory: bool, user: &Credentials) -> Result<OwnedFd, PlaceError> {
+        let found = match self.locate(path, user) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                self.make(path, is_directory, user)?;
+                self.locate(path, user)
+            }
+            other => other,
+        };
+        let place = found.map_err(PlaceError::Reach)?.file;
+        if self.is_systems(&place).map_err(PlaceError::Reach)? {
+            return Err(PlaceError::System);
+        }
+        fits(place, is_directory)
+    }
+
+    /// The same below /dev, for a device node: on the tmpfs that the engine has made there, and through no link.
+    pub fn place_in_dev(&self, path: &Path) -> Result<OwnedFd, PlaceError> {
+        let below = path.strip_prefix("/dev").map_err(|_| PlaceError::System)?;
+        let dev =
+            self.open(Path::new("/dev"), OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(PlaceError::Reach)?;
+        if mount::file_system_type(&dev).map_err(PlaceError::Reach)? != TMPFS_MAGIC {
+            return Err(PlaceError::System);
+        }
+        let resolve =
+            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+        let open = |path: &Path| -> io::Result<OwnedFd> {
+            let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+            Ok(openat2(&dev, path, how)?)
+        };
+        let mut directory = dev.try_clone().map_err(PlaceError::Reach)?;
+        let mut walked = PathBuf::new();
+        let mut names = below.components().map(|component| component.as_os_str()).peekable();
+        while let Some(name) = names.next() {
+            walked.push(name);
+            let is_directory = names.peek().is_some();
+            let entry = match open(&walked) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    make_entry(&directory, name, is_directory)
+                        .map_err(|source| PlaceError::Make { at: Path::new("/dev").join(&walked), source })?;
+                    open(&walked)
+                }
+                // A device that the engine has bound there already.
+                Err(error) if error.raw_os_error() == Some(libc::EXDEV) && !is_directory => self.find(path),
+                other => other,
+            };
+            directory = fits(entry.map_err(PlaceError::Reach)?, is_directory)?;
+        }
+        Ok(directory)
+    }
+
+    /// Finds what is at `path`: as root on the container's own file system, as the user where another mount begins.
+    fn locate(&self, path: &Path, user: &Credentials) -> io::Result<Located> {
+        match self.resolve(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_XDEV) {
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
+                Ok(Located { file: as_user(user, || self.find(path))??, is_own: false })
+            }
+            other => Ok(Located { file: other?, is_own: true }),
+        }
+    }
+
+    /// Makes an empty file or directory at `path`, and the directories above it.
+    fn make(&self, path: &Path, is_directory: bool, user: &Credentials) -> Result<(), PlaceError> {
+        let mut walked = PathBuf::from("/");
+        let mut directory = self.locate(&walked, user).map_err(PlaceError::Reach)?;
+        let mut names = path.components().skip(1).map(|component| component.as_os_str()).peekable();
+        while let Some(name) = names.next() {
+            let above = walked.clone();
+            walked.push(name);
+            // Looked up from the root each time: a symlink in the image's tree may be absolute.
+            let found = match self.locate(&walked, user) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    let is_directory = is_directory || names.peek().is_some();
+                    let made = if directory.is_own {
+                        self.make_own(&directory.file, &above, name, is_directory)
+                    } else {
+                        as_user(user, || make_entry(&directory.file, name, is_directory))
+                            .and_then(|made| made)
+                    };
+                    made.map_err(|source| PlaceError::Make { at: walked.clone(), source })?;
+                    self.locate(&walked, user)
+                }
+                other => other,
+            };
+            directory = found.map_err(PlaceError::Reach)?;
+        }
+        Ok(())
+    }
+
+    /// Makes an entry on the container's own file system, also when its mount is read-only: through another mount of it.
+    fn make_own(&self, directory: &OwnedFd, path: &Path, name: &OsStr, is_directory: bool) -> io::Result<()> {
+        match make_entry(directory, name, is_directory) {
+            Err(error) if error.raw_os_error() == Some(libc::EROFS) => {
+                let writable = mount::detached_copy(&self.0, false)?;
+                mount::change(&writable, false, Attributes::NONE, Attributes::RDONLY)?;
+                let directory = Self(writable).open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+                make_entry(&directory, name, is_directory)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether a place is part of what the kernel invents, of the device nodes, or of our directory.
+    fn is_systems(&self, place: &OwnedFd) -> io::Result<bool> {
+        if INVENTED.contains(&mount::file_system_type(place)?) {
+            return Ok(true);
+        }
+        let device = fstat(place)?.st_dev;
+        let is_on =
+            |path: &str| self.find(Path::new(path)).and_then(|file| Ok(fstat(file)?.st_dev == device));
+        Ok(is_on("/dev")? || is_on(paths::IN_CONTAINER)?)
+    }
 }
+
+/// Something in the container, and whether it lies on the container's own file system.
+struct Located {
+    file: OwnedFd,
+    is_own: bool,
+}
+
+/// Why nothing can be mounted at a place.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// A directory is there, for something else to be mounted.
+    #[error("it is a directory")]
+    IsDirectory,
+    /// No directory is there, for a directory to be mounted.
+    #[error("it is not a directory")]
+    NotDirectory,
+    /// It leads to where the container's own system is.
+    #[error("it leads to where the container's own system is")]
+    System,
+    /// It cannot be looked up.
+    #[error("it cannot be looked up")]
+    Reach(#[source] io::Error),
+    /// It is missing, and cannot be made.
+    #[error("'{}' cannot be made", at.display())]
+    Make {
+        /// The part of the path that is missing.
+        at: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn fits(place: OwnedFd, is_directory: bool) -> Result<OwnedFd, PlaceError> {
+    let kind = SFlag::from_bits_truncate(fstat(&place).map_err(|e| PlaceError::Reach(e.into()))?.st_mode);
+    match (is_directory, kind & SFlag::S_IFMT == SFlag::S_IFDIR) {
+        (true, false) => Err(PlaceError::NotDirectory),
+        (false, true) => Err(PlaceError::IsDirectory),
+        _ => Ok(place),
+    }
+}
+
+/// Makes one empty entry, by the rights that this thread has now. One that is there already is as good.
+fn make_entry(directory: &OwnedFd, name: &OsStr, is_directory: bool) -> io::Result<()> {
+    // Whatever daemon started this process: without it users could not pass.
+    let umask = umask(Mode::from_bits_truncate(0o022));
+    let made = if is_directory {
+        mkdirat(directory, name, Mode::from_bits_truncate(0o755))
+    } else {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        openat(directory, name, flags, Mode::from_bits_truncate(0o644)).map(drop)
+    };
+    nix::sys::stat::umask(umask);
+    match made {
+        Err(Errno::EEXIST) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// File systems that the kernel makes up.
+const INVENTED: [FsType; 4] = [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
 
 /// A regular file, and not one that the kernel invents (a symlink in the image may lead to /proc or /sys).
 fn is_plain_file(file: impl AsFd) -> io::Result<bool> {
-    const INVENTED: [FsType; 4] = [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
     let kind = SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT;
     Ok(kind == SFlag::S_IFREG && !INVENTED.contains(&mount::file_system_type(&file)?))
 }
@@ -167,6 +334,13 @@ mod tests {
         (directory, root)
     }
 
+    /// Whoever runs the tests.
+    fn own() -> Credentials {
+        let groups = nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        Credentials { uid, gid, groups }
+    }
+
     #[test]
     fn links_do_not_lead_out() {
         let (directory, root) = root();
@@ -181,7 +355,7 @@ mod tests {
         for path in ["/proc/self/root/etc/passwd", "/proc/self/cwd/Cargo.toml", "/proc/self/exe"] {
             assert_eq!(host.read(Path::new(path), 1 << 20).unwrap(), None, "{path}");
             assert!(host.find(Path::new(path)).is_err(), "{path}");
-            assert!(host.file_to_mount_on(Path::new(path)).is_err(), "{path}");
+            assert!(host.place(Path::new(path), false, &own()).is_err(), "{path}");
         }
     }
 
@@ -199,9 +373,6 @@ mod tests {
             assert_eq!(root.read(Path::new(name), 1 << 20).unwrap(), None, "{name}");
             assert!(!root.is_program(Path::new(name)), "{name}");
         }
-        for name in ["fifo", "directory", "loop", "dangling", "socket", "fifo/below"] {
-            assert!(root.file_to_mount_on(Path::new(name)).is_err(), "{name}");
-        }
         assert!(!path("nowhere").exists());
         // What the kernel invents is no file of an image.
         let host = Root::current().unwrap();
@@ -216,14 +387,16 @@ mod tests {
         let name = format!("spank-docker-{}", std::process::id());
         // A file system of its own on every machine, as a job's working directory is in a container.
         let there = Path::new("/dev/shm").join(&name);
-        for made in [host.directory(&there), host.file_to_mount_on(&there)] {
-            assert_eq!(made.unwrap_err().raw_os_error(), Some(libc::EXDEV));
-        }
+        assert_eq!(host.directory(&there).unwrap_err().raw_os_error(), Some(libc::EXDEV));
         assert!(!there.exists());
         let (directory, root) = root();
         symlink("b", directory.path().join("a")).unwrap();
         fs::create_dir(directory.path().join("b")).unwrap();
-        root.file_to_mount_on(Path::new("/a/c/file")).unwrap();
+        root.make(Path::new("/a/c/file"), false, &own()).unwrap();
         assert!(directory.path().join("b/c/file").is_file());
+        // A link to nowhere is no place, and nothing is made where it leads.
+        symlink("nowhere", directory.path().join("dangling")).unwrap();
+        assert!(root.make(Path::new("/dangling"), false, &own()).is_err());
+        assert!(!directory.path().join("nowhere").exists());
     }
 }

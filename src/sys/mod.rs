@@ -10,4 +10,5 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+pub mod source;
 pub mod stepd;

@@ -64,10 +64,25 @@ pub fn attach(tree: impl AsFd, target: impl AsFd) -> io::Result<()> {
     Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
-/// Sets and clears attributes of the mount that `file` is the root of; with `recursive`, of all below it.
+/// Sets and clears attributes of the mount that `file` is the root of, and makes it private; with `recursive`, of all
+/// below it.
 pub fn change(file: impl AsFd, recursive: bool, set: Attributes, clear: Attributes) -> io::Result<()> {
-    let attributes =
-        libc::mount_attr { attr_set: set.0, attr_clr: clear.0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    set_attributes(file, recursive, set, clear, libc::MS_PRIVATE)
+}
+
+/// Sets attributes, and has later mounts of the host appear in what is a copy of its mounts: not the other way round.
+pub fn enslave(tree: impl AsFd, set: Attributes) -> io::Result<()> {
+    set_attributes(tree, true, set, Attributes::NONE, libc::MS_SLAVE)
+}
+
+fn set_attributes(
+    file: impl AsFd,
+    recursive: bool,
+    set: Attributes,
+    clear: Attributes,
+    propagation: libc::c_ulong,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set.0, attr_clr: clear.0, propagation, userns_fd: 0 };
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
         flags |= libc::AT_RECURSIVE;
@@ -84,6 +99,31 @@ pub fn change(file: impl AsFd, recursive: bool, set: Attributes, clear: Attribut
         )
     };
     Errno::result(result).map(drop).map_err(io::Error::from)
+}
+
+/// A fresh tmpfs that is attached nowhere yet, with these options; neither setuid programs nor device nodes.
+pub fn detached_tmpfs(options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
+    // linux/mount.h: enum fsconfig_command.
+    const SET_STRING: libc::c_uint = 1;
+    const CMD_CREATE: libc::c_uint = 6;
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+    let safe = Attributes::NOSUID.and(Attributes::NODEV).0 as libc::c_uint;
+    // SAFETY: static strings, and descriptors that these calls make and nobody else owns.
+    unsafe {
+        let context = descriptor(libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC))?;
+        let configure = |command: libc::c_uint, name: *const libc::c_char, value: *const libc::c_char| {
+            let context = context.as_raw_fd();
+            let result = libc::syscall(libc::SYS_fsconfig, context, command, name, value, 0);
+            Errno::result(result).map(drop).map_err(io::Error::from)
+        };
+        configure(SET_STRING, c"source".as_ptr(), c"spank-docker".as_ptr())?;
+        for (name, value) in options {
+            configure(SET_STRING, name.as_ptr(), value.as_ptr())?;
+        }
+        configure(CMD_CREATE, std::ptr::null(), std::ptr::null())?;
+        descriptor(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, safe))
+    }
 }
 
 /// Mounts a small private tmpfs at `path`, with files that may be executed (a state directory may lie on a noexec

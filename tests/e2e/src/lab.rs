@@ -381,6 +381,24 @@ impl<'a> User<'a> {
         Job::new(self, id.unwrap_or_else(|_| panic!("sbatch did not tell a job id\n{outcome}")))
     }
 
+    /// Compiles a library in C, for programs to be started with `LD_PRELOAD`. Where it is.
+    #[track_caller]
+    pub fn library(&self, name: &str, source: &str) -> String {
+        let library = std::env::temp_dir().join(format!("{}-{name}", self.lab.job_name));
+        let mut gcc = std::process::Command::new("gcc")
+            .args(["-shared", "-fPIC", "-x", "c", "-", "-o"])
+            .arg(&library)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("gcc");
+        gcc.stdin.take().expect("stdin").write_all(source.as_bytes()).expect("source");
+        assert!(gcc.wait().expect("gcc").success());
+        let content = std::fs::read(&library).expect("library");
+        std::fs::remove_file(&library).expect("library");
+        self.command("").sh(&format!("cat >{name}")).stdin(content).run().success();
+        format!("{}/{name}", self.directory())
+    }
+
     /// Puts a file into the test's directory.
     #[track_caller]
     pub fn write(&self, name: &str, content: &str) {

@@ -5,6 +5,7 @@ mod ending;
 mod failures;
 mod hostile_image;
 mod images;
+mod mounts;
 mod options;
 mod own;
 mod rights;

@@ -110,7 +110,10 @@ fn bad_values_of_the_configuration_are_told_to_the_user() {
     let lab = Lab::alone();
     for (setting, line) in [
         ("pull=sometimes", "pull: 'sometimes' is not a pull policy: use missing, always or never"),
-        ("mount_home=yes", "mount_home: 'yes' is not supported yet, leave 'mount_home' out"),
+        (
+            "mounts=data",
+            "mounts: 'data' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
+        ),
         ("memlock", "'memlock' is not a setting: use key=value"),
     ] {
         with_arguments(&lab, setting, || {

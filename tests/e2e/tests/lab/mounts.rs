@@ -1,0 +1,271 @@
+//! What users and admins mount, where tasks start, and what can be written.
+
+use spank_docker_e2e::{IMAGE, Lab};
+
+/// A script's lines, one for each place: `NAME: …`.
+#[track_caller]
+fn line<'a>(output: &'a str, name: &str) -> &'a str {
+    let found = output.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    found.unwrap_or_else(|| panic!("no line '{name}: …' in\n{output}"))
+}
+
+#[test]
+fn mounts_are_where_the_user_wants_them() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let here = alice.directory();
+    let prepare =
+        "mkdir -p 'a b,c:d' ro sub/below && echo odd >'a b,c:d/f' && echo ro >ro/f && echo file >file";
+    alice.command("").sh(prepare).run().success();
+    let mounts = [
+        format!(r"{here}/a b\,c\:d:/odd"),
+        format!("{here}/ro:/data/deep/ro:ro+rslave"),
+        format!("{here}/file:/etc/one/file"),
+        format!("{here}:/m"),
+        // Inside the one before: what is there, and what the user can make there.
+        format!("{here}/ro:/m/sub/below"),
+        "tmpfs:/m/fresh".to_owned(),
+        "tmpfs:/scratch".to_owned(),
+        "/dev/zero:/opt/zero".to_owned(),
+        "/dev/random".to_owned(),
+    ];
+    let probe = r#"
+        say() { echo "$WHERE $1: $(echo $2)"; }
+        say odd "$(cat /odd/f)"
+        say ro "$(cat /data/deep/ro/f; touch /data/deep/ro/x 2>&1)"
+        say file "$(cat /etc/one/file)"
+        say whole "$(ls /m)"
+        say nested "$(cat /m/sub/below/f; stat -fc %T /m/fresh)"
+        say tmpfs "$(stat -c '%a %U' /scratch) $(stat -fc %T /scratch)"
+        say zero "$(head -c 3 /opt/zero | wc -c)"
+        say random "$(test -c /dev/random && head -c 3 /dev/random | wc -c)"
+        say loose "$(awk '$5 ~ "^/(odd|data|m|etc/one|scratch)" && ($6 !~ /nosuid/ || $6 !~ /nodev/)' /proc/self/mountinfo)"
+    "#;
+    alice.write("probe", probe);
+    let script = format!("WHERE=script sh {here}/probe; ssh n2 WHERE=ssh sh {here}/probe");
+    let sbatch = alice.sbatch(&format!("--docker-image={IMAGE} -w n1,n2 -N2"), &script);
+    let job =
+        alice.submitted(&sbatch.arg(format!("--docker-mounts={}", mounts.join(",")))).wait().completed();
+    for place in ["script", "ssh"] {
+        let seen = |name| line(&job.output, &format!("{place} {name}"));
+        assert_eq!(seen("odd"), "odd", "{job}");
+        assert_eq!(seen("ro"), "ro touch: cannot touch '/data/deep/ro/x': Read-only file system");
+        assert_eq!(seen("file"), "file");
+        assert!(seen("whole").contains("a b,c:d file fresh"), "{job}");
+        assert_eq!(seen("nested"), "ro tmpfs");
+        assert_eq!(seen("tmpfs"), "1777 alice tmpfs");
+        assert_eq!(seen("zero"), "3");
+        assert_eq!(seen("random"), "3");
+        assert!(job.output.lines().any(|line| line.trim_end() == format!("{place} loose:")), "{job}");
+    }
+    // Made by the user, not by root.
+    let made = alice.command("").sh("stat -c '%U %F' fresh").run().success();
+    made.printed(&["alice directory"]);
+    lab.assert_clean();
+}
+
+#[test]
+fn what_cannot_be_mounted_fails_the_job_with_one_line() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let here = alice.directory();
+    let prepare = "mkdir dir; touch file; ln -s /proc/self/fd/0 link; ln -s /proc system; ln -s link2 link2";
+    alice.command("").sh(prepare).run().success();
+    let cases = [
+        (
+            "/nowhere".to_owned(),
+            "'/nowhere' does not exist on this node: use one that every node of the job has",
+        ),
+        (
+            "/root/x".to_owned(),
+            "'/root/x' is not yours to reach on this node: use one that every node of the job has",
+        ),
+        (
+            format!("{here}/link:/x"),
+            "'HERE/link' leads through a link that cannot be followed: name where it leads to",
+        ),
+        (
+            format!("{here}/dir:/etc/hostname"),
+            "'/etc/hostname' is no directory in the container, and 'HERE/dir' is one: name a directory as the place",
+        ),
+        (
+            format!("{here}/file:/usr"),
+            "'/usr' is a directory in the container, and 'HERE/file' is none: name a file as the place",
+        ),
+        (
+            format!("{here}:/m,{here}/dir:/m/system/sys"),
+            "'/m/system/sys' leads to the container's own system: choose another place",
+        ),
+        (
+            "/usr/share:/m,tmpfs:/m/new/x".to_owned(),
+            "'/m/new' does not exist in the container, and you cannot make it there: make it on the host, or choose another place",
+        ),
+        (
+            "/dev/infiniband".to_owned(),
+            "'/dev/infiniband' is a place for devices, and '/dev/infiniband' is none: name devices, not directories of them",
+        ),
+        (
+            "/dev/zero:/dev/zero:ro".to_owned(),
+            "'/dev/zero' is a device, and cannot be mounted read-only: leave the flag 'ro' out",
+        ),
+    ];
+    let jobs: Vec<_> = cases
+        .iter()
+        .map(|(mounts, _)| alice.submit_image(&format!("-w n1 --docker-mounts={mounts}"), "echo it ran"))
+        .collect();
+    for ((mounts, expected), job) in cases.iter().zip(jobs) {
+        let job = job.wait().failed();
+        let expected = format!("n1: --docker-mounts: {}", expected.replace("HERE", &here));
+        assert_eq!(job.ours(), [expected], "{mounts}: {job}");
+        assert!(!job.output.contains("it ran"), "{job}");
+    }
+    lab.node("n1").run("ls -d /usr/share/new").failure();
+    lab.assert_clean();
+}
+
+const LIAR: &str = r#"
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <stdlib.h>
+    #include <string.h>
+    int spank_job_control_setenv(void *spank, const char *name, const char *value, int overwrite) {
+        int (*honest)(void *, const char *, const char *, int) = dlsym(RTLD_NEXT, "spank_job_control_setenv");
+        return honest(spank, name, strstr(name, getenv("LIE_ABOUT")) ? getenv("LIE") : value, overwrite);
+    }
+"#;
+
+#[test]
+fn forged_options_are_checked_again_on_the_node() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    // A client that checks one value, and hands on another.
+    let liar = alice.library("liar.so", LIAR);
+    for (option, harmless, value, line) in [
+        (
+            "mounts",
+            "tmpfs:/x",
+            "tmpfs:/proc",
+            "--docker-mounts: '/proc' cannot be mounted on: /proc is the container's own",
+        ),
+        (
+            "workdir",
+            "/",
+            "x",
+            "--docker-workdir: 'x' is not a directory in the container: use an absolute path",
+        ),
+    ] {
+        let variable = format!("SLURM_DOCKER_{}", option.to_uppercase().replace('-', "_"));
+        let srun = alice.srun_image("-w n1 echo it ran").env(&variable, harmless).env("LD_PRELOAD", &liar);
+        let srun = srun.env("LIE_ABOUT", &format!("docker_{option}")).env("LIE", value);
+        srun.run().failure().said(&[&format!("n1: {line}")]).printed(&[]);
+    }
+    lab.assert_clean();
+}
+
+/// Whatever is opened at the moment when the job starts is the user's, or nothing.
+#[test]
+fn swapped_source_never_shows_what_is_roots() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let here = alice.directory();
+    lab.node("n1").sh("install -d -m 0700 /root/secret && touch /root/secret/root").success();
+    let swap = "mkdir -p mine/secret; touch mine/secret/mine; ln -sfn /root evil
+        ln -sfn mine source
+        (while [ -e mine ]; do ln -s evil s; mv -T s source; ln -s mine s; mv -T s source; done) >/dev/null 2>&1 &";
+    alice.command("").sh(swap).run().success();
+    let jobs: Vec<_> = (0..6)
+        .map(|_| {
+            alice.submit_image(&format!("-w n1 --docker-mounts={here}/source/secret:/x"), "echo saw $(ls /x)")
+        })
+        .collect();
+    let ends: Vec<_> = jobs.iter().map(spank_docker_e2e::Job::wait).collect();
+    alice.command("mv mine gone").run().success();
+    for job in ends {
+        let denied = format!(
+            "n1: --docker-mounts: '{here}/source/secret' is not yours to reach on this node: use one that every node of the job has"
+        );
+        let missing = format!(
+            "n1: --docker-mounts: '{here}/source/secret' does not exist on this node: use one that every node of the job has"
+        );
+        let ours = job.ours();
+        let is_refused = ours == [denied] || ours == [missing];
+        assert!(is_refused || job.lines() == ["saw mine"], "{job}");
+    }
+    lab.node("n1").run("rm -r /root/secret").success();
+    lab.assert_clean();
+}
+
+#[test]
+fn home_is_mounted_when_asked_for_and_a_hostile_ssh_configuration_in_it_breaks_nothing() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let hostile = "test -e ~/.ssh/config || { install -d -m 0700 ~/.ssh; printf 'Host *\\n Port 1\\n ProxyCommand false\\n IdentityFile /nowhere\\n StrictHostKeyChecking yes\\n HostKeyAlias nobody\\n' >~/.ssh/config; }";
+    lab.repair_with(alice.command("rm -f /home/alice/.ssh/config"));
+    alice.command("").sh(hostile).run().success();
+    let script = "head -n 1 ~/.ssh/config; mpirun -np 2 --map-by ppr:1:node hello";
+    let options = format!("--docker-image={IMAGE} -w n1,n2 -N2");
+    let job = alice.submit(&format!("{options} --docker-mount-home"), script).wait().completed();
+    assert_eq!(job.sorted(), ["Host *", "rank 0 of 2 on n1", "rank 1 of 2 on n2"], "{job}");
+    // The variable, and its counterpart on the command line, which wins.
+    let seen = "cat ~/.ssh/config 2>/dev/null | head -n 1";
+    let srun = |options: &str| {
+        alice.srun_image(options).sh(seen).env("SLURM_DOCKER_MOUNT_HOME", "Yes").run().success()
+    };
+    srun("").printed(&["Host *"]);
+    srun("--no-docker-mount-home").printed(&[]);
+    alice.command("rm -f /home/alice/.ssh/config").run().success();
+    lab.assert_clean();
+}
+
+#[test]
+fn read_only_container_has_what_jobs_write_to() {
+    let lab = Lab::get();
+    let script = "for path in /x /etc/x /usr/x; do touch $path 2>&1; done
+        for path in /tmp/x /dev/shm/x ~/x x; do touch $path && rm $path && echo $path; done | tr '\\n' ' '; echo
+        mpirun -np 2 --map-by ppr:1:node hello";
+    let job = lab.alice().submit_image("-w n1,n2 -N2 --docker-readonly", script).wait().completed();
+    let mut expected: Vec<_> = ["/x", "/etc/x", "/usr/x"]
+        .iter()
+        .map(|path| format!("touch: cannot touch '{path}': Read-only file system"))
+        .collect();
+    expected.extend(
+        ["/tmp/x /dev/shm/x /home/alice/x x", "rank 0 of 2 on n1", "rank 1 of 2 on n2"].map(str::to_owned),
+    );
+    expected.sort();
+    assert_eq!(job.sorted(), expected, "{job}");
+    lab.alice()
+        .srun_image("--docker-writable")
+        .sh("touch /tmp/x; ls /tmp")
+        .env("SLURM_DOCKER_READONLY", "1")
+        .run()
+        .success()
+        .printed(&["x"]);
+    lab.assert_clean();
+}
+
+#[test]
+fn tasks_start_in_the_directory_that_is_named() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let where_am_i = "echo $(pwd) $PWD";
+    let script = format!("{where_am_i}; ssh n2 '{where_am_i}'");
+    let job = alice.submit_image("-w n1,n2 -N2 --docker-workdir=/usr/share", &script).wait().completed();
+    assert_eq!(job.lines(), ["/usr/share /usr/share", "/usr/share /usr/share"], "{job}");
+    let salloc = alice.salloc(&format!("-N1 --docker-image={IMAGE} --docker-workdir=/usr/share"));
+    // A step may start elsewhere.
+    let steps = format!(
+        "srun sh -c '{where_am_i}'; srun --docker-workdir=/etc sh -c '{where_am_i}'; srun --docker-workdir=/nowhere sh -c '{where_am_i}'; true"
+    );
+    let outcome = salloc.sh(&steps).run().success();
+    assert_eq!(outcome.lines(), ["/usr/share /usr/share", "/etc /etc"], "{outcome}");
+    let [said] = outcome.ours()[..] else { panic!("{outcome}") };
+    assert!(
+        said.ends_with(
+            ": --docker-workdir: '/nowhere' is no directory in the container that you can enter: use another"
+        ),
+        "{outcome}"
+    );
+    let outcome = alice.srun_image("--docker-workdir=/nowhere").sh(where_am_i).run().failure();
+    assert_eq!(outcome.lines(), [""; 0], "{outcome}");
+    lab.assert_clean();
+}
