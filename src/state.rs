@@ -310,6 +310,10 @@ impl ScopeDir {
 
     /// Removes everything. Never recursive: should a mount have survived, what lies behind it is not ours to delete.
     pub fn remove(&self) -> Result<(), StateError> {
+        // On a file system that is read-only, removing what is not there fails too.
+        if fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return Ok(());
+        }
         let container = self.container();
         mount::detach(&container).map_err(self.failed("unmount", &container))?;
         gone(fs::remove_dir(&container)).map_err(self.failed("remove", &container))?;

@@ -12,4 +12,6 @@ mod rights;
 mod ssh;
 mod steps;
 mod upkeep;
+mod upkeep_engine;
+mod upkeep_settings;
 mod upkeep_slurm;

@@ -1,0 +1,150 @@
+//! Engines that are absent, full, cut off from their registry, silent, or dead. Only the last two drain their node. Each
+//! test has the lab alone, and comes last.
+
+use std::thread;
+
+use spank_docker_e2e::{IMAGE, Lab};
+
+use crate::failures::each_fails;
+use crate::upkeep_settings::with_arguments;
+
+#[test]
+fn node_without_an_engine_fails_the_job_and_is_not_drained() {
+    let lab = Lab::alone();
+    let back = lab.node("n2").command("mv -n /run/docker.sock.away /run/docker.sock");
+    lab.repair_with(back.clone());
+    lab.node("n2").run("mv /run/docker.sock /run/docker.sock.away").success();
+    let line = "no Docker Engine on this node: '/var/run/docker.sock' does not exist";
+    each_fails(&lab, "n2", &[(format!("--docker-image={IMAGE}"), line.to_owned())]);
+    lab.assert_no_job_completed();
+    // Jobs without an image do not care.
+    lab.alice().srun("-w n2 hostname").run().success().printed(&["n2"]);
+    back.run().success();
+    lab.assert_empty();
+}
+
+#[test]
+fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let go_on = n2.command("").sh("kill -CONT $(cat /run/docker.pid)");
+    lab.repair_with(go_on.clone());
+    n2.sh("kill -STOP $(cat /run/docker.pid)").success();
+    let line = "n2: Docker Engine does not answer: no reply within 15 s to 'tell its version'";
+    let alice = lab.alice();
+    let job = alice.submit_image("-w n2", "echo it ran");
+    thread::scope(|threads| {
+        // Not one after the other: after the first the node takes no jobs.
+        let srun = threads.spawn(|| alice.srun_image("-w n2 echo it ran").run().failure());
+        let salloc = alice.salloc(&format!("--docker-image={IMAGE} -w n2 echo it ran"));
+        let salloc = threads.spawn(move || salloc.run().failure());
+        for waiting in [srun, salloc] {
+            waiting.join().expect("a thread of the test").printed(&[]).said(&[line]);
+        }
+    });
+    let drained = lab.poll(|| n2.state().contains("DRAIN").then_some(()));
+    assert!(drained.is_some(), "n2 is not drained: {}", n2.state());
+    // The epilog that follows would wait for the engine too.
+    go_on.run().success();
+    job.wait_for("queued again", |record| {
+        record.contains("JobState=PENDING") && record.contains("Restarts=1")
+    });
+    let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success();
+    assert!(
+        record.lines().contains(&format!("AdminComment=spank_docker: start 1 on {line}").as_str()),
+        "{record}"
+    );
+    job.cancel();
+    assert!(!job.wait().output.contains("it ran"));
+    lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
+    let outcome = alice.srun_image("-w n2 hostname").run().success();
+    outcome.printed(&["n2"]);
+    lab.assert_empty();
+}
+
+/// On n2: a second engine, with a small disk; and what stands between it and the registry. Each connection to port 5007
+/// is cut off after a megabyte, each to port 5008 goes no further then.
+const SECOND: &str = r#"
+set -e
+mkdir -p /run/second/data
+mount -t tmpfs -o size=60m second /run/second/data
+cd /run/second
+setsid dockerd --config-file /dev/null --data-root /run/second/data --exec-root /run/second/exec --pidfile /run/second/pid \
+    --host unix:///run/second/socket --bridge none --iptables=false --ip-forward=false \
+    --insecure-registry registry:5000 --max-download-attempts 1 >log 2>&1 </dev/null &
+cat >proxy.pl <<'END'
+use IO::Socket::INET;
+$SIG{CHLD} = "IGNORE";
+my ($port, $end) = @ARGV;
+my $server = IO::Socket::INET->new(Listen => 50, LocalAddr => "127.0.0.1", LocalPort => $port) or die;
+while (my $client = $server->accept) {
+    next if fork;
+    my $registry = IO::Socket::INET->new("registry:5000") or die;
+    if (!fork) { while (sysread $client, my $bytes, 65536) { syswrite $registry, $bytes } exit }
+    my $left = 1000000;
+    while ($left > 0 and my $count = sysread $registry, my $bytes, 65536) { syswrite $client, $bytes; $left -= $count }
+    if ($left <= 0 and $end eq "stall") { open my $told, ">", "stalled"; sleep 300 }
+    shutdown $client, 2;
+    exit;
+}
+END
+for arguments in "5007 cut" "5008 stall"; do
+    setsid perl proxy.pl $arguments >>proxy.log 2>&1 </dev/null &
+    echo $! >>proxies
+done
+until docker --host unix:///run/second/socket version; do sleep 0.1; done >/dev/null 2>&1
+"#;
+
+/// The engine and its containerd are one process group, each proxy another.
+const NO_SECOND: &str = "
+cd /run/second 2>/dev/null || exit 0
+for pid in $(cat proxies); do kill -KILL -$pid; done
+if [ -e pid ]; then kill -TERM $(cat pid); while [ -e pid ]; do sleep 0.1; done; fi
+cd /; umount -l /run/second/data; rm -rf /run/second";
+
+#[test]
+fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let end = n2.command("").sh(NO_SECOND);
+    lab.repair_with(end.clone());
+    n2.sh(SECOND).success();
+    let arguments = "memlock=inherit docker_host=unix:///run/second/socket";
+    with_arguments(&lab, "n2", arguments, || {
+        let cases = [
+            (
+                IMAGE,
+                "image 'registry:5000/hpc/openmpi': no space left on the disk of this node's engine: ask the admin to free some",
+            ),
+            (
+                "localhost:5007/hpc/openmpi",
+                "image 'hpc/openmpi': registry 'localhost:5007' cannot be reached: unexpected EOF",
+            ),
+        ];
+        for (image, line) in cases {
+            each_fails(&lab, "n2", &[(format!("--docker-image={image}"), line.to_owned())]);
+        }
+    });
+    with_arguments(&lab, "n2", &format!("{arguments} start_timeout=3"), || {
+        let line = "image 'localhost:5008/hpc/openmpi': container not ready within 3 s (start_timeout)";
+        each_fails(&lab, "n2", &[("--docker-image=localhost:5008/hpc/openmpi".to_owned(), line.to_owned())]);
+    });
+    lab.assert_no_job_completed();
+    with_arguments(&lab, "n2", arguments, || {
+        n2.run("rm -f /run/second/stalled").success();
+        let srun = lab.alice().srun("-w n2 --docker-image=localhost:5008/hpc/openmpi echo it ran");
+        let srun = thread::scope(|threads| {
+            let srun = threads.spawn(|| srun.run().failure());
+            lab.poll(|| (n2.run("test -e /run/second/stalled").code == Some(0)).then_some(()))
+                .expect("a pull that stalls");
+            n2.sh("kill -KILL $(cat /run/second/pid); rm /run/second/pid").success();
+            srun.join().expect("a thread of the test")
+        });
+        srun.printed(&[]).said(&["n2: Docker Engine broke off while asked to pull the image"]);
+    });
+    let drained = lab.poll(|| n2.state().contains("DRAIN").then_some(()));
+    assert!(drained.is_some(), "n2 is not drained: {}", n2.state());
+    end.run().success();
+    lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
+    lab.assert_empty();
+}

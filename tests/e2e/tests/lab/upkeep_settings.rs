@@ -1,0 +1,202 @@
+//! A site's settings that are wrong, and files that are not as they should be: the user reads what the admin must do, and
+//! no node is drained. Each test has the lab alone, and comes last.
+
+use spank_docker_e2e::{IMAGE, Lab};
+
+use crate::failures::each_fails;
+
+const PLUGSTACK: &str = "/etc/slurm/plugstack.conf";
+
+/// Works with other arguments of the plugin on a node, and puts them back. A slurmd that runs need not know: prologs and
+/// steps read them anew.
+pub(crate) fn with_arguments(lab: &Lab, node: &str, arguments: &str, work: impl FnOnce()) {
+    let node = lab.node(node);
+    let back = node.command("").sh(&format!("test ! -e {PLUGSTACK}.kept || mv {PLUGSTACK}.kept {PLUGSTACK}"));
+    lab.repair_with(back.clone());
+    node.sh(&format!("cp {PLUGSTACK} {PLUGSTACK}.kept && sed -i 's|\\.so.*|.so {arguments}|' {PLUGSTACK}"))
+        .success();
+    work();
+    back.run().success();
+}
+
+fn usual(lines: &[(&str, &str)]) -> Vec<(String, String)> {
+    let case =
+        |(options, line): &(&str, &str)| (format!("--docker-image={IMAGE} {options}"), (*line).to_owned());
+    lines.iter().map(case).collect()
+}
+
+#[test]
+fn unknown_key_is_told_in_the_log_of_slurmd_and_to_the_user() {
+    let lab = Lab::alone();
+    let log = "grep -c \"spank_docker: plugstack.conf: 'memlok' is not a key of the configuration: did you mean 'memlock'?\" /var/log/slurm/slurmd.log || true";
+    let before: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
+    with_arguments(&lab, "n1", "memlok=inherit", || {
+        lab.node("n1").run("lab-slurmd restart").success();
+        let after: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
+        assert_eq!(after, before + 1, "lines in the log of slurmd");
+        let outcome = lab.alice().srun_image("-w n1 echo it ran").run().failure();
+        let line = "plugstack.conf: 'memlok' is not a key of the configuration: did you mean 'memlock'?";
+        outcome.said(&[line]).printed(&[]);
+        lab.alice().srun("-w n1 hostname").run().success().printed(&["n1"]).said(&[]);
+    });
+    lab.assert_empty();
+}
+
+#[test]
+fn bad_values_of_the_configuration_are_told_to_the_user() {
+    let lab = Lab::alone();
+    for (setting, line) in [
+        ("pull=sometimes", "pull: 'sometimes' is not a pull policy: use missing, always or never"),
+        (
+            "mounts=data",
+            "mounts: 'data' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
+        ),
+        ("memlock", "'memlock' is not a setting: use key=value"),
+    ] {
+        with_arguments(&lab, "n1", setting, || {
+            let outcome = lab.alice().srun_image("-w n1 echo it ran").run().failure();
+            outcome.said(&[&format!("plugstack.conf: {line}")]).printed(&[]);
+        });
+    }
+    lab.assert_empty();
+}
+
+#[test]
+fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
+    let lab = Lab::alone();
+    let arguments = "memlock=inherit allow_images=registry:5000/other/*";
+    let line = format!(
+        "--docker-image: '{IMAGE}' is not allowed on this cluster: allow_images is 'registry:5000/other/*'"
+    );
+    with_arguments(&lab, "n1", arguments, || {
+        lab.alice().srun_image("-w n1 echo it ran").run().failure().said(&[&line]).printed(&[]);
+        // From n2, where a client would let it pass.
+        let outcome = lab.alice().srun_image("-w n1 echo it ran").on("n2").run().failure();
+        outcome.said(&[&format!("n1: {line}")]).printed(&[]);
+    });
+    lab.assert_empty();
+}
+
+#[test]
+fn settings_that_are_wrong_on_a_node_are_told_by_its_jobs() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    n2.sh("umask 077; : >/run/lab/empty; echo secret >/run/lab/open; chmod 640 /run/lab/open").success();
+    for (arguments, line) in [
+        (
+            "memlok=inherit",
+            "plugstack.conf: 'memlok' is not a key of the configuration: did you mean 'memlock'?: ask the admin",
+        ),
+        ("secret=/run/lab/nowhere", "secret '/run/lab/nowhere': not found, put the same file on every node"),
+        (
+            "secret=/run/lab/empty",
+            "secret '/run/lab/empty': empty, put the same random bytes in it on every node",
+        ),
+        ("secret=/run/lab/open", "secret '/run/lab/open': open to group or others, use chmod 600"),
+        (
+            "secret=/run/lab",
+            "secret '/run/lab': not a regular file, use one with the same content on every node",
+        ),
+        ("docker_host=unix:///run/nowhere", "no Docker Engine on this node: '/run/nowhere' does not exist"),
+        (
+            "allow_images=registry:5000/other/*",
+            "--docker-image: 'registry:5000/hpc/openmpi' is not allowed on this cluster: allow_images is 'registry:5000/other/*'",
+        ),
+        (
+            "ports=20000-20010",
+            "--docker-port: '29874' is not a port for containers on this cluster: use one of 20000-20010",
+        ),
+    ] {
+        with_arguments(&lab, "n2", arguments, || {
+            each_fails(&lab, "n2", &usual(&[("--docker-port=29874", line)]));
+        });
+    }
+    n2.run("rm /run/lab/empty /run/lab/open").success();
+    lab.assert_no_job_completed();
+    lab.assert_empty();
+}
+
+#[test]
+fn different_secrets_on_two_nodes_are_told_by_mpirun() {
+    let lab = Lab::alone();
+    lab.node("n2").sh("umask 077; echo another >/run/lab/another").success();
+    with_arguments(&lab, "n2", "memlock=inherit secret=/run/lab/another", || {
+        let job = lab.alice().submit_image("-w n1,n2 -N2", "ssh n2 echo it ran; mpirun hello && echo it ran");
+        let job = job.wait().failed();
+        let line = "cannot reach the job's container on 'n2' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin";
+        assert_eq!(job.ours(), [line], "{job}");
+        assert!(job.lines().contains(&"Host key verification failed."), "{job}");
+        assert!(!job.output.contains("it ran"), "{job}");
+    });
+    lab.node("n2").run("rm /run/lab/another").success();
+    lab.assert_empty();
+}
+
+/// A job that leaves no record would run on the host: so it is ended. A batch job has no output then.
+#[test]
+fn state_that_cannot_be_written_ends_the_job_and_is_told() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let end = n2.command("").sh("umount /run/lab/state; rmdir /run/lab/state");
+    lab.repair_with(end.clone());
+    for (options, file) in [("ro,mode=755", ""), ("size=4k,mode=755", "/state.json")] {
+        let mount = format!(
+            "mkdir /run/lab/state && mount -t tmpfs -o {options} state /run/lab/state && (head -c 4096 /dev/zero >/run/lab/state/full || true)"
+        );
+        n2.sh(&mount).success();
+        with_arguments(&lab, "n2", "memlock=inherit state_dir=/run/lab/state", || {
+            let action = if file.is_empty() { "create" } else { "write" };
+            let line = |job| {
+                format!("n2: state of job {job}: cannot {action} '/run/lab/state/{job}{file}': ask the admin")
+            };
+            let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
+            srun.printed(&[]).said(&[&line(*lab.jobs().iter().max().expect("a job"))]);
+            let job = lab.alice().submit_image("-w n2", "echo it ran");
+            let ended = job.wait();
+            assert_eq!((ended.state.as_str(), ended.output.as_str()), ("CANCELLED", ""), "{ended}");
+            let shown = format!("AdminComment=spank_docker: start 1 on {}", line(job.id));
+            let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success();
+            assert!(record.lines().contains(&shown.as_str()), "{record}");
+        });
+        // What the prolog had come to is gone with the epilog.
+        let left = lab.poll(|| n2.sh("ls /run/lab/state | grep -v full").stdout.is_empty().then_some(()));
+        assert!(left.is_some(), "{}", n2.run("ls -R /run/lab/state"));
+        end.run().success();
+    }
+    lab.assert_no_job_completed();
+    lab.assert_empty();
+}
+
+#[test]
+fn plugin_that_is_replaced_while_a_job_runs_goes_on_with_it() {
+    const SO: &str = "/usr/lib/spank-docker/spank_docker.so";
+    let lab = Lab::alone();
+    let (alice, n2) = (lab.alice(), lab.node("n2"));
+    let step = "srun --overlap -w n2 sh -c 'echo $(hostname) $SLURM_JOB_DOCKER_CONTAINER'; echo code $?";
+    let script = format!("echo up; for turn in 1 2; do until [ -e $turn ]; do sleep 0.1; done; {step}; done");
+    let job = alice.submit_image("-w n1,n2 -N2 --docker-script=host", &script);
+    job.wait_for_line("up");
+    let back = n2.command("").sh(&format!("test ! -e {SO}.kept || mv {SO}.kept {SO}; lab-slurmd restart"));
+    lab.repair_with(back.clone());
+    // The same code in another file, put there as README says.
+    n2.sh(&format!(
+        "cp {SO} {SO}.kept; cp {SO} {SO}.new; echo new >>{SO}.new; mv {SO}.new {SO}; lab-slurmd restart"
+    ))
+    .success();
+    alice.command("touch 1").run().success();
+    job.wait_for_line("code 0");
+    assert!(job.output().contains(&format!("n2 docker_{}", job.id)), "{}", job.output());
+    // One whose records are of another version than that of the job.
+    n2.sh(&format!("sed -i 's/\"version\":[0-9]*/\"version\":1/' /run/spank-docker/{}/state.json", job.id))
+        .success();
+    alice.command("touch 2").run().success();
+    let job = job.wait().completed();
+    let line = format!(
+        "n2: state of job {} was written by another version of spank_docker (1, this is 2): submit the job again",
+        job.id
+    );
+    assert_eq!(job.ours(), [line], "{job}");
+    assert_eq!(job.lines().last(), Some(&"code 1"), "{job}");
+    back.run().success();
+    lab.assert_empty();
+}
