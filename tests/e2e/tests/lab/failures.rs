@@ -121,3 +121,36 @@ fn command_that_fails_in_the_container_fails_the_step_with_its_code() {
     assert_eq!(outcome.code, Some(2), "{outcome}");
     lab.assert_clean();
 }
+
+#[test]
+fn container_that_is_killed_is_told_by_the_next_step() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let wait = "until [ -e killed ]; do sleep 0.1; done";
+    let script = format!(
+        "srun --overlap sh -c 'echo up; {wait}; command -v hello' &
+        {wait}; srun --overlap echo it ran || exit 7; wait"
+    );
+    let job = alice.submit_image("-w n3 --docker-script=host", &script);
+    job.wait_for_line("up");
+    lab.node("n3").run(&format!("docker kill docker_{}", job.id)).success();
+    alice.command("touch killed").run().success();
+    let job = job.wait().failed();
+    let line = format!(
+        "n3: the container of job {} is no longer running on this node: it ended or was killed; submit the job again",
+        job.id
+    );
+    assert_eq!((job.ours(), job.code.as_str()), (vec![line.as_str()], "7:0"), "{job}");
+    assert!(!job.output.contains("it ran"), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn rank_that_uses_up_the_memory_of_the_job_ends_the_job_and_nothing_else() {
+    let lab = Lab::get();
+    let script = "mpirun sh -c 'test $(hostname) = n2 || exec perl -e \"\\$x = q(x) x (1 << 30); sleep 60\"' || exit 8";
+    let job = lab.alice().submit_image("-w n2,n3 -N2 --mem=300", script).wait();
+    assert_ne!(job.state, "COMPLETED", "{job}");
+    assert!(job.output.contains("signal 9 (Killed)"), "{job}");
+    lab.assert_clean();
+}
