@@ -204,13 +204,18 @@ impl Outcome {
     }
 }
 
-/// What a launcher of Open MPI's says, from time to time, when its child was quicker than itself to execute ssh: of no
-/// consequence, and the same on hosts.
-const NOISE: &str = "plm:ssh: Warning: setpgid(";
+/// What launchers of Open MPI say that is of no consequence, and the same on hosts: of a child that was quicker than its
+/// parent to execute ssh; and, from release 6 on, of a variable that release 5 needs.
+const NOISY_LINE: &str = "plm:ssh: Warning: setpgid(";
+const NOISY_MESSAGE: &str = "Deprecated variable: rmaps_default_mapping_policy";
+/// What such a launcher puts round a message of several lines.
+const RULE: &str = "--------------------------------------------------------------------------\n";
 
 /// Lines without blanks at the ends, without empty ones, and without noise.
 pub(crate) fn lines(text: &str) -> Vec<&str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(NOISE)).collect()
+    let messages = text.split(RULE).filter(|part| !part.contains(NOISY_MESSAGE));
+    let lines = messages.flat_map(str::lines).map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.contains(NOISY_LINE)).collect()
 }
 
 /// The plugin's lines in somebody's output.
