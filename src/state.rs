@@ -279,6 +279,12 @@ impl ScopeDir {
         }
     }
 
+    /// Whether somebody has claimed it.
+    #[must_use]
+    pub fn is_claimed(&self, what: &str) -> bool {
+        self.path.join(what).exists()
+    }
+
     /// The lock of this name, unless another process has it. It is let go when that process drops it, or ends.
     pub fn lock(&self, name: &str) -> Result<Option<Flock<File>>, StateError> {
         let path = self.path.join(name);

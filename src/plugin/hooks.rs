@@ -299,9 +299,15 @@ fn enter_own(
             tell_user(line);
         }
     };
-    let session = session::enter(config, &request, image, &mut SlurmLog, &mut progress)?;
+    let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;
+    let session =
+        session::enter(config, &request, image, &mut SlurmLog, &mut progress).inspect_err(|_| {
+            if has_launcher {
+                session::doom(config, facts.scope)
+            }
+        })?;
     let mut launcher = None;
-    if session.sshd && spank.job_nnodes()? > 1 && is_once(spank, options, &session)? {
+    if session.sshd && has_launcher {
         if spank.task_global_id()? == 0 {
             session::wait_for_others(config, &request, &session)?;
         } else if !request.is_first_node() && spank.task_id()? == 0 {
@@ -312,10 +318,9 @@ fn enter_own(
 }
 
 /// Whether only the first task of the step runs its command.
-fn is_once(spank: &Spank<'_>, options: &Options, session: &Session) -> Result<bool, SpankError> {
+fn is_once(spank: &Spank<'_>, launch: Option<Launch>) -> Result<bool, SpankError> {
     let argv = spank.job_argv_os()?;
     let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
-    let launch = options.launch.or(session.options.launch);
     let program = argv.first().copied().unwrap_or(OsStr::new(""));
     Ok(launcher::decide(launch, program, mpi_type.as_deref()) == Launch::Once)
 }
@@ -327,12 +332,10 @@ pub(super) fn leave(spank: &mut Spank<'_>) -> c_int {
     // With a configuration that cannot be read nothing was started.
     let config =
         configuration(spank).unwrap_or_else(|_| Config { state_dir: state_dir(spank), ..Config::default() });
-    // Launchers on other nodes would wait for this one. Of more nodes than that, one is rarely alone in its trouble, and
-    // all of them at once would be too much for slurmctld.
+    // Of more nodes than that, one is rarely alone in its trouble, and all of them at once would be too much for
+    // slurmctld.
     const TELL: u32 = 256;
-    if spank.job_nnodes().is_ok_and(|nodes| (2..=TELL).contains(&nodes))
-        && session::has_failed(&config, scope)
-    {
+    if spank.job_nnodes().is_ok_and(|nodes| nodes <= TELL) && session::is_doomed(&config, scope) {
         let cancelled = slurm::show(scope.job).and_then(|job| slurm::cancel_step(&job, StepId(step)));
         if let Err(error) = cancelled {
             SlurmLog.info(&format!("job {scope}: {}", chain(&error)));
@@ -416,7 +419,7 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
             spank.setenv(name, value, true)?;
         }
     }
-    if !is_once(spank, &work.step, session)? || spank.task_global_id()? == 0 {
+    if !is_once(spank, work.step.launch.or(session.options.launch))? || spank.task_global_id()? == 0 {
         return Ok(Runs::Command);
     }
     if let Some(launcher) = &work.launcher {

@@ -21,5 +21,5 @@ pub use mounts::{MountError, Origin};
 pub use reap::reap;
 pub use request::{Request, RequestError, StepFacts};
 pub use start::{StartError, start};
-pub use step::{StepError, enter, has_failed, leave, wait_for_others};
+pub use step::{StepError, doom, enter, is_doomed, leave, wait_for_others};
 pub use stop::{StopError, stop};

@@ -156,12 +156,20 @@ pub fn wait_for_others(config: &Config, request: &Request, session: &Session) ->
     })
 }
 
-/// Whether the step could not start its container on this node.
-#[must_use]
-pub fn has_failed(config: &Config, scope: Scope) -> bool {
-    let record = StateDir::new(&config.state_dir).of(scope).read().ok().flatten();
-    record.is_some_and(|record| matches!(record.outcome, Outcome::Failed { .. }))
+/// Notes that a launcher on another node would wait in vain for this one.
+pub fn doom(config: &Config, scope: Scope) {
+    // Whoever cannot write it, leaves the launcher to its own deadline.
+    let _ = StateDir::new(&config.state_dir).of(scope).claim(DOOMED);
 }
+
+/// Whether that was noted: then the step must end on all nodes.
+#[must_use]
+pub fn is_doomed(config: &Config, scope: Scope) -> bool {
+    StateDir::new(&config.state_dir).of(scope).is_claimed(DOOMED)
+}
+
+/// A file in the step's directory.
+const DOOMED: &str = "doomed";
 
 /// Removes all that the step has on this node.
 pub fn leave(config: &Config, scope: Scope) -> Result<(), stop::StopError> {
