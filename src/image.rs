@@ -142,6 +142,14 @@ impl Reference {
         }
     }
 
+    /// The normalized name without tag and digest: `docker.io/library/ubuntu`. An id has none.
+    pub fn repository(&self) -> Option<String> {
+        match &self.meaning {
+            Meaning::Id(_) => None,
+            Meaning::Named { registry, name, .. } => Some(format!("{registry}/{name}")),
+        }
+    }
+
     /// The text without the registry, for messages that name the registry themselves.
     pub fn without_registry(&self) -> &str {
         match &self.meaning {

@@ -22,6 +22,7 @@ pub mod config;
 pub mod docker;
 pub mod image;
 pub mod job;
+pub mod login;
 pub mod mounts;
 pub mod mpi;
 pub mod options;
@@ -29,6 +30,7 @@ pub mod options;
 #[cfg(not(test))]
 mod plugin;
 pub mod prolog;
+pub mod pulls;
 pub mod release;
 pub mod report;
 pub mod session;

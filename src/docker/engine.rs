@@ -14,7 +14,7 @@ use tokio::time::timeout;
 /// How long the engine may take to say which API it speaks. It does nothing for that.
 const GREETING: Duration = Duration::from_secs(15);
 /// How long one call may take: creating and removing wait for disks, and for the engine's other callers.
-const CALL: Duration = Duration::from_secs(60);
+pub(super) const CALL: Duration = Duration::from_secs(60);
 
 /// What can go wrong between this node and its engine.
 #[derive(Debug, thiserror::Error)]

@@ -4,15 +4,20 @@
 //! an engine that does not answer is the node's fault.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::{Duration, Instant};
 
+use bollard::auth::DockerCredentials;
 use bollard::models::{CreateImageInfo, ImageInspect};
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
 
 use super::engine::{Engine, EngineError, one_line};
+use super::private;
 use crate::image::Reference;
+use crate::login::{Credentials, Logins, NoLogin};
 use crate::options::Pull;
+use crate::pulls::Pulls;
 
 /// How often a long pull is told of.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -31,12 +36,16 @@ pub struct Image {
 }
 
 /// Which image, and how it may come here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ImagePolicy<'a> {
     /// What the user asked for.
     pub reference: &'a Reference,
     /// When to ask the registry.
     pub pull: Pull,
+    /// The user's logins, looked up only when a registry is asked.
+    pub logins: &'a dyn Fn() -> Logins,
+    /// Pulls of private images on this node.
+    pub pulls: &'a Pulls,
 }
 
 /// Why there is no image.
@@ -67,8 +76,18 @@ pub enum ImageError {
         image: String,
     },
     /// The registry wants to know who asks.
+    #[error("image '{image}': registry '{registry}' denies access without a login: {why}")]
+    NoLogin {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// Why none was given.
+        why: NoLogin,
+    },
+    /// The registry knows who asks.
     #[error(
-        "image '{image}': registry '{registry}' denies access: use an image that needs no login, or ask the admin to load it on the nodes"
+        "image '{image}': registry '{registry}' denies access with your login in ~/.docker/config.json: log in anew, or ask for the right to pull this image"
     )]
     Denied {
         /// Without the registry.
@@ -76,6 +95,30 @@ pub enum ImageError {
         /// Host and port.
         registry: String,
     },
+    /// It is here, for those who may pull it; whether this user may is not known.
+    #[error(
+        "image '{image}': private, and registry '{registry}' cannot be asked whether you may use it: {}", words.reason()
+    )]
+    Unchecked {
+        /// As the user wrote it.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// The engine's words.
+        #[source]
+        words: Words,
+    },
+    /// The same, and there is nobody to ask.
+    #[error(
+        "image '{image}': private, and known on this node by no name of a registry: name it by repository and tag"
+    )]
+    Nameless {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// Files of ours, about pulls of others.
+    #[error("cannot note in state_dir which private images are being pulled: ask the admin")]
+    Pulls(#[source] io::Error),
     /// The registry cannot be asked.
     #[error("image '{image}': registry '{registry}' cannot be reached: {}", words.reason())]
     Unreachable {
@@ -165,15 +208,21 @@ impl Engine {
             Pull::Missing | Pull::Never => self.present(policy.reference).await?,
         };
         let found = match (present, policy.pull) {
-            (Some(found), _) => found,
+            (Some(found), _) => {
+                self.check_right(&policy, &found).await?;
+                found
+            }
             (None, Pull::Never) => {
                 return Err(ImageError::NotPresent { image: policy.reference.to_string() });
             }
             (None, _) if policy.reference.is_id() => match self.present(policy.reference).await? {
-                Some(found) => found,
+                Some(found) => {
+                    self.check_right(&policy, &found).await?;
+                    found
+                }
                 None => return Err(ImageError::UnknownId { image: policy.reference.to_string() }),
             },
-            (None, Pull::Missing | Pull::Always) => self.pull(policy.reference, progress).await?,
+            (None, Pull::Missing | Pull::Always) => self.get(&policy, progress).await?,
         };
         usable(policy.reference, found)
     }
@@ -186,16 +235,63 @@ impl Engine {
         }
     }
 
+    /// Pulls it: without a login where the registry wants none, else with the user's.
+    async fn get(
+        &self,
+        policy: &ImagePolicy<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<ImageInspect, ImageError> {
+        let reference = policy.reference;
+        if private::is_mark(reference) {
+            return Err(not_found(reference));
+        }
+        let login = (policy.logins)().at(reference.registry());
+        match login {
+            Ok(login) if !self.is_public(reference).await => {
+                self.get_private(policy, &login, progress).await.map_err(|error| denied(error, None))
+            }
+            login => {
+                let pulled = self.pull(reference, None, progress).await;
+                pulled.map_err(|error| denied(error, Some(login.err().unwrap_or(NoLogin::Unknown))))
+            }
+        }
+    }
+
+    /// Pulls it with a login, and marks it before anybody else could take it for a public one. What was here before,
+    /// for everybody, stays so.
+    async fn get_private(
+        &self,
+        policy: &ImagePolicy<'_>,
+        login: &Credentials,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<ImageInspect, ImageError> {
+        let reference = policy.reference;
+        let public = self.present(reference).await?.filter(|found| !private::is_marked(found));
+        let underway =
+            policy.pulls.begin(&reference.repository().unwrap_or_default()).map_err(ImageError::Pulls)?;
+        let pulled = self.pull(reference, Some(private::engine_credentials(login)), progress).await;
+        // Also when it has failed: the engine may have gone further than it could tell.
+        if let Some(found) = self.present(reference).await?
+            && let Some(id) = &found.id
+            && public.and_then(|public| public.id).as_ref() != Some(id)
+        {
+            self.mark(id).await?;
+        }
+        underway.end().map_err(ImageError::Pulls)?;
+        pulled
+    }
+
     async fn pull(
         &self,
         reference: &Reference,
+        login: Option<DockerCredentials>,
         progress: &mut dyn FnMut(&str),
     ) -> Result<ImageInspect, ImageError> {
         let options = CreateImageOptions {
             from_image: Some(reference.engine_name().into_owned()),
             ..Default::default()
         };
-        let mut stream = self.docker.create_image(Some(options), None, None);
+        let mut stream = self.docker.create_image(Some(options), None, login);
         let mut layers = Layers::default();
         let mut told = Instant::now();
         loop {
@@ -266,7 +362,7 @@ fn not_found(reference: &Reference) -> ImageError {
 
 /// The engine passes the registry's words on, with a status that does not tell the cases apart (a refused login is
 /// 500, as is an unreachable registry): its words decide, as `docker pull` prints them.
-fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
+pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
     let words = match EngineError::new("pull the image", error) {
         EngineError::Refused { message, .. } => message,
         EngineError::Broken { source: bollard::errors::Error::DockerStreamError { error }, .. } => {
@@ -311,6 +407,14 @@ fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageErro
         ImageError::Unreachable { image, registry, words: Words(words) }
     } else {
         ImageError::Pull { image, registry, message: words }
+    }
+}
+
+/// A refusal, to a user who has no login for this reason, or has one.
+pub(super) fn denied(error: ImageError, why: Option<NoLogin>) -> ImageError {
+    match (error, why) {
+        (ImageError::Denied { image, registry }, Some(why)) => ImageError::NoLogin { image, registry, why },
+        (error, _) => error,
     }
 }
 
@@ -359,7 +463,7 @@ mod tests {
         let reference = "reg:5000/hpc/foo:1".parse().unwrap();
         let error =
             bollard::errors::Error::DockerResponseServerError { status_code, message: message.into() };
-        pull_error(&reference, error).to_string()
+        denied(pull_error(&reference, error), Some(NoLogin::Unknown)).to_string()
     }
 
     #[test]
@@ -373,7 +477,7 @@ mod tests {
             (
                 500,
                 "Head \"http://reg:5000/v2/hpc/foo/manifests/1\": no basic auth credentials",
-                "image 'hpc/foo:1': registry 'reg:5000' denies access: use an image that needs no login, or ask the admin to load it on the nodes",
+                "image 'hpc/foo:1': registry 'reg:5000' denies access without a login: log in with 'docker login', or put an entry for it into ~/.docker/config.json",
             ),
             (
                 500,

@@ -3,6 +3,7 @@
 mod container;
 mod engine;
 mod image;
+mod private;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub use engine::{Engine, EngineError};

@@ -5,6 +5,7 @@ mod adopt;
 mod entry;
 mod files;
 mod furnish;
+mod login;
 mod lookup;
 mod mounts;
 mod ready;

@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::entry::{self, Entry, EntryError};
 use super::files::Files;
 use super::furnish::{self, Found, FurnishError};
+use super::login;
 use super::lookup;
 use super::mounts::{self, MountError, Prepared};
 use super::ready::{self, ReadyError};
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::docker::{Container, Engine, EngineError, Image, ImageError, ImagePolicy};
 use crate::image::Reference;
 use crate::mpi::{hostfile, hostlist, interfaces, layout};
+use crate::pulls::Pulls;
 use crate::shown::Shown;
 use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
 use crate::ssh::{client, paths, server, session as ssh_session};
@@ -259,7 +261,10 @@ impl Start<'_> {
 
         let engine = Engine::connect(&config.docker_host).await?;
         let pull = request.options.pull.unwrap_or(config.pull);
-        let found = engine.image(ImagePolicy { reference: image, pull }, progress).await?;
+        let logins = || login::read(&request.credentials, Path::new(&request.account.home));
+        let pulls = Pulls::new(&config.state_dir);
+        let policy = ImagePolicy { reference: image, pull, logins: &logins, pulls: &pulls };
+        let found = engine.image(policy, progress).await?;
         self.check_volumes(&found)?;
 
         let networks = interfaces::between_nodes();

@@ -79,7 +79,7 @@ fn image_that_cannot_be_had_fails_the_job() {
         ("localhost:1/a/b", "image 'a/b': registry 'localhost:1' cannot be reached: connection refused"),
         (
             "localhost:5002/a",
-            "image 'a': registry 'localhost:5002' denies access: use an image that needs no login, or ask the admin to load it on the nodes",
+            "image 'a': registry 'localhost:5002' denies access without a login: log in with 'docker login', or put an entry for it into ~/.docker/config.json",
         ),
         (
             "localhost:5001/own/damaged",

@@ -8,6 +8,7 @@ mod images;
 mod mounts;
 mod options;
 mod own;
+mod private;
 mod rights;
 mod ssh;
 mod steps;

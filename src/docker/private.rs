@@ -1,0 +1,183 @@
+//! Images that their registry does not give to everybody. The engine has one store for all users: without a check,
+//! whoever shares a node with somebody who may pull such an image could run it too.
+//!
+//! An image that was pulled with a login, because the registry wanted one, is marked by an additional tag in the
+//! engine, which lives exactly as long as the image. A marked image that is here already is used only after its
+//! registry was asked, with this user's own login, for the manifest of exactly this image.
+//!
+//! Runs as root where an image is got.
+
+use bollard::auth::DockerCredentials;
+use bollard::models::ImageInspect;
+use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
+
+use super::engine::{Engine, EngineError};
+use super::image::{ImageError, ImagePolicy, denied, pull_error};
+use crate::image::Reference;
+use crate::login::{Credentials, NoLogin};
+
+/// The mark: a repository in a registry that cannot exist (RFC 2606), with the image's id as the tag.
+const MARK: &str = "spank-docker.invalid/private";
+/// How many of an image's names are asked about.
+const NAMES: usize = 8;
+
+impl Engine {
+    /// Whether the user may use an image that is on this node.
+    pub(super) async fn check_right(
+        &self,
+        policy: &ImagePolicy<'_>,
+        found: &ImageInspect,
+    ) -> Result<(), ImageError> {
+        if !is_marked(found) && !self.may_become_marked(policy, found).await? {
+            return Ok(());
+        }
+        let logins = (policy.logins)();
+        let named = policy.reference.repository();
+        let mut names: Vec<Reference> =
+            found.repo_digests.iter().flatten().filter_map(|name| name.parse().ok()).collect();
+        names.sort_by_key(|name| name.repository() != named);
+        let mut refusal = None;
+        for name in names.iter().take(NAMES) {
+            match self.ask(name, logins.at(name.registry())).await {
+                Ok(()) => return Ok(()),
+                Err(ImageError::Engine(error)) => return Err(error.into()),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(match refusal {
+            Some(ImageError::Unreachable { registry, words, .. }) => {
+                ImageError::Unchecked { image: policy.reference.to_string(), registry, words }
+            }
+            Some(error) => error,
+            None => ImageError::Nameless { image: policy.reference.to_string() },
+        })
+    }
+
+    /// Whether the registry gives this image to anybody. Not, when it cannot say.
+    pub(super) async fn is_public(&self, reference: &Reference) -> bool {
+        let name = reference.engine_name();
+        let asked = self.docker.inspect_registry_image(&name, None);
+        self.call("ask the registry", asked).await.is_ok()
+    }
+
+    /// Whether the registry gives this image to the user.
+    async fn ask(&self, name: &Reference, login: Result<Credentials, NoLogin>) -> Result<(), ImageError> {
+        let call = "ask the registry";
+        let credentials = login.as_ref().ok().map(engine_credentials);
+        let full = name.engine_name();
+        let asked = self.docker.inspect_registry_image(&full, credentials);
+        match tokio::time::timeout(super::engine::CALL, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            // A login that is no longer good is no worse than none.
+            Ok(Err(_)) if login.is_ok() && self.is_public(name).await => Ok(()),
+            Ok(Err(error)) => Err(denied(pull_error(name, error), login.err())),
+            Err(_) => Err(EngineError::Silent { call, seconds: super::engine::CALL.as_secs() }.into()),
+        }
+    }
+
+    /// Whether somebody is pulling what this may be. Where a pull was cut off, what may have come is marked now.
+    async fn may_become_marked(
+        &self,
+        policy: &ImagePolicy<'_>,
+        found: &ImageInspect,
+    ) -> Result<bool, ImageError> {
+        let pulls = policy.pulls.all().map_err(ImageError::Pulls)?;
+        let names = || found.repo_tags.iter().chain(&found.repo_digests).flatten();
+        let mut may = false;
+        for pull in &pulls {
+            // Between its arrival and its naming an image has no name.
+            may |= names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
+            if pull.is_cut_off() {
+                self.mark_all(&pull.repository).await?;
+                pull.forget().map_err(ImageError::Pulls)?;
+            }
+        }
+        Ok(may)
+    }
+
+    /// Marks this image.
+    pub(super) async fn mark(&self, id: &str) -> Result<(), EngineError> {
+        let options = TagImageOptions { repo: Some(MARK.to_owned()), tag: Some(hex(id).to_owned()) };
+        self.call("mark the image as private", self.docker.tag_image(id, Some(options))).await
+    }
+
+    /// Marks all images of a repository.
+    async fn mark_all(&self, repository: &str) -> Result<(), EngineError> {
+        let options = ListImagesOptions { all: true, ..Default::default() };
+        let listed = self.call("list images", self.docker.list_images(Some(options))).await?;
+        for image in listed {
+            let mut names = image.repo_tags.iter().chain(&image.repo_digests);
+            if names.any(|name| is_of(name, repository)) {
+                self.mark(&image.id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether it was pulled with a login.
+pub(super) fn is_marked(found: &ImageInspect) -> bool {
+    let mark = found.id.as_deref().map(|id| format!("{MARK}:{}", hex(id)));
+    found.repo_tags.iter().flatten().any(|tag| Some(tag) == mark.as_ref())
+}
+
+/// Whether a reference is one of our marks, which nobody may pull: that would take the mark from its image.
+pub(super) fn is_mark(reference: &Reference) -> bool {
+    reference.repository().as_deref() == Some(MARK)
+}
+
+/// As the engine's API wants it. It lives as long as the request.
+pub(super) fn engine_credentials(credentials: &Credentials) -> DockerCredentials {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    DockerCredentials {
+        username: given(&credentials.username),
+        password: given(&credentials.password),
+        identitytoken: given(&credentials.identity_token),
+        registrytoken: given(&credentials.registry_token),
+        ..Default::default()
+    }
+}
+
+fn is_of(name: &str, repository: &str) -> bool {
+    name.parse::<Reference>().is_ok_and(|name| name.repository().as_deref() == Some(repository))
+}
+
+fn hex(id: &str) -> &str {
+    id.strip_prefix("sha256:").unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn only_its_own_mark_marks_an_image() {
+        let marked = |tags: &[&str]| {
+            let tags = Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
+            is_marked(&ImageInspect {
+                id: Some(format!("sha256:{ID}")),
+                repo_tags: tags,
+                ..Default::default()
+            })
+        };
+        assert!(marked(&["reg:5000/app:1", &format!("{MARK}:{ID}")]));
+        for tag in ["reg:5000/app:1", &format!("{MARK}:{}", ID.replace('0', "1")), &format!("x/{MARK}:{ID}")]
+        {
+            assert!(!marked(&[tag]), "{tag}");
+        }
+        assert!(is_mark(&format!("{MARK}:{ID}").parse().unwrap()));
+        assert!(is_mark(&MARK.parse().unwrap()));
+        assert!(!is_mark(&"reg:5000/private".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_repository_is_known_by_each_of_its_names() {
+        assert!(is_of("alice/app:1", "docker.io/alice/app"));
+        assert!(is_of(&format!("alice/app@sha256:{ID}"), "docker.io/alice/app"));
+        assert!(is_of("reg:5000/app:1", "reg:5000/app"));
+        assert!(!is_of("reg:5000/app2:1", "reg:5000/app"));
+        assert!(!is_of("<none>:<none>", "reg:5000/app"));
+    }
+}

@@ -1,0 +1,158 @@
+//! Images of a registry that wants a login: for those who have one, and for nobody else on the same node.
+
+use spank_docker_e2e::{IMAGE, Lab, User};
+
+/// On n3: a registry in which alice has the password `open sesame`, and an image in it with one static program.
+const SET_UP: &str = r#"
+set -e
+mkdir -p /tmp/private/data /tmp/private/login
+cd /tmp/private
+cat >registry.yml <<END
+version: 0.1
+log: {level: error}
+storage: {filesystem: {rootdirectory: /tmp/private/data}}
+http: {addr: "127.0.0.1:5003"}
+auth: {htpasswd: {realm: private, path: /tmp/private/htpasswd}}
+END
+echo 'alice:$2b$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW' >htpasswd
+cat >start <<END
+#!/bin/sh
+OTEL_TRACES_EXPORTER=none setsid docker-registry serve /tmp/private/registry.yml >/tmp/private/log 2>&1 </dev/null &
+echo \$! >/tmp/private/pid
+until ss --no-header --listening --tcp 'sport = 5003' | grep -q .; do sleep 0.05; done
+END
+sh start
+head -c 1000 /dev/urandom >unique
+cp /sbin/ldconfig program
+tar -cf content.tar program unique
+docker import content.tar localhost:5003/own/secret
+echo '{"auths":{"localhost:5003":{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}' >login/config.json
+docker --config login push --quiet localhost:5003/own/secret
+docker inspect --format '{{.Id}}' localhost:5003/own/secret
+docker inspect --format '{{index .RepoDigests 0}}' localhost:5003/own/secret
+docker rmi localhost:5003/own/secret >&2
+"#;
+
+const TEAR_DOWN: &str = "
+rm -rf /home/alice/.docker /home/bob/.docker /run/spank-docker/pull.1
+cd /tmp/private 2>/dev/null || exit 0
+kill $(cat pid)
+docker images --format '{{.Repository}}:{{.Tag}}' | grep -E '^(localhost:5003/own/secret|spank-docker.invalid/private):' | xargs -r docker rmi --force
+rm -rf /tmp/private";
+
+fn log_in(user: &User<'_>, config: &str) {
+    let script = "mkdir -p ~/.docker && umask 077 && cat >~/.docker/config.json";
+    user.command("").sh(script).stdin(config).run().success();
+}
+
+fn runs(user: &User<'_>, options: &str) {
+    let outcome = user.srun(&format!("-w n3 {options} /program --version")).run().success();
+    assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
+}
+
+fn refused(user: &User<'_>, options: &str, line: &str) {
+    let outcome = user.srun(&format!("-w n3 {options} /program --version")).run().failure();
+    outcome.printed(&[]).said(&[&format!("n3: {line}")]);
+}
+
+#[test]
+fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
+    let lab = Lab::within(std::time::Duration::from_secs(240));
+    let (alice, bob, n3) = (lab.alice(), lab.user("bob"), lab.node("n3"));
+    let end = n3.command("").sh(TEAR_DOWN);
+    lab.repair_with(end.clone());
+    let made = n3.sh(SET_UP).success();
+    let [_, .., id, digest] = made.lines()[..] else { panic!("{made}") };
+
+    let tag = "--docker-image=localhost:5003/own/secret";
+    let (by_id, by_digest) = (format!("--docker-image={id}"), format!("--docker-image={digest}"));
+    let no_login = |image: &str| {
+        format!(
+            "image '{image}': registry 'localhost:5003' denies access without a login: \
+             log in with 'docker login', or put an entry for it into ~/.docker/config.json"
+        )
+    };
+    let secret_by_digest = digest.strip_prefix("localhost:5003/").expect("a digest");
+    refused(&bob, tag, &no_login("own/secret"));
+
+    log_in(&alice, r#"{"auths":{"localhost:5003":{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}"#);
+    runs(&alice, tag);
+    // Now it is on the node.
+    for options in [tag, &by_id, &format!("{tag} --docker-pull=never"), &by_digest] {
+        refused(&bob, options, &no_login(secret_by_digest));
+        runs(&alice, options);
+    }
+    refused(&bob, &format!("{tag} --docker-pull=always"), &no_login("own/secret"));
+    runs(&alice, &format!("{tag} --docker-pull=always"));
+
+    log_in(&bob, r#"{"auths":{"localhost:5003":{"auth":"Ym9iOmd1ZXNz"}}}"#);
+    refused(
+        &bob,
+        tag,
+        &format!(
+            "image '{secret_by_digest}': registry 'localhost:5003' denies access with your login in \
+             ~/.docker/config.json: log in anew, or ask for the right to pull this image"
+        ),
+    );
+    // A helper would be a program of the user's.
+    bob.write("docker-credential-mine", "#!/bin/sh\ntouch ran\n");
+    log_in(&bob, r#"{"auths":{"localhost:5003":{}},"credsStore":"mine"}"#);
+    refused(
+        &bob,
+        tag,
+        &format!(
+            "image '{secret_by_digest}': registry 'localhost:5003' denies access without a login: yours is with the \
+             credential helper 'mine', which is not run here: put a plain entry into ~/.docker/config.json"
+        ),
+    );
+    // A link to what only root and alice can read.
+    bob.command("").sh("ln -sf /home/alice/.docker/config.json ~/.docker/config.json").run().success();
+    refused(
+        &bob,
+        tag,
+        &format!(
+            "image '{secret_by_digest}': registry 'localhost:5003' denies access without a login: \
+             ~/.docker/config.json cannot be read on this node with your rights: check them"
+        ),
+    );
+
+    // Who pulled was killed before the image was marked.
+    let hex = id.strip_prefix("sha256:").expect("an id");
+    let mark = format!("spank-docker.invalid/private:{hex}");
+    n3.sh(&format!(
+        "docker rmi {mark}; install -d -m 0700 /run/spank-docker; printf localhost:5003/own/secret >/run/spank-docker/pull.1"
+    ))
+    .success();
+    bob.command("").sh("rm ~/.docker/config.json").run().success();
+    refused(&bob, &by_id, &no_login(secret_by_digest));
+    n3.run(&format!("docker image inspect --format {{{{.Id}}}} {mark}")).success().printed(&[id]);
+    n3.run("ls /run/spank-docker/pull.1").failure();
+    // Nobody takes the mark away by pulling something in its place.
+    refused(
+        &bob,
+        &format!("--docker-image={mark} --docker-pull=always"),
+        &format!("image 'private:{hex}': not found in registry 'spank-docker.invalid'"),
+    );
+
+    // What is public is not marked, also when it is pulled by somebody who has a login.
+    n3.run(&format!("docker rmi --force {IMAGE}")).success();
+    log_in(&alice, r#"{"auths":{"registry:5000":{"auth":"YWxpY2U6eA=="}}}"#);
+    alice.srun_image("-w n3 hostname").run().success().printed(&["n3"]);
+    let marks = n3.run("docker images --quiet --no-trunc spank-docker.invalid/private").success();
+    assert_eq!(marks.lines(), [id], "{marks}");
+
+    log_in(&alice, r#"{"auths":{"localhost:5003":{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}"#);
+    n3.sh("kill $(cat /tmp/private/pid); until ! ss --no-header --listening --tcp 'sport = 5003' | grep -q .; do sleep 0.05; done")
+        .success();
+    refused(
+        &alice,
+        tag,
+        "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot be asked whether you may \
+         use it: connection refused",
+    );
+    // The password is in no log, and in no description that others can read.
+    let seen = "grep -lE 'sesame|YWxpY2U6b3BlbiBzZXNhbWU' /var/log/slurm/* /var/log/dockerd.log /var/log/slurmctld/* 2>/dev/null || true";
+    assert_eq!(lab.everywhere(seen), ["", "", ""]);
+    end.run().success();
+    lab.assert_clean();
+}
