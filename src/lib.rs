@@ -22,6 +22,7 @@ pub mod config;
 pub mod docker;
 pub mod image;
 pub mod job;
+pub mod locale;
 pub mod login;
 pub mod mounts;
 pub mod mpi;

@@ -13,6 +13,7 @@ use super::spank::{FAILED, OK, refuse};
 use crate::config::{self, Config};
 use crate::image::Reference;
 use crate::job::{JobId, Scope, StepId};
+use crate::locale;
 use crate::mpi::launcher;
 use crate::options::{Given, ImageChoice, Launch, Options, Source, Spec, TABLE, Takes, to_carry};
 use crate::prolog::{self, Log, Subject, Verdict, chain};
@@ -395,6 +396,12 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
         spank.unsetenv(name)?;
     }
     let kept = if work.step.env.is_empty() { &session.options.env } else { &work.step.env };
+    for name in locale::VARIABLES {
+        let is_served = |value: &OsString| locale::is_served(Path::new("/"), value);
+        if spank.getenv_os(name)?.is_some_and(|value| !is_served(&value)) {
+            spank.unsetenv(name)?;
+        }
+    }
     for (name, value) in &session.environment {
         let host_wins = kept.contains(name) && spank.getenv_os(name)?.is_some();
         if !host_wins {

@@ -81,6 +81,7 @@ fn settings(port: u16, user: &str, alias: &str) -> String {
     ControlPath none
     ForwardAgent no
     ForwardX11 no
+    SendEnv *
     BatchMode yes
     ConnectTimeout 60
     ConnectionAttempts 3

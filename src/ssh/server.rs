@@ -51,7 +51,9 @@ PermitUserEnvironment no
 PermitUserRC no
 PrintMotd no
 PrintLastLog no
-# Every session gets the job's environment from here.
+# Whoever gets in is the job's user, coming from a task of the job: its environment comes along.
+AcceptEnv *
+# What differs between the nodes, and what is the image's, every session gets from here.
 ForceCommand {SESSION}
 Subsystem sftp internal-sftp
 "

@@ -24,6 +24,12 @@ fi
 SHELL=$spank_docker_shell
 export SHELL
 unset SSH_ORIGINAL_COMMAND
+# They name the task that the session comes from, and its connections to Slurm.
+unset SLURM_PROCID SLURM_LOCALID SLURM_GTIDS SLURM_TASK_PID \
+    PMI_RANK PMI_SIZE PMI_FD PMI_JOBID PMI_PORT PMI_UNIVERSE_SIZE PMI_APPNUM \
+    PMIX_RANK PMIX_NAMESPACE PMIX_HOSTNAME PMIX_VERSION PMIX_SECURITY_MODE PMIX_PTL_MODULE PMIX_GDS_MODULE \
+    PMIX_BFROP_BUFFER_TYPE PMIX_SERVER_TMPDIR PMIX_SYSTEM_TMPDIR PMIX_SERVER_URI PMIX_SERVER_URI2 \
+    PMIX_SERVER_URI21 PMIX_SERVER_URI3 PMIX_SERVER_URI4 PMIX_SERVER_URI41
 if [ -n "${spank_docker_directory-}" ]; then
     cd "$spank_docker_directory" || exit 1
 fi
@@ -100,6 +106,16 @@ fn quote(file: &mut Vec<u8>, value: &[u8]) {
         file.extend_from_slice(part);
     }
     file.push(b'\'');
+}
+
+/// A line for the same file: `name` gets the value unless one of `names` has come along with the session.
+pub fn default_line(name: &str, value: &str, names: &[&str]) -> Vec<u8> {
+    let set = environment_file([(name, value)]);
+    if set.is_empty() {
+        return set;
+    }
+    let conditions = names.iter().map(|name| format!("[ -n \"${{{name}+x}}\" ] || "));
+    [conditions.collect::<String>().into_bytes(), set].concat()
 }
 
 /// A line for the same file: where sessions start.
@@ -187,6 +203,32 @@ mod tests {
             let output = session(&shell, &[], Some("echo \"a  b\" '$x'; env | grep -c ORIGINAL; exit 7"));
             assert_eq!(output.stdout, b"a  b $x\n0\n", "{shell:?} {output:?}");
             assert_eq!(output.status.code(), Some(7));
+        }
+    }
+
+    #[test]
+    fn what_comes_along_wins_over_a_default() {
+        assert!(default_line("PWD", "x", &["PWD"]).is_empty());
+        let lines = [
+            default_line("NEW", "it's", &["NEW"]),
+            default_line("OLD", "file", &["OLD"]),
+            default_line("THIRD", "file", &["THIRD", "OLD"]),
+        ]
+        .concat();
+        let directory = tempfile::tempdir().unwrap();
+        let environment = directory.path().join("environment");
+        std::fs::write(&environment, lines).unwrap();
+        let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
+        for shell in shells() {
+            let output = Command::new(&shell[0])
+                .args(&shell[1..])
+                .args(["-c", &script])
+                .env("SSH_ORIGINAL_COMMAND", "echo \"$NEW $OLD ${THIRD-none} ${SLURM_PROCID-none}\"")
+                .env("OLD", "")
+                .env("SLURM_PROCID", "1")
+                .output()
+                .unwrap();
+            assert_eq!(output.stdout, b"it's  none none\n", "{shell:?} {output:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod ending;
+mod environment;
 mod failures;
 mod hostile_image;
 mod images;

@@ -5,7 +5,7 @@ use spank_docker_e2e::{IMAGE, Lab, image};
 const SAY_IMAGE: &str = "echo image ${SLURM_JOB_DOCKER_IMAGE:-none}";
 
 /// A bad value: where it stands, and what the user reads.
-const BAD: [(&str, &str); 17] = [
+const BAD: [(&str, &str); 24] = [
     ("--docker-image=", "--docker-image: '' is no value: use [registry[:port]/]name[:tag][@digest], or none"),
     ("--docker-image=Foo", "--docker-image: 'Foo' is not an image: the name 'Foo' must be lower case"),
     (
@@ -42,6 +42,28 @@ const BAD: [(&str, &str); 17] = [
     (
         "--docker-script=cloud",
         "--docker-script: 'cloud' is no place for the batch script: use container or host",
+    ),
+    (
+        "--docker-mounts=/a,b",
+        "--docker-mounts: 'b' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
+    ),
+    (
+        "--docker-mounts=/a:/b/../c",
+        "--docker-mounts: '/b/../c' is not a place in the container: use an absolute path without '..'",
+    ),
+    (
+        "--docker-mounts=/a:/",
+        "--docker-mounts: '/' cannot be mounted on: name a directory or a file in the container",
+    ),
+    ("--docker-mounts=/a:/b,/c:/b", "--docker-mounts: '/b' is the place of two mounts: name it once"),
+    ("--docker-workdir=x", "--docker-workdir: 'x' is not a directory in the container: use an absolute path"),
+    (
+        "--docker-readonly --docker-writable",
+        "--docker-readonly and --docker-writable exclude each other: use one of them",
+    ),
+    (
+        "SLURM_DOCKER_MOUNT_HOME=maybe",
+        "SLURM_DOCKER_MOUNT_HOME: 'maybe' is neither on nor off: use yes or no",
     ),
     ("--docker-launch=twice", "--docker-launch: 'twice' is not a way to launch: use auto, all or once"),
     (
@@ -195,8 +217,14 @@ fn help_shows_the_options() {
     let lab = Lab::get();
     for client in ["srun", "sbatch", "salloc"] {
         let help = lab.alice().command(client).args("--help").run().success();
-        for option in ["image", "pull", "port", "env", "script", "launch"] {
+        for option in ["image", "pull", "mounts", "workdir", "port", "env", "script", "launch"] {
             assert!(help.stdout.contains(&format!("--docker-{option}=")), "{option}\n{help}");
+        }
+        for option in ["docker-mount-home", "docker-entrypoint", "docker-readonly"] {
+            assert!(help.stdout.contains(&format!("--{option} ")), "{option}\n{help}");
+        }
+        for option in ["no-docker-mount-home", "no-docker-entrypoint", "docker-writable"] {
+            assert!(help.stdout.contains(&format!("--{option} ")), "{option}\n{help}");
         }
     }
     lab.assert_clean();

@@ -62,6 +62,42 @@ fn bad_values_of_the_configuration_are_told_to_the_user() {
 }
 
 #[test]
+fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
+    let lab = Lab::alone();
+    let alice = lab.alice();
+    let remove = lab.node("n1").command("rm -rf /opt/site /home/alice/of-the-home");
+    lab.repair_with(remove.clone());
+    // Root's alone: the admin's word counts, not the user's rights on the way.
+    let make = "install -d -m 0700 /opt/site && install -d /opt/site/open && touch /opt/site/open/site
+        install -o alice /dev/null /home/alice/of-the-home";
+    lab.node("n1").sh(make).success();
+    let arguments = "memlock=inherit mounts=/opt/site/open:/site:ro,tmpfs:/fast mount_home=yes script=host allow_root=yes";
+    with_arguments(&lab, "n1", arguments, || {
+        let seen = "ls /site /fast; touch /site/x 2>&1; ls ~/of-the-home";
+        let outcome = alice.srun_image("-w n1").sh(seen).run().success();
+        let read_only = "touch: cannot touch '/site/x': Read-only file system";
+        outcome.printed(&["/fast:", "/home/alice/of-the-home", "/site:", "site", read_only]);
+        let outcome = alice.srun_image("-w n1 --no-docker-mount-home --docker-mounts=tmpfs:/site");
+        outcome
+            .sh("ls /site; ls ~/of-the-home 2>/dev/null || echo fresh")
+            .run()
+            .success()
+            .printed(&["fresh"]);
+        let job = alice.submit_image("-w n1", "echo ${SLURM_JOB_DOCKER_IMAGE:-host}").wait().completed();
+        assert_eq!(job.lines(), ["host"], "{job}");
+        // From /, which is the working directory of nobody.
+        let root = lab.node("n1").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} id -u"));
+        root.success().printed(&["0"]);
+    });
+    with_arguments(&lab, "n1", "memlock=inherit mounts=/nowhere:/x", || {
+        let line = "n1: mounts in plugstack.conf: '/nowhere' does not exist on this node: ask the admin";
+        alice.srun_image("-w n1 echo it ran").run().failure().said(&[line]).printed(&[]);
+    });
+    remove.run().success();
+    lab.assert_empty();
+}
+
+#[test]
 fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
     let lab = Lab::alone();
     let arguments = "memlock=inherit allow_images=registry:5000/other/*";

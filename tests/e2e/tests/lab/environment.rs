@@ -1,0 +1,82 @@
+//! Which variables a task, a batch script and an ssh session have: the same, but for what has to differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spank_docker_e2e::Lab;
+
+type Environment<'a> = BTreeMap<&'a str, &'a str>;
+
+fn environment<'a>(output: &'a str, place: &str) -> Environment<'a> {
+    let part = output.split("\nPLACE ").find_map(|part| part.strip_prefix(place));
+    let part = part.unwrap_or_else(|| panic!("nothing from '{place}' in\n{output}"));
+    part.lines().filter_map(|line| line.split_once('=')).collect()
+}
+
+/// The names of variables that are not in both with the same value.
+fn differences<'a>(one: &Environment<'a>, other: &Environment<'a>) -> BTreeSet<&'a str> {
+    let names = one.keys().chain(other.keys()).copied();
+    names.filter(|name| one.get(name) != other.get(name)).collect()
+}
+
+#[test]
+fn tasks_scripts_and_sessions_differ_only_where_they_must() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    // German is not in the image, the image's PATH is not the submitting shell's.
+    let variables = [
+        ("LANG", "de_DE.UTF-8"),
+        ("LC_ALL", "fr_FR"),
+        ("LC_TIME", "C.UTF-8"),
+        ("LANGUAGE", "de"),
+        ("MINE", "it's  $HOME"),
+        ("EMPTY", ""),
+        ("LD_LIBRARY_PATH", "/of/the/host"),
+        ("PATH", "/usr/bin:/bin:/of/the/host"),
+    ];
+    let show = "env | grep -v ^BASH_FUNC";
+    let script = format!("echo; echo PLACE script; {show}; echo; echo PLACE ssh; ssh n2 '{show}'");
+    let options = format!("--docker-image={} -w n1,n2 -N2", spank_docker_e2e::IMAGE);
+    let with = |command: spank_docker_e2e::Command| {
+        variables.iter().fold(command, |command, (name, value)| command.env(name, value))
+    };
+    let job = alice.submitted(&with(alice.sbatch(&options, &script)));
+    let task = with(
+        alice
+            .srun(&options)
+            .args("-n2")
+            .sh(&format!("[ $SLURM_PROCID = 1 ] || {{ echo; echo PLACE task; {show}; }}")),
+    );
+    let task = task.run().success();
+    let job = job.wait().completed();
+    let (script, ssh) = (environment(&job.output, "script"), environment(&job.output, "ssh"));
+    let task = environment(&task.stdout, "task");
+
+    for (place, seen) in [("script", &script), ("ssh", &ssh), ("task", &task)] {
+        assert_eq!(seen.get("MINE"), Some(&"it's  $HOME"), "{place}");
+        assert_eq!(seen.get("EMPTY"), Some(&""), "{place}");
+        assert_eq!(seen.get("LC_TIME"), Some(&"C.UTF-8"), "{place}");
+        assert_eq!((seen.get("LANG"), seen.get("LC_ALL")), (None, None), "{place}");
+        assert!(seen["PATH"].starts_with("/opt/hpc/bin:"), "{place}: {}", seen["PATH"]);
+    }
+    // Another node, no task, and what sshd adds. A session starts in the home directory.
+    let node = ["SLURMD_NODENAME", "SLURM_NODEID", "SLURM_TOPOLOGY_ADDR"];
+    let task_only = ["SLURM_GTIDS", "SLURM_LOCALID", "SLURM_PROCID", "SLURM_TASK_PID"];
+    let sshd = ["MAIL", "PWD", "OLDPWD", "SHLVL", "SSH_CLIENT", "SSH_CONNECTION", "_"];
+    let allowed: BTreeSet<&str> = node.into_iter().chain(task_only).chain(sshd).collect();
+    let differing = differences(&script, &ssh);
+    assert!(differing.is_subset(&allowed), "{:?}\n{job}", differing.difference(&allowed));
+    for name in ["SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NTASKS_PER_NODE"] {
+        assert_eq!(script.get(name), ssh.get(name), "{name}");
+    }
+    assert_eq!((ssh["SLURMD_NODENAME"], ssh["SLURM_NODEID"]), ("n2", "1"), "{job}");
+
+    // Of a script and a task only what Slurm itself says differently.
+    let by_slurm = |name: &&&str| {
+        !["SLURM", "SRUN", "SBATCH", "PMI"].iter().any(|start| name.starts_with(start))
+            && !["ENVIRONMENT", "SHLVL", "_"].contains(*name)
+    };
+    let differing = differences(&script, &task);
+    let differing: Vec<_> = differing.iter().filter(by_slurm).collect();
+    assert!(differing.is_empty(), "{differing:?}\n{job}");
+    lab.assert_clean();
+}
