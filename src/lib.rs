@@ -27,8 +27,8 @@ pub mod login;
 pub mod mounts;
 pub mod mpi;
 pub mod options;
-// Refers to functions that exist only inside Slurm's programs: unit tests would not link.
-#[cfg(not(test))]
+// Refers to functions that exist only inside Slurm's programs: unit tests and fuzz targets would not link.
+#[cfg(not(any(test, fuzzing)))]
 mod plugin;
 pub mod prolog;
 pub mod pulls;

@@ -39,6 +39,22 @@ pub struct Record {
     pub outcome: Outcome,
 }
 
+impl Record {
+    /// From the text of `state.json`; `scope` is whose it should be.
+    pub fn parse(scope: Scope, text: &[u8]) -> Result<Self, StateError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let damaged = |source| StateError::Damaged { scope, source };
+        let Versioned { version } = serde_json::from_slice(text).map_err(damaged)?;
+        if version != VERSION {
+            return Err(StateError::Version { scope, theirs: version });
+        }
+        serde_json::from_slice(text).map_err(damaged)
+    }
+}
+
 /// How a start went.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Outcome {
@@ -216,22 +232,12 @@ impl ScopeDir {
 
     /// Reads the record. `None` when there is none.
     pub fn read(&self) -> Result<Option<Record>, StateError> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
         let path = self.path.join("state.json");
-        let text = match read_limited(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.failed("read", &path)(error)),
-        };
-        let damaged = |source| StateError::Damaged { scope: self.scope, source };
-        let Versioned { version } = serde_json::from_slice(&text).map_err(damaged)?;
-        if version != VERSION {
-            return Err(StateError::Version { scope: self.scope, theirs: version });
+        match read_limited(&path) {
+            Ok(text) => Record::parse(self.scope, &text).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("read", &path)(error)),
         }
-        serde_json::from_slice(&text).map(Some).map_err(damaged)
     }
 
     /// Writes down that the extern step has taken the container over, or why it could not.

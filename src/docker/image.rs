@@ -324,16 +324,22 @@ fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageErro
         });
     }
     let config = found.config.unwrap_or_default();
+    Ok(Image {
+        id: found.id.unwrap_or_default(),
+        environment: environment(&config.env.unwrap_or_default()),
+        workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
+        volumes: config.volumes.unwrap_or_default(),
+    })
+}
+
+/// The variables that an image's ENV entries set, but for those that are the job's.
+#[must_use]
+pub fn environment(entries: &[String]) -> Vec<(String, String)> {
     let split = |entry: &String| {
         let (name, value) = entry.split_once('=')?;
         (!is_the_jobs(name)).then(|| (name.to_owned(), value.to_owned()))
     };
-    Ok(Image {
-        id: found.id.unwrap_or_default(),
-        environment: config.env.unwrap_or_default().iter().filter_map(split).collect(),
-        workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
-        volumes: config.volumes.unwrap_or_default(),
-    })
+    entries.iter().filter_map(split).collect()
 }
 
 /// Variables that say who the user is and what the job is: what an image says of them is wrong, or meant to deceive.

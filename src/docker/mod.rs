@@ -7,4 +7,4 @@ mod private;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub use engine::{Engine, EngineError};
-pub use image::{Image, ImageError, ImagePolicy};
+pub use image::{Image, ImageError, ImagePolicy, environment};

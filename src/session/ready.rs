@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::shown::Shown;
+use crate::ssh::server;
 use crate::sys::listener;
 use crate::sys::process::Process;
 
@@ -50,7 +51,7 @@ pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<()
         let sockets = listener::on_port(port).unwrap_or_default();
         if listener::is_held_by(&sockets, process.id().pid) {
             match timeout(BANNER, banner(port)).await {
-                Ok(Ok(banner)) if is_ours(&banner, token) => return Ok(()),
+                Ok(Ok(banner)) if server::is_banner(&banner, token) => return Ok(()),
                 Ok(Ok(banner)) if !banner.is_empty() => {
                     return Err(ReadyError::Stranger { banner: Shown::new(banner) });
                 }
@@ -61,10 +62,6 @@ pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<()
         sleep(INTERVAL).await;
     }
     Err(ReadyError::Silent)
-}
-
-fn is_ours(banner: &[u8], token: &str) -> bool {
-    banner.starts_with(b"SSH-2.0-") && String::from_utf8_lossy(banner).contains(token)
 }
 
 /// The first line that the server sends.

@@ -65,6 +65,12 @@ fn pattern(user: &str) -> String {
     user.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '?' }).collect()
 }
 
+/// Whether this line is what an sshd with this token says first.
+#[must_use]
+pub fn is_banner(line: &[u8], token: &str) -> bool {
+    line.starts_with(b"SSH-2.0-") && String::from_utf8_lossy(line).contains(token)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

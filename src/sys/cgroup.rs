@@ -75,7 +75,7 @@ impl Cgroups {
 
     /// The cgroups of a process whose paths contain `mark`; none when the process is gone.
     fn of(pid: i32, mark: &str) -> io::Result<Self> {
-        let mounts = Mounts::parse(&fs::read_to_string("/proc/self/mountinfo")?);
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
         let membership = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
             Ok(membership) => membership,
             Err(error)
@@ -85,9 +85,16 @@ impl Cgroups {
             }
             Err(error) => return Err(error),
         };
+        Ok(Self::parse(&mountinfo, &membership, mark))
+    }
+
+    /// From the texts of /proc/self/mountinfo and /proc/PID/cgroup.
+    #[must_use]
+    pub fn parse(mountinfo: &str, membership: &str, mark: &str) -> Self {
+        let mounts = Mounts::parse(mountinfo);
         let groups =
             membership.lines().filter_map(Membership::parse).filter(|group| group.path.contains(mark));
-        Ok(Self(groups.filter_map(|group| mounts.directory(&group)).collect()))
+        Self(groups.filter_map(|group| mounts.directory(&group)).collect())
     }
 
     /// Whether there is none.

@@ -27,8 +27,13 @@ pub fn is_free(port: u16) -> io::Result<bool> {
 
 /// Inodes of the sockets that listen on `port` over IPv4, of any user.
 pub fn on_port(port: u16) -> io::Result<HashSet<u64>> {
-    let table = fs::read_to_string("/proc/net/tcp")?;
-    Ok(table.lines().skip(1).filter_map(|line| listening(line, port)).collect())
+    Ok(in_table(&fs::read_to_string("/proc/net/tcp")?, port))
+}
+
+/// The same, from the text of proc_net_tcp(5).
+#[must_use]
+pub fn in_table(table: &str, port: u16) -> HashSet<u64> {
+    table.lines().skip(1).filter_map(|line| listening(line, port)).collect()
 }
 
 /// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …`

@@ -8,7 +8,9 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, fstatat, stat};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 /// A process, as it is written to state files.
@@ -96,14 +98,25 @@ impl Process {
         self.stat_field(22)?.parse().map_err(io::Error::other)
     }
 
-    /// Field `number` of proc_pid_stat(5). The second field, the name, may hold anything, blanks and parentheses too:
-    /// count from the last parenthesis.
     fn stat_field(&self, number: usize) -> io::Result<String> {
-        let stat = self.read("stat")?;
-        let stat = String::from_utf8_lossy(&stat);
-        let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-        let field = after_name.split_ascii_whitespace().nth(number - 3);
-        field.map(str::to_owned).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+        stat_field(&self.read("stat")?, number).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+}
+
+/// Field `number` of proc_pid_stat(5), from the third on. The second, the name, may hold anything, blanks and
+/// parentheses too: count from the last parenthesis.
+#[must_use]
+pub fn stat_field(stat: &[u8], number: usize) -> Option<String> {
+    let stat = String::from_utf8_lossy(stat);
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(number.checked_sub(3)?).map(str::to_owned)
+}
+
+/// Ends a process that was seen just now. One that is gone has ended.
+pub fn end(pid: i32) {
+    // 0 and negative numbers are groups of processes.
+    if pid > 0 {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 

@@ -169,7 +169,7 @@ impl Drop for Machine {
 }
 
 /// The newest of this name that `ci/images/build` has made.
-fn image_of_the_lab(name: &str) -> String {
+pub(crate) fn image_of_the_lab(name: &str) -> String {
     let repository = format!("spank-docker-lab/{name}");
     let listed = Command::new("docker")
         .args(["images", "--format", "{{.Repository}}:{{.Tag}}", &repository])

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
 mod machine;
+mod references;
 mod slurm;
 
 use std::io::{Read, Write};

@@ -1,0 +1,24 @@
+//! The kernel's texts below /proc: paths in them, and names of processes, are chosen by users.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use spank_docker::sys::cgroup::Cgroups;
+use spank_docker::sys::{listener, process};
+use spank_docker_fuzz::parts;
+
+fuzz_target!(|data: &[u8]| {
+    let [mountinfo, membership, tcp, stat] = parts(data);
+    let text = |bytes| String::from_utf8_lossy(bytes);
+    let groups = Cgroups::parse(&text(mountinfo), &text(membership), "/job_");
+    for directory in groups.directories() {
+        assert!(directory.to_string_lossy().contains("job_"), "{directory:?}");
+    }
+    for port in [20000, 22] {
+        let _ = listener::in_table(&text(tcp), port);
+    }
+    for number in [0, 3, 22] {
+        if let Some(field) = process::stat_field(stat, number) {
+            assert!(!field.contains(|c: char| c.is_ascii_whitespace()) && !field.contains(')'));
+        }
+    }
+});

@@ -1,0 +1,26 @@
+//! Records that a hook finds in `state_dir`: of another version, damaged, or forged by somebody who got there.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use spank_docker::job::{JobId, Scope};
+use spank_docker::state::Record;
+use spank_docker_fuzz::{assert_one_line, parts};
+
+fuzz_target!(|data: &[u8]| {
+    let [record, scope] = parts(data);
+    match Record::parse(Scope::job(JobId(1)), record) {
+        Ok(record) => {
+            let kept = serde_json::to_vec(&record).unwrap();
+            let again = Record::parse(record.scope, &kept).unwrap();
+            assert_eq!(serde_json::to_vec(&again).unwrap(), kept);
+        }
+        Err(error) => assert_one_line(&error),
+    }
+    // A directory's name has one meaning, and a meaning one name.
+    if let Ok(text) = std::str::from_utf8(scope) {
+        match text.parse::<Scope>() {
+            Ok(scope) => assert_eq!(scope.to_string(), text),
+            Err(error) => assert_one_line(&error),
+        }
+    }
+});
