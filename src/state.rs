@@ -210,6 +210,12 @@ impl ScopeDir {
         DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(self.failed("create", path))
     }
 
+    /// Whether it is there: before its container is made, until that is removed.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Our directory in the container (a tmpfs: keys never reach a disk).
     #[must_use]
     pub fn container(&self) -> PathBuf {

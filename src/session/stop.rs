@@ -57,7 +57,10 @@ impl StopError {
 
 /// Removes all that `job` has on this node: containers, mounts, files.
 pub fn stop(config: &Config, job: JobId) -> Result<(), StopError> {
-    let containers = remove_containers(config, job, |scope| scope.job == job);
+    // And those without state, whose own end could not be: the engine was down in the epilog, or came up after slurmd.
+    let state = StateDir::new(&config.state_dir);
+    let containers =
+        remove_containers(config, LABEL_JOB, |scope| scope.job == job || !state.of(scope).exists());
     let files = remove_state(&config.state_dir, |scope| scope.job == job);
     containers?;
     files
@@ -65,20 +68,25 @@ pub fn stop(config: &Config, job: JobId) -> Result<(), StopError> {
 
 /// The same for one step, whose slurmstepd still runs, in the step's cgroups: those are Slurm's to remove.
 pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> {
-    let containers = remove_containers(config, scope.job, |found| found == scope);
+    let label = format!("{LABEL_JOB}={}", scope.job);
+    let containers = remove_containers(config, &label, |found| found == scope);
     let files = StateDir::new(&config.state_dir).of(scope).remove();
     containers?;
     Ok(files?)
 }
 
-fn remove_containers(config: &Config, job: JobId, is_meant: impl Fn(Scope) -> bool) -> Result<(), StopError> {
+fn remove_containers(
+    config: &Config,
+    label: &str,
+    is_meant: impl Fn(Scope) -> bool,
+) -> Result<(), StopError> {
     let runtime = super::start::runtime().map_err(StopError::Runtime)?;
-    runtime.block_on(remove_containers_of(&config.docker_host, job, is_meant))
+    runtime.block_on(remove_containers_of(&config.docker_host, label, is_meant))
 }
 
 async fn remove_containers_of(
     socket: &Path,
-    job: JobId,
+    label: &str,
     is_meant: impl Fn(Scope) -> bool,
 ) -> Result<(), StopError> {
     let engine = match Engine::connect(socket).await {
@@ -87,7 +95,7 @@ async fn remove_containers_of(
         Err(EngineError::Absent { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let listed = engine.labelled(&format!("{LABEL_JOB}={job}")).await?;
+    let listed = engine.labelled(label).await?;
     remove_listed(&engine, listed.iter().filter(|listed| scope(listed).is_some_and(&is_meant))).await
 }
 

@@ -8,9 +8,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, fstatat, stat};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 /// A process, as it is written to state files.
@@ -110,14 +108,6 @@ pub fn stat_field(stat: &[u8], number: usize) -> Option<String> {
     let stat = String::from_utf8_lossy(stat);
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_ascii_whitespace().nth(number.checked_sub(3)?).map(str::to_owned)
-}
-
-/// Ends a process that was seen just now. One that is gone has ended.
-pub fn end(pid: i32) {
-    // 0 and negative numbers are groups of processes.
-    if pid > 0 {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
 }
 
 /// All processes that the kernel shows, as numbers.

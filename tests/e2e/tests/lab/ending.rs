@@ -53,6 +53,22 @@ fn srun_that_is_terminated_leaves_nothing() {
     lab.assert_clean();
 }
 
+/// Nobody ends the processes of a step whose supervisor was killed, and nobody removes its cgroups; the epilog does.
+#[test]
+fn job_whose_slurmstepds_were_killed_leaves_nothing() {
+    let lab = Lab::get();
+    let job = lab.alice().submit_image("-w n2 --time=1", "sleep 295 & echo started; wait");
+    job.wait_for_line("started");
+    let seen = || (lab.node("n2").sh("pgrep -fx 'sleep 295'").code == Some(0)).then_some(());
+    lab.poll(seen).expect("no task");
+    let kill = format!("pkill -KILL -f '^slurmstepd: .{}[.]'", job.id);
+    lab.node("n2").sh(&kill).success();
+    job.cancel();
+    let job = job.wait();
+    assert_eq!(job.state, "CANCELLED", "{job}");
+    lab.assert_clean();
+}
+
 #[test]
 fn requeued_job_gets_a_new_container_and_new_keys() {
     // Slurm waits for two minutes, until no node knows the first run's credential: only then will it run the prolog.

@@ -35,6 +35,19 @@ fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others
     lab.assert_empty();
 }
 
+/// The engine was down in that job's epilog, or came up later than slurmd: its container has no state any more.
+#[test]
+fn container_that_an_epilog_could_not_remove_is_removed_by_a_later_one() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    lab.repair_with(n2.command("docker rm --force docker_999999"));
+    lab.alice().srun_image("-w n2 true").run().success();
+    let run = "docker run --detach --entrypoint sleep --name docker_999999 --label spank-docker.job=999999";
+    n2.run(&format!("{run} {IMAGE} 600")).success();
+    lab.alice().srun_image("-w n2 true").run().success();
+    lab.assert_empty();
+}
+
 #[test]
 fn unknown_newer_slurm_does_not_load_the_plugin_and_says_so() {
     let lab = Lab::get();
