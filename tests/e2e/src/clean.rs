@@ -29,7 +29,18 @@ done
 if [ -n "$ALL" ]; then
     ls -d /run/spank-docker/* 2>/dev/null | sed 's/^/state /'
     docker ps --all --filter label=spank-docker.job --format "container {{.Names}} ({{.Status}})"
+    docker ps --all --filter 'name=^docker_[0-9]' --format "container {{.Names}} ({{.Status}})"
     echo "$mounts" | grep . | sort -u | sed 's/^/mount /'
+    echo "$listeners" | grep ':2[0-9][0-9][0-9][0-9] ' | sed "s/^/port: /"
+    find /sys/fs/cgroup -type d -name 'job_*' 2>/dev/null | while read -r cgroup; do
+        job=${cgroup##*/job_}
+        if [ "${cgroup#*/freezer/}" = "$cgroup" ] ||
+            grep -qF " job $job: docker_$job is ready" /var/log/slurm/slurmd.log; then echo "cgroup $cgroup"; fi
+    done
+    grep -lz '^SLURM_JOB_ID=' /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ pid _; do
+        title=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) || continue
+        if [ -n "$title" ]; then echo "process $pid: $title"; fi
+    done
 fi
 true
 "#;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::poll::poll_every;
 
+/// The lab's own command.
+pub(crate) const CI_LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ci/lab");
 /// What starts every line of the plugin's.
 const OURS: &str = "spank_docker: ";
 /// Between two looks whether a command has ended.
@@ -92,7 +94,7 @@ impl Command {
     /// By `timeout` in the node, since the end of `docker exec` would not be the end of the command.
     fn prepare(&self, now: Instant) -> process::Command {
         let seconds = self.deadline.saturating_duration_since(now).as_secs_f64().max(1.0);
-        let mut command = process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ci/lab"));
+        let mut command = process::Command::new(CI_LAB);
         command.arg("exec");
         if let Some(user) = &self.user {
             command.args(["--user", user]);

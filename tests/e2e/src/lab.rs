@@ -78,7 +78,13 @@ impl Lab {
     /// For a test that stops daemons or changes the cluster's configuration.
     #[must_use]
     pub fn alone() -> Self {
-        Self::new(LIMIT, true)
+        Self::alone_within(LIMIT)
+    }
+
+    /// The same, for one that may take longer.
+    #[must_use]
+    pub fn alone_within(limit: Duration) -> Self {
+        Self::new(limit, true)
     }
 
     fn new(limit: Duration, alone: bool) -> Self {
@@ -170,7 +176,8 @@ impl Lab {
     fn assert_left_nothing(&self, all: &str) {
         let deadline = Instant::now() + END;
         let left = || {
-            let jobs = self.jobs();
+            // Whoever asks for everything need not ask for each.
+            let jobs = if all.is_empty() { self.jobs() } else { Vec::new() };
             let script = format!("{all}\n{}", clean::LEFT);
             let ask = |node: &&str| {
                 let mut command = self.command(node, None).sh(&script).arg("left");
@@ -199,7 +206,7 @@ impl Lab {
     }
 
     /// A line for each node that takes no jobs.
-    fn nodes_out_of_service(&self) -> Vec<String> {
+    pub(crate) fn nodes_out_of_service(&self) -> Vec<String> {
         let nodes = self.node("n1").run("scontrol show nodes --oneliner").success();
         let out = |line: &&str| {
             let state = field(line, "State");
@@ -306,6 +313,14 @@ impl Node<'_> {
     /// Runs a shell's script.
     pub fn sh(&self, script: &str) -> Outcome {
         self.lab.command(&self.name, None).sh(script).run()
+    }
+
+    /// Takes its power away (`off`), or gives it back and waits until it has booted (`on`).
+    #[track_caller]
+    pub fn power(&self, switch: &str) {
+        let mut lab = std::process::Command::new(crate::command::CI_LAB);
+        let outcome = lab.args(["power", &self.name, switch]).output().expect("ci/lab cannot be run");
+        assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
     }
 
     /// What Slurm says of its state.

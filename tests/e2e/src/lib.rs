@@ -4,13 +4,18 @@
 //! Needs a lab with the plugin installed: `ci/lab up`, `ci/lab install FILE.so`. A test begins with [`Lab::get`], or
 //! with [`Lab::alone`] when it disturbs others, and ends with [`Lab::assert_clean`].
 
+mod churn;
 mod clean;
 mod command;
+mod faults;
 mod job;
 mod lab;
 mod poll;
+mod random;
 
+pub use churn::{Churn, Report};
 pub use command::{Command, Outcome};
+pub use faults::Fault;
 pub use job::Job;
 pub use lab::{IMAGE, Lab, NODES, Node, User, image};
 pub use poll::poll;

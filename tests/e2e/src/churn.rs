@@ -1,0 +1,223 @@
+//! Churn: many jobs at once that end in every way, at moments that a seed decides, while daemons die if that is wanted.
+//! All of them have to end as they should, and nothing may be left of any.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::faults::{Fault, Faults};
+use crate::job::field;
+use crate::lab::{Lab, User, image};
+use crate::random::Random;
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Churn {
+    /// Jobs in all.
+    pub jobs: usize,
+    /// Jobs that are submitted and have not ended.
+    pub at_once: usize,
+    /// Decides all that is left to chance.
+    pub seed: u64,
+    /// How often a daemon or a node dies meanwhile.
+    pub faults: usize,
+    /// Whether jobs are queued again: Slurm takes two minutes for that.
+    pub requeue: bool,
+}
+
+/// What happens to a job, so many milliseconds after its submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    /// It ends by itself.
+    Complete,
+    /// Its user cancels it.
+    Cancel(u64),
+    /// Its time is over.
+    TimeOut(u64),
+    /// It is queued again.
+    Requeue(u64),
+}
+
+impl Fate {
+    fn draw(random: &mut Random, requeue: bool) -> Self {
+        // From before the prolog to the middle of the script.
+        let moment = random.below(9000);
+        match random.below(24) {
+            0..8 => Self::Cancel(moment),
+            8..10 => Self::TimeOut(3000 + moment),
+            10 if requeue => Self::Requeue(1000 + moment),
+            _ => Self::Complete,
+        }
+    }
+
+    fn moment(self) -> Option<u64> {
+        match self {
+            Self::Complete => None,
+            Self::Cancel(moment) | Self::TimeOut(moment) | Self::Requeue(moment) => Some(moment),
+        }
+    }
+
+    fn command(self, job: u32) -> Option<String> {
+        match self {
+            Self::Complete => None,
+            Self::Cancel(_) => Some(format!("scancel {job}")),
+            Self::TimeOut(_) => Some(format!("scontrol update JobId={job} EndTime=now+1")),
+            Self::Requeue(_) => Some(format!("scontrol requeue {job}")),
+        }
+    }
+
+    /// The states in which a job may end that nothing else has happened to.
+    fn allowed(self) -> &'static [&'static str] {
+        match self {
+            // A requeue that comes too late finds a job that has ended.
+            Self::Complete | Self::Requeue(_) => &["COMPLETED"],
+            Self::Cancel(_) => &["COMPLETED", "CANCELLED"],
+            Self::TimeOut(_) => &["COMPLETED", "TIMEOUT"],
+        }
+    }
+}
+
+/// A job that was submitted.
+#[derive(Debug)]
+struct Running {
+    id: u32,
+    fate: Fate,
+    submitted: Instant,
+    met: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Final states, and how many jobs ended so.
+    pub states: BTreeMap<String, usize>,
+    /// What was done, and how often.
+    pub faults: BTreeMap<Fault, usize>,
+    /// Jobs that were queued again, by us or by Slurm.
+    pub restarts: u32,
+    /// A line for everything that should not be.
+    pub wrong: Vec<String>,
+    /// From the first submission to the last end.
+    pub took: Duration,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let jobs: usize = self.states.values().sum();
+        write!(f, "{jobs} jobs in {:.0} s:", self.took.as_secs_f64())?;
+        for (state, count) in &self.states {
+            write!(f, " {count} {state},")?;
+        }
+        write!(f, " {} restarts; faults:", self.restarts)?;
+        for (fault, count) in &self.faults {
+            write!(f, " {count} {fault},")?;
+        }
+        write!(f, " {} wrong", self.wrong.len())?;
+        self.wrong.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl Churn {
+    /// Runs it.
+    #[must_use]
+    pub fn run(&self, lab: &Lab) -> Report {
+        eprintln!("{self:?}");
+        let began = Instant::now();
+        let mut random = Random::new(self.seed);
+        let users = [lab.user("alice"), lab.user("bob")];
+        let mut faults = Faults::new(lab, self.faults, self.jobs, random.clone());
+        let mut report = Report::default();
+        let mut running: Vec<Running> = Vec::new();
+        let mut submitted = 0;
+        let ended = lab.poll(|| {
+            while running.len() < self.at_once && submitted < self.jobs {
+                submitted += 1;
+                match submit(&users[submitted % users.len()], &mut random, self.requeue) {
+                    Ok(job) => running.push(job),
+                    Err(line) => report.wrong.push(line),
+                }
+            }
+            meet_fates(lab, &mut running);
+            self.collect(lab, &mut running, &faults, &mut report);
+            faults.strike(submitted);
+            (submitted == self.jobs && running.is_empty()).then_some(())
+        });
+        if ended.is_none() {
+            let left = running.iter().map(|job| format!("job {} has not ended ({:?})", job.id, job.fate));
+            report.wrong.extend(left);
+        }
+        report.wrong.extend(faults.mend());
+        report.faults = faults.struck();
+        report.took = began.elapsed();
+        report
+    }
+
+    /// Takes the jobs that have ended off the list, and judges them.
+    fn collect(&self, lab: &Lab, running: &mut Vec<Running>, faults: &Faults<'_>, report: &mut Report) {
+        const ENDED: [&str; 7] =
+            ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL"];
+        let records = lab.node("n1").run("scontrol show job --oneliner");
+        // slurmctld may be busy.
+        if records.code != Some(0) {
+            return;
+        }
+        let records: BTreeMap<u32, &str> = records
+            .stdout
+            .lines()
+            .filter_map(|record| Some((field(record, "JobId").parse().ok()?, record)))
+            .collect();
+        running.retain(|job| {
+            let Some(record) = records.get(&job.id) else { return true };
+            let state = field(record, "JobState");
+            if !ENDED.contains(&state.as_str()) {
+                return true;
+            }
+            *report.states.entry(state.clone()).or_default() += 1;
+            report.restarts += field(record, "Restarts").parse().unwrap_or(0);
+            let allowed = job.fate.allowed().contains(&state.as_str()) || faults.explain(job.submitted);
+            let output = (state == "COMPLETED" || !allowed)
+                .then(|| lab.node("n1").sh(&format!("cat {} 2>/dev/null", field(record, "StdOut"))).stdout);
+            let whole = output.as_ref().is_none_or(|text| text.lines().any(|line| line == "done"));
+            if !allowed || (state == "COMPLETED" && !whole) {
+                let output = output.unwrap_or_default();
+                report.wrong.push(format!("job {} ({:?}): {record}\n{output}", job.id, job.fate));
+            }
+            false
+        });
+    }
+}
+
+/// One more job, with an image, a shape and a fate that chance chooses.
+fn submit(user: &User<'_>, random: &mut Random, requeue: bool) -> Result<Running, String> {
+    // Ranks on all nodes, in both ways: by Slurm, and over ssh.
+    const MPI: &str = "set -e; mpirun --map-by ppr:1:node hello | grep -c '^rank'; sleep 2; echo done";
+    const PLAIN: &str = "set -e; test -d /opt/hpc/bin; sleep 3; echo done";
+    let nodes = 1 + random.below(3);
+    let (name, script) =
+        random.one_of(&[("openmpi", MPI), ("openmpi", PLAIN), ("nossh", PLAIN), ("mpich", PLAIN)]);
+    let pull = random.one_of(&["missing", "always"]);
+    let words =
+        format!("-N{nodes} --ntasks-per-node=1 --time=4 --docker-image={} --docker-pull={pull}", image(name));
+    let fate = Fate::draw(random, requeue);
+    let submitted = Instant::now();
+    let outcome = user.sbatch(&words, script).run();
+    let id = outcome.stdout.trim().parse().map_err(|_| format!("not submitted\n{outcome}"))?;
+    Ok(Running { id, fate, submitted, met: false })
+}
+
+/// Does to each job what is to happen to it, when its moment has come.
+fn meet_fates(lab: &Lab, running: &mut [Running]) {
+    let due = |job: &&mut Running| {
+        let moment = job.fate.moment().map(Duration::from_millis);
+        !job.met && moment.is_some_and(|moment| job.submitted.elapsed() >= moment)
+    };
+    let mut script = String::new();
+    for job in running.iter_mut().filter(due) {
+        job.met = true;
+        // One that has ended by itself is in nobody's way.
+        script.extend(job.fate.command(job.id).map(|command| format!("{command} || true\n")));
+    }
+    if !script.is_empty() {
+        lab.node("n1").sh(&script);
+    }
+}
