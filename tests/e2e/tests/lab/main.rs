@@ -12,6 +12,7 @@ mod options;
 mod own;
 mod private;
 mod rights;
+mod running;
 mod ssh;
 mod steps;
 mod upkeep;

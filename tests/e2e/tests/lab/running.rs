@@ -1,0 +1,160 @@
+//! The ways to run that Slurm has: what a user knows of steps, signals, arrays and the like holds for jobs in containers.
+
+use std::time::Duration;
+
+use spank_docker_e2e::{IMAGE, Lab};
+
+/// One allocation, many steps: each line is what a step said, with a name before it.
+#[test]
+fn steps_behave_as_without_a_container() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    alice.write("task-prolog", "#!/bin/sh\necho export FROM_PROLOG=$SLURM_JOB_DOCKER_CONTAINER\n");
+    let script = r#"
+        say() { sed "s/^/$1: /"; }
+        echo from standard input | srun -N1 -n1 cat | say stdin
+        srun -N2 -n2 --label hostname | sort | say label
+        srun -N1 -n1 sh -c 'exit 7'; echo $? | say code
+        srun -N1 -n1 sh -c 'kill -TERM $$'; echo $? | say signal
+        srun -N2 -n2 --kill-on-bad-exit=1 sh -c 'if [ $SLURM_PROCID = 0 ]; then exit 3; fi; sleep 295'; echo $? | say bad_exit
+        srun -N1 -n1 -r1 hostname | say relative
+        srun -N1 -n1 -w n2 hostname | say named
+        srun -N1 -n1 --chdir=/tmp pwd | say chdir
+        srun -N1 -n1 --task-prolog=$PWD/task-prolog printenv FROM_PROLOG | say task_prolog
+        srun -N1 -n1 --export=NONE sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER ${MINE:-unset}' | say export_none
+        srun -N1 -n1 --export=MINE=2 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER $MINE' | say export_one
+        srun -N1 -n1 sh -c 'echo $MINE' | say export
+        srun -N1 -n1 --overlap sh -c 'until [ -e second ]; do sleep 0.1; done; echo first' | say overlap &
+        srun -N1 -n1 -w n1 --overlap touch second; wait
+        script --quiet --return --command "srun -N1 -n1 --pty sh -c 'test -t 0 && test -t 1 && echo a terminal'" /dev/null | tr -d '\r' | grep -o 'a terminal' | say pty
+        true"#;
+    let salloc = alice.salloc(&format!("-w n1,n2 -N2 -n2 --overcommit --docker-image={IMAGE}"));
+    let outcome = salloc.env("MINE", "1").args("bash -c").arg(script).run().success();
+    let container = format!("docker_{}", lab.jobs()[0]);
+    let expected = [
+        "stdin: from standard input".to_owned(),
+        "label: 0: n1".to_owned(),
+        "label: 1: n2".to_owned(),
+        "code: 7".to_owned(),
+        "signal: 143".to_owned(),
+        // The largest code of all tasks: the other one was terminated.
+        "bad_exit: 143".to_owned(),
+        "relative: n2".to_owned(),
+        "named: n2".to_owned(),
+        "chdir: /tmp".to_owned(),
+        format!("task_prolog: {container}"),
+        format!("export_none: {container} unset"),
+        format!("export_one: {container} 2"),
+        "export: 1".to_owned(),
+        "overlap: first".to_owned(),
+        "pty: a terminal".to_owned(),
+    ];
+    assert_eq!(outcome.lines(), expected, "{outcome}");
+    outcome.said(&[]);
+    lab.assert_clean();
+}
+
+#[test]
+fn tasks_of_an_array_have_a_container_each() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script =
+        "echo $SLURM_ARRAY_TASK_ID $SLURM_JOB_ID $SLURM_JOB_DOCKER_CONTAINER >task-$SLURM_ARRAY_TASK_ID";
+    alice.sbatch(&format!("--wait --array=1-3 --docker-image={IMAGE}"), script).run().success();
+    let seen = alice.command("cat task-1 task-2 task-3").run().success();
+    let mut jobs = Vec::new();
+    for (number, line) in (1..).zip(seen.lines()) {
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!(words[0], format!("{number}"), "{seen}");
+        assert_eq!(words[2], format!("docker_{}", words[1]), "{seen}");
+        jobs.push(words[1].to_owned());
+    }
+    jobs.sort_unstable();
+    jobs.dedup();
+    assert_eq!(jobs.len(), 3, "{seen}");
+    lab.assert_clean();
+}
+
+#[test]
+fn signals_reach_the_script_and_the_tasks_in_the_container() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "trap 'echo script got it' USR1\necho up\nwhile [ ! -e done ]; do sleep 0.1; done";
+    let job = alice.submit_image("-w n1", script);
+    job.wait_for_line("up");
+    lab.node("n1").run(&format!("scancel --batch --signal=USR1 {}", job.id)).success();
+    job.wait_for_line("script got it");
+    alice.command("touch done").run().success();
+    job.wait().completed();
+
+    let task = "trap 'echo task got it; exit 0' USR2; echo up; while :; do sleep 0.1; done";
+    alice.write("task", &format!("#!/bin/bash\n{task}\n"));
+    let job = alice.submit_image("-w n2 --docker-script=host", "srun ./task");
+    job.wait_for_line("up");
+    lab.node("n1").run(&format!("scancel --signal=USR2 {}.0", job.id)).success();
+    let job = job.wait().completed();
+    assert!(job.lines().contains(&"task got it"), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn suspended_job_stands_still_and_goes_on() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    // A rank on the other node, which was started over ssh, counts; so does the script.
+    let script = "mpirun -np 1 --host n2 sh -c 'while [ ! -e done ]; do echo >>ranks; sleep 0.1; done' &
+        echo up; while [ ! -e done ]; do echo >>script; sleep 0.1; done; wait; echo went on";
+    let job = alice.submit_image("-w n1,n2 -N2", script);
+    let count = || -> (usize, usize) {
+        let count = |name: &str| {
+            let text = alice.command("").sh(&format!("wc -l <{name} 2>/dev/null || echo 0")).run().success();
+            text.stdout.trim().parse().expect("a number")
+        };
+        (count("ranks"), count("script"))
+    };
+    lab.poll(|| (count().0 > 0).then_some(())).expect("a rank that counts");
+    lab.node("n1").run(&format!("scontrol suspend {}", job.id)).success();
+    // Until two looks, a while apart, see the same.
+    let mut last = (0, 0);
+    let still = lab.poll(|| {
+        let before = std::mem::replace(&mut last, count());
+        (before == last).then_some(())
+    });
+    assert!(still.is_some(), "never stood still: {last:?}");
+    lab.node("n1").run(&format!("scontrol resume {}", job.id)).success();
+    lab.poll(|| (count().0 > last.0 && count().1 > last.1).then_some(())).expect("both go on");
+    alice.command("touch done").run().success();
+    let job = job.wait().completed();
+    assert!(job.lines().contains(&"went on"), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn components_of_a_heterogeneous_job_run_in_containers() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "srun --het-group=0,1 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER on $(hostname)'";
+    let image = format!("--docker-image={IMAGE}");
+    let words = format!("{image} -n1 -w n1 --docker-script=host : {image} -n1 -w n2 --docker-script=host");
+    let job = alice.submit(&words, script).wait().completed();
+    let expected = [format!("docker_{} on n1", job.id), format!("docker_{} on n2", job.id + 1)];
+    assert_eq!(job.sorted(), expected, "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn job_past_its_time_limit_has_its_grace() {
+    let lab = Lab::within(Duration::from_secs(180));
+    let alice = lab.alice();
+    // KillWait lies between SIGTERM and SIGKILL.
+    let job = alice.submit_image(
+        "-w n1 --time=1",
+        "trap 'echo asked to end; exit 0' TERM\necho up\nwhile :; do sleep 0.1; done",
+    );
+    job.wait_for_line("up");
+    lab.node("n1").run(&format!("scontrol update JobId={} EndTime=now+1", job.id)).success();
+    let job = job.wait();
+    assert_eq!(job.state, "TIMEOUT", "{job}");
+    assert!(job.lines().contains(&"asked to end"), "{job}");
+    lab.assert_clean();
+}
