@@ -1,29 +1,34 @@
 //! Slurm configured in another way than the plugin needs: nothing runs, and the user reads what the admin must set. Each
 //! test has the lab alone, and comes last.
 
-use spank_docker_e2e::{Lab, NODES, image};
+use spank_docker_e2e::{IMAGE, Lab, NODES, image};
 
 const CONFIGURE: &str = "install -m 0644 /lab/slurm.conf /etc/slurm/slurm.conf";
 
-/// Works under other PrologFlags, and puts them back.
+/// Works under another PrologFlags, and puts it back.
 fn with_prolog_flags(lab: &Lab, flags: &str, work: impl FnOnce()) {
+    with_setting(lab, "PrologFlags", flags, work);
+}
+
+/// Works with another value of one of Slurm's settings, and puts it back.
+fn with_setting(lab: &Lab, key: &str, value: &str, work: impl FnOnce()) {
     // Each slurmd reads it in its own time.
     let configure = |change: &str| {
         lab.everywhere(&format!("{CONFIGURE}; {change}"));
         lab.node("n1").run("scontrol reconfigure").success();
-        let shown = "scontrol show config | sed -n 's/^PrologFlags *= //p'";
-        let shown = lab.poll(|| Some(lab.node("n1").sh(shown)).filter(|shown| shown.code == Some(0)));
+        let shown = format!("scontrol show config | sed -n 's/^{key} *= //p'");
+        let shown = lab.poll(|| Some(lab.node("n1").sh(&shown)).filter(|shown| shown.code == Some(0)));
         let shown = shown.expect("slurmctld answers").stdout;
         shown.trim().split(',').map(str::to_owned).collect::<Vec<_>>()
     };
     for node in NODES {
         lab.repair_with(lab.node(node).command("").sh(&format!("{CONFIGURE}; scontrol reconfigure")));
     }
-    let shown = configure(&format!("sed -i s/^PrologFlags=.*/PrologFlags={flags}/ /etc/slurm/slurm.conf"));
-    assert!(flags.split(',').all(|flag| shown.iter().any(|shown| shown == flag)), "{shown:?}");
+    let file = "/etc/slurm/slurm.conf";
+    let shown = configure(&format!("sed -i /^{key}=/d {file}; echo {key}={value} >>{file}"));
+    assert!(value.split(',').all(|flag| shown.iter().any(|shown| shown == flag)), "{shown:?}");
     work();
-    let shown = configure("true");
-    assert!(["Contain", "DeferBatch"].iter().all(|flag| shown.iter().any(|shown| shown == flag)));
+    assert_ne!(configure("true"), shown);
 }
 
 #[test]
@@ -86,5 +91,25 @@ fn slurm_that_calls_no_prolog_fails_the_job_and_says_what_to_set() {
         assert_eq!(job.lines(), [format!("spank_docker: n2: {}", line(job.id))], "{job}");
     });
     lab.assert_no_job_completed();
+    lab.assert_empty();
+}
+
+#[test]
+fn shell_of_salloc_is_in_the_container_where_slurm_starts_it_on_the_node() {
+    let lab = Lab::alone();
+    with_setting(&lab, "LaunchParameters", "use_interactive_step", || {
+        let shell = |options: &str| {
+            let salloc = format!("salloc --job-name=$SLURM_JOB_NAME -w n2 --docker-image={IMAGE} {options}");
+            // The shell is on a terminal of the node's.
+            let command = format!("script --quiet --return --command '{salloc}' /dev/null");
+            let typed = "echo $(hostname) ${SLURM_JOB_DOCKER_CONTAINER:-host}\nexit\n";
+            let shell = lab.alice().command("").sh(&command).stdin(typed).run().success();
+            shell.stdout.replace('\r', "")
+        };
+        let seen = shell("");
+        assert!(seen.contains(&format!("\nn2 docker_{}\n", lab.jobs()[0])), "{seen}");
+        let seen = shell("--docker-script=host");
+        assert!(seen.contains("\nn2 host\n"), "{seen}");
+    });
     lab.assert_empty();
 }
