@@ -3,6 +3,7 @@
 
 mod adopt;
 mod entry;
+mod environment;
 mod files;
 mod furnish;
 mod login;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use super::entry::{self, Entry, EntryError};
+use super::environment;
 use super::files::Files;
 use super::furnish::{self, Found, FurnishError};
 use super::login;
@@ -379,42 +380,15 @@ impl Start<'_> {
         let ssh_config = client::ssh_config(nodes, port, &user, &alias);
         files.public(paths::SSH_CONFIG, ssh_config.as_bytes())?;
         files.program(paths::SESSION, ssh_session::SCRIPT.as_bytes())?;
-        files.public(paths::ENVIRONMENT, &self.session_environment(nodes, port, image, networks))?;
+        files.public(
+            paths::ENVIRONMENT,
+            &environment::of_sessions(request, &self.image.to_string(), image, nodes, port, networks),
+        )?;
         // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
         let slots = layout::parse(&request.slots).unwrap_or_default();
         files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
         files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &slots).as_bytes())?;
         Ok(files)
-    }
-
-    /// What ssh sessions get on top of the environment that comes along from the task that calls ssh.
-    fn session_environment(
-        &self,
-        nodes: &[String],
-        port: u16,
-        image: &Image,
-        networks: Option<&str>,
-    ) -> Vec<u8> {
-        let request = self.request;
-        // sshd sets a PATH of its own, whatever comes along.
-        let host_wins = |name: &String| name != "PATH" && request.options.env.contains(name);
-        let (kept, images): (Vec<_>, Vec<_>) =
-            image.environment.iter().partition(|(name, _)| host_wins(name));
-        let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
-        let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
-        let ours = task::environment(request.scope, &self.image.to_string(), &image.id, port);
-        let variables = images.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(node);
-        let variables = variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str())));
-        let mut lines = ssh_session::environment_file(variables);
-        lines.extend(kept.iter().flat_map(|(name, value)| ssh_session::default_line(name, value, &[name])));
-        let chosen = [task::MPI_NETWORKS, task::MPI_NO_NETWORKS];
-        lines.extend(
-            networks
-                .iter()
-                .flat_map(|networks| ssh_session::default_line(task::MPI_NETWORKS, networks, &chosen)),
-        );
-        lines.extend(request.options.workdir.iter().flat_map(|path| ssh_session::directory_line(path)));
-        lines
     }
 
     async fn create(
