@@ -145,6 +145,14 @@ impl Lab {
         outcome.lines().into_iter().filter_map(|id| id.parse().ok()).collect()
     }
 
+    /// The states of all jobs of this test, each task of an array by itself.
+    #[must_use]
+    pub fn states(&self) -> Vec<String> {
+        let command = format!("squeue --noheader --states=all --array --name={} --format=%T", self.job_name);
+        let outcome = self.node("n1").run(&command).success();
+        outcome.lines().into_iter().map(str::to_owned).collect()
+    }
+
     /// Fails the test if Slurm says of any job of it that it completed, or that it has not ended.
     #[track_caller]
     pub fn assert_no_job_completed(&self) {

@@ -1,0 +1,149 @@
+//! What users can forge, swap, or take first: variables, directories, ports.
+
+use spank_docker_e2e::{IMAGE, Lab};
+
+#[test]
+fn values_that_no_option_takes_are_refused_on_one_line() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    for (name, value) in [
+        ("SLURM_DOCKER_IMAGE", "registry:5000/hpc/openmpi\nevil"),
+        ("SLURM_DOCKER_IMAGE", &"a".repeat(100_000)),
+        ("SLURM_DOCKER_PULL", "always\n"),
+        ("SLURM_DOCKER_PORT", "22"),
+        ("SLURM_DOCKER_PORT", "99999999999999999999"),
+        ("SLURM_DOCKER_MOUNTS", "/etc/shadow:/x\n:/y"),
+        ("SLURM_DOCKER_WORKDIR", "relative\n/x"),
+        ("SLURM_DOCKER_ENV", "LD_PRELOAD\nA=B"),
+        ("SLURM_DOCKER_SCRIPT", "\u{1b}[2Jhost"),
+    ] {
+        let is_image = name == "SLURM_DOCKER_IMAGE";
+        let srun =
+            if is_image { alice.srun("-w n1 echo it ran") } else { alice.srun_image("-w n1 echo it ran") };
+        let outcome = srun.env(name, value).run().failure();
+        assert!(!outcome.stdout.contains("it ran"), "{outcome}");
+        assert_eq!(outcome.ours().len(), 1, "{outcome}");
+        assert!(outcome.stderr.len() < 2000, "{}", outcome.stderr.len());
+        assert!(!outcome.stderr.contains('\u{1b}'), "{outcome}");
+    }
+    // Not UTF-8: no test can pass that through its own command line, so a shell makes it.
+    let script = "SLURM_DOCKER_IMAGE=$(printf 'a\\377b') srun -w n1 echo it ran";
+    let outcome = alice.command("bash -c").arg(script).run().failure();
+    assert_eq!(outcome.ours().len(), 1, "{outcome}");
+    lab.assert_clean();
+}
+
+/// A link in the place of the working directory, swapped in and out all the time: root must follow it in no start.
+#[test]
+fn working_directory_that_is_swapped_for_a_link_gives_no_way_in() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let directory = alice.directory();
+    // All may read what is in it, but nobody comes there through bob's home.
+    let closed = lab.user("bob").directory();
+    lab.node("n1").sh(&format!("echo secret >{closed}/secret")).success();
+    let swap = format!(
+        "mkdir real; ln -s {closed} link; cp -a real spot; end=$(($(date +%s) + 60))
+         while [ ! -e done ] && [ $(date +%s) -lt $end ]; do
+             mv -T spot away && mv -T link spot; mv -T spot link && mv -T away spot
+         done"
+    );
+    let swapper = alice.command("bash -c").arg(swap);
+    let outcome = std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| swapper.run());
+        let mut ran = 0;
+        for _ in 0..6 {
+            let command = "ls -A; cat secret; cat */secret; ls -A /home/bob; true";
+            let script =
+                format!("srun -w n1 --chdir={directory}/spot --docker-image={IMAGE} sh -c '{command}'");
+            let outcome = alice.command("sh -c").arg(script).run();
+            assert!(!outcome.stdout.contains("secret"), "{outcome}");
+            ran += u32::from(outcome.code == Some(0));
+        }
+        alice.command("touch done").run().success();
+        (swapping.join().expect("the swapper"), ran)
+    });
+    // Some found the directory, or the race was none.
+    assert!(outcome.1 > 0, "no job ran\n{}", outcome.0);
+    lab.assert_clean();
+}
+
+#[test]
+fn working_directory_that_the_user_may_not_enter_is_not_mounted() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let closed = lab.user("bob").directory();
+    lab.node("n1").sh(&format!("echo secret >{closed}/secret")).success();
+    for directory in [closed.as_str(), "/root", "/var/lib/docker", "/run/spank-docker"] {
+        let command = format!("ls -A {directory} . 2>/dev/null; cat {directory}/secret 2>/dev/null; true");
+        let srun = format!("-w n1 --chdir={directory} sh -c");
+        let outcome = alice.srun_image(&srun).arg(command).run();
+        assert!(!outcome.stdout.contains("secret") && !outcome.stdout.contains("overlay2"), "{outcome}");
+    }
+    lab.assert_clean();
+}
+
+/// The port that a job will derive can be foretold; who listens there is not taken for the job's sshd.
+#[test]
+fn listener_of_another_user_on_the_port_is_no_sshd_of_the_job() {
+    let lab = Lab::get();
+    let listen = "perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(Listen => 5, LocalAddr => shift, LocalPort => shift, ReuseAddr => 1, ReusePort => 1) or die; $| = 1; print qq(up\\n); my $end = time + 100; alarm 100; while (my $c = $s->accept) { print $c qq(SSH-2.0-OpenSSH_9.2p1 0123\\r\\n) }'";
+    for (number, address) in ["0.0.0.0", "127.0.0.1"].into_iter().enumerate() {
+        let port = 29_890 + number;
+        let bob = lab.user("bob").submit("-w n1", &format!("{listen} {address} {port}"));
+        bob.wait_for_line("up");
+        let outcome =
+            lab.alice().srun_image(&format!("-w n1 --docker-port={port} echo it ran")).run().failure();
+        let line = format!(
+            "n1: port {port} is taken on this node: submit again, or choose another with --docker-port=PORT"
+        );
+        outcome.said(&[&line]).printed(&[]);
+        bob.cancel();
+        bob.wait();
+    }
+    lab.assert_clean();
+}
+
+/// Nobody else's key opens the door, and the files of another user's job are closed.
+#[test]
+fn ssh_into_the_job_of_another_user_is_refused() {
+    let lab = Lab::get();
+    let job = lab.alice().submit_image("-w n1", "echo up $SLURM_JOB_DOCKER_PORT; sleep 300");
+    let port = lab.poll(|| job.output().lines().find_map(|line| Some(line.strip_prefix("up ")?.to_owned())));
+    let port = port.expect("the port");
+    // With bob's own job's key, as alice and as bob.
+    let script = format!(
+        "for user in alice bob; do ssh -F none -p {port} -i /run/spank-docker/id_ed25519 -o BatchMode=yes \
+             -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null $user@n1 id 2>&1 | grep -o 'Permission denied'; done
+         ls /run/spank-docker/../spank-docker/{} 2>&1 | grep -c cannot",
+        job.id
+    );
+    let outcome = lab.user("bob").srun_image("-w n1 sh -c").arg(script).run().success();
+    outcome.printed(&["1", "Permission denied", "Permission denied"]);
+    // A step of bob's in alice's job.
+    let step = lab.user("bob").srun(&format!("--jobid={} echo it ran", job.id)).run().failure();
+    assert!(!step.stdout.contains("it ran"), "{step}");
+    job.cancel();
+    lab.assert_clean();
+}
+
+/// A container that died does not let the next process with its number pass for its own; tasks say that it is gone.
+#[test]
+fn container_that_is_killed_is_not_mistaken_for_another_process() {
+    let lab = Lab::get();
+    let script = "echo up; until [ -e killed ]; do sleep 0.1; done; srun echo it ran; echo code $?";
+    let job = lab.alice().submit_image("-w n1 --docker-script=host", script);
+    job.wait_for_line("up");
+    let kill = format!(
+        "docker kill docker_{0}; until ! docker ps -q --no-trunc --filter name=docker_{0} | grep -q .; do :; done",
+        job.id
+    );
+    lab.node("n1").sh(&kill).success();
+    lab.alice().command("touch killed").run().success();
+    let job = job.wait();
+    assert!(!job.output.contains("it ran"), "{job}");
+    assert!(job.lines().contains(&"code 1"), "{job}");
+    assert_eq!(job.ours().len(), 1, "{job}");
+    assert!(job.ours()[0].contains("is no longer running on this node"), "{job}");
+    lab.assert_clean();
+}

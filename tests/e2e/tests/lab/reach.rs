@@ -1,0 +1,168 @@
+//! What a user reaches from within a container: nothing that the same user does not reach on the host.
+//!
+//! One job of alice's looks from a task, the batch script and an ssh session, and from a step on the host to compare
+//! with, while bob has a container on the same node. Each test is about one part of what was seen.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use spank_docker_e2e::{Lab, image};
+
+/// `$1`: the first process of bob's container. `$2`: that container's directory on the host.
+const PROBE: &str = r#"
+first=$1 state=$2
+say() { echo "$1: $(echo $2)"; }
+try() { say "$1" "$(sh -c "$2" 2>&1)"; }
+can() { if sh -c "$2" >/dev/null 2>&1; then echo "$1: yes"; else echo "$1: no"; fi; }
+can root_of_the_host 'ls /proc/1/root/'
+can root_of_bob "ls /proc/$first/root/"
+can key_of_bob "cat /proc/$first/root/run/spank-docker/id_ed25519"
+can environment_of_bob "cat /proc/$first/environ"
+can descriptors_of_bob "ls /proc/$first/fd"
+can memory_of_bob "head -c 1 /proc/$first/mem"
+can signal_to_bob "kill -0 $first"
+can state_of_bob "ls $state"
+can socket 'ls /var/run/docker.sock && perl -MIO::Socket::UNIX -e "exit !IO::Socket::UNIX->new(Peer => q(/var/run/docker.sock))"'
+can socket_through_the_host 'ls /proc/1/root/run/docker.sock'
+case $(uname -m) in x86_64) ptrace=101 ;; *) ptrace=117 ;; esac
+for process in 1 $first; do
+    can ptrace_$process "perl -e 'exit(syscall($ptrace, 16, $process, 0, 0) != 0)'"
+done
+can ptrace_own "perl -e 'my \$child = fork; sleep 9, exit unless \$child; my \$failed = syscall($ptrace, 16, \$child, 0, 0); kill 9, \$child; exit(\$failed != 0)'"
+can nsenter_host 'nsenter --target 1 --mount true'
+can nsenter_bob "nsenter --target $first --mount true"
+can nsenter_uts "nsenter --target 1 --uts true"
+can sysrq 'echo h >/proc/sysrq-trigger'
+can core_pattern 'echo x >/proc/sys/kernel/core_pattern'
+can hostname 'hostname evil'
+can uevent_helper 'echo x >/sys/kernel/uevent_helper'
+can devices_cgroup 'for file in /sys/fs/cgroup/devices/cgroup.procs /sys/fs/cgroup/cgroup.procs; do echo $$ >$file && exit 0; done; exit 1'
+can mount 'mount -t tmpfs none /mnt'
+can remount 'mount -o remount,bind,suid,dev /'
+can mknod 'mknod /tmp/$$.node b 8 0'
+can disk_in_a_user_namespace 'test -e /opt/evil/disk && unshare --user --map-root-user --mount sh -c "mount -o remount,bind,suid,dev /; head -c 1 /opt/evil/disk"'
+can root_in_a_user_namespace 'unshare --user --map-root-user --mount sh -c "test -e /opt/evil/sh && mount -o remount,bind,suid,dev / && /opt/evil/sh -c true"'
+say writable "$(find /proc/sys /sys -writable -type f 2>/dev/null | sort | md5sum; find /proc/sys /sys -writable -type f 2>/dev/null | wc -l)"
+say foreign_roots "$(for pid in /proc/[0-9]*; do [ "$(stat -c %u $pid)" = $(id -u) ] || ls $pid/root/ >/dev/null 2>&1 && [ "$(stat -c %u $pid)" != $(id -u) ] && echo $pid; done)"
+say descriptors "$(ls /proc/self/fd | tr '\n' ' ')"
+"#;
+
+type View = BTreeMap<String, String>;
+
+struct Views {
+    inside: BTreeMap<&'static str, View>,
+    host: View,
+}
+
+static VIEWS: LazyLock<Views> = LazyLock::new(|| {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let bob = lab.user("bob").submit_image("-w n1", "echo up; sleep 300");
+    bob.wait_for_line("up");
+    let first = format!("docker inspect --format '{{{{.State.Pid}}}}' docker_{}", bob.id);
+    let first = lab.node("n1").sh(&first).success().stdout.trim().to_owned();
+    alice.write("probe", PROBE);
+    let probe = format!("{}/probe {first} /run/spank-docker/{}", alice.directory(), bob.id);
+    let image = format!("-w n1 --docker-image={}", image("setuid"));
+    let script = format!(
+        "echo; echo VIEW host; srun --docker-image=none sh {probe}
+         echo; echo VIEW task; srun sh {probe}
+         echo; echo VIEW ssh; srun ssh n1 sh {probe}"
+    );
+    let one = alice.submit(&format!("{image} --docker-script=host"), &script).wait().completed();
+    let two = alice.submit(&image, &format!("echo; echo VIEW script; sh {probe}")).wait().completed();
+    bob.cancel();
+    lab.assert_clean();
+    let mut inside: BTreeMap<&str, View> = BTreeMap::new();
+    for part in (one.output + &two.output).split("\nVIEW ").skip(1) {
+        let (name, lines) = part.split_once('\n').expect("lines");
+        let name = ["host", "task", "ssh", "script"].into_iter().find(|known| *known == name);
+        let lines = lines.lines().filter_map(|line| line.split_once(": "));
+        let view = lines.map(|(name, value)| (name.replace(&first, "bob"), value.to_owned())).collect();
+        inside.insert(name.expect("a known view"), view);
+    }
+    let host = inside.remove("host").expect("the host's view");
+    assert_eq!(inside.len(), 3);
+    Views { inside, host }
+});
+
+/// Fails the test unless none of this can be done from anywhere, nor on the host.
+#[track_caller]
+fn nowhere(names: &[&str]) {
+    for name in names {
+        for (place, view) in &VIEWS.inside {
+            assert_eq!(view.get(*name).map(String::as_str), Some("no"), "{name} in {place}: {view:#?}");
+        }
+        assert_eq!(VIEWS.host.get(*name).map(String::as_str), Some("no"), "{name} on the host");
+    }
+}
+
+#[test]
+fn engine_and_state_are_out_of_reach() {
+    nowhere(&["socket", "socket_through_the_host", "root_of_the_host", "state_of_bob"]);
+}
+
+#[test]
+fn containers_and_processes_of_others_are_out_of_reach() {
+    nowhere(&["root_of_bob", "key_of_bob", "environment_of_bob", "descriptors_of_bob", "memory_of_bob"]);
+    nowhere(&["signal_to_bob", "ptrace_bob", "ptrace_1"]);
+    for (place, view) in &VIEWS.inside {
+        assert_eq!(view["foreign_roots"], "", "{place}");
+        // The tool works: one's own processes can be traced, as on the host.
+        assert_eq!(view["ptrace_own"], VIEWS.host["ptrace_own"], "{place}");
+    }
+    assert_eq!(VIEWS.host["ptrace_own"], "yes");
+}
+
+#[test]
+fn other_namespaces_cannot_be_entered() {
+    nowhere(&["nsenter_host", "nsenter_bob", "nsenter_uts"]);
+}
+
+#[test]
+fn mounts_stay_as_they_were_made() {
+    nowhere(&["mount", "remount", "mknod", "disk_in_a_user_namespace", "root_in_a_user_namespace"]);
+}
+
+#[test]
+fn parameters_of_the_kernel_stay_as_they_are() {
+    nowhere(&["sysrq", "core_pattern", "hostname", "uevent_helper", "devices_cgroup"]);
+    for (place, view) in &VIEWS.inside {
+        // Where the host lets everybody write, a container may as well; it may not let more.
+        assert!(
+            view["writable"] == VIEWS.host["writable"] || view["writable"].ends_with(" 0"),
+            "{place}: {view:#?}"
+        );
+    }
+}
+
+#[test]
+fn tasks_inherit_no_open_files() {
+    for place in ["task", "script"] {
+        assert_eq!(VIEWS.inside[place]["descriptors"], VIEWS.host["descriptors"], "{place}");
+    }
+}
+
+/// Between its start and its hardening a container has device nodes and setuid programs of the image: no other process
+/// of the same user must get in meanwhile. Without sshd the first process can be looked at for long.
+#[test]
+fn first_process_of_a_container_is_closed_to_its_own_user() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let job = alice.submit(&format!("-w n1 --docker-image={}", image("nossh")), "echo up; sleep 300");
+    job.wait_for_line("up");
+    let first = format!("docker inspect --format '{{{{.State.Pid}}}}' docker_{}", job.id);
+    let first = lab.node("n1").sh(&first).success().stdout.trim().to_owned();
+    let script = format!(
+        "cd /proc/{first} && echo there
+         for way in root/ cwd/ fd/ map_files/; do ls $way >/dev/null 2>&1 && echo $way; done
+         for file in environ maps mem exe ns/mnt; do head -c 1 $file >/dev/null 2>&1 && echo $file; done
+         readlink ns/mnt; true"
+    );
+    let outcome = alice.srun("-w n1 sh -c").arg(script).run().success();
+    outcome.printed(&["there"]);
+    let user = format!("ps -o user= -p {first}");
+    lab.node("n1").run(&user).success().printed(&["alice"]);
+    job.cancel();
+    lab.assert_clean();
+}
