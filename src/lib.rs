@@ -27,6 +27,7 @@ pub mod login;
 pub mod mounts;
 pub mod mpi;
 pub mod options;
+pub mod phases;
 // Refers to functions that exist only inside Slurm's programs: unit tests and fuzz targets would not link.
 #[cfg(not(any(test, fuzzing)))]
 mod plugin;

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::config::{Config, EngineFailure};
 use crate::job::{JobId, Scope};
@@ -34,6 +35,8 @@ pub trait Log {
 /// Whose prolog it is, and where its record goes: known even when all else is wrong.
 #[derive(Clone, Debug)]
 pub struct Subject {
+    /// When the hook began.
+    pub began: Instant,
     /// The job.
     pub job: JobId,
     /// Its user.
@@ -61,7 +64,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
         return Verdict::GoOn;
     }
     let (outcome, verdict) = match input {
-        Ok((config, request)) => start(&config, &request, log),
+        Ok((config, request)) => start(&config, &request, subject.began, log),
         Err(error) => {
             log.error(&format!("job {}: {}", subject.job, chain(error.as_ref())));
             (Outcome::Failed { message: error.to_string() }, Verdict::GoOn)
@@ -90,7 +93,7 @@ fn tell_all(subject: &Subject, line: &str, end: End, log: &mut dyn Log) {
     }
 }
 
-fn start(config: &Config, request: &Request, log: &mut dyn Log) -> (Outcome, Verdict) {
+fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) -> (Outcome, Verdict) {
     let job = request.scope.job;
     let ImageChoice::Image(image) = &request.options.image else {
         return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn);
@@ -98,7 +101,10 @@ fn start(config: &Config, request: &Request, log: &mut dyn Log) -> (Outcome, Ver
     match session::start(config, request, image, &mut |line| tell(request, line, log)) {
         Ok(session) => {
             let name = request.scope.container_name();
-            log.info(&format!("job {job}: {name} is ready: image '{image}', port {}", session.port));
+            let (port, took, phases) = (session.port, began.elapsed().as_millis(), &session.phases);
+            log.info(&format!(
+                "job {job}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})"
+            ));
             (Outcome::Ready(Box::new(session)), Verdict::GoOn)
         }
         Err(error) => {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Scope;
 use crate::options::Options;
+use crate::phases::Phases;
 use crate::ssh::paths;
 use crate::sys::identity::Credentials;
 use crate::sys::mount;
@@ -102,6 +103,9 @@ pub struct Session {
     pub networks: Option<String>,
     /// Where tasks start when the job's working directory is not in the container.
     pub workdir: Option<String>,
+    /// Where the time of its start went: known to who has started it.
+    #[serde(skip)]
+    pub phases: Phases,
 }
 
 /// Why there is no usable record.

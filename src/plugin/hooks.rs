@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString, c_int};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use slurm_spank::{Context, LogLevel, SpankError, SpankHandle, SpankOption, slurm_spank_log, spank_log};
 
@@ -149,6 +150,7 @@ fn control_variable(spec: &Spec) -> String {
 // ---- on the node, as root -------------------------------------------------------------------------------------------
 
 pub(super) fn prolog(spank: &mut Spank<'_>) -> c_int {
+    let began = Instant::now();
     if process::occupy_standard_descriptors().is_err() {
         SlurmLog.error("cannot open /dev/null");
     }
@@ -162,6 +164,7 @@ pub(super) fn prolog(spank: &mut Spank<'_>) -> c_int {
     };
     let variable = |name| env::var(name).unwrap_or_default();
     let subject = Subject {
+        began,
         job: JobId(job),
         uid,
         restart: variable("SLURM_JOB_RESTART_COUNT").parse().unwrap_or_default(),

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::docker::{Container, Engine, EngineError, Image, ImageError, ImagePolicy};
 use crate::image::Reference;
 use crate::mpi::{hostfile, hostlist, interfaces, layout};
+use crate::phases::Phases;
 use crate::pulls::Pulls;
 use crate::shown::Shown;
 use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
@@ -250,6 +251,7 @@ impl Start<'_> {
 
     async fn run(&self, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
         let Self { config, request, image, .. } = *self;
+        let (mut phases, mut began) = (Phases::default(), Instant::now());
         if request.credentials.uid == 0 && !config.allow_root {
             return Err(StartError::Root);
         }
@@ -259,6 +261,7 @@ impl Start<'_> {
             .map_err(|source| StartError::NodeList { list: Shown::new(&request.nodes), source })?;
 
         let mounts = mounts::prepare(config, request)?;
+        phases.note("prepare", &mut began);
 
         let engine = Engine::connect(&config.docker_host).await?;
         let pull = request.options.pull.unwrap_or(config.pull);
@@ -267,17 +270,23 @@ impl Start<'_> {
         let policy = ImagePolicy { reference: image, pull, logins: &logins, pulls: &pulls };
         let found = engine.image(policy, progress).await?;
         self.check_volumes(&found)?;
+        phases.note("image", &mut began);
 
         let networks = interfaces::between_nodes();
         let files = self.write_files(&keys, &nodes, port, &found, networks.as_deref())?;
+        phases.note("files", &mut began);
         let entry = Entry::draw().map_err(files_error("draw a random name"))?;
         let container = self.create(&engine, &found, &entry, &mounts).await?;
+        phases.note("create", &mut began);
         let process = self.start_container(&engine, &container, &files).await?;
+        phases.note("start", &mut began);
 
         let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
         let sshd = self.furnish(&files, &process, &namespaces, &entry, &found, mounts)?;
+        phases.note("furnish", &mut began);
         if sshd.is_some() {
             self.start_sshd(&engine, &container, &files, &process, port, keys.token()).await?;
+            phases.note("sshd", &mut began);
         }
         Ok(Session {
             options: request.options.clone(),
@@ -294,6 +303,7 @@ impl Start<'_> {
             environment: found.environment,
             networks,
             workdir: found.workdir,
+            phases,
         })
     }
 

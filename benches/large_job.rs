@@ -1,0 +1,65 @@
+//! What one node computes for a job of 10,000 nodes with 128 tasks each: options, node list, keys, hostfiles, and the
+//! configurations of ssh. Prints CPU time and the most memory that this process ever had. `cargo bench`; see ci/bench.
+#![expect(unsafe_code, reason = "symbols of Slurm's, which the linker asks for")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+
+use std::os::unix::fs::PermissionsExt;
+
+use nix::sys::resource::{UsageWho, getrusage};
+use spank_docker::config::Config;
+use spank_docker::job::{JobId, Scope};
+use spank_docker::mpi::{hostfile, hostlist, layout};
+use spank_docker::options::{Given, Options, Source};
+use spank_docker::ssh::{client, keys, server};
+
+macro_rules! never_called {
+    ($($symbol:ident)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            extern "C" fn $symbol() {
+                unreachable!("no Slurm here");
+            }
+        )*
+    };
+}
+
+never_called!(slurm_error slurm_info slurm_verbose slurm_debug slurm_debug2 slurm_debug3);
+
+fn main() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, [7; 1024]).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let cpu = || {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+        let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+        micros(usage.user_time()) + micros(usage.system_time())
+    };
+    let before = cpu();
+
+    let config = Config::parse(&["allow_images=reg:5000/*", "ports=20000-29999"]).unwrap();
+    let options = Options::parse(|spec| {
+        let given = Given { value: "reg:5000/app:1".into(), source: Source::Option };
+        (spec.name == "docker-image").then_some(given)
+    });
+    options.unwrap().check(&config).unwrap();
+    let nodes = hostlist::expand("node[00001-10000]").unwrap();
+    let tasks = layout::parse("128(x10000)").unwrap();
+    let scope = Scope::job(JobId(123));
+    let context = keys::KeyContext { cluster: "lab", scope, restart: 0, uid: 1000 };
+    let keys = keys::JobKeys::derive(&keys::Secret::load(&secret).unwrap(), &context).unwrap();
+    let port = config.ports.port_for(scope);
+    let texts = [
+        hostfile::open_mpi(&nodes, &tasks),
+        hostfile::hydra(&nodes, &tasks),
+        client::ssh_config(&nodes, port, "alice", &scope.container_name()),
+        client::known_hosts(&scope.container_name(), &keys.host_public().unwrap()),
+        server::sshd_config("alice", port, keys.token()),
+        keys.user_private().unwrap().to_string(),
+        keys.host_private().unwrap().to_string(),
+    ];
+    let spent = cpu() - before;
+    let bytes: usize = texts.iter().map(String::len).sum();
+    let most = getrusage(UsageWho::RUSAGE_SELF).unwrap().max_rss();
+    println!("cpu_ms {}.{:03} memory_mb {} text_bytes {bytes}", spent / 1000, spent % 1000, most / 1024);
+}

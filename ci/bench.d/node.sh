@@ -1,0 +1,84 @@
+# shellcheck shell=bash
+#
+# What ci/bench runs on the first node of the lab, as a user: `node.sh PART REPETITIONS IMAGE`. Prints lines `NAME VALUE`,
+# in milliseconds where nothing else is said. Both sides of a comparison take turns.
+set -euo pipefail
+PART=$1 REPETITIONS=$2 IMAGE=$3
+
+# ms NAME CMD...: how long a command takes.
+ms() {
+    local name=$1 began=$EPOCHREALTIME ended
+    shift
+    "$@" >/dev/null 2>&1 || { echo "failed: $*" >&2; exit 1; }
+    ended=$EPOCHREALTIME
+    echo "$name $(((${ended/./} - ${began/./}) / 10))e-2"
+}
+
+# Until the first allocation of a job that only reserves its nodes is there.
+allocation() {
+    salloc --no-shell -N3 --ntasks-per-node=1 "$@" 2>&1 | sed -n 's/.*Granted job allocation \([0-9]*\).*/\1/p'
+}
+
+# A whole job, from its submission to the end of its script.
+job() {
+    local name=$1 began out=$HOME/bench.out
+    shift
+    rm -f "$out"
+    began=$EPOCHREALTIME
+    sbatch --parsable -N3 --ntasks-per-node=1 --output="$out" "$@" >/dev/null <<<"#!/bin/bash
+mpirun -np 3 --map-by ppr:1:node /opt/hpc/bin/hello || exit
+echo ended \$EPOCHREALTIME"
+    until grep -q '^ended' "$out" 2>/dev/null; do sleep 0.02; done
+    ended=$(sed -n 's/^ended //p' "$out")
+    echo "$name $(((${ended/./} - ${began/./}) / 10))e-2"
+}
+
+idle() { until [[ -z $(squeue -h -u "$USER") ]]; do sleep 0.1; done; }
+
+case $PART in
+steps)
+    with=$(allocation --docker-image="$IMAGE")
+    without=$(allocation)
+    for _ in $(seq "$REPETITIONS"); do
+        ms step-image srun --jobid="$with" -N3 true
+        ms step-plain srun --jobid="$without" -N3 true
+    done
+    scancel "$with" "$without"
+    ;;
+plain)
+    for _ in $(seq "$REPETITIONS"); do ms "$IMAGE" srun -N3 true; done
+    ;;
+start)
+    for _ in $(seq "$REPETITIONS"); do
+        srun -w n1 --docker-image="$IMAGE" true
+        idle
+    done
+    ;;
+job)
+    for _ in $(seq "$REPETITIONS"); do
+        job job-image --docker-image="$IMAGE"
+        idle
+        job job-plain
+        idle
+    done
+    ;;
+mpi)
+    for _ in $(seq "$REPETITIONS"); do
+        for where in image plain; do
+            option=
+            [[ $where == plain ]] || option=--docker-image=$IMAGE
+            # shellcheck disable=SC2086 # none or one
+            sbatch --wait -N2 --ntasks-per-node=2 --output="$HOME/bench.out" $option >/dev/null <<'SCRIPT'
+#!/bin/bash
+shared=$(mpirun -np 2 --map-by ppr:2:node --mca btl vader,self "$HOME/pingpong")
+tcp=$(mpirun -np 2 --map-by ppr:1:node --mca btl tcp,self "$HOME/pingpong")
+echo "shared $shared"
+echo "tcp $tcp"
+SCRIPT
+            sed -nE "s/^(shared|tcp) latency_us (.*) bandwidth_mb_s (.*)/\1-latency-$where \2\n\1-bandwidth-$where \3/p" \
+                "$HOME/bench.out"
+        done
+    done
+    ;;
+esac
+idle

@@ -1,0 +1,43 @@
+//! Where the time of a start goes: one line in slurmd's log tells, for admins who wonder and for `ci/bench`. Pure.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// What was done, one after the other, and how long each took.
+#[derive(Clone, Debug, Default)]
+pub struct Phases(Vec<(&'static str, Duration)>);
+
+impl Phases {
+    /// Notes that what has begun at `began` is done; the next one begins.
+    pub fn note(&mut self, what: &'static str, began: &mut Instant) {
+        let now = Instant::now();
+        self.0.push((what, now - *began));
+        *began = now;
+    }
+}
+
+impl fmt::Display for Phases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (what, took)) in self.0.iter().enumerate() {
+            let comma = if place > 0 { ", " } else { "" };
+            write!(f, "{comma}{what} {}", took.as_millis())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_told_in_milliseconds() {
+        let mut phases = Phases::default();
+        let mut began = Instant::now() - Duration::from_micros(2500);
+        phases.note("image", &mut began);
+        phases.0.push(("start", Duration::from_millis(98)));
+        assert_eq!(phases.to_string(), "image 2, start 98");
+        assert_eq!(Phases::default().to_string(), "");
+    }
+}

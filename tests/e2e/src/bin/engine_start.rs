@@ -1,0 +1,80 @@
+//! For `ci/bench`: starts the container of a job through the engine's API alone, and waits for its sshd: what the plugin
+//! is compared with. `engine_start IMAGE UID`, as root on a node; prints milliseconds.
+
+use std::error::Error;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::chown;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const DIRECTORY: &str = "/run/engine_start";
+const PORT: u16 = 31_999;
+
+fn engine(method: &str, path: &str, body: &str) -> Result<String, Box<dyn Error>> {
+    let mut engine = UnixStream::connect("/var/run/docker.sock")?;
+    let length = body.len();
+    write!(
+        engine,
+        "{method} /v1.41{path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    engine.read_to_string(&mut answer)?;
+    if answer.split(' ').nth(1).is_some_and(|status| status.starts_with('2')) {
+        return Ok(answer);
+    }
+    Err(format!("{method} {path}: {answer}").into())
+}
+
+/// Keys, known beforehand as the plugin's are derived, and sshd's configuration.
+fn prepare(uid: u32) -> Result<(), Box<dyn Error>> {
+    let _ = fs::remove_dir_all(DIRECTORY);
+    fs::create_dir(DIRECTORY)?;
+    let key = format!("{DIRECTORY}/key");
+    Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &key]).status()?;
+    let config = format!(
+        "Port {PORT}\nHostKey {key}\nPidFile none\nUsePAM no\nStrictModes no\nAuthorizedKeysFile {key}.pub\nUseDNS no\n"
+    );
+    fs::write(format!("{DIRECTORY}/config"), config)?;
+    chown(&key, Some(uid), None)?;
+    Ok(())
+}
+
+fn answers() -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", PORT)) else { return false };
+    let mut banner = [0; 8];
+    stream.read_exact(&mut banner).is_ok() && &banner == b"SSH-2.0-"
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [image, uid] = &words[..] else { return Err("usage: engine_start IMAGE UID".into()) };
+    prepare(uid.parse()?)?;
+    let body = format!(
+        r#"{{"Image":"{image}","Entrypoint":["/usr/sbin/sshd","-D","-e","-f","{DIRECTORY}/config"],"User":"{uid}:{uid}",
+        "HostConfig":{{"NetworkMode":"host","PidMode":"host","IpcMode":"private","CapDrop":["ALL"],
+        "SecurityOpt":["no-new-privileges:true","seccomp=unconfined","apparmor=unconfined"],
+        "Mounts":[{{"Type":"bind","Source":"{DIRECTORY}","Target":"{DIRECTORY}","ReadOnly":true}}]}}}}"#
+    );
+    let began = Instant::now();
+    let created = engine("POST", "/containers/create?name=engine_start", &body)?;
+    let create = began.elapsed();
+    engine("POST", "/containers/engine_start/start", "")?;
+    let start = began.elapsed();
+    while !answers() {
+        if began.elapsed() > Duration::from_secs(20) {
+            let _ = engine("DELETE", "/containers/engine_start?force=1", "");
+            return Err(format!("no sshd: {created}").into());
+        }
+        sleep(Duration::from_millis(1));
+    }
+    let total = began.elapsed();
+    engine("DELETE", "/containers/engine_start?force=1&v=1", "")?;
+    let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+    println!("engine-create {:.1}\nengine-start {:.1}", ms(create), ms(start - create));
+    println!("engine-sshd {:.1}\nengine-total {:.1}", ms(total - start), ms(total));
+    Ok(())
+}
