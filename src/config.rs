@@ -75,14 +75,6 @@ pub enum Error {
     /// A key that is there twice.
     #[error("{0}: given twice, use it once")]
     Twice(&'static str),
-    /// Something that this version cannot do.
-    #[error("{key}: '{value}' is not supported yet, leave '{key}' out")]
-    Unsupported {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: Shown,
-    },
     /// An engine that is not behind a local socket.
     #[error("docker_host: '{0}' is not a local socket: use unix:///PATH, absolute and up to 107 bytes long")]
     Socket(Shown),
@@ -255,17 +247,8 @@ impl Config {
                 return Err(Error::Twice(key));
             }
             config.set(key, value)?;
-            config.check_supported(key, value)?;
         }
         Ok(config)
-    }
-
-    /// The one place that refuses what there is a key for, but nothing behind it yet.
-    fn check_supported(&self, key: &'static str, value: &str) -> Result<(), Error> {
-        if self.entrypoint {
-            return Err(Error::Unsupported { key, value: value.into() });
-        }
-        Ok(())
     }
 
     fn set(&mut self, key: &'static str, value: &str) -> Result<(), Error> {
@@ -546,7 +529,6 @@ mod tests {
                 "mounts=data",
                 "mounts: 'data' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
             ),
-            ("entrypoint=1", "entrypoint: '1' is not supported yet, leave 'entrypoint' out"),
             ("entrypoint=on", "entrypoint: 'on' is neither on nor off: use yes or no"),
             ("allow_root=", "allow_root: '' is neither on nor off: use yes or no"),
             (

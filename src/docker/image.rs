@@ -33,6 +33,8 @@ pub struct Image {
     pub workdir: Option<String>,
     /// VOLUME entries.
     pub volumes: Vec<String>,
+    /// ENTRYPOINT, program and arguments.
+    pub entrypoint: Vec<String>,
 }
 
 /// Which image, and how it may come here.
@@ -329,6 +331,7 @@ fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageErro
         environment: environment(&config.env.unwrap_or_default()),
         workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
         volumes: config.volumes.unwrap_or_default(),
+        entrypoint: config.entrypoint.unwrap_or_default(),
     })
 }
 

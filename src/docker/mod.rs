@@ -2,6 +2,7 @@
 
 mod container;
 mod engine;
+mod exec;
 mod image;
 mod private;
 

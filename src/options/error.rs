@@ -101,12 +101,6 @@ pub enum Error {
         /// The other.
         off: Name,
     },
-    /// Something that this version cannot do.
-    #[error("--{option}: not supported yet, leave it out")]
-    Unsupported {
-        /// The option.
-        option: &'static str,
-    },
     /// Not a place for the batch script.
     #[error("{name}: '{value}' is no place for the batch script: use container or host")]
     Script {

@@ -155,16 +155,7 @@ impl Options {
             let allowed = Shown::new(globs.join(","));
             return Err(Error::NotAllowed { image: Shown::new(image.to_string()), allowed });
         }
-        self.check_supported()
-    }
-
-    /// The one place that refuses what there is a name for, but nothing behind it yet.
-    fn check_supported(&self) -> Result<(), Error> {
-        let asked_for = [("docker-entrypoint", self.entrypoint == Some(true))];
-        match asked_for.into_iter().find(|(_, asked)| *asked) {
-            Some((option, _)) => Err(Error::Unsupported { option }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Is an option other than the image given?
@@ -514,14 +505,6 @@ mod tests {
         assert_eq!(
             option("docker-port", "20010").unwrap().check(&config).unwrap_err().to_string(),
             "--docker-port: '20010' is not a port for containers on this cluster: use one of 20000-20009"
-        );
-    }
-
-    #[test]
-    fn what_is_not_supported_yet_is_refused_by_name() {
-        assert_eq!(
-            option("docker-entrypoint", "").unwrap().check(&Config::default()).unwrap_err().to_string(),
-            "--docker-entrypoint: not supported yet, leave it out"
         );
     }
 

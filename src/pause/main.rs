@@ -9,6 +9,8 @@
 //! The image cannot replace it: it is started by a name that the image could not know (`session::entry`), and finds the
 //! FIFO in its working directory, where no link of the image is followed. Users cannot look through it into the
 //! container: the file may be executed but not read, so that the kernel closes /proc/PID to them.
+//!
+//! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and writes down what that has exported.
 #![no_std]
 #![no_main]
 
@@ -17,6 +19,8 @@ use core::arch::{asm, global_asm};
 const FIFO: &[u8] = b"go\0";
 const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
 const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
+const NO_WRITE: &[u8] = b"cannot write the environment\n";
+const ENVIRONMENT: &[u8] = b"--environment\0";
 const NO_FIFO: &[u8] = b"cannot open the FIFO 'go'\n";
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -84,11 +88,66 @@ fn fail(message: &[u8], code: usize) -> ! {
     }
 }
 
+/// # Safety
+/// `text` ends with a NUL.
+unsafe fn starts_with(text: *const u8, other: &[u8]) -> bool {
+    // SAFETY: the caller's word: the comparison stops at the NUL, which is nowhere in `other` but at its end.
+    other.iter().enumerate().all(|(place, byte)| unsafe { *text.add(place) } == *byte)
+}
+
+/// The end of an ENTRYPOINT: writes the variables that it has left, each with a NUL behind it, between two tokens.
+///
+/// # Safety
+/// Strings that end with a NUL; a list that ends with a null pointer.
+unsafe fn write_environment(token: *const u8, mut list: *const *const u8) -> ! {
+    // SAFETY: the caller's word.
+    unsafe {
+        write_string(token);
+        while !(*list).is_null() {
+            write_string(*list);
+            list = list.add(1);
+        }
+        write_string(token);
+        loop {
+            syscall(arch::EXIT, 0, 0, 0, 0);
+        }
+    }
+}
+
+/// With its NUL, whole; to a closed pipe, nothing.
+///
+/// # Safety
+/// `text` ends with a NUL.
+unsafe fn write_string(text: *const u8) {
+    let mut length = 1;
+    // SAFETY: the caller's word.
+    unsafe {
+        // Volatile, or the compiler would call a strlen that is not there.
+        while text.add(length - 1).read_volatile() != 0 {
+            length += 1;
+        }
+        let mut written = 0;
+        while written < length {
+            match syscall(arch::WRITE, 1, text.add(written) as usize, length - written, 0) {
+                EINTR => {}
+                count if count > 0 => written += count as usize,
+                _ => fail(NO_WRITE, 125),
+            }
+        }
+    }
+}
+
 /// `stack` is the stack as the kernel left it: argc, argv, NULL, envp, NULL.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn main(stack: *mut usize) -> ! {
     // SAFETY: execve(2) defines this layout.
     let environment = unsafe { stack.add(*stack + 2) } as usize;
+    // SAFETY: the same.
+    unsafe {
+        if *stack == 3 && starts_with(*stack.add(2) as *const u8, ENVIRONMENT) {
+            write_environment(*stack.add(3) as *const u8, environment as *const *const u8);
+        }
+    }
     loop {
         // SAFETY: a static path. Opening a FIFO for reading blocks until somebody opens it for writing: only root can.
         let fifo = unsafe { syscall(arch::OPENAT, AT_FDCWD, FIFO.as_ptr() as usize, 0, 0) };

@@ -44,10 +44,7 @@ pub(super) enum EntryError {
 impl Entry {
     /// Draws a name.
     pub(super) fn draw() -> io::Result<Self> {
-        let mut random = [0u8; 16];
-        File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self(Path::new("/").join(format!("spank-docker-{name}"))))
+        Ok(Self(Path::new("/").join(format!("spank-docker-{}", random()?))))
     }
 
     /// Where our directory is attached until the container is hardened.
@@ -59,6 +56,13 @@ impl Entry {
     pub(super) fn program(&self) -> PathBuf {
         self.0.join(paths::file_name(paths::PAUSE))
     }
+}
+
+/// 32 hexadecimal digits that nobody can know.
+pub(super) fn random() -> io::Result<String> {
+    let mut random = [0u8; 16];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Waits until `process` runs `program` (a path on the host): until then it is the engine's own, about to.

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod entry;
+mod entrypoint;
 mod environment;
 mod files;
 mod furnish;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
 use super::entry::{self, Entry, EntryError};
+use super::entrypoint::{self, EntrypointError};
 use super::environment;
 use super::files::Files;
 use super::furnish::{self, Found, FurnishError};
@@ -71,6 +72,9 @@ pub enum StartError {
         #[source]
         source: hostlist::Error,
     },
+    /// The image's ENTRYPOINT.
+    #[error(transparent)]
+    Entrypoint(#[from] EntrypointError),
     /// Files of ours.
     #[error(transparent)]
     State(#[from] StateError),
@@ -189,7 +193,9 @@ impl StartError {
     #[must_use]
     pub fn is_engine_fault(&self) -> bool {
         match self {
-            Self::Engine(error) | Self::Image(ImageError::Engine(error)) => error.is_engine_fault(),
+            Self::Engine(error)
+            | Self::Image(ImageError::Engine(error))
+            | Self::Entrypoint(EntrypointError::Engine(error)) => error.is_engine_fault(),
             _ => false,
         }
     }
@@ -268,7 +274,7 @@ impl Start<'_> {
         let logins = || login::read(&request.credentials, Path::new(&request.account.home));
         let pulls = Pulls::new(&config.state_dir);
         let policy = ImagePolicy { reference: image, pull, logins: &logins, pulls: &pulls };
-        let found = engine.image(policy, progress).await?;
+        let mut found = engine.image(policy, progress).await?;
         self.check_volumes(&found)?;
         phases.note("image", &mut began);
 
@@ -284,6 +290,13 @@ impl Start<'_> {
         let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
         let sshd = self.furnish(&files, &process, &namespaces, &entry, &found, mounts)?;
         phases.note("furnish", &mut began);
+        if request.options.entrypoint.unwrap_or(config.entrypoint) {
+            found.environment = entrypoint::run(&engine, &container, request, image, &found, port).await?;
+            let name = image.to_string();
+            let lines = environment::of_sessions(request, &name, &found, &nodes, port, networks.as_deref());
+            self.directory.provide(paths::ENVIRONMENT, &lines)?;
+            phases.note("entrypoint", &mut began);
+        }
         if sshd.is_some() {
             self.start_sshd(&engine, &container, &files, &process, port, keys.token()).await?;
             phases.note("sshd", &mut began);

@@ -3,6 +3,7 @@
 mod churn;
 mod cluster;
 mod ending;
+mod entrypoint;
 mod environment;
 mod failures;
 mod hostile_image;

@@ -1,0 +1,81 @@
+//! Running a program in a container through the engine: as the container's user, with its groups, without capabilities
+//! and with no-new-privileges, in its mounts and cgroups, as all that the container itself starts.
+//!
+//! Runs as root where a container is started.
+
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use super::container::Container;
+use super::engine::{Engine, EngineError, one_line};
+
+/// More output than that is not kept.
+const LIMIT: usize = 4 << 20;
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Ran {
+    /// Standard output and error together, as far as it is kept.
+    pub output: Vec<u8>,
+    /// Its exit code; none when it did not end in time. Then it still runs.
+    pub code: Option<i64>,
+}
+
+impl Ran {
+    /// The last line of its output, shortened.
+    #[must_use]
+    pub fn last_words(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.output);
+        text.lines().rev().map(one_line).find(|line| !line.is_empty())
+    }
+}
+
+impl Engine {
+    /// Runs this command with these variables on top of the container's.
+    pub async fn run(
+        &self,
+        container: &Container,
+        command: Vec<String>,
+        variables: Vec<String>,
+        limit: Duration,
+    ) -> Result<Ran, EngineError> {
+        let call = "run a program in the container";
+        // No user is named: the engine would look it up in the image's files, and drop the groups.
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command),
+            env: Some(variables),
+            working_dir: Some("/".to_owned()),
+            ..Default::default()
+        };
+        let id = self.call(call, self.docker.create_exec(&container.id, options)).await?.id;
+        let mut output = Vec::new();
+        let run = async {
+            let started = self.call(call, self.docker.start_exec(&id, None::<StartExecOptions>)).await?;
+            let StartExecResults::Attached { output: mut stream, .. } = started else { return Ok(()) };
+            while let Some(chunk) = stream.next().await {
+                match chunk.map_err(|error| EngineError::new(call, error))? {
+                    LogOutput::StdOut { message } | LogOutput::StdErr { message } => {
+                        output.extend(message.iter().take(LIMIT.saturating_sub(output.len())));
+                    }
+                    LogOutput::StdIn { .. } | LogOutput::Console { .. } => {}
+                }
+            }
+            Ok::<_, EngineError>(())
+        };
+        let ended = timeout(limit, run).await;
+        let code = match ended {
+            Ok(ended) => {
+                ended?;
+                self.call(call, self.docker.inspect_exec(&id)).await?.exit_code
+            }
+            Err(_) => None,
+        };
+        Ok(Ran { output, code })
+    }
+}

@@ -1,0 +1,149 @@
+//! The image's ENTRYPOINT, run once when the container is hardened and before anything else of the image: what it
+//! exports, tasks, batch scripts and ssh sessions see.
+//!
+//! Its command, as Docker calls what follows it, is our own first program, which writes down its environment: nothing
+//! of the image is needed for that. Runs as root where a container is started; the ENTRYPOINT itself as the user.
+
+use std::time::Duration;
+
+use super::entry;
+use super::request::Request;
+use crate::docker::{self, Container, Engine, EngineError, Image};
+use crate::image::Reference;
+use crate::ssh::paths;
+use crate::task;
+
+/// How long it may take to come to its command.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What makes the first program write down its environment (src/pause).
+const WRITE: &str = "--environment";
+
+/// Why there is nothing that it has exported.
+#[derive(Debug, thiserror::Error)]
+pub enum EntrypointError {
+    /// It failed.
+    #[error(
+        "image '{image}': its ENTRYPOINT failed with code {code}{}: use --no-docker-entrypoint, or mend it",
+        said(words)
+    )]
+    Failed {
+        /// As the user wrote it.
+        image: String,
+        /// Its exit code.
+        code: i64,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// It takes too long.
+    #[error(
+        "image '{image}': its ENTRYPOINT did not come to its command within {} s{}: use --no-docker-entrypoint, or mend it",
+        PATIENCE.as_secs(), said(words)
+    )]
+    Hangs {
+        /// As the user wrote it.
+        image: String,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// It ignores what stands behind it.
+    #[error(
+        "image '{image}': its ENTRYPOINT ended without running its command{}: use --no-docker-entrypoint, or let it end with exec \"$@\"",
+        said(words)
+    )]
+    Ended {
+        /// As the user wrote it.
+        image: String,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+fn said(words: &Option<String>) -> String {
+    words.as_ref().map(|words| format!(" ('{words}')")).unwrap_or_default()
+}
+
+/// Runs it, and returns the variables that the image has after it. An image without one has those that it had.
+pub(super) async fn run(
+    engine: &Engine,
+    container: &Container,
+    request: &Request,
+    name: &Reference,
+    image: &Image,
+    port: u16,
+) -> Result<Vec<(String, String)>, EntrypointError> {
+    if image.entrypoint.is_empty() {
+        return Ok(image.environment.clone());
+    }
+    let token =
+        entry::random().map_err(|_| EntrypointError::Hangs { image: name.to_string(), words: None })?;
+    let command = image.entrypoint.iter().cloned().chain([paths::PAUSE, WRITE, &token].map(str::to_owned));
+    let user = request.account.name.to_string_lossy().into_owned();
+    let home = request.account.home.to_string_lossy().into_owned();
+    let results = task::results(request.scope, &name.to_string(), &image.id, port);
+    let variables = [("HOME", home), ("USER", user.clone()), ("LOGNAME", user)].into_iter().chain(results);
+    let variables = variables.map(|(name, value)| format!("{name}={value}")).collect();
+    let ran = engine.run(container, command.collect(), variables, PATIENCE).await?;
+    let image = name.to_string();
+    match (exported(&ran.output, &token), ran.code) {
+        (Some(exported), Some(0)) => Ok(exported),
+        (_, Some(0)) => Err(EntrypointError::Ended { image, words: ran.last_words() }),
+        (_, Some(code)) => Err(EntrypointError::Failed { image, code, words: ran.last_words() }),
+        (_, None) => Err(EntrypointError::Hangs { image, words: ran.last_words() }),
+    }
+}
+
+/// The variables between the two tokens, but for those that are the job's or the shell's own.
+fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
+    let mark = format!("{token}\0");
+    let at = |from: usize| {
+        let found = output.get(from..)?.windows(mark.len()).position(|window| window == mark.as_bytes());
+        found.map(|place| from + place)
+    };
+    let begin = at(0)? + mark.len();
+    let end = at(begin)?;
+    let entries = output[begin..end].split(|byte| *byte == 0);
+    let entries: Vec<String> =
+        entries.filter_map(|entry| std::str::from_utf8(entry).ok()).map(str::to_owned).collect();
+    let mut variables = docker::environment(&entries);
+    variables.retain(|(name, _)| !matches!(name.as_str(), "_" | "SHLVL"));
+    Some(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_found_between_the_tokens() {
+        let output = b"hello\ntok\0A=1\0B=x=y\nz\0HOME=/root\0SLURM_JOB_ID=1\0SHLVL=0\0junk\0tok\0bye";
+        let pairs = [("A", "1"), ("B", "x=y\nz")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(exported(output, "tok").unwrap(), pairs);
+        for cut in [&output[..10], b"tok", b"", b"tok\0A=1\0"] {
+            assert_eq!(exported(cut, "tok"), None);
+        }
+    }
+
+    #[test]
+    fn what_a_user_reads_of_an_entrypoint() {
+        let (image, words) = ("app".to_owned(), Some("no licence".to_owned()));
+        for (error, text) in [
+            (
+                EntrypointError::Failed { image: image.clone(), code: 7, words: words.clone() },
+                "image 'app': its ENTRYPOINT failed with code 7 ('no licence'): use --no-docker-entrypoint, or mend it",
+            ),
+            (
+                EntrypointError::Hangs { image: image.clone(), words },
+                "image 'app': its ENTRYPOINT did not come to its command within 30 s ('no licence'): use --no-docker-entrypoint, or mend it",
+            ),
+            (
+                EntrypointError::Ended { image, words: None },
+                "image 'app': its ENTRYPOINT ended without running its command: use --no-docker-entrypoint, or let it end with exec \"$@\"",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

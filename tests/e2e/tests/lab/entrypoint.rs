@@ -1,0 +1,111 @@
+//! The image's ENTRYPOINT, for those who ask for it.
+
+use spank_docker_e2e::{IMAGE, Lab, image};
+
+/// Makes an image on n2 from another, with this script as its ENTRYPOINT.
+fn make(lab: &Lab, name: &str, from: &str, script: &str) {
+    let n2 = lab.node("n2");
+    lab.repair_with(n2.command("docker rmi --force").arg(name));
+    let make = format!(
+        "set -e; docker pull --quiet {from}; cd $(mktemp -d); cat >entry; chmod 755 entry
+         container=$(docker create --entrypoint /bin/sh {from} x); docker cp entry $container:/entry
+         docker commit --change 'ENTRYPOINT [\"/entry\", \"an argument\"]' $container {name}
+         docker rm $container; rm -r $PWD"
+    );
+    n2.command("").sh(&make).stdin(format!("#!/bin/sh\n{script}\n")).run().success();
+}
+
+#[test]
+fn what_the_entrypoint_exports_is_seen_by_tasks_scripts_and_ssh_sessions() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let name = "own/entrypoint-good";
+    let script = "export EXPORTED=\"$1 of $USER\" PATH=/opt/added:$PATH SLURM_JOB_ID=0
+        shift; { id -u; id -Gn; grep -E '^(NoNewPrivs|CapEff|CapBnd)' /proc/self/status; } >/tmp/who
+        setsid sleep 292 >/dev/null 2>&1 </dev/null &
+        exec \"$@\"";
+    make(&lab, name, IMAGE, script);
+    let show = "echo $EXPORTED, $PATH, $SLURM_JOB_ID";
+    let body = format!("{show}; ssh n2 '{show}'; cat /tmp/who; pgrep -fxc 'sleep 292'");
+    let options = format!("-w n2 --docker-entrypoint --docker-image={name}");
+    let job = alice.submit(&options, &body).wait().completed();
+    let lines = job.lines();
+    let seen = format!(
+        "an argument of alice, /opt/added:/opt/hpc/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin, {}",
+        job.id
+    );
+    assert_eq!(lines[0], seen, "{job}");
+    assert!(lines[1].starts_with("an argument of alice, /opt/added:/opt/hpc/bin:"), "{job}");
+    let who = [
+        "5001",
+        "alice physics gpuusers",
+        "NoNewPrivs:\t1",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+    ];
+    for line in who {
+        assert!(lines.contains(&line), "{line}\n{job}");
+    }
+    assert_eq!(lines.last(), Some(&"1"), "{job}");
+    // Without the option it does not run; in a step's own container it does.
+    let inner = format!(
+        "srun --docker-image={name} sh -c 'echo ${{EXPORTED:-nothing}}'; srun --docker-entrypoint --docker-image={name} sh -c 'echo $EXPORTED'"
+    );
+    let outcome = alice.salloc("-w n2").sh(&inner).run().success();
+    assert_eq!(outcome.lines(), ["nothing", "an argument of alice"], "{outcome}");
+    // An image without one.
+    let nossh = image("nossh");
+    alice
+        .srun(&format!("-w n2 --docker-entrypoint --docker-image={nossh} hostname"))
+        .run()
+        .success()
+        .printed(&["n2"]);
+    lab.node("n2").run(&format!("docker rmi --force {name}")).success();
+    lab.assert_clean();
+    assert_eq!(lab.everywhere("pgrep -fx 'sleep 292' || true"), ["", "", ""]);
+}
+
+#[test]
+fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_words() {
+    let lab = Lab::get();
+    let cases = [
+        (
+            "own/entrypoint-fails",
+            image("nossh"),
+            "echo looking; echo no licence >&2; exit 7",
+            "failed with code 7 ('no licence'): use --no-docker-entrypoint, or mend it",
+        ),
+        (
+            "own/entrypoint-ends",
+            image("nossh"),
+            "true",
+            "ended without running its command: use --no-docker-entrypoint, or let it end with exec \"$@\"",
+        ),
+        (
+            "own/entrypoint-setuid",
+            image("setuid"),
+            "exec /opt/evil/sh -c id",
+            "failed with code 1 ('become: still uid 5001'): use --no-docker-entrypoint, or mend it",
+        ),
+        (
+            "own/entrypoint-hangs",
+            image("nossh"),
+            "echo waiting; sleep 291",
+            "did not come to its command within 30 s ('waiting'): use --no-docker-entrypoint, or mend it",
+        ),
+    ];
+    std::thread::scope(|threads| {
+        for (name, from, script, line) in &cases {
+            let lab = &lab;
+            threads.spawn(move || {
+                make(lab, name, from, script);
+                let options = format!("-w n2 --docker-entrypoint --docker-image={name} echo it ran");
+                let outcome = lab.alice().srun(&options).run().failure();
+                outcome.printed(&[]).said(&[&format!("n2: image '{name}': its ENTRYPOINT {line}")]);
+                lab.node("n2").run(&format!("docker rmi --force {name}")).success();
+            });
+        }
+    });
+    lab.assert_clean();
+    assert_eq!(lab.everywhere("pgrep -fx 'sleep 291' || true"), ["", "", ""]);
+}
