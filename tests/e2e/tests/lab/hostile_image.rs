@@ -107,7 +107,7 @@ fn variables_of_an_image_do_not_pass_for_slurms_or_ours() {
     }
     assert_eq!(VIEWS.task["SLURM_JOB_ID"], job);
     assert_eq!(VIEWS.task["SLURM_JOB_UID"], "5001");
-    assert_eq!(VIEWS.ssh["SLURM_JOB_ID"], "unset");
+    assert_eq!(VIEWS.ssh["SLURM_JOB_ID"], job);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn images_that_would_lead_root_astray_are_refused() {
     refused(
         "config",
         "RUN rm /etc/ssh/ssh_config && mkdir /etc/ssh/ssh_config",
-        "cannot mount on '/etc/ssh/ssh_config'",
+        "cannot mount on '/etc/ssh/ssh_config': it is a directory",
     );
     refused(
         "dev",
