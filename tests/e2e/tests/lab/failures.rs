@@ -33,6 +33,8 @@ fn failure_on_several_nodes_is_told_and_runs_nothing() {
 #[test]
 fn failure_of_one_node_among_several_reaches_the_user_at_once() {
     let lab = Lab::get();
+    // Else srun would be told how far the pull is, too.
+    lab.everywhere(&format!("docker image inspect {IMAGE} || docker pull --quiet {IMAGE}"));
     // Not the first node, where the script would run: the one in the middle.
     const PORT: u16 = 29873;
     let listen = format!(

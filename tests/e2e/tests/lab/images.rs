@@ -92,6 +92,9 @@ fn image_that_cannot_be_had_fails_the_job() {
         ),
     ];
     each_fails(&lab, "n3", &cases.map(|(image, line)| (format!("--docker-image={image}"), line.to_owned())));
+    // The admin has all causes.
+    let causes = "grep 'image .a.: registry .nowhere.invalid:5000. cannot be reached: no such host: .*lookup nowhere.invalid' /var/log/slurm/slurmd.log";
+    n3.sh(causes).success();
     end.run().success();
     lab.assert_no_job_completed();
     lab.assert_clean();

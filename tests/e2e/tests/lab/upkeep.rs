@@ -1,6 +1,6 @@
-//! What an admin meets: engines that are absent or do not answer, daemons that start anew, configurations that are wrong.
-//! These tests disturb the cluster, so each has it alone. They come last, by the name of this module: whoever waits for
-//! the lab keeps no other test waiting.
+//! What an admin meets: daemons that start anew, a Slurm that is not known; in the modules beside, engines, settings and a
+//! Slurm that are not as they should be. These tests disturb the cluster, so each has it alone. They come last, by the
+//! names of these modules: whoever waits for the lab keeps no other test waiting.
 
 use spank_docker_e2e::{IMAGE, Lab};
 
@@ -48,22 +48,28 @@ fn container_that_an_epilog_could_not_remove_is_removed_by_a_later_one() {
     lab.assert_empty();
 }
 
-#[test]
-fn unknown_newer_slurm_does_not_load_the_plugin_and_says_so() {
-    let lab = Lab::get();
-    // What a newer libslurm would answer, in front of this one's.
-    let source = "long slurm_api_version(void) { return 99L << 16; }\n";
-    let library = std::env::temp_dir().join(format!("newer-slurm-{}.so", std::process::id()));
+/// A library to be loaded in front of others.
+fn library(source: &str) -> Vec<u8> {
+    let name = format!("{}-{:?}.so", std::process::id(), std::thread::current().id());
+    let path = std::env::temp_dir().join(name);
     let mut gcc = std::process::Command::new("gcc")
         .args(["-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o"])
-        .arg(&library)
+        .arg(&path)
         .stdin(std::process::Stdio::piped())
         .spawn()
         .expect("gcc");
     std::io::Write::write_all(&mut gcc.stdin.take().expect("stdin"), source.as_bytes()).expect("source");
     assert!(gcc.wait().expect("gcc").success());
-    let content = std::fs::read(&library).expect("library");
-    std::fs::remove_file(&library).expect("library");
+    let content = std::fs::read(&path).expect("library");
+    std::fs::remove_file(&path).expect("library");
+    content
+}
+
+#[test]
+fn unknown_newer_slurm_does_not_load_the_plugin_and_says_so() {
+    let lab = Lab::get();
+    // What a newer libslurm would answer, in front of this one's.
+    let content = library("long slurm_api_version(void) { return 99L << 16; }\n");
     let alice = lab.alice();
     alice.command("").sh("cat >newer.so").stdin(content).run().success();
     let preload = format!("{}/newer.so", alice.directory());
@@ -93,4 +99,46 @@ fn hundred_quick_jobs_all_run_and_leave_nothing() {
     for node in spank_docker_e2e::NODES {
         assert!(!lab.node(node).state().contains("DRAIN"), "{node}: {}", lab.node(node).state());
     }
+}
+
+/// The machine has one clock: slurmd and what it starts are made to see another. Slurm refuses what srun asks of such a
+/// node, in its own words; what it does start finds its containers and keys as ever, since nothing in them has a date.
+#[test]
+fn node_whose_clock_is_off_by_a_day_has_the_keys_of_the_others() {
+    let lab = Lab::alone();
+    let (alice, n3) = (lab.alice(), lab.node("n3"));
+    let content = library(
+        "#include <sys/syscall.h>
+        #include <sys/time.h>
+        #include <time.h>
+        long syscall(long, ...);
+        int clock_gettime(clockid_t clock, struct timespec *now) {
+            int result = syscall(SYS_clock_gettime, clock, now);
+            if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) now->tv_sec += 86400;
+            return result;
+        }
+        time_t time(time_t *seconds) {
+            struct timespec now;
+            clock_gettime(CLOCK_REALTIME, &now);
+            if (seconds) *seconds = now.tv_sec;
+            return now.tv_sec;
+        }
+        int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+            (void)zone;
+            now->tv_usec = 0;
+            return time(&now->tv_sec) < 0;
+        }
+        ",
+    );
+    n3.command("").sh("cat >/tmp/tomorrow.so").stdin(content).run().success();
+    let back = n3.command("").sh("lab-slurmd restart; rm -f /tmp/tomorrow.so");
+    lab.repair_with(back.clone());
+    n3.sh("lab-slurmd stop; LD_PRELOAD=/tmp/tomorrow.so lab-slurmd start").success();
+    let srun = alice.srun_image("-w n3 echo it ran").run().failure();
+    assert!(srun.stderr.contains("Job credential expired"), "{srun}");
+    lab.assert_no_job_completed();
+    let job = alice.submit_image("-w n1,n3 -N2", "mpirun hello").wait().completed();
+    assert_eq!(job.sorted(), ["rank 0 of 2 on n1", "rank 1 of 2 on n3"], "{job}");
+    back.run().success();
+    lab.assert_empty();
 }

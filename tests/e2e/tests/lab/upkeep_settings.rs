@@ -223,13 +223,16 @@ fn plugin_that_is_replaced_while_a_job_runs_goes_on_with_it() {
     job.wait_for_line("code 0");
     assert!(job.output().contains(&format!("n2 docker_{}", job.id)), "{}", job.output());
     // One whose records are of another version than that of the job.
-    n2.sh(&format!("sed -i 's/\"version\":[0-9]*/\"version\":1/' /run/spank-docker/{}/state.json", job.id))
-        .success();
+    let record = format!("/run/spank-docker/{}/state.json", job.id);
+    let version =
+        n2.sh(&format!("grep -o '\"version\":[0-9]*' {record} | head -n 1 | cut -d : -f 2")).success();
+    n2.sh(&format!("sed -i 's/\"version\":[0-9]*/\"version\":0/' {record}")).success();
     alice.command("touch 2").run().success();
     let job = job.wait().completed();
     let line = format!(
-        "n2: state of job {} was written by another version of spank_docker (1, this is 2): submit the job again",
-        job.id
+        "n2: state of job {} was written by another version of spank_docker (0, this is {}): submit the job again",
+        job.id,
+        version.stdout.trim()
     );
     assert_eq!(job.ours(), [line], "{job}");
     assert_eq!(job.lines().last(), Some(&"code 1"), "{job}");
