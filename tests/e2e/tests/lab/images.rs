@@ -20,7 +20,8 @@ END
 sed 's/5001/5002/' open.yml >closed.yml
 echo 'auth: {htpasswd: {realm: own, path: /tmp/own/htpasswd}}' >>closed.yml
 echo 'somebody:$2y$05$vhdJJY2Yd4PAqgiHK9sNYe8vbmBI0EQFP/xIhSVIpFmRr9XzRaBK6' >htpasswd
-export OTEL_TRACES_EXPORTER=none
+# The client keeps lists of manifests there.
+export DOCKER_CONFIG=/tmp/own/client OTEL_TRACES_EXPORTER=none
 for name in open closed; do
     setsid docker-registry serve $name.yml >$name.log 2>&1 </dev/null &
     echo $! >>pids
@@ -30,7 +31,11 @@ until [ "$(ss --no-header --listening --tcp 'sport = 5001 or sport = 5002' | wc 
 own=localhost:5001/own
 for name in damaged arm; do head -c 1000000 /dev/urandom >content; tar -cf $name.tar content; done
 docker import damaged.tar $own/damaged
-docker import --platform linux/arm64 arm.tar $own/arm
+# Not every engine can import one for another kind of processor.
+layer=$(sha256sum arm.tar | cut -c 1-64)
+echo '{"architecture": "arm64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:'$layer'"]}}' >config
+echo '[{"Config": "config", "RepoTags": ["'$own/arm:latest'"], "Layers": ["arm.tar"]}]' >manifest.json
+tar -c config manifest.json arm.tar | docker load
 docker push --quiet $own/damaged
 docker push --quiet $own/arm
 docker manifest create --insecure $own/list $own/arm
@@ -48,7 +53,7 @@ done
 const TEAR_DOWN: &str = "
 cd /tmp/own 2>/dev/null || exit 0
 kill $(cat pids)
-docker rmi --force localhost:5001/own/arm
+for name in arm damaged list; do docker rmi --force localhost:5001/own/$name; done
 rm -rf /tmp/own";
 
 #[test]

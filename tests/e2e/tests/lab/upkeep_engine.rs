@@ -69,8 +69,11 @@ set -e
 mkdir -p /run/second/data
 mount -t tmpfs -o size=60m second /run/second/data
 cd /run/second
+# An engine that is to have no bridge removes that of the other one.
+ip link add second0 type bridge
+ip address add 10.213.0.1/24 dev second0
 setsid dockerd --config-file /dev/null --data-root /run/second/data --exec-root /run/second/exec --pidfile /run/second/pid \
-    --host unix:///run/second/socket --bridge none --iptables=false --ip-forward=false \
+    --host unix:///run/second/socket --bridge second0 --iptables=false --ip-forward=false \
     --insecure-registry registry:5000 --max-download-attempts 1 >log 2>&1 </dev/null &
 cat >proxy.pl <<'END'
 use IO::Socket::INET;
@@ -100,7 +103,7 @@ const NO_SECOND: &str = "
 cd /run/second 2>/dev/null || exit 0
 for pid in $(cat proxies); do kill -KILL -$pid; done
 if [ -e pid ]; then kill -TERM $(cat pid); while [ -e pid ]; do sleep 0.1; done; fi
-cd /; umount -l /run/second/data; rm -rf /run/second";
+cd /; ip link delete second0; umount -l /run/second/data; rm -rf /run/second";
 
 #[test]
 fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
