@@ -72,7 +72,9 @@ cd /run/second
 # An engine that is to have no bridge removes that of the other one.
 ip link add second0 type bridge
 ip address add 10.213.0.1/24 dev second0
-setsid dockerd --config-file /dev/null --data-root /run/second/data --exec-root /run/second/exec --pidfile /run/second/pid \
+# 20.10 does not take an empty file.
+echo '{}' >daemon.json
+setsid dockerd --config-file /run/second/daemon.json --data-root /run/second/data --exec-root /run/second/exec --pidfile /run/second/pid \
     --host unix:///run/second/socket --bridge second0 --iptables=false --ip-forward=false \
     --insecure-registry registry:5000 --max-download-attempts 1 >log 2>&1 </dev/null &
 cat >proxy.pl <<'END'
