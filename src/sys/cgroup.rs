@@ -175,8 +175,10 @@ pub fn kill_all(mark: &str) {
 }
 
 fn move_all(from: &Path, to: &Path) -> io::Result<()> {
-    const ROUNDS: usize = 100;
-    for _ in 0..ROUNDS {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const INTERVAL: Duration = Duration::from_millis(1);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
         let pids = members(from)?;
         if pids.is_empty() {
             return Ok(());
@@ -188,8 +190,12 @@ fn move_all(from: &Path, to: &Path) -> io::Result<()> {
                 other => other?,
             }
         }
+        if Instant::now() > deadline {
+            return Err(io::Error::other("processes were forked faster than they could be moved"));
+        }
+        // One that is between its end and its parent's wait stays for a moment.
+        std::thread::sleep(INTERVAL);
     }
-    Err(io::Error::other("processes were forked faster than they could be moved"))
 }
 
 /// All processes in this cgroup.
