@@ -1,8 +1,10 @@
 /* The smallest MPI job that proves something: every rank says who and where it
  * is, after a barrier and a sum that only come out right if all ranks talk to
- * each other. Prints `rank R of N on HOST`. */
+ * each other. Prints `rank R of N on HOST`. With the argument `abort` the last
+ * rank calls MPI_Abort with code 5 then, while the others wait for it. */
 #include <mpi.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 int main(int argc, char **argv)
@@ -22,6 +24,12 @@ int main(int argc, char **argv)
         MPI_Abort(MPI_COMM_WORLD, 1);
     }
     printf("rank %d of %d on %s\n", rank, size, host);
+    if (argc > 1 && strcmp(argv[1], "abort") == 0) {
+        fflush(stdout);
+        if (rank == size - 1)
+            MPI_Abort(MPI_COMM_WORLD, 5);
+        MPI_Barrier(MPI_COMM_WORLD);
+    }
     MPI_Finalize();
     return 0;
 }

@@ -13,7 +13,7 @@ const HELLO: [&str; 6] = [
 
 /// Before MPICH 4.2 ranks may wait for each other in MPI_Finalize for good (pmodels/mpich#6596), on hosts as in
 /// containers. By then all have printed their line, after they have talked to each other.
-const BOUNDED: &str = "timeout 15";
+pub(crate) const BOUNDED: &str = "timeout 15";
 
 #[test]
 fn batch_script_runs_in_the_container_and_mpirun_spans_three_nodes() {

@@ -9,6 +9,7 @@ mod failures;
 mod hostile_image;
 mod hostile_user;
 mod images;
+mod launching;
 mod mounts;
 mod options;
 mod own;
