@@ -166,6 +166,7 @@ impl Churn {
             .lines()
             .filter_map(|record| Some((field(record, "JobId").parse().ok()?, record)))
             .collect();
+        release_held(lab, running, &records);
         running.retain(|job| {
             let Some(record) = records.get(&job.id) else { return true };
             let state = field(record, "JobState");
@@ -203,6 +204,20 @@ fn submit(user: &User<'_>, random: &mut Random, requeue: bool) -> Result<Running
     let outcome = user.sbatch(&words, script).run();
     let id = outcome.stdout.trim().parse().map_err(|_| format!("not submitted\n{outcome}"))?;
     Ok(Running { id, fate, submitted, met: false })
+}
+
+/// A prolog that fails because of its engine drains the node, and Slurm queues the job again, held: for an admin to
+/// release when the node is looked after.
+fn release_held(lab: &Lab, running: &[Running], records: &BTreeMap<u32, &str>) {
+    let is_held = |job: &&Running| {
+        records.get(&job.id).is_some_and(|record| {
+            field(record, "JobState") == "PENDING" && record.contains("requeued_held")
+        })
+    };
+    let held: Vec<String> = running.iter().filter(is_held).map(|job| job.id.to_string()).collect();
+    if !held.is_empty() {
+        lab.node("n1").run(&format!("scontrol release {}", held.join(",")));
+    }
 }
 
 /// Does to each job what is to happen to it, when its moment has come.
