@@ -3,11 +3,13 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const INTERVAL: Duration = Duration::from_millis(100);
+const FIRST: Duration = Duration::from_millis(100);
+const LAST: Duration = Duration::from_secs(1);
 
-/// Looks again and again until there is something to see, or the deadline has passed.
+/// Looks again and again until there is something to see, or the deadline has passed. Ever more seldom: most looks start
+/// a process in a node, and many tests share the machine.
 pub fn poll<T>(deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    poll_every(INTERVAL, deadline, &mut look)
+    poll_after(FIRST, |pause| LAST.min(pause * 3 / 2), deadline, &mut look)
 }
 
 /// The same, with a pause of one's own between two looks.
@@ -16,6 +18,15 @@ pub(crate) fn poll_every<T>(
     deadline: Instant,
     mut look: impl FnMut() -> Option<T>,
 ) -> Option<T> {
+    poll_after(interval, |pause| pause, deadline, &mut look)
+}
+
+fn poll_after<T>(
+    mut pause: Duration,
+    next: impl Fn(Duration) -> Duration,
+    deadline: Instant,
+    look: &mut dyn FnMut() -> Option<T>,
+) -> Option<T> {
     loop {
         if let Some(seen) = look() {
             return Some(seen);
@@ -23,6 +34,7 @@ pub(crate) fn poll_every<T>(
         if Instant::now() >= deadline {
             return None;
         }
-        sleep(interval);
+        sleep(pause);
+        pause = next(pause);
     }
 }
