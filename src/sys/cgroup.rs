@@ -118,24 +118,15 @@ impl Cgroups {
     }
 }
 
-/// Removes the cgroup of a step that has ended, of which this is one or lies below one, and the job's above it, when
-/// nothing else is left there. Slurm tries once, at the step's end; a process that was adopted may still wait to be
-/// reaped then, and keeps them. Processes that still run, because somebody has killed the slurmstepd that was to end
-/// them, are killed.
+/// Removes the cgroup of a job that has ended, of which this is a part: this and what else is left there. Slurm tries
+/// once, at a step's end; a process that was adopted may still wait to be reaped then, and keeps it. Processes that still
+/// run, because somebody has killed the slurmstepd that was to end them, are killed.
 pub fn remove(directory: &Path) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    let begins = |path: &Path, with: &[u8]| {
-        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(with))
-    };
-    let step = directory.ancestors().find(|path| begins(path, b"step_")).unwrap_or(directory);
-    remove_tree(step, Instant::now() + PATIENCE)?;
-    // The job's other steps may still be there.
-    match step.parent().filter(|path| begins(path, b"job_")).map_or(Ok(()), fs::remove_dir) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY | libc::ENOENT)) => {
-            Ok(())
-        }
-        other => other,
-    }
+    let is_job =
+        |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"job_"));
+    let job = directory.ancestors().find(is_job).unwrap_or(directory);
+    remove_tree(job, Instant::now() + PATIENCE)
 }
 
 /// From the deepest directory up, as a cgroup has to be removed.
