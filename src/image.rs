@@ -130,6 +130,11 @@ impl Reference {
         matches!(self.meaning, Meaning::Id(_))
     }
 
+    /// Is it named by a tag, which may mean another image tomorrow?
+    pub fn is_by_tag(&self) -> bool {
+        matches!(self.meaning, Meaning::Named { digest: None, .. })
+    }
+
     /// What the engine is asked for: the text, with `:latest` when it has neither tag nor digest.
     ///
     /// Without the tag, an engine would pull every tag of the name, and would take a name of hex digits for the

@@ -93,6 +93,15 @@ pub struct Session {
     /// How often the job had been queued again.
     #[serde(default)]
     pub restart: u32,
+    /// This node's name.
+    #[serde(default)]
+    pub node: String,
+    /// The names of the job's nodes, as Slurm's host list.
+    #[serde(default)]
+    pub node_list: String,
+    /// What sshd shows behind its version: of this job and this image.
+    #[serde(default)]
+    pub banner: String,
     /// sshd's port.
     pub port: u16,
     /// Whether the image has an sshd.

@@ -24,6 +24,7 @@ use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::mpi::{hostfile, hostlist, layout};
 use crate::options::{self, ImageChoice, Options, Script};
 use crate::report;
+use crate::session;
 use crate::shown::Shown;
 use crate::slurm::SlurmError;
 use crate::ssh::paths;
@@ -189,6 +190,16 @@ pub enum TaskError {
         #[source]
         source: io::Error,
     },
+    /// A tag that means one image here and another one there.
+    #[error(
+        "image '{image}': another one has this tag on node '{node}': use --docker-pull=always, or name the image by its digest"
+    )]
+    Tag {
+        /// As the user wrote it.
+        image: String,
+        /// A node of the job.
+        node: String,
+    },
     /// The step's own `--docker-workdir`.
     #[error("--docker-workdir: '{path}' is no directory in the container that you can enter: use another")]
     Workdir {
@@ -264,6 +275,18 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
         }
         _ => Ok(Place::Container(session)),
     }
+}
+
+/// The first task on a node compares the node's image with those of other nodes. When they differ, no task that comes
+/// later runs either.
+pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> Result<(), TaskError> {
+    if !directory.claim("compared")? {
+        return Ok(());
+    }
+    let Some(node) = session::other_image(session) else { return Ok(()) };
+    let error = TaskError::Tag { image: session.image.clone(), node };
+    directory.write(step.uid, Outcome::Failed { message: error.to_string() })?;
+    Err(error)
 }
 
 /// Waits for the extern step to have adopted the job's container.

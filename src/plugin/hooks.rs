@@ -268,6 +268,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         }
     };
     if let Some((scope, session)) = &joined {
+        task::compare_images(&state.of(*scope), &step, session)?;
         let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
         if speaks && state.of(*scope).claim("warned")? {
             tell_user(&format!("warning: {}", task::no_sshd(&session.image)));

@@ -2,6 +2,8 @@
 //! adoption by the job's cgroups, its end in the epilog or with the step, and what a starting slurmd clears away.
 
 mod adopt;
+mod alike;
+mod contents;
 mod entry;
 mod entrypoint;
 mod environment;
@@ -20,6 +22,7 @@ mod stop;
 pub mod together;
 
 pub use adopt::{AdoptError, adopt};
+pub use alike::other_image;
 pub use mounts::{MountError, Origin};
 pub use reap::reap;
 pub use request::{Request, RequestError, StepFacts};

@@ -3,7 +3,7 @@
 //!
 //! Runs as root in the prolog.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, BufReader};
@@ -50,7 +50,7 @@ pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<()
         }
         let sockets = listener::on_port(port).unwrap_or_default();
         if listener::is_held_by(&sockets, process.id().pid) {
-            match timeout(BANNER, banner(port)).await {
+            match timeout(BANNER, banner((Ipv4Addr::LOCALHOST, port).into())).await {
                 Ok(Ok(banner)) if server::is_banner(&banner, token) => return Ok(()),
                 Ok(Ok(banner)) if !banner.is_empty() => {
                     return Err(ReadyError::Stranger { banner: Shown::new(banner) });
@@ -65,8 +65,8 @@ pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<()
 }
 
 /// The first line that the server sends.
-async fn banner(port: u16) -> std::io::Result<Vec<u8>> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+pub(super) async fn banner(address: SocketAddr) -> std::io::Result<Vec<u8>> {
+    let stream = TcpStream::connect(address).await?;
     let mut reader = BufReader::new(stream).take(BANNER_LIMIT);
     let mut line = Vec::new();
     loop {

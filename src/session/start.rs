@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::contents::Contents;
 use super::entry::{self, Entry, EntryError};
 use super::entrypoint::{self, EntrypointError};
 use super::environment;
@@ -25,12 +26,12 @@ use super::stop::{self, LABEL_JOB};
 use crate::config::Config;
 use crate::docker::{Container, Engine, EngineError, Image, ImageError, ImagePolicy};
 use crate::image::Reference;
-use crate::mpi::{hostfile, hostlist, interfaces, layout};
+use crate::mpi::{hostlist, interfaces};
 use crate::phases::Phases;
 use crate::pulls::Pulls;
 use crate::shown::Shown;
 use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
-use crate::ssh::{client, paths, server, session as ssh_session};
+use crate::ssh::{client, paths};
 use crate::state::{ScopeDir, Session, StateDir, StateError};
 use crate::sys::inside::Root;
 use crate::sys::listener;
@@ -279,7 +280,17 @@ impl Start<'_> {
         phases.note("image", &mut began);
 
         let networks = interfaces::between_nodes();
-        let files = self.write_files(&keys, &nodes, port, &found, networks.as_deref())?;
+        let banner = keys.banner(&found.id)?;
+        let files = self.write_files(&Contents {
+            request,
+            name: &image.to_string(),
+            image: &found,
+            keys: &keys,
+            banner: &banner,
+            nodes: &nodes,
+            port,
+            networks: networks.as_deref(),
+        })?;
         phases.note("files", &mut began);
         let entry = Entry::draw().map_err(files_error("draw a random name"))?;
         let container = self.create(&engine, &found, &entry, &mounts).await?;
@@ -298,7 +309,7 @@ impl Start<'_> {
             phases.note("entrypoint", &mut began);
         }
         if sshd.is_some() {
-            self.start_sshd(&engine, &container, &files, &process, port, keys.token()).await?;
+            self.start_sshd(&engine, &container, &files, &process, port, &banner).await?;
             phases.note("sshd", &mut began);
         }
         Ok(Session {
@@ -311,6 +322,9 @@ impl Start<'_> {
             namespaces: namespaces.ids().map_err(files_error("look at the container's namespaces"))?,
             nodes: nodes.len(),
             restart: request.restart,
+            node: request.node.clone(),
+            node_list: request.nodes.clone(),
+            banner,
             port,
             sshd: sshd.is_some(),
             environment: found.environment,
@@ -363,55 +377,11 @@ impl Start<'_> {
         }
     }
 
-    fn write_files(
-        &self,
-        keys: &JobKeys,
-        nodes: &[String],
-        port: u16,
-        image: &Image,
-        networks: Option<&str>,
-    ) -> Result<Files<'_>, StartError> {
+    fn write_files(&self, contents: &Contents<'_>) -> Result<Files<'_>, StartError> {
         let point = self.directory.mount_point(self.directory.container())?;
-        self.try_write_files(point, keys, nodes, port, image, networks)
-            .map_err(files_error("write the container's files"))
-    }
-
-    fn try_write_files(
-        &self,
-        point: PathBuf,
-        keys: &JobKeys,
-        nodes: &[String],
-        port: u16,
-        image: &Image,
-        networks: Option<&str>,
-    ) -> io::Result<Files<'_>> {
-        let request = self.request;
-        let user = request.account.name.to_string_lossy();
-        let alias = request.scope.container_name();
-        let files = Files::create(point, &request.credentials)?;
-        files.private(paths::USER_KEY, keys.user_private().map_err(io::Error::other)?.as_bytes())?;
-        files.private(paths::HOST_KEY, keys.host_private().map_err(io::Error::other)?.as_bytes())?;
-        files.public(
-            paths::AUTHORIZED_KEYS,
-            format!("{}\n", keys.user_public().map_err(io::Error::other)?).as_bytes(),
-        )?;
-        files.public(
-            paths::KNOWN_HOSTS,
-            client::known_hosts(&alias, &keys.host_public().map_err(io::Error::other)?).as_bytes(),
-        )?;
-        files.public(paths::SSHD_CONFIG, server::sshd_config(&user, port, keys.token()).as_bytes())?;
-        let ssh_config = client::ssh_config(nodes, port, &user, &alias);
-        files.public(paths::SSH_CONFIG, ssh_config.as_bytes())?;
-        files.program(paths::SESSION, ssh_session::SCRIPT.as_bytes())?;
-        files.public(
-            paths::ENVIRONMENT,
-            &environment::of_sessions(request, &self.image.to_string(), image, nodes, port, networks),
-        )?;
-        // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
-        let slots = layout::parse(&request.slots).unwrap_or_default();
-        files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
-        files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &slots).as_bytes())?;
-        Ok(files)
+        let files = Files::create(point, &self.request.credentials);
+        let written = files.and_then(|files| contents.write(&files).map(|()| files));
+        written.map_err(files_error("write the container's files"))
     }
 
     async fn create(
@@ -560,7 +530,7 @@ impl Start<'_> {
         files: &Files<'_>,
         process: &Process,
         port: u16,
-        token: &str,
+        banner: &str,
     ) -> Result<(), StartError> {
         // Looked at just before: sshd itself would go on with one address family out of two.
         if !listener::is_free(port).map_err(files_error("look at the ports"))? {
@@ -568,7 +538,7 @@ impl Start<'_> {
         }
         files.go().await.map_err(files_error("start sshd"))?;
         let image = self.image.to_string();
-        match ready::wait(process, port, token).await {
+        match ready::wait(process, port, banner).await {
             Ok(()) => Ok(()),
             Err(ReadyError::Ended) => {
                 let words = engine.last_words(container).await.unwrap_or_default();

@@ -121,6 +121,8 @@ pub struct JobKeys {
     user: PrivateKey,
     host: PrivateKey,
     token: String,
+    images: Zeroizing<[u8; 32]>,
+    scope: Scope,
 }
 
 impl JobKeys {
@@ -137,8 +139,9 @@ impl JobKeys {
         };
         let mut token = [0; 16];
         expand("banner", &mut token)?;
-        let token = token.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { user: key("user")?, host: key("host")?, token })
+        let mut images = Zeroizing::new([0; 32]);
+        expand("images", images.as_mut())?;
+        Ok(Self { user: key("user")?, host: key("host")?, token: hex(&token), images, scope: context.scope })
     }
 
     /// The user's private key, as `id_ed25519` holds it.
@@ -166,12 +169,28 @@ impl JobKeys {
     pub fn token(&self) -> &str {
         &self.token
     }
+
+    /// The token, and behind it a mark of the image: nodes that run the same image say the same, and nobody else can
+    /// tell which one that is.
+    pub fn banner(&self, image_id: &str) -> Result<String, Error> {
+        let mut mark = [0; 8];
+        let hkdf = Hkdf::<Sha256>::new(Some(SALT), self.images.as_ref());
+        hkdf.expand(image_id.as_bytes(), &mut mark).map_err(|_| Error::Derive(self.scope))?;
+        Ok(format!("{}{}", self.token, hex(&mark)))
+    }
 }
 
 impl fmt::Debug for JobKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobKeys").field("token", &self.token).finish_non_exhaustive()
     }
+}
+
+/// Of a token, in characters.
+pub const TOKEN: usize = 32;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn public(key: &PublicKey) -> Result<String, Error> {

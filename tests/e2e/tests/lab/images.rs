@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{IMAGE, Lab, image};
 
 use crate::failures::each_fails;
 
@@ -131,5 +131,36 @@ fn sshd_that_dies_at_once_or_never_answers_fails_the_job() {
     each_fails(&lab, "n3", &cases.map(case));
     lab.node("n3").run("docker rmi own/dies own/silent").success();
     lab.assert_no_job_completed();
+    lab.assert_clean();
+}
+
+#[test]
+fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let moved = format!("registry:5000/hpc/moved:{}", std::process::id());
+    let push = |node: &str, image: &str| {
+        let script = format!(
+            "docker pull --quiet {image} && docker tag {image} {moved} && docker push --quiet {moved}"
+        );
+        lab.node(node).sh(&script).success();
+    };
+    push("n1", IMAGE);
+    push("n2", &image("mpich"));
+    let line = |node: &str, other: &str| {
+        format!(
+            "{node}: image '{moved}': another one has this tag on node '{other}': use --docker-pull=always, or name the image by its digest"
+        )
+    };
+    let image = format!("-w n1,n2 -N2 --docker-image={moved}");
+    let srun = alice.srun(&format!("{image} true")).run().failure();
+    srun.said(&[&line("n1", "n2"), &line("n2", "n1")]);
+    let job = alice.submit(&image, "echo it ran").wait().failed();
+    assert_eq!(job.lines(), [format!("spank_docker: {}", line("n1", "n2"))], "{job}");
+    // Both have the newer one then.
+    let show = "printenv SLURM_JOB_DOCKER_IMAGE_ID";
+    let srun = alice.srun(&format!("{image} --docker-pull=always {show}")).run().success();
+    assert!(matches!(srun.lines()[..], [one, other] if one == other), "{srun}");
+    lab.everywhere(&format!("docker rmi {moved} || true"));
     lab.assert_clean();
 }

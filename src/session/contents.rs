@@ -1,0 +1,59 @@
+//! What is in our directory of a container before it starts: all that does not depend on what the image turns out to
+//! hold.
+//!
+//! Runs as root in the prolog, and in the first task of a step with a container of its own.
+
+use std::io;
+
+use super::environment;
+use super::files::Files;
+use super::request::Request;
+use crate::docker::Image;
+use crate::mpi::{hostfile, layout};
+use crate::ssh::keys::JobKeys;
+use crate::ssh::{client, paths, server, session};
+
+/// Everything that the files are made of.
+#[derive(Debug)]
+pub(super) struct Contents<'a> {
+    /// Whose container it is.
+    pub(super) request: &'a Request,
+    /// The image as the user named it.
+    pub(super) name: &'a str,
+    /// The image.
+    pub(super) image: &'a Image,
+    /// Of this cluster of containers.
+    pub(super) keys: &'a JobKeys,
+    /// What its sshds show.
+    pub(super) banner: &'a str,
+    /// Its nodes.
+    pub(super) nodes: &'a [String],
+    /// sshd's port.
+    pub(super) port: u16,
+    /// Networks between the nodes, when MPI must be told.
+    pub(super) networks: Option<&'a str>,
+}
+
+impl Contents<'_> {
+    /// Writes them.
+    pub(super) fn write(&self, files: &Files<'_>) -> io::Result<()> {
+        let Self { request, keys, nodes, port, .. } = *self;
+        let user = request.account.name.to_string_lossy();
+        let alias = request.scope.container_name();
+        files.private(paths::USER_KEY, keys.user_private().map_err(io::Error::other)?.as_bytes())?;
+        files.private(paths::HOST_KEY, keys.host_private().map_err(io::Error::other)?.as_bytes())?;
+        let user_key = format!("{}\n", keys.user_public().map_err(io::Error::other)?);
+        files.public(paths::AUTHORIZED_KEYS, user_key.as_bytes())?;
+        let host_key = keys.host_public().map_err(io::Error::other)?;
+        files.public(paths::KNOWN_HOSTS, client::known_hosts(&alias, &host_key).as_bytes())?;
+        files.public(paths::SSHD_CONFIG, server::sshd_config(&user, port, self.banner).as_bytes())?;
+        files.public(paths::SSH_CONFIG, client::ssh_config(nodes, port, &user, &alias).as_bytes())?;
+        files.program(paths::SESSION, session::SCRIPT.as_bytes())?;
+        let sessions = environment::of_sessions(request, self.name, self.image, nodes, port, self.networks);
+        files.public(paths::ENVIRONMENT, &sessions)?;
+        // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
+        let slots = layout::parse(&request.slots).unwrap_or_default();
+        files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
+        files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &slots).as_bytes())
+    }
+}
