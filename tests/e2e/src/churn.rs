@@ -210,9 +210,9 @@ fn submit(user: &User<'_>, random: &mut Random, requeue: bool) -> Result<Running
 /// release when the node is looked after.
 fn release_held(lab: &Lab, running: &[Running], records: &BTreeMap<u32, &str>) {
     let is_held = |job: &&Running| {
-        records.get(&job.id).is_some_and(|record| {
-            field(record, "JobState") == "PENDING" && record.contains("requeued_held")
-        })
+        records
+            .get(&job.id)
+            .is_some_and(|record| field(record, "JobState") == "PENDING" && record.contains("requeued_held"))
     };
     let held: Vec<String> = running.iter().filter(is_held).map(|job| job.id.to_string()).collect();
     if !held.is_empty() {

@@ -9,7 +9,6 @@ use spank_docker_e2e::{IMAGE, Lab};
 fn steps_behave_as_without_a_container() {
     let lab = Lab::get();
     let alice = lab.alice();
-    alice.write("task-prolog", "#!/bin/sh\necho export FROM_PROLOG=$SLURM_JOB_DOCKER_CONTAINER\n");
     let script = r#"
         say() { sed "s/^/$1: /"; }
         echo from standard input | srun -N1 -n1 cat | say stdin
@@ -20,7 +19,6 @@ fn steps_behave_as_without_a_container() {
         srun -N1 -n1 -r1 hostname | say relative
         srun -N1 -n1 -w n2 hostname | say named
         srun -N1 -n1 --chdir=/tmp pwd | say chdir
-        srun -N1 -n1 --task-prolog=$PWD/task-prolog printenv FROM_PROLOG | say task_prolog
         srun -N1 -n1 --export=NONE sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER ${MINE:-unset}' | say export_none
         srun -N1 -n1 --export=MINE=2 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER $MINE' | say export_one
         srun -N1 -n1 sh -c 'echo $MINE' | say export
@@ -42,7 +40,6 @@ fn steps_behave_as_without_a_container() {
         "relative: n2".to_owned(),
         "named: n2".to_owned(),
         "chdir: /tmp".to_owned(),
-        format!("task_prolog: {container}"),
         format!("export_none: {container} unset"),
         format!("export_one: {container} 2"),
         "export: 1".to_owned(),
