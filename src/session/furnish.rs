@@ -112,6 +112,12 @@ pub(super) fn settle(root: &Root, entry: &Entry) -> Result<(), FurnishError> {
     Ok(())
 }
 
+/// As root, sshd wants an empty directory, which an image's init would have made. Where it looks for another one, its own
+/// words tell.
+pub(super) fn prepare_sshd_of_root(root: &Root) {
+    let _ = root.directory(Path::new("/run/sshd"));
+}
+
 /// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
 pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf]) -> Found {
     let read = |path: &str| root.read(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();

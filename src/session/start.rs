@@ -471,6 +471,9 @@ impl Start<'_> {
         visit(&mut |root| {
             furnish::harden(root, &engines).map_err(failed)?;
             furnish::settle(root, entry).map_err(failed)?;
+            if user.uid == 0 {
+                furnish::prepare_sshd_of_root(root);
+            }
             found = Some(furnish::look(root, path, &shells));
             Ok(())
         })?;
