@@ -1,5 +1,6 @@
 //! What one node computes for a job of 10,000 nodes with 128 tasks each: options, node list, keys, hostfiles, and the
-//! configurations of ssh. Prints CPU time and the most memory that this process ever had. `cargo bench`; see ci/bench.
+//! configurations of ssh. Prints CPU time and the most memory that this process ever had, and fails when one of them is above
+//! its limit. `cargo bench` measures it (see ci/bench), `cargo test --bench large_job` holds it against the limits only.
 #![expect(unsafe_code, reason = "symbols of Slurm's, which the linker asks for")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
@@ -11,6 +12,11 @@ use spank_docker::job::{JobId, Scope};
 use spank_docker::mpi::{hostfile, hostlist, layout};
 use spank_docker::options::{Given, Options, Source};
 use spank_docker::ssh::{client, keys, server};
+
+/// In milliseconds. Without optimization everything takes some ten times as long.
+const MOST_CPU: i64 = if cfg!(debug_assertions) { 500 } else { 50 };
+/// In megabytes.
+const MOST_MEMORY: u64 = 32;
 
 macro_rules! never_called {
     ($($symbol:ident)*) => {
@@ -59,13 +65,11 @@ fn main() {
         keys.host_private().unwrap().to_string(),
     ];
     let spent = cpu() - before;
+    let memory = most_memory() / 1024;
     let bytes: usize = texts.iter().map(String::len).sum();
-    println!(
-        "cpu_ms {}.{:03} memory_mb {} text_bytes {bytes}",
-        spent / 1000,
-        spent % 1000,
-        most_memory() / 1024
-    );
+    println!("cpu_ms {}.{:03} memory_mb {memory} text_bytes {bytes}", spent / 1000, spent % 1000);
+    assert_eq!(texts[0].lines().count(), 10_000);
+    assert!(spent < MOST_CPU * 1000 && memory < MOST_MEMORY, "over the limit");
 }
 
 /// In kilobytes. Not getrusage's, which after fork and exec is still that of the program that has started this one.

@@ -6,24 +6,25 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use glob::Pattern;
 
-use crate::job::{self, PortRange};
+use crate::job::PortRange;
 use crate::mounts::{self, Mount};
-use crate::options::{Pull, Script, on_or_off};
+use crate::options::{Pull, Script};
 use crate::shown::Shown;
+
+mod error;
+mod value;
+
+pub use error::Error;
 
 /// Where state is kept unless the configuration says otherwise.
 pub const STATE_DIR: &str = "/run/spank-docker";
 /// What starts the argument that says otherwise.
 const STATE_DIR_KEY: &str = "state_dir=";
-/// The longest path of a Unix socket that the kernel takes.
-const MAX_SOCKET_PATH: usize = 107;
-/// More than a year is a typing error.
-const MAX_TIMEOUT: u64 = 366 * 24 * 3600;
 
 /// One key of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,82 +55,6 @@ pub const KEYS: [Key; 17] = [
     Key { name: "allow_root", default: "no" },
     Key { name: "engine_failure", default: "drain" },
 ];
-
-/// What can be wrong with the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// An argument that is no `key=value`.
-    #[error("'{0}' is not a setting: use key=value")]
-    NoSetting(Shown),
-    /// A key that does not exist.
-    #[error("'{0}' is not a key of the configuration: see plugstack.conf.example")]
-    Unknown(Shown),
-    /// A key that does not exist, but nearly.
-    #[error("'{key}' is not a key of the configuration: did you mean '{nearest}'?")]
-    Misspelt {
-        /// The key as written.
-        key: Shown,
-        /// The one that was meant.
-        nearest: &'static str,
-    },
-    /// A key that is there twice.
-    #[error("{0}: given twice, use it once")]
-    Twice(&'static str),
-    /// An engine that is not behind a local socket.
-    #[error("docker_host: '{0}' is not a local socket: use unix:///PATH, absolute and up to 107 bytes long")]
-    Socket(Shown),
-    /// A directory that cannot be ours.
-    #[error(
-        "state_dir: '{0}' is not a directory for the plugin: use an absolute path other than /, without '..'"
-    )]
-    StateDir(Shown),
-    /// A secret that is no absolute path.
-    #[error("secret: '{0}' is not a file: use an absolute path, without '..'")]
-    Secret(Shown),
-    /// Ports that are no range.
-    #[error("ports: {0}")]
-    Ports(job::Error),
-    /// A pull policy that does not exist.
-    #[error("pull: '{0}' is not a pull policy: use missing, always or never")]
-    Pull(Shown),
-    /// A timeout that is no number.
-    #[error("start_timeout: '{0}' is not a number of seconds: use 1 to 31622400, or 0 for no limit")]
-    Timeout(Shown),
-    /// A list with something in it that is no mount.
-    #[error("mounts: {0}")]
-    Mounts(mounts::Error),
-    /// A switch that is neither on nor off.
-    #[error("{key}: '{value}' is neither on nor off: use yes or no")]
-    Switch {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: Shown,
-    },
-    /// A place for batch scripts that does not exist.
-    #[error("script: '{0}' is no place for batch scripts: use container or host")]
-    Script(Shown),
-    /// Devices that are no globs below /dev.
-    #[error("devices: '{0}' is not a device: use auto, none, or globs below /dev with ',' between them")]
-    Devices(Shown),
-    /// A limit that is no number of bytes.
-    #[error("{key}: '{value}' is not a limit: use unlimited, inherit, or bytes like 64M")]
-    Limit {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: Shown,
-    },
-    /// A size that is no number of bytes.
-    #[error("shm_size: '{0}' is not a size: use half (of the memory), or bytes like 16G")]
-    ShmSize(Shown),
-    /// Image globs that are no globs.
-    #[error("allow_images: '{0}' is not a glob: use names like 'reg:5000/*' with ',' between them")]
-    AllowImages(Shown),
-    /// A consequence that does not exist.
-    #[error("engine_failure: '{0}' is not what a failing engine can do: use drain or fail")]
-    EngineFailure(Shown),
-}
 
 /// Which devices of the host every container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,7 +166,8 @@ impl Config {
         let mut seen = [false; KEYS.len()];
         for arg in args {
             let (name, value) = arg.split_once('=').ok_or_else(|| Error::NoSetting((*arg).into()))?;
-            let place = KEYS.iter().position(|key| key.name == name).ok_or_else(|| unknown(name))?;
+            let place =
+                KEYS.iter().position(|key| key.name == name).ok_or_else(|| Error::unknown_key(name))?;
             let key = KEYS[place].name;
             if std::mem::replace(&mut seen[place], true) {
                 return Err(Error::Twice(key));
@@ -254,23 +180,25 @@ impl Config {
     fn set(&mut self, key: &'static str, value: &str) -> Result<(), Error> {
         let bad = |error: fn(Shown) -> Error| error(value.into());
         match key {
-            "docker_host" => self.docker_host = socket(value).ok_or_else(|| bad(Error::Socket))?,
-            "state_dir" => self.state_dir = absolute(value).ok_or_else(|| bad(Error::StateDir))?,
-            "secret" => self.secret = absolute(value).ok_or_else(|| bad(Error::Secret))?,
+            "docker_host" => self.docker_host = value::socket(value).ok_or_else(|| bad(Error::Socket))?,
+            "state_dir" => self.state_dir = value::absolute(value).ok_or_else(|| bad(Error::StateDir))?,
+            "secret" => self.secret = value::absolute(value).ok_or_else(|| bad(Error::Secret))?,
             "ports" => self.ports = value.parse().map_err(Error::Ports)?,
             "pull" => self.pull = Pull::from_name(value).ok_or_else(|| bad(Error::Pull))?,
-            "start_timeout" => self.start_timeout = timeout(value).ok_or_else(|| bad(Error::Timeout))?,
+            "start_timeout" => {
+                self.start_timeout = value::timeout(value).ok_or_else(|| bad(Error::Timeout))?
+            }
             "mounts" if value.is_empty() => {}
             "mounts" => self.mounts = mounts::parse(value).map_err(Error::Mounts)?,
-            "mount_home" => self.mount_home = switch(key, value)?,
-            "entrypoint" => self.entrypoint = switch(key, value)?,
+            "mount_home" => self.mount_home = value::switch(key, value)?,
+            "entrypoint" => self.entrypoint = value::switch(key, value)?,
             "script" => self.script = Script::from_name(value).ok_or_else(|| bad(Error::Script))?,
-            "devices" => self.devices = devices(value)?,
-            "memlock" => self.memlock = limit(key, value)?,
-            "stack" => self.stack = limit(key, value)?,
-            "shm_size" => self.shm_size = shm_size(value).ok_or_else(|| bad(Error::ShmSize))?,
-            "allow_images" => self.allow_images = image_globs(value)?,
-            "allow_root" => self.allow_root = switch(key, value)?,
+            "devices" => self.devices = value::devices(value)?,
+            "memlock" => self.memlock = value::limit(key, value)?,
+            "stack" => self.stack = value::limit(key, value)?,
+            "shm_size" => self.shm_size = value::shm_size(value).ok_or_else(|| bad(Error::ShmSize))?,
+            "allow_images" => self.allow_images = value::image_globs(value)?,
+            "allow_root" => self.allow_root = value::switch(key, value)?,
             "engine_failure" => {
                 self.engine_failure = match value {
                     "drain" => EngineFailure::Drain,
@@ -293,130 +221,12 @@ pub fn state_dir_of<'a>(args: impl Iterator<Item = &'a CStr>) -> &'a [u8] {
         .unwrap_or(STATE_DIR.as_bytes())
 }
 
-fn switch(key: &'static str, value: &str) -> Result<bool, Error> {
-    on_or_off(value).ok_or_else(|| Error::Switch { key, value: value.into() })
-}
-
-fn unknown(name: &str) -> Error {
-    // A megabyte is no misspelling, and not worth the comparison.
-    let distances = KEYS.iter().filter(|_| name.len() <= 32).map(|key| (distance(name, key.name), key.name));
-    match distances.min() {
-        Some((1..=2, nearest)) => Error::Misspelt { key: name.into(), nearest },
-        _ => Error::Unknown(name.into()),
-    }
-}
-
-/// How many letters have to be put in, taken out or changed to get from one to the other.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, b) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(a != b);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
-}
-
-/// An absolute path other than `/`, without what root could stumble over.
-fn absolute(value: &str) -> Option<PathBuf> {
-    let path = Path::new(value);
-    let plain = path.is_absolute()
-        && value.len() < 4096
-        && !value.contains('\0')
-        && path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    // Collected again, without doubled slashes and the like.
-    let normalized: PathBuf = path.components().collect();
-    (plain && normalized.parent().is_some()).then_some(normalized)
-}
-
-fn socket(value: &str) -> Option<PathBuf> {
-    absolute(value.strip_prefix("unix://")?).filter(|path| path.as_os_str().len() <= MAX_SOCKET_PATH)
-}
-
-/// The outer `None` is a bad value, the inner one no limit.
-fn timeout(value: &str) -> Option<Option<Duration>> {
-    match whole(value)? {
-        0 => Some(None),
-        seconds if seconds <= MAX_TIMEOUT => Some(Some(Duration::from_secs(seconds))),
-        _ => None,
-    }
-}
-
-/// Only digits: no sign, no space.
-fn whole(value: &str) -> Option<u64> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { value.parse().ok() } else { None }
-}
-
-/// A number, with K, M, G or T for a power of 1024.
-fn bytes(value: &str) -> Option<u64> {
-    let (number, power) = match value.bytes().next_back()?.to_ascii_uppercase() {
-        b'K' => (&value[..value.len() - 1], 1),
-        b'M' => (&value[..value.len() - 1], 2),
-        b'G' => (&value[..value.len() - 1], 3),
-        b'T' => (&value[..value.len() - 1], 4),
-        _ => (value, 0),
-    };
-    // The engine's limits are signed.
-    whole(number)?.checked_mul(1 << (10 * power)).filter(|bytes| i64::try_from(*bytes).is_ok())
-}
-
-fn limit(key: &'static str, value: &str) -> Result<Limit, Error> {
-    match value {
-        "unlimited" => Ok(Limit::Unlimited),
-        "inherit" => Ok(Limit::Inherit),
-        other => bytes(other).map(Limit::Bytes).ok_or_else(|| Error::Limit { key, value: value.into() }),
-    }
-}
-
-fn shm_size(value: &str) -> Option<ShmSize> {
-    match value {
-        "half" => Some(ShmSize::Half),
-        // To the engine 0 means its own default.
-        other => bytes(other).filter(|bytes| *bytes > 0).map(ShmSize::Bytes),
-    }
-}
-
-fn devices(value: &str) -> Result<Devices, Error> {
-    match value {
-        "auto" => Ok(Devices::Auto),
-        "none" => Ok(Devices::None),
-        globs => globs
-            .split(',')
-            .map(|glob| device_glob(glob).ok_or_else(|| Error::Devices(glob.into())))
-            .collect::<Result<_, _>>()
-            .map(Devices::Globs),
-    }
-}
-
-fn device_glob(glob: &str) -> Option<Pattern> {
-    let below = glob.strip_prefix("/dev/")?;
-    let plain = below.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    if plain { Pattern::new(glob).ok() } else { None }
-}
-
-fn image_globs(value: &str) -> Result<Vec<Pattern>, Error> {
-    if value.is_empty() {
-        return Ok(Vec::new());
-    }
-    let glob = |text: &str| {
-        // Matched in two halves, see `image::Reference::allowed_by`: each must be a glob.
-        let halves = text.splitn(2, '/').all(|half| Pattern::new(half).is_ok());
-        if halves && !text.is_empty() { Pattern::new(text).ok() } else { None }
-    };
-    value.split(',').map(|text| glob(text).ok_or_else(|| Error::AllowImages(text.into()))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const EXAMPLE: &str = include_str!("../plugstack.conf.example");
+    const EXAMPLE: &str = include_str!("../../plugstack.conf.example");
 
     fn parse(arg: &str) -> Config {
         Config::parse(&[arg]).unwrap()
