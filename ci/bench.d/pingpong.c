@@ -37,7 +37,7 @@ int main(int argc, char **argv)
         if (took < large) large = took;
     }
     if (rank == 0)
-        printf("latency_us %.2f bandwidth_mb_s %.0f\n", small / 2 * 1e6, 2.0 * LARGE / large / 1e6);
+        printf("latency_us %.3f bandwidth_mb_s %.0f\n", small / 2 * 1e6, 2.0 * LARGE / large / 1e6);
     MPI_Finalize();
     return 0;
 }
