@@ -49,8 +49,11 @@ SlurmdTimeout=60
 ReturnToService=2
 JobRequeue=1
 
+# Two GPUs each (see gres_conf).
+GresTypes=gpu
+
 # CpuBind: without it a job of four tasks would be bound to CPUs that are not there.
-NodeName=n[1-$nodes] CPUs=4 RealMemory=4000 CpuBind=none State=UNKNOWN
+NodeName=n[1-$nodes] CPUs=4 RealMemory=4000 CpuBind=none Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES OverSubscribe=YES MaxTime=INFINITE State=UP
 CONF
 }
@@ -79,4 +82,9 @@ cgroup_conf() {
         echo CgroupPlugin=cgroup/v1
     fi
     printf '%s\n' ConstrainCores=yes ConstrainRAMSpace=yes ConstrainDevices=yes
+}
+
+# gres_conf NODES: device nodes that lab-node makes.
+gres_conf() {
+    echo "NodeName=n[1-$1] Name=gpu File=/dev/nvidia[0-1]"
 }
