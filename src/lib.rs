@@ -15,11 +15,12 @@
 //! ```
 //!
 //! What crosses from one process to the next is the record in `state_dir` ([`state`]), never an option or a variable.
-//! Pure modules: [`config`], [`image`], [`job`], [`mounts`], [`mpi`], [`options`], [`release`], [`shown`], [`ssh`], [`users`].
+//! Pure modules: [`config`], [`gpus`], [`image`], [`job`], [`mounts`], [`mpi`], [`options`], [`release`], [`shown`], [`ssh`], [`users`].
 //! Unsafe code is in `plugin` (C symbols) and [`sys`] (system calls) only.
 
 pub mod config;
 pub mod docker;
+pub mod gpus;
 pub mod image;
 pub mod job;
 pub mod locale;

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::gpus;
 use crate::job::{JobId, StepId};
+use crate::mpi::hostlist;
 use crate::sys::process;
 
 /// How long such a command may take before it is killed.
@@ -58,6 +60,13 @@ pub fn show(job: JobId) -> Result<Known, SlurmError> {
     parse(&shown, job).ok_or(SlurmError::Unknown(job))
 }
 
+/// The places of a job's GPUs among those of a node, by slurmctld. What users write into their jobs stands in the same
+/// text: good for a choice, not for a right.
+pub fn gpus(job: JobId, node: &str) -> Result<Vec<u32>, SlurmError> {
+    let shown = run("scontrol", &["show", "job", "--details", &job.to_string()])?;
+    Ok(parse_gpus(&shown, job, node))
+}
+
 /// Adds to what is written to a job as AdminComment. (scontrol's own `+=` fails in 24.11.)
 pub fn comment(job: &Known, text: &str) -> Result<(), SlurmError> {
     let separator = if job.comment.is_empty() { "" } else { "," };
@@ -99,6 +108,27 @@ fn parse(shown: &str, job: JobId) -> Option<Known> {
         batch: rest("Requeue=").is_some_and(|rest| rest.contains(" BatchFlag=1")),
         comment: rest("AdminComment=").unwrap_or_default().trim_end().to_owned(),
     })
+}
+
+/// Of lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
+fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
+    let start = format!("JobId={job} ");
+    let lines = shown.lines().skip_while(|line| !line.starts_with(&start));
+    let lines = lines.take_while(|line| !line.trim().is_empty());
+    let mut found = Vec::new();
+    for line in lines.filter_map(|line| line.strip_prefix("     Nodes=")) {
+        let (nodes, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if !hostlist::expand(nodes).is_ok_and(|nodes| nodes.iter().any(|known| known == node)) {
+            continue;
+        }
+        let gres = rest.split(' ').find_map(|word| word.strip_prefix("GRES=")).unwrap_or_default();
+        // Numbers stand behind their name, with commas of their own.
+        for part in gres.split(')').filter(|part| part.trim_start_matches(',').starts_with("gpu:")) {
+            let places = part.split_once("(IDX:").and_then(|(_, places)| gpus::numbers(places));
+            found.extend(places.unwrap_or_default());
+        }
+    }
+    found
 }
 
 /// Runs one to its end, and returns what it printed.
@@ -177,6 +207,18 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
             Known { name: "12_2".into(), batch: false, in_prolog: false, comment: String::new() }
         );
         assert_eq!(parse(SHOWN, JobId(1)), None);
+    }
+
+    #[test]
+    fn places_of_gpus_are_read_for_the_node_that_is_asked_for() {
+        let shown = "JobId=12 JobName=x\n   JobState=RUNNING\n\
+                     \x20    Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:2(IDX:0-1)\n\
+                     \x20    Nodes=n3 CPU_IDs=0 Mem=500 GRES=nic:1(IDX:5),gpu:a:1(IDX:1),gpu:b:2(IDX:4,6)\n\
+                     \x20    Nodes=n4 CPU_IDs=0 Mem=500 GRES=\n\nJobId=13 JobName=x\n";
+        for (node, places) in [("n2", vec![0, 1]), ("n3", vec![1, 4, 6]), ("n4", vec![]), ("n5", vec![])] {
+            assert_eq!(parse_gpus(shown, JobId(12), node), places, "{node}");
+        }
+        assert!(parse_gpus(shown, JobId(1), "n1").is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::gpus::Gpus;
 use crate::job::Scope;
 use crate::options::Options;
 use crate::phases::Phases;
@@ -41,6 +42,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// The job's GPUs, where its container has come up.
+    #[must_use]
+    pub fn gpus(&self) -> Option<Gpus> {
+        match &self.outcome {
+            Outcome::Ready(session) => Some(session.gpus.clone()),
+            Outcome::Starting | Outcome::Failed { .. } => None,
+        }
+    }
+
     /// From the text of `state.json`; `scope` is whose it should be.
     pub fn parse(scope: Scope, text: &[u8]) -> Result<Self, StateError> {
         #[derive(Deserialize)]
@@ -110,6 +120,9 @@ pub struct Session {
     pub environment: Vec<(String, String)>,
     /// Networks between the job's nodes, when MPI must be told.
     pub networks: Option<String>,
+    /// The GPUs that it has.
+    #[serde(default)]
+    pub gpus: Gpus,
     /// Where tasks start when the job's working directory is not in the container.
     pub workdir: Option<String>,
     /// Where the time of its start went: known to who has started it.
@@ -233,6 +246,12 @@ impl ScopeDir {
     #[must_use]
     pub fn container(&self) -> PathBuf {
         self.path.join("container")
+    }
+
+    /// Where a file of that name would be in it.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// Makes an empty directory in it, to mount on.

@@ -19,6 +19,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 
 use super::engine::{Engine, EngineError, one_line};
+use super::gpu::GpuRequest;
 use crate::sys::cgroup;
 
 /// How long a removal that somebody else has begun may last.
@@ -73,6 +74,8 @@ pub struct Spec {
     pub devices: Vec<PathBuf>,
     /// Other devices that may be opened, as the kernel's cgroups name them.
     pub device_rules: Vec<String>,
+    /// GPUs.
+    pub gpus: Option<GpuRequest>,
     /// Limits of the first process and of all that sshd starts.
     pub ulimits: Vec<Ulimit>,
     /// Size of /dev/shm in bytes.
@@ -223,6 +226,16 @@ impl Engine {
     }
 }
 
+/// Where a vendor's runtime is the engine's default, an image could have all GPUs of the node by a variable. It gets those
+/// that the engine is asked for. A name alone takes the image's variable away.
+const VENDORS: [&str; 5] = [
+    "NVIDIA_VISIBLE_DEVICES=void",
+    "NVIDIA_IMEX_CHANNELS",
+    "NVIDIA_MIG_CONFIG_DEVICES",
+    "NVIDIA_MIG_MONITOR_DEVICES",
+    "AMD_VISIBLE_DEVICES",
+];
+
 fn body(spec: &Spec) -> ContainerCreateBody {
     let labels = spec.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
     ContainerCreateBody {
@@ -234,6 +247,7 @@ fn body(spec: &Spec) -> ContainerCreateBody {
         working_dir: Some(spec.directory.to_string_lossy().into_owned()),
         hostname: Some(spec.hostname.clone()),
         labels: Some(labels.collect()),
+        env: Some(VENDORS.map(str::to_owned).to_vec()),
         // A health check of the image would run its programs again and again.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
         host_config: Some(host_config(spec)),
@@ -263,6 +277,7 @@ fn host_config(spec: &Spec) -> HostConfig {
             "apparmor=unconfined".to_owned(),
         ]),
         devices: Some(spec.devices.iter().map(|path| device(path)).collect()),
+        device_requests: spec.gpus.as_ref().map(|gpus| vec![gpus.to_api()]),
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
         shm_size: i64::try_from(spec.shm_size).ok(),
         mounts: Some(spec.binds.iter().map(bind).collect()),

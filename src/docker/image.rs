@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 
 use super::engine::{Engine, EngineError, one_line};
 use super::private;
+use crate::gpus::SELECTIONS;
 use crate::image::Reference;
 use crate::login::{Credentials, Logins, NoLogin};
 use crate::options::Pull;
@@ -348,8 +349,13 @@ pub fn environment(entries: &[String]) -> Vec<(String, String)> {
 /// Variables that say who the user is and what the job is: what an image says of them is wrong, or meant to deceive.
 fn is_the_jobs(name: &str) -> bool {
     const USER: [&str; 7] = ["HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "HOSTNAME"];
+    // Which GPUs there are for the job's programs.
+    let is_selection = SELECTIONS.contains(&name);
     const JOB: [&str; 5] = ["SLURM", "SPANK", "SBATCH", "PMI", "SSH_"];
-    name.is_empty() || USER.contains(&name) || JOB.iter().any(|prefix| name.starts_with(prefix))
+    name.is_empty()
+        || is_selection
+        || USER.contains(&name)
+        || JOB.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// This machine's architecture in Go's names, which images use.

@@ -3,9 +3,11 @@
 mod container;
 mod engine;
 mod exec;
+mod gpu;
 mod image;
 mod private;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub use engine::{Engine, EngineError};
+pub use gpu::GpuRequest;
 pub use image::{Image, ImageError, ImagePolicy, environment};

@@ -12,6 +12,7 @@ use slurm_spank::{Context, LogLevel, SpankError, SpankHandle, SpankOption, slurm
 
 use super::spank::{FAILED, OK, refuse};
 use crate::config::{self, Config};
+use crate::gpus::{self, Gpus};
 use crate::image::Reference;
 use crate::job::{JobId, Scope, StepId};
 use crate::locale;
@@ -21,7 +22,7 @@ use crate::prolog::{self, Log, Subject, Verdict, chain};
 use crate::report;
 use crate::session::{self, Request, StepFacts, together};
 use crate::slurm;
-use crate::state::{Outcome, Session, StateDir};
+use crate::state::{Outcome, Record, Session, StateDir};
 use crate::sys::{privilege, process};
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
@@ -254,6 +255,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         options,
     };
     task::ask_other_nodes(record.as_ref(), &step, report::nodes)?;
+    let gpus = record.as_ref().and_then(Record::gpus);
     let mut launcher = None;
     let joined = match task::decide(record, &step, &config)? {
         Place::Host => None,
@@ -262,7 +264,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
             Some((Scope::job(job), session))
         }
         Place::Own(image) => {
-            let (session, found) = enter_own(spank, &config, &step.options, &image)?;
+            let (session, found) = enter_own(spank, &config, &step.options, &image, gpus)?;
             launcher = found;
             Some((Scope::step(job, StepId(spank.job_stepid()?)), Box::new(session)))
         }
@@ -286,6 +288,7 @@ fn enter_own(
     config: &Config,
     options: &Options,
     image: &Reference,
+    gpus: Option<Gpus>,
 ) -> Result<(Session, Option<SocketAddr>), Box<dyn Error>> {
     options.check(config)?;
     let facts = StepFacts {
@@ -295,6 +298,7 @@ fn enter_own(
         node: spank.job_nodeid()?,
         // Where slurmstepd went before it forked, as the user.
         workdir: env::current_dir().ok(),
+        gpus,
     };
     let variable = |name: &str| spank.getenv_lossy(name).ok().flatten();
     let request = Request::of_step(&facts, variable, options.clone())?;
@@ -414,6 +418,15 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, SpankError>
     }
     for (name, value) in task::environment(*scope, &session.image, &session.image_id, session.port) {
         spank.setenv(name, value, true)?;
+    }
+    let given = if work.kind == StepKind::Tasks { gpus::OF_STEP } else { gpus::OF_JOB };
+    if let Some(given) = spank.getenv_lossy(given)?.filter(|_| !session.gpus.is_empty()) {
+        for name in gpus::SELECTIONS {
+            let value = spank.getenv_lossy(name)?;
+            if let Some(value) = value.and_then(|value| session.gpus.visible(&value, &given)) {
+                spank.setenv(name, value, true)?;
+            }
+        }
     }
     if let Some(networks) = &session.networks
         && spank.getenv_os(task::MPI_NO_NETWORKS)?.is_none()

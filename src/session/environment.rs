@@ -6,6 +6,7 @@
 
 use super::request::Request;
 use crate::docker::Image;
+use crate::gpus::Gpus;
 use crate::ssh::session;
 use crate::task;
 
@@ -31,6 +32,8 @@ pub(super) fn of_sessions(
     let chosen = [task::MPI_NETWORKS, task::MPI_NO_NETWORKS];
     let networks = networks.iter();
     lines.extend(networks.flat_map(|networks| session::default_line(task::MPI_NETWORKS, networks, &chosen)));
+    let gpus = request.gpus.iter().flat_map(Gpus::selection);
+    lines.extend(session::environment_file(gpus));
     lines.extend(request.options.workdir.iter().flat_map(|path| session::directory_line(path)));
     lines
 }

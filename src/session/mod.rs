@@ -9,6 +9,7 @@ mod entrypoint;
 mod environment;
 mod files;
 mod furnish;
+mod gpus;
 mod login;
 mod lookup;
 mod mounts;

@@ -10,8 +10,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path};
 
+use super::gpus;
 use super::request::Request;
 use crate::config::Config;
+use crate::gpus::Gpus;
 use crate::mounts::{Mount, Propagation, Source, Target};
 use crate::shown::Shown;
 use crate::sys::identity::Credentials;
@@ -94,6 +96,14 @@ pub enum MountError {
     /// A device that is somebody else's.
     #[error("{origin}: '{path}' is a device that you may not open for reading and writing: leave it out")]
     Device {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+    },
+    /// Slurm keeps it for whom it is given to.
+    #[error("{origin}: '{path}' is a GPU that Slurm has not given to the job: ask for it with --gres")]
+    Gpu {
         /// Who wants it.
         origin: Origin,
         /// The source.
@@ -200,9 +210,10 @@ impl Prepared {
 /// Opens all that the container of `request` gets, those first that others may lie in.
 pub(super) fn prepare(config: &Config, request: &Request) -> Result<Vec<Prepared>, MountError> {
     let user = &request.credentials;
+    let gpus = request.gpus.clone().unwrap_or_default();
     let mut prepared = Vec::new();
     for wanted in wanted(config, request) {
-        match wanted.prepare(user) {
+        match wanted.prepare(user, &gpus) {
             // Slurm itself tells the user, as it does for a job without a container.
             Err(
                 MountError::Missing { origin: Origin::Standard, .. }
@@ -318,7 +329,7 @@ fn harmless(path: &Path) -> Option<Target> {
 }
 
 impl Wanted {
-    fn prepare(self, user: &Credentials) -> Result<Prepared, MountError> {
+    fn prepare(self, user: &Credentials, gpus: &Gpus) -> Result<Prepared, MountError> {
         let Self { origin, mount: Mount { source, target, read_only, propagation }, mode } = self;
         let path = match source {
             Source::Path(path) => path,
@@ -360,6 +371,12 @@ impl Wanted {
         }
         if is_device && origin != Origin::Admin && !opened.may_be_opened_by(user).map_err(failed)? {
             return Err(MountError::Device { origin, path: shown });
+        }
+        if let Kind::Device(device) = opened.kind
+            && origin != Origin::Admin
+            && gpus::is_foreign(gpus, device)
+        {
+            return Err(MountError::Gpu { origin, path: shown });
         }
         if !is_device && target.is_for_devices() {
             return Err(MountError::NoDevice { origin, path: shown, target: target.as_path().into() });
@@ -426,6 +443,7 @@ mod tests {
             credentials: Credentials { uid: 5001, gid: 5001, groups: vec![5001] },
             workdir: Some(workdir.into()),
             options,
+            gpus: None,
         }
     }
 
@@ -536,6 +554,10 @@ mod tests {
             (
                 MountError::Device { origin, path: path.clone() }.to_string(),
                 "--docker-mounts: '/a' is a device that you may not open for reading and writing: leave it out",
+            ),
+            (
+                MountError::Gpu { origin, path: path.clone() }.to_string(),
+                "--docker-mounts: '/a' is a GPU that Slurm has not given to the job: ask for it with --gres",
             ),
             (
                 MountError::ReadOnlyDevice { origin, path: path.clone() }.to_string(),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 
+use crate::gpus::Gpus;
 use crate::job::{JobId, Scope};
 use crate::mpi::hostlist;
 use crate::options::Options;
@@ -42,6 +43,8 @@ pub struct Request {
     pub workdir: Option<PathBuf>,
     /// What the user asks for, checked.
     pub options: Options,
+    /// The GPUs that Slurm has given: the job's, where that is known, and in the end the container's.
+    pub gpus: Option<Gpus>,
 }
 
 /// What is missing or wrong.
@@ -120,6 +123,7 @@ impl Request {
             credentials,
             workdir: variable("SLURM_JOB_WORK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
             options,
+            gpus: Some(Gpus::of_job(&variable)),
         })
     }
 
@@ -151,6 +155,7 @@ impl Request {
             credentials,
             workdir: step.workdir.clone(),
             options,
+            gpus: step.gpus.clone(),
         })
     }
 
@@ -180,6 +185,8 @@ pub struct StepFacts {
     pub node: u32,
     /// Where its tasks start.
     pub workdir: Option<PathBuf>,
+    /// The job's GPUs, by the record of its prolog, if there is one.
+    pub gpus: Option<Gpus>,
 }
 
 /// The longest name of a cluster that is believed.
@@ -224,7 +231,7 @@ mod tests {
     const SCOPE: Scope = Scope::step(JobId(12), StepId(3));
 
     fn of_step(node: u32, variables: &[(&str, &str)]) -> Result<Request, RequestError> {
-        let facts = StepFacts { scope: SCOPE, uid: 0, gid: 0, node, workdir: None };
+        let facts = StepFacts { scope: SCOPE, uid: 0, gid: 0, node, workdir: None, gpus: None };
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };

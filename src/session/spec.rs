@@ -10,7 +10,7 @@ use super::mounts::Prepared;
 use super::request::Request;
 use super::stop::LABEL_JOB;
 use crate::config::{Config, Devices, Limit, ShmSize};
-use crate::docker::{Bind, Image, Spec, Ulimit};
+use crate::docker::{Bind, GpuRequest, Image, Spec, Ulimit};
 use crate::ssh::server;
 use crate::state::ScopeDir;
 use crate::sys::source::Device;
@@ -23,6 +23,7 @@ pub(super) fn spec(
     directory: &ScopeDir,
     entry: &Entry,
     mounts: &[Prepared],
+    gpus: Option<GpuRequest>,
 ) -> Spec {
     let ours = Bind { source: directory.container(), target: entry.directory().into(), read_only: true };
     Spec {
@@ -39,6 +40,7 @@ pub(super) fn spec(
         labels: labels(request),
         binds: vec![ours],
         devices: devices(&config.devices),
+        gpus,
         device_rules: mounts.iter().filter_map(Prepared::device).map(device_rule).collect(),
         ulimits: ulimits(config),
         shm_size: match config.shm_size {
@@ -63,7 +65,7 @@ fn hostname() -> Option<String> {
 }
 
 /// Device nodes that exist here, of those that are configured: never a directory, never a link.
-fn devices(configured: &Devices) -> Vec<PathBuf> {
+pub(super) fn devices(configured: &Devices) -> Vec<PathBuf> {
     const AUTO: [&str; 7] = [
         "/dev/infiniband/uverbs*",
         "/dev/infiniband/rdma_cm",

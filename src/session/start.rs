@@ -16,6 +16,7 @@ use super::entrypoint::{self, EntrypointError};
 use super::environment;
 use super::files::Files;
 use super::furnish::{self, Found, FurnishError};
+use super::gpus;
 use super::login;
 use super::lookup;
 use super::mounts::{self, MountError, Prepared};
@@ -24,7 +25,7 @@ use super::request::Request;
 use super::spec;
 use super::stop::{self, LABEL_JOB};
 use crate::config::Config;
-use crate::docker::{Container, Engine, EngineError, Image, ImageError, ImagePolicy};
+use crate::docker::{Container, Engine, EngineError, GpuRequest, Image, ImageError, ImagePolicy};
 use crate::image::Reference;
 use crate::mpi::{hostlist, interfaces};
 use crate::phases::Phases;
@@ -76,6 +77,9 @@ pub enum StartError {
     /// The image's ENTRYPOINT.
     #[error(transparent)]
     Entrypoint(#[from] EntrypointError),
+    /// GPUs.
+    #[error(transparent)]
+    Gpus(#[from] crate::gpus::Error),
     /// Files of ours.
     #[error(transparent)]
     State(#[from] StateError),
@@ -279,6 +283,8 @@ impl Start<'_> {
         self.check_volumes(&found)?;
         phases.note("image", &mut began);
 
+        let gpus = self.gpus(&engine).await?;
+
         let networks = interfaces::between_nodes();
         let banner = keys.banner(&found.id)?;
         let files = self.write_files(&Contents {
@@ -293,20 +299,25 @@ impl Start<'_> {
         })?;
         phases.note("files", &mut began);
         let entry = Entry::draw().map_err(files_error("draw a random name"))?;
-        let container = self.create(&engine, &found, &entry, &mounts).await?;
+        let container = self.create(&engine, &found, &entry, &mounts, gpus.clone()).await?;
         phases.note("create", &mut began);
-        let process = self.start_container(&engine, &container, &files).await?;
+        let process = self.start_container(&engine, &container, &files, gpus.as_ref()).await?;
         phases.note("start", &mut began);
 
         let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
         let sshd = self.furnish(&files, &process, &namespaces, &entry, &found, mounts)?;
         phases.note("furnish", &mut began);
-        if request.options.entrypoint.unwrap_or(config.entrypoint) {
+        let by_gpus = gpus::added(&process, &found.environment, gpus.as_ref());
+        let runs_entrypoint = request.options.entrypoint.unwrap_or(config.entrypoint);
+        if runs_entrypoint {
             found.environment = entrypoint::run(&engine, &container, request, image, &found, port).await?;
+            phases.note("entrypoint", &mut began);
+        }
+        if runs_entrypoint || !by_gpus.is_empty() {
+            found.environment.extend(by_gpus);
             let name = image.to_string();
             let lines = environment::of_sessions(request, &name, &found, &nodes, port, networks.as_deref());
             self.directory.provide(paths::ENVIRONMENT, &lines)?;
-            phases.note("entrypoint", &mut began);
         }
         if sshd.is_some() {
             self.start_sshd(&engine, &container, &files, &process, port, &banner).await?;
@@ -329,6 +340,7 @@ impl Start<'_> {
             sshd: sshd.is_some(),
             environment: found.environment,
             networks,
+            gpus: request.gpus.clone().unwrap_or_default(),
             workdir: found.workdir,
             phases,
         })
@@ -377,6 +389,25 @@ impl Start<'_> {
         }
     }
 
+    /// How the engine is asked for the job's GPUs, if it has any.
+    async fn gpus(&self, engine: &Engine) -> Result<Option<GpuRequest>, StartError> {
+        // An admin who names device nodes of GPUs for all containers does without the engine.
+        let by_admin = spec::devices(&self.config.devices).iter().any(|device| gpus::is_gpu(device));
+        match self.request.gpus.as_ref().filter(|gpus| !gpus.is_empty() && !by_admin) {
+            None => Ok(None),
+            Some(gpus) => Ok(Some(engine.gpu_request(gpus).await??)),
+        }
+    }
+
+    /// No other job's GPU may be in the container: names in a specification are only names.
+    fn check_gpus(&self, root: &Root) -> Result<(), StartError> {
+        let own = self.request.gpus.clone().unwrap_or_default();
+        match gpus::intruder(&own, &spec::devices(&self.config.devices), |path| root.names(path)) {
+            None => Ok(()),
+            Some(device) => Err(crate::gpus::Error::Foreign { device }.into()),
+        }
+    }
+
     fn write_files(&self, contents: &Contents<'_>) -> Result<Files<'_>, StartError> {
         let point = self.directory.mount_point(self.directory.container())?;
         let files = Files::create(point, &self.request.credentials);
@@ -390,8 +421,9 @@ impl Start<'_> {
         image: &Image,
         entry: &Entry,
         mounts: &[Prepared],
+        gpus: Option<GpuRequest>,
     ) -> Result<Container, StartError> {
-        let spec = spec::spec(self.config, self.request, image, self.directory, entry, mounts);
+        let spec = spec::spec(self.config, self.request, image, self.directory, entry, mounts, gpus);
         let created = match engine.create(&spec).await {
             // A container of an earlier run of this job, which no epilog has removed.
             Err(EngineError::Refused { status: 409, .. }) => {
@@ -400,7 +432,7 @@ impl Start<'_> {
             }
             other => other,
         };
-        created.map_err(|error| self.explain(error))
+        created.map_err(|error| self.explain(error, spec.gpus.as_ref()))
     }
 
     async fn remove_namesake(&self, engine: &Engine, name: &str) -> Result<(), EngineError> {
@@ -418,6 +450,7 @@ impl Start<'_> {
         engine: &Engine,
         container: &Container,
         files: &Files<'_>,
+        gpus: Option<&GpuRequest>,
     ) -> Result<Process, StartError> {
         let image = self.image.to_string();
         if let Some(path) = lookup::trap(engine, container).await? {
@@ -430,7 +463,7 @@ impl Start<'_> {
                 let removed = engine.remove(container).await;
                 return Err(removed.map_or(error.into(), |()| StartError::Hung { image }));
             }
-            Err(error) => return Err(self.explain(error)),
+            Err(error) => return Err(self.explain(error, gpus)),
         };
         let entered = match pid.map(Process::find) {
             Some(Ok(process)) => entry::entered(&process, &files.path(paths::PAUSE)).await.map(|()| process),
@@ -470,6 +503,7 @@ impl Start<'_> {
         let mut found = None;
         visit(&mut |root| {
             furnish::harden(root, &engines).map_err(failed)?;
+            self.check_gpus(root)?;
             furnish::settle(root, entry).map_err(failed)?;
             if user.uid == 0 {
                 furnish::prepare_sshd_of_root(root);
@@ -552,9 +586,11 @@ impl Start<'_> {
     }
 
     /// The engine's refusals that a user or an admin can do something about.
-    fn explain(&self, error: EngineError) -> StartError {
+    fn explain(&self, error: EngineError, gpus: Option<&GpuRequest>) -> StartError {
         let EngineError::Refused { message, .. } = &error else { return error.into() };
-        if message.contains("no space left") || message.contains("disk quota exceeded") {
+        if let Some(error) = gpus.and_then(|gpus| gpus.explain(message)) {
+            error.into()
+        } else if message.contains("no space left") || message.contains("disk quota exceeded") {
             StartError::NoSpace { image: self.image.to_string() }
         } else if message.contains("rlimit") {
             StartError::Limits { message: message.clone() }

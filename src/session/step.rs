@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::adopt::{self, AdoptError};
+use super::gpus;
 use super::request::Request;
 use super::start::{self, StartError};
 use super::stop;
@@ -117,6 +118,8 @@ fn begin(
     let uid = request.credentials.uid;
     directory.create()?;
     directory.write(uid, Outcome::Starting)?;
+    let gpus = gpus::of_step(request, &directory.file("gpu"));
+    let request = &Request { gpus: Some(gpus), ..request.clone() };
     let started =
         start::start(config, request, image, progress).map_err(StepError::from).and_then(|session| {
             match adopt::into_own_step(directory, &session) {

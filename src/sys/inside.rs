@@ -73,6 +73,14 @@ impl Root {
         Ok((content.len() as u64 <= limit).then_some(content))
     }
 
+    /// The names in the directory at `path`, those that are text.
+    pub fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let directory = self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK)?;
+        let mut directory = nix::dir::Dir::from_fd(directory)?;
+        let names = directory.iter().map(|entry| Ok(entry?.file_name().to_str().map(str::to_owned).ok()));
+        names.filter_map(io::Result::transpose).collect()
+    }
+
     /// Whether `path` is a regular file that anybody may execute.
     #[must_use]
     pub fn is_program(&self, path: &Path) -> bool {

@@ -58,6 +58,7 @@ impl Machine {
             credentials: Credentials { uid: USER, gid: USER, groups: vec![USER, GROUP] },
             workdir: None,
             options: Options::default(),
+            gpus: None,
         };
         let mut machine = Self { directory, config: Config::default(), request };
         machine.config = machine.configuration(&[]);

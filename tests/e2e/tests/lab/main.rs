@@ -6,6 +6,7 @@ mod ending;
 mod entrypoint;
 mod environment;
 mod failures;
+mod gpus;
 mod hostile_image;
 mod hostile_user;
 mod images;

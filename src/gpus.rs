@@ -1,0 +1,275 @@
+//! The GPUs that Slurm has given a job on one node: what they are called by Slurm, by the engine, and by the libraries of
+//! programs in the container.
+//!
+//! Pure. What comes from the prolog's environment is slurmd's own word: variables of users get there only with `SPANK_`
+//! before their names. What a task finds in its environment is the user's, and changes only what the user's programs see.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+
+use serde::{Deserialize, Serialize};
+
+/// Variables by which libraries choose among GPUs. Slurm sets those that gres.conf says, or all.
+pub const SELECTIONS: [&str; 4] =
+    ["CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
+/// The GPUs of the job on this node, by numbers of the node.
+pub const OF_JOB: &str = "SLURM_JOB_GPUS";
+/// Those of the step, likewise.
+pub const OF_STEP: &str = "SLURM_STEP_GPUS";
+
+/// Vendors, by their kinds of devices in CDI, and the variable that Slurm sets for their libraries.
+const VENDORS: [(&str, &str); 3] = [
+    ("nvidia.com/gpu", "CUDA_VISIBLE_DEVICES"),
+    ("amd.com/gpu", "ROCR_VISIBLE_DEVICES"),
+    ("intel.com/gpu", "ZE_AFFINITY_MASK"),
+];
+/// Slurm takes the number of a device file for that of its GPU. The kernel's render nodes begin with this one.
+const FIRST_RENDER_NODE: u32 = 128;
+
+/// Why a job does not get its GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The engine has neither CDI specifications nor a vendor's runtime.
+    #[error(
+        "the job asks for GPUs, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit"
+    )]
+    Unsupported,
+    /// The specification does not know it.
+    #[error(
+        "the engine of this node knows no GPU '{device}': ask the admin to write its CDI specification anew"
+    )]
+    Unknown {
+        /// As the engine would name it.
+        device: String,
+    },
+    /// Whose GPUs are they?
+    #[error(
+        "the engine of this node knows GPUs of several vendors ({kinds}), and Slurm does not say whose the job's are: ask the admin to set Flags in gres.conf"
+    )]
+    Vendors {
+        /// What it knows.
+        kinds: String,
+    },
+    /// The names of Slurm and those of the specification mean different GPUs.
+    #[error(
+        "the container was given '{device}', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification"
+    )]
+    Foreign {
+        /// A device node.
+        device: String,
+    },
+}
+
+/// What Slurm has given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpus {
+    /// The numbers of their device files.
+    pub numbers: Vec<u32>,
+    /// The vendor's names of parts of GPUs (`MIG-…`), where Slurm gives such: then numbers mean nothing.
+    pub parts: Vec<String>,
+    /// Those of [`SELECTIONS`] that Slurm sets.
+    pub variables: Vec<String>,
+}
+
+impl Gpus {
+    /// From the prolog's environment.
+    pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
+        let set = |name: &str| text(name).is_some_and(|value| !value.is_empty());
+        let parts = text("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+        let parts = parts.split(',').filter(|name| name.starts_with("MIG-"));
+        Self {
+            numbers: text(OF_JOB).as_deref().and_then(numbers).unwrap_or_default(),
+            parts: parts.map(str::to_owned).collect(),
+            variables: SELECTIONS.into_iter().filter(|name| set(name)).map(str::to_owned).collect(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.parts.is_empty()
+    }
+
+    /// The kind of devices in CDI that they are, of those that the engine knows; none when it knows no GPUs.
+    pub fn kind<'a>(&self, known: &[&'a str]) -> Result<Option<&'a str>, Error> {
+        let mut kinds: Vec<&str> = known.iter().copied().filter(|kind| kind.ends_with("/gpu")).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        if let [] | [_] = kinds[..] {
+            return Ok(kinds.first().copied());
+        }
+        let is_set = |kind: &&str| {
+            let vendor = VENDORS.iter().find(|(vendor, _)| vendor == kind);
+            vendor.is_some_and(|(_, variable)| self.variables.iter().any(|set| set == variable))
+        };
+        match kinds.iter().copied().filter(is_set).collect::<Vec<_>>()[..] {
+            [one] => Ok(Some(one)),
+            _ => Err(Error::Vendors { kinds: kinds.join(", ") }),
+        }
+    }
+
+    /// Their names within their kind, as vendors' specifications have them.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        if !self.parts.is_empty() {
+            return self.parts.clone();
+        }
+        self.numbers.iter().map(|number| index(*number).to_string()).collect()
+    }
+
+    /// Whether the device node at this path is a whole GPU that is not among these.
+    #[must_use]
+    pub fn lack(&self, path: &str) -> bool {
+        let Some(number) = number_of(path) else { return false };
+        self.parts.is_empty() && !self.numbers.contains(&number)
+    }
+
+    /// What a library must be told that was given `value`, in a step that has been given `given` of the node's. Where
+    /// Slurm constrains devices both count from 0 what a step can see. Where it does not, they are the node's numbers,
+    /// but in the container there are only these GPUs, counted from 0.
+    #[must_use]
+    pub fn visible(&self, value: &str, given: &str) -> Option<String> {
+        if value != given {
+            return None;
+        }
+        let places = numbers(value)?
+            .into_iter()
+            .map(|number| self.numbers.iter().position(|own| *own == number).map(|place| place.to_string()));
+        Some(places.collect::<Option<Vec<_>>>()?.join(","))
+    }
+
+    /// What an ssh session is told, which comes from another node, with that node's selection.
+    pub fn selection(&self) -> impl Iterator<Item = (&str, String)> {
+        let all = if self.parts.is_empty() {
+            (0..self.numbers.len()).map(|place| place.to_string()).collect::<Vec<_>>()
+        } else {
+            self.parts.clone()
+        };
+        let all = all.join(",");
+        self.variables.iter().filter(move |_| !self.is_empty()).map(move |name| (name.as_str(), all.clone()))
+    }
+}
+
+/// The number of a whole GPU, by its device node.
+#[must_use]
+pub fn number_of(path: &str) -> Option<u32> {
+    let digits = path.strip_prefix("/dev/nvidia").or_else(|| path.strip_prefix("/dev/dri/renderD"))?;
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| plain)
+}
+
+fn index(number: u32) -> u32 {
+    if number >= FIRST_RENDER_NODE { number - FIRST_RENDER_NODE } else { number }
+}
+
+/// A list as Slurm writes it: `0,2-3`.
+#[must_use]
+pub fn numbers(list: &str) -> Option<Vec<u32>> {
+    // More than any node has.
+    const LIMIT: u32 = 1024;
+    let mut numbers = Vec::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        if first > last || last > LIMIT {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_job(variables: &[(&str, &str)]) -> Gpus {
+        let value = |name: &str| variables.iter().find(|(known, _)| *known == name);
+        Gpus::of_job(|name| value(name).map(|(_, value)| OsString::from(value)))
+    }
+
+    #[test]
+    fn a_job_has_what_slurm_says_in_the_prolog() {
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3"), ("CUDA_VISIBLE_DEVICES", "1,3")]);
+        assert_eq!(
+            (&gpus.numbers[..], &gpus.variables[..]),
+            (&[1, 3][..], &["CUDA_VISIBLE_DEVICES".to_owned()][..])
+        );
+        assert_eq!(gpus.names(), ["1", "3"]);
+        assert_eq!(gpus.selection().collect::<Vec<_>>(), [("CUDA_VISIBLE_DEVICES", "0,1".to_owned())]);
+        for none in ["", "NoDevFiles", "1,", "3-1", "-1", "99999"] {
+            let gpus = of_job(&[("SLURM_JOB_GPUS", none), ("CUDA_VISIBLE_DEVICES", "1")]);
+            assert!(gpus.is_empty(), "{none}");
+            assert_eq!(gpus.selection().count(), 0);
+        }
+        assert_eq!(of_job(&[("SLURM_JOB_GPUS", "128,129")]).names(), ["0", "1"]);
+        assert_eq!(
+            of_job(&[("SLURM_JOB_GPUS", "9"), ("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")]).names(),
+            ["MIG-a", "MIG-b"]
+        );
+    }
+
+    #[test]
+    fn among_several_vendors_slurm_decides() {
+        let known = ["nvidia.com/gpu", "amd.com/gpu", "lab.org/nic"];
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "0"), ("ROCR_VISIBLE_DEVICES", "0")]);
+        assert_eq!(gpus.kind(&known), Ok(Some("amd.com/gpu")));
+        assert_eq!(gpus.kind(&known[2..]), Ok(None));
+        assert_eq!(gpus.kind(&["nvidia.com/gpu", "nvidia.com/gpu"]), Ok(Some("nvidia.com/gpu")));
+        assert!(of_job(&[("SLURM_JOB_GPUS", "0")]).kind(&known).is_err());
+    }
+
+    #[test]
+    fn devices_of_other_jobs_are_known() {
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "1,129")]);
+        for (path, lacks) in [
+            ("/dev/nvidia1", false),
+            ("/dev/nvidia0", true),
+            ("/dev/nvidia11", true),
+            ("/dev/dri/renderD129", false),
+            ("/dev/dri/renderD128", true),
+            ("/dev/nvidiactl", false),
+            ("/dev/nvidia+0", false),
+            ("/dev/null", false),
+        ] {
+            assert_eq!(gpus.lack(path), lacks, "{path}");
+        }
+    }
+
+    #[test]
+    fn programs_count_what_is_in_the_container() {
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
+        // Devices are not constrained: the node's numbers.
+        assert_eq!(gpus.visible("3", "3").as_deref(), Some("1"));
+        assert_eq!(gpus.visible("1,3", "1,3").as_deref(), Some("0,1"));
+        // They are, or the user has chosen.
+        assert_eq!(gpus.visible("0", "3"), None);
+        assert_eq!(gpus.visible("0", "0"), None);
+        assert_eq!(gpus.visible("x", "x"), None);
+    }
+
+    #[test]
+    fn what_users_read_when_there_are_no_gpus_for_them() {
+        for (error, text) in [
+            (
+                Error::Unsupported,
+                "the job asks for GPUs, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit",
+            ),
+            (
+                Error::Unknown { device: "nvidia.com/gpu=7".to_owned() },
+                "the engine of this node knows no GPU 'nvidia.com/gpu=7': ask the admin to write its CDI specification anew",
+            ),
+            (
+                Error::Vendors { kinds: "amd.com/gpu, nvidia.com/gpu".to_owned() },
+                "the engine of this node knows GPUs of several vendors (amd.com/gpu, nvidia.com/gpu), and Slurm does not say whose the job's are: ask the admin to set Flags in gres.conf",
+            ),
+            (
+                Error::Foreign { device: "/dev/nvidia0".to_owned() },
+                "the container was given '/dev/nvidia0', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Which GPUs a container may have: the job's, in the prolog's own words; a step's, as far as they can be had from nobody
+//! but Slurm.
+//!
+//! Runs as root in the first task of a step with a container of its own, and in the prolog.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
+
+use super::request::Request;
+use crate::docker::{self, GpuRequest};
+use crate::gpus::{self, Gpus, SELECTIONS};
+use crate::slurm;
+use crate::sys::cgroup::Cgroups;
+use crate::sys::process::Process;
+use crate::sys::source::Device;
+
+/// Where device nodes of GPUs are.
+const PLACES: [&str; 2] = ["/dev", "/dev/dri"];
+
+/// The GPUs of the step that this process is a task of.
+///
+/// Its environment is the user's, and slurmstepd tells plugins nothing of them. So it starts from the job's GPUs: by the
+/// record of its prolog, or, where the job has no container, by slurmctld. Of those, the step has those that its cgroup
+/// lets pass; where Slurm does not constrain devices, everything passes, on the host as in the container.
+/// At `scratch` nothing is, before and after.
+pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
+    let nodes = device_nodes();
+    let mut gpus = match &request.gpus {
+        Some(gpus) => gpus.clone(),
+        // Asked only where there are GPUs.
+        None if nodes.is_empty() => Gpus::default(),
+        None => Gpus {
+            numbers: by_slurmctld(request, &nodes),
+            variables: SELECTIONS.map(str::to_owned).to_vec(),
+            ..Gpus::default()
+        },
+    };
+    // slurmstepd puts tasks into the step's cgroups after it has forked them all.
+    if !gpus.is_empty() && matches!(Cgroups::of_own_step(), Ok(Some(_))) {
+        gpus.numbers.retain(|number| {
+            let own = nodes.iter().find(|node| node.number == *number);
+            own.is_none_or(|node| passes(node.rdev, scratch))
+        });
+    }
+    gpus
+}
+
+/// slurmctld counts a node's GPUs from 0, whatever their device nodes are called.
+fn by_slurmctld(request: &Request, nodes: &[Node]) -> Vec<u32> {
+    let places = slurm::gpus(request.scope.job, &request.node).unwrap_or_default();
+    let number = |place: u32| Some(nodes.get(usize::try_from(place).ok()?)?.number);
+    places.into_iter().filter_map(number).collect()
+}
+
+/// Whether a path is that of a whole GPU's device node.
+pub(super) fn is_gpu(path: &Path) -> bool {
+    path.to_str().and_then(gpus::number_of).is_some()
+}
+
+/// Whether a device is a GPU that is not among `gpus`.
+pub(super) fn is_foreign(gpus: &Gpus, device: Device) -> bool {
+    let is_it = |node: &Node| {
+        !device.is_block && (major(node.rdev), minor(node.rdev)) == (device.major, device.minor)
+    };
+    device_nodes().iter().any(|node| is_it(node) && gpus.lack(&node.path.to_string_lossy()))
+}
+
+struct Node {
+    number: u32,
+    path: PathBuf,
+    rdev: u64,
+}
+
+/// The device nodes of whole GPUs of this node, in the order of their numbers, in which Slurm counts them.
+fn device_nodes() -> Vec<Node> {
+    let entries = PLACES.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().filter_map(Result::ok);
+    let node = |path: PathBuf| {
+        let number = gpus::number_of(path.to_str()?)?;
+        let metadata = fs::symlink_metadata(&path).ok()?;
+        metadata.file_type().is_char_device().then(|| Node { number, path, rdev: metadata.rdev() })
+    };
+    let mut nodes: Vec<Node> = entries.filter_map(|entry| node(entry.path())).collect();
+    nodes.sort_by_key(|node| node.number);
+    nodes
+}
+
+/// Whether the cgroups of this process let a device be used. To make a node of it is as much as to open it, for them, and
+/// does nothing to the device.
+fn passes(rdev: u64, scratch: &Path) -> bool {
+    let made = mknod(scratch, SFlag::S_IFCHR, Mode::empty(), rdev);
+    let _ = fs::remove_file(scratch);
+    !matches!(made, Err(Errno::EPERM))
+}
+
+/// Of the container's device nodes (names below [`PLACES`]), one of a GPU that is not the job's.
+pub(super) fn intruder(
+    gpus: &Gpus,
+    configured: &[PathBuf],
+    names: impl Fn(&Path) -> io::Result<Vec<String>>,
+) -> Option<String> {
+    PLACES.iter().find_map(|place| {
+        let paths =
+            names(Path::new(place)).unwrap_or_default().into_iter().map(|name| format!("{place}/{name}"));
+        let mut foreign =
+            paths.filter(|path| gpus.lack(path) && !configured.iter().any(|own| own == Path::new(path)));
+        foreign.next()
+    })
+}
+
+/// Variables that a specification of GPUs has added to the container's: known to its first process, which is ours.
+pub(super) fn added(
+    process: &Process,
+    images: &[(String, String)],
+    request: Option<&GpuRequest>,
+) -> Vec<(String, String)> {
+    const ENGINES: [&str; 3] = ["PATH", "TERM", "NVIDIA_VISIBLE_DEVICES"];
+    let Some(GpuRequest::Cdi(_)) = request else { return Vec::new() };
+    let environment = process.read("environ").unwrap_or_default();
+    let entries = environment.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
+    let mut added = docker::environment(&entries.map(str::to_owned).collect::<Vec<_>>());
+    added.retain(|variable| !ENGINES.contains(&variable.0.as_str()) && !images.contains(variable));
+    added
+}

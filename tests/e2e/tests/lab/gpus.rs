@@ -1,0 +1,145 @@
+//! GPUs: a container has those that Slurm has given, and no others. The lab's nodes have two each, by their device nodes
+//! and by a specification for engines; nothing answers behind them, but who may not open one is told so by the kernel.
+
+use spank_docker_e2e::{IMAGE, Lab};
+
+/// What is in the container, which of it opens, what libraries are told, and what came with it.
+const PROBE: &str = r#"#!/bin/bash
+nodes=$(cd /dev; echo nvidia*)
+for gpu in 0 1; do
+    case $(cat /dev/nvidia$gpu 2>&1) in
+    *'No such device'*) opens+=" $gpu" ;;
+    *'not permitted'*) opens+=" ($gpu)" ;;
+    esac
+done
+echo "$1: $nodes, opens$opens, sees ${CUDA_VISIBLE_DEVICES-nothing}, driver ${LAB_DRIVER-none}"
+"#;
+
+/// Engines before 25 know nothing of specifications.
+fn knows_specifications(lab: &Lab) -> bool {
+    let version = lab.node("n1").run("docker version --format {{.Server.Version}}").success();
+    version.stdout.split('.').next().and_then(|major| major.trim().parse::<u32>().ok()).expect("a version")
+        >= 25
+}
+
+#[test]
+fn jobs_that_share_a_node_have_their_own_gpus_in_the_container() {
+    let lab = Lab::get();
+    if !knows_specifications(&lab) {
+        return has_one_clear_line(&lab);
+    }
+    let alice = lab.alice();
+    alice.write("probe", PROBE);
+    // Both have one GPU of n1; what a user says of them changes nothing. The script of one is on the host.
+    alice.write(
+        "look",
+        "bash ./probe $1
+         ssh n1 \"cd $PWD && bash ./probe ssh\"
+         grep -o ' /opt/driver [^ ]*' /proc/self/mountinfo
+         cat /opt/driver/version; /opt/driver/setuid -u\n",
+    );
+    let script = |look: &str| {
+        let wait = |file: &str| format!("until [ -e {file} ]; do sleep 0.1; done");
+        format!("echo up; {}\n{look}\n{}", wait("both"), wait("done"))
+    };
+    let forged = |place: &str, look: &str| {
+        let words = format!("-w n1 --gres=gpu:1 --docker-image={IMAGE} --docker-script={place}");
+        let sbatch = alice.sbatch(&words, &script(look)).env("SLURM_JOB_GPUS", "0,1");
+        sbatch.env("SPANK_SLURM_JOB_GPUS", "0,1").env("CUDA_VISIBLE_DEVICES", "0,1")
+    };
+    let jobs = [("container", "bash ./look seen"), ("host", "srun bash ./look seen")];
+    let jobs = jobs.map(|(place, look)| alice.submitted(&forged(place, look)));
+    jobs.iter().for_each(|job| job.wait_for_line("up"));
+    alice.command("touch both").run().success();
+    let of = |job: u32| {
+        let command = format!("scontrol show job --details {job}");
+        let shown = lab.node("n1").run(&command).success().stdout;
+        if shown.contains("gpu:1(IDX:0)") { 0 } else { 1 }
+    };
+    let own = [of(jobs[0].id), of(jobs[1].id)];
+    assert_eq!(own.iter().sum::<u32>(), 1, "one each");
+    alice.command("touch done").run().success();
+    for (job, gpu) in jobs.into_iter().zip(own) {
+        let job = job.wait().completed();
+        let seen = format!("nvidia{gpu}, opens {gpu}, sees 0, driver /opt/driver");
+        for place in ["seen", "ssh"] {
+            assert_eq!(job.after(&format!("{place}: ")), seen, "{job}");
+        }
+        // What a specification brings is no way to privilege.
+        let mount = job.after(" /opt/driver ");
+        assert!(
+            ["ro", "nosuid", "nodev"].iter().all(|flag| mount.split(',').any(|own| own == *flag)),
+            "{job}"
+        );
+        assert!(job.lines().contains(&"the driver") && job.lines().contains(&"5001"), "{job}");
+    }
+    lab.assert_clean();
+}
+
+#[test]
+fn step_with_its_own_container_has_the_steps_gpus() {
+    let lab = Lab::get();
+    if !knows_specifications(&lab) {
+        return;
+    }
+    let alice = lab.alice();
+    alice.write("probe", PROBE);
+    let image = format!("--docker-image={IMAGE}");
+    let script = format!(
+        "srun -n1 --gres=gpu:2 {image} bash ./probe both
+         srun -n1 --gres=gpu:1 {image} bash ./probe one
+         srun -n1 --gres=none {image} bash ./probe none"
+    );
+    let outcome = alice.salloc("-w n2 -n1 --gres=gpu:2").sh(&script).run().success();
+    let lines = outcome.lines();
+    assert_eq!(lines[0], "both: nvidia0 nvidia1, opens 0 1, sees 0,1, driver /opt/driver", "{outcome}");
+    assert_eq!(lines[1], "one: nvidia0, opens 0, sees 0, driver /opt/driver", "{outcome}");
+    assert!(lines[2].starts_with("none: nvidia*, opens, sees "), "{outcome}");
+    lab.assert_clean();
+}
+
+#[test]
+fn job_without_gpus_has_none_whatever_its_image_says() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    alice.write("probe", PROBE);
+    // For a vendor's runtime it would be all of them.
+    let name = format!("lab/greedy-{}", std::process::id());
+    let dockerfile = format!(
+        "FROM {IMAGE}\nENV NVIDIA_VISIBLE_DEVICES=all AMD_VISIBLE_DEVICES=all CUDA_VISIBLE_DEVICES=7\n"
+    );
+    let build = lab.node("n3").command(&format!("env DOCKER_BUILDKIT=0 docker build --quiet --tag {name} -"));
+    build.stdin(dockerfile).run().success();
+    lab.repair_with(lab.node("n3").command(&format!("docker rmi --force {name}")));
+    let script = "bash ./probe seen; echo $SLURM_JOB_ID up; until [ -e done ]; do sleep 0.1; done";
+    let job = alice.submit(&format!("-w n3 --docker-image={name}"), script);
+    job.wait_for_line(&format!("{} up", job.id));
+    let command = format!("docker inspect --format '{{{{.Config.Env}}}}' docker_{}", job.id);
+    let environment = lab.node("n3").sh(&command).success();
+    alice.command("touch done").run().success();
+    let job = job.wait().completed();
+    assert_eq!(job.after("seen: "), "nvidia*, opens, sees nothing, driver none", "{job}");
+    assert!(environment.stdout.contains("NVIDIA_VISIBLE_DEVICES=void"), "{environment}");
+    assert!(!environment.stdout.contains("DEVICES=all"), "{environment}");
+    lab.node("n3").run(&format!("docker rmi --force {name}")).success();
+    lab.assert_clean();
+}
+
+#[test]
+fn gpu_of_another_job_cannot_be_mounted() {
+    let lab = Lab::get();
+    let outcome =
+        lab.alice().srun_image("-w n1 --docker-mounts=/dev/nvidia1 cat /dev/nvidia1").run().failure();
+    outcome.said(&["n1: --docker-mounts: '/dev/nvidia1' is a GPU that Slurm has not given to the job: ask for it with --gres"]);
+    lab.assert_clean();
+}
+
+fn has_one_clear_line(lab: &Lab) {
+    let outcome = lab.alice().srun_image("-w n1 --gres=gpu:1 echo it ran").run().failure();
+    let line = "n1: the job asks for GPUs, and this node's engine gives none to containers: \
+                ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit";
+    // The node may have had to pull the image, and says so.
+    assert_eq!(outcome.ours().last(), Some(&line), "{outcome}");
+    outcome.printed(&[]);
+    lab.assert_clean();
+}
