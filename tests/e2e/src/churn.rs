@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, Faults, Run};
 use crate::job::field;
-use crate::lab::{Lab, User, image};
+use crate::lab::{Lab, NODES, User, image};
 use crate::random::Random;
 
 /// How much of it.
@@ -138,7 +138,7 @@ impl Churn {
                 }
             }
             meet_fates(lab, &mut running);
-            self.collect(lab, &mut running, &faults, &mut report);
+            self.collect(lab, &mut running, &mut faults, &mut report);
             faults.strike(submitted);
             (submitted == self.jobs && running.is_empty()).then_some(())
         });
@@ -146,21 +146,25 @@ impl Churn {
             let left = running.iter().map(|job| format!("job {} has not ended ({:?})", job.id, job.fate));
             report.wrong.extend(left);
         }
-        report.wrong.extend(faults.mend());
+        report.wrong.extend(faults.wrong());
         report.faults = faults.struck();
         report.took = began.elapsed();
         report
     }
 
-    /// Takes the jobs that have ended off the list, and judges them.
-    fn collect(&self, lab: &Lab, running: &mut Vec<Running>, faults: &Faults<'_>, report: &mut Report) {
+    /// Takes the jobs that have ended off the list, and judges them and the nodes.
+    fn collect(&self, lab: &Lab, running: &mut Vec<Running>, faults: &mut Faults<'_>, report: &mut Report) {
         const ENDED: [&str; 7] =
             ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL"];
-        let records = lab.node("n1").run("scontrol show job --oneliner");
+        // Times in seconds.
+        let show =
+            "export SLURM_TIME_FORMAT=%s; scontrol show job --oneliner && scontrol show nodes --oneliner";
+        let records = lab.node("n1").sh(show);
         // slurmctld may be busy.
         if records.code != Some(0) {
             return;
         }
+        faults.resume(records.stdout.lines().filter(|record| record.starts_with("NodeName=")));
         let records: BTreeMap<u32, &str> = records
             .stdout
             .lines()
@@ -175,7 +179,8 @@ impl Churn {
             }
             *report.states.entry(state.clone()).or_default() += 1;
             report.restarts += field(record, "Restarts").parse().unwrap_or(0);
-            let allowed = job.fate.allowed().contains(&state.as_str()) || faults.explain(job.submitted);
+            let allowed =
+                job.fate.allowed().contains(&state.as_str()) || faults.explain(&last_run(job.id, record));
             let output = (state == "COMPLETED" || !allowed)
                 .then(|| lab.node("n1").sh(&format!("cat {} 2>/dev/null", field(record, "StdOut"))).stdout);
             let whole = output.as_ref().is_none_or(|text| text.lines().any(|line| line == "done"));
@@ -206,6 +211,27 @@ fn submit(user: &User<'_>, random: &mut Random, requeue: bool) -> Result<Running
     Ok(Running { id, fate, submitted, met: false })
 }
 
+/// When and where a job that has ended ran. One that never did ran nowhere.
+fn last_run(job: u32, record: &str) -> Run {
+    let time = |name| field(record, name).parse().unwrap_or_default();
+    // The prolog comes after the start that Slurm shows, the epilog after the end.
+    let during = time("StartTime")..=time("EndTime");
+    Run { job, nodes: nodes_of(&field(record, "NodeList")), during }
+}
+
+/// Of the lab's nodes those in a list of Slurm's: `n1`, `n[1-2]`, `n[1,3]`.
+fn nodes_of(list: &str) -> Vec<String> {
+    let number = |text: &str| text.parse::<u32>().ok();
+    let is_in = |node: &&&str| {
+        let wanted = number(&node[1..]);
+        list.trim_matches(['n', '[', ']']).split(',').any(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            number(first).is_some() && number(first) <= wanted && wanted <= number(last)
+        })
+    };
+    NODES.iter().filter(is_in).map(|node| (*node).to_owned()).collect()
+}
+
 /// A prolog that fails because of its engine drains the node, and Slurm queues the job again, held: for an admin to
 /// release when the node is looked after.
 fn release_held(lab: &Lab, running: &[Running], records: &BTreeMap<u32, &str>) {
@@ -234,5 +260,18 @@ fn meet_fates(lab: &Lab, running: &mut [Running]) {
     }
     if !script.is_empty() {
         lab.node("n1").sh(&script);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_nodes_are_read() {
+        assert_eq!(nodes_of("n2"), ["n2"]);
+        assert_eq!(nodes_of("n[1-3]"), ["n1", "n2", "n3"]);
+        assert_eq!(nodes_of("n[1,3]"), ["n1", "n3"]);
+        assert_eq!(nodes_of("(null)"), [""; 0]);
     }
 }

@@ -1,9 +1,11 @@
-//! Daemons and nodes that die at random moments, and come back.
+//! Daemons and nodes that die at random moments, and come back; and what that explains of what is seen later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::ops::RangeInclusive;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::job::field;
 use crate::lab::{Lab, NODES};
 use crate::random::Random;
 
@@ -31,6 +33,53 @@ impl fmt::Display for Fault {
     }
 }
 
+/// One that struck.
+#[derive(Debug)]
+struct Struck {
+    fault: Fault,
+    node: &'static str,
+    /// In seconds of the clock that Slurm shows, from the blow until the node was whole again.
+    during: RangeInclusive<u64>,
+    /// The killed slurmstepd's.
+    victim: Option<Victim>,
+}
+
+/// What a slurmstepd was there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Victim {
+    job: u32,
+    /// It ran a prolog or an epilog: to Slurm, one that is killed is one that has failed, and drains its node.
+    is_prolog: bool,
+}
+
+impl Victim {
+    /// From a line `TITLE SLURM_JOB_ID=N`, as far as there is either.
+    fn parse(line: &str) -> Option<Self> {
+        if let Some((_, step)) = line.split_once("slurmstepd: [") {
+            return Some(Self { job: step.split(['.', ']']).next()?.parse().ok()?, is_prolog: false });
+        }
+        let job = line.split_once("SLURM_JOB_ID=")?.1.trim().parse().ok()?;
+        Some(Self { job, is_prolog: true })
+    }
+}
+
+/// When and where a job ran, the last time.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) job: u32,
+    pub(crate) nodes: Vec<String>,
+    pub(crate) during: RangeInclusive<u64>,
+}
+
+/// Kills any slurmstepd, and prints what it was there for.
+const KILL_SLURMSTEPD: &str = r#"
+pid=$(pgrep slurmstepd | shuf -n 1)
+[ "$pid" ] || exit 0
+title=$(tr '\0' ' ' <"/proc/$pid/cmdline")
+job=$(tr '\0' '\n' <"/proc/$pid/environ" | grep '^SLURM_JOB_ID=')
+kill -KILL "$pid" && echo "$title $job"
+"#;
+
 /// All faults of one run.
 #[derive(Debug)]
 pub(crate) struct Faults<'a> {
@@ -38,12 +87,13 @@ pub(crate) struct Faults<'a> {
     random: Random,
     /// After how many submissions one strikes, the next one last.
     moments: Vec<usize>,
-    struck: Vec<(Fault, &'static str, Instant)>,
+    struck: Vec<Struck>,
     wrong: Vec<String>,
 }
 
-/// As long as this after a fault, a job may still suffer from it.
-const AFTERMATH: Duration = Duration::from_secs(60);
+/// What is seen of a fault is seen so many seconds later, at most: the plugin waits that long for an engine's answer, and
+/// slurmctld is to hear of it.
+const ECHO: u64 = 20;
 
 impl<'a> Faults<'a> {
     pub(crate) fn new(lab: &'a Lab, count: usize, jobs: usize, mut random: Random) -> Self {
@@ -64,60 +114,129 @@ impl<'a> Faults<'a> {
         let fault = faults[self.struck.len() % faults.len()];
         let node =
             if fault == Fault::Node { self.random.one_of(&["n2", "n3"]) } else { self.random.one_of(&NODES) };
-        eprintln!("{fault} on {node}");
-        let began = Instant::now();
+        let began = now();
         let at = self.lab.node(node);
+        let mut victim = None;
         match fault {
             Fault::Engine => drop(at.sh("lab-dockerd kill; lab-dockerd start").success()),
             Fault::Slurmd => drop(at.sh("lab-slurmd kill; lab-slurmd start").success()),
-            // Of any step, or of a prolog.
-            Fault::Slurmstepd => drop(at.sh("pgrep slurmstepd | shuf -n 1 | xargs -r kill -KILL")),
+            Fault::Slurmstepd => victim = Victim::parse(&at.sh(KILL_SLURMSTEPD).stdout),
             Fault::Node => {
                 at.power("off");
                 at.power("on");
             }
         }
-        self.struck.push((fault, node, began));
-        self.resume();
+        let struck = Struck { fault, node, during: began..=now(), victim };
+        eprintln!("{struck}");
+        self.struck.push(struck);
     }
 
-    /// Whether a fault explains that a job did not end as it should.
-    pub(crate) fn explain(&self, submitted: Instant) -> bool {
-        self.struck.iter().any(|(_, _, at)| *at + AFTERMATH > submitted)
+    /// Whether a fault explains that a job did not end as it should: one of its nodes had it while the job ran there.
+    pub(crate) fn explain(&self, run: &Run) -> bool {
+        self.struck.iter().any(|struck| struck.explains(run))
     }
 
-    /// Nodes that were drained come back into service; those that no fault of an engine explains are remembered.
-    fn resume(&mut self) {
-        for line in self.lab.nodes_out_of_service() {
-            let node = line.split(':').next().unwrap_or_default().to_owned();
-            let engines: BTreeSet<&str> = self
-                .struck
-                .iter()
-                .filter(|(fault, ..)| matches!(fault, Fault::Engine))
-                .map(|(_, node, _)| *node)
-                .collect();
-            if line.contains("DRAIN") {
-                if !engines.contains(node.as_str()) {
-                    self.wrong.push(format!("drained by what is no fault of an engine: {line}"));
-                }
-                eprintln!("resumed: {line}");
-                self.lab.node("n1").run(&format!("scontrol update NodeName={node} State=RESUME"));
+    /// Nodes that were drained come back into service; drains that no fault explains are remembered. `nodes` is what
+    /// Slurm shows of them, a line for each, with times in seconds.
+    pub(crate) fn resume<'b>(&mut self, nodes: impl Iterator<Item = &'b str>) {
+        for line in nodes.filter(|line| field(line, "State").contains("DRAIN")) {
+            let node = field(line, "NodeName");
+            let (_, reason) = line.split_once("Reason=").unwrap_or_default();
+            let at = reason.rsplit_once('@').and_then(|(_, at)| at.split(']').next()?.parse().ok());
+            if !at.is_some_and(|at| self.struck.iter().any(|struck| struck.drains(&node, at))) {
+                self.wrong.push(format!("{node} drained by what is no fault of its engine then: {reason}"));
             }
+            eprintln!("resumed {node}: {reason}");
+            self.lab.node("n1").run(&format!("scontrol update NodeName={node} State=RESUME"));
         }
     }
 
-    /// Puts everything back into service, and says what should not have happened.
-    pub(crate) fn mend(&mut self) -> Vec<String> {
-        self.resume();
+    /// What should not have happened.
+    pub(crate) fn wrong(&mut self) -> Vec<String> {
         std::mem::take(&mut self.wrong)
     }
 
     /// How often each struck.
     pub(crate) fn struck(&self) -> BTreeMap<Fault, usize> {
         let mut counts = BTreeMap::new();
-        for (fault, ..) in &self.struck {
-            *counts.entry(*fault).or_default() += 1;
+        for struck in &self.struck {
+            *counts.entry(struck.fault).or_default() += 1;
         }
         counts
+    }
+}
+
+impl Struck {
+    fn explains(&self, run: &Run) -> bool {
+        let overlaps = run.during.start() <= self.during.end() && self.during.start() <= run.during.end();
+        match self.fault {
+            Fault::Slurmstepd => self.victim.is_some_and(|victim| victim.job == run.job),
+            Fault::Engine | Fault::Slurmd | Fault::Node => {
+                overlaps && run.nodes.iter().any(|node| node == self.node)
+            }
+        }
+    }
+
+    /// Only an engine that is down while a prolog or an epilog wants it drains its node. (And a hook that is killed.)
+    fn drains(&self, node: &str, at: u64) -> bool {
+        let drains = match self.fault {
+            // A node that boots has no engine yet when its slurmd begins.
+            Fault::Engine | Fault::Node => true,
+            Fault::Slurmstepd => self.victim.is_some_and(|victim| victim.is_prolog),
+            Fault::Slurmd => false,
+        };
+        drains && self.node == node && (*self.during.start()..=self.during.end() + ECHO).contains(&at)
+    }
+}
+
+impl fmt::Display for Struck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {} at {:?}", self.fault, self.node, self.during)?;
+        match self.victim {
+            Some(Victim { job, is_prolog: true }) => write!(f, ", prolog or epilog of job {job}"),
+            Some(Victim { job, is_prolog: false }) => write!(f, ", a step of job {job}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn struck(fault: Fault, victim: &str) -> Struck {
+        Struck { fault, node: "n2", during: 100..=105, victim: Victim::parse(victim) }
+    }
+
+    fn run(node: &str, during: RangeInclusive<u64>) -> Run {
+        Run { job: 7, nodes: vec!["n1".to_owned(), node.to_owned()], during }
+    }
+
+    #[test]
+    fn a_fault_explains_the_ends_of_jobs_that_ran_there_then() {
+        for fault in [Fault::Engine, Fault::Slurmd, Fault::Node] {
+            assert!(struck(fault, "").explains(&run("n2", 90..=100)));
+            assert!(struck(fault, "").explains(&run("n2", 105..=110)));
+            assert!(!struck(fault, "").explains(&run("n2", 90..=99)));
+            assert!(!struck(fault, "").explains(&run("n2", 106..=110)));
+            assert!(!struck(fault, "").explains(&run("n3", 90..=110)));
+        }
+        assert!(struck(Fault::Slurmstepd, "slurmstepd: [7.batch] ").explains(&run("n2", 1..=2)));
+        assert!(!struck(Fault::Slurmstepd, "slurmstepd: [8.0] ").explains(&run("n2", 90..=110)));
+    }
+
+    #[test]
+    fn only_an_engine_that_is_down_then_drains_its_node() {
+        assert!(struck(Fault::Engine, "").drains("n2", 110));
+        assert!(!struck(Fault::Engine, "").drains("n2", 99));
+        assert!(!struck(Fault::Engine, "").drains("n2", 126));
+        assert!(!struck(Fault::Engine, "").drains("n1", 103));
+        assert!(!struck(Fault::Slurmd, "").drains("n2", 103));
+        assert!(!struck(Fault::Slurmstepd, "slurmstepd: [7.extern] ").drains("n2", 103));
+        assert!(struck(Fault::Slurmstepd, "slurmstepd spank prolog SLURM_JOB_ID=7").drains("n2", 103));
     }
 }
