@@ -11,6 +11,7 @@ mod faults;
 mod job;
 mod lab;
 mod poll;
+mod quick;
 mod random;
 
 pub use churn::{Churn, Report};
@@ -19,3 +20,4 @@ pub use faults::Fault;
 pub use job::Job;
 pub use lab::{IMAGE, Lab, NODES, Node, User, image};
 pub use poll::poll;
+pub use quick::quick_jobs;

@@ -1,14 +1,14 @@
-//! The long form of the churn, for `ci/churn`: `churn JOBS AT-ONCE FAULTS SEED`.
+//! The long form of the churn, for `ci/churn`: `churn JOBS AT-ONCE FAULTS SEED QUICK`.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use spank_docker_e2e::{Churn, Lab};
+use spank_docker_e2e::{Churn, Lab, quick_jobs};
 
 fn main() -> ExitCode {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
-    let [jobs, at_once, faults, seed] = numbers[..] else {
-        eprintln!("usage: churn JOBS AT-ONCE FAULTS SEED");
+    let [jobs, at_once, faults, seed, quick] = numbers[..] else {
+        eprintln!("usage: churn JOBS AT-ONCE FAULTS SEED QUICK");
         return ExitCode::from(2);
     };
     let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
@@ -17,6 +17,13 @@ fn main() -> ExitCode {
     let lab = Lab::alone_within(Duration::from_secs(3600));
     let report = churn.run(&lab);
     println!("{report}");
+    lab.assert_empty();
+    let began = Instant::now();
+    if let Err(wrong) = quick_jobs(&lab, number(quick)) {
+        println!("{wrong}");
+        return ExitCode::FAILURE;
+    }
+    println!("{quick} quick jobs in {:.0} s", began.elapsed().as_secs_f64());
     lab.assert_empty();
     println!("nothing is left on any node, and no node is drained");
     if report.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -194,6 +194,21 @@ fn images_that_would_lead_root_astray_are_refused() {
     lab.assert_clean();
 }
 
+/// Slurm makes TMPDIR in the task: as the user, so that a link out of the container leads nowhere.
+#[test]
+fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
+    let lab = Lab::get();
+    let lines = "RUN ln -s /proc/1/root/root /srv/root && ln -s /proc/1/root/var/lib/docker /srv/docker
+ENV TMPDIR=/srv/root/evil";
+    let image = Built::new(&lab, "tmpdir", lines);
+    for directory in ["/srv/root/evil", "/srv/docker/evil"] {
+        let words = format!("--export=ALL,TMPDIR={directory} printenv SLURM_JOB_DOCKER_IMAGE");
+        image.run(&words).success().printed(&[&image.name]);
+    }
+    lab.node("n1").sh("! ls -d /root/evil /var/lib/docker/evil").success();
+    lab.assert_clean();
+}
+
 #[test]
 fn accounts_that_are_no_text_count_as_none() {
     let lab = Lab::get();

@@ -68,6 +68,46 @@ fn working_directory_that_is_swapped_for_a_link_gives_no_way_in() {
     lab.assert_clean();
 }
 
+/// The prolog is told of a batch job's directory by its name. Whatever that means at the moment when root opens it, each
+/// job has the user's directory, or none: and both have to be seen, or nothing was shown.
+#[test]
+fn working_directory_of_a_batch_job_that_is_swapped_is_the_users_or_none() {
+    // Exchanges the two names, again and again: renameat2(2) with RENAME_EXCHANGE. There is always one of them.
+    const SWAP: &str = "my $call = qx(uname -m) =~ /x86_64/ ? 316 : 276;
+        my $end = time + 100;
+        while (! -e 'done' && time < $end) {
+            syscall $call, -100, my $spot = 'spot', -100, my $link = 'link', 2;
+            select undef, undef, undef, 0.001;
+        }";
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let directory = alice.directory();
+    let closed = lab.user("bob").directory();
+    lab.node("n1").sh(&format!("echo secret >{closed}/secret")).success();
+    alice.command("").sh(&format!("mkdir spot; touch spot/mine; ln -s {closed} link")).run().success();
+    let swapper = alice.command("perl -e").arg(SWAP);
+    let ends = std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| swapper.run().success());
+        let script = format!("echo begin $(ls -A {directory}/spot; cat {directory}/spot/secret) end 2>&1");
+        let options = format!("--chdir={directory}/spot --array=1-12 -n1 --mem=10 --docker-image={IMAGE}");
+        alice.submitted(&alice.sbatch(&options, &script));
+        let ended = || {
+            let states = lab.states();
+            states.iter().all(|state| state == "COMPLETED").then_some(())
+        };
+        let ended = lab.poll(ended);
+        alice.command("touch done").run().success();
+        swapping.join().expect("the swapper");
+        assert!(ended.is_some(), "{:?}", lab.states());
+        alice.command("").sh("cat *.out").run().success()
+    });
+    let seen = |line: &str| ends.lines().iter().filter(|found| **found == line).count();
+    let (theirs, none) = (seen("begin mine end"), seen("begin end"));
+    assert_eq!(theirs + none, 12, "{ends}");
+    assert!(theirs > 0 && none > 0, "the moment was never hit\n{ends}");
+    lab.assert_clean();
+}
+
 #[test]
 fn working_directory_that_the_user_may_not_enter_is_not_mounted() {
     let lab = Lab::get();
@@ -133,20 +173,33 @@ fn ssh_into_the_job_of_another_user_is_refused() {
     lab.assert_clean();
 }
 
-/// A container that died does not let the next process with its number pass for its own; tasks say that it is gone.
+/// A container that died does not let the next process with its number pass for its own; tasks say that it is gone. Nothing
+/// of the host's namespaces, where that process is, may be joined.
 #[test]
 fn container_that_is_killed_is_not_mistaken_for_another_process() {
+    // Takes the number `$1`: the next one after the number written there, unless somebody else is quicker.
+    const TAKE: &str = "for turn in $(seq 200); do
+            echo $(($1 - 1)) >/proc/sys/kernel/ns_last_pid
+            sleep 300 </dev/null >/dev/null 2>&1 &
+            if [ $! = $1 ]; then echo taken; exit; fi
+            kill $!
+        done";
     let lab = Lab::get();
+    let n1 = lab.node("n1");
     let script = "echo up; until [ -e killed ]; do sleep 0.1; done; srun echo it ran; echo code $?";
     let job = lab.alice().submit_image("-w n1 --docker-script=host", script);
     job.wait_for_line("up");
-    let kill = format!(
-        "docker kill docker_{0}; until ! docker ps -q --no-trunc --filter name=docker_{0} | grep -q .; do :; done",
-        job.id
-    );
-    lab.node("n1").sh(&kill).success();
+    let first = format!("docker inspect --format {{{{.State.Pid}}}} docker_{}", job.id);
+    let first = n1.run(&first).success().stdout.trim().to_owned();
+    n1.run(&format!("docker kill docker_{}", job.id)).success();
+    let ended = lab.poll(|| (n1.run(&format!("test -e /proc/{first}")).code == Some(1)).then_some(()));
+    assert!(ended.is_some(), "{first} has not ended");
+    let end = n1.command("kill").arg(&first);
+    lab.repair_with(end.clone());
+    n1.command("sh -c").arg(TAKE).args("take").arg(&first).run().success().printed(&["taken"]);
     lab.alice().command("touch killed").run().success();
     let job = job.wait();
+    end.run().success();
     assert!(!job.output.contains("it ran"), "{job}");
     assert!(job.lines().contains(&"code 1"), "{job}");
     assert_eq!(job.ours().len(), 1, "{job}");

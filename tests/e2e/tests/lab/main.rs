@@ -7,6 +7,7 @@ mod entrypoint;
 mod environment;
 mod failures;
 mod gpus;
+mod forged;
 mod hostile_image;
 mod hostile_user;
 mod images;

@@ -123,45 +123,6 @@ fn what_cannot_be_mounted_fails_the_job_with_one_line() {
     lab.assert_clean();
 }
 
-const LIAR: &str = r#"
-    #define _GNU_SOURCE
-    #include <dlfcn.h>
-    #include <stdlib.h>
-    #include <string.h>
-    int spank_job_control_setenv(void *spank, const char *name, const char *value, int overwrite) {
-        int (*honest)(void *, const char *, const char *, int) = dlsym(RTLD_NEXT, "spank_job_control_setenv");
-        return honest(spank, name, strstr(name, getenv("LIE_ABOUT")) ? getenv("LIE") : value, overwrite);
-    }
-"#;
-
-#[test]
-fn forged_options_are_checked_again_on_the_node() {
-    let lab = Lab::get();
-    let alice = lab.alice();
-    // A client that checks one value, and hands on another.
-    let liar = alice.library("liar.so", LIAR);
-    for (option, harmless, value, line) in [
-        (
-            "mounts",
-            "tmpfs:/x",
-            "tmpfs:/proc",
-            "--docker-mounts: '/proc' cannot be mounted on: /proc is the container's own",
-        ),
-        (
-            "workdir",
-            "/",
-            "x",
-            "--docker-workdir: 'x' is not a directory in the container: use an absolute path",
-        ),
-    ] {
-        let variable = format!("SLURM_DOCKER_{}", option.to_uppercase().replace('-', "_"));
-        let srun = alice.srun_image("-w n1 echo it ran").env(&variable, harmless).env("LD_PRELOAD", &liar);
-        let srun = srun.env("LIE_ABOUT", &format!("docker_{option}")).env("LIE", value);
-        srun.run().failure().said(&[&format!("n1: {line}")]).printed(&[]);
-    }
-    lab.assert_clean();
-}
-
 /// Whatever is opened at the moment when the job starts is the user's, or nothing.
 #[test]
 fn swapped_source_never_shows_what_is_roots() {

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{IMAGE, Lab, NODES};
 
 /// Looks into the arguments and the environment of all processes, again and again until the file `$2` is there, for what
 /// the file `$1` has. Names each that has it.
@@ -21,47 +21,50 @@ const MARKS: &str = "BEGIN OPENSSH PRIVATE KEY\nb3BlbnNzaC1rZXkt\n";
 fn keys_and_secret_are_in_no_process_no_log_and_no_state() {
     let lab = Lab::get();
     let alice = lab.alice();
-    let n1 = lab.node("n1");
     let done = format!("{}/done", alice.directory());
     let patterns = format!("/root/patterns-{}", std::process::id());
-    let collect =
-        format!("umask 077; cat >{patterns}; base64 </etc/munge/munge.key | head -n 1 >>{patterns}");
-    n1.command("").sh(&collect).stdin(MARKS).run().success();
-    let watch = n1.command("sh -c").arg(WATCH).args("watch").arg(&patterns).arg(&done);
+    let collect = format!(
+        "umask 077; printf '{}' >{patterns}; base64 </etc/munge/munge.key | head -n 1 >>{patterns}",
+        MARKS.replace('\n', "\\n")
+    );
+    lab.everywhere(&collect);
+    let watch = |node| lab.node(node).command("sh -c").arg(WATCH).args("watch").arg(&patterns).arg(&done);
     let (seen, job) = thread::scope(|scope| {
-        let watching = scope.spawn(|| watch.run());
+        let watching = NODES.map(|node| scope.spawn(move || watch(node).run()));
         let script = format!(
-            "env >environment; srun env >>environment; ssh n1 env >>environment; mpirun -np 1 true; echo up
+            "env >environment; srun env >>environment; ssh n2 env >>environment; mpirun true; echo up
              until [ -e {done} ]; do sleep 0.2; done"
         );
-        let job = alice.submit_image("-w n1", &script);
+        let job = alice.submit_image("-N3", &script);
         job.wait_for_line("up");
         alice
             .command(&format!("srun --overlap --jobid={} --docker-image={IMAGE} true", job.id))
             .run()
             .success();
-        // This job's own keys, for what comes now.
-        let own = format!("sed -sn 4p /run/spank-docker/{}/container/*_ed25519* >>{patterns}", job.id);
-        n1.sh(&own).success();
+        // This job's own keys, for what comes now; the same on all nodes.
         let scan = format!(
-            "docker inspect docker_{0} | grep -cF -f {patterns}
+            "sed -sn 4p /run/spank-docker/{0}/container/*_ed25519* >>{patterns}
+             docker inspect docker_{0} | grep -cF -f {patterns}
              scontrol show job {0} | grep -cF -f {patterns}
              scontrol write batch_script {0} - | grep -cF -f {patterns}; true",
             job.id
         );
-        n1.sh(&scan).success().printed(&["0", "0", "0"]);
+        assert_eq!(lab.everywhere(&scan), ["0\n0\n0\n"; 3]);
         alice.command("touch done").run().success();
-        (watching.join().expect("the watcher"), job)
+        (watching.map(|watching| watching.join().expect("a watcher")), job)
     });
-    seen.success().printed(&["looked"]);
+    for seen in seen {
+        seen.success().printed(&["looked"]);
+    }
     let job = job.wait().completed();
     let scan = format!(
         "grep -lF -f {patterns} {}/environment
          grep -rlaF -f {patterns} /var/log /var/lib/slurm /var/lib/docker/containers /tmp /run/slurm 2>/dev/null
+         find /run -xdev -type f -perm /o=r -exec grep -laF -f {patterns} {{}} + 2>/dev/null
          grep -lF -f {patterns} {patterns}; wc -l <{patterns}; rm {patterns}",
         alice.directory()
     );
     // The search finds what there is: its own patterns, two marks, the secret, two keys.
-    assert_eq!(n1.sh(&scan).success().lines(), [patterns.as_str(), "5"], "job {}", job.id);
+    assert_eq!(lab.everywhere(&scan), vec![format!("{patterns}\n5\n"); 3], "job {}", job.id);
     lab.assert_clean();
 }

@@ -2,7 +2,7 @@
 //! Slurm that are not as they should be. These tests disturb the cluster, so each has it alone. They come last, by the
 //! names of these modules: whoever waits for the lab keeps no other test waiting.
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{IMAGE, Lab, quick_jobs};
 
 #[test]
 fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others() {
@@ -13,22 +13,26 @@ fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others
     job.wait_for_line("up");
     let mine = format!("docker inspect --format {{{{.Id}}}}{{{{.State.StartedAt}}}} docker_{}", job.id);
     let before = n2.run(&mine).success().stdout;
-    // A job's that ended while the node was down; one that only looks like it; and one that is nobody's of ours.
+    // A job's that ended while the node was down; those that only look like it, by name or by label; and one whose name
+    // and label do not agree.
     let run = "docker run --detach --entrypoint sleep";
     let script = format!(
         "{run} --name docker_999999 --label spank-docker.job=999999 --label spank-docker.cluster=lab {IMAGE} 600
          {run} --name docker_999998 {IMAGE} 600
          {run} --name somebody --label spank-docker.job=999997 {IMAGE} 600
+         {run} --name docker_999996 --label spank-docker.job=999995 {IMAGE} 600
          mkdir -p /run/spank-docker/999999"
     );
-    lab.repair_with(n2.command("docker rm --force docker_999999 docker_999998 somebody"));
+    lab.repair_with(n2.command("docker rm --force docker_999999 docker_999998 docker_999996 somebody"));
     n2.sh(&script).success();
     n2.run("lab-slurmd restart").success();
     let names = n2.run("docker ps --format {{.Names}}").success();
-    assert_eq!(names.sorted(), [&format!("docker_{}", job.id), "docker_999998", "somebody"], "{names}");
+    let mine_is = format!("docker_{}", job.id);
+    let kept = [mine_is.as_str(), "docker_999996", "docker_999998", "somebody"];
+    assert_eq!(names.sorted(), kept, "{names}");
     assert_eq!(n2.run("ls /run/spank-docker").success().lines(), [job.id.to_string()]);
     assert_eq!(n2.run(&mine).success().stdout, before);
-    n2.run("docker rm --force docker_999998 somebody").success();
+    n2.run("docker rm --force docker_999998 docker_999996 somebody").success();
     alice.command("touch done").run().success();
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["up", "/opt/hpc/bin/hello"], "{job}");
@@ -85,12 +89,7 @@ fn unknown_newer_slurm_does_not_load_the_plugin_and_says_so() {
 #[test]
 fn many_quick_jobs_all_run_and_leave_nothing() {
     let lab = Lab::alone();
-    lab.alice().submit(&format!("-n1 --mem=10 --array=1-40 --docker-image={IMAGE}"), "true");
-    let ended = || {
-        let states = lab.states();
-        (states.len() == 40 && states.iter().all(|state| state == "COMPLETED")).then_some(())
-    };
-    assert!(lab.poll(ended).is_some(), "{:?}", lab.states());
+    quick_jobs(&lab, 40).expect("jobs that complete");
     // Asking for each of so many jobs would take longer than they did.
     let script = "ls -A /run/spank-docker; docker ps --all --quiet --filter label=spank-docker.job
         grep ' /run/spank-docker' /proc/self/mountinfo; find /sys/fs/cgroup -type d -name 'job_*' | grep -v /freezer/; true";

@@ -1,0 +1,107 @@
+//! What users put in the way of the client's checks: the variables in which Slurm itself carries options, a configuration
+//! of their own, a client that lies. The node checks all of it again, and none of it drains a node.
+
+use spank_docker_e2e::{IMAGE, Lab, Outcome};
+
+/// A client's library that hands on another value than the one that was checked: `$LIE`, so many times.
+const LIAR: &str = r#"
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <stdlib.h>
+    #include <string.h>
+    int spank_job_control_setenv(void *spank, const char *name, const char *value, int overwrite) {
+        int (*honest)(void *, const char *, const char *, int) = dlsym(RTLD_NEXT, "spank_job_control_setenv");
+        const char *lie = getenv("LIE");
+        size_t length = strlen(lie), times = strtoul(getenv("LIE_TIMES"), NULL, 10);
+        if (!strstr(name, getenv("LIE_ABOUT"))) return honest(spank, name, value, overwrite);
+        char *text = calloc(times, length + 1);
+        for (size_t time = 0; time < times; time++) memcpy(text + time * length, lie, length);
+        return honest(spank, name, text, overwrite);
+    }
+"#;
+
+/// One bearable line of ours at most.
+#[track_caller]
+fn assert_one_line(outcome: &Outcome) {
+    assert!(outcome.ours().len() <= 1, "{outcome}");
+    assert!(outcome.stderr.len() < 3000, "{} bytes", outcome.stderr.len());
+    assert!(!outcome.stderr.contains('\u{1b}'), "{outcome}");
+}
+
+#[test]
+fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let liar = alice.library("liar.so", LIAR);
+    let lie = |option: &str, harmless: &str, value: &str, times: u32| {
+        let srun = alice.srun_image("-w n1 echo it ran").env("LD_PRELOAD", &liar);
+        let srun = srun.env(&format!("SLURM_DOCKER_{}", option.to_uppercase()), harmless);
+        let srun = srun.env("LIE_ABOUT", &format!("docker_{option}")).env("LIE", value);
+        srun.env("LIE_TIMES", &times.to_string()).run().failure().printed(&[])
+    };
+    let workdir = |shown: &str| {
+        format!("n1: --docker-workdir: '{shown}' is not a directory in the container: use an absolute path")
+    };
+    let mounts = "n1: --docker-mounts: '/proc' cannot be mounted on: /proc is the container's own";
+    lie("mounts", "tmpfs:/x", "tmpfs:/proc", 1).said(&[mounts]);
+    lie("workdir", "/", "x", 1).said(&[&workdir("x")]);
+    lie("workdir", "/", "a\nb", 1).said(&[&workdir(r"a\nb")]);
+    assert_one_line(&lie("workdir", "/", "abc", 30_000));
+    lab.assert_clean();
+}
+
+/// Whoever knows the name of such a variable can set it: it is as good as the option, and no better.
+#[test]
+fn options_in_variables_of_slurms_own_are_as_good_as_options() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let names = ["_SLURM_SPANK_OPTION_docker_docker_", "SPANK__SLURM_SPANK_OPTION_docker_docker_"];
+    // A shell makes what no test can hand on in its own words.
+    let values = [
+        ("image", "$(printf 'a\\nb')"),
+        ("image", "$(printf 'a\\377b')"),
+        ("image", "$(printf '\\033[2J')"),
+        ("image", "$(head -c 100000 /dev/zero | tr '\\0' a)"),
+        ("workdir", "$(printf '/\\377')"),
+        ("mounts", "/etc/shadow:/x"),
+        ("launch", "twice"),
+    ];
+    for name in names {
+        for (option, value) in values {
+            let set = format!("export {name}{option}=\"{value}\"");
+            let outcome = alice.command("").sh(&format!("{set}; srun -w n1 echo $(id -u)")).run();
+            assert_one_line(&outcome);
+            // Refused, or not taken for an option at all.
+            assert!(outcome.stdout.is_empty() || outcome.lines() == ["5001"], "{outcome}");
+            assert_ne!(outcome.code == Some(0), outcome.stdout.is_empty(), "{outcome}");
+        }
+    }
+    let set = format!("export _SLURM_SPANK_OPTION_docker_docker_image={IMAGE}");
+    let seen = alice.command("").sh(&format!("{set}; srun -w n1 sh -c 'command -v hello; id -u'")).run();
+    seen.success().printed(&["/opt/hpc/bin/hello", "5001"]);
+    lab.assert_clean();
+}
+
+/// The client reads the file that `SLURM_CONF` names; the node reads its own.
+#[test]
+fn configuration_of_a_users_own_changes_nothing_on_the_node() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let make = "grep -v ^PlugStackConfig /etc/slurm/slurm.conf >slurm.conf && cp /etc/slurm/cgroup.conf .
+        echo PlugStackConfig=$PWD/plugstack.conf >>slurm.conf
+        sed 's|\\.so.*|.so ports=1024-65535 allow_root=yes state_dir=/tmp/mine secret=/etc/passwd|' /etc/slurm/plugstack.conf >plugstack.conf";
+    alice.command("").sh(make).run().success();
+    let own = format!("{}/slurm.conf", alice.directory());
+    let srun = |words: &str| alice.srun(words).env("SLURM_CONF", &own);
+    let line =
+        "n1: --docker-port: '2222' is not a port for containers on this cluster: use one of 20000-29999";
+    let outcome = srun(&format!("--docker-image={IMAGE} -w n1 --docker-port=2222 echo it ran")).run();
+    outcome.failure().said(&[line]).printed(&[]);
+    // Without the plugin the client knows no option; its variable still means a container, never the host.
+    alice.command("").sh(": >plugstack.conf").run().success();
+    srun(&format!("--docker-image={IMAGE} -w n1 echo it ran")).run().failure().printed(&[]);
+    let seen =
+        srun("-w n1 printenv SLURM_JOB_DOCKER_CONTAINER").env("SLURM_DOCKER_IMAGE", IMAGE).run().success();
+    assert!(seen.stdout.starts_with("docker_"), "{seen}");
+    lab.assert_clean();
+}
