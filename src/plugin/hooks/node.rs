@@ -1,0 +1,73 @@
+//! On every node, as root: before the job, at the start of its extern step, and after the job.
+
+use std::env;
+use std::ffi::c_int;
+use std::time::Instant;
+
+use super::{SlurmLog, Spank, configuration, configuration_for_removal, given, state_dir};
+use crate::job::{JobId, Scope};
+use crate::options::{ImageChoice, Options};
+use crate::plugin::spank::{FAILED, OK};
+use crate::prolog::{self, Log, Subject, Verdict, chain};
+use crate::session::{self, Request};
+use crate::state::StateDir;
+use crate::sys::process;
+
+pub(in crate::plugin) fn prolog(spank: &mut Spank<'_>) -> c_int {
+    let began = Instant::now();
+    if process::occupy_standard_descriptors().is_err() {
+        SlurmLog.error("cannot open /dev/null");
+    }
+    let options = Options::parse(|spec| given(spank, spec, |_| None));
+    if matches!(&options, Ok(options) if !matches!(options.image, ImageChoice::Image(_))) {
+        return OK;
+    }
+    let (Ok(job), Ok(uid)) = (spank.job_id(), spank.job_uid()) else {
+        SlurmLog.error("Slurm does not tell the prolog which job this is");
+        return OK;
+    };
+    let variable = |name| env::var(name).unwrap_or_default();
+    let subject = Subject {
+        began,
+        job: JobId(job),
+        uid,
+        restart: variable("SLURM_JOB_RESTART_COUNT").parse().unwrap_or_default(),
+        node: variable("SLURMD_NODENAME"),
+        state_dir: state_dir(spank),
+    };
+    let input = || -> prolog::Input {
+        let config =
+            configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+        let options = options?;
+        options.check(&config)?;
+        Ok((config, Request::new(|name| env::var_os(name), options)?))
+    };
+    value(prolog::prolog(&subject, input(), &mut SlurmLog))
+}
+
+pub(in crate::plugin) fn epilog(spank: &mut Spank<'_>) -> c_int {
+    if process::occupy_standard_descriptors().is_err() {
+        SlurmLog.error("cannot open /dev/null");
+    }
+    let Ok(job) = spank.job_id() else { return OK };
+    let config = configuration_for_removal(spank);
+    value(prolog::epilog(&config, JobId(job), &mut SlurmLog))
+}
+
+pub(in crate::plugin) fn adopt(spank: &mut Spank<'_>) -> c_int {
+    let Ok(job) = spank.job_id() else { return OK };
+    let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
+    if let Err(error) = session::adopt(&StateDir::new(&state_dir(spank)), Scope::job(JobId(job)), placeholder)
+    {
+        SlurmLog.error(&format!("job {job}: {}", chain(&error)));
+    }
+    // Never a failure: in this hook it would drain the node. The tasks wait for the adoption, and refuse without.
+    OK
+}
+
+fn value(verdict: Verdict) -> c_int {
+    match verdict {
+        Verdict::GoOn => OK,
+        Verdict::Drain => FAILED,
+    }
+}

@@ -1,0 +1,28 @@
+//! In slurmd, when it starts.
+
+use std::ffi::c_int;
+
+use super::{SlurmLog, Spank, configuration};
+use crate::plugin::spank::OK;
+use crate::prolog::{Log, chain};
+use crate::session;
+
+/// Never fails: a slurmd that does not start is worse than something left behind.
+pub(super) fn clear_away(spank: &Spank<'_>) -> c_int {
+    let config = match configuration(spank) {
+        Ok(config) => config,
+        Err(error) => {
+            SlurmLog.error(&format!("plugstack.conf: {error}"));
+            return OK;
+        }
+    };
+    match session::reap(&config) {
+        Ok(jobs) if jobs.is_empty() => {}
+        Ok(jobs) => {
+            let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+            SlurmLog.info(&format!("removed what was left of jobs {}", jobs.join(", ")));
+        }
+        Err(error) => SlurmLog.error(&format!("cannot remove what is left of jobs: {}", chain(&error))),
+    }
+    OK
+}

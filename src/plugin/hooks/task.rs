@@ -1,0 +1,159 @@
+//! In a task, while it is still root: it joins its container, or will end.
+
+use std::error::Error;
+use std::ffi::c_int;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use super::{SlurmLog, Spank, by_this_node, configuration, given, own_step, state_dir, tell_user};
+use crate::config::Config;
+use crate::job::{JobId, Scope, StepId};
+use crate::options::Options;
+use crate::plugin::spank::OK;
+use crate::prolog::{Log, chain};
+use crate::report;
+use crate::state::{Outcome, Record, Session, StateDir};
+use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
+
+/// What a task does when it has become the user; or that it must not run, and what the user is told.
+pub(super) static AS_USER: OnceLock<Result<AsUser, Refusal>> = OnceLock::new();
+
+#[derive(Debug)]
+pub(super) struct AsUser {
+    pub(super) step: Options,
+    pub(super) kind: StepKind,
+    pub(super) config: Config,
+    /// The container that it has joined; none on the host.
+    pub(super) joined: Option<Joined>,
+}
+
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// Whose container it is.
+    pub(super) scope: Scope,
+    pub(super) session: Box<Session>,
+    /// For a task that has nothing to do but to keep its node's container: whose end it waits for.
+    pub(super) launcher: Option<SocketAddr>,
+}
+
+/// The line for the user; none when another task of the step on this node tells it.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal(pub(super) Option<String>);
+
+/// A task that cannot join goes on only as far as the next hook, where it ends: slurmstepd is still to write to this
+/// process, and would tell the user of a broken pipe.
+pub(in crate::plugin) fn join(spank: &mut Spank<'_>) -> c_int {
+    let work = try_join(spank).map_err(|error| refusal(spank, error.as_ref()));
+    if let Some(work) = work.transpose() {
+        let _ = AS_USER.set(work);
+    }
+    OK
+}
+
+/// `None` for a task of a job that does not concern us.
+fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
+    let job = JobId(spank.job_id()?);
+    let state = StateDir::new(&state_dir(spank));
+    let record = state.of(Scope::job(job)).read()?;
+    if let Some(Outcome::Failed { message }) = record.as_ref().map(|record| &record.outcome) {
+        return Err(TaskError::Prolog(message.clone()).into());
+    }
+    let is_known = record.is_some();
+    let step = step(spank, job)?;
+    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+    task::ask_other_nodes(record.as_ref(), &step, report::nodes)?;
+    let joined = container(spank, &state, record, &step, &config)?;
+    if let Some(joined) = &joined {
+        enter(spank, &state, joined, &step, &config)?;
+    }
+    let concerned = is_known || joined.is_some();
+    Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, config, joined }))
+}
+
+fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
+    let kind = StepKind::from(spank.job_stepid()?);
+    Ok(Step {
+        job,
+        uid: spank.job_uid()?,
+        kind,
+        layout: layout(spank, kind),
+        script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
+        options: Options::parse(|spec| given(spank, spec, |name| spank.getenv_os(name).ok().flatten()))?,
+    })
+}
+
+/// The job's layout: a batch script has it in its variables; srun replaces them by the step's.
+fn layout(spank: &Spank<'_>, kind: StepKind) -> Option<Layout> {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    let nodes = variable("SLURM_JOB_NODELIST")?;
+    let covers_job = kind != StepKind::Tasks || variable("SLURM_STEP_NODELIST")? == nodes;
+    covers_job.then_some(Layout { nodes, tasks: variable("SLURM_TASKS_PER_NODE")? })
+}
+
+fn script(spank: &Spank<'_>) -> Option<PathBuf> {
+    let script = PathBuf::from(spank.job_argv_os().ok()?.first()?);
+    script.is_absolute().then_some(script)
+}
+
+/// The container that the task belongs in, ready to be joined; none on the host.
+fn container(
+    spank: &Spank<'_>,
+    state: &StateDir,
+    record: Option<Record>,
+    step: &Step,
+    config: &Config,
+) -> Result<Option<Joined>, Box<dyn Error>> {
+    let gpus = record.as_ref().and_then(Record::gpus);
+    Ok(match task::decide(record, step, config)? {
+        Place::Host => None,
+        Place::Container(session) => {
+            task::wait_for_adoption(state, step.job)?;
+            Some(Joined { scope: Scope::job(step.job), session, launcher: None })
+        }
+        Place::Own(image) => {
+            let (session, launcher) = own_step::enter(spank, config, &step.options, &image, gpus)?;
+            let scope = Scope::step(step.job, StepId(spank.job_stepid()?));
+            Some(Joined { scope, session: Box::new(session), launcher })
+        }
+    })
+}
+
+fn enter(
+    spank: &Spank<'_>,
+    state: &StateDir,
+    joined: &Joined,
+    step: &Step,
+    config: &Config,
+) -> Result<(), Box<dyn Error>> {
+    let Joined { scope, session, .. } = joined;
+    let directory = state.of(*scope);
+    task::compare_images(&directory, step, session)?;
+    let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
+    if speaks && directory.claim("warned")? {
+        tell_user(&by_this_node(&format!("warning: {}", task::no_sshd(&session.image))));
+    }
+    Ok(task::join(state, *scope, step, session, config)?)
+}
+
+fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {
+    if !is_first_to_speak(spank) {
+        return Refusal(None);
+    }
+    SlurmLog.info(&chain(error));
+    Refusal(Some(addressed(error)))
+}
+
+/// Of all tasks of a step on this node, one. When that cannot be found out, all.
+fn is_first_to_speak(spank: &Spank<'_>) -> bool {
+    let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return true };
+    StateDir::new(&state_dir(spank)).of(Scope::job(JobId(job))).claim(&format!("told.{step}")).unwrap_or(true)
+}
+
+/// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.
+fn addressed(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref() {
+        Some(TaskError::OtherNode(line)) => line.clone(),
+        _ => by_this_node(&error.to_string()),
+    }
+}

@@ -1,0 +1,150 @@
+//! In a task, when it has become the user: its environment and its directory, or its end.
+
+use std::ffi::{OsString, c_int};
+use std::path::Path;
+
+use slurm_spank::SpankError;
+
+use super::task::{AS_USER, AsUser, Joined, Refusal};
+use super::{Spank, by_this_node, is_once, tell_user};
+use crate::gpus;
+use crate::job::{JobId, Scope};
+use crate::locale;
+use crate::options::TABLE;
+use crate::plugin::spank::{OK, refuse};
+use crate::session::together;
+use crate::state::Session;
+use crate::sys::privilege;
+use crate::task::{self, StepKind};
+
+pub(in crate::plugin) fn has_work_as_user() -> bool {
+    AS_USER.get().is_some()
+}
+
+pub(in crate::plugin) fn become_task(spank: &mut Spank<'_>) -> c_int {
+    let ran = match AS_USER.get() {
+        None => return OK,
+        Some(Ok(work)) => prepare(spank, work),
+        Some(Err(refusal)) => Err(refusal.clone()),
+    };
+    match ran {
+        Ok(Runs::Command) => OK,
+        Ok(Runs::Nothing) => privilege::leave(0),
+        Err(Refusal(line)) => {
+            line.iter().for_each(|line| tell_user(line));
+            refuse()
+        }
+    }
+}
+
+/// Whether this task runs its command.
+enum Runs {
+    Command,
+    Nothing,
+}
+
+fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
+    let Some(joined) = &work.joined else {
+        forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment)?;
+        return Ok(Runs::Command);
+    };
+    forget_options(spank).and_then(|()| set_environment(spank, work, joined)).map_err(no_environment)?;
+    let runs = wait_for_launcher(spank, work, joined).map_err(no_environment)?;
+    enter_directory(spank, work, &joined.session).map(|()| runs)
+}
+
+/// They have done their work. A job submitted from within this one must not inherit its container, nor a step the image of
+/// a variable that the command line has overridden.
+fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
+    TABLE.iter().try_for_each(|spec| spank.unsetenv(spec.variable))
+}
+
+/// A step on the host was started from within the container's environment, or beside it.
+fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
+    let names = task::results(Scope::job(JobId(0)), "", "", 0).map(|(name, _)| name);
+    names.into_iter().try_for_each(|name| spank.unsetenv(name))
+}
+
+fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {
+    let Joined { scope, session, .. } = joined;
+    for name in task::propagated_limits(&work.config) {
+        spank.unsetenv(name)?;
+    }
+    for name in locale::VARIABLES {
+        let is_served = |value: &OsString| locale::is_served(Path::new("/"), value);
+        if spank.getenv_os(name)?.is_some_and(|value| !is_served(&value)) {
+            spank.unsetenv(name)?;
+        }
+    }
+    let kept = if work.step.env.is_empty() { &session.options.env } else { &work.step.env };
+    for (name, value) in &session.environment {
+        let host_wins = kept.contains(name) && spank.getenv_os(name)?.is_some();
+        if !host_wins {
+            spank.setenv(name, value, true)?;
+        }
+    }
+    for (name, value) in task::environment(*scope, &session.image, &session.image_id, session.port) {
+        spank.setenv(name, value, true)?;
+    }
+    select_gpus(spank, work.kind, session)?;
+    name_networks(spank, session)?;
+    let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
+    if work.kind == StepKind::Tasks && mpi_type.is_some_and(|mpi_type| mpi_type.starts_with("pmix")) {
+        for (name, value) in task::PMIX_ENVIRONMENT {
+            spank.setenv(name, value, true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Slurm counts the node's GPUs, a program in the container those that are there.
+fn select_gpus(spank: &Spank<'_>, kind: StepKind, session: &Session) -> Result<(), SpankError> {
+    let given = if kind == StepKind::Tasks { gpus::OF_STEP } else { gpus::OF_JOB };
+    let Some(given) = spank.getenv_lossy(given)?.filter(|_| !session.gpus.is_empty()) else { return Ok(()) };
+    for name in gpus::SELECTIONS {
+        let value = spank.getenv_lossy(name)?;
+        if let Some(value) = value.and_then(|value| session.gpus.visible(&value, &given)) {
+            spank.setenv(name, value, true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unless the user has.
+fn name_networks(spank: &Spank<'_>, session: &Session) -> Result<(), SpankError> {
+    if let Some(networks) = &session.networks
+        && spank.getenv_os(task::MPI_NO_NETWORKS)?.is_none()
+        && spank.getenv_os(task::MPI_NETWORKS)?.is_none()
+    {
+        spank.setenv(task::MPI_NETWORKS, networks, true)?;
+    }
+    Ok(())
+}
+
+/// Where only the first task runs the command, the others end at once; but one on each node that keeps its container until
+/// the launcher has ended.
+fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<Runs, SpankError> {
+    let launch = work.step.launch.or(joined.session.options.launch);
+    if work.kind != StepKind::Tasks || !is_once(spank, launch)? || spank.task_global_id()? == 0 {
+        return Ok(Runs::Command);
+    }
+    if let Some(launcher) = &joined.launcher {
+        together::wait_for_end(launcher, spank.job_nnodes()?, work.config.start_timeout);
+    }
+    Ok(Runs::Nothing)
+}
+
+fn enter_directory(spank: &Spank<'_>, work: &AsUser, session: &Session) -> Result<(), Refusal> {
+    let pwd = spank.getenv_os("PWD").ok().flatten();
+    let entered = task::enter_directory(session, work.step.workdir.as_deref(), pwd.as_deref())
+        .map_err(|error| refused(&error.to_string()))?;
+    entered.map_or(Ok(()), |directory| spank.setenv("PWD", directory, true)).map_err(no_environment)
+}
+
+fn no_environment(error: SpankError) -> Refusal {
+    refused(&format!("cannot set the task's environment: {error}"))
+}
+
+fn refused(line: &str) -> Refusal {
+    Refusal(Some(by_this_node(line)))
+}
