@@ -12,12 +12,15 @@
 //!        │
 //!  slurmstepd spank epilog   container, cgroups, mounts, files are removed  prolog → session::stop
 //!  slurmd, at its start      the same for jobs that no longer run           session::reap
+//!
+//!  spank-docker check        an admin's look at a node                      check
 //! ```
 //!
 //! What crosses from one process to the next is the record in `state_dir` ([`state`]), never an option or a variable.
 //! Pure modules: [`config`], [`gpus`], [`image`], [`job`], [`mounts`], [`mpi`], [`options`], [`release`], [`shown`], [`ssh`], [`users`].
 //! Unsafe code is in `plugin` (C symbols) and [`sys`] (system calls) only.
 
+pub mod check;
 pub mod config;
 pub mod docker;
 pub mod gpus;

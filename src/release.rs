@@ -14,13 +14,25 @@ pub fn version_for(api: u32) -> Option<u32> {
     Some(u32::from(major) << 16 | u32::from(minor) << 8)
 }
 
+/// Whether it is one of them.
+#[must_use]
+pub fn is_known(major: u8, minor: u8) -> bool {
+    RELEASES.contains(&(major, minor))
+}
+
+/// The first and the last of them.
+#[must_use]
+pub fn range() -> String {
+    let ((first, first_minor), (last, last_minor)) = (RELEASES[0], RELEASES[RELEASES.len() - 1]);
+    format!("{first}.{first_minor:02} to {last}.{last_minor:02}")
+}
+
 /// What is logged instead, of a Slurm that is older or newer than those.
 #[must_use]
 pub fn unknown(api: u32) -> String {
-    let ((first, first_minor), (last, last_minor)) = (RELEASES[0], RELEASES[RELEASES.len() - 1]);
+    let range = range();
     format!(
-        "spank_docker: this Slurm (API {api}) is not one of {first}.{first_minor:02} to {last}.{last_minor:02}: \
-         not loaded; install a spank_docker.so made for it"
+        "spank_docker: this Slurm (API {api}) is not one of {range}: not loaded; install a spank_docker.so made for it"
     )
 }
 

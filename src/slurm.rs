@@ -1,8 +1,9 @@
 //! Slurm's own commands, for what the SPANK interface has no call for.
 //!
 //! Runs as root: in the prolog, which has neither PATH nor HOME, in a batch step before it becomes the user, and in the
-//! slurmstepd of a step.
+//! slurmstepd of a step; by `spank-docker check` too.
 
+use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -65,6 +66,15 @@ pub fn show(job: JobId) -> Result<Known, SlurmError> {
 pub fn gpus(job: JobId, node: &str) -> Result<Vec<u32>, SlurmError> {
     let shown = run("scontrol", &["show", "job", "--details", &job.to_string()])?;
     Ok(parse_gpus(&shown, job, node))
+}
+
+/// slurm.conf as slurmctld has it (`scontrol show config`). For an admin's program: `path` is where to look first, as
+/// PATH has it.
+pub fn configuration(path: &OsStr) -> Result<String, SlurmError> {
+    let named = std::env::split_paths(path).map(|directory| directory.join("scontrol"));
+    let program = named.filter(|path| path.is_absolute()).find(|path| path.is_file());
+    let program = program.or_else(|| find("scontrol")).ok_or(SlurmError::NotFound("scontrol"))?;
+    run_program(program, &["show", "config"])
 }
 
 /// Adds to what is written to a job as AdminComment. (scontrol's own `+=` fails in 24.11.)
@@ -133,7 +143,10 @@ fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
 
 /// Runs one to its end, and returns what it printed.
 fn run(name: &'static str, arguments: &[&str]) -> Result<String, SlurmError> {
-    let program = find(name).ok_or(SlurmError::NotFound(name))?;
+    run_program(find(name).ok_or(SlurmError::NotFound(name))?, arguments)
+}
+
+fn run_program(program: PathBuf, arguments: &[&str]) -> Result<String, SlurmError> {
     let mut command = Command::new(&program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     match command.spawn().and_then(wait) {

@@ -3,11 +3,13 @@
 mod container;
 mod engine;
 mod exec;
+mod facts;
 mod gpu;
 mod image;
 mod private;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub use engine::{Engine, EngineError};
+pub use facts::Facts;
 pub use gpu::GpuRequest;
 pub use image::{Image, ImageError, ImagePolicy, environment};

@@ -4,10 +4,8 @@
 //! release in this symbol, and reads it after dlopen(3): time enough to ask the host program which release it is.
 #![expect(unsafe_code, reason = "a C symbol and a function that runs at load time")]
 
-use std::ffi::c_long;
+use std::ffi::{CString, c_char, c_long};
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use slurm_spank::{LogLevel, spank_log};
 
 use crate::release;
 
@@ -24,7 +22,7 @@ extern "C" fn set_version() {
     let Some(api) = host_api() else { return };
     match release::version_for(api) {
         Some(version) => plugin_version.store(version, Ordering::Relaxed),
-        None => spank_log(LogLevel::Error, &release::unknown(api)),
+        None => log(&release::unknown(api)),
     }
 }
 
@@ -38,5 +36,18 @@ fn host_api() -> Option<u32> {
         }
         let slurm_api_version: extern "C" fn() -> c_long = std::mem::transmute(symbol);
         u32::try_from(slurm_api_version() >> 16).ok()
+    }
+}
+
+/// As an error. Not by way of the crate slurm-spank: programs that link this code without Slurm would lack its symbols.
+fn log(line: &str) {
+    let Ok(line) = CString::new(line) else { return };
+    // SAFETY: a static name; a symbol of this name is Slurm's function of this type, which gets a format and a string.
+    unsafe {
+        let symbol = libc::dlsym(libc::RTLD_DEFAULT, c"slurm_error".as_ptr());
+        if !symbol.is_null() {
+            let slurm_error: unsafe extern "C" fn(*const c_char, ...) = std::mem::transmute(symbol);
+            slurm_error(c"%s".as_ptr(), line.as_ptr());
+        }
     }
 }

@@ -65,7 +65,8 @@ fn hostname() -> Option<String> {
 }
 
 /// Device nodes that exist here, of those that are configured: never a directory, never a link.
-pub(super) fn devices(configured: &Devices) -> Vec<PathBuf> {
+#[must_use]
+pub fn devices(configured: &Devices) -> Vec<PathBuf> {
     const AUTO: [&str; 7] = [
         "/dev/infiniband/uverbs*",
         "/dev/infiniband/rdma_cm",

@@ -23,6 +23,7 @@ mod secrets;
 mod ssh;
 mod steps;
 mod upkeep;
+mod upkeep_check;
 mod upkeep_engine;
 mod upkeep_settings;
 mod upkeep_slurm;

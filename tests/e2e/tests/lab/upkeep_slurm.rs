@@ -3,7 +3,14 @@
 
 use spank_docker_e2e::{IMAGE, Lab, NODES, image};
 
+use crate::upkeep_check::complaints;
+
 const CONFIGURE: &str = "install -m 0644 /lab/slurm.conf /etc/slurm/slurm.conf";
+
+/// An admin learns it without a job.
+fn check_tells(lab: &Lab, line: &str) {
+    assert_eq!(complaints(&lab.node("n2")), (vec![format!("fail prolog_flags: {line}")], Some(2)));
+}
 
 /// Works under another PrologFlags, and puts it back.
 fn with_prolog_flags(lab: &Lab, flags: &str, work: impl FnOnce()) {
@@ -35,6 +42,10 @@ fn with_setting(lab: &Lab, key: &str, value: &str, work: impl FnOnce()) {
 fn slurm_without_the_extern_step_fails_the_job_and_says_what_to_set() {
     let lab = Lab::alone();
     with_prolog_flags(&lab, "Alloc", || {
+        check_tells(
+            &lab,
+            "'Alloc' lacks Contain,DeferBatch: set PrologFlags=Contain,DeferBatch in slurm.conf",
+        );
         let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
         let line = |job| {
             format!(
@@ -54,6 +65,10 @@ fn script_that_does_not_wait_for_all_nodes_fails_and_says_what_to_set() {
     let lab = Lab::alone();
     let image = image("mpich");
     with_prolog_flags(&lab, "Alloc,Contain", || {
+        check_tells(
+            &lab,
+            "'Alloc,Contain' lacks DeferBatch: set PrologFlags=Contain,DeferBatch in slurm.conf",
+        );
         // n1 is ready long before n2.
         lab.node("n1").run(&format!("docker pull --quiet {image}")).success();
         lab.node("n2").run(&format!("docker rmi --force {image}"));
@@ -80,6 +95,8 @@ fn slurm_that_calls_no_prolog_fails_a_batch_job_and_says_what_to_set() {
         return;
     }
     with_prolog_flags(&lab, "Contain,RunInJob", || {
+        let (complaints, _) = complaints(&lab.node("n2"));
+        assert!(complaints.len() == 1 && complaints[0].contains("with RunInJob"), "{complaints:?}");
         let line = |job| {
             format!(
                 "job {job} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob"

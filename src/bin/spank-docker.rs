@@ -1,0 +1,63 @@
+//! `spank-docker check`: whether this node is fit for jobs in containers, one line for each thing that was looked at.
+//! Run by an admin, or by monitoring, as root.
+#![expect(clippy::print_stderr, reason = "a program, not part of the plugin")]
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use spank_docker::check;
+
+const USAGE: &str = "usage: spank-docker check [--json]
+       spank-docker --help | --version
+
+Looks whether this node is fit for jobs in containers, and changes nothing.
+To be run as root on a node with slurmd.
+
+Prints a line `LEVEL CHECK: WHAT` for each thing that was looked at, or, with
+--json, one object. Exits with 0 if all is ok, 1 if something is to be warned
+of, 2 if something fails, and 3 if it could not look.
+";
+/// As monitoring systems of Nagios' kind have it for what is not known.
+const UNKNOWN: u8 = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["--help" | "-h"] | ["check", "--help" | "-h"] => print(USAGE, 0),
+        ["--version"] => print(concat!("spank-docker ", env!("CARGO_PKG_VERSION"), "\n"), 0),
+        ["check"] => check(false),
+        ["check", "--json"] => check(true),
+        [] => refuse("nothing to do: use 'spank-docker check'"),
+        ["check", other, ..] => refuse(&format!("'{other}' is no option of check: use --json, or nothing")),
+        [other, ..] => refuse(&format!("'{other}' is no command: use check, --help or --version")),
+    }
+}
+
+fn check(json: bool) -> ExitCode {
+    if !nix::unistd::geteuid().is_root() {
+        return refuse("only root can look at all of it: run it as root");
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let report = check::check(&path, env::var_os("SLURM_CONF").as_deref());
+    let text =
+        if json { serde_json::to_string(&report).map(|text| text + "\n") } else { Ok(report.to_string()) };
+    match text {
+        Ok(text) => print(&text, report.level.exit_code()),
+        Err(error) => refuse(&format!("cannot write the report: {error}")),
+    }
+}
+
+fn print(text: &str, code: u8) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::from(code),
+        Err(error) => refuse(&format!("cannot write to standard output: {error}")),
+    }
+}
+
+fn refuse(line: &str) -> ExitCode {
+    eprintln!("spank-docker: {line}");
+    ExitCode::from(UNKNOWN)
+}

@@ -1,0 +1,179 @@
+//! The engine: there, new enough, with root's rights, and out of the users' reach.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::unistd::{Gid, Group};
+use tokio::runtime::Builder;
+
+use super::finding::Finding;
+use crate::docker::{Engine, EngineError, Facts};
+use crate::shown::Shown;
+
+/// That of Docker Engine 20.10, the first with cgroup v2 and a choice of cgroup namespaces.
+const OLDEST: (u32, u32) = (1, 41);
+
+pub(super) fn check(socket: &Path) -> Vec<Finding> {
+    let mut findings = match ask(socket) {
+        Ok(facts) => vec![judge(&facts), rights(&facts), cgroups(&facts), restart(&facts)],
+        Err(error) => vec![broken(&error)],
+    };
+    findings.extend(reach(socket));
+    findings
+}
+
+fn ask(socket: &Path) -> Result<Facts, EngineError> {
+    let down = |source| EngineError::Down { socket: socket.to_owned(), source };
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(down)?;
+    runtime.block_on(async { Engine::connect(socket).await?.facts().await })
+}
+
+fn broken(error: &EngineError) -> Finding {
+    let remedy = match error {
+        EngineError::Absent { .. } => "install it, or correct docker_host=",
+        EngineError::Down { .. } => "start it",
+        EngineError::Silent { .. } | EngineError::Broken { .. } | EngineError::Refused { .. } => {
+            "look at its log, restart it"
+        }
+    };
+    Finding::fail("engine", format!("{error}: {remedy}"))
+}
+
+fn judge(facts: &Facts) -> Finding {
+    let Facts { name, version, api, .. } = facts;
+    let known = Shown::new(format!("{name} {version}, API {api}"));
+    let number =
+        |text: &str| text.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    if number(api).is_some_and(|api: (u32, u32)| api >= OLDEST) {
+        Finding::ok("engine", known.to_string())
+    } else {
+        let (major, minor) = OLDEST;
+        Finding::fail(
+            "engine",
+            format!("{known}: too old, use one with API {major}.{minor} (Docker Engine 20.10) or later"),
+        )
+    }
+}
+
+fn rights(facts: &Facts) -> Finding {
+    const NAME: &str = "engine_rights";
+    match facts {
+        Facts { is_rootless: true, .. } => Finding::fail(
+            NAME,
+            "it runs without root's rights, and cannot start containers for users: use one that runs as root",
+        ),
+        Facts { remaps_users: true, .. } => {
+            Finding::ok(NAME, "root; it maps users (userns-remap), containers of jobs are left out of that")
+        }
+        _ => Finding::ok(NAME, "root"),
+    }
+}
+
+fn cgroups(facts: &Facts) -> Finding {
+    let (driver, version) = &facts.cgroups;
+    Finding::ok("engine_cgroups", Shown::new(format!("version {version}, driver {driver}")).to_string())
+}
+
+fn restart(facts: &Facts) -> Finding {
+    let text = if facts.keeps_containers {
+        "containers live on when it is restarted (live-restore)"
+    } else {
+        "a restart of it ends running jobs, unless live-restore is set"
+    };
+    Finding::ok("engine_restart", text)
+}
+
+/// Whoever can talk to a rootful engine is root.
+fn reach(socket: &Path) -> Option<Finding> {
+    let metadata = std::fs::metadata(socket).ok()?;
+    let group = Group::from_gid(Gid::from_raw(metadata.gid())).ok().flatten();
+    let members = group.as_ref().map(|group| group.mem.clone()).unwrap_or_default();
+    let members: Vec<_> = members.into_iter().filter(|member| member != "root").collect();
+    let group = group.map_or(metadata.gid().to_string(), |group| group.name);
+    Some(judge_reach(socket, metadata.uid(), metadata.mode(), &group, &members))
+}
+
+fn judge_reach(socket: &Path, owner: u32, mode: u32, group: &str, members: &[String]) -> Finding {
+    const NAME: &str = "engine_socket";
+    let shown = Shown::from(socket);
+    if owner != 0 || mode & 0o002 != 0 {
+        let text = format!(
+            "'{shown}' is open to others than root: who can talk to the engine is root, chown root and chmod 0660"
+        );
+        return Finding::fail(NAME, text);
+    }
+    if mode & 0o020 != 0 && !members.is_empty() {
+        let members = Shown::new(members.join(", "));
+        let text = format!(
+            "'{shown}' is open to the group '{group}' with {members}, who are as good as root: take out who should not be"
+        );
+        return Finding::warn(NAME, text);
+    }
+    Finding::ok(NAME, format!("'{shown}' is root's alone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            name: "Docker Engine".into(),
+            version: "20.10.24".into(),
+            api: "1.41".into(),
+            cgroups: ("systemd".into(), "2".into()),
+            is_rootless: false,
+            remaps_users: false,
+            keeps_containers: false,
+        }
+    }
+
+    #[test]
+    fn an_engine_that_is_too_old_or_not_roots_is_told() {
+        assert_eq!(judge(&facts()).to_string(), "ok   engine: Docker Engine 20.10.24, API 1.41");
+        assert!(judge(&Facts { api: "1.100".into(), ..facts() }).to_string().starts_with("ok"));
+        for api in ["1.40", "", "1", "x.y"] {
+            let line = format!(
+                "fail engine: Docker Engine 20.10.24, API {api}: too old, use one with API 1.41 (Docker Engine 20.10) or later"
+            );
+            assert_eq!(judge(&Facts { api: api.into(), ..facts() }).to_string(), line);
+        }
+        assert_eq!(
+            rights(&Facts { is_rootless: true, ..facts() }).to_string(),
+            "fail engine_rights: it runs without root's rights, and cannot start containers for users: use one that runs as root"
+        );
+        assert_eq!(
+            rights(&Facts { remaps_users: true, ..facts() }).to_string(),
+            "ok   engine_rights: root; it maps users (userns-remap), containers of jobs are left out of that"
+        );
+        assert_eq!(cgroups(&facts()).to_string(), "ok   engine_cgroups: version 2, driver systemd");
+    }
+
+    #[test]
+    fn an_engine_that_does_not_work_is_told_with_a_remedy() {
+        let absent = EngineError::Absent { socket: "/run/x".into() };
+        assert_eq!(
+            broken(&absent).to_string(),
+            "fail engine: no Docker Engine on this node: '/run/x' does not exist: install it, or correct docker_host="
+        );
+        let down = EngineError::Down { socket: "/run/x".into(), source: std::io::Error::other("") };
+        assert_eq!(broken(&down).to_string(), "fail engine: Docker Engine at '/run/x' is down: start it");
+    }
+
+    #[test]
+    fn a_socket_is_roots_alone() {
+        let judged = |owner, mode, members: &[&str]| {
+            let members: Vec<_> = members.iter().map(|member| (*member).to_owned()).collect();
+            judge_reach(Path::new("/run/x"), owner, mode, "docker", &members).to_string()
+        };
+        assert_eq!(judged(0, 0o660, &[]), "ok   engine_socket: '/run/x' is root's alone");
+        assert_eq!(judged(0, 0o600, &["alice"]), "ok   engine_socket: '/run/x' is root's alone");
+        assert_eq!(
+            judged(0, 0o660, &["alice", "bob"]),
+            "warn engine_socket: '/run/x' is open to the group 'docker' with alice, bob, who are as good as root: take out who should not be"
+        );
+        let open = "fail engine_socket: '/run/x' is open to others than root: who can talk to the engine is root, chown root and chmod 0660";
+        assert_eq!(judged(0, 0o666, &[]), open);
+        assert_eq!(judged(1000, 0o600, &[]), open);
+    }
+}

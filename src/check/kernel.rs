@@ -1,0 +1,66 @@
+//! The kernel: the system calls without which no container can be made safe, tried rather than guessed from a version.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::finding::Finding;
+use crate::sys::inside::Root;
+use crate::sys::mount::{self, Attributes};
+
+const NAME: &str = "kernel";
+
+pub(super) fn check() -> Finding {
+    judge(release().as_deref().unwrap_or("of unknown release"), attempt())
+}
+
+fn release() -> Option<String> {
+    Some(std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.trim().to_owned())
+}
+
+/// Does to a copy of a mount that is attached nowhere what is done to those of a container.
+fn attempt() -> Result<(), (&'static str, io::Error)> {
+    Root::current().and_then(|root| root.find(Path::new("/proc"))).map_err(|error| ("openat2", error))?;
+    let tree = File::open("/")
+        .and_then(|root| mount::detached_copy(root, false))
+        .map_err(|error| ("open_tree", error))?;
+    let attributes = Attributes::NOSUID.and(Attributes::NODEV);
+    mount::change(tree, false, attributes, Attributes::NONE).map_err(|error| ("mount_setattr", error))
+}
+
+fn judge(release: &str, attempt: Result<(), (&'static str, io::Error)>) -> Finding {
+    match attempt {
+        Ok(()) => Finding::ok(NAME, format!("Linux {release} can make mounts nosuid and nodev")),
+        Err((call, error)) if error.raw_os_error() == Some(libc::ENOSYS) => Finding::fail(
+            NAME,
+            format!("Linux {release} has no {call}: no container can be made safe, use 5.12 or later"),
+        ),
+        Err((call, error)) => Finding::fail(
+            NAME,
+            format!("Linux {release}: {call} fails ({error}): run this as root, outside of containers"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_too_old_is_told_by_the_call_that_it_lacks() {
+        let old = judge("5.10.0", Err(("mount_setattr", io::Error::from_raw_os_error(libc::ENOSYS))));
+        assert_eq!(
+            old.to_string(),
+            "fail kernel: Linux 5.10.0 has no mount_setattr: no container can be made safe, use 5.12 or later"
+        );
+        let refused = judge("6.1.0", Err(("open_tree", io::Error::from_raw_os_error(libc::EPERM))));
+        assert_eq!(
+            refused.to_string(),
+            "fail kernel: Linux 6.1.0: open_tree fails (Operation not permitted (os error 1)): run this as root, outside of containers"
+        );
+        assert_eq!(
+            judge("6.1.0", Ok(())).to_string(),
+            "ok   kernel: Linux 6.1.0 can make mounts nosuid and nodev"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! Limits of locked memory and of the stack, as configured, against what the daemons that set them may set: the engine
+//! for containers, slurmd for tasks.
+
+use super::finding::Finding;
+use super::processes::{self, Daemon};
+use crate::config::{Config, Limit};
+
+/// What starts containers (dockerd leaves it to containerd), and what starts tasks.
+const DAEMONS: [&str; 4] = ["dockerd", "containerd", "podman", "slurmd"];
+
+pub(super) fn check(config: &Config) -> Vec<Finding> {
+    let daemons = processes::of_names(&DAEMONS);
+    let memlock: fn(&Daemon) -> Option<u64> = |daemon| daemon.memlock;
+    let stack: fn(&Daemon) -> Option<u64> = |daemon| daemon.stack;
+    vec![judge("memlock", config.memlock, &daemons, memlock), judge("stack", config.stack, &daemons, stack)]
+}
+
+fn judge(
+    name: &'static str,
+    wanted: Limit,
+    daemons: &[Daemon],
+    hard: impl Fn(&Daemon) -> Option<u64>,
+) -> Finding {
+    let bytes = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |bytes| format!("{bytes} bytes"));
+    let lowest = daemons.iter().min_by_key(|daemon| hard(daemon).unwrap_or(u64::MAX));
+    let Some(lowest) = lowest else {
+        return Finding::warn(name, "no daemon of an engine's is to be seen: start it");
+    };
+    let wanted = match wanted {
+        Limit::Inherit => {
+            let text = format!("inherit, up to {} (that is {}'s)", bytes(hard(lowest)), lowest.name);
+            return Finding::ok(name, text);
+        }
+        Limit::Unlimited => None,
+        Limit::Bytes(bytes) => Some(bytes),
+    };
+    let refuses = |daemon: &&Daemon| {
+        let limit = hard(daemon).unwrap_or(u64::MAX);
+        !daemon.may_raise_limits && wanted.unwrap_or(u64::MAX) > limit
+    };
+    match daemons.iter().filter(refuses).min_by_key(|daemon| hard(daemon)) {
+        None => Finding::ok(name, bytes(wanted)),
+        Some(daemon) => Finding::fail(
+            name,
+            format!(
+                "{} cannot be set: {} has {} itself, and no CAP_SYS_RESOURCE; raise its limit, or set {name}=inherit",
+                bytes(wanted),
+                daemon.name,
+                bytes(hard(daemon))
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_what_the_daemons_may_set() {
+        let judged =
+            |wanted, daemons: &[Daemon]| judge("memlock", wanted, daemons, |d| d.memlock).to_string();
+        let strong = Daemon::example("dockerd", true, Some(8192), "");
+        let weak = Daemon::example("slurmd", false, Some(65536), "");
+        assert_eq!(judged(Limit::Unlimited, std::slice::from_ref(&strong)), "ok   memlock: unlimited");
+        assert_eq!(
+            judged(Limit::Unlimited, &[strong.clone(), weak.clone()]),
+            "fail memlock: unlimited cannot be set: slurmd has 65536 bytes itself, and no CAP_SYS_RESOURCE; raise its limit, or set memlock=inherit"
+        );
+        assert_eq!(judged(Limit::Bytes(65536), &[strong.clone(), weak.clone()]), "ok   memlock: 65536 bytes");
+        assert!(judged(Limit::Bytes(65537), &[strong.clone(), weak.clone()]).starts_with("fail"));
+        assert_eq!(
+            judged(Limit::Inherit, &[weak, strong]),
+            "ok   memlock: inherit, up to 8192 bytes (that is dockerd's)"
+        );
+        assert_eq!(
+            judged(Limit::Inherit, &[Daemon::example("slurmd", false, None, "")]),
+            "ok   memlock: inherit, up to unlimited (that is slurmd's)"
+        );
+        assert_eq!(
+            judged(Limit::Unlimited, &[]),
+            "warn memlock: no daemon of an engine's is to be seen: start it"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! All checks of a node, in the order in which one would set it up.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::finding::{Finding, Report};
+use super::processes::{self, Loaded};
+use super::slurm::Settings;
+use super::{devices, engine, kernel, limits, plugstack, ports, secret, slurm, state_dir};
+use crate::config::Config;
+use crate::shown::Shown;
+
+/// Where slurm.conf usually is, with plugstack.conf beside it; the second is that of nodes that get it from slurmctld.
+const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/etc/slurm-llnl"];
+
+/// Looks at everything. `path` and `slurm_conf` are the variables PATH and SLURM_CONF.
+#[must_use]
+pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>) -> Report {
+    let mut findings = vec![kernel::check()];
+    let shown = crate::slurm::configuration(path);
+    let settings = Settings::parse(shown.as_deref().unwrap_or_default());
+
+    let file = plugstack_file(&settings, slurm_conf);
+    let (line, finding) = plugstack::check(&file, plugstack::read(&file), settings.get("PluginDir"));
+    findings.push(finding);
+    // Where there is no line yet: what would be, with one without settings.
+    let mut config = Some(Config::default());
+    if let Some(line) = &line {
+        let (parsed, finding) = plugstack::settings(line);
+        config = parsed;
+        findings.extend([finding, slurmd(&line.plugin)]);
+    }
+
+    let start_timeout = config.as_ref().unwrap_or(&Config::default()).start_timeout;
+    match shown {
+        Ok(_) => findings.extend(slurm::check(&settings, start_timeout)),
+        Err(error) => findings.push(Finding::fail(
+            "slurm",
+            format!("{error}: start slurmctld, or look for its commands; slurm.conf was not checked"),
+        )),
+    }
+    if let Some(config) = config {
+        findings.push(secret::check(&config.secret));
+        findings.push(state_dir::check(&config.state_dir));
+        findings.push(ports::check(config.ports));
+        findings.extend(engine::check(&config.docker_host));
+        findings.extend(limits::check(&config));
+        findings.push(devices::check(&config.devices));
+    }
+    let node = nix::unistd::gethostname().unwrap_or_default();
+    Report::new(node.to_string_lossy().into_owned(), findings)
+}
+
+fn plugstack_file(settings: &Settings, slurm_conf: Option<&OsStr>) -> PathBuf {
+    const NAME: &str = "plugstack.conf";
+    let configured = settings.get("PlugStackConfig");
+    if !configured.is_empty() {
+        return configured.into();
+    }
+    let beside = |conf: &Path| Some(conf.parent()?.join(NAME));
+    let usual =
+        || USUAL.map(|directory| Path::new(directory).join(NAME)).into_iter().find(|path| path.exists());
+    slurm_conf
+        .and_then(|conf| beside(Path::new(conf)))
+        .or_else(|| beside(Path::new(settings.get("SLURM_CONF"))).filter(|path| path.is_absolute()))
+        .or_else(usual)
+        .unwrap_or_else(|| Path::new(USUAL[0]).join(NAME))
+}
+
+/// slurmd looks only when it starts whether plugins have a prolog.
+fn slurmd(plugin: &Path) -> Finding {
+    const NAME: &str = "slurmd";
+    let daemons = processes::of_names(&["slurmd"]);
+    let plugin = std::fs::canonicalize(plugin).unwrap_or_else(|_| plugin.to_owned());
+    let shown = Shown::from(plugin.as_path());
+    let loaded: Vec<_> = daemons.iter().map(|daemon| daemon.has_loaded(&plugin)).collect();
+    if loaded.is_empty() {
+        Finding::warn(NAME, "does not run on this node: start it")
+    } else if loaded.contains(&Loaded::None) {
+        Finding::fail(NAME, format!("has not loaded '{shown}': restart slurmd"))
+    } else if loaded.contains(&Loaded::Older) {
+        Finding::warn(NAME, format!("has loaded an older '{shown}': restart slurmd"))
+    } else {
+        Finding::ok(NAME, format!("has loaded '{shown}'"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugstack_conf_is_where_slurm_looks_for_it() {
+        let at = |settings: &str, variable: Option<&str>| {
+            plugstack_file(&Settings::parse(settings), variable.map(OsStr::new))
+        };
+        let shown = "SLURM_CONF = /run/slurm/conf/slurm.conf\nPlugStackConfig = (null)";
+        assert_eq!(at(shown, None), Path::new("/run/slurm/conf/plugstack.conf"));
+        assert_eq!(at(shown, Some("/opt/slurm.conf")), Path::new("/opt/plugstack.conf"));
+        assert_eq!(at("PlugStackConfig = /x/stack", Some("/opt/slurm.conf")), Path::new("/x/stack"));
+    }
+
+    #[test]
+    fn a_node_without_slurm_gets_its_findings_all_the_same() {
+        let report = check(OsStr::new("/nowhere"), Some(OsStr::new("/nowhere/slurm.conf")));
+        let line = |check: &str| report.findings.iter().find(|finding| finding.check == check);
+        assert!(line("plugstack").is_some_and(|finding| finding.text.contains("does not exist")), "{report}");
+        assert!(line("ports").is_some(), "{report}");
+    }
+}

@@ -1,0 +1,65 @@
+//! The secret that the keys of all jobs are derived from: readable as the prolog reads it, and by nobody else.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::unistd::{Uid, User};
+
+use super::finding::Finding;
+use crate::shown::Shown;
+use crate::ssh::keys::Secret;
+
+const NAME: &str = "secret";
+/// As long as a key of HMAC-SHA256.
+const ENOUGH: u64 = 32;
+/// Who may own it besides root.
+const MUNGE: &str = "munge";
+
+pub(super) fn check(path: &Path) -> Finding {
+    if let Err(error) = Secret::load(path) {
+        // It begins with the name of the check.
+        let text = error.to_string();
+        return Finding::fail(NAME, text.strip_prefix("secret ").unwrap_or(&text));
+    }
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return Finding::fail(NAME, format!("'{}' is gone: put it back", Shown::from(path)));
+    };
+    let owner = match metadata.uid() {
+        0 => "root".to_owned(),
+        uid => User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or(uid.to_string(), |user| user.name),
+    };
+    judge(path, &owner, metadata.mode() & 0o7777, metadata.len())
+}
+
+fn judge(path: &Path, owner: &str, mode: u32, length: u64) -> Finding {
+    let facts = format!("'{}', {length} bytes, mode {mode:04o}, of {owner}", Shown::from(path));
+    if owner != "root" && owner != MUNGE {
+        Finding::fail(
+            NAME,
+            format!("{facts}: who owns it has the keys of all jobs, chown root and change it"),
+        )
+    } else if length < ENOUGH {
+        Finding::warn(NAME, format!("{facts}: too short to be safe, use {ENOUGH} random bytes or more"))
+    } else {
+        Finding::ok(NAME, facts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_roots_or_munges_and_long_enough() {
+        let judged = |owner, length| judge(Path::new("/etc/key"), owner, 0o400, length).to_string();
+        assert_eq!(judged("munge", 1024), "ok   secret: '/etc/key', 1024 bytes, mode 0400, of munge");
+        assert_eq!(
+            judged("alice", 1024),
+            "fail secret: '/etc/key', 1024 bytes, mode 0400, of alice: who owns it has the keys of all jobs, chown root and change it"
+        );
+        assert_eq!(
+            judged("root", 7),
+            "warn secret: '/etc/key', 7 bytes, mode 0400, of root: too short to be safe, use 32 random bytes or more"
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! Slurm: its release, and the settings of slurm.conf that the plugin needs, as slurmctld has them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::finding::Finding;
+use crate::release;
+use crate::shown::Shown;
+
+/// slurm.conf, as `scontrol show config` shows it.
+#[derive(Debug, Default)]
+pub(super) struct Settings(BTreeMap<String, String>);
+
+impl Settings {
+    pub(super) fn parse(shown: &str) -> Self {
+        let setting = |line: &str| {
+            let (key, value) = line.split_once('=')?;
+            Some((key.trim().to_owned(), value.trim().to_owned()))
+        };
+        Self(shown.lines().filter_map(setting).collect())
+    }
+
+    /// Nothing, if it is not set.
+    pub(super) fn get(&self, key: &str) -> &str {
+        let value = self.0.get(key).map_or("", String::as_str);
+        if value.starts_with("(null") { "" } else { value }
+    }
+
+    fn has(&self, key: &str, word: &str) -> bool {
+        self.get(key).split(',').any(|one| one.trim().eq_ignore_ascii_case(word))
+    }
+
+    fn release(&self) -> Option<(u8, u8)> {
+        let mut numbers = self.get("SLURM_VERSION").split('.');
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+}
+
+/// What can be said of slurm.conf.
+pub(super) fn check(settings: &Settings, start_timeout: Option<Duration>) -> Vec<Finding> {
+    vec![
+        release_known(settings),
+        prolog_flags(settings),
+        proctrack(settings),
+        task_plugin(settings),
+        task_prolog(settings),
+        job_container(settings),
+        prolog_timeout(settings, start_timeout),
+    ]
+}
+
+fn release_known(settings: &Settings) -> Finding {
+    const NAME: &str = "slurm";
+    let version = Shown::new(settings.get("SLURM_VERSION"));
+    let ours = env!("CARGO_PKG_VERSION");
+    match settings.release() {
+        Some((major, minor)) if release::is_known(major, minor) => {
+            Finding::ok(NAME, format!("{version}, which spank_docker {ours} knows"))
+        }
+        Some(_) | None => {
+            let range = release::range();
+            let text = format!("{version} is not one of {range}: install a spank_docker.so made for it");
+            Finding::fail(NAME, text)
+        }
+    }
+}
+
+fn prolog_flags(settings: &Settings) -> Finding {
+    const NAME: &str = "prolog_flags";
+    let flags = Shown::new(settings.get("PrologFlags"));
+    let missing: Vec<_> =
+        ["Contain", "DeferBatch"].into_iter().filter(|flag| !settings.has("PrologFlags", flag)).collect();
+    if settings.has("PrologFlags", "RunInJob") {
+        return Finding::fail(
+            NAME,
+            format!("'{flags}': with RunInJob Slurm calls no prolog of a plugin, take it out"),
+        );
+    }
+    if missing.is_empty() {
+        return Finding::ok(NAME, flags.to_string());
+    }
+    let missing = missing.join(",");
+    Finding::fail(
+        NAME,
+        format!("'{flags}' lacks {missing}: set PrologFlags=Contain,DeferBatch in slurm.conf"),
+    )
+}
+
+fn proctrack(settings: &Settings) -> Finding {
+    const NAME: &str = "proctrack";
+    match settings.get("ProctrackType") {
+        found @ "proctrack/cgroup" => Finding::ok(NAME, found),
+        found => Finding::fail(
+            NAME,
+            format!("'{}': set ProctrackType=proctrack/cgroup in slurm.conf", Shown::new(found)),
+        ),
+    }
+}
+
+/// Without it the limits of a job do not hold for what was started over ssh.
+fn task_plugin(settings: &Settings) -> Finding {
+    const NAME: &str = "task_plugin";
+    let plugins = Shown::new(settings.get("TaskPlugin"));
+    if !settings.has("TaskPlugin", "task/cgroup") {
+        return Finding::warn(
+            NAME,
+            format!("'{plugins}' lacks task/cgroup: ranks that were started over ssh use what they like"),
+        );
+    }
+    let off: Vec<_> = ["ConstrainCores", "ConstrainRAMSpace", "ConstrainDevices"]
+        .into_iter()
+        .filter(|key| settings.get(key) != "yes")
+        .collect();
+    if off.is_empty() {
+        return Finding::ok(NAME, plugins.to_string());
+    }
+    let off = off.join(", ");
+    Finding::warn(
+        NAME,
+        format!("'{plugins}', but not {off}: set yes in cgroup.conf, or these limits do not hold"),
+    )
+}
+
+/// They run where the task runs: in the container.
+fn task_prolog(settings: &Settings) -> Finding {
+    const NAME: &str = "task_prolog";
+    /// From here on Slurm starts them through slurmstepd, which no container has.
+    const FAILS: (u8, u8) = (24, 11);
+    let set = ["TaskProlog", "TaskEpilog"].into_iter().find(|key| !settings.get(key).is_empty());
+    let Some(key) = set else { return Finding::ok(NAME, "none") };
+    let file = Shown::new(settings.get(key));
+    if settings.release().is_some_and(|release| release >= FAILS) {
+        return Finding::fail(
+            NAME,
+            format!(
+                "{key}='{file}': this Slurm starts it through slurmstepd, which no container has; tasks fail, set none"
+            ),
+        );
+    }
+    Finding::warn(
+        NAME,
+        format!("{key}='{file}' has to be in the containers: add it to mounts= in plugstack.conf"),
+    )
+}
+
+fn job_container(settings: &Settings) -> Finding {
+    const NAME: &str = "job_container";
+    match settings.get("JobContainerType") {
+        "" | "job_container/none" => Finding::ok(NAME, "none"),
+        found @ "job_container/tmpfs" => Finding::ok(NAME, format!("{found}, for steps on the host")),
+        found => Finding::warn(
+            NAME,
+            format!("'{}' was not tried with containers: use job_container/tmpfs or none", Shown::new(found)),
+        ),
+    }
+}
+
+/// A node whose prolog lasts longer than Slurm allows is drained.
+fn prolog_timeout(settings: &Settings, start_timeout: Option<Duration>) -> Finding {
+    const NAME: &str = "prolog_timeout";
+    let limits = ["PrologEpilogTimeout", "PrologTimeout"];
+    let limit = limits.into_iter().filter_map(|key| Some((seconds(settings.get(key))?, key))).min();
+    let Some((limit, key)) = limit else { return Finding::ok(NAME, "none") };
+    let start = start_timeout.map(|start| start.as_secs());
+    if start.is_some_and(|start| start < limit) {
+        return Finding::ok(NAME, format!("{limit} s, longer than start_timeout"));
+    }
+    let start = start.map_or("no limit".to_owned(), |start| format!("{start} s"));
+    Finding::warn(
+        NAME,
+        format!(
+            "{key} is {limit} s, start_timeout {start}: a long pull drains the node, set start_timeout below {limit}"
+        ),
+    )
+}
+
+/// None for what Slurm writes where there is no limit.
+fn seconds(value: &str) -> Option<u64> {
+    const NONE: [u64; 4] = [65_534, 65_535, 4_294_967_294, 4_294_967_295];
+    let number = value.split_whitespace().next()?.parse().ok()?;
+    (!NONE.contains(&number)).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As slurmctld 24.11 shows them.
+    const GOOD: &str = "\
+Configuration data as of 2026-11-24T19:53:09
+JobContainerType        = (null)
+PlugStackConfig         = (null)
+ProctrackType           = proctrack/cgroup
+PrologEpilogTimeout     = 65534
+PrologFlags             = Alloc,Contain,DeferBatch
+SLURM_CONF              = /etc/slurm/slurm.conf
+SLURM_VERSION           = 24.11.5
+TaskEpilog              = (null)
+TaskPlugin              = task/cgroup,task/affinity
+TaskPluginParam         = (null type)
+TaskProlog              = (null)
+
+Cgroup Support Configuration:
+ConstrainCores          = yes
+ConstrainDevices        = yes
+ConstrainRAMSpace       = yes
+
+Slurmctld(primary) at n1 is UP
+";
+
+    fn told(change: &str) -> Vec<String> {
+        // What comes later wins.
+        let settings = Settings::parse(&format!("{GOOD}{change}\n"));
+        check(&settings, Some(Duration::from_secs(600)))
+            .iter()
+            .filter(|finding| finding.level > super::super::Level::Ok)
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn what_the_plugin_needs_is_all_there() {
+        let findings = check(&Settings::parse(GOOD), Some(Duration::from_secs(600)));
+        let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                &format!("ok   slurm: 24.11.5, which spank_docker {} knows", env!("CARGO_PKG_VERSION")),
+                "ok   prolog_flags: Alloc,Contain,DeferBatch",
+                "ok   proctrack: proctrack/cgroup",
+                "ok   task_plugin: task/cgroup,task/affinity",
+                "ok   task_prolog: none",
+                "ok   job_container: none",
+                "ok   prolog_timeout: none",
+            ]
+        );
+    }
+
+    #[test]
+    fn each_setting_that_is_wrong_is_told_with_its_remedy() {
+        for (change, line) in [
+            (
+                "SLURM_VERSION = 21.08.8",
+                "fail slurm: 21.08.8 is not one of 22.05 to 26.05: install a spank_docker.so made for it",
+            ),
+            (
+                "PrologFlags = Alloc",
+                "fail prolog_flags: 'Alloc' lacks Contain,DeferBatch: set PrologFlags=Contain,DeferBatch in slurm.conf",
+            ),
+            (
+                "PrologFlags = (null)",
+                "fail prolog_flags: '' lacks Contain,DeferBatch: set PrologFlags=Contain,DeferBatch in slurm.conf",
+            ),
+            (
+                "PrologFlags = Alloc,Contain,DeferBatch,RunInJob",
+                "fail prolog_flags: 'Alloc,Contain,DeferBatch,RunInJob': with RunInJob Slurm calls no prolog of a plugin, take it out",
+            ),
+            (
+                "ProctrackType = proctrack/linuxproc",
+                "fail proctrack: 'proctrack/linuxproc': set ProctrackType=proctrack/cgroup in slurm.conf",
+            ),
+            (
+                "TaskPlugin = task/affinity",
+                "warn task_plugin: 'task/affinity' lacks task/cgroup: ranks that were started over ssh use what they like",
+            ),
+            (
+                "ConstrainRAMSpace = no",
+                "warn task_plugin: 'task/cgroup,task/affinity', but not ConstrainRAMSpace: set yes in cgroup.conf, or these limits do not hold",
+            ),
+            (
+                "TaskProlog = /etc/slurm/prolog",
+                "fail task_prolog: TaskProlog='/etc/slurm/prolog': this Slurm starts it through slurmstepd, which no container has; tasks fail, set none",
+            ),
+            (
+                "TaskEpilog = /etc/slurm/x\nSLURM_VERSION = 22.05.8",
+                "warn task_prolog: TaskEpilog='/etc/slurm/x' has to be in the containers: add it to mounts= in plugstack.conf",
+            ),
+            (
+                "JobContainerType = job_container/cncu",
+                "warn job_container: 'job_container/cncu' was not tried with containers: use job_container/tmpfs or none",
+            ),
+            (
+                "PrologEpilogTimeout = 300 sec",
+                "warn prolog_timeout: PrologEpilogTimeout is 300 s, start_timeout 600 s: a long pull drains the node, set start_timeout below 300",
+            ),
+        ] {
+            assert_eq!(told(change), [line]);
+        }
+        assert_eq!(told("PrologEpilogTimeout = 900\nJobContainerType = job_container/tmpfs"), [""; 0]);
+    }
+}

@@ -1,0 +1,160 @@
+//! Where the plugin keeps its records: root's own, on a local file system that takes files.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{FsType, statfs};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
+
+use super::finding::Finding;
+use crate::shown::Shown;
+
+const NAME: &str = "state_dir";
+/// Records of a few hundred jobs.
+const ENOUGH: u64 = 16 << 20;
+
+/// File systems that several nodes see, or that a user's program may serve: magic number and name.
+const SHARED: [(i64, &str); 11] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x4750_4653, "GPFS"),
+    (0x1983_0326, "BeeGFS"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+];
+
+/// What was seen of it.
+#[derive(Debug)]
+struct Facts {
+    /// Itself, or the nearest directory above it that is there.
+    nearest: PathBuf,
+    /// Of those, from `/` down, the first that others than root can change.
+    open: Option<PathBuf>,
+    /// Of these kind is the file system.
+    shared: Option<&'static str>,
+    /// Whether root may write there.
+    write: Result<(), io::Error>,
+    /// Bytes that are free.
+    free: u64,
+}
+
+pub(super) fn check(path: &Path) -> Finding {
+    match look(path) {
+        Ok(facts) => judge(path, &facts),
+        Err(error) => Finding::fail(
+            NAME,
+            format!("'{}' cannot be looked at ({error}): name another", Shown::from(path)),
+        ),
+    }
+}
+
+fn look(path: &Path) -> io::Result<Facts> {
+    let there: Vec<&Path> = path.ancestors().filter(|path| path.exists()).collect();
+    let nearest = there.first().copied().unwrap_or(Path::new("/"));
+    let is_open = |directory: &&Path| {
+        let Ok(metadata) = std::fs::metadata(directory) else { return true };
+        // In a sticky directory nobody can put another one in the place of root's.
+        let sticky = *directory != path && metadata.mode() & 0o1000 != 0;
+        metadata.uid() != 0 || (metadata.mode() & 0o022 != 0 && !sticky)
+    };
+    let FsType(magic) = statfs(nearest)?.filesystem_type();
+    let space = statvfs(nearest)?;
+    Ok(Facts {
+        nearest: nearest.to_owned(),
+        open: there.iter().rev().copied().find(is_open).map(Path::to_owned),
+        shared: SHARED.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name),
+        write: access(nearest, AccessFlags::W_OK | AccessFlags::X_OK).map_err(io::Error::from),
+        free: space.blocks_available() * space.fragment_size(),
+    })
+}
+
+fn judge(path: &Path, facts: &Facts) -> Finding {
+    let shown = Shown::from(path);
+    if !facts.nearest.is_dir() {
+        return Finding::fail(
+            NAME,
+            format!("'{}' is no directory: name another", Shown::from(facts.nearest.as_path())),
+        );
+    }
+    if let Some(open) = &facts.open {
+        let open = Shown::from(open.as_path());
+        return Finding::fail(
+            NAME,
+            format!("'{open}' can be changed by others than root: chown root, chmod 0755"),
+        );
+    }
+    if let Some(kind) = facts.shared {
+        return Finding::fail(
+            NAME,
+            format!("'{shown}' is on {kind}: use a directory of this node's own, such as /run/spank-docker"),
+        );
+    }
+    if let Err(error) = &facts.write {
+        return Finding::fail(
+            NAME,
+            format!("'{shown}' cannot be written to ({error}): remount it, or name another"),
+        );
+    }
+    if facts.free < ENOUGH {
+        let megabytes = facts.free >> 20;
+        return Finding::warn(NAME, format!("'{shown}' has only {megabytes} MiB left: make room"));
+    }
+    let there = if facts.nearest == path { "" } else { ", made by the first job" };
+    Finding::ok(NAME, format!("'{shown}'{there}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts { nearest: "/tmp".into(), open: None, shared: None, write: Ok(()), free: ENOUGH }
+    }
+
+    fn judged(facts: &Facts) -> String {
+        judge(Path::new("/tmp/x"), facts).to_string()
+    }
+
+    #[test]
+    fn each_fault_of_a_state_dir_is_told() {
+        assert_eq!(judged(&facts()), "ok   state_dir: '/tmp/x', made by the first job");
+        assert_eq!(judge(Path::new("/tmp"), &facts()).to_string(), "ok   state_dir: '/tmp'");
+        assert_eq!(
+            judged(&Facts { nearest: "/proc/version".into(), ..facts() }),
+            "fail state_dir: '/proc/version' is no directory: name another"
+        );
+        assert_eq!(
+            judged(&Facts { open: Some("/tmp".into()), ..facts() }),
+            "fail state_dir: '/tmp' can be changed by others than root: chown root, chmod 0755"
+        );
+        assert_eq!(
+            judged(&Facts { shared: Some("NFS"), ..facts() }),
+            "fail state_dir: '/tmp/x' is on NFS: use a directory of this node's own, such as /run/spank-docker"
+        );
+        assert_eq!(
+            judged(&Facts { write: Err(io::Error::from_raw_os_error(libc::EROFS)), ..facts() }),
+            "fail state_dir: '/tmp/x' cannot be written to (Read-only file system (os error 30)): remount it, or name another"
+        );
+        assert_eq!(
+            judged(&Facts { free: 4096, ..facts() }),
+            "warn state_dir: '/tmp/x' has only 0 MiB left: make room"
+        );
+    }
+
+    #[test]
+    fn a_directory_that_others_can_change_is_found_on_the_way() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let facts = look(&directory.path().join("a/b")).unwrap();
+        assert_eq!(facts.nearest, directory.path());
+        assert_eq!(facts.open.as_deref(), Some(directory.path()));
+    }
+}

@@ -1,0 +1,75 @@
+//! What an engine says of itself.
+//!
+//! For `spank-docker check`, as root.
+
+use bollard::models::{SystemInfo, SystemVersion};
+
+use super::engine::{Engine, EngineError};
+
+/// What matters of it to the plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// `Docker Engine`, or the like.
+    pub name: String,
+    /// Its release.
+    pub version: String,
+    /// The newest API that it speaks.
+    pub api: String,
+    /// How it makes cgroups, and which version of them it uses.
+    pub cgroups: (String, String),
+    /// Whether it runs without root's rights.
+    pub is_rootless: bool,
+    /// Whether it maps users of containers to others.
+    pub remaps_users: bool,
+    /// Whether containers live on when it is restarted.
+    pub keeps_containers: bool,
+}
+
+impl Engine {
+    /// Asks.
+    pub async fn facts(&self) -> Result<Facts, EngineError> {
+        let version = self.call("tell its version", self.docker.version()).await?;
+        let info = self.call("tell its settings", self.docker.info()).await?;
+        Ok(facts(version, info))
+    }
+}
+
+fn facts(version: SystemVersion, info: SystemInfo) -> Facts {
+    let name = version.components.unwrap_or_default().into_iter().next().map(|component| component.name);
+    let has = |name: &str| {
+        let option = format!("name={name}");
+        info.security_options.iter().flatten().any(|one| one.split(',').any(|part| part == option))
+    };
+    Facts {
+        name: match name.as_deref() {
+            None | Some("Engine") => "Docker Engine".to_owned(),
+            Some(other) => other.to_owned(),
+        },
+        version: version.version.unwrap_or_default(),
+        api: version.api_version.unwrap_or_default(),
+        cgroups: (
+            info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+            info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
+        ),
+        is_rootless: has("rootless"),
+        remaps_users: has("userns"),
+        keeps_containers: info.live_restore_enabled.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_options_are_read_as_the_engine_writes_them() {
+        let info = |options: &[&str]| SystemInfo {
+            security_options: Some(options.iter().map(|option| (*option).to_owned()).collect()),
+            ..Default::default()
+        };
+        let found = facts(SystemVersion::default(), info(&["name=seccomp,profile=default", "name=userns"]));
+        assert!(found.remaps_users && !found.is_rootless);
+        assert!(facts(SystemVersion::default(), info(&["name=rootless"])).is_rootless);
+        assert_eq!(found.name, "Docker Engine");
+    }
+}

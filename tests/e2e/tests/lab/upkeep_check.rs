@@ -1,0 +1,131 @@
+//! `spank-docker check` on a node that is as it should be, and on one where things were really made wrong. What is wrong
+//! with slurm.conf it is asked where that is tried: see `upkeep_slurm`.
+
+use spank_docker_e2e::{Lab, Node};
+
+use crate::upkeep_settings::with_arguments;
+
+const PLUGSTACK: &str = "/etc/slurm/plugstack.conf";
+
+/// The lines that are not `ok`, and the exit code.
+pub(crate) fn complaints(node: &Node<'_>) -> (Vec<String>, Option<i32>) {
+    let outcome = node.run("spank-docker check");
+    assert_eq!(outcome.stderr, "", "{outcome}");
+    let lines = outcome.lines().into_iter().filter(|line| !line.starts_with("ok "));
+    (lines.map(str::to_owned).collect(), outcome.code)
+}
+
+#[test]
+fn check_finds_nothing_wrong_with_a_node_that_runs_jobs_and_refuses_what_it_does_not_know() {
+    let lab = Lab::get();
+    let n2 = lab.node("n2");
+    let (lines, code) = complaints(&n2);
+    assert_eq!((lines.as_slice(), code), ([].as_slice(), Some(0)));
+    let json = n2.run("spank-docker check --json").success();
+    assert!(json.stdout.starts_with("{\"version\":\""), "{json}");
+    assert!(
+        json.stdout.contains(
+            "\"node\":\"n2\",\"level\":\"ok\",\"findings\":[{\"check\":\"kernel\",\"level\":\"ok\","
+        ),
+        "{json}"
+    );
+    assert!(json.stdout.contains("{\"check\":\"devices\",\"level\":\"ok\",\"text\":\"/dev/infiniband/rdma_cm, /dev/infiniband/uverbs0\"}"), "{json}");
+    assert!(n2.run("spank-docker --version").success().stdout.starts_with("spank-docker "));
+    for (command, line) in [
+        ("spank-docker", "nothing to do: use 'spank-docker check'"),
+        ("spank-docker chek", "'chek' is no command: use check, --help or --version"),
+        ("spank-docker check --jsn", "'--jsn' is no option of check: use --json, or nothing"),
+        ("runuser -u alice -- spank-docker check", "only root can look at all of it: run it as root"),
+    ] {
+        let outcome = n2.run(command);
+        assert_eq!(outcome.code, Some(3), "{outcome}");
+        assert_eq!(outcome.stderr, format!("spank-docker: {line}\n"), "{outcome}");
+    }
+}
+
+#[test]
+fn check_tells_what_is_wrong_with_the_settings_and_the_engine_of_a_node() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let end =
+        n2.command("").sh("umount /run/lab/ro; rm -rf /run/lab/ro /run/lab/open; chmod 660 /run/docker.sock
+         test ! -e /run/docker.sock.away || mv /run/docker.sock.away /run/docker.sock");
+    lab.repair_with(end.clone());
+    n2.sh("head -c 64 /dev/urandom >/run/lab/open; chmod 644 /run/lab/open; chmod 666 /run/docker.sock
+           mkdir /run/lab/ro; mount -t tmpfs -o ro,mode=755 ro /run/lab/ro")
+        .success();
+    let wrong = "memlock=inherit secret=/run/lab/open state_dir=/run/lab/ro/state ports=32000-33000 devices=/dev/nothing*";
+    with_arguments(&lab, "n2", wrong, || {
+        let open = "fail engine_socket: '/var/run/docker.sock' is open to others than root: who can talk to the engine is root, chown root and chmod 0660";
+        let lines = [
+            "fail secret: '/run/lab/open': open to group or others, use chmod 600",
+            "fail state_dir: '/run/lab/ro/state' cannot be written to (Read-only file system (os error 30)): remount it, or name another",
+            "warn ports: 32000-33000 overlaps with the ports of connections (32768-60999) from 32768 on, jobs may find theirs taken: choose other ports, or sysctl net.ipv4.ip_local_reserved_ports=32000-33000",
+            open,
+            "warn devices: none of '/dev/nothing*' exists: load the driver, or correct devices=",
+        ];
+        assert_eq!(complaints(&n2), (lines.map(str::to_owned).to_vec(), Some(2)));
+    });
+    n2.sh("chmod 660 /run/docker.sock; mv /run/docker.sock /run/docker.sock.away").success();
+    // What is only to be warned of is no failure; and what root here may set depends on the machine.
+    with_arguments(&lab, "n2", "ports=32000-33000 memlock=unlimited stack=inherit", || {
+        let may = n2.sh("ulimit -H -l unlimited").code == Some(0);
+        let (lines, code) = complaints(&n2);
+        assert_eq!(code, Some(2));
+        assert_eq!(
+            lines[1],
+            "fail engine: no Docker Engine on this node: '/var/run/docker.sock' does not exist: install it, or correct docker_host="
+        );
+        let refused = lines.iter().any(|line| line.starts_with("fail memlock: unlimited cannot be set: "));
+        assert_eq!((lines.len(), refused), if may { (2, false) } else { (3, true) }, "{lines:?}");
+    });
+    end.run().success();
+    with_arguments(&lab, "n2", "memlock=inherit ports=32000-33000", || {
+        assert_eq!(complaints(&n2).1, Some(1));
+    });
+    lab.assert_empty();
+}
+
+#[test]
+fn check_tells_what_is_wrong_with_plugstack_conf_and_with_the_plugin_that_is_loaded() {
+    const SO: &str = "/usr/lib/spank-docker/spank_docker.so";
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let back = n2.command("").sh(&format!(
+        "rm -rf /etc/slurm/plugstack.d; test ! -e {PLUGSTACK}.away || mv {PLUGSTACK}.away {PLUGSTACK}
+         test ! -e {SO}.kept || mv {SO}.kept {SO}; lab-slurmd restart"
+    ));
+    lab.repair_with(back.clone());
+    n2.sh(&format!(
+        "mkdir /etc/slurm/plugstack.d; mv {PLUGSTACK} {PLUGSTACK}.away; cp {SO} {SO}.new; mv {SO} {SO}.kept; mv {SO}.new {SO}
+         echo 'include plugstack.d/*.conf' >{PLUGSTACK}"
+    ))
+    .success();
+    let file = "/etc/slurm/plugstack.d/docker.conf";
+    for (text, lines) in [
+        ("", vec![format!("fail plugstack: '{PLUGSTACK}' does not name the plugin: add 'required {SO}'")]),
+        (
+            "optional SO memlock=inherit",
+            vec![
+                format!("fail plugstack: '{file}' line 1: 'optional' lets jobs go on when the plugin fails, use 'required'"),
+                format!("warn slurmd: has loaded an older '{SO}': restart slurmd"),
+            ],
+        ),
+        (
+            "required SO memlok=inherit",
+            vec![
+                "fail settings: 'memlok' is not a key of the configuration: did you mean 'memlock'?; no job with an image starts, and what depends on it was not checked".to_owned(),
+                format!("warn slurmd: has loaded an older '{SO}': restart slurmd"),
+            ],
+        ),
+    ] {
+        n2.sh(&format!("echo '{}' >{file}", text.replace("SO", SO))).success();
+        let (found, code) = complaints(&n2);
+        // Without a line the settings are the default ones, and this machine may not allow these limits.
+        let found: Vec<_> = found.into_iter().filter(|line| !line.starts_with("fail memlock: ")).collect();
+        assert_eq!((found, code), (lines, Some(2)), "{text}");
+    }
+    back.run().success();
+    assert_eq!(complaints(&n2), (vec![], Some(0)));
+    lab.assert_empty();
+}
