@@ -65,10 +65,15 @@ pub(super) fn random() -> io::Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Waits until `process` runs `program` (a path on the host): until then it is the engine's own, about to.
+/// Waits until `process` runs `program` (a path on the host): until then it is the engine's own, about to. With a drawn
+/// name it can hardly be anything else; but it depends on no name.
 pub(super) async fn entered(process: &Process, program: &Path) -> Result<(), EntryError> {
+    entered_within(process, program, PATIENCE).await
+}
+
+async fn entered_within(process: &Process, program: &Path, patience: Duration) -> Result<(), EntryError> {
     let ours = FileId::of(program).map_err(EntryError::Look)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         match process.program() {
             Ok(theirs) if theirs == ours => return Ok(()),
@@ -102,5 +107,7 @@ mod tests {
             runtime.block_on(entered(&process, Path::new("/nonexistent"))),
             Err(EntryError::Look(_))
         ));
+        let other = entered_within(&process, Path::new("/proc/version"), Duration::ZERO);
+        assert!(matches!(runtime.block_on(other), Err(EntryError::Stranger)));
     }
 }

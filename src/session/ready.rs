@@ -48,6 +48,7 @@ pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<()
         if !process.is_alive() {
             return Err(ReadyError::Ended);
         }
+        // The banner alone would not do: its token is seen by whoever connects to another node of the job.
         let sockets = listener::on_port(port).unwrap_or_default();
         if listener::is_held_by(&sockets, process.id().pid) {
             match timeout(BANNER, banner((Ipv4Addr::LOCALHOST, port).into())).await {

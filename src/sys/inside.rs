@@ -41,6 +41,7 @@ impl Root {
     }
 
     fn resolve(&self, path: &Path, flags: OFlag, resolve: ResolveFlag) -> io::Result<OwnedFd> {
+        // Today the first implies the second; openat2(2) wants it named by those who rely on it.
         let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(inside | resolve);
         Ok(openat2(&self.0, relative(path), how)?)

@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, setrlimit};
 /// image stay without effect, and every capability is gone as soon as the process has become the user.
 pub fn renounce() -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
+    // The kernel does that too when root becomes a user, unless it was told not to (SECBIT_NO_SETUID_FIXUP).
     caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
     // Those that this kernel knows: dropping one that it does not know is an error.
     for capability in caps::read(None, CapSet::Bounding).map_err(io::Error::other)? {

@@ -91,10 +91,8 @@ fn working_directory_of_a_batch_job_that_is_swapped_is_the_users_or_none() {
         let script = format!("echo begin $(ls -A {directory}/spot; cat {directory}/spot/secret) end 2>&1");
         let options = format!("--chdir={directory}/spot --array=1-12 -n1 --mem=10 --docker-image={IMAGE}");
         alice.submitted(&alice.sbatch(&options, &script));
-        let ended = || {
-            let states = lab.states();
-            states.iter().all(|state| state == "COMPLETED").then_some(())
-        };
+        let ended =
+            || lab.states().iter().all(|state| state == "COMPLETED" || state == "FAILED").then_some(());
         let ended = lab.poll(ended);
         alice.command("touch done").run().success();
         swapping.join().expect("the swapper");

@@ -130,3 +130,20 @@ fn shell_of_salloc_is_in_the_container_where_slurm_starts_it_on_the_node() {
     });
     lab.assert_empty();
 }
+
+/// What a slurmd was started with goes to all that it starts, past the change of user.
+#[test]
+fn capabilities_that_slurmd_hands_on_are_gone_in_tasks() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let back = n2.command("lab-slurmd restart");
+    lab.repair_with(back.clone());
+    n2.sh("lab-slurmd stop; setpriv --inh-caps=+net_raw --ambient-caps=+net_raw lab-slurmd start").success();
+    let show = "sed -n 's/^Cap.*:[[:space:]]*//p' /proc/self/status | sort -u";
+    lab.alice().srun_image("-w n2").sh(show).run().success().printed(&["0000000000000000"]);
+    // Not so on the host.
+    let host = lab.alice().srun("-w n2").sh(show).run().success();
+    assert!(host.lines().contains(&"0000000000002000"), "{host}");
+    back.run().success();
+    lab.assert_empty();
+}
