@@ -164,3 +164,35 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
     lab.everywhere(&format!("docker rmi {moved} || true"));
     lab.assert_clean();
 }
+
+#[test]
+fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
+    let lab = Lab::get();
+    let (alice, n2, n3) = (lab.alice(), lab.node("n2"), lab.node("n3"));
+    // No C library, no shell, no /etc.
+    let name = format!("registry:5000/own/static:{}", std::process::id());
+    let make = format!(
+        "set -e; cd $(mktemp -d); cp /sbin/ldconfig program; tar -c program | docker import - {name} >&2
+         docker push --quiet {name} >&2; rm -r $PWD
+         docker inspect --format '{{{{.Id}}}}' {name}; docker inspect --format '{{{{index .RepoDigests 0}}}}' {name}"
+    );
+    let remove = |id: &str| format!("docker rmi --force {id} || true");
+    let made = n3.sh(&make).success();
+    let [id, digest] = made.lines()[..] else { panic!("{made}") };
+    lab.repair_with(n2.command("").sh(&remove(id)));
+    lab.repair_with(n3.command("").sh(&remove(id)));
+    let warning = |image: &str, node: &str| {
+        format!(
+            "{node}: warning: image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
+        )
+    };
+    // n2 has to pull it by its digest; by its id it is there then.
+    for (node, image) in [("n3", name.as_str()), ("n2", digest), ("n2", id)] {
+        let outcome =
+            alice.srun(&format!("-w {node} --docker-image={image} /program --version")).run().success();
+        assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
+        outcome.said(&[&warning(image, node)]);
+    }
+    lab.everywhere(&remove(id));
+    lab.assert_clean();
+}

@@ -230,3 +230,52 @@ fn tasks_start_in_the_directory_that_is_named() {
     assert_eq!(outcome.lines(), [""; 0], "{outcome}");
     lab.assert_clean();
 }
+
+/// A device that no engine lets containers open by itself, for a group that alice is in and bob is not.
+#[test]
+fn device_of_a_group_is_for_its_members_alone() {
+    let lab = Lab::get();
+    let n2 = lab.node("n2");
+    let device = format!("/dev/lab-control-{}", std::process::id());
+    let remove = n2.command("rm -f").arg(&device);
+    lab.repair_with(remove.clone());
+    n2.sh(&format!("mknod -m 0660 {device} c 10 237 && chgrp gpuusers {device}")).success();
+    // Nothing can be read from it, but it opens: the error is the same as on the host.
+    let probe = format!("dd if={device} of=/dev/null bs=1 count=1 2>&1 | head -n 1");
+    let alice = lab.alice();
+    let host = alice.srun("-w n2").sh(&probe).run().success();
+    assert!(!host.stdout.contains("ermi"), "{host}");
+    let script = format!("{probe}; ssh n2 '{probe}'");
+    let job = alice.submit_image(&format!("-w n2 --docker-mounts={device}"), &script).wait().completed();
+    assert_eq!(job.lines(), [host.stdout.trim(), host.stdout.trim()], "{job}");
+    let refused =
+        lab.user("bob").srun_image(&format!("-w n2 --docker-mounts={device} echo it ran")).run().failure();
+    let line = format!(
+        "n2: --docker-mounts: '{device}' is a device that you may not open for reading and writing: leave it out"
+    );
+    refused.said(&[&line]).printed(&[]);
+    remove.run().success();
+    lab.assert_clean();
+}
+
+#[test]
+fn what_the_host_mounts_later_appears_below_a_slave_mount_alone() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let n2 = lab.node("n2");
+    let source = format!("/srv/late-{}", std::process::id());
+    let remove = n2.command("").sh(&format!("umount {source}/new; rm -rf {source}"));
+    lab.repair_with(remove.clone());
+    n2.sh(&format!("mkdir -p {source}/new")).success();
+    let mounts = format!("--docker-mounts={source}:/slave:rslave,{source}:/private:rprivate");
+    let script =
+        "echo up; until [ -e mounted ]; do sleep 0.1; done; ls /slave/new; ls /private/new; echo over";
+    let job = alice.submit_image(&format!("-w n2 {mounts}"), script);
+    job.wait_for_line("up");
+    n2.sh(&format!("mount -t tmpfs late {source}/new && touch {source}/new/late")).success();
+    alice.command("touch mounted").run().success();
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["up", "late", "over"], "{job}");
+    remove.run().success();
+    lab.assert_clean();
+}

@@ -76,7 +76,14 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     refused(&bob, tag, &no_login("own/secret"));
 
     log_in(&alice, r#"{"auths":{"localhost:5003":{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}"#);
-    runs(&alice, tag);
+    // Who asks while another one pulls it for the first time gets nothing of it.
+    std::thread::scope(|threads| {
+        threads.spawn(|| runs(&alice, tag));
+        let outcome = bob.srun(&format!("-w n3 {tag} /program --version")).run().failure();
+        let lines = [no_login("own/secret"), no_login(secret_by_digest)].map(|line| format!("n3: {line}"));
+        assert!(matches!(outcome.ours()[..], [line] if lines.iter().any(|known| known == line)), "{outcome}");
+        outcome.printed(&[]);
+    });
     // Now it is on the node.
     for options in [tag, &by_id, &format!("{tag} --docker-pull=never"), &by_digest] {
         refused(&bob, options, &no_login(secret_by_digest));

@@ -155,3 +155,25 @@ fn job_past_its_time_limit_has_its_grace() {
     assert!(job.lines().contains(&"asked to end"), "{job}");
     lab.assert_clean();
 }
+
+// Slurm looks only now and then whether it is time.
+#[test]
+fn signal_before_the_time_limit_reaches_the_script_and_the_tasks() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let waits = |who: &str| {
+        format!("trap 'echo {who} was warned; exit 0' USR1; echo up; while :; do sleep 0.1; done")
+    };
+    alice.write("task", &format!("#!/bin/bash\n{}\n", waits("task")));
+    let script = alice.submit_image("-w n1 --time=5 --signal=B:USR1@60", &waits("script"));
+    let tasks = alice.submit_image("-w n2 --time=5 --signal=USR1@60 --docker-script=host", "srun ./task");
+    for job in [&script, &tasks] {
+        job.wait_for_line("up");
+        lab.node("n1").run(&format!("scontrol update JobId={} EndTime=now+59", job.id)).success();
+    }
+    for (job, line) in [(script, "script was warned"), (tasks, "task was warned")] {
+        let job = job.wait().completed();
+        assert!(job.lines().contains(&line), "{job}");
+    }
+    lab.assert_clean();
+}
