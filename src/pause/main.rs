@@ -10,6 +10,9 @@
 //! FIFO in its working directory, where no link of the image is followed. Users cannot look through it into the
 //! container: the file may be executed but not read, so that the kernel closes /proc/PID to them.
 //!
+//! With `slurm_script_launcher PATH ARGUMENTS…` it executes PATH: a TaskProlog, which Slurm starts through a program that
+//! tidies up before.
+//!
 //! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and writes down what that has exported.
 #![no_std]
 #![no_main]
@@ -21,6 +24,8 @@ const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
 const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
 const NO_WRITE: &[u8] = b"cannot write the environment\n";
 const ENVIRONMENT: &[u8] = b"--environment\0";
+const LAUNCHER: &[u8] = b"slurm_script_launcher\0";
+const NO_SCRIPT: &[u8] = b"spank_docker: cannot execute the TaskProlog: what runs it must be in the container too\n";
 const NO_FIFO: &[u8] = b"cannot open the FIFO 'go'\n";
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -38,6 +43,7 @@ mod arch {
     pub const EXECVE: usize = 59;
     pub const EXIT: usize = 60;
     pub const OPENAT: usize = 257;
+    pub const SETPGID: usize = 109;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -48,6 +54,7 @@ mod arch {
     pub const EXECVE: usize = 221;
     pub const EXIT: usize = 93;
     pub const OPENAT: usize = 56;
+    pub const SETPGID: usize = 154;
 }
 
 // The kernel enters here with argc, argv and envp on the stack; the ABI wants a frame that is aligned to 16 bytes.
@@ -146,6 +153,12 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
     unsafe {
         if *stack == 3 && starts_with(*stack.add(2) as *const u8, ENVIRONMENT) {
             write_environment(*stack.add(3) as *const u8, environment as *const *const u8);
+        }
+        if *stack >= 4 && starts_with(*stack.add(2) as *const u8, LAUNCHER) {
+            // Slurm ends the whole group with it.
+            syscall(arch::SETPGID, 0, 0, 0, 0);
+            syscall(arch::EXECVE, *stack.add(3), stack.add(4) as usize, environment, 0);
+            fail(NO_SCRIPT, 127);
         }
     }
     loop {

@@ -2,5 +2,6 @@
 
 mod exports;
 mod hooks;
+mod slurmstepd;
 mod spank;
 mod version;

@@ -28,17 +28,25 @@ pub enum AdoptError {
 }
 
 /// Adopts the container of `scope`, when it has one, and writes the result down for the tasks that wait.
+/// What was adopted is returned.
 /// `placeholder` is the process that stands for the extern step, where Slurm starts one.
-pub fn adopt(state: &StateDir, scope: Scope, placeholder: Option<i32>) -> Result<(), AdoptError> {
+pub fn adopt(
+    state: &StateDir,
+    scope: Scope,
+    placeholder: Option<i32>,
+) -> Result<Option<Box<Session>>, AdoptError> {
     let directory = state.of(scope);
     let result = move_processes(&directory, placeholder);
-    directory.write_adoption(result.as_ref().map_err(ToString::to_string).copied())?;
+    directory.write_adoption(result.as_ref().map(drop).map_err(ToString::to_string))?;
     result
 }
 
-fn move_processes(directory: &ScopeDir, placeholder: Option<i32>) -> Result<(), AdoptError> {
+fn move_processes(
+    directory: &ScopeDir,
+    placeholder: Option<i32>,
+) -> Result<Option<Box<Session>>, AdoptError> {
     let Some(Outcome::Ready(session)) = directory.read()?.map(|record| record.outcome) else {
-        return Ok(());
+        return Ok(None);
     };
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let step = Cgroups::of_extern_step(&[Some(own), placeholder].into_iter().flatten().collect::<Vec<_>>())
@@ -46,7 +54,8 @@ fn move_processes(directory: &ScopeDir, placeholder: Option<i32>) -> Result<(), 
     if step.is_empty() {
         return Err(AdoptError::NoCgroup);
     }
-    move_to(&step, directory, &session)
+    move_to(&step, directory, &session)?;
+    Ok(Some(session))
 }
 
 /// Adopts the container of the step that this process is a task of.

@@ -31,6 +31,8 @@ pub const SSHD: &str = "/run/spank-docker/sshd";
 pub const SSH: &str = "/run/spank-docker/ssh";
 /// The first process of the container (src/pause). Executable.
 pub const PAUSE: &str = "/run/spank-docker/pause";
+/// The same, for C.
+pub const LAUNCHER: &std::ffi::CStr = c"/run/spank-docker/pause";
 /// The FIFO on which the first process waits to be told to become sshd. The user's, mode 0400: only root can write.
 pub const GO: &str = "/run/spank-docker/go";
 /// The image's /etc/passwd with the user in it, mounted over the image's.

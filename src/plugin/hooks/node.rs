@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::{SlurmLog, Spank, configuration, configuration_for_removal, given, state_dir};
 use crate::job::{JobId, Scope};
 use crate::options::{ImageChoice, Options};
+use crate::plugin::slurmstepd;
 use crate::plugin::spank::{FAILED, OK};
 use crate::prolog::{self, Log, Subject, Verdict, chain};
 use crate::session::{self, Request};
@@ -57,9 +58,11 @@ pub(in crate::plugin) fn epilog(spank: &mut Spank<'_>) -> c_int {
 pub(in crate::plugin) fn adopt(spank: &mut Spank<'_>) -> c_int {
     let Ok(job) = spank.job_id() else { return OK };
     let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
-    if let Err(error) = session::adopt(&StateDir::new(&state_dir(spank)), Scope::job(JobId(job)), placeholder)
-    {
-        SlurmLog.error(&format!("job {job}: {}", chain(&error)));
+    let job = JobId(job);
+    match session::adopt(&StateDir::new(&state_dir(spank)), Scope::job(job), placeholder) {
+        Ok(Some(session)) => slurmstepd::account(job, &session.node, session.process.pid),
+        Ok(None) => {}
+        Err(error) => SlurmLog.error(&format!("job {job}: {}", chain(&error))),
     }
     // Never a failure: in this hook it would drain the node. The tasks wait for the adoption, and refuse without.
     OK

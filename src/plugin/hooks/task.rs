@@ -10,9 +10,11 @@ use super::{SlurmLog, Spank, by_this_node, configuration, given, own_step, state
 use crate::config::Config;
 use crate::job::{JobId, Scope, StepId};
 use crate::options::Options;
+use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
 use crate::prolog::{Log, chain};
 use crate::report;
+use crate::ssh::paths;
 use crate::state::{Outcome, Record, Session, StateDir};
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
@@ -133,7 +135,9 @@ fn enter(
     if speaks && directory.claim("warned")? {
         tell_user(&by_this_node(&format!("warning: {}", task::no_sshd(&session.image))));
     }
-    Ok(task::join(state, *scope, step, session, config)?)
+    task::join(state, *scope, step, session, config)?;
+    slurmstepd::launch_scripts_through(paths::LAUNCHER);
+    Ok(())
 }
 
 fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {

@@ -67,3 +67,39 @@ fn keys_are_the_same_on_all_nodes_and_differ_between_jobs() {
     assert_eq!(distinct(&[one.lines(), two.lines()].concat()), 4, "{one}\n{two}");
     lab.assert_clean();
 }
+
+#[test]
+fn ranks_started_over_ssh_are_accounted_to_the_job_and_stay_on_its_cpus() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let rank = "sed -n s/^Cpus_allowed_list://p /proc/self/status; perl -e '$x = q(x) x (150 << 20); sleep 1 until -e q(done)'";
+    alice.write("rank", &format!("{rank}\n"));
+    let script = "ssh n2 \"cd $PWD && sh ./rank\"";
+    let job = alice.submit_image("-w n1,n2 -N2 -n2 --mem=600", script);
+    // What is seen of it while it runs is what sacct has later.
+    let used = || {
+        let command =
+            format!("sstat --noheader --parsable2 --allsteps --jobs={} --format=JobID,MaxRSS", job.id);
+        let shown = lab.node("n1").run(&command).stdout;
+        let extern_step = shown.lines().find_map(|line| line.split_once(".extern|"))?.1.to_owned();
+        let kilobytes: f64 = extern_step.trim_end_matches('K').parse().ok()?;
+        (kilobytes > 150.0 * 1024.0).then_some(())
+    };
+    let seen = lab.poll(used);
+    alice.command("touch done").run().success();
+    seen.expect("sstat shows the memory of the rank");
+    let shown = lab.node("n1").run(&format!("scontrol show job --details {}", job.id)).success().stdout;
+    let job = job.wait().completed();
+    // The lab's nodes may claim more CPUs than there are.
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").expect("a list of CPUs");
+    let last: u32 =
+        online.trim().rsplit(['-', ',']).next().and_then(|last| last.parse().ok()).expect("a number");
+    let ids = shown.lines().filter(|line| {
+        line.trim().starts_with("Nodes=n") && line.contains("n2") || line.contains("Nodes=n[1-2]")
+    });
+    let id = ids.filter_map(|line| line.split("CPU_IDs=").nth(1)?.split(' ').next()).next().expect("CPU_IDs");
+    if id.parse::<u32>().is_ok_and(|id| id <= last) {
+        assert_eq!(job.lines(), [id], "{job}\n{shown}");
+    }
+    lab.assert_clean();
+}

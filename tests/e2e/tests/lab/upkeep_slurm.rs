@@ -147,3 +147,25 @@ fn capabilities_that_slurmd_hands_on_are_gone_in_tasks() {
     back.run().success();
     lab.assert_empty();
 }
+
+#[test]
+fn task_prolog_that_is_in_the_container_runs_there() {
+    let lab = Lab::alone();
+    let file = "/etc/slurm/taskprolog";
+    let place = "test -e /run/spank-docker/pause && echo container || echo host";
+    let script = format!("#!/bin/sh\necho export PLACE=$({place})\necho print prolog of $SLURM_PROCID\n");
+    lab.everywhere(&format!("cat >{file} <<'END'\n{script}END\nchmod 755 {file}"));
+    with_setting(&lab, "TaskProlog", file, || {
+        let image = format!("--docker-mounts={file}");
+        let srun = lab.alice().srun_image(&format!("-w n2 {image} printenv PLACE")).run().success();
+        srun.printed(&["container", "prolog of 0"]).said(&[]);
+        let job = lab.alice().submit_image(&format!("-w n2 {image}"), "printenv PLACE").wait().completed();
+        assert_eq!(job.sorted(), ["container", "prolog of 0"], "{job}");
+        lab.alice().srun("-w n2 printenv PLACE").run().success().printed(&["host", "prolog of 0"]);
+        // Slurm names what is missing.
+        let srun = lab.alice().srun_image("-w n2 true").run();
+        assert!(srun.stderr.contains(file), "{srun}");
+    });
+    lab.everywhere(&format!("rm {file}"));
+    lab.assert_empty();
+}
