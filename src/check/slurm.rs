@@ -124,22 +124,14 @@ fn task_plugin(settings: &Settings) -> Finding {
 /// They run where the task runs: in the container.
 fn task_prolog(settings: &Settings) -> Finding {
     const NAME: &str = "task_prolog";
-    /// From here on Slurm starts them through slurmstepd, which no container has.
-    const FAILS: (u8, u8) = (24, 11);
     let set = ["TaskProlog", "TaskEpilog"].into_iter().find(|key| !settings.get(key).is_empty());
     let Some(key) = set else { return Finding::ok(NAME, "none") };
     let file = Shown::new(settings.get(key));
-    if settings.release().is_some_and(|release| release >= FAILS) {
-        return Finding::fail(
-            NAME,
-            format!(
-                "{key}='{file}': this Slurm starts it through slurmstepd, which no container has; tasks fail, set none"
-            ),
-        );
-    }
     Finding::warn(
         NAME,
-        format!("{key}='{file}' has to be in the containers: add it to mounts= in plugstack.conf"),
+        format!(
+            "{key}='{file}' has to be in the containers, or tasks fail: see that mounts= in plugstack.conf names it"
+        ),
     )
 }
 
@@ -268,12 +260,8 @@ Slurmctld(primary) at n1 is UP
                 "warn task_plugin: 'task/cgroup,task/affinity', but not ConstrainRAMSpace: set yes in cgroup.conf, or these limits do not hold",
             ),
             (
-                "TaskProlog = /etc/slurm/prolog",
-                "fail task_prolog: TaskProlog='/etc/slurm/prolog': this Slurm starts it through slurmstepd, which no container has; tasks fail, set none",
-            ),
-            (
-                "TaskEpilog = /etc/slurm/x\nSLURM_VERSION = 22.05.8",
-                "warn task_prolog: TaskEpilog='/etc/slurm/x' has to be in the containers: add it to mounts= in plugstack.conf",
+                "TaskEpilog = /etc/slurm/x",
+                "warn task_prolog: TaskEpilog='/etc/slurm/x' has to be in the containers, or tasks fail: see that mounts= in plugstack.conf names it",
             ),
             (
                 "JobContainerType = job_container/cncu",

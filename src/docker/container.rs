@@ -153,8 +153,9 @@ impl Engine {
 
     /// The pid of its first process, if it runs.
     pub async fn first_process(&self, container: &Container) -> Result<Option<i32>, EngineError> {
-        let request = self.docker.inspect_container(&container.id, None::<InspectContainerOptions>);
-        let state = self.call("inspect the container", request).await?.state.unwrap_or_default();
+        let request = || self.docker.inspect_container(&container.id, None::<InspectContainerOptions>);
+        let inspected = self.call_for_states("inspect the container", request).await?;
+        let state = inspected.state.unwrap_or_default();
         let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
         Ok(pid.filter(|_| state.running == Some(true)))
     }
@@ -182,7 +183,8 @@ impl Engine {
     pub async fn labelled(&self, label: &str) -> Result<Vec<Listed>, EngineError> {
         let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        let listed = self.call("list containers", self.docker.list_containers(Some(options))).await?;
+        let request = || self.docker.list_containers(Some(options.clone()));
+        let listed = self.call_for_states("list containers", request).await?;
         let ours = listed.into_iter().filter_map(|summary| {
             let names = summary.names.unwrap_or_default();
             Some(Listed {

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long the engine may take to say which API it speaks. It does nothing for that.
 const GREETING: Duration = Duration::from_secs(15);
 /// How long one call may take: creating and removing wait for disks, and for the engine's other callers.
 pub(super) const CALL: Duration = Duration::from_secs(60);
+
+/// How long a state may last that is only passed through, and how often it is looked at.
+const PASSING: Duration = Duration::from_secs(30);
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// What can go wrong between this node and its engine.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +131,26 @@ impl Engine {
         request: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, EngineError> {
         within(deadline, call, request).await
+    }
+
+    /// Asks for states of containers. Podman says `stopped` of one whose processes have ended, until it has put it away:
+    /// a word that Docker's API does not have, so that the whole answer cannot be read. It passes.
+    pub(super) async fn call_for_states<T, R: Future<Output = Result<T, bollard::errors::Error>>>(
+        &self,
+        call: &'static str,
+        request: impl Fn() -> R,
+    ) -> Result<T, EngineError> {
+        let deadline = Instant::now() + PASSING;
+        loop {
+            match self.call(call, request()).await {
+                Err(EngineError::Broken { source: bollard::errors::Error::JsonDataError { .. }, .. })
+                    if Instant::now() < deadline =>
+                {
+                    sleep(INTERVAL).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     pub(super) async fn call<T>(
