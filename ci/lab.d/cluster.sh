@@ -5,7 +5,7 @@
 # and the label `spank-docker-lab=SUITE`, so that labs of different suites can
 # run side by side, and `down` finds all there is by label, not by memory.
 
-# The images that jobs use: pushed as registry:5000/hpc/NAME.
+# The images that jobs use.
 TEST_IMAGES=(nossh openmpi mpich setuid hostile)
 
 container() { echo "lab-$SUITE-$1"; }
@@ -127,70 +127,8 @@ wait_for_nodes() {
         wait_for 60 "all $NODES nodes idle in Slurm" nodes_in_service
 }
 
-# "NAME STATE" per node. From scontrol: sinfo lists a node once per partition.
-node_states() {
-    on n1 scontrol show nodes --oneliner |
-        sed -n 's/^NodeName=\([^ ]*\) .* State=\([^ ]*\) .*/\1 \2/p'
-}
-
-# All nodes usable: idle, or busy with somebody's job. An asterisk (does not
-# answer) or a flag (drained, completing ...) makes the state differ.
-nodes_in_service() {
-    local states
-    states=$(node_states) || return 1
-    [[ $(grep -cxE 'n[0-9]+ (IDLE|MIXED|ALLOCATED)(\+PLANNED)?' <<<"$states") == "$NODES" ]] ||
-        { echo "${states//$'\n'/, }"; return 1; }
-}
-
-# Nodes that a test left drained or down go back into service.
-resume_nodes() {
-    local node state
-    while read -r node state; do
-        case $state in
-        *DRAIN* | *DOWN* | *FAIL*)
-            # `scontrol` may refuse: the node came back by itself meanwhile.
-            on n1 scontrol update "NodeName=$node" State=RESUME 2>/dev/null || true
-            ;;
-        esac
-    done < <(node_states)
-}
-
-# ---------------------------------------------------------------- registry
-
 registry_address() { docker port "$(container registry)" 5000/tcp | head -n 1; }
-
-manifest_digest() { # REPOSITORY:TAG
-    curl --silent --fail --head \
-        --header 'Accept: application/vnd.docker.distribution.manifest.v2+json' \
-        --header 'Accept: application/vnd.oci.image.manifest.v1+json' \
-        "http://$(registry_address)/v2/${1%:*}/manifests/${1##*:}" |
-        tr -d '\r' | awk 'tolower($1) == "docker-content-digest:" { print $2 }'
-}
-
-# The volume may hold them from last time: the tag that names the content tells.
-push_images() {
-    local name hash address pushed
-    address=$(registry_address)
-    WAIT_LOG="docker logs --tail 20 $(container registry)" \
-        wait_for 30 "the registry" curl --silent --fail "http://$address/v2/" || return 1
-    for name in "${TEST_IMAGES[@]}"; do
-        hash=${IMAGE[$name]##*:}
-        pushed=$(manifest_digest "hpc/$name:$hash") || pushed=
-        if [[ -n $pushed && $(manifest_digest "hpc/$name:latest") == "$pushed" ]]; then
-            continue
-        fi
-        timed "push registry:5000/hpc/$name" push_image "$name" "$hash" "$address" || return 1
-    done
-}
-
-push_image() {
-    local tag
-    for tag in "$2" latest; do
-        docker tag "${IMAGE[$1]}" "$3/hpc/$1:$tag"
-        docker push --quiet "$3/hpc/$1:$tag" >/dev/null || return 1
-        docker rmi "$3/hpc/$1:$tag" >/dev/null
-    done
-}
+registry_log() { echo "docker logs --tail 20 $(container registry)"; }
 
 # ---------------------------------------------------------------- down
 
