@@ -18,6 +18,9 @@ use super::process::{self, Process};
 /// What marks a cgroup of a job and of its extern step, in every release and in both versions of the interface.
 const JOB: &str = "/job_";
 const EXTERN_STEP: &str = "step_extern";
+/// With cgroup v2, the leaf of its slurmstepd, and the one for processes that come from outside.
+const SLURMSTEPD: &str = "step_extern/slurm";
+const SPECIAL: &str = "user/task_special";
 
 /// What marks one of a step.
 const STEP: &str = "/step_";
@@ -33,22 +36,34 @@ impl Cgroups {
     /// hierarchy the deeper one counts. In the hierarchy by which Slurm kills (the freezer, with cgroup v1) slurmstepd
     /// is in the job's cgroup, and the placeholder will only be moved: there the step's lies below the job's.
     pub fn of_extern_step(pids: &[i32]) -> io::Result<Self> {
+        let memberships: io::Result<Vec<Self>> = pids.iter().map(|pid| Self::of(*pid, JOB)).collect();
+        Ok(Self::merge_extern(memberships?, Path::is_dir))
+    }
+
+    /// With cgroup v2, slurmstepd is in a leaf of its own beside the one for processes that come from outside, where a
+    /// release of Slurm has that (it is gone by default from 25.05 on). Slurm kills what it finds in either, and the
+    /// job's limits hold for both.
+    fn merge_extern(memberships: Vec<Self>, exists: impl Fn(&Path) -> bool) -> Self {
         let mut found: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
-        for pid in pids {
-            for (hierarchy, mut directory) in Self::of(*pid, JOB)?.0 {
-                if !directory.components().any(|part| part.as_os_str() == EXTERN_STEP) {
-                    directory.push(EXTERN_STEP);
-                    if !directory.is_dir() {
-                        continue;
-                    }
-                }
-                let known = found.entry(hierarchy).or_insert_with(|| directory.clone());
-                if directory.starts_with(&*known) {
-                    *known = directory;
+        for (hierarchy, mut directory) in memberships.into_iter().flat_map(|cgroups| cgroups.0) {
+            if !directory.components().any(|part| part.as_os_str() == EXTERN_STEP) {
+                directory.push(EXTERN_STEP);
+                if !exists(&directory) {
+                    continue;
                 }
             }
+            if directory.ends_with(SLURMSTEPD) {
+                let special = directory.with_file_name(SPECIAL);
+                if exists(&special) {
+                    directory = special;
+                }
+            }
+            let known = found.entry(hierarchy).or_insert_with(|| directory.clone());
+            if directory.starts_with(&*known) || known.ends_with(SLURMSTEPD) {
+                *known = directory;
+            }
         }
-        Ok(Self(found))
+        Self(found)
     }
 
     /// Those of the step that this process is a task of, once slurmstepd has put it there: it forks all tasks first.
@@ -282,6 +297,33 @@ mod tests {
         assert_eq!(directory("5:cpu,cpuacct:/slurm"), Some("/sys/fs/cgroup/cpuacct/slurm".into()));
         assert_eq!(directory("6:freezer:/outer/slurm"), Some("/sys/fs/cgroup/freezer/slurm".into()));
         assert_eq!(directory("0::/system.slice/a:b"), Some("/sys/fs/cgroup/unified/system.slice/a:b".into()));
+    }
+
+    const UNIFIED: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
+
+    /// Where a container goes on a machine with cgroup v2, from what /proc/PID/cgroup says of slurmstepd and placeholder.
+    fn extern_leaf(stepd: &str, placeholder: Option<&str>, existing: &[&str]) -> Option<PathBuf> {
+        let parse = |path: &str| Cgroups::parse(UNIFIED, &format!("0::{path}\n"), JOB);
+        let memberships = [Some(stepd), placeholder].into_iter().flatten().map(parse).collect();
+        let exists = |path: &Path| existing.iter().any(|known| Path::new(known) == path);
+        Cgroups::merge_extern(memberships, exists).0.into_values().next()
+    }
+
+    #[test]
+    fn the_leaf_for_processes_from_outside_is_preferred_to_that_of_slurmstepd() {
+        // As far as Slurm 24.11, with a placeholder that is there already, or is still to be moved.
+        let step = "/system.slice/slurmstepd.scope/job_7/step_extern";
+        let special = format!("/sys/fs/cgroup{step}/user/task_special");
+        let (stepd, placeholder) = (format!("{step}/slurm"), format!("{step}/user/task_special"));
+        assert_eq!(extern_leaf(&stepd, Some(&placeholder), &[]), Some(special.clone().into()));
+        assert_eq!(extern_leaf(&stepd, Some(&stepd), &[&special]), Some(special.clone().into()));
+        assert_eq!(extern_leaf(&stepd, None, &[&special]), Some(special.into()));
+    }
+
+    #[test]
+    fn without_such_a_leaf_it_is_that_of_slurmstepd() {
+        let stepd = "/system.slice/n1_slurmstepd.scope/job_7/step_extern/slurm";
+        assert_eq!(extern_leaf(stepd, None, &[]), Some(format!("/sys/fs/cgroup{stepd}").into()));
     }
 
     #[test]
