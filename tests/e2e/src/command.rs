@@ -7,9 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::poll::poll_every;
+use crate::site::Site;
 
-/// The lab's own command.
-pub(crate) const CI_LAB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ci/lab");
 /// What starts every line of the plugin's.
 const OURS: &str = "spank_docker: ";
 /// Between two looks whether a command has ended.
@@ -21,6 +20,7 @@ const GRACE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Command {
+    pub(crate) site: Site,
     pub(crate) node: String,
     pub(crate) user: Option<String>,
     pub(crate) directory: Option<String>,
@@ -94,7 +94,7 @@ impl Command {
     /// By `timeout` in the node, since the end of `docker exec` would not be the end of the command.
     fn prepare(&self, now: Instant) -> process::Command {
         let seconds = self.deadline.saturating_duration_since(now).as_secs_f64().max(1.0);
-        let mut command = process::Command::new(CI_LAB);
+        let mut command = process::Command::new(self.site.program());
         command.arg("exec");
         if let Some(user) = &self.user {
             command.args(["--user", user]);

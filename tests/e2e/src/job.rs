@@ -43,14 +43,14 @@ impl<'a> Job<'a> {
     }
 
     fn record(&self) -> String {
-        self.lab.node("n1").run(&format!("scontrol show job --oneliner {}", self.id)).success().stdout
+        self.lab.first().run(&format!("scontrol show job --oneliner {}", self.id)).success().stdout
     }
 
     /// What it has written so far.
     #[must_use]
     pub fn output(&self) -> String {
         // Its first line may not be written yet, so that the file does not exist.
-        self.lab.node("n1").sh(&format!("cat {} 2>/dev/null || true", self.output)).success().stdout
+        self.lab.first().sh(&format!("cat {} 2>/dev/null || true", self.output)).success().stdout
     }
 
     /// Waits until Slurm says that its script runs.
@@ -96,7 +96,7 @@ impl<'a> Job<'a> {
 
     /// Cancels it.
     pub fn cancel(&self) {
-        self.lab.node("n1").run(&format!("scancel {}", self.id)).success();
+        self.lab.first().run(&format!("scancel {}", self.id)).success();
     }
 }
 

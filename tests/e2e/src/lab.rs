@@ -1,4 +1,4 @@
-//! The lab as a test sees it: nodes, users, and an end that is checked.
+//! The lab, or the two virtual machines, as a test sees them: nodes, users, and an end that is checked.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -11,9 +11,12 @@ use crate::clean;
 use crate::command::{Command, Outcome, indented};
 use crate::job::{Job, field};
 use crate::poll::poll;
+use crate::site::Site;
 
 /// The lab's nodes.
 pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
+/// The virtual machines.
+pub const MACHINES: [&str; 2] = ["v0", "v1"];
 /// The image of a usual MPI job.
 pub const IMAGE: &str = "registry:5000/hpc/openmpi";
 
@@ -36,9 +39,8 @@ struct Share {
 }
 
 impl Share {
-    fn new(alone: bool) -> Self {
-        let suite = std::env::var("LAB_SUITE").unwrap_or_default();
-        let path = std::env::temp_dir().join(format!("spank-docker-e2e{suite}.lock"));
+    fn new(site: Site, alone: bool) -> Self {
+        let path = std::env::temp_dir().join(format!("spank-docker-e2e{}.lock", site.name()));
         let file = File::options().write(true).create(true).truncate(false).open(&path);
         let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let locked = if alone { file.lock() } else { file.lock_shared() };
@@ -51,6 +53,7 @@ impl Share {
 #[derive(Debug)]
 pub struct Lab {
     test: String,
+    pub(crate) site: Site,
     /// The name of all jobs of this test.
     job_name: String,
     began: Instant,
@@ -72,7 +75,7 @@ impl Lab {
     /// The same, for a test that may take longer.
     #[must_use]
     pub fn within(limit: Duration) -> Self {
-        Self::new(limit, false)
+        Self::new(Site::Lab, limit, false)
     }
 
     /// For a test that stops daemons or changes the cluster's configuration.
@@ -84,17 +87,38 @@ impl Lab {
     /// The same, for one that may take longer.
     #[must_use]
     pub fn alone_within(limit: Duration) -> Self {
-        Self::new(limit, true)
+        Self::new(Site::Lab, limit, true)
     }
 
-    fn new(limit: Duration, alone: bool) -> Self {
-        let share = Share::new(alone);
+    /// The virtual machines, together with other tests; with more time, since they may be emulated.
+    #[must_use]
+    pub fn machines() -> Self {
+        Self::new(Site::Machines, LIMIT * 3, false)
+    }
+
+    /// The same, alone.
+    #[must_use]
+    pub fn machines_alone() -> Self {
+        Self::new(Site::Machines, LIMIT * 4, true)
+    }
+
+    fn new(site: Site, limit: Duration, alone: bool) -> Self {
+        let share = Share::new(site, alone);
         let test = thread::current().name().unwrap_or("test").to_owned();
         let short = test.rsplit("::").next().unwrap_or(&test);
         let job_name = format!("{short}-{}", std::process::id());
         let began = Instant::now();
         let deadline = began + limit;
-        Self { test, job_name, began, deadline, users: Mutex::default(), repairs: Mutex::default(), share }
+        Self {
+            test,
+            site,
+            job_name,
+            began,
+            deadline,
+            users: Mutex::default(),
+            repairs: Mutex::default(),
+            share,
+        }
     }
 
     /// One of the lab's users, in a directory of this test's.
@@ -103,7 +127,7 @@ impl Lab {
         let mut users = lock(&self.users);
         if !users.iter().any(|known| known == name) {
             let directory = user.directory();
-            self.node("n1").run(&format!("install -d -m 0755 -o {name} -g {name} {directory}")).success();
+            self.first().run(&format!("install -d -m 0755 -o {name} -g {name} {directory}")).success();
             users.push(name.to_owned());
         }
         user
@@ -116,15 +140,20 @@ impl Lab {
 
     /// A node, as root.
     pub fn node(&self, name: &str) -> Node<'_> {
-        assert!(NODES.contains(&name), "{name} is no node of the lab");
+        assert!(self.site.nodes().contains(&name), "{name} is no node of the lab");
         Node { lab: self, name: name.to_owned() }
+    }
+
+    /// The node that has slurmctld, and the users.
+    pub(crate) fn first(&self) -> Node<'_> {
+        self.node(self.site.first())
     }
 
     /// Runs a script as root on all nodes at once. What they say, in order.
     #[track_caller]
     pub fn everywhere(&self, script: &str) -> Vec<String> {
-        let commands = NODES.map(|node| self.command(node, None).sh(script));
-        run_all(commands.to_vec()).into_iter().map(|outcome| outcome.success().stdout).collect()
+        let commands = self.site.nodes().iter().map(|node| self.command(node, None).sh(script));
+        run_all(commands.collect()).into_iter().map(|outcome| outcome.success().stdout).collect()
     }
 
     /// Looks until there is something to see, or the test's time is over.
@@ -141,7 +170,7 @@ impl Lab {
     #[must_use]
     pub fn jobs(&self) -> Vec<u32> {
         let command = format!("squeue --noheader --states=all --name={} --format=%A", self.job_name);
-        let outcome = self.node("n1").run(&command).success();
+        let outcome = self.first().run(&command).success();
         outcome.lines().into_iter().filter_map(|id| id.parse().ok()).collect()
     }
 
@@ -149,7 +178,7 @@ impl Lab {
     #[must_use]
     pub fn states(&self) -> Vec<String> {
         let command = format!("squeue --noheader --states=all --array --name={} --format=%T", self.job_name);
-        let outcome = self.node("n1").run(&command).success();
+        let outcome = self.first().run(&command).success();
         outcome.lines().into_iter().map(str::to_owned).collect()
     }
 
@@ -159,7 +188,7 @@ impl Lab {
         const FAILED: [&str; 2] = ["CANCELLED", "FAILED"];
         let command = format!("squeue --noheader --states=all --name={} --format=%T", self.job_name);
         let states = self.poll(|| {
-            let states = self.node("n1").run(&command).success();
+            let states = self.first().run(&command).success();
             (!states.stdout.contains("COMPLETING")).then_some(states)
         });
         let states = states.expect("jobs that end");
@@ -183,6 +212,7 @@ impl Lab {
     #[track_caller]
     fn assert_left_nothing(&self, all: &str) {
         let deadline = Instant::now() + END;
+        let nodes = self.site.nodes();
         let left = || {
             // Whoever asks for everything need not ask for each.
             let jobs = if all.is_empty() { self.jobs() } else { Vec::new() };
@@ -194,7 +224,7 @@ impl Lab {
                 command
             };
             let mut left = String::new();
-            for (node, outcome) in NODES.iter().zip(run_all(NODES.iter().map(ask).collect())) {
+            for (node, outcome) in nodes.iter().zip(run_all(nodes.iter().map(ask).collect())) {
                 let outcome = outcome.success();
                 for line in outcome.stdout.lines().chain(outcome.stderr.lines()) {
                     let _ = writeln!(left, "{node}: {line}");
@@ -215,7 +245,7 @@ impl Lab {
 
     /// A line for each node that takes no jobs.
     pub(crate) fn nodes_out_of_service(&self) -> Vec<String> {
-        let nodes = self.node("n1").run("scontrol show nodes --oneliner").success();
+        let nodes = self.first().run("scontrol show nodes --oneliner").success();
         let out = |line: &&str| {
             let state = field(line, "State");
             ["DRAIN", "DOWN", "FAIL", "NOT_RESPONDING"].iter().any(|word| state.contains(word))
@@ -229,6 +259,7 @@ impl Lab {
 
     pub(crate) fn command(&self, node: &str, user: Option<&str>) -> Command {
         Command {
+            site: self.site,
             node: node.to_owned(),
             user: user.map(str::to_owned),
             directory: None,
@@ -248,17 +279,17 @@ impl Lab {
             command.deadline = self.deadline;
             command.run();
         }
-        self.node("n1").run(&format!("scancel --name={}", self.job_name));
+        self.first().run(&format!("scancel --name={}", self.job_name));
         for state in self.nodes_out_of_service() {
             let node = state.split(':').next().unwrap_or_default();
-            self.node("n1").run(&format!("scontrol update NodeName={node} State=RESUME"));
+            self.first().run(&format!("scontrol update NodeName={node} State=RESUME"));
         }
     }
 
     /// What slurmd has noted of the plugin on all nodes.
     fn logs(&self) -> String {
         let mut logs = String::new();
-        for node in NODES {
+        for node in self.site.nodes() {
             let log = self.node(node).sh("grep spank_docker /var/log/slurm/slurmd.log | tail -n 15");
             let _ = write!(logs, "slurmd of {node}:\n{}", indented(&log.stdout));
         }
@@ -278,7 +309,7 @@ impl Drop for Lab {
         let directories: Vec<String> =
             lock(&self.users).iter().map(|name| User { lab: self, name: name.clone() }.directory()).collect();
         if !failed && !directories.is_empty() {
-            self.node("n1").run(&format!("rm -rf {}", directories.join(" ")));
+            self.first().run(&format!("rm -rf {}", directories.join(" ")));
         }
         let result = if failed { "failed" } else { "passed" };
         // Past the harness, which hides what tests print.
@@ -326,7 +357,7 @@ impl Node<'_> {
     /// Takes its power away (`off`), or gives it back and waits until it has booted (`on`).
     #[track_caller]
     pub fn power(&self, switch: &str) {
-        let mut lab = std::process::Command::new(crate::command::CI_LAB);
+        let mut lab = std::process::Command::new(self.lab.site.program());
         let outcome = lab.args(["power", &self.name, switch]).output().expect("ci/lab cannot be run");
         assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
     }
@@ -335,7 +366,7 @@ impl Node<'_> {
     #[must_use]
     pub fn state(&self) -> String {
         let command = format!("scontrol show node --oneliner {}", self.name);
-        field(&self.lab.node("n1").run(&command).success().stdout, "State")
+        field(&self.lab.first().run(&command).success().stdout, "State")
     }
 }
 
@@ -355,7 +386,7 @@ impl<'a> User<'a> {
 
     /// A command that is not run yet.
     pub fn command(&self, words: &str) -> Command {
-        let mut command = self.lab.command("n1", Some(&self.name));
+        let mut command = self.lab.command(self.lab.site.first(), Some(&self.name));
         command.directory = Some(self.directory());
         // By their name this test knows its jobs again.
         let command = command.env("SLURM_JOB_NAME", &self.lab.job_name);

@@ -13,11 +13,12 @@ mod lab;
 mod poll;
 mod quick;
 mod random;
+mod site;
 
 pub use churn::{Churn, Report};
 pub use command::{Command, Outcome};
 pub use faults::Fault;
 pub use job::Job;
-pub use lab::{IMAGE, Lab, NODES, Node, User, image};
+pub use lab::{IMAGE, Lab, MACHINES, NODES, Node, User, image};
 pub use poll::poll;
 pub use quick::quick_jobs;

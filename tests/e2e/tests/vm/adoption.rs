@@ -1,0 +1,74 @@
+//! On cgroup v2, what a job starts over ssh is in the job's cgroups: it has the job's limits and ends with it.
+
+use spank_docker_e2e::{Lab, MACHINES};
+
+use crate::cluster::FAILED_UNITS;
+
+/// The cgroup of a session on the other machine, and what holds for it up to the job's.
+const SESSION: &str = r#"ssh v1 'cd /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup) && pwd
+    while [ "$(basename "$(dirname "$PWD")")" != "$(basename /sys/fs/cgroup)" ]; do
+        case $PWD in */job_*) echo "memory $(cat memory.max)"; echo "cpus $(cat cpuset.cpus.effective)" ;; esac
+        cd .. || break
+        [ "$PWD" != /sys/fs/cgroup ] || break
+    done'"#;
+
+#[test]
+fn session_on_the_other_machine_has_the_limits_of_the_job() {
+    let lab = Lab::machines();
+    let job = lab.alice().submit_image("-N2 --mem=300", SESSION).wait().completed();
+    let first = job.lines()[0].to_owned();
+    assert!(first.contains(&format!("/job_{}/step_extern/", job.id)), "{job}");
+    assert!(job.lines().contains(&"memory 314572800"), "{job}");
+    lab.assert_clean();
+}
+
+/// The engine and systemd go on with a container whose cgroup they have lost.
+#[test]
+fn engine_and_systemd_are_undisturbed_by_an_adopted_container() {
+    let lab = Lab::machines_alone();
+    let alice = lab.alice();
+    let job = alice.submit_image("-N2", "ssh v1 hostname; until [ -e done ]; do sleep 0.5; done");
+    job.wait_for_line("v1");
+    for node in MACHINES {
+        let node = lab.node(node);
+        let name = format!("docker_{}", job.id);
+        let stats = node.run(&format!("docker stats --no-stream --format {{{{.Name}}}} {name}")).success();
+        assert_eq!(stats.lines(), [name.as_str()], "{stats}");
+        assert_eq!(node.run(FAILED_UNITS).success().stdout, "");
+    }
+    alice.command("touch done").run().success();
+    job.wait().completed();
+    lab.assert_empty();
+}
+
+#[test]
+fn cancelled_job_takes_what_runs_on_the_other_machine_with_it() {
+    let lab = Lab::machines();
+    let job = lab.alice().submit_image("-N2", "ssh v1 'echo up; exec sleep 1000'");
+    job.wait_for_line("up");
+    job.cancel();
+    assert_eq!(job.wait().state, "CANCELLED");
+    lab.assert_clean();
+}
+
+#[test]
+fn time_limit_ends_what_runs_on_the_other_machine() {
+    let lab = Lab::machines();
+    let job = lab.alice().submit_image("-N2 --time=1", "ssh v1 'echo up; exec sleep 1000'");
+    job.wait_for_line("up");
+    let cut = format!("scontrol update JobId={} TimeLimit=0:01", job.id);
+    lab.node("v0").run(&cut).success();
+    assert_eq!(job.wait().state, "TIMEOUT");
+    lab.assert_clean();
+}
+
+#[test]
+fn session_that_takes_more_memory_than_the_job_has_is_killed_and_slurm_says_so() {
+    let lab = Lab::machines();
+    // tail keeps a line that does not end.
+    let script = "ssh v1 'head -c 1000000000 /dev/zero | tail | wc -c'; echo over";
+    let job = lab.alice().submit_image("-N2 --mem=200", script).wait();
+    assert!(job.state == "OUT_OF_MEMORY" || job.output.contains("over"), "{job}");
+    assert!(!job.output.contains("1000000000"), "{job}");
+    lab.assert_clean();
+}
