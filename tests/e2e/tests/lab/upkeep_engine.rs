@@ -81,7 +81,7 @@ cat >proxy.pl <<'END'
 use IO::Socket::INET;
 $SIG{CHLD} = "IGNORE";
 my ($port, $end) = @ARGV;
-my $server = IO::Socket::INET->new(Listen => 50, LocalAddr => "127.0.0.1", LocalPort => $port) or die;
+my $server = IO::Socket::INET->new(Listen => 50, ReuseAddr => 1, LocalAddr => "127.0.0.1", LocalPort => $port) or die;
 while (my $client = $server->accept) {
     next if fork;
     my $registry = IO::Socket::INET->new("registry:5000") or die;
@@ -105,7 +105,45 @@ const NO_SECOND: &str = "
 cd /run/second 2>/dev/null || exit 0
 for pid in $(cat proxies); do kill -KILL -$pid; done
 if [ -e pid ]; then kill -TERM $(cat pid); while [ -e pid ]; do sleep 0.1; done; fi
-cd /; ip link delete second0; umount -l /run/second/data; rm -rf /run/second";
+cd /; ip link delete second0; umount -l $(grep -o '/run/second[^ ]*' /proc/mounts); rm -rf /run/second";
+
+/// An image for an engine with a small disk: a shell, and the few programs that are needed.
+const SMALL: &str = "
+set -e
+cd $(mktemp -d)
+for program in /bin/bash /bin/cat /usr/bin/head; do
+    for file in $program $(ldd $program | grep -o '/[^ ]*'); do install -D $file .$file; done
+done
+mkdir -p etc tmp
+chmod 1777 tmp
+chmod 755 .
+tar -c . | docker --host unix:///run/second/socket import - small:1
+rm -r $PWD";
+
+/// What a container writes fills the engine's disk. Its job sees that, others are told, no node is drained; and at the
+/// end of the job there is room again.
+fn a_container_that_fills_the_disk_is_its_jobs_trouble(lab: &Lab) {
+    lab.node("n2").sh(SMALL).success();
+    let alice = lab.alice();
+    let image = "-w n2 --docker-pull=never --docker-image=small:1";
+    // To the last page.
+    let fill =
+        "head -c 100000000 /dev/zero >/tmp/big; for n in {1..200}; do echo >/tmp/small$n; done 2>/dev/null; echo full
+        until [ -e filled ]; do head -c 1 /dev/zero >/dev/null; done";
+    let job = alice.submit(image, fill);
+    job.wait_for_line("full");
+    let line =
+        "n2: image 'small:1': no space left on the disk of this node's engine: ask the admin to free some";
+    // Whether another container still fits in depends on the engine.
+    let other = alice.srun(&format!("{image} cat /dev/null")).run();
+    assert!(other.code == Some(0) || other.ours() == [line], "{other}");
+    alice.command("touch filled").run().success();
+    let job = job.wait().completed();
+    assert!(job.output.contains("No space left on device"), "{job}");
+    let freed =
+        lab.poll(|| (alice.srun(&format!("{image} cat /dev/null")).run().code == Some(0)).then_some(()));
+    assert!(freed.is_some(), "the disk is still full");
+}
 
 #[test]
 fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
@@ -135,6 +173,7 @@ fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
         each_fails(&lab, "n2", &[("--docker-image=localhost:5008/hpc/openmpi".to_owned(), line.to_owned())]);
     });
     lab.assert_no_job_completed();
+    with_arguments(&lab, "n2", arguments, || a_container_that_fills_the_disk_is_its_jobs_trouble(&lab));
     with_arguments(&lab, "n2", arguments, || {
         n2.run("rm -f /run/second/stalled").success();
         let srun = lab.alice().srun("-w n2 --docker-image=localhost:5008/hpc/openmpi echo it ran");
