@@ -9,7 +9,7 @@ use spank_docker_fuzz::parts;
 fuzz_target!(|data: &[u8]| {
     let [mountinfo, membership, tcp, stat] = parts(data);
     let text = |bytes| String::from_utf8_lossy(bytes);
-    let groups = Cgroups::parse(&text(mountinfo), &text(membership), "/job_");
+    let groups = Cgroups::parse(&text(mountinfo), &text(membership), &["/job_"]);
     for directory in groups.directories() {
         assert!(directory.to_string_lossy().contains("job_"), "{directory:?}");
     }

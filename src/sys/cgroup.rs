@@ -15,7 +15,8 @@ use nix::unistd::Pid;
 
 use super::process::{self, Process};
 
-/// What marks a cgroup of a job and of its extern step, in every release and in both versions of the interface.
+/// What marks a cgroup of a job, or else of its extern step: from 26.05 on, with cgroup v2, a job's is named by an
+/// identifier of Slurm's that is not the job's number.
 const JOB: &str = "/job_";
 const EXTERN_STEP: &str = "step_extern";
 /// With cgroup v2, the leaf of its slurmstepd, and the one for processes that come from outside.
@@ -36,7 +37,8 @@ impl Cgroups {
     /// hierarchy the deeper one counts. In the hierarchy by which Slurm kills (the freezer, with cgroup v1) slurmstepd
     /// is in the job's cgroup, and the placeholder will only be moved: there the step's lies below the job's.
     pub fn of_extern_step(pids: &[i32]) -> io::Result<Self> {
-        let memberships: io::Result<Vec<Self>> = pids.iter().map(|pid| Self::of(*pid, JOB)).collect();
+        let memberships: io::Result<Vec<Self>> =
+            pids.iter().map(|pid| Self::of(*pid, &[JOB, EXTERN_STEP])).collect();
         Ok(Self::merge_extern(memberships?, Path::is_dir))
     }
 
@@ -74,7 +76,8 @@ impl Cgroups {
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         while Instant::now() < deadline {
             // Those that slurmstepd is in by itself, a forked child is in from the start.
-            let (task, daemon) = (Self::of(own, STEP)?, Self::of(nix::unistd::getppid().as_raw(), STEP)?);
+            let (task, daemon) =
+                (Self::of(own, &[STEP])?, Self::of(nix::unistd::getppid().as_raw(), &[STEP])?);
             if task.0.iter().any(|(hierarchy, directory)| daemon.0.get(hierarchy) != Some(directory)) {
                 return Ok(Some(task));
             }
@@ -85,11 +88,11 @@ impl Cgroups {
 
     /// Those that the engine made for a container: its id is part of their names, with every cgroup driver.
     pub fn of_container(pid: i32, container_id: &str) -> io::Result<Self> {
-        Self::of(pid, container_id)
+        Self::of(pid, &[container_id])
     }
 
-    /// The cgroups of a process whose paths contain `mark`; none when the process is gone.
-    fn of(pid: i32, mark: &str) -> io::Result<Self> {
+    /// The cgroups of a process whose paths contain one of `marks`; none when the process is gone.
+    fn of(pid: i32, marks: &[&str]) -> io::Result<Self> {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
         let membership = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
             Ok(membership) => membership,
@@ -100,15 +103,15 @@ impl Cgroups {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self::parse(&mountinfo, &membership, mark))
+        Ok(Self::parse(&mountinfo, &membership, marks))
     }
 
     /// From the texts of /proc/self/mountinfo and /proc/PID/cgroup.
     #[must_use]
-    pub fn parse(mountinfo: &str, membership: &str, mark: &str) -> Self {
+    pub fn parse(mountinfo: &str, membership: &str, marks: &[&str]) -> Self {
         let mounts = Mounts::parse(mountinfo);
-        let groups =
-            membership.lines().filter_map(Membership::parse).filter(|group| group.path.contains(mark));
+        let groups = membership.lines().filter_map(Membership::parse);
+        let groups = groups.filter(|group| marks.iter().any(|mark| group.path.contains(mark)));
         Self(groups.filter_map(|group| mounts.directory(&group)).collect())
     }
 
@@ -138,10 +141,14 @@ impl Cgroups {
 /// run, because somebody has killed the slurmstepd that was to end them, are killed.
 pub fn remove(directory: &Path) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    let is_job =
-        |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"job_"));
-    let job = directory.ancestors().find(is_job).unwrap_or(directory);
-    remove_tree(job, Instant::now() + PATIENCE)
+    remove_tree(job_of(directory), Instant::now() + PATIENCE)
+}
+
+/// The directory of a job, from one of a step or one below that.
+fn job_of(directory: &Path) -> &Path {
+    let is_step =
+        |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"step_"));
+    directory.ancestors().find(is_step).and_then(Path::parent).unwrap_or(directory)
 }
 
 /// From the deepest directory up, as a cgroup has to be removed.
@@ -303,7 +310,7 @@ mod tests {
 
     /// Where a container goes on a machine with cgroup v2, from what /proc/PID/cgroup says of slurmstepd and placeholder.
     fn extern_leaf(stepd: &str, placeholder: Option<&str>, existing: &[&str]) -> Option<PathBuf> {
-        let parse = |path: &str| Cgroups::parse(UNIFIED, &format!("0::{path}\n"), JOB);
+        let parse = |path: &str| Cgroups::parse(UNIFIED, &format!("0::{path}\n"), &[JOB, EXTERN_STEP]);
         let memberships = [Some(stepd), placeholder].into_iter().flatten().map(parse).collect();
         let exists = |path: &Path| existing.iter().any(|known| Path::new(known) == path);
         Cgroups::merge_extern(memberships, exists).0.into_values().next()
@@ -322,8 +329,21 @@ mod tests {
 
     #[test]
     fn without_such_a_leaf_it_is_that_of_slurmstepd() {
-        let stepd = "/system.slice/n1_slurmstepd.scope/job_7/step_extern/slurm";
-        assert_eq!(extern_leaf(stepd, None, &[]), Some(format!("/sys/fs/cgroup{stepd}").into()));
+        // As seen with Slurm 26.05, where the job's directory does not have its number.
+        let stepd = "/system.slice/v0_slurmstepd.scope/s0RNM87PBRW600/step_extern/slurm";
+        let leaf = format!("/sys/fs/cgroup{stepd}");
+        assert_eq!(extern_leaf(stepd, None, &[]), Some(leaf.clone().into()));
+        assert_eq!(
+            job_of(Path::new(&leaf)),
+            Path::new("/sys/fs/cgroup/system.slice/v0_slurmstepd.scope/s0RNM87PBRW600")
+        );
+    }
+
+    #[test]
+    fn the_directory_of_a_job_is_above_that_of_its_step() {
+        let job = Path::new("/sys/fs/cgroup/memory/slurm_n1/uid_5001/job_7");
+        assert_eq!(job_of(&job.join("step_extern")), job);
+        assert_eq!(job_of(job), job);
     }
 
     #[test]
