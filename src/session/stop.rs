@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::docker::{Engine, EngineError, Listed};
 use crate::job::{JobId, Scope};
-use crate::state::{ScopeDir, StateDir, StateError};
-use crate::sys::cgroup;
+use crate::state::{Outcome, ScopeDir, StateDir, StateError};
+use crate::sys::{cgroup, stepd};
 
 /// The label by which a job's containers are found.
 pub(super) const LABEL_JOB: &str = "spank-docker.job";
@@ -42,6 +42,15 @@ pub enum StopError {
         #[source]
         source: std::io::Error,
     },
+    /// The job's prolog outlives it.
+    #[error("the prolog of job {job} does not end")]
+    Prolog {
+        /// The job.
+        job: JobId,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// No event loop could be made.
     #[error("cannot set up an event loop")]
     Runtime(#[source] std::io::Error),
@@ -57,13 +66,23 @@ impl StopError {
 
 /// Removes all that `job` has on this node: containers, mounts, files.
 pub fn stop(config: &Config, job: JobId) -> Result<(), StopError> {
-    // And those without state, whose own end could not be: the engine was down in the epilog, or came up after slurmd.
     let state = StateDir::new(&config.state_dir);
+    let prolog = end_prolog(&state, job);
+    // And those without state, whose own end could not be: the engine was down in the epilog, or came up after slurmd.
     let containers =
         remove_containers(config, LABEL_JOB, |scope| scope.job == job || !state.of(scope).exists());
     let files = remove_state(&config.state_dir, |scope| scope.job == job);
-    containers?;
-    files
+    prolog.and(containers).and(files)
+}
+
+/// A prolog that has not come to its end is an orphan of a slurmd that has died: Slurm itself lets prologs end first.
+fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
+    match state.of(Scope::job(job)).read().map(|record| record.map(|record| record.outcome)) {
+        Ok(Some(Outcome::Ready(_) | Outcome::Failed { .. })) => Ok(()),
+        Ok(Some(Outcome::Starting) | None) | Err(_) => {
+            stepd::end_prolog(job).map_err(|source| StopError::Prolog { job, source })
+        }
+    }
 }
 
 /// The same for one step, whose slurmstepd still runs, in the step's cgroups: those are Slurm's to remove.

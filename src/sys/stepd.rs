@@ -1,10 +1,15 @@
 //! The slurmstepds of this node: which jobs have one. A step's says so in its title (`slurmstepd: [12.extern]`), a
 //! prolog's in its environment. Only root's count: anybody can choose a title.
 //!
-//! Runs as root in a starting slurmd, and in a task that waits for the extern step.
+//! Runs as root in a starting slurmd, in the epilog, and in a task that waits for the extern step.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::linux::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::process::{self, Process};
 use crate::job::JobId;
@@ -14,18 +19,45 @@ use crate::job::JobId;
 pub fn jobs() -> BTreeSet<JobId> {
     let job_of = |pid: i32| {
         let (process, title) = titled(pid)?;
-        if let Some((_, rest)) = title.split_once("slurmstepd: [") {
-            return rest.split(['.', ']', '_']).next()?.parse().ok();
+        match title.split_once("slurmstepd: [") {
+            Some((_, rest)) => rest.split(['.', ']', '_']).next()?.parse().ok(),
+            None => job_of_hook(&process, &title, "slurmstepd\0spank\0"),
         }
-        if !title.contains("slurmstepd\0spank\0") {
-            return None;
-        }
-        let environment = process.read("environ").ok()?;
-        let entry =
-            environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"SLURM_JOB_ID="))?;
-        std::str::from_utf8(entry).ok()?.parse().ok()
     };
     process::all().map(|pids| pids.filter_map(job_of).collect()).unwrap_or_default()
+}
+
+/// Kills a prolog of this job that still runs, and waits for its end. That of a slurmd that has died outlives it: nobody
+/// waits for it any more, and it would start a container after the job's end.
+pub fn end_prolog(job: JobId) -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const INTERVAL: Duration = Duration::from_millis(5);
+    let deadline = Instant::now() + PATIENCE;
+    let is_its = |(process, title): &(Process, String)| {
+        job_of_hook(process, title, "slurmstepd\0spank\0prolog\0") == Some(job)
+    };
+    for (process, _) in process::all()?.filter_map(titled).filter(is_its) {
+        while process.is_alive() {
+            if Instant::now() > deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // Gone already, as like as not.
+            let _ = kill(Pid::from_raw(process.id().pid), Signal::SIGKILL);
+            std::thread::sleep(INTERVAL);
+        }
+    }
+    Ok(())
+}
+
+/// Whose prolog or epilog it is, if its arguments begin like that.
+fn job_of_hook(process: &Process, title: &str, mark: &str) -> Option<JobId> {
+    if !title.contains(mark) {
+        return None;
+    }
+    let environment = process.read("environ").ok()?;
+    let entry =
+        environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"SLURM_JOB_ID="))?;
+    std::str::from_utf8(entry).ok()?.parse().ok()
 }
 
 /// Whether the extern step of this job runs here.
