@@ -12,7 +12,9 @@ fn every_step_of_a_job_runs_in_its_container_unless_it_says_none() {
     let script = format!("srun -N2 sh -c '{WHERE}'; srun -N2 --docker-image=none sh -c '{WHERE}'");
     let job = lab.alice().submit_image("-N2 --docker-script=host", &script).wait().completed();
     let inside = format!("in docker_{} /opt/hpc/bin/hello", job.id);
-    assert_eq!(job.lines(), [&inside, &inside, "in none no hello", "in none no hello"], "{job}");
+    // On a busy node srun has a word to say of its own.
+    let lines: Vec<_> = job.lines().into_iter().filter(|line| !line.starts_with("srun: ")).collect();
+    assert_eq!(lines, [&inside, &inside, "in none no hello", "in none no hello"], "{job}");
     lab.assert_clean();
 }
 
