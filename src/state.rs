@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -276,6 +277,12 @@ impl ScopeDir {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", &path)(error)),
         }
+    }
+
+    /// How long ago the record was written.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        fs::metadata(self.path.join("state.json")).ok()?.modified().ok()?.elapsed().ok()
     }
 
     /// Writes down that the extern step has taken the container over, or why it could not.

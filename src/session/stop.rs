@@ -4,12 +4,15 @@
 //! Runs as root in the epilog, in the prolog when a start has failed, in a step's slurmstepd when the step ends, and in
 //! a starting slurmd.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::docker::{Engine, EngineError, Listed};
 use crate::job::{JobId, Scope};
 use crate::state::{Outcome, ScopeDir, StateDir, StateError};
+use crate::sys::process::Process;
 use crate::sys::{cgroup, stepd};
 
 /// The label by which a job's containers are found.
@@ -68,11 +71,43 @@ impl StopError {
 pub fn stop(config: &Config, job: JobId) -> Result<(), StopError> {
     let state = StateDir::new(&config.state_dir);
     let prolog = end_prolog(&state, job);
+    let abandoned = abandoned(&state, job);
+    let is_meant = |scope: Scope| scope.job == job || abandoned.contains(&scope.job);
     // And those without state, whose own end could not be: the engine was down in the epilog, or came up after slurmd.
     let containers =
-        remove_containers(config, LABEL_JOB, |scope| scope.job == job || !state.of(scope).exists());
-    let files = remove_state(&config.state_dir, |scope| scope.job == job);
+        remove_containers(config, LABEL_JOB, |scope| is_meant(scope) || !state.of(scope).exists());
+    let files = remove_state(&config.state_dir, is_meant);
     prolog.and(containers).and(files)
+}
+
+/// Other jobs that have ended, and whose epilog never came: slurmctld takes a job for done on a node whose slurmd has
+/// died and registers anew without it.
+///
+/// Their container is dead and they have no slurmstepd. So no task can come any more, unless the prolog has only just
+/// ended, and the extern step is still to start.
+fn abandoned(state: &StateDir, job: JobId) -> BTreeSet<JobId> {
+    const STARTING: Duration = Duration::from_secs(60);
+    let is_dead = |scope: &Scope| {
+        let directory = state.of(*scope);
+        let Ok(Some(Outcome::Ready(session))) =
+            directory.read().map(|record| record.map(|record| record.outcome))
+        else {
+            return false;
+        };
+        directory.age().is_some_and(|age| age > STARTING)
+            && Process::recall(session.process).is_ok_and(|process| process.is_none())
+    };
+    let scopes = state.scopes().unwrap_or_default().into_iter();
+    let mut dead: BTreeSet<JobId> = scopes
+        .filter(|scope| scope.job != job && *scope == Scope::job(scope.job))
+        .filter(is_dead)
+        .map(|scope| scope.job)
+        .collect();
+    if !dead.is_empty() {
+        let running = stepd::jobs();
+        dead.retain(|job| !running.contains(job));
+    }
+    dead
 }
 
 /// A prolog that has not come to its end is an orphan of a slurmd that has died: Slurm itself lets prologs end first.

@@ -76,6 +76,36 @@ fn container_that_an_epilog_could_not_remove_is_removed_by_a_later_one() {
     lab.assert_empty();
 }
 
+/// slurmd died while that job ended: slurmctld takes it for done, and sends no epilog. The record is a real one's.
+#[test]
+fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    lab.repair_with(n2.command("").sh("docker rm --force docker_999999; rm -rf /run/spank-docker/99999[89]"));
+    let first = lab.alice().submit_image("-w n2", "touch up; until [ -e done ]; do sleep 0.2; done");
+    first.wait_until_running();
+    let run = "docker run --detach --entrypoint true --name docker_999999 --label spank-docker.job=999999";
+    // One with a first process that is no more, long since; another that is as young as this job.
+    n2.sh(&format!(
+        "cd /run/spank-docker; until grep -q Ready {0}/state.json; do sleep 0.1; done; mkdir 999998 999999
+         for job in 999998 999999; do
+             sed 's/\"job\":{0}/\"job\":'$job'/; s/\"start_time\":[0-9]*/\"start_time\":1/' {0}/state.json >$job/state.json
+         done
+         touch -d '-2 minutes' 999999/state.json {0}/state.json; {run} {IMAGE}",
+        first.id
+    ))
+    .success();
+    lab.alice().srun_image("-w n2 true").run().success();
+    let wanted = [first.id.to_string(), "999998".to_owned()];
+    let kept = || n2.run("ls /run/spank-docker").success();
+    assert!(lab.poll(|| (kept().lines() == wanted).then_some(())).is_some(), "{}", kept());
+    assert_eq!(n2.run("docker ps --all --quiet --filter name=docker_999999").success().stdout, "");
+    n2.run("rm -r /run/spank-docker/999998").success();
+    lab.alice().command("touch done").run().success();
+    first.wait().completed();
+    lab.assert_empty();
+}
+
 /// A library to be loaded in front of others.
 fn library(source: &str) -> Vec<u8> {
     let name = format!("{}-{:?}.so", std::process::id(), std::thread::current().id());
