@@ -33,7 +33,7 @@ each_node() {
 # ---------------------------------------------------------------- rights
 
 # Everything root has here. --privileged asks for all capabilities, which fails
-# where root lacks one (in some sandboxes): then each one that there is, by name
+# where root lacks one (in an unprivileged container): then each one that there is, by name
 # (in the kernel's order; engines such as 20.10 do not know the three after these).
 CAPABILITIES=(CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
     LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER
