@@ -31,6 +31,14 @@ pub fn image(name: &str) -> String {
     format!("registry:5000/hpc/{name}")
 }
 
+/// What the plugin says of an image without sshd.
+#[must_use]
+pub fn no_sshd(image: &str) -> String {
+    format!(
+        "image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
+    )
+}
+
 /// Whoever disturbs the lab has it alone, among all who run tests in it: a locked file, until it is dropped.
 #[derive(Debug)]
 struct Share {
@@ -131,6 +139,11 @@ impl Lab {
             users.push(name.to_owned());
         }
         user
+    }
+
+    /// Tells that there is nothing to test here, and why: past the harness, which would show a test that passed.
+    pub fn skip(&self, why: &str) {
+        let _ = writeln!(io::stderr(), "    skipped: {}: {why}", self.test);
     }
 
     /// The user that most tests are about.
@@ -334,7 +347,7 @@ fn run_all(commands: Vec<Command>) -> Vec<Outcome> {
 /// A node, as root.
 #[derive(Debug)]
 pub struct Node<'a> {
-    lab: &'a Lab,
+    pub(crate) lab: &'a Lab,
     name: String,
 }
 
@@ -352,6 +365,14 @@ impl Node<'_> {
     /// Runs a shell's script.
     pub fn sh(&self, script: &str) -> Outcome {
         self.lab.command(&self.name, None).sh(script).run()
+    }
+
+    /// The number of a container's first process.
+    #[track_caller]
+    #[must_use]
+    pub fn first_process(&self, container: &str) -> String {
+        let inspect = self.run(&format!("docker inspect --format {{{{.State.Pid}}}} {container}"));
+        inspect.success().stdout.trim().to_owned()
     }
 
     /// Takes its power away (`off`), or gives it back and waits until it has booted (`on`).
@@ -435,12 +456,13 @@ impl<'a> User<'a> {
         Job::new(self, id.unwrap_or_else(|_| panic!("sbatch did not tell a job id\n{outcome}")))
     }
 
-    /// Compiles a library in C, for programs to be started with `LD_PRELOAD`. Where it is.
+    /// Compiles a library in C, for programs to be started with `LD_PRELOAD`. Where it is, on all nodes. It names no other
+    /// library: a node's may be older than this machine's.
     #[track_caller]
     pub fn library(&self, name: &str, source: &str) -> String {
         let library = std::env::temp_dir().join(format!("{}-{name}", self.lab.job_name));
         let mut gcc = std::process::Command::new("gcc")
-            .args(["-shared", "-fPIC", "-x", "c", "-", "-o"])
+            .args(["-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o"])
             .arg(&library)
             .stdin(std::process::Stdio::piped())
             .spawn()

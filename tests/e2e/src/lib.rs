@@ -4,6 +4,7 @@
 //! Needs a lab with the plugin installed: `ci/lab up`, `ci/lab install FILE.so`. A test begins with [`Lab::get`], or
 //! with [`Lab::alone`] when it disturbs others, and ends with [`Lab::assert_clean`].
 
+mod built;
 mod churn;
 mod clean;
 mod command;
@@ -14,11 +15,14 @@ mod poll;
 mod quick;
 mod random;
 mod site;
+mod view;
 
+pub use built::Built;
 pub use churn::{Churn, Report};
 pub use command::{Command, Outcome};
 pub use faults::Fault;
 pub use job::Job;
-pub use lab::{IMAGE, Lab, MACHINES, NODES, Node, User, image};
+pub use lab::{IMAGE, Lab, MACHINES, NODES, Node, User, image, no_sshd};
 pub use poll::poll;
 pub use quick::quick_jobs;
+pub use view::{View, view, views};

@@ -1,30 +1,23 @@
 //! The image's ENTRYPOINT, for those who ask for it.
 
-use spank_docker_e2e::{IMAGE, Lab, image};
+use spank_docker_e2e::{Built, IMAGE, Lab, image};
 
 /// Makes an image on n2 from another, with this script as its ENTRYPOINT.
-fn make(lab: &Lab, name: &str, from: &str, script: &str) {
-    let n2 = lab.node("n2");
-    lab.repair_with(n2.command("docker rmi --force").arg(name));
-    let make = format!(
-        "set -e; docker pull --quiet {from}; cd $(mktemp -d); cat >entry; chmod 755 entry
-         container=$(docker create --entrypoint /bin/sh {from} x); docker cp entry $container:/entry
-         docker commit --change 'ENTRYPOINT [\"/entry\", \"an argument\"]' $container {name}
-         docker rm $container; rm -r $PWD"
-    );
-    n2.command("").sh(&make).stdin(format!("#!/bin/sh\n{script}\n")).run().success();
+fn build(lab: &Lab, name: &str, from: &str, script: &str) -> Built {
+    let lines = "COPY program /entry\nENTRYPOINT [\"/entry\", \"an argument\"]";
+    lab.node("n2").build(name, from, lines, &format!("#!/bin/sh\n{script}\n"))
 }
 
 #[test]
 fn what_the_entrypoint_exports_is_seen_by_tasks_scripts_and_ssh_sessions() {
     let lab = Lab::get();
     let alice = lab.alice();
-    let name = "own/entrypoint-good";
     let script = "export EXPORTED=\"$1 of $USER\" PATH=/opt/added:$PATH SLURM_JOB_ID=0
         shift; { id -u; id -Gn; grep -E '^(NoNewPrivs|CapEff|CapBnd)' /proc/self/status; } >/tmp/who
         setsid sleep 292 >/dev/null 2>&1 </dev/null &
         exec \"$@\"";
-    make(&lab, name, IMAGE, script);
+    let built = build(&lab, "own/entrypoint-good", IMAGE, script);
+    let name = &built.name;
     let show = "echo $EXPORTED, $PATH, $SLURM_JOB_ID";
     let body = format!("{show}; ssh n2 '{show}'; cat /tmp/who; pgrep -fxc 'sleep 292'");
     let options = format!("-w n2 --docker-entrypoint --docker-image={name}");
@@ -60,7 +53,6 @@ fn what_the_entrypoint_exports_is_seen_by_tasks_scripts_and_ssh_sessions() {
         .run()
         .success()
         .printed(&["n2"]);
-    lab.node("n2").run(&format!("docker rmi --force {name}")).success();
     lab.assert_clean();
     assert_eq!(lab.everywhere("pgrep -fx 'sleep 292' || true"), ["", "", ""]);
 }
@@ -98,11 +90,10 @@ fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_word
         for (name, from, script, line) in &cases {
             let lab = &lab;
             threads.spawn(move || {
-                make(lab, name, from, script);
+                let _built = build(lab, name, from, script);
                 let options = format!("-w n2 --docker-entrypoint --docker-image={name} echo it ran");
                 let outcome = lab.alice().srun(&options).run().failure();
                 outcome.printed(&[]).said(&[&format!("n2: image '{name}': its ENTRYPOINT {line}")]);
-                lab.node("n2").run(&format!("docker rmi --force {name}")).success();
             });
         }
     });

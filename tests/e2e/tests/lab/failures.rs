@@ -1,6 +1,6 @@
 //! What the user did wrong fails the job, with one line, and drains no node (`assert_clean` looks).
 
-use spank_docker_e2e::{IMAGE, Lab, NODES, image};
+use spank_docker_e2e::{IMAGE, Lab, NODES, image, no_sshd};
 
 /// Each of these options fails a batch job on this node with this line, and srun too. All run side by side.
 pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
@@ -74,9 +74,7 @@ fn failure_of_one_node_among_several_reaches_the_user_at_once() {
 fn image_without_sshd_runs_tasks_with_one_warning() {
     let lab = Lab::get();
     let nossh = image("nossh");
-    let warning = format!(
-        "n1: warning: image '{nossh}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
-    );
+    let warning = format!("n1: warning: {}", no_sshd(&nossh));
     let outcome = lab.alice().srun(&format!("-N3 --ntasks-per-node=2 --docker-image={nossh} hostname")).run();
     outcome.success().printed(&["n1", "n1", "n2", "n2", "n3", "n3"]).said(&[&warning]);
     lab.assert_clean();
@@ -86,9 +84,7 @@ fn image_without_sshd_runs_tasks_with_one_warning() {
 fn mpirun_over_nodes_says_that_the_image_lacks_sshd() {
     let lab = Lab::get();
     let nossh = image("nossh");
-    let missing = format!(
-        "image '{nossh}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
-    );
+    let missing = no_sshd(&nossh);
     let script = "mpirun -np 1 --host n1 hello; mpirun hello && echo it ran";
     let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={nossh}"), script).wait().failed();
     assert!(job.lines().contains(&"rank 0 of 1 on n1"), "{job}");

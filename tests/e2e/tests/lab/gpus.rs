@@ -80,7 +80,7 @@ fn jobs_that_share_a_node_have_their_own_gpus_in_the_container() {
 fn step_with_its_own_container_has_the_steps_gpus() {
     let lab = Lab::get();
     if !knows_specifications(&lab) {
-        return;
+        return lab.skip("this engine gives no GPUs to containers");
     }
     let alice = lab.alice();
     alice.write("probe", PROBE);
@@ -104,15 +104,10 @@ fn job_without_gpus_has_none_whatever_its_image_says() {
     let alice = lab.alice();
     alice.write("probe", PROBE);
     // For a vendor's runtime it would be all of them.
-    let name = format!("lab/greedy-{}", std::process::id());
-    let dockerfile = format!(
-        "FROM {IMAGE}\nENV NVIDIA_VISIBLE_DEVICES=all AMD_VISIBLE_DEVICES=all CUDA_VISIBLE_DEVICES=7\n"
-    );
-    let build = lab.node("n3").command(&format!("env DOCKER_BUILDKIT=0 docker build --quiet --tag {name} -"));
-    build.stdin(dockerfile).run().success();
-    lab.repair_with(lab.node("n3").command(&format!("docker rmi --force {name}")));
+    let lines = "ENV NVIDIA_VISIBLE_DEVICES=all AMD_VISIBLE_DEVICES=all CUDA_VISIBLE_DEVICES=7";
+    let greedy = lab.node("n3").build("own/greedy", IMAGE, lines, "");
     let script = "bash ./probe seen; echo $SLURM_JOB_ID up; until [ -e done ]; do sleep 0.1; done";
-    let job = alice.submit(&format!("-w n3 --docker-image={name}"), script);
+    let job = alice.submit(&format!("-w n3 --docker-image={}", greedy.name), script);
     job.wait_for_line(&format!("{} up", job.id));
     let command = format!("docker inspect --format '{{{{.Config.Env}}}}' docker_{}", job.id);
     let environment = lab.node("n3").sh(&command).success();
@@ -121,7 +116,6 @@ fn job_without_gpus_has_none_whatever_its_image_says() {
     assert_eq!(job.after("seen: "), "nvidia*, opens, sees nothing, driver none", "{job}");
     assert!(environment.stdout.contains("NVIDIA_VISIBLE_DEVICES=void"), "{environment}");
     assert!(!environment.stdout.contains("DEVICES=all"), "{environment}");
-    lab.node("n3").run(&format!("docker rmi --force {name}")).success();
     lab.assert_clean();
 }
 

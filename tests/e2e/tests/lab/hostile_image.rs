@@ -3,10 +3,9 @@
 //! One job runs an image that is full of traps (ci/images/hostile); each test looks at some of them. Images that must be
 //! refused are built on a node, from a few lines each.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use spank_docker_e2e::{Lab, image};
+use spank_docker_e2e::{Built, IMAGE, Lab, Outcome, View, image, view};
 
 /// In the PATH of the hostile image is nothing but its own.
 const PROBE: &str = r#"
@@ -22,8 +21,6 @@ echo "session: $(head -n 2 /run/spank-docker/session | tail -n 1)"
 echo "root: $(ls / | grep -c spank)"
 echo "sprung: $(sort -u /opt/evil/sprung | tr '\n' ';')"
 "#;
-
-type View = BTreeMap<String, String>;
 
 struct Views {
     job: u32,
@@ -44,12 +41,8 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     job.wait_for_line("up");
     let labels = format!("docker inspect --format '{{{{json .Config.Labels}}}}' docker_{}", job.id);
     let labels = lab.node("n1").sh(&labels).success().stdout;
-    let view = |name: &str| {
-        let seen = lab.node("n1").run(&format!("cat {directory}/{name}")).success();
-        let lines = seen.stdout.lines().filter_map(|line| line.split_once(": "));
-        lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect::<View>()
-    };
-    let (task, ssh) = (view("task"), view("ssh"));
+    let seen = |name: &str| view(&lab.node("n1").run(&format!("cat {directory}/{name}")).success().stdout);
+    let (task, ssh) = (seen("task"), seen("ssh"));
     alice.command("touch done").run().success();
     let id = job.wait().completed().id;
     lab.assert_clean();
@@ -135,34 +128,14 @@ fn batch_script_is_not_attached_through_a_link_to_the_host() {
     lab.assert_clean();
 }
 
-/// Images for one test, on n1 only.
-struct Built<'a> {
-    lab: &'a Lab,
-    name: String,
+/// The usual image with these lines added, on n1 only.
+fn build(lab: &Lab, name: &str, lines: &str) -> Built {
+    lab.node("n1").build(&format!("registry:5000/built/{name}"), IMAGE, lines, "")
 }
 
-impl<'a> Built<'a> {
-    fn new(lab: &'a Lab, name: &str, lines: &str) -> Self {
-        let name = format!("registry:5000/built/{name}");
-        let file = format!("FROM {}\n{lines}\n", spank_docker_e2e::IMAGE);
-        let script = format!(
-            "docker image inspect {0} >/dev/null 2>&1 || docker pull -q {0} && DOCKER_BUILDKIT=0 docker build -q -t {name} -",
-            spank_docker_e2e::IMAGE
-        );
-        lab.node("n1").command("").sh(&script).stdin(file).run().success();
-        Self { lab, name }
-    }
-
-    fn run(&self, command: &str) -> spank_docker_e2e::Outcome {
-        let words = format!("-w n1 --docker-pull=never --docker-image={} {command}", self.name);
-        self.lab.alice().srun(&words).run()
-    }
-}
-
-impl Drop for Built<'_> {
-    fn drop(&mut self) {
-        self.lab.node("n1").run(&format!("docker rmi -f {}", self.name));
-    }
+fn run(lab: &Lab, image: &Built, command: &str) -> Outcome {
+    let words = format!("-w n1 --docker-pull=never --docker-image={} {command}", image.name);
+    lab.alice().srun(&words).run()
 }
 
 /// Each fails its job with one line, at once, and drains no node.
@@ -171,8 +144,8 @@ fn images_that_would_lead_root_astray_are_refused() {
     const NO_FILE: &str = "is not a regular file: make it one, or leave it out";
     let lab = Lab::get();
     let refused = |name: &str, lines: &str, line: &str| {
-        let image = Built::new(&lab, name, lines);
-        let outcome = image.run("echo it ran").failure();
+        let image = build(&lab, name, lines);
+        let outcome = run(&lab, &image, "echo it ran").failure();
         outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
     };
     refused("fifo", "RUN rm /etc/passwd && mkfifo -m 666 /etc/passwd", &format!("'/etc/passwd' {NO_FILE}"));
@@ -200,10 +173,10 @@ fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
     let lab = Lab::get();
     let lines = "RUN ln -s /proc/1/root/root /srv/root && ln -s /proc/1/root/var/lib/docker /srv/docker
 ENV TMPDIR=/srv/root/evil";
-    let image = Built::new(&lab, "tmpdir", lines);
+    let image = build(&lab, "tmpdir", lines);
     for directory in ["/srv/root/evil", "/srv/docker/evil"] {
         let words = format!("--export=ALL,TMPDIR={directory} printenv SLURM_JOB_DOCKER_IMAGE");
-        image.run(&words).success().printed(&[&image.name]);
+        run(&lab, &image, &words).success().printed(&[&image.name]);
     }
     lab.node("n1").sh("! ls -d /root/evil /var/lib/docker/evil").success();
     lab.assert_clean();
@@ -213,8 +186,8 @@ ENV TMPDIR=/srv/root/evil";
 fn accounts_that_are_no_text_count_as_none() {
     let lab = Lab::get();
     let lines = "RUN head -c 50000 /dev/zero | tr '\\0' '\\377' >/etc/group && printf '\\377\\0:x:\\n:::::::' >/etc/passwd";
-    let image = Built::new(&lab, "binary", lines);
-    let outcome = image.run("id").success();
+    let image = build(&lab, "binary", lines);
+    let outcome = run(&lab, &image, "id").success();
     outcome.printed(&["uid=5001(alice) gid=5001(alice) groups=5001(alice),6001(physics),6002(gpuusers)"]);
     lab.assert_clean();
 }
@@ -223,8 +196,8 @@ fn accounts_that_are_no_text_count_as_none() {
 fn sshd_that_is_none_fails_the_job_with_what_it_says() {
     const SSHD: &str = "#!/usr/bin/perl\\nuse IO::Socket::INET;\\nopen F, q(/run/spank-docker/sshd_config); my ($port) = join(q(), <F>) =~ /^Port (.*)/m;\\nmy $s = IO::Socket::INET->new(Listen => 5, LocalPort => $port, ReuseAddr => 1);\\nwhile (my $c = $s->accept) { print $c qq(SSH-2.0-impostor token\\\\r\\\\n); close $c }\\n";
     let lab = Lab::get();
-    let image = Built::new(&lab, "impostor", &format!("RUN printf '{SSHD}' >/usr/sbin/sshd"));
-    let outcome = image.run("echo it ran").failure();
+    let image = build(&lab, "impostor", &format!("RUN printf '{SSHD}' >/usr/sbin/sshd"));
+    let outcome = run(&lab, &image, "echo it ran").failure();
     let line =
         format!("n1: image '{}': its sshd does not work: answered 'SSH-2.0-impostor token'", image.name);
     outcome.said(&[&line]).printed(&[]);

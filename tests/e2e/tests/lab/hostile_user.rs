@@ -187,8 +187,7 @@ fn container_that_is_killed_is_not_mistaken_for_another_process() {
     let script = "echo up; until [ -e killed ]; do sleep 0.1; done; srun echo it ran; echo code $?";
     let job = lab.alice().submit_image("-w n1 --docker-script=host", script);
     job.wait_for_line("up");
-    let first = format!("docker inspect --format {{{{.State.Pid}}}} docker_{}", job.id);
-    let first = n1.run(&first).success().stdout.trim().to_owned();
+    let first = n1.first_process(&format!("docker_{}", job.id));
     n1.run(&format!("docker kill docker_{}", job.id)).success();
     let ended = lab.poll(|| (n1.run(&format!("test -e /proc/{first}")).code == Some(1)).then_some(()));
     assert!(ended.is_some(), "{first} has not ended");

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use spank_docker_e2e::{IMAGE, Lab, image};
+use spank_docker_e2e::{IMAGE, Lab, image, no_sshd};
 
 use crate::failures::each_fails;
 
-/// On n3: a registry of this test's own, one that wants a login, and images that are not as they should be.
+/// On n3, with `$other` for another kind of processor: a registry of this test's own, one that requires authentication, and images that are not as they should be.
 const SET_UP: &str = r#"
 set -e
 mkdir -p /tmp/own/data
@@ -29,18 +29,18 @@ done
 until [ "$(ss --no-header --listening --tcp 'sport = 5001 or sport = 5002' | wc -l)" = 2 ]; do sleep 0.05; done
 
 own=localhost:5001/own
-for name in damaged arm; do head -c 1000000 /dev/urandom >content; tar -cf $name.tar content; done
+for name in damaged other; do head -c 1000000 /dev/urandom >content; tar -cf $name.tar content; done
 docker import damaged.tar $own/damaged
 # Not every engine can import one for another kind of processor.
-layer=$(sha256sum arm.tar | cut -c 1-64)
-echo '{"architecture": "arm64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:'$layer'"]}}' >config
-echo '[{"Config": "config", "RepoTags": ["'$own/arm:latest'"], "Layers": ["arm.tar"]}]' >manifest.json
-tar -c config manifest.json arm.tar | docker load
+layer=$(sha256sum other.tar | cut -c 1-64)
+echo '{"architecture": "'$other'", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:'$layer'"]}}' >config
+echo '[{"Config": "config", "RepoTags": ["'$own/other:latest'"], "Layers": ["other.tar"]}]' >manifest.json
+tar -c config manifest.json other.tar | docker load
 docker push --quiet $own/damaged
-docker push --quiet $own/arm
-docker manifest create --insecure $own/list $own/arm
+docker push --quiet $own/other
+docker manifest create --insecure $own/list $own/other
 docker manifest push --insecure $own/list
-docker rmi $own/damaged $own/arm
+docker rmi $own/damaged $own/other
 # The layer, not the small description of the image.
 for blob in $(find data -name data -size +500k); do
     digest=$(basename "$(dirname "$blob")")
@@ -53,7 +53,7 @@ done
 const TEAR_DOWN: &str = "
 cd /tmp/own 2>/dev/null || exit 0
 kill $(cat pids)
-for name in arm damaged list; do docker rmi --force localhost:5001/own/$name; done
+for name in other damaged list; do docker rmi --force localhost:5001/own/$name; done
 rm -rf /tmp/own";
 
 #[test]
@@ -62,7 +62,9 @@ fn image_that_cannot_be_had_fails_the_job() {
     let n3 = lab.node("n3");
     let end = n3.command("").sh(TEAR_DOWN);
     lab.repair_with(end.clone());
-    n3.sh(SET_UP).success();
+    let ours = n3.run("docker version --format {{.Server.Arch}}").success().stdout.trim().to_owned();
+    let other = if ours == "arm64" { "amd64" } else { "arm64" };
+    n3.sh(&format!("other={other}\n{SET_UP}")).success();
     let id = format!("sha256:{}", "0".repeat(64));
     let cases = [
         ("registry:5000/hpc/nowhere:1", "image 'hpc/nowhere:1': not found in registry 'registry:5000'"),
@@ -90,10 +92,15 @@ fn image_that_cannot_be_had_fails_the_job() {
             "localhost:5001/own/damaged",
             "image 'own/damaged': damaged in registry 'localhost:5001': push it again",
         ),
-        ("localhost:5001/own/arm", "image 'localhost:5001/own/arm': built for 'arm64', this node is 'amd64'"),
+        (
+            "localhost:5001/own/other",
+            &format!("image 'localhost:5001/own/other': built for '{other}', this node is '{ours}'"),
+        ),
         (
             "localhost:5001/own/list",
-            "image 'own/list': registry 'localhost:5001' has it for other kinds of processors only, this node is 'amd64'",
+            &format!(
+                "image 'own/list': registry 'localhost:5001' has it for other kinds of processors only, this node is '{ours}'"
+            ),
         ),
     ];
     each_fails(&lab, "n3", &cases.map(|(image, line)| (format!("--docker-image={image}"), line.to_owned())));
@@ -105,31 +112,21 @@ fn image_that_cannot_be_had_fails_the_job() {
     lab.assert_clean();
 }
 
-/// The usual image with another sshd.
-fn with_sshd(lab: &Lab, image: &str, script: &str) {
-    let n3 = lab.node("n3");
-    lab.repair_with(n3.command("docker rmi --force").arg(image));
-    let make = format!(
-        "set -e; docker pull --quiet {IMAGE}; cd $(mktemp -d); cat >sshd; chmod 755 sshd
-         container=$(docker create {IMAGE} true); docker cp sshd $container:/usr/sbin/sshd
-         docker commit $container {image}; docker rm $container; rm -r $PWD"
-    );
-    n3.command("").sh(&make).stdin(format!("#!/bin/sh\n{script}\n")).run().success();
-}
-
 // The plugin waits half a minute for an sshd that runs.
 #[test]
 fn sshd_that_dies_at_once_or_never_answers_fails_the_job() {
     let lab = Lab::within(Duration::from_secs(180));
-    with_sshd(&lab, "own/dies", "echo 'no more memory' >&2; exit 1");
-    with_sshd(&lab, "own/silent", "exec sleep 300");
+    let with_sshd = |name: &str, script: &str| {
+        lab.node("n3").build(name, IMAGE, "COPY program /usr/sbin/sshd", &format!("#!/bin/sh\n{script}\n"))
+    };
+    let dies = with_sshd("own/dies", "echo 'no more memory' >&2; exit 1");
+    let silent = with_sshd("own/silent", "exec sleep 300");
     let cases = [
-        ("own/dies", "its sshd ended at once: no more memory"),
-        ("own/silent", "its sshd does not work: no answer within 30 s"),
+        (&dies.name, "its sshd ended at once: no more memory"),
+        (&silent.name, "its sshd does not work: no answer within 30 s"),
     ];
     let case = |(image, line)| (format!("--docker-image={image}"), format!("image '{image}': {line}"));
     each_fails(&lab, "n3", &cases.map(case));
-    lab.node("n3").run("docker rmi own/dies own/silent").success();
     lab.assert_no_job_completed();
     lab.assert_clean();
 }
@@ -181,17 +178,12 @@ fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
     let [id, digest] = made.lines()[..] else { panic!("{made}") };
     lab.repair_with(n2.command("").sh(&remove(id)));
     lab.repair_with(n3.command("").sh(&remove(id)));
-    let warning = |image: &str, node: &str| {
-        format!(
-            "{node}: warning: image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
-        )
-    };
     // n2 has to pull it by its digest; by its id it is there then.
     for (node, image) in [("n3", name.as_str()), ("n2", digest), ("n2", id)] {
         let outcome =
             alice.srun(&format!("-w {node} --docker-image={image} /program --version")).run().success();
         assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
-        outcome.said(&[&warning(image, node)]);
+        outcome.said(&[&format!("{node}: warning: {}", no_sshd(image))]);
     }
     lab.everywhere(&remove(id));
     lab.assert_clean();

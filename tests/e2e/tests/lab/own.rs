@@ -1,6 +1,6 @@
 //! Steps with an image of their own: a container that begins and ends with the step.
 
-use spank_docker_e2e::{IMAGE, Lab, NODES, image};
+use spank_docker_e2e::{IMAGE, Lab, NODES, image, no_sshd};
 
 /// Where a task is, and by which MPI of its image one can tell the two apart.
 const WHERE: &str = "echo ${SLURM_JOB_DOCKER_CONTAINER:-host} $(command -v mpiexec.hydra || command -v ompi_info || echo no mpi)";
@@ -41,9 +41,9 @@ fn two_images_run_in_one_allocation_at_the_same_time() {
         });
         // Limits and end are the step's: each cgroup of the job that its sshd is in is one of the step.
         let script = format!(
-            "grep job_{} /proc/$(docker inspect --format '{{{{.State.Pid}}}}' {own})/cgroup | grep -vc /step_0; \
-             grep -c /step_0 /proc/$(docker inspect --format '{{{{.State.Pid}}}}' {own})/cgroup",
-            job.id
+            "grep job_{} /proc/{first}/cgroup | grep -vc /step_0; grep -c /step_0 /proc/{first}/cgroup",
+            job.id,
+            first = lab.node(node).first_process(&own)
         );
         let outcome = lab.node(node).sh(&script);
         let counts = outcome.lines();
@@ -88,11 +88,7 @@ fn allocation_without_an_image_runs_mpi_in_containers_of_a_step() {
         (3, 1, 3, 3),
         "{outcome}"
     );
-    let warning = format!(
-        "n1: warning: image '{}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it",
-        image("nossh")
-    );
-    outcome.said(&[&warning]);
+    outcome.said(&[&format!("n1: warning: {}", no_sshd(&image("nossh")))]);
     lab.assert_clean();
 }
 

@@ -1,4 +1,4 @@
-//! Images of a registry that wants a login: for those who have one, and for nobody else on the same node.
+//! Images of a registry that requires authentication: for those who have one, and for nobody else on the same node.
 
 use spank_docker_e2e::{IMAGE, Lab, User};
 

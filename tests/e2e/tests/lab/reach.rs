@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use spank_docker_e2e::{Lab, image};
+use spank_docker_e2e::{Lab, View, image, views};
 
 /// `$1`: the first process of bob's container. `$2`: that container's directory on the host.
 const PROBE: &str = r#"
@@ -47,10 +47,8 @@ say foreign_roots "$(for pid in /proc/[0-9]*; do [ "$(stat -c %u $pid)" = $(id -
 say descriptors "$(ls /proc/self/fd | tr '\n' ' ')"
 "#;
 
-type View = BTreeMap<String, String>;
-
 struct Views {
-    inside: BTreeMap<&'static str, View>,
+    inside: BTreeMap<String, View>,
     host: View,
 }
 
@@ -59,8 +57,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let alice = lab.alice();
     let bob = lab.user("bob").submit_image("-w n1", "echo up; sleep 300");
     bob.wait_for_line("up");
-    let first = format!("docker inspect --format '{{{{.State.Pid}}}}' docker_{}", bob.id);
-    let first = lab.node("n1").sh(&first).success().stdout.trim().to_owned();
+    let first = lab.node("n1").first_process(&format!("docker_{}", bob.id));
     alice.write("probe", PROBE);
     let probe = format!("{}/probe {first} /run/spank-docker/{}", alice.directory(), bob.id);
     let image = format!("-w n1 --docker-image={}", image("setuid"));
@@ -73,16 +70,11 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let two = alice.submit(&image, &format!("echo; echo VIEW script; sh {probe}")).wait().completed();
     bob.cancel();
     lab.assert_clean();
-    let mut inside: BTreeMap<&str, View> = BTreeMap::new();
-    for part in (one.output + &two.output).split("\nVIEW ").skip(1) {
-        let (name, lines) = part.split_once('\n').expect("lines");
-        let name = ["host", "task", "ssh", "script"].into_iter().find(|known| *known == name);
-        let lines = lines.lines().filter_map(|line| line.split_once(": "));
-        let view = lines.map(|(name, value)| (name.replace(&first, "bob"), value.to_owned())).collect();
-        inside.insert(name.expect("a known view"), view);
-    }
+    // The probe names what it traces by number.
+    let output = (one.output + &two.output).replace(&format!("ptrace_{first}: "), "ptrace_bob: ");
+    let mut inside = views(&output);
     let host = inside.remove("host").expect("the host's view");
-    assert_eq!(inside.len(), 3);
+    assert_eq!(inside.len(), 3, "{output}");
     Views { inside, host }
 });
 
@@ -151,8 +143,7 @@ fn first_process_of_a_container_is_closed_to_its_own_user() {
     let alice = lab.alice();
     let job = alice.submit(&format!("-w n1 --docker-image={}", image("nossh")), "echo up; sleep 300");
     job.wait_for_line("up");
-    let first = format!("docker inspect --format '{{{{.State.Pid}}}}' docker_{}", job.id);
-    let first = lab.node("n1").sh(&first).success().stdout.trim().to_owned();
+    let first = lab.node("n1").first_process(&format!("docker_{}", job.id));
     let script = format!(
         "cd /proc/{first} && echo there
          for way in root/ cwd/ fd/ map_files/; do ls $way >/dev/null 2>&1 && echo $way; done

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use spank_docker_e2e::{Lab, image};
+use spank_docker_e2e::{Lab, View, image, views};
 
 const PROBE: &str = r#"
 say() { echo "$1: $(echo $2)"; }
@@ -36,12 +36,9 @@ say key "$(stat -c '%a %U' /run/spank-docker/id_ed25519)"
 try scratch 'touch /usr/x'
 "#;
 
-/// What was seen from one place.
-type View = BTreeMap<String, String>;
-
 struct Views {
     directory: String,
-    inside: BTreeMap<&'static str, View>,
+    inside: BTreeMap<String, View>,
     host: View,
 }
 
@@ -64,17 +61,10 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let second = alice.submit(&image, &script);
     let output = first.wait().completed().output + &second.wait().completed().output;
     lab.assert_clean();
-    let mut views: BTreeMap<&str, View> = BTreeMap::new();
-    for part in output.split("\nVIEW ").skip(1) {
-        let (name, lines) = part.split_once('\n').expect("lines");
-        let name = ["host", "task", "script", "ssh"].into_iter().find(|known| *known == name);
-        let lines = lines.lines().filter_map(|line| line.split_once(": "));
-        let view = lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        views.insert(name.expect("a known view"), view);
-    }
-    let host = views.remove("host").expect("the host's view");
-    assert_eq!(views.len(), 3, "{output}");
-    Views { directory, inside: views, host }
+    let mut inside = views(&output);
+    let host = inside.remove("host").expect("the host's view");
+    assert_eq!(inside.len(), 3, "{output}");
+    Views { directory, inside, host }
 });
 
 /// Fails the test unless this was seen from everywhere in the container.

@@ -106,31 +106,12 @@ fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
     lab.assert_empty();
 }
 
-/// A library to be loaded in front of others.
-fn library(source: &str) -> Vec<u8> {
-    let name = format!("{}-{:?}.so", std::process::id(), std::thread::current().id());
-    let path = std::env::temp_dir().join(name);
-    let mut gcc = std::process::Command::new("gcc")
-        .args(["-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o"])
-        .arg(&path)
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .expect("gcc");
-    std::io::Write::write_all(&mut gcc.stdin.take().expect("stdin"), source.as_bytes()).expect("source");
-    assert!(gcc.wait().expect("gcc").success());
-    let content = std::fs::read(&path).expect("library");
-    std::fs::remove_file(&path).expect("library");
-    content
-}
-
 #[test]
 fn unknown_newer_slurm_does_not_load_the_plugin_and_says_so() {
     let lab = Lab::get();
     // What a newer libslurm would answer, in front of this one's.
-    let content = library("long slurm_api_version(void) { return 99L << 16; }\n");
     let alice = lab.alice();
-    alice.command("").sh("cat >newer.so").stdin(content).run().success();
-    let preload = format!("{}/newer.so", alice.directory());
+    let preload = alice.library("newer.so", "long slurm_api_version(void) { return 99L << 16; }\n");
     let outcome = alice.srun("-w n1 hostname").env("LD_PRELOAD", &preload).run().failure();
     assert!(outcome.code.is_some_and(|code| code < 128), "a crash\n{outcome}");
     outcome.printed(&[]).said(&[
@@ -160,7 +141,8 @@ fn many_quick_jobs_all_run_and_leave_nothing() {
 fn node_whose_clock_is_off_by_a_day_has_the_keys_of_the_others() {
     let lab = Lab::alone();
     let (alice, n3) = (lab.alice(), lab.node("n3"));
-    let content = library(
+    let tomorrow = alice.library(
+        "tomorrow.so",
         "#include <sys/syscall.h>
         #include <sys/time.h>
         #include <time.h>
@@ -183,10 +165,9 @@ fn node_whose_clock_is_off_by_a_day_has_the_keys_of_the_others() {
         }
         ",
     );
-    n3.command("").sh("cat >/tmp/tomorrow.so").stdin(content).run().success();
-    let back = n3.command("").sh("lab-slurmd restart; rm -f /tmp/tomorrow.so");
+    let back = n3.command("lab-slurmd restart");
     lab.repair_with(back.clone());
-    n3.sh("lab-slurmd stop; LD_PRELOAD=/tmp/tomorrow.so lab-slurmd start").success();
+    n3.sh(&format!("lab-slurmd stop; LD_PRELOAD={tomorrow} lab-slurmd start")).success();
     let srun = alice.srun_image("-w n3 echo it ran").run().failure();
     assert!(srun.stderr.contains("Job credential expired"), "{srun}");
     lab.assert_no_job_completed();

@@ -1,0 +1,43 @@
+//! Images that tests make for themselves.
+
+use crate::command::Command;
+use crate::lab::Node;
+
+/// `$1`: the image to begin with. `$2`: what the Dockerfile goes on with. `$3`: the name. Older engines' way to build is the
+/// one that all of them know.
+const BUILD: &str = r#"
+set -e
+docker image inspect "$1" >/dev/null 2>&1 || docker pull --quiet "$1"
+cd "$(mktemp -d)"
+cat >program
+chmod 755 program
+printf 'FROM %s\n%s\n' "$1" "$2" >Dockerfile
+DOCKER_BUILDKIT=0 docker build --quiet --tag "$3" .
+rm -r "$PWD"
+"#;
+
+/// An image on one node, until it is dropped.
+#[derive(Debug)]
+pub struct Built {
+    /// Its name.
+    pub name: String,
+    remove: Command,
+}
+
+impl Node<'_> {
+    /// Makes an image from another by some lines of a Dockerfile, which find `content` in the executable file `program`.
+    #[track_caller]
+    pub fn build(&self, name: &str, from: &str, lines: &str, content: &str) -> Built {
+        let remove = self.command("docker rmi --force").arg(name);
+        self.lab.repair_with(remove.clone());
+        let build = self.command("").sh(BUILD).arg("build").arg(from).arg(lines).arg(name);
+        build.stdin(content).run().success();
+        Built { name: name.to_owned(), remove }
+    }
+}
+
+impl Drop for Built {
+    fn drop(&mut self) {
+        self.remove.run();
+    }
+}

@@ -1,0 +1,20 @@
+//! What a script has seen from somewhere, and has written as lines `NAME: VALUE`.
+
+use std::collections::BTreeMap;
+
+/// What was seen from one place.
+pub type View = BTreeMap<String, String>;
+
+/// One view.
+#[must_use]
+pub fn view(lines: &str) -> View {
+    let lines = lines.lines().filter_map(|line| line.split_once(": "));
+    lines.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+/// Several, each behind a line `VIEW PLACE`.
+#[must_use]
+pub fn views(output: &str) -> BTreeMap<String, View> {
+    let parts = output.split("\nVIEW ").skip(1).filter_map(|part| part.split_once('\n'));
+    parts.map(|(place, lines)| (place.to_owned(), view(lines))).collect()
+}
