@@ -59,13 +59,19 @@ fn time_limit_ends_what_runs_on_the_other_machine() {
     lab.assert_clean();
 }
 
+/// Of the extern step Slurm tells the admin alone: the job goes on with what ssh says of it.
 #[test]
-fn session_that_takes_more_memory_than_the_job_has_is_killed_and_slurm_says_so() {
+fn session_that_takes_more_memory_than_the_job_has_is_killed_and_slurm_logs_it() {
     let lab = Lab::machines();
     // tail keeps a line that does not end.
     let script = "ssh v1 'head -c 1000000000 /dev/zero | tail | wc -c'; echo over";
-    let job = lab.alice().submit_image("-N2 --mem=200", script).wait();
-    assert!(job.state == "OUT_OF_MEMORY" || job.output.contains("over"), "{job}");
+    let job = lab.alice().submit_image("-N2 --mem=200", script).wait().completed();
+    assert!(job.output.contains("over"), "{job}");
     assert!(!job.output.contains("1000000000"), "{job}");
+    let said = format!("grep -q 'oom_kill event in StepId={}.extern' /var/log/slurm/slurmd.log", job.id);
+    assert!(
+        lab.poll(|| (lab.node("v1").sh(&said).code == Some(0)).then_some(())).is_some(),
+        "nothing in the log"
+    );
     lab.assert_clean();
 }
