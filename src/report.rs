@@ -34,7 +34,7 @@ pub enum End {
 /// first is enough.
 pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), SlurmError> {
     let known = slurm::show(start.job)?;
-    let first = first(&known.comment, start).is_none();
+    let first = told(&known, start).is_none();
     // All are tried; the first failure is told.
     let mut result = Ok(());
     let mut note = |done: Result<(), SlurmError>| {
@@ -74,13 +74,17 @@ pub struct Nodes {
 /// Asks slurmctld for them.
 pub fn nodes(start: Start) -> Result<Nodes, SlurmError> {
     let known = slurm::show(start.job)?;
-    Ok(Nodes { unready: known.in_prolog, failure: first(&known.comment, start) })
+    Ok(Nodes { unready: known.in_prolog, failure: told(&known, start) })
 }
 
 const MARK: &str = "spank_docker: start ";
 
 fn mark(start: Start) -> String {
     format!("{MARK}{} on ", u64::from(start.restart) + 1)
+}
+
+fn told(job: &Known, start: Start) -> Option<String> {
+    job.comment.as_deref().and_then(|comment| first(comment, start))
 }
 
 /// The first of possibly several, between what others have written.

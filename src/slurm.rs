@@ -4,10 +4,14 @@
 //! slurmstepd of a step; by `spank-docker check` too.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::gpus;
 use crate::job::{JobId, StepId};
@@ -45,14 +49,31 @@ pub enum SlurmError {
 /// A job as slurmctld knows it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Known {
-    /// By this name commands mean this job alone: the number of an array's last element is the whole array's too.
-    name: String,
+    /// By this name commands mean this job alone.
+    name: Name,
     /// Whether a script runs it, and not a waiting srun or salloc.
     pub batch: bool,
     /// Whether nodes of it are still in their prologs.
     pub in_prolog: bool,
-    /// What only admins can write to it (AdminComment).
-    pub comment: String,
+    /// What only admins can write to it (AdminComment). `None` where a name or comment of its user's imitates one.
+    pub comment: Option<String>,
+}
+
+/// The number of an array's last element is the whole array's too: commands need its place besides. Numbers alone: what
+/// root's commands are given must not be words of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Job(JobId),
+    Element { array: u32, task: u32 },
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(job) => write!(f, "{job}"),
+            Self::Element { array, task } => write!(f, "{array}_{task}"),
+        }
+    }
 }
 
 /// Asks slurmctld for a job (`scontrol show job`).
@@ -77,10 +98,11 @@ pub fn configuration(path: &OsStr) -> Result<String, SlurmError> {
     run_program(program, &["show", "config"])
 }
 
-/// Adds to what is written to a job as AdminComment. (scontrol's own `+=` fails in 24.11.)
+/// Adds to what is written to a job as AdminComment. (scontrol's own `+=` fails in 24.11.) Not, where that is not known.
 pub fn comment(job: &Known, text: &str) -> Result<(), SlurmError> {
-    let separator = if job.comment.is_empty() { "" } else { "," };
-    let comment = format!("AdminComment={}{separator}{text}", job.comment);
+    let Some(known) = &job.comment else { return Ok(()) };
+    let separator = if known.is_empty() { "" } else { "," };
+    let comment = format!("AdminComment={known}{separator}{text}");
     run("scontrol", &["update", &format!("JobId={}", job.name), &comment]).map(drop)
 }
 
@@ -91,7 +113,7 @@ pub fn notify(job: JobId, text: &str) -> Result<(), SlurmError> {
 
 /// Ends a job that cannot run here (`scancel`).
 pub fn cancel(job: &Known) -> Result<(), SlurmError> {
-    run("scancel", &[&job.name]).map(drop)
+    run("scancel", &[&job.name.to_string()]).map(drop)
 }
 
 /// Ends a step that cannot run here.
@@ -100,23 +122,26 @@ pub fn cancel_step(job: &Known, step: StepId) -> Result<(), SlurmError> {
 }
 
 /// Of an array and of a heterogeneous job scontrol shows all parts, with an empty line between. Only lines that begin
-/// with one of Slurm's own keys count: names and comments of users may hold anything.
+/// with one of Slurm's own keys count, and of the first what stands before the job's name: names and comments of users
+/// may hold anything.
 fn parse(shown: &str, job: JobId) -> Option<Known> {
     let start = format!("JobId={job} ");
     let lines = shown.lines().skip_while(|line| !line.starts_with(&start));
     let lines: Vec<&str> = lines.take_while(|line| !line.trim().is_empty()).collect();
-    let first = lines.first()?;
-    let field = |name| first.split(' ').find_map(|word| word.strip_prefix(name));
+    let numbers = lines.first()?.split(" JobName=").next().unwrap_or_default();
+    let field = |name| numbers.split(' ').find_map(|word| word.strip_prefix(name)?.parse::<u32>().ok());
     let name = match (field("ArrayJobId="), field("ArrayTaskId=")) {
-        (Some(array), Some(task)) => format!("{array}_{task}"),
-        _ => job.to_string(),
+        (Some(array), Some(task)) => Name::Element { array, task },
+        _ => Name::Job(job),
     };
-    let rest = |key| lines.iter().find_map(|line| line.strip_prefix("   ")?.strip_prefix(key));
+    let rest = |key| lines.iter().filter_map(move |line| line.strip_prefix("   ")?.strip_prefix(key));
+    let mut comments = rest("AdminComment=");
+    let comment = comments.next().unwrap_or_default().trim_end().to_owned();
     Some(Known {
         name,
-        in_prolog: rest("JobState=").is_some_and(|rest| rest.contains(" Reason=Prolog ")),
-        batch: rest("Requeue=").is_some_and(|rest| rest.contains(" BatchFlag=1")),
-        comment: rest("AdminComment=").unwrap_or_default().trim_end().to_owned(),
+        in_prolog: rest("JobState=").next().is_some_and(|rest| rest.contains(" Reason=Prolog ")),
+        batch: rest("Requeue=").next().is_some_and(|rest| rest.contains(" BatchFlag=1")),
+        comment: comments.next().is_none().then_some(comment),
     })
 }
 
@@ -147,35 +172,41 @@ fn run(name: &'static str, arguments: &[&str]) -> Result<String, SlurmError> {
 }
 
 fn run_program(program: PathBuf, arguments: &[&str]) -> Result<String, SlurmError> {
-    let mut command = Command::new(&program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    match command.spawn().and_then(wait) {
+    match printed_by(Command::new(&program).args(arguments)) {
         Ok(Some(printed)) => Ok(printed),
         Ok(None) => Err(SlurmError::Failed(program)),
         Err(source) => Err(SlurmError::Run { program, source }),
     }
 }
 
-/// What it printed, if it succeeded in time. Never leaves a child behind. One that prints more than fits into a pipe
-/// does not end by itself; no job is that long.
-fn wait(mut child: Child) -> io::Result<Option<String>> {
+/// What it printed, if it succeeded. Into memory, not into a pipe, which would have to be emptied meanwhile: of an array
+/// scontrol may show each of thousands of elements.
+fn printed_by(command: &mut Command) -> io::Result<Option<String>> {
+    let mut output = File::from(memfd_create(c"spank_docker", MFdFlags::MFD_CLOEXEC)?);
+    let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(Stdio::null()).spawn()?;
+    if !wait(child)? {
+        return Ok(None);
+    }
+    let mut printed = Vec::new();
+    output.rewind()?;
+    output.read_to_end(&mut printed)?;
+    Ok(Some(String::from_utf8_lossy(&printed).into_owned()))
+}
+
+/// Whether it succeeded in time. Never leaves a child behind.
+fn wait(mut child: Child) -> io::Result<bool> {
     let deadline = Instant::now() + DEADLINE;
-    let status = loop {
+    loop {
         if let Some(status) = child.try_wait()? {
-            break status;
+            return Ok(status.success());
         }
         if Instant::now() > deadline {
             child.kill()?;
             child.wait()?;
-            return Ok(None);
+            return Ok(false);
         }
         std::thread::sleep(INTERVAL);
-    };
-    let mut printed = Vec::new();
-    if let Some(mut pipe) = child.stdout.take() {
-        pipe.read_to_end(&mut printed)?;
     }
-    Ok(status.success().then(|| String::from_utf8_lossy(&printed).into_owned()))
 }
 
 /// slurmstepd lies in PREFIX/sbin (or PREFIX/lib/slurm), the commands in PREFIX/bin.
@@ -212,14 +243,39 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
         let known = parse(SHOWN, JobId(12)).unwrap();
         assert_eq!(
             known,
-            Known { name: "12_3".into(), batch: true, in_prolog: true, comment: "of the site".into() }
+            Known {
+                name: Name::Element { array: 12, task: 3 },
+                batch: true,
+                in_prolog: true,
+                comment: Some("of the site".into())
+            }
         );
         let known = parse(SHOWN, JobId(11)).unwrap();
         assert_eq!(
             known,
-            Known { name: "12_2".into(), batch: false, in_prolog: false, comment: String::new() }
+            Known {
+                name: Name::Element { array: 12, task: 2 },
+                batch: false,
+                in_prolog: false,
+                comment: Some(String::new())
+            }
         );
         assert_eq!(parse(SHOWN, JobId(1)), None);
+    }
+
+    #[test]
+    fn a_name_that_imitates_an_array_names_no_other_job() {
+        for name in ["x ArrayJobId=77 ArrayTaskId=5", "x ArrayJobId=--partition=gpu ArrayTaskId=a100"] {
+            let shown = format!("JobId=12 JobName={name}\n   JobState=RUNNING Reason=None\n");
+            assert_eq!(parse(&shown, JobId(12)).unwrap().name.to_string(), "12", "{name}");
+            let shown = format!("JobId=12 ArrayJobId=9 ArrayTaskId=4 JobName={name}\n");
+            assert_eq!(parse(&shown, JobId(12)).unwrap().name.to_string(), "9_4", "{name}");
+        }
+        let shown = "JobId=12 JobName=x\n   AdminComment=forged\n   JobState=RUNNING\n   AdminComment=true\n";
+        assert_eq!(parse(shown, JobId(12)).unwrap().comment, None);
+        // An element that is not on its own yet.
+        let shown = "JobId=12 ArrayJobId=12 ArrayTaskId=3-5%2 JobName=x\n";
+        assert_eq!(parse(shown, JobId(12)).unwrap().name.to_string(), "12");
     }
 
     #[test]
@@ -232,6 +288,13 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
             assert_eq!(parse_gpus(shown, JobId(12), node), places, "{node}");
         }
         assert!(parse_gpus(shown, JobId(1), "n1").is_empty());
+    }
+
+    #[test]
+    fn more_than_a_pipe_holds_is_read() {
+        let printed = run_program("/bin/sh".into(), &["-c", "head -c 1000000 /dev/zero; echo end"]).unwrap();
+        assert_eq!(printed.len(), 1_000_004);
+        assert!(printed.ends_with("end\n"));
     }
 
     #[test]

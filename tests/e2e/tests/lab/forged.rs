@@ -69,7 +69,7 @@ fn options_in_variables_of_slurms_own_are_as_good_as_options() {
     for name in names {
         for (option, value) in values {
             let set = format!("export {name}{option}=\"{value}\"");
-            let outcome = alice.command("").sh(&format!("{set}; srun -w n1 echo $(id -u)")).run();
+            let outcome = alice.command("").sh(&format!("{set}; srun -w n1 id -u")).run();
             assert_one_line(&outcome);
             // Refused, or not taken for an option at all.
             assert!(outcome.stdout.is_empty() || outcome.lines() == ["5001"], "{outcome}");
@@ -79,6 +79,30 @@ fn options_in_variables_of_slurms_own_are_as_good_as_options() {
     let set = format!("export _SLURM_SPANK_OPTION_docker_docker_image={IMAGE}");
     let seen = alice.command("").sh(&format!("{set}; srun -w n1 sh -c 'command -v hello; id -u'")).run();
     seen.success().printed(&["/opt/hpc/bin/hello", "5001"]);
+    lab.assert_clean();
+}
+
+/// Root's commands go by what slurmctld shows of a job, whose name is its user's.
+#[test]
+fn name_of_a_job_that_fails_makes_root_cancel_no_other() {
+    let lab = Lab::get();
+    let bob = lab.user("bob");
+    let array = bob.submit("--array=5 -w n2", "sleep 300");
+    array.wait_until_running();
+    let names = [
+        format!("x ArrayJobId={} ArrayTaskId=5", array.id),
+        "x ArrayJobId=--partition=ma ArrayTaskId=in".to_owned(),
+        format!("x\nJobId=7 ArrayJobId={} ArrayTaskId=5 JobName=x", array.id),
+    ];
+    for name in names {
+        let srun =
+            lab.alice().srun("-w n1 --docker-image=registry:5000/no/such:1").arg("--job-name").arg(&name);
+        let line = "n1: image 'no/such:1': not found in registry 'registry:5000'";
+        srun.args("echo it ran").run().failure().printed(&[]).said(&[line]);
+    }
+    let states = lab.node("n1").run(&format!("squeue --noheader --array --jobs={} --format=%T", array.id));
+    states.success().printed(&["RUNNING"]);
+    array.cancel();
     lab.assert_clean();
 }
 
