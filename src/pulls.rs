@@ -1,8 +1,8 @@
 //! Pulls of private images that are under way on this node: between the moment when the engine has such an image and
 //! the moment when it is marked as private (`docker::private`), nobody else may take it for a public one.
 //!
-//! A file in `state_dir` for each, with the image's repository, locked by the process that pulls. One that nobody has
-//! locked was left by a process that was killed. Written and read by root where an image is got.
+//! A file in `state_dir` for each, locked by the process that pulls: the image's repository, and the ids of those of its
+//! images that were public before. One that nobody has locked was left by a process that was killed. Written and read by root where an image is got.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
@@ -14,8 +14,10 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// How their names begin: no job's directory does.
 const PREFIX: &str = "pull.";
-/// More than the longest name of a repository.
-const LIMIT: u64 = 4096;
+/// Before it is locked its name begins so, and nobody looks at it.
+const NEW: &str = ".pull.";
+/// The longest name of a repository, and thousands of ids.
+const LIMIT: u64 = 1 << 20;
 
 /// Those of this node.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Underway {
 pub struct Found {
     /// What is pulled, in full: `docker.io/alice/app`.
     pub repository: String,
+    /// The ids of its images that are nobody's secret.
+    pub public: Vec<String>,
     path: PathBuf,
     cut_off: bool,
 }
@@ -44,17 +48,17 @@ impl Pulls {
         Self(state_dir.to_owned())
     }
 
-    /// Notes that this process pulls something from this repository.
-    pub fn begin(&self, repository: &str) -> io::Result<Underway> {
-        let path = self.0.join(format!("{PREFIX}{}", std::process::id()));
-        match fs::remove_file(&path) {
-            // Left by a process that had the same number.
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+    /// Notes that this process pulls something from this repository, of which these images are public.
+    pub fn begin(&self, repository: &str, public: &[String]) -> io::Result<Underway> {
+        let named = |prefix| self.0.join(format!("{prefix}{}", std::process::id()));
+        let (new, path) = (named(NEW), named(PREFIX));
+        // Left by a process that had the same number.
+        gone(fs::remove_file(&new))?;
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
         let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
-        lock.write_all(repository.as_bytes())?;
+        let lines = [repository].into_iter().chain(public.iter().map(String::as_str));
+        lock.write_all(lines.collect::<Vec<_>>().join("\n").as_bytes())?;
+        fs::rename(&new, &path)?;
         Ok(Underway { path, _lock: lock })
     }
 
@@ -73,10 +77,12 @@ impl Pulls {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
-            let mut repository = String::new();
-            (&file).take(LIMIT).read_to_string(&mut repository)?;
+            let mut text = String::new();
+            (&file).take(LIMIT).read_to_string(&mut text)?;
+            let mut lines = text.lines().map(str::to_owned);
+            let (repository, public) = (lines.next().unwrap_or_default(), lines.collect());
             let cut_off = Flock::lock(file, FlockArg::LockSharedNonblock).is_ok();
-            found.push(Found { repository, path, cut_off });
+            found.push(Found { repository, public, path, cut_off });
         }
         Ok(found)
     }
@@ -98,10 +104,14 @@ impl Found {
 
     /// What may have come is marked.
     pub fn forget(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        gone(fs::remove_file(&self.path))
+    }
+}
+
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -116,9 +126,11 @@ mod tests {
         let pulls = Pulls::new(directory.path());
         assert!(pulls.all().unwrap().is_empty());
 
-        let underway = pulls.begin("reg:5000/alice/app").unwrap();
+        let public = ["sha256:1".to_owned(), "sha256:2".to_owned()];
+        let underway = pulls.begin("reg:5000/alice/app", &public).unwrap();
         let seen = &pulls.all().unwrap()[0];
         assert_eq!((seen.repository.as_str(), seen.is_cut_off()), ("reg:5000/alice/app", false));
+        assert_eq!(seen.public, public);
         drop(underway);
         let seen = &pulls.all().unwrap()[0];
         assert!(seen.is_cut_off());
@@ -126,7 +138,7 @@ mod tests {
         seen.forget().unwrap();
         assert!(pulls.all().unwrap().is_empty());
 
-        pulls.begin("reg:5000/alice/app").unwrap().end().unwrap();
+        pulls.begin("reg:5000/alice/app", &[]).unwrap().end().unwrap();
         assert!(pulls.all().unwrap().is_empty());
     }
 }

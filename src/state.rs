@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gpus::Gpus;
 use crate::job::Scope;
+use crate::mpi::hostlist;
 use crate::options::Options;
 use crate::phases::Phases;
 use crate::ssh::paths;
@@ -110,6 +111,9 @@ pub struct Session {
     /// The names of the job's nodes, as Slurm's host list.
     #[serde(default)]
     pub node_list: String,
+    /// The job's working directory, when it is not in the container.
+    #[serde(default)]
+    pub left_out: Option<PathBuf>,
     /// What sshd shows behind its version: of this job and this image.
     #[serde(default)]
     pub banner: String,
@@ -177,6 +181,15 @@ pub enum StateError {
 /// `state_dir` of the configuration.
 #[derive(Clone, Debug)]
 pub struct StateDir(PathBuf);
+
+impl Session {
+    /// Whether this node is the first of those that have a container of this kind.
+    #[must_use]
+    pub fn is_on_first_node(&self) -> bool {
+        let first = hostlist::expand(&self.node_list).ok().and_then(|nodes| nodes.into_iter().next());
+        first.is_none_or(|first| first == self.node)
+    }
+}
 
 impl StateDir {
     /// At this path; it need not exist yet.

@@ -4,10 +4,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::{Gid, Group};
-use tokio::runtime::Builder;
 
 use super::finding::Finding;
-use crate::docker::{Engine, EngineError, Facts};
+use crate::docker::{self, Engine, EngineError, Facts};
 use crate::shown::Shown;
 
 /// That of Docker Engine 20.10, the first with cgroup v2 and a choice of cgroup namespaces.
@@ -23,8 +22,9 @@ pub(super) fn check(socket: &Path) -> Vec<Finding> {
 }
 
 fn ask(socket: &Path) -> Result<Facts, EngineError> {
+    // What stands for an event loop is a descriptor: for lack of one there is no connection either.
     let down = |source| EngineError::Down { socket: socket.to_owned(), source };
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(down)?;
+    let runtime = docker::runtime().map_err(down)?;
     runtime.block_on(async { Engine::connect(socket).await?.facts().await })
 }
 

@@ -80,6 +80,8 @@ pub struct Spec {
     pub ulimits: Vec<Ulimit>,
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
+    /// What its processes may take in the engine's cgroup, in bytes.
+    pub memory: Option<u64>,
 }
 
 /// A container that exists.
@@ -93,7 +95,10 @@ pub struct Container {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
-    File,
+    File {
+        /// In bytes.
+        size: u64,
+    },
     /// A symbolic link, and where its links end.
     Link(String),
     /// A directory, FIFO, device …
@@ -102,14 +107,14 @@ pub enum Kind {
 
 impl Kind {
     /// From a mode as Go writes it (os.FileMode).
-    fn new(mode: u32, link_target: String) -> Self {
+    fn new(mode: u32, size: i64, link_target: String) -> Self {
         const LINK: u32 = 1 << 27;
         // Directory, device, FIFO, socket, character device, irregular.
         const OTHER: u32 = 1 << 31 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
         match mode {
             mode if mode & LINK != 0 => Self::Link(link_target),
             mode if mode & OTHER != 0 => Self::Other,
-            _ => Self::File,
+            _ => Self::File { size: size.try_into().unwrap_or_default() },
         }
     }
 }
@@ -126,11 +131,11 @@ pub struct Listed {
 }
 
 impl Engine {
-    /// Creates a container; nothing runs yet.
+    /// Creates a container; nothing runs yet. The engine copies what the image has in its volumes, however much that is.
     pub async fn create(&self, spec: &Spec) -> Result<Container, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
         let request = self.docker.create_container(Some(options), body(spec));
-        Ok(Container { id: self.call("create the container", request).await?.id })
+        Ok(Container { id: self.patient_call("create the container", request).await?.id })
     }
 
     /// What lies at a path in it, as the engine finds it there before the start. `None` for nothing.
@@ -138,7 +143,7 @@ impl Engine {
         let options = ContainerArchiveInfoOptions { path: path.to_owned() };
         let request = self.docker.get_container_archive_info(&container.id, Some(options));
         match self.call("look into the container", request).await {
-            Ok(found) => Ok(Some(Kind::new(found.file_mode, found.link_target))),
+            Ok(found) => Ok(Some(Kind::new(found.file_mode, found.size, found.link_target))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -282,6 +287,9 @@ fn host_config(spec: &Spec) -> HostConfig {
         device_requests: spec.gpus.as_ref().map(|gpus| vec![gpus.to_api()]),
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
         shm_size: i64::try_from(spec.shm_size).ok(),
+        memory: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+        // The same: no swap besides.
+        memory_swap: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
         mounts: Some(spec.binds.iter().map(bind).collect()),
         device_cgroup_rules: Some(spec.device_rules.clone()),
         // Our words from the container must be readable, and must not fill a disk, whatever the engine's default is.
@@ -332,10 +340,10 @@ mod tests {
     /// As seen in answers of an engine.
     #[test]
     fn kinds_of_files_are_told_from_modes_in_go() {
-        assert_eq!(Kind::new(420, String::new()), Kind::File);
-        assert_eq!(Kind::new(0o4755 | 1 << 23, String::new()), Kind::File);
-        assert_eq!(Kind::new(2_147_484_141, String::new()), Kind::Other);
-        assert_eq!(Kind::new(33_554_870, String::new()), Kind::Other);
-        assert_eq!(Kind::new(134_218_239, "/x".to_owned()), Kind::Link("/x".to_owned()));
+        assert_eq!(Kind::new(420, 7, String::new()), Kind::File { size: 7 });
+        assert_eq!(Kind::new(0o4755 | 1 << 23, -1, String::new()), Kind::File { size: 0 });
+        assert_eq!(Kind::new(2_147_484_141, 7, String::new()), Kind::Other);
+        assert_eq!(Kind::new(33_554_870, 7, String::new()), Kind::Other);
+        assert_eq!(Kind::new(134_218_239, 7, "/x".to_owned()), Kind::Link("/x".to_owned()));
     }
 }

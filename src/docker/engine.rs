@@ -5,10 +5,12 @@
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long the engine may take to say which API it speaks. It does nothing for that.
@@ -91,6 +93,11 @@ impl EngineError {
     }
 }
 
+/// What calls of the engine run on: one thread, gone before the hook returns.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
 /// This node's engine.
 #[derive(Debug)]
 pub struct Engine {
@@ -122,6 +129,21 @@ impl Engine {
     /// Whether it still answers: asked when something takes long that has no deadline of its own.
     pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
         within(GREETING, call, self.docker.ping()).await.map(drop)
+    }
+
+    /// A call that lasts as long as it takes, while the engine answers others: for what an image or a registry prolongs.
+    pub(super) async fn patient_call<T>(
+        &self,
+        call: &'static str,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        let mut request = pin!(request);
+        loop {
+            match timeout(CALL, &mut request).await {
+                Ok(answer) => return answer.map_err(|error| EngineError::new(call, error)),
+                Err(_) => self.answers(call).await?,
+            }
+        }
     }
 
     pub(super) async fn call_within<T>(

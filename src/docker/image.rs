@@ -12,7 +12,7 @@ use bollard::models::{CreateImageInfo, ImageInspect};
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
 
-use super::engine::{Engine, EngineError, one_line};
+use super::engine::{CALL, Engine, EngineError, one_line};
 use super::private;
 use crate::gpus::SELECTIONS;
 use crate::image::Reference;
@@ -269,14 +269,15 @@ impl Engine {
         progress: &mut dyn FnMut(&str),
     ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
-        let public = self.present(reference).await?.filter(|found| !private::is_marked(found));
-        let underway =
-            policy.pulls.begin(&reference.repository().unwrap_or_default()).map_err(ImageError::Pulls)?;
+        let repository = reference.repository().unwrap_or_default();
+        self.settle_pulls(policy.pulls).await?;
+        let public = self.public(policy.pulls, &repository).await?;
+        let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
         let pulled = self.pull(reference, Some(private::engine_credentials(login)), progress).await;
         // Also when it has failed: the engine may have gone further than it could tell.
         if let Some(found) = self.present(reference).await?
             && let Some(id) = &found.id
-            && public.and_then(|public| public.id).as_ref() != Some(id)
+            && !public.contains(id)
         {
             self.mark(id).await?;
         }
@@ -375,6 +376,15 @@ fn not_found(reference: &Reference) -> ImageError {
     }
 }
 
+/// A registry that says nothing, to an engine that works.
+pub(super) fn silent_registry(reference: &Reference) -> ImageError {
+    ImageError::Unreachable {
+        image: reference.without_registry().to_owned(),
+        registry: reference.registry().to_owned(),
+        words: Words(format!("no answer within {} s", CALL.as_secs())),
+    }
+}
+
 /// The engine passes the registry's words on, with a status that does not tell the cases apart (a refused login is
 /// 500, as is an unreachable registry): its words decide, as `docker pull` prints them.
 pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
@@ -463,8 +473,9 @@ impl Layers {
 impl std::fmt::Display for Layers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const MB: i64 = 1_000_000;
-        let had: i64 = self.downloads.values().map(|(had, _)| had).sum();
-        let wanted: i64 = self.downloads.values().map(|(_, wanted)| wanted).sum();
+        // A registry says what it likes.
+        let sum = |of: fn(&(i64, i64)) -> i64| self.downloads.values().map(of).fold(0, i64::saturating_add);
+        let (had, wanted) = (sum(|layer| layer.0), sum(|layer| layer.1));
         write!(f, "{} of {} MB", had / MB, wanted / MB)?;
         f.write_str(if self.unpacking { ", unpacking" } else { "" })
     }
@@ -479,6 +490,14 @@ mod tests {
         let error =
             bollard::errors::Error::DockerResponseServerError { status_code, message: message.into() };
         denied(pull_error(&reference, error), Some(NoLogin::Unknown)).to_string()
+    }
+
+    #[test]
+    fn layers_of_any_size_are_added_up() {
+        let mut layers = Layers::default();
+        layers.downloads.insert("a".to_owned(), (3_000_000, i64::MAX));
+        layers.downloads.insert("b".to_owned(), (1_500_000, i64::MAX));
+        assert_eq!(layers.to_string(), "4 of 9223372036854 MB");
     }
 
     #[test]

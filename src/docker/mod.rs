@@ -9,7 +9,7 @@ mod image;
 mod private;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
-pub use engine::{Engine, EngineError};
+pub use engine::{Engine, EngineError, runtime};
 pub use facts::Facts;
 pub use gpu::GpuRequest;
 pub use image::{Image, ImageError, ImagePolicy, environment};

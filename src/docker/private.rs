@@ -8,13 +8,14 @@
 //! Runs as root where an image is got.
 
 use bollard::auth::DockerCredentials;
-use bollard::models::ImageInspect;
+use bollard::models::{ImageInspect, ImageSummary};
 use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
 
 use super::engine::{Engine, EngineError};
-use super::image::{ImageError, ImagePolicy, denied, pull_error};
+use super::image::{ImageError, ImagePolicy, denied, pull_error, silent_registry};
 use crate::image::Reference;
 use crate::login::{Credentials, NoLogin};
+use crate::pulls::{Found, Pulls};
 
 /// The mark: a repository in a registry that cannot exist (RFC 2606), with the image's id as the tag.
 const MARK: &str = "spank-docker.invalid/private";
@@ -71,7 +72,11 @@ impl Engine {
             // A login that is no longer good is no worse than none.
             Ok(Err(_)) if login.is_ok() && self.is_public(name).await => Ok(()),
             Ok(Err(error)) => Err(denied(pull_error(name, error), login.err())),
-            Err(_) => Err(EngineError::Silent { call, seconds: super::engine::CALL.as_secs() }.into()),
+            // The engine waits for the registry. Does it go on with everything else?
+            Err(_) => {
+                self.answers(call).await?;
+                Err(silent_registry(name))
+            }
         }
     }
 
@@ -86,13 +91,41 @@ impl Engine {
         let mut may = false;
         for pull in &pulls {
             // Between its arrival and its naming an image has no name.
-            may |= names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
+            let may_be_its = names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
+            may |= may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id));
             if pull.is_cut_off() {
-                self.mark_all(&pull.repository).await?;
-                pull.forget().map_err(ImageError::Pulls)?;
+                self.settle(pull).await?;
             }
         }
         Ok(may)
+    }
+
+    /// Marks what pulls that were cut off may have brought, and forgets them.
+    pub async fn settle_pulls(&self, pulls: &Pulls) -> Result<(), ImageError> {
+        for pull in pulls.all().map_err(ImageError::Pulls)?.iter().filter(|pull| pull.is_cut_off()) {
+            self.settle(pull).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, pull: &Found) -> Result<(), ImageError> {
+        for id in self.unmarked(&pull.repository).await? {
+            if !pull.public.contains(&id) {
+                self.mark(&id).await?;
+            }
+        }
+        pull.forget().map_err(ImageError::Pulls)
+    }
+
+    /// The images of a repository that everybody may use: what a private pull finds there stays public. Not what another
+    /// one, that has not come to its end, may have brought.
+    pub(super) async fn public(&self, pulls: &Pulls, repository: &str) -> Result<Vec<String>, ImageError> {
+        let others = pulls.all().map_err(ImageError::Pulls)?;
+        let mut public = self.unmarked(repository).await?;
+        for other in others.iter().filter(|other| other.repository == repository) {
+            public.retain(|id| other.public.contains(id));
+        }
+        Ok(public)
     }
 
     /// Marks this image.
@@ -101,24 +134,26 @@ impl Engine {
         self.call("mark the image as private", self.docker.tag_image(id, Some(options))).await
     }
 
-    /// Marks all images of a repository.
-    async fn mark_all(&self, repository: &str) -> Result<(), EngineError> {
+    /// The ids of all images of a repository that are not marked.
+    async fn unmarked(&self, repository: &str) -> Result<Vec<String>, EngineError> {
         let options = ListImagesOptions { all: true, ..Default::default() };
         let listed = self.call("list images", self.docker.list_images(Some(options))).await?;
-        for image in listed {
+        let is_meant = |image: &ImageSummary| {
             let mut names = image.repo_tags.iter().chain(&image.repo_digests);
-            if names.any(|name| is_of(name, repository)) {
-                self.mark(&image.id).await?;
-            }
-        }
-        Ok(())
+            names.any(|name| is_of(name, repository)) && !has_mark(&image.id, &image.repo_tags)
+        };
+        Ok(listed.into_iter().filter(is_meant).map(|image| image.id).collect())
     }
 }
 
 /// Whether it was pulled with a login.
 pub(super) fn is_marked(found: &ImageInspect) -> bool {
-    let mark = found.id.as_deref().map(|id| format!("{MARK}:{}", hex(id)));
-    found.repo_tags.iter().flatten().any(|tag| Some(tag) == mark.as_ref())
+    found.id.as_deref().is_some_and(|id| has_mark(id, found.repo_tags.as_deref().unwrap_or_default()))
+}
+
+fn has_mark(id: &str, tags: &[String]) -> bool {
+    let mark = format!("{MARK}:{}", hex(id));
+    tags.contains(&mark)
 }
 
 /// Whether a reference is one of our marks, which nobody may pull: that would take the mark from its image.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{ready, start, together};
+use super::{ready, together};
+use crate::docker;
 use crate::mpi::hostlist;
 use crate::options::ImageChoice;
 use crate::ssh::{keys, server};
@@ -34,7 +35,7 @@ pub fn other_image(session: &Session) -> Option<String> {
         0 => nodes.get(1..nodes.len().min(MANY + 1))?,
         own => nodes.get(own - 1..own)?,
     };
-    let runtime = start::runtime().ok()?;
+    let runtime = docker::runtime().ok()?;
     runtime.block_on(async {
         let mut answers = JoinSet::new();
         for node in asked {

@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_process_is_known_by_the_file_that_it_runs() {
         let process = Process::find(i32::try_from(std::process::id()).unwrap()).unwrap();
-        let runtime = super::super::start::runtime().unwrap();
+        let runtime = crate::docker::runtime().unwrap();
         let own = std::env::current_exe().unwrap();
         assert!(matches!(runtime.block_on(entered(&process, &own)), Ok(())));
         assert!(matches!(

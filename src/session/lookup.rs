@@ -1,7 +1,8 @@
 //! What the engine itself reads of an image, as root, when it starts a container: it looks the user up in its accounts.
 //!
 //! Where these are a FIFO, a start never ends, and neither does the removal: the node would be out of service by the will
-//! of a user. Where they are a device, root opens that. So they are looked at before the start.
+//! of a user. Where they are a device, root opens that. Where they are huge, the engine may hold all of them in memory.
+//! So they are looked at before the start.
 //!
 //! Runs as root in the prolog.
 
@@ -11,6 +12,8 @@ use crate::docker::{Container, Engine, EngineError, Kind};
 
 /// Files that the engine opens.
 const READ: [&str; 2] = ["/etc/passwd", "/etc/group"];
+/// The largest that it may read, in bytes: more than any site's accounts.
+const LIMIT: u64 = 64 << 20;
 
 /// Which of the files the engine had better not open, if any.
 pub(super) async fn trap(
@@ -22,7 +25,7 @@ pub(super) async fn trap(
     Ok(found.into_iter().find(|(_, harmless)| !harmless).map(|(path, _)| path))
 }
 
-/// A regular file, by way of links too, or nothing. A link into /proc leads elsewhere when the container runs.
+/// A regular file of a size that a list of accounts may have, by way of links too, or nothing. A link into /proc leads elsewhere when the container runs.
 async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
     let end = match engine.kind(container, path).await {
         Ok(Some(Kind::Link(end))) if end.starts_with("/proc") => return Ok(false),
@@ -30,7 +33,11 @@ async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Resu
         other => other,
     };
     match end {
-        Ok(end) => Ok(matches!(end, None | Some(Kind::File))),
+        Ok(end) => Ok(match end {
+            None => true,
+            Some(Kind::File { size }) => size <= LIMIT,
+            Some(Kind::Link(_) | Kind::Other) => false,
+        }),
         // It does not come to an end of the links.
         Err(EngineError::Refused { .. }) => Ok(false),
         Err(error) => Err(error),

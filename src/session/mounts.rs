@@ -8,7 +8,7 @@
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::gpus;
 use super::request::Request;
@@ -310,6 +310,13 @@ fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
         all.push(Wanted { mode: Mode::Shared, ..standard(Source::Tmpfs, target) });
     }
     all
+}
+
+/// The job's working directory, when it is not in the container: what has its name there is the image's.
+pub(super) fn left_out(config: &Config, request: &Request) -> Option<PathBuf> {
+    let workdir = request.workdir.as_deref()?;
+    let is_there = wanted(config, request).iter().any(|wanted| wanted.mount.target.covers(workdir));
+    (!is_there).then(|| workdir.to_owned())
 }
 
 /// The place at `path`, unless it is where an image's own system is: nobody has asked for this mount.

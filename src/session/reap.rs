@@ -8,14 +8,14 @@ use std::path::Path;
 
 use super::stop::{self, LABEL_JOB, StopError};
 use crate::config::Config;
-use crate::docker::{Engine, EngineError};
+use crate::docker::{self, Engine, EngineError};
 use crate::job::JobId;
 use crate::state::StateDir;
 use crate::sys::stepd;
 
 /// Removes what belongs to no running job, and returns whose it was.
 pub fn reap(config: &Config) -> Result<BTreeSet<JobId>, StopError> {
-    let runtime = super::start::runtime().map_err(StopError::Runtime)?;
+    let runtime = docker::runtime().map_err(StopError::Runtime)?;
     let running = stepd::jobs();
     let is_left = |job: &JobId| !running.contains(job);
     let containers = runtime.block_on(reap_containers(&config.docker_host, is_left));

@@ -8,8 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
-
 use super::contents::Contents;
 use super::entry::{self, Entry, EntryError};
 use super::entrypoint::{self, EntrypointError};
@@ -25,7 +23,7 @@ use super::request::Request;
 use super::spec;
 use super::stop::{self, LABEL_JOB};
 use crate::config::Config;
-use crate::docker::{Container, Engine, EngineError, GpuRequest, Image, ImageError, ImagePolicy};
+use crate::docker::{self, Container, Engine, EngineError, GpuRequest, Image, ImageError, ImagePolicy};
 use crate::image::Reference;
 use crate::mpi::{hostlist, interfaces};
 use crate::phases::Phases;
@@ -109,8 +107,8 @@ pub enum StartError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The engine would open this file as root, and it is none.
-    #[error("image '{image}': '{path}' is not a regular file: make it one, or leave it out")]
+    /// The engine would open this file as root, and it is none, or one that fills its memory.
+    #[error("image '{image}': '{path}' is not a regular file of up to 64 MiB: make it one, or leave it out")]
     Account {
         /// As the user wrote it.
         image: String,
@@ -210,11 +208,6 @@ fn said(words: &Option<String>) -> String {
     words.as_ref().map(|words| format!(": {words}")).unwrap_or_default()
 }
 
-/// One thread, gone before the hook returns.
-pub(super) fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
-}
-
 /// Brings the job's container up. When this fails, nothing is left but an empty `state_dir/<job>`.
 pub fn start(
     config: &Config,
@@ -222,7 +215,7 @@ pub fn start(
     image: &Reference,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Session, StartError> {
-    let runtime = runtime().map_err(StartError::Runtime)?;
+    let runtime = docker::runtime().map_err(StartError::Runtime)?;
     let directory = StateDir::new(&config.state_dir).of(request.scope);
     runtime.block_on(async {
         let start = Start { config, request, image, directory: &directory };
@@ -335,6 +328,7 @@ impl Start<'_> {
             restart: request.restart,
             node: request.node.clone(),
             node_list: request.nodes.clone(),
+            left_out: mounts::left_out(config, request),
             banner,
             port,
             sshd: sshd.is_some(),

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::docker::{Engine, EngineError, Listed};
+use crate::docker::{self, Engine, EngineError, ImageError, Listed};
 use crate::job::{JobId, Scope};
+use crate::pulls::{Found, Pulls};
 use crate::state::{Outcome, ScopeDir, StateDir, StateError};
 use crate::sys::process::Process;
 use crate::sys::{cgroup, stepd};
@@ -54,6 +55,9 @@ pub enum StopError {
         #[source]
         source: std::io::Error,
     },
+    /// Images that a pull which was cut off may have brought are not marked as private.
+    #[error("cannot put right what a pull that was cut off has left")]
+    Pulls(#[source] ImageError),
     /// No event loop could be made.
     #[error("cannot set up an event loop")]
     Runtime(#[source] std::io::Error),
@@ -76,8 +80,25 @@ pub fn stop(config: &Config, job: JobId) -> Result<(), StopError> {
     // And those without state, whose own end could not be: the engine was down in the epilog, or came up after slurmd.
     let containers =
         remove_containers(config, LABEL_JOB, |scope| is_meant(scope) || !state.of(scope).exists());
+    let pulls = settle_pulls(config);
     let files = remove_state(&config.state_dir, is_meant);
-    prolog.and(containers).and(files)
+    prolog.and(containers).and(pulls).and(files)
+}
+
+/// What the job's own pull has left, if it was cut off.
+fn settle_pulls(config: &Config) -> Result<(), StopError> {
+    let pulls = Pulls::new(&config.state_dir);
+    if !pulls.all().is_ok_and(|pulls| pulls.iter().any(Found::is_cut_off)) {
+        return Ok(());
+    }
+    let runtime = docker::runtime().map_err(StopError::Runtime)?;
+    let settled: Result<(), ImageError> =
+        runtime.block_on(async { Engine::connect(&config.docker_host).await?.settle_pulls(&pulls).await });
+    match settled {
+        Ok(()) | Err(ImageError::Engine(EngineError::Absent { .. })) => Ok(()),
+        Err(ImageError::Engine(error)) => Err(error.into()),
+        Err(error) => Err(StopError::Pulls(error)),
+    }
 }
 
 /// Other jobs that have ended, and whose epilog never came: slurmctld takes a job for done on a node whose slurmd has
@@ -134,7 +155,7 @@ fn remove_containers(
     label: &str,
     is_meant: impl Fn(Scope) -> bool,
 ) -> Result<(), StopError> {
-    let runtime = super::start::runtime().map_err(StopError::Runtime)?;
+    let runtime = docker::runtime().map_err(StopError::Runtime)?;
     runtime.block_on(remove_containers_of(&config.docker_host, label, is_meant))
 }
 

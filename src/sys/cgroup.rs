@@ -28,6 +28,12 @@ const STEP: &str = "/step_";
 /// How long slurmstepd may take to put a task that it has forked into the step's cgroups.
 const PLACING: Duration = Duration::from_secs(10);
 
+/// Whether this machine has cgroup v2 alone.
+#[must_use]
+pub fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 /// Cgroups that a process is in: for each hierarchy, by its mount point, the directory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cgroups(BTreeMap<PathBuf, PathBuf>);
