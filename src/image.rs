@@ -79,6 +79,9 @@ pub enum Error {
         /// Its part at fault.
         tag: Shown,
     },
+    /// What an engine would take for the beginning of an id, whatever image that is.
+    #[error("'{0}' is not an image: an id has 64 lower-case hex digits behind 'sha256:'")]
+    ShortId(Shown),
     /// Not a digest.
     #[error(
         "'{image}' is not an image: '{digest}' is not a digest, use sha256: and 64 lower-case hex digits"
@@ -295,6 +298,9 @@ fn named(text: &str) -> Result<Meaning, Error> {
     }
     if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
         return Err(Error::Tag { image: image(), tag: tag.into() });
+    }
+    if registry.is_none() && name == "sha256" && tag.is_some() {
+        return Err(Error::ShortId(image()));
     }
     if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
         return Err(Error::Digest { image: image(), digest: digest.into() });

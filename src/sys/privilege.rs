@@ -7,6 +7,7 @@ use std::io;
 
 use caps::{CapSet, CapsHashSet};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::stat::{Mode, umask};
 
 /// From here on execve(2) gives nothing that this process has not: setuid-root programs and file capabilities of the
 /// image stay without effect, and every capability is gone as soon as the process has become the user.
@@ -19,6 +20,24 @@ pub fn renounce() -> io::Result<()> {
         caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
     }
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
+}
+
+/// The umask that files of root's are made with; the user's own is back when this is dropped.
+#[derive(Debug)]
+pub struct Umask(Mode);
+
+impl Umask {
+    /// What we make has the mode that it is given, whatever the user's own files are to have.
+    #[must_use]
+    pub fn of_root() -> Self {
+        Self(umask(Mode::from_bits_truncate(0o022)))
+    }
+}
+
+impl Drop for Umask {
+    fn drop(&mut self) {
+        umask(self.0);
+    }
 }
 
 /// Sets soft and hard limit alike, in bytes; `None` is unlimited.

@@ -80,6 +80,16 @@ impl Process {
         Ok(content)
     }
 
+    /// Whose it is (proc_pid_status(5)): root's stay root's while a slurmstepd works as the user, and nobody else's
+    /// become so. The owner of the files in /proc says less: of a process that forbids to be traced it is root.
+    pub fn real_uid(&self) -> io::Result<u32> {
+        let status = self.read("status")?;
+        let status = String::from_utf8_lossy(&status);
+        let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        uids.and_then(|uids| uids.split_ascii_whitespace().next()?.parse().ok())
+            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+
     /// The file that it executes.
     pub fn program(&self) -> io::Result<FileId> {
         let stat = fstatat(&self.directory, "exe", AtFlags::empty())?;

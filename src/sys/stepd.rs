@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::linux::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -71,8 +70,7 @@ pub fn has_extern_step(job: JobId) -> bool {
 /// A process of root's, and its arguments.
 fn titled(pid: i32) -> Option<(Process, String)> {
     let process = Process::find(pid).ok()?;
-    let file = process.open("cmdline").ok()?;
-    if file.metadata().ok()?.st_uid() != 0 {
+    if process.real_uid().ok()? != 0 {
         return None;
     }
     let title = process.read("cmdline").ok()?;
