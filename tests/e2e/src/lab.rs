@@ -179,6 +179,19 @@ impl Lab {
         lock(&self.repairs).push(repair);
     }
 
+    /// Works with other arguments of the plugin on a node, and puts them back. A slurmd that runs need not know: prologs
+    /// and steps read them anew.
+    #[track_caller]
+    pub fn with_arguments(&self, node: &str, arguments: &str, work: impl FnOnce()) {
+        const FILE: &str = "/etc/slurm/plugstack.conf";
+        let node = self.node(node);
+        let back = node.command("").sh(&format!("test ! -e {FILE}.kept || mv {FILE}.kept {FILE}"));
+        self.repair_with(back.clone());
+        node.sh(&format!("cp {FILE} {FILE}.kept && sed -i 's|\\.so.*|.so {arguments}|' {FILE}")).success();
+        work();
+        back.run().success();
+    }
+
     /// The ids of all jobs of this test, of those too that ended long ago.
     #[must_use]
     pub fn jobs(&self) -> Vec<u32> {

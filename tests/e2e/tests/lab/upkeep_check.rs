@@ -3,8 +3,6 @@
 
 use spank_docker_e2e::{Lab, Node};
 
-use crate::upkeep_settings::with_arguments;
-
 const PLUGSTACK: &str = "/etc/slurm/plugstack.conf";
 
 /// The lines that are not `ok`, and the exit code.
@@ -55,7 +53,7 @@ fn check_tells_what_is_wrong_with_the_settings_and_the_engine_of_a_node() {
            mkdir /run/lab/ro; mount -t tmpfs -o ro,mode=755 ro /run/lab/ro")
         .success();
     let wrong = "memlock=inherit secret=/run/lab/open state_dir=/run/lab/ro/state ports=32000-33000 devices=/dev/nothing*";
-    with_arguments(&lab, "n2", wrong, || {
+    lab.with_arguments("n2", wrong, || {
         let open = "fail engine_socket: '/var/run/docker.sock' is open to others than root: who can talk to the engine is root, chown root and chmod 0660";
         let lines = [
             "fail secret: '/run/lab/open': open to group or others, use chmod 600",
@@ -68,7 +66,7 @@ fn check_tells_what_is_wrong_with_the_settings_and_the_engine_of_a_node() {
     });
     n2.sh("chmod 660 /run/docker.sock; mv /run/docker.sock /run/docker.sock.away").success();
     // What is only to be warned of is no failure; and what root here may set depends on the machine.
-    with_arguments(&lab, "n2", "ports=32000-33000 memlock=unlimited stack=inherit", || {
+    lab.with_arguments("n2", "ports=32000-33000 memlock=unlimited stack=inherit", || {
         let may = n2.sh("ulimit -H -l unlimited").code == Some(0);
         let (lines, code) = complaints(&n2);
         assert_eq!(code, Some(2));
@@ -80,7 +78,7 @@ fn check_tells_what_is_wrong_with_the_settings_and_the_engine_of_a_node() {
         assert_eq!((lines.len(), refused), if may { (2, false) } else { (3, true) }, "{lines:?}");
     });
     end.run().success();
-    with_arguments(&lab, "n2", "memlock=inherit ports=32000-33000", || {
+    lab.with_arguments("n2", "memlock=inherit ports=32000-33000", || {
         assert_eq!(complaints(&n2).1, Some(1));
     });
     lab.assert_empty();

@@ -6,7 +6,6 @@ use std::thread;
 use spank_docker_e2e::{IMAGE, Lab};
 
 use crate::failures::each_fails;
-use crate::upkeep_settings::with_arguments;
 
 #[test]
 fn node_without_an_engine_fails_the_job_and_is_not_drained() {
@@ -153,7 +152,7 @@ fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
     lab.repair_with(end.clone());
     n2.sh(SECOND).success();
     let arguments = "memlock=inherit docker_host=unix:///run/second/socket";
-    with_arguments(&lab, "n2", arguments, || {
+    lab.with_arguments("n2", arguments, || {
         let cases = [
             (
                 IMAGE,
@@ -168,13 +167,13 @@ fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
             each_fails(&lab, "n2", &[(format!("--docker-image={image}"), line.to_owned())]);
         }
     });
-    with_arguments(&lab, "n2", &format!("{arguments} start_timeout=3"), || {
+    lab.with_arguments("n2", &format!("{arguments} start_timeout=3"), || {
         let line = "image 'localhost:5008/hpc/openmpi': container not ready within 3 s (start_timeout)";
         each_fails(&lab, "n2", &[("--docker-image=localhost:5008/hpc/openmpi".to_owned(), line.to_owned())]);
     });
     lab.assert_no_job_completed();
-    with_arguments(&lab, "n2", arguments, || a_container_that_fills_the_disk_is_its_jobs_trouble(&lab));
-    with_arguments(&lab, "n2", arguments, || {
+    lab.with_arguments("n2", arguments, || a_container_that_fills_the_disk_is_its_jobs_trouble(&lab));
+    lab.with_arguments("n2", arguments, || {
         n2.run("rm -f /run/second/stalled").success();
         let srun = lab.alice().srun("-w n2 --docker-image=localhost:5008/hpc/openmpi echo it ran");
         let srun = thread::scope(|threads| {

@@ -5,20 +5,6 @@ use spank_docker_e2e::{IMAGE, Lab};
 
 use crate::failures::each_fails;
 
-const PLUGSTACK: &str = "/etc/slurm/plugstack.conf";
-
-/// Works with other arguments of the plugin on a node, and puts them back. A slurmd that runs need not know: prologs and
-/// steps read them anew.
-pub(crate) fn with_arguments(lab: &Lab, node: &str, arguments: &str, work: impl FnOnce()) {
-    let node = lab.node(node);
-    let back = node.command("").sh(&format!("test ! -e {PLUGSTACK}.kept || mv {PLUGSTACK}.kept {PLUGSTACK}"));
-    lab.repair_with(back.clone());
-    node.sh(&format!("cp {PLUGSTACK} {PLUGSTACK}.kept && sed -i 's|\\.so.*|.so {arguments}|' {PLUGSTACK}"))
-        .success();
-    work();
-    back.run().success();
-}
-
 fn usual(lines: &[(&str, &str)]) -> Vec<(String, String)> {
     let case =
         |(options, line): &(&str, &str)| (format!("--docker-image={IMAGE} {options}"), (*line).to_owned());
@@ -30,7 +16,7 @@ fn unknown_key_is_told_in_the_log_of_slurmd_and_to_the_user() {
     let lab = Lab::alone();
     let log = "grep -c \"spank_docker: plugstack.conf: 'memlok' is not a key of the configuration: did you mean 'memlock'?\" /var/log/slurm/slurmd.log || true";
     let before: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
-    with_arguments(&lab, "n1", "memlok=inherit", || {
+    lab.with_arguments("n1", "memlok=inherit", || {
         lab.node("n1").run("lab-slurmd restart").success();
         let after: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
         assert_eq!(after, before + 1, "lines in the log of slurmd");
@@ -53,7 +39,7 @@ fn bad_values_of_the_configuration_are_told_to_the_user() {
         ),
         ("memlock", "'memlock' is not a setting: use key=value"),
     ] {
-        with_arguments(&lab, "n1", setting, || {
+        lab.with_arguments("n1", setting, || {
             let outcome = lab.alice().srun_image("-w n1 echo it ran").run().failure();
             outcome.said(&[&format!("plugstack.conf: {line}")]).printed(&[]);
         });
@@ -72,7 +58,7 @@ fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
         install -o alice /dev/null /home/alice/of-the-home";
     lab.node("n1").sh(make).success();
     let arguments = "memlock=inherit mounts=/opt/site/open:/site:ro,tmpfs:/fast mount_home=yes script=host allow_root=yes";
-    with_arguments(&lab, "n1", arguments, || {
+    lab.with_arguments("n1", arguments, || {
         let seen = "ls /site /fast; touch /site/x 2>&1; ls ~/of-the-home";
         let outcome = alice.srun_image("-w n1").sh(seen).run().success();
         let read_only = "touch: cannot touch '/site/x': Read-only file system";
@@ -89,7 +75,7 @@ fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
         let root = lab.node("n1").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} id -u"));
         root.success().printed(&["0"]);
     });
-    with_arguments(&lab, "n1", "memlock=inherit mounts=/nowhere:/x", || {
+    lab.with_arguments("n1", "memlock=inherit mounts=/nowhere:/x", || {
         let line = "n1: mounts in plugstack.conf: '/nowhere' does not exist on this node: ask the admin";
         alice.srun_image("-w n1 echo it ran").run().failure().said(&[line]).printed(&[]);
     });
@@ -104,7 +90,7 @@ fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
     let line = format!(
         "--docker-image: '{IMAGE}' is not allowed on this cluster: allow_images is 'registry:5000/other/*'"
     );
-    with_arguments(&lab, "n1", arguments, || {
+    lab.with_arguments("n1", arguments, || {
         lab.alice().srun_image("-w n1 echo it ran").run().failure().said(&[&line]).printed(&[]);
         // From n2, where a client would let it pass.
         let outcome = lab.alice().srun_image("-w n1 echo it ran").on("n2").run().failure();
@@ -143,7 +129,7 @@ fn settings_that_are_wrong_on_a_node_are_told_by_its_jobs() {
             "--docker-port: '29874' is not a port for containers on this cluster: use one of 20000-20010",
         ),
     ] {
-        with_arguments(&lab, "n2", arguments, || {
+        lab.with_arguments("n2", arguments, || {
             each_fails(&lab, "n2", &usual(&[("--docker-port=29874", line)]));
         });
     }
@@ -156,7 +142,7 @@ fn settings_that_are_wrong_on_a_node_are_told_by_its_jobs() {
 fn different_secrets_on_two_nodes_are_told_by_mpirun() {
     let lab = Lab::alone();
     lab.node("n2").sh("umask 077; echo another >/run/lab/another").success();
-    with_arguments(&lab, "n2", "memlock=inherit secret=/run/lab/another", || {
+    lab.with_arguments("n2", "memlock=inherit secret=/run/lab/another", || {
         let job = lab.alice().submit_image("-w n1,n2 -N2", "ssh n2 echo it ran; mpirun hello && echo it ran");
         let job = job.wait().failed();
         let line = "cannot reach the job's container on 'n2' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin";
@@ -180,7 +166,7 @@ fn state_that_cannot_be_written_ends_the_job_and_is_told() {
             "mkdir /run/lab/state && mount -t tmpfs -o {options} state /run/lab/state && (head -c 4096 /dev/zero >/run/lab/state/full || true)"
         );
         n2.sh(&mount).success();
-        with_arguments(&lab, "n2", "memlock=inherit state_dir=/run/lab/state", || {
+        lab.with_arguments("n2", "memlock=inherit state_dir=/run/lab/state", || {
             let action = if file.is_empty() { "create" } else { "write" };
             let line = |job| {
                 format!("n2: state of job {job}: cannot {action} '/run/lab/state/{job}{file}': ask the admin")

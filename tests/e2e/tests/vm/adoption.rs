@@ -7,7 +7,9 @@ use crate::cluster::FAILED_UNITS;
 /// The cgroup of a session on the other machine, and the limits that hold on the way up from it.
 const SESSION: &str = "ssh v1 'd=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)
     echo $d
-    until [ $d = /sys/fs/cgroup/system.slice ]; do echo memory $(cat $d/memory.max); d=$(dirname $d); done'";
+    until [ $d = /sys/fs/cgroup/system.slice ]; do
+        echo memory $(cat $d/memory.max); echo cpus $(cat $d/cpuset.cpus); d=$(dirname $d)
+    done'";
 
 #[test]
 fn session_on_the_other_machine_has_the_limits_of_the_job() {
@@ -16,6 +18,9 @@ fn session_on_the_other_machine_has_the_limits_of_the_job() {
     // The job's own directory has no name that could be known here.
     assert!(job.lines()[0].contains("/step_extern/"), "{job}");
     assert!(job.lines().contains(&"memory 314572800"), "{job}");
+    // Processors that the job's directory names; the engine's names none.
+    let named = |line: &&str| line.strip_prefix("cpus ").is_some_and(|cpus| !cpus.is_empty());
+    assert!(job.lines().iter().any(named), "{job}");
     lab.assert_clean();
 }
 

@@ -18,3 +18,15 @@ fn mpirun_and_srun_span_both_machines_and_leave_nothing() {
         assert_eq!(failed, "");
     }
 }
+
+/// AppArmor would confine what a container runs in ways that MPI and sshd do not expect; its tasks come from outside.
+#[test]
+fn tasks_and_sessions_are_unconfined_where_apparmor_is_on() {
+    const PROFILE: &str = "cat /proc/self/attr/apparmor/current";
+    let lab = Lab::machines();
+    lab.node("v1").run("cat /sys/module/apparmor/parameters/enabled").success().printed(&["Y"]);
+    let script = format!("{PROFILE}; ssh v1 {PROFILE}");
+    let job = lab.alice().submit_image("-N2", &script).wait().completed();
+    assert_eq!(job.lines(), ["unconfined"; 2], "{job}");
+    lab.assert_clean();
+}

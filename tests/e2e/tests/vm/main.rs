@@ -3,5 +3,7 @@
 
 mod adoption;
 mod cluster;
+mod devices;
 mod limits;
 mod rdma;
+mod restarts;
