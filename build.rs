@@ -29,6 +29,8 @@ fn main() -> io::Result<()> {
         ])
         .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"])
         .args(["-Clink-arg=-Wl,--build-id=none,-z,noexecstack"])
+        // That of the target, when it is another than this machine.
+        .args(env::var("RUSTC_LINKER").map(|linker| format!("-Clinker={linker}")))
         .status()?;
     if !status.success() {
         return Err(io::Error::other("src/pause/main.rs does not compile"));
