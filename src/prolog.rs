@@ -13,7 +13,7 @@ use crate::options::ImageChoice;
 use crate::report::{self, End};
 use crate::session::{self, Request};
 use crate::slurm;
-use crate::state::{Outcome, StateDir};
+use crate::state::{Outcome, Session, StateDir};
 
 /// What a hook tells slurmd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +100,7 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
     };
     match session::start(config, request, image, &mut |line| tell(request, line, log)) {
         Ok(session) => {
-            let name = request.scope.container_name();
-            let (port, took, phases) = (session.port, began.elapsed().as_millis(), &session.phases);
-            log.info(&format!(
-                "job {job}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})"
-            ));
+            log.info(&ready(request.scope, &session, began));
             (Outcome::Ready(Box::new(session)), Verdict::GoOn)
         }
         Err(error) => {
@@ -144,6 +140,13 @@ fn tell(request: &Request, line: &str, log: &mut dyn Log) {
     }
 }
 
+/// Where a container's start has spent its time, in milliseconds.
+pub fn ready(scope: Scope, session: &Session, began: Instant) -> String {
+    let Session { image, port, phases, .. } = session;
+    let (name, took) = (scope.container_name(), began.elapsed().as_millis());
+    format!("job {scope}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})")
+}
+
 /// An error with all its causes, on one line.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
@@ -151,8 +154,8 @@ pub fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Transparent variants repeat their source.
-        if !line.ends_with(&text) {
+        // Some show their source themselves.
+        if !line.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);
         }

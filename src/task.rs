@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open};
@@ -87,6 +88,8 @@ pub struct Step {
     pub options: Options,
     /// How many tasks are where, if the step knows.
     pub layout: Option<Layout>,
+    /// Whether `dockerexec` runs it, which knows no other place than the container.
+    pub is_dockerexec: bool,
     /// The batch script, which lies on the host.
     pub script: Option<PathBuf>,
 }
@@ -94,6 +97,8 @@ pub struct Step {
 /// The job's nodes and the tasks on each, as Slurm writes them.
 #[derive(Clone, Debug)]
 pub struct Layout {
+    /// Whether it is certain that these are the job's tasks, and not a step's.
+    pub is_of_job: bool,
     /// A host list.
     pub nodes: String,
     /// A task layout of the same length.
@@ -252,6 +257,7 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
         return match (wanted, step.kind) {
             (ImageChoice::Image(image), StepKind::Tasks) => Ok(Place::Own(image.clone())),
             (ImageChoice::Image(_), _) => Err(TaskError::NoContainer { job }),
+            (ImageChoice::Unset, _) if step.is_dockerexec => Err(TaskError::NoContainer { job }),
             (ImageChoice::Unset | ImageChoice::Host, _) => Ok(Place::Host),
         };
     };
@@ -311,6 +317,15 @@ pub fn wait_for_adoption(state: &StateDir, job: JobId) -> Result<(), TaskError> 
     adopted.map_err(TaskError::Adoption)
 }
 
+/// Whether this process has gone into a container, or part of the way.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// Whether paths may mean what an image makes of them.
+#[must_use]
+pub fn has_entered() -> bool {
+    ENTERED.load(Ordering::Relaxed)
+}
+
 /// Joins the container of `scope`. On success this process is in it for good, without a way to privilege.
 pub fn join(
     state: &StateDir,
@@ -332,6 +347,7 @@ pub fn join(
     }
     let script = step.script.as_deref().map(|script| (script, detached_script(script)));
 
+    ENTERED.store(true, Ordering::Relaxed);
     namespaces.join().map_err(failed("join the container"))?;
     if let Some((script, tree)) = script {
         let failed =
@@ -347,16 +363,16 @@ fn join_error(action: &'static str, scope: Scope) -> impl FnOnce(io::Error) -> T
     move |source| TaskError::Join { action, scope, source }
 }
 
-/// The hostfiles say how many tasks the *job* has on each node. A batch script knows; a step knows its own tasks, so
-/// that of several steps the largest counts.
+/// The hostfiles say how many tasks the *job* has on each node. A step that does not know has its own: then the largest
+/// of several counts.
 fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> {
     let Some(given) = &step.layout else { return Ok(()) };
     let (Ok(nodes), Ok(tasks)) = (hostlist::expand(&given.nodes), layout::parse(&given.tasks)) else {
         return Ok(());
     };
-    let total = match step.kind {
-        StepKind::Batch | StepKind::Interactive => u64::MAX,
-        StepKind::Tasks | StepKind::Extern => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
+    let total = match given.is_of_job {
+        true => u64::MAX,
+        false => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
     };
     if nodes.len() != tasks.len() || !directory.raise("layout", total)? {
         return Ok(());
@@ -398,6 +414,9 @@ pub fn propagated_limits(config: &Config) -> impl Iterator<Item = &'static str> 
     let limits = [("SLURM_RLIMIT_MEMLOCK", config.memlock), ("SLURM_RLIMIT_STACK", config.stack)];
     limits.into_iter().filter(|(_, limit)| *limit != Limit::Inherit).map(|(name, _)| name)
 }
+
+/// By this variable a task knows that `dockerexec` is its srun's caller.
+pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 
 /// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd's, which is not in
 /// the container; it answers over its socket as well.
@@ -451,7 +470,9 @@ pub fn enter_directory(
     // Where Slurm goes, and says so, when there is nowhere else to go.
     let fell_back = env::current_dir().is_ok_and(|directory| directory == Path::new("/tmp"));
     let is_missing = pwd.is_some_and(|path| !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
-    if let Some(workdir) = session.workdir.as_deref().filter(|_| fell_back && is_missing) {
+    // What has the same name in the image is another directory.
+    let is_images = session.left_out.as_deref().is_some_and(|path| is_here(path.as_os_str()));
+    if let Some(workdir) = session.workdir.as_deref().filter(|_| fell_back && is_missing || is_images) {
         // Slurm has told the user that the directory is not there; where the task starts instead is no error.
         let _ = nix::unistd::chdir(workdir);
     }

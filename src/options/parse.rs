@@ -76,9 +76,9 @@ impl Options {
                         options.set(name, text(name, &given.value)?)?;
                     }
                 }
-                Takes::Nothing { on: true } => options.turn(spec, switch(spec, &mut lookup)?),
+                Takes::Nothing { on: true, .. } => options.turn(spec, switch(spec, &mut lookup)?),
                 // Read together with its counterpart.
-                Takes::Nothing { on: false } => {}
+                Takes::Nothing { on: false, .. } => {}
             }
         }
         Ok(options)
@@ -192,7 +192,7 @@ pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static
             Takes::Value(_) => {
                 lookup(spec).filter(|given| given.source == Source::Variable).map(|given| (spec, given.value))
             }
-            Takes::Nothing { on: true } => {
+            Takes::Nothing { on: true, .. } => {
                 let by_option = [Some(spec), spec.counterpart()]
                     .into_iter()
                     .flatten()
@@ -201,7 +201,7 @@ pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static
                 on.and_then(|on| if on { Some(spec) } else { spec.counterpart() })
                     .map(|spec| (spec, OsString::from("yes")))
             }
-            Takes::Nothing { on: false } => None,
+            Takes::Nothing { on: false, .. } => None,
         };
         carried.extend(given.filter(|(_, value)| !value.is_empty()));
     }
@@ -225,12 +225,24 @@ fn switch(
         (true, false) => Ok(Some(true)),
         (false, true) => Ok(Some(false)),
         (false, false) => {
-            let Some(given) = on.filter(is_given) else { return Ok(None) };
-            let name = name(spec, Source::Variable);
-            let value = text(name, &given.value)?;
-            on_or_off(value).map(Some).ok_or_else(|| Error::Switch { name, value: value.into() })
+            let (on, off) = (name(spec, Source::Variable), name(counterpart, Source::Variable));
+            let turned_on = by_variable(on, lookup(spec))?;
+            let turned_off = match spec.variable == counterpart.variable {
+                true => None,
+                false => by_variable(off, lookup(counterpart))?,
+            };
+            match (turned_on, turned_off.map(|off| !off)) {
+                (Some(one), Some(other)) if one != other => Err(Error::Both { on, off }),
+                (one, other) => Ok(one.or(other)),
+            }
         }
     }
+}
+
+fn by_variable(name: Name, given: Option<Given>) -> Result<Option<bool>, Error> {
+    let Some(given) = given.filter(is_given) else { return Ok(None) };
+    let value = text(name, &given.value)?;
+    on_or_off(value).map(Some).ok_or_else(|| Error::Switch { name, value: value.into() })
 }
 
 /// An empty variable is as good as none.
@@ -316,6 +328,7 @@ mod tests {
                 "SLURM_DOCKER_MOUNT_HOME" => "yes",
                 "SLURM_DOCKER_ENTRYPOINT" => "0",
                 "SLURM_DOCKER_READONLY" => "TRUE",
+                "SLURM_DOCKER_WRITABLE" => "no",
                 "SLURM_DOCKER_SCRIPT" => "host",
                 "SLURM_DOCKER_LAUNCH" => "once",
                 other => panic!("{other}"),
@@ -384,6 +397,32 @@ mod tests {
         assert_eq!(
             mount_home(false, false, "maybe"),
             Err("SLURM_DOCKER_MOUNT_HOME: 'maybe' is neither on nor off: use yes or no".into())
+        );
+    }
+
+    #[test]
+    fn the_opposite_of_read_only_has_a_variable_of_its_own() {
+        let readonly = |readonly: &str, writable: &str| {
+            let given = |spec: &Spec| {
+                let value = match spec.variable {
+                    "SLURM_DOCKER_READONLY" => readonly,
+                    "SLURM_DOCKER_WRITABLE" => writable,
+                    _ => return None,
+                };
+                Some(Given { value: value.into(), source: Source::Variable })
+            };
+            Options::parse(given).map(|options| options.readonly).map_err(|error| error.to_string())
+        };
+        assert_eq!(readonly("", "yes"), Ok(Some(false)));
+        assert_eq!(readonly("", "0"), Ok(Some(true)));
+        assert_eq!(readonly("no", "true"), Ok(Some(false)));
+        assert_eq!(
+            readonly("yes", "yes"),
+            Err("SLURM_DOCKER_READONLY and SLURM_DOCKER_WRITABLE exclude each other: use one of them".into())
+        );
+        assert_eq!(
+            readonly("", "maybe"),
+            Err("SLURM_DOCKER_WRITABLE: 'maybe' is neither on nor off: use yes or no".into())
         );
     }
 

@@ -23,10 +23,12 @@ pub struct Spec {
 pub enum Takes {
     /// A value, which the help calls so.
     Value(&'static str),
-    /// Nothing: it turns something on, or its counterpart of the same variable turns it off.
+    /// Nothing: it turns something on, or its counterpart turns it off.
     Nothing {
         /// Which of the two it is.
         on: bool,
+        /// The name of the option that says the opposite.
+        counterpart: &'static str,
     },
 }
 
@@ -34,8 +36,22 @@ const fn value(name: &'static str, value: &'static str, variable: &'static str, 
     Spec { name, takes: Takes::Value(value), variable, help }
 }
 
-const fn switch(name: &'static str, on: bool, variable: &'static str, help: &'static str) -> Spec {
-    Spec { name, takes: Takes::Nothing { on }, variable, help }
+const fn on(
+    name: &'static str,
+    counterpart: &'static str,
+    variable: &'static str,
+    help: &'static str,
+) -> Spec {
+    Spec { name, takes: Takes::Nothing { on: true, counterpart }, variable, help }
+}
+
+const fn off(
+    name: &'static str,
+    counterpart: &'static str,
+    variable: &'static str,
+    help: &'static str,
+) -> Spec {
+    Spec { name, takes: Takes::Nothing { on: false, counterpart }, variable, help }
 }
 
 /// All options, in the order of the help.
@@ -59,23 +75,43 @@ pub const TABLE: [Spec; 14] = [
         "SLURM_DOCKER_WORKDIR",
         "where tasks start; otherwise the job's working directory, else the image's",
     ),
-    switch(
+    on(
         "docker-mount-home",
-        true,
+        "no-docker-mount-home",
         "SLURM_DOCKER_MOUNT_HOME",
         "mount the home directory instead of making a fresh one",
     ),
-    switch(
+    off(
         "no-docker-mount-home",
-        false,
+        "docker-mount-home",
         "SLURM_DOCKER_MOUNT_HOME",
         "make a fresh home directory in the container",
     ),
     value("docker-env", "NAME,...", "SLURM_DOCKER_ENV", "variables whose host value wins over the image's"),
-    switch("docker-entrypoint", true, "SLURM_DOCKER_ENTRYPOINT", "run the image's ENTRYPOINT first"),
-    switch("no-docker-entrypoint", false, "SLURM_DOCKER_ENTRYPOINT", "do not run the image's ENTRYPOINT"),
-    switch("docker-readonly", true, "SLURM_DOCKER_READONLY", "make the container's own files read-only"),
-    switch("docker-writable", false, "SLURM_DOCKER_READONLY", "leave the container's own files writable"),
+    on(
+        "docker-entrypoint",
+        "no-docker-entrypoint",
+        "SLURM_DOCKER_ENTRYPOINT",
+        "run the image's ENTRYPOINT first",
+    ),
+    off(
+        "no-docker-entrypoint",
+        "docker-entrypoint",
+        "SLURM_DOCKER_ENTRYPOINT",
+        "do not run the image's ENTRYPOINT",
+    ),
+    on(
+        "docker-readonly",
+        "docker-writable",
+        "SLURM_DOCKER_READONLY",
+        "make the container's own files read-only",
+    ),
+    off(
+        "docker-writable",
+        "docker-readonly",
+        "SLURM_DOCKER_WRITABLE",
+        "leave the container's own files writable",
+    ),
     value(
         "docker-script",
         "container|host",
@@ -94,7 +130,8 @@ pub const TABLE: [Spec; 14] = [
 impl Spec {
     /// The option that says the opposite.
     pub(super) fn counterpart(&self) -> Option<&'static Self> {
-        TABLE.iter().find(|other| other.variable == self.variable && other.name != self.name)
+        let Takes::Nothing { counterpart, .. } = self.takes else { return None };
+        TABLE.iter().find(|other| other.name == counterpart)
     }
 }
 
@@ -124,8 +161,12 @@ mod tests {
             assert!(spec.help.len() < 120 && !spec.help.ends_with('.'));
             let variable = format!("SLURM_{}", spec.name.to_uppercase().replace('-', "_"));
             match spec.takes {
-                Takes::Value(_) | Takes::Nothing { on: true } => assert_eq!(spec.variable, variable),
-                Takes::Nothing { on: false } => assert!(spec.counterpart().is_some()),
+                // There is one variable for both.
+                Takes::Nothing { on: false, counterpart } if spec.name.starts_with("no-") => {
+                    assert_eq!(spec.name, format!("no-{counterpart}"));
+                    assert_eq!(spec.counterpart().unwrap().variable, spec.variable);
+                }
+                Takes::Value(_) | Takes::Nothing { .. } => assert_eq!(spec.variable, variable),
             }
         }
     }
@@ -135,8 +176,12 @@ mod tests {
         for spec in &TABLE {
             match (spec.takes, spec.counterpart()) {
                 (Takes::Value(_), None) => {}
-                (Takes::Nothing { on }, Some(Spec { takes: Takes::Nothing { on: other }, .. })) => {
-                    assert_ne!(on, *other);
+                (Takes::Nothing { on, .. }, Some(other)) => {
+                    let Takes::Nothing { on: other_on, counterpart } = other.takes else {
+                        panic!("{other:?}")
+                    };
+                    assert_ne!(on, other_on);
+                    assert_eq!(counterpart, spec.name);
                 }
                 other => panic!("{other:?}"),
             }

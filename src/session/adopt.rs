@@ -27,9 +27,8 @@ pub enum AdoptError {
     State(#[from] StateError),
 }
 
-/// Adopts the container of `scope`, when it has one, and writes the result down for the tasks that wait.
-/// What was adopted is returned.
-/// `placeholder` is the process that stands for the extern step, where Slurm starts one.
+/// Adopts the container of `scope`, when it has one, writes the result down for the tasks that wait, and returns the
+/// session. `placeholder` is the process that stands for the extern step, where Slurm starts one.
 pub fn adopt(
     state: &StateDir,
     scope: Scope,

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::image::Reference;
 use crate::job::Scope;
 use crate::mpi::hostlist;
-use crate::prolog::Log;
+use crate::prolog::{self, Log};
 use crate::state::{Outcome, ScopeDir, Session, StateDir, StateError};
 
 /// Between two looks whether another task has ended its work.
@@ -115,7 +115,7 @@ fn begin(
     log: &mut dyn Log,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Session, StepError> {
-    let uid = request.credentials.uid;
+    let (uid, began) = (request.credentials.uid, Instant::now());
     directory.create()?;
     directory.write(uid, Outcome::Starting)?;
     let gpus = gpus::of_step(request, &directory.file("gpu"));
@@ -134,11 +134,7 @@ fn begin(
         });
     let outcome = match &started {
         Ok(session) => {
-            let name = request.scope.container_name();
-            log.info(&format!(
-                "job {}: {name} is ready: image '{image}', port {}",
-                request.scope, session.port
-            ));
+            log.info(&prolog::ready(request.scope, session, began));
             Outcome::Ready(Box::new(session.clone()))
         }
         Err(error) => Outcome::Failed { message: error.to_string() },

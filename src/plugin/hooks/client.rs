@@ -4,11 +4,16 @@ use std::env;
 use std::error::Error;
 use std::ffi::c_int;
 
+use slurm_spank::Context;
+
 use super::{SlurmLog, Spank, configuration, given, tell_user};
-use crate::options::{ImageChoice, Options, Spec, to_carry};
+use crate::mpi::layout;
+use crate::options::{ImageChoice, Options, Spec, TABLE, to_carry};
 use crate::plugin::spank::{FAILED, OK};
 use crate::prolog::{Log, chain};
 use crate::session;
+use crate::sys::environment;
+use crate::task;
 
 pub(in crate::plugin) fn check_options(spank: &mut Spank<'_>) -> c_int {
     match client(spank) {
@@ -23,13 +28,20 @@ pub(in crate::plugin) fn check_options(spank: &mut Spank<'_>) -> c_int {
 fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     let variable = |name: &str| env::var_os(name);
     let options = Options::parse(|spec| given(spank, spec, variable))?;
-    let ImageChoice::Image(_) = options.image else {
-        // Inside a job with a container they may be for a step of it.
-        if let Some(other) = options.first_other().filter(|_| env::var_os("SLURM_JOB_ID").is_none()) {
+    let has_image = matches!(options.image, ImageChoice::Image(_));
+    let is_step = match spank.context()? {
+        Context::Local => carry_layout(),
+        _ => announce_job(has_image),
+    };
+    if !has_image {
+        // In a job with a container they may be for a step of it.
+        if let Some(other) =
+            options.first_other().filter(|_| !is_step && env::var_os(task::DOCKEREXEC).is_none())
+        {
             tell_user(&format!("warning: --{} has no effect without --docker-image", other.name));
         }
         return Ok(());
-    };
+    }
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}"))?;
     options.check(&config)?;
     if nix::unistd::getuid().is_root() && !config.allow_root {
@@ -40,6 +52,44 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
         spank.job_control_setenv(control_variable(spec), value, true)?;
     }
     Ok(())
+}
+
+/// In srun: has the step know the layout of its job, which srun's own variables will hide. Whether it is a step of a job
+/// that may have a container.
+fn carry_layout() -> bool {
+    let variable = |name| env::var(name).ok();
+    let Some(job) = variable("SLURM_JOB_ID").and_then(|job| job.parse().ok()) else { return false };
+    match (variable(layout::OF_JOB), variable("SLURM_TASKS_PER_NODE")) {
+        (Some(known), Some(tasks)) if known.is_empty() => {
+            environment::set(layout::OF_JOB, &layout::for_steps(job, &tasks));
+            true
+        }
+        (Some(known), _) => layout::of_job(&known, job).is_some(),
+        (None, _) => false,
+    }
+}
+
+/// In sbatch and salloc: has the shell of a new job tell its steps whether it has a container. No step.
+fn announce_job(has_image: bool) -> bool {
+    if has_image {
+        environment::set(layout::OF_JOB, "");
+    } else {
+        environment::remove(layout::OF_JOB);
+    }
+    false
+}
+
+/// salloc leaves its options to its shell, for the steps of its job. sbatch and salloc would take them from there before
+/// they read their own: a job that is submitted from within a job has its own options alone.
+pub(super) fn forget_options_of_another_job() {
+    if env::var_os("SLURM_JOB_ID").is_none() {
+        return;
+    }
+    for spec in &TABLE {
+        let variable = control_variable(spec);
+        environment::remove(&format!("SLURM_SPANK_{variable}"));
+        environment::remove(&variable);
+    }
 }
 
 /// The name under which Slurm carries an option to the prolog (`SPANK_` is put before it there).

@@ -31,7 +31,11 @@ type Spank<'a> = SpankHandle<'a>;
 pub(super) fn init(spank: &mut Spank<'_>) -> c_int {
     match spank.context() {
         Ok(Context::Slurmd) => slurmd::clear_away(spank),
-        Ok(Context::Local | Context::Remote | Context::Allocator) => register_options(spank),
+        Ok(Context::Allocator) => {
+            client::forget_options_of_another_job();
+            register_options(spank)
+        }
+        Ok(Context::Local | Context::Remote) => register_options(spank),
         Ok(Context::JobScript) | Err(_) => OK,
     }
 }
@@ -106,8 +110,8 @@ fn tell_user(line: &str) {
     slurm_spank_log(&format!("spank_docker: {line}"));
 }
 
-/// The line behind the name of its node.
-fn by_this_node(line: &str) -> String {
-    let node = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+/// The line behind the name that Slurm has for the node, in a task.
+fn by_this_node(spank: &Spank<'_>, line: &str) -> String {
+    let node = spank.getenv_lossy("SLURMD_NODENAME").ok().flatten().unwrap_or_default();
     format!("{node}: {line}")
 }

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use super::{SlurmLog, Spank, by_this_node, configuration, given, own_step, state_dir, tell_user};
 use crate::config::Config;
 use crate::job::{JobId, Scope, StepId};
+use crate::mpi::layout;
 use crate::options::Options;
 use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
@@ -16,6 +17,7 @@ use crate::prolog::{Log, chain};
 use crate::report;
 use crate::ssh::paths;
 use crate::state::{Outcome, Record, Session, StateDir};
+use crate::sys::privilege::Umask;
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
 /// What a task does when it has become the user; or that it must not run, and what the user is told.
@@ -55,6 +57,7 @@ pub(in crate::plugin) fn join(spank: &mut Spank<'_>) -> c_int {
 
 /// `None` for a task of a job that does not concern us.
 fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
+    let _umask = Umask::of_root();
     let job = JobId(spank.job_id()?);
     let state = StateDir::new(&state_dir(spank));
     let record = state.of(Scope::job(job)).read()?;
@@ -79,18 +82,34 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
         job,
         uid: spank.job_uid()?,
         kind,
-        layout: layout(spank, kind),
+        layout: layout(spank, job, kind),
+        is_dockerexec: spank.getenv_os(task::DOCKEREXEC).is_ok_and(|given| given.is_some()),
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options: Options::parse(|spec| given(spank, spec, |name| spank.getenv_os(name).ok().flatten()))?,
     })
 }
 
-/// The job's layout: a batch script has it in its variables; srun replaces them by the step's.
-fn layout(spank: &Spank<'_>, kind: StepKind) -> Option<Layout> {
+/// The job's layout: a batch script has it in its variables. srun replaces them by the step's, which is the job's when
+/// that srun has made the job.
+fn layout(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Option<Layout> {
     let variable = |name| spank.getenv_lossy(name).ok().flatten();
     let nodes = variable("SLURM_JOB_NODELIST")?;
-    let covers_job = kind != StepKind::Tasks || variable("SLURM_STEP_NODELIST")? == nodes;
-    covers_job.then_some(Layout { nodes, tasks: variable("SLURM_TASKS_PER_NODE")? })
+    if let Some(tasks) = layout_of_job(spank, job, kind) {
+        return Some(Layout { is_of_job: true, nodes, tasks });
+    }
+    let covers_job = variable("SLURM_STEP_NODELIST")? == nodes;
+    covers_job.then_some(Layout { is_of_job: false, nodes, tasks: variable("SLURM_TASKS_PER_NODE")? })
+}
+
+/// For the step's own steps too.
+pub(super) fn layout_of_job(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Option<String> {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    match kind {
+        StepKind::Batch | StepKind::Interactive => variable("SLURM_TASKS_PER_NODE"),
+        StepKind::Tasks | StepKind::Extern => {
+            variable(layout::OF_JOB).and_then(|value| layout::of_job(&value, job).map(str::to_owned))
+        }
+    }
 }
 
 fn script(spank: &Spank<'_>) -> Option<PathBuf> {
@@ -131,9 +150,9 @@ fn enter(
     let Joined { scope, session, .. } = joined;
     let directory = state.of(*scope);
     task::compare_images(&directory, step, session)?;
-    let speaks = !session.sshd && spank.task_global_id().is_ok_and(|task| task == 0);
-    if speaks && directory.claim("warned")? {
-        tell_user(&by_this_node(&format!("warning: {}", task::no_sshd(&session.image))));
+    // One of the first node's tasks for all.
+    if !session.sshd && session.is_on_first_node() && directory.claim("warned")? {
+        tell_user(&by_this_node(spank, &format!("warning: {}", task::no_sshd(&session.image))));
     }
     task::join(state, *scope, step, session, config)?;
     slurmstepd::launch_scripts_through(paths::LAUNCHER);
@@ -145,19 +164,23 @@ fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {
         return Refusal(None);
     }
     SlurmLog.info(&chain(error));
-    Refusal(Some(addressed(error)))
+    Refusal(Some(addressed(spank, error)))
 }
 
-/// Of all tasks of a step on this node, one. When that cannot be found out, all.
+/// Of all tasks of a step on this node, one. When that cannot be found out, all; so too in the container, where our paths
+/// are the image's.
 fn is_first_to_speak(spank: &Spank<'_>) -> bool {
+    if task::has_entered() {
+        return true;
+    }
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return true };
     StateDir::new(&state_dir(spank)).of(Scope::job(JobId(job))).claim(&format!("told.{step}")).unwrap_or(true)
 }
 
 /// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.
-fn addressed(error: &(dyn Error + 'static)) -> String {
+fn addressed(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref() {
         Some(TaskError::OtherNode(line)) => line.clone(),
-        _ => by_this_node(&error.to_string()),
+        _ => by_this_node(spank, &error.to_string()),
     }
 }

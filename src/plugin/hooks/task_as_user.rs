@@ -5,11 +5,13 @@ use std::path::Path;
 
 use slurm_spank::SpankError;
 
-use super::task::{AS_USER, AsUser, Joined, Refusal};
+use super::task::{AS_USER, AsUser, Joined, Refusal, layout_of_job};
 use super::{Spank, by_this_node, is_once, tell_user};
 use crate::gpus;
 use crate::job::{JobId, Scope};
 use crate::locale;
+use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::mpi::layout;
 use crate::options::TABLE;
 use crate::plugin::spank::{OK, refuse};
 use crate::session::together;
@@ -44,25 +46,46 @@ enum Runs {
 }
 
 fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
+    carry_layout(spank, work.kind).map_err(no_environment(spank))?;
     let Some(joined) = &work.joined else {
-        forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment)?;
+        forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment(spank))?;
         return Ok(Runs::Command);
     };
-    forget_options(spank).and_then(|()| set_environment(spank, work, joined)).map_err(no_environment)?;
-    let runs = wait_for_launcher(spank, work, joined).map_err(no_environment)?;
+    forget_options(spank)
+        .and_then(|()| set_environment(spank, work, joined))
+        .map_err(no_environment(spank))?;
+    let runs = wait_for_launcher(spank, work, joined).map_err(no_environment(spank))?;
     enter_directory(spank, work, &joined.session).map(|()| runs)
 }
 
 /// They have done their work. A job submitted from within this one must not inherit its container, nor a step the image of
 /// a variable that the command line has overridden.
 fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
+    spank.unsetenv(task::DOCKEREXEC)?;
     TABLE.iter().try_for_each(|spec| spank.unsetenv(spec.variable))
 }
 
-/// A step on the host was started from within the container's environment, or beside it.
+/// For the hostfiles of the job's steps.
+fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
+    let job = JobId(spank.job_id()?);
+    match layout_of_job(spank, job, kind) {
+        Some(layout) => spank.setenv(layout::OF_JOB, layout::for_steps(job, &layout), true),
+        None => spank.unsetenv(layout::OF_JOB),
+    }
+}
+
+/// A step on the host was started from within the container's environment, or beside it. What launchers of MPI are to do
+/// there they cannot do here.
 fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
-    let names = task::results(Scope::job(JobId(0)), "", "", 0).map(|(name, _)| name);
-    names.into_iter().try_for_each(|name| spank.unsetenv(name))
+    for (name, _) in task::results(Scope::job(JobId(0)), "", "", 0) {
+        spank.unsetenv(name)?;
+    }
+    for (name, value) in LAUNCHER_ENVIRONMENT {
+        if spank.getenv_os(name)?.is_some_and(|given| given == value) {
+            spank.unsetenv(name)?;
+        }
+    }
+    Ok(())
 }
 
 fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {
@@ -137,14 +160,14 @@ fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Resul
 fn enter_directory(spank: &Spank<'_>, work: &AsUser, session: &Session) -> Result<(), Refusal> {
     let pwd = spank.getenv_os("PWD").ok().flatten();
     let entered = task::enter_directory(session, work.step.workdir.as_deref(), pwd.as_deref())
-        .map_err(|error| refused(&error.to_string()))?;
-    entered.map_or(Ok(()), |directory| spank.setenv("PWD", directory, true)).map_err(no_environment)
+        .map_err(|error| refused(spank, &error.to_string()))?;
+    entered.map_or(Ok(()), |directory| spank.setenv("PWD", directory, true)).map_err(no_environment(spank))
 }
 
-fn no_environment(error: SpankError) -> Refusal {
-    refused(&format!("cannot set the task's environment: {error}"))
+fn no_environment(spank: &Spank<'_>) -> impl Fn(SpankError) -> Refusal {
+    |error| refused(spank, &format!("cannot set the task's environment: {error}"))
 }
 
-fn refused(line: &str) -> Refusal {
-    Refusal(Some(by_this_node(line)))
+fn refused(spank: &Spank<'_>, line: &str) -> Refusal {
+    Refusal(Some(by_this_node(spank, line)))
 }

@@ -101,7 +101,22 @@ fn hostfile_names_each_node_with_the_tasks_of_the_job() {
     let job = lab.alice().submit_image("-w n1,n2 -N2 --ntasks-per-node=2", script).wait().completed();
     let hosts = ["n1 slots=2", "n2 slots=2"];
     assert_eq!(job.lines()[..2], hosts, "{job}");
-    // A step on both nodes has told the other node too, once there is one; until then it has the CPUs.
+    // Where no step has been it has the CPUs.
     assert_eq!(job.lines()[2..], hosts, "{job}");
+    lab.assert_clean();
+}
+
+/// Not those of the step that looks; nor CPUs, of which a task may have several.
+#[test]
+fn hostfile_has_the_tasks_of_the_job_whichever_step_reads_it() {
+    const HOSTFILE: &str = "cat /run/spank-docker/hostfile";
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let salloc = alice.salloc(&format!("--docker-image={IMAGE} -w n1 -n2 -c2 srun -n1 {HOSTFILE}")).run();
+    salloc.success().printed(&["n1 slots=2"]);
+    let words = "-w n1,n2 -N2 -n2 -c2 --docker-script=host";
+    let job = alice.submit_image(words, &format!("dockerexec {HOSTFILE}; srun -w n2 -N1 -n1 {HOSTFILE}"));
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["n1 slots=1", "n2 slots=1", "n1 slots=1", "n2 slots=1"], "{job}");
     lab.assert_clean();
 }

@@ -58,6 +58,21 @@ fn script_on_the_host_reaches_the_container_with_dockerexec() {
 }
 
 #[test]
+fn dockerexec_in_a_job_without_a_container_runs_nothing() {
+    let lab = Lab::get();
+    // Not in a container of its own step either.
+    let script = format!("dockerexec echo it ran; SLURM_DOCKER_IMAGE={IMAGE} dockerexec echo it ran");
+    let job = lab.alice().submit("-w n1", &script).wait().failed();
+    let line = format!(
+        "n1: job {} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob",
+        job.id
+    );
+    assert_eq!(job.ours(), [&line; 2], "{job}");
+    assert!(!job.output.contains("it ran"), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
 fn dockerexec_gives_a_terminal_where_there_is_one() {
     let lab = Lab::get();
     let script = "script --quiet --return --command \"dockerexec sh -c 'test -t 0 && test -t 1 && echo terminal'\" /dev/null";
@@ -85,6 +100,11 @@ fn job_submitted_from_within_a_job_does_not_inherit_its_container() {
     let by_variable = alice.submitted(&variable.env("SLURM_DOCKER_IMAGE", IMAGE));
     let job = by_variable.wait().completed();
     assert!(job.lines().contains(&"in none no hello"), "{job}");
+    // From the shell of salloc, which Slurm leaves the options to.
+    let sbatch = "sbatch --parsable --wait --output=of-salloc inner.sh >/dev/null; cat of-salloc";
+    alice.write("inner.sh", &format!("#!/bin/sh\n{WHERE}\n"));
+    let salloc = alice.salloc(&format!("--docker-image={IMAGE} sh -c")).arg(sbatch).run().success();
+    salloc.printed(&["in none no hello"]);
     lab.assert_clean();
 }
 
