@@ -1,5 +1,5 @@
-//! A task joins its job's container, or its step's: where it runs, what it waits for, what it gives up, and what it finds in its
-//! environment.
+//! A task joins its job's container, or its step's: where it runs, what it waits for, what it gives up, and in which
+//! directory it starts.
 //!
 //! `decide` and `join` run as root in the forked child that becomes the task (`task_init_privileged`); what they return
 //! is used when that child has become the user (`task_init`).
@@ -21,7 +21,6 @@ use nix::sys::stat::Mode;
 use crate::config::{Config, Limit};
 use crate::image::Reference;
 use crate::job::{JobId, Scope};
-use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::mpi::{hostfile, hostlist, layout};
 use crate::options::{self, ImageChoice, Options, Script};
 use crate::report;
@@ -74,6 +73,9 @@ impl From<u32> for StepKind {
         }
     }
 }
+
+/// By this variable a task knows that `dockerexec` is its srun's caller.
+pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 
 /// What a task knows of its step.
 #[derive(Debug)]
@@ -406,54 +408,6 @@ fn set_limit(name: &'static str, resource: Resource, limit: Limit) -> Result<(),
         Limit::Bytes(bytes) => Some(bytes),
     };
     privilege::limit(resource, bytes).map_err(|source| TaskError::Limit { name, source })
-}
-
-/// Variables in which Slurm carries limits of the submitting shell, to be set last of all, after ours: those that the
-/// configuration decides go.
-pub fn propagated_limits(config: &Config) -> impl Iterator<Item = &'static str> {
-    let limits = [("SLURM_RLIMIT_MEMLOCK", config.memlock), ("SLURM_RLIMIT_STACK", config.stack)];
-    limits.into_iter().filter(|(_, limit)| *limit != Limit::Inherit).map(|(name, _)| name)
-}
-
-/// By this variable a task knows that `dockerexec` is its srun's caller.
-pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
-
-/// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd's, which is not in
-/// the container; it answers over its socket as well.
-pub const PMIX_ENVIRONMENT: [(&str, &str); 1] = [("PMIX_MCA_gds", "hash")];
-
-/// Names the networks that connect nodes to Open MPI. It and its counterpart exclude each other: who has chosen keeps
-/// the choice.
-pub const MPI_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_include";
-/// Its counterpart.
-pub const MPI_NO_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_exclude";
-
-/// What became of the options: in the environment of every task in the container and of every ssh session.
-#[must_use]
-pub fn results(scope: Scope, image: &str, image_id: &str, port: u16) -> [(&'static str, String); 5] {
-    [
-        ("SLURM_JOB_DOCKER_IMAGE", image.to_owned()),
-        ("SLURM_JOB_DOCKER_IMAGE_ID", image_id.to_owned()),
-        ("SLURM_JOB_DOCKER_CONTAINER", scope.container_name()),
-        ("SLURM_JOB_DOCKER_PORT", port.to_string()),
-        ("SLURM_JOB_DOCKER_HOSTFILE", paths::HOSTFILE.to_owned()),
-    ]
-}
-
-/// What the plugin itself puts into the environment inside the container: the results, and how MPI launchers reach the
-/// job's other nodes.
-#[must_use]
-pub fn environment(scope: Scope, image: &str, image_id: &str, port: u16) -> Vec<(&'static str, String)> {
-    let launchers = LAUNCHER_ENVIRONMENT.map(|(name, value)| (name, value.to_owned()));
-    results(scope, image, image_id, port).into_iter().chain(launchers).collect()
-}
-
-/// What a user is told of an image that cannot be reached over ssh: once per job, and by `mpirun` when it tries.
-#[must_use]
-pub fn no_sshd(image: &str) -> String {
-    format!(
-        "image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
-    )
 }
 
 /// Goes to where a task starts, as the user: to what `--docker-workdir` names, else where Slurm has gone, else, when that

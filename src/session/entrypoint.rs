@@ -10,8 +10,8 @@ use super::entry;
 use super::request::Request;
 use crate::docker::{self, Container, Engine, EngineError, Image};
 use crate::image::Reference;
+use crate::job_environment;
 use crate::ssh::paths;
-use crate::task;
 
 /// How long it may take to come to its command.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -82,7 +82,7 @@ pub(super) async fn run(
     let command = image.entrypoint.iter().cloned().chain([paths::PAUSE, WRITE, &token].map(str::to_owned));
     let user = request.account.name.to_string_lossy().into_owned();
     let home = request.account.home.to_string_lossy().into_owned();
-    let results = task::results(request.scope, &name.to_string(), &image.id, port);
+    let results = job_environment::results(request.scope, &name.to_string(), &image.id, port);
     let variables = [("HOME", home), ("USER", user.clone()), ("LOGNAME", user)].into_iter().chain(results);
     let variables = variables.map(|(name, value)| format!("{name}={value}")).collect();
     let ran = engine.run(container, command.collect(), variables, PATIENCE).await?;

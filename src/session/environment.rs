@@ -7,8 +7,8 @@
 use super::request::Request;
 use crate::docker::Image;
 use crate::gpus::Gpus;
+use crate::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS};
 use crate::ssh::session;
-use crate::task;
 
 /// The lines for the session's script. `name` is the image as the user wrote it.
 pub(super) fn of_sessions(
@@ -24,14 +24,14 @@ pub(super) fn of_sessions(
     let (kept, images): (Vec<_>, Vec<_>) = image.environment.iter().partition(|(name, _)| host_wins(name));
     let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
     let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
-    let ours = task::environment(request.scope, name, &image.id, port);
+    let ours = job_environment::environment(request.scope, name, &image.id, port);
     let variables = images.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(node);
     let variables = variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str())));
     let mut lines = session::environment_file(variables);
     lines.extend(kept.iter().flat_map(|(name, value)| session::default_line(name, value, &[name])));
-    let chosen = [task::MPI_NETWORKS, task::MPI_NO_NETWORKS];
+    let chosen = [MPI_NETWORKS, MPI_NO_NETWORKS];
     let networks = networks.iter();
-    lines.extend(networks.flat_map(|networks| session::default_line(task::MPI_NETWORKS, networks, &chosen)));
+    lines.extend(networks.flat_map(|networks| session::default_line(MPI_NETWORKS, networks, &chosen)));
     let gpus = request.gpus.iter().flat_map(Gpus::selection);
     lines.extend(session::environment_file(gpus));
     lines.extend(request.options.workdir.iter().flat_map(|path| session::directory_line(path)));

@@ -37,7 +37,6 @@ use crate::sys::listener;
 use crate::sys::mountinfo;
 use crate::sys::namespace::Namespaces;
 use crate::sys::process::Process;
-use crate::task;
 use crate::users::{merge_group, merge_passwd};
 
 /// Why a container did not come up. Only an engine that is there and does not answer is the node's fault; all else is
@@ -542,7 +541,7 @@ impl Start<'_> {
         files.public(paths::PASSWD, &merge_passwd(passwd, &account))?;
         files.public(paths::GROUP, &merge_group(group, &self.request.groups, &account))?;
         files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
-        let missing = found.sshd.is_none().then(|| task::no_sshd(&self.image.to_string()));
+        let missing = found.sshd.is_none().then(|| client::no_sshd(&self.image.to_string()));
         files.program(paths::SSH, client::program(&self.image.to_string(), missing.as_deref()).as_bytes())?;
         if let Some(sshd) = &found.sshd {
             files.link_sshd(sshd)?;

@@ -138,6 +138,14 @@ pub fn program(image: &str, missing: Option<&str>) -> String {
     format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\nexit 255\n")
 }
 
+/// What a user is told of an image that cannot be reached over ssh: once per job, and by `mpirun` when it tries.
+#[must_use]
+pub fn no_sshd(image: &str) -> String {
+    format!(
+        "image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

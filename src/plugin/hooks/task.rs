@@ -15,7 +15,7 @@ use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
 use crate::prolog::{Log, chain};
 use crate::report;
-use crate::ssh::paths;
+use crate::ssh::{client, paths};
 use crate::state::{Outcome, Record, Session, StateDir};
 use crate::sys::privilege::Umask;
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
@@ -152,7 +152,7 @@ fn enter(
     task::compare_images(&directory, step, session)?;
     // One of the first node's tasks for all.
     if !session.sshd && session.is_on_first_node() && directory.claim("warned")? {
-        tell_user(&by_this_node(spank, &format!("warning: {}", task::no_sshd(&session.image))));
+        tell_user(&by_this_node(spank, &format!("warning: {}", client::no_sshd(&session.image))));
     }
     task::join(state, *scope, step, session, config)?;
     slurmstepd::launch_scripts_through(paths::LAUNCHER);

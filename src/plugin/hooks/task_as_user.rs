@@ -9,6 +9,7 @@ use super::task::{AS_USER, AsUser, Joined, Refusal, layout_of_job};
 use super::{Spank, by_this_node, is_once, tell_user};
 use crate::gpus;
 use crate::job::{JobId, Scope};
+use crate::job_environment;
 use crate::locale;
 use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::mpi::layout;
@@ -77,7 +78,7 @@ fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
 /// A step on the host was started from within the container's environment, or beside it. What launchers of MPI are to do
 /// there they cannot do here.
 fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
-    for (name, _) in task::results(Scope::job(JobId(0)), "", "", 0) {
+    for (name, _) in job_environment::results(Scope::job(JobId(0)), "", "", 0) {
         spank.unsetenv(name)?;
     }
     for (name, value) in LAUNCHER_ENVIRONMENT {
@@ -90,7 +91,7 @@ fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
 
 fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {
     let Joined { scope, session, .. } = joined;
-    for name in task::propagated_limits(&work.config) {
+    for name in job_environment::propagated_limits(&work.config) {
         spank.unsetenv(name)?;
     }
     for name in locale::VARIABLES {
@@ -106,14 +107,15 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
             spank.setenv(name, value, true)?;
         }
     }
-    for (name, value) in task::environment(*scope, &session.image, &session.image_id, session.port) {
+    for (name, value) in job_environment::environment(*scope, &session.image, &session.image_id, session.port)
+    {
         spank.setenv(name, value, true)?;
     }
     select_gpus(spank, work.kind, session)?;
     name_networks(spank, session)?;
     let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
     if work.kind == StepKind::Tasks && mpi_type.is_some_and(|mpi_type| mpi_type.starts_with("pmix")) {
-        for (name, value) in task::PMIX_ENVIRONMENT {
+        for (name, value) in job_environment::PMIX_ENVIRONMENT {
             spank.setenv(name, value, true)?;
         }
     }
@@ -136,10 +138,10 @@ fn select_gpus(spank: &Spank<'_>, kind: StepKind, session: &Session) -> Result<(
 /// Unless the user has.
 fn name_networks(spank: &Spank<'_>, session: &Session) -> Result<(), SpankError> {
     if let Some(networks) = &session.networks
-        && spank.getenv_os(task::MPI_NO_NETWORKS)?.is_none()
-        && spank.getenv_os(task::MPI_NETWORKS)?.is_none()
+        && spank.getenv_os(job_environment::MPI_NO_NETWORKS)?.is_none()
+        && spank.getenv_os(job_environment::MPI_NETWORKS)?.is_none()
     {
-        spank.setenv(task::MPI_NETWORKS, networks, true)?;
+        spank.setenv(job_environment::MPI_NETWORKS, networks, true)?;
     }
     Ok(())
 }
