@@ -28,6 +28,7 @@ pub mod image;
 pub mod job;
 pub mod job_environment;
 pub mod locale;
+pub mod log;
 pub mod login;
 pub mod mounts;
 pub mod mpi;

@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use crate::config::{Config, EngineFailure};
 use crate::job::{JobId, Scope};
+use crate::log::{Log, chain, ready};
 use crate::options::ImageChoice;
 use crate::report::{self, End};
 use crate::session::{self, Request};
 use crate::slurm;
-use crate::state::{Outcome, Session, StateDir};
+use crate::state::{Outcome, StateDir};
 
 /// What a hook tells slurmd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +23,6 @@ pub enum Verdict {
     GoOn,
     /// The node cannot do its work: Slurm drains it, and queues the job again.
     Drain,
-}
-
-/// Where hooks write for admins.
-pub trait Log {
-    /// Something went wrong.
-    fn error(&mut self, line: &str);
-    /// Something that may be of interest.
-    fn info(&mut self, line: &str);
 }
 
 /// Whose prolog it is, and where its record goes: known even when all else is wrong.
@@ -138,28 +131,4 @@ fn tell(request: &Request, line: &str, log: &mut dyn Log) {
     if let Err(error) = slurm::notify(job, &format!("spank_docker: {}: {line}", request.node)) {
         log.info(&format!("job {job}: {}", chain(&error)));
     }
-}
-
-/// Where a container's start has spent its time, in milliseconds.
-pub fn ready(scope: Scope, session: &Session, began: Instant) -> String {
-    let Session { image, port, phases, .. } = session;
-    let (name, took) = (scope.container_name(), began.elapsed().as_millis());
-    format!("job {scope}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})")
-}
-
-/// An error with all its causes, on one line.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Some show their source themselves.
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
 }

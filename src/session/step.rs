@@ -14,8 +14,8 @@ use super::together;
 use crate::config::Config;
 use crate::image::Reference;
 use crate::job::Scope;
+use crate::log::{Log, ready};
 use crate::mpi::hostlist;
-use crate::prolog::{self, Log};
 use crate::state::{Outcome, ScopeDir, Session, StateDir, StateError};
 
 /// Between two looks whether another task has ended its work.
@@ -134,7 +134,7 @@ fn begin(
         });
     let outcome = match &started {
         Ok(session) => {
-            log.info(&prolog::ready(request.scope, session, began));
+            log.info(&ready(request.scope, session, began));
             Outcome::Ready(Box::new(session.clone()))
         }
         Err(error) => Outcome::Failed { message: error.to_string() },

@@ -7,10 +7,10 @@ use std::ffi::c_int;
 use slurm_spank::Context;
 
 use super::{SlurmLog, Spank, configuration, given, tell_user};
+use crate::log::{Log, chain};
 use crate::mpi::layout;
 use crate::options::{ImageChoice, Options, Spec, TABLE, to_carry};
 use crate::plugin::spank::{FAILED, OK};
-use crate::prolog::{Log, chain};
 use crate::session;
 use crate::sys::environment;
 use crate::task;

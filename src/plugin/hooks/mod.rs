@@ -9,9 +9,9 @@ use slurm_spank::{Context, LogLevel, SpankError, SpankHandle, SpankOption, slurm
 
 use super::spank::{FAILED, OK};
 use crate::config::{self, Config};
+use crate::log::Log;
 use crate::mpi::launcher;
 use crate::options::{Given, Launch, Source, Spec, TABLE, Takes};
-use crate::prolog::Log;
 
 mod client;
 mod node;

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use super::{SlurmLog, Spank, configuration, configuration_for_removal, given, state_dir};
 use crate::job::{JobId, Scope};
+use crate::log::{Log, chain};
 use crate::options::{ImageChoice, Options};
 use crate::plugin::slurmstepd;
 use crate::plugin::spank::{FAILED, OK};
-use crate::prolog::{self, Log, Subject, Verdict, chain};
+use crate::prolog::{self, Subject, Verdict};
 use crate::session::{self, Request};
 use crate::state::StateDir;
 use crate::sys::process;

@@ -3,8 +3,8 @@
 use std::ffi::c_int;
 
 use super::{SlurmLog, Spank, configuration};
+use crate::log::{Log, chain};
 use crate::plugin::spank::OK;
-use crate::prolog::{Log, chain};
 use crate::session;
 
 /// Never fails: a slurmd that does not start is worse than something left behind.

@@ -1,0 +1,42 @@
+//! What admins read, in slurmd's log: errors with all their causes, and where the time of a start went.
+//!
+//! Used in every hook that runs as root, and in srun, sbatch and salloc.
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::time::Instant;
+
+use crate::job::Scope;
+use crate::state::Session;
+
+/// Where hooks write for admins.
+pub trait Log {
+    /// Something went wrong.
+    fn error(&mut self, line: &str);
+    /// Something that may be of interest.
+    fn info(&mut self, line: &str);
+}
+
+/// Where a container's start has spent its time, in milliseconds.
+pub fn ready(scope: Scope, session: &Session, began: Instant) -> String {
+    let Session { image, port, phases, .. } = session;
+    let (name, took) = (scope.container_name(), began.elapsed().as_millis());
+    format!("job {scope}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})")
+}
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some show their source themselves.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
