@@ -13,7 +13,7 @@ use glob::Pattern;
 
 use crate::job::PortRange;
 use crate::mounts::{self, Mount};
-use crate::options::{Pull, Script};
+use crate::setting::{Pull, Script};
 use crate::shown::Shown;
 
 mod error;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use glob::Pattern;
 
 use super::{Devices, Error, Limit, ShmSize};
-use crate::options::on_or_off;
+use crate::setting::on_or_off;
 
 /// The longest path of a Unix socket that the kernel takes.
 const MAX_SOCKET_PATH: usize = 107;

@@ -17,8 +17,8 @@ use super::private;
 use crate::gpus::SELECTIONS;
 use crate::image::Reference;
 use crate::login::{Credentials, Logins, NoLogin};
-use crate::options::Pull;
 use crate::pulls::Pulls;
+use crate::setting::Pull;
 
 /// How often a long pull is told of.
 const PROGRESS: Duration = Duration::from_secs(10);

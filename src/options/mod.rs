@@ -12,4 +12,4 @@ mod value;
 pub use error::Error;
 pub use parse::{Given, Options, Source, to_carry};
 pub use table::{Name, Spec, TABLE, Takes};
-pub use value::{ImageChoice, Launch, Pull, Script, on_or_off};
+pub use value::{ImageChoice, Launch};

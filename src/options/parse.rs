@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::table::{Name, Spec, TABLE, Takes};
-use super::value::{ImageChoice, Launch, Pull, Script, on_or_off};
+use super::value::{ImageChoice, Launch};
 use crate::config::Config;
 use crate::mounts::{self, Mount};
+use crate::setting::{Pull, Script, on_or_off};
 use crate::shown::Shown;
 
 /// The longest value. More would not fit into one variable of an environment anyway.

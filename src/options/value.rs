@@ -1,4 +1,4 @@
-//! What options are worth: one type for each kind of value. Pure.
+//! What options are worth: one type for each kind of value that no setting of the configuration has. Pure.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -16,51 +16,6 @@ pub enum ImageChoice {
     Host,
     /// In a container of this image.
     Image(Reference),
-}
-
-/// When an image is pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pull {
-    /// When the engine does not have it.
-    Missing,
-    /// Each time; a layer that the engine has is not loaded again.
-    Always,
-    /// Never: an image that the engine does not have is an error.
-    Never,
-}
-
-impl Pull {
-    /// The policy of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "missing" => Some(Self::Missing),
-            "always" => Some(Self::Always),
-            "never" => Some(Self::Never),
-            _ => None,
-        }
-    }
-}
-
-/// Where the batch script, or salloc's shell, runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Script {
-    /// In the job's container on the first node.
-    Container,
-    /// On the node itself.
-    Host,
-}
-
-impl Script {
-    /// The place of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "container" => Some(Self::Container),
-            "host" => Some(Self::Host),
-            _ => None,
-        }
-    }
 }
 
 /// Which tasks of a step run its command.
@@ -83,36 +38,6 @@ impl Launch {
             "all" => Some(Self::All),
             "once" => Some(Self::Once),
             _ => None,
-        }
-    }
-}
-
-/// A switch as people write it: 1/0, yes/no, true/false, in any case.
-pub fn on_or_off(value: &str) -> Option<bool> {
-    let is = |names: [&str; 3]| names.iter().any(|name| name.eq_ignore_ascii_case(value));
-    if is(["1", "yes", "true"]) {
-        Some(true)
-    } else if is(["0", "no", "false"]) {
-        Some(false)
-    } else {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn switches_are_understood_as_people_write_them() {
-        for on in ["1", "yes", "Yes", "TRUE"] {
-            assert_eq!(on_or_off(on), Some(true));
-        }
-        for off in ["0", "no", "NO", "False"] {
-            assert_eq!(on_or_off(off), Some(false));
-        }
-        for neither in ["", "on", "2", "yes ", "y"] {
-            assert_eq!(on_or_off(neither), None);
         }
     }
 }

@@ -8,8 +8,9 @@ use std::process::{Command, Output, Stdio};
 
 use spank_docker::config::Config;
 use spank_docker::job::{JobId, Scope};
-use spank_docker::options::{ImageChoice, Options, Pull};
+use spank_docker::options::{ImageChoice, Options};
 use spank_docker::session::{self, Request, StartError};
+use spank_docker::setting::Pull;
 use spank_docker::state::{Session, StateDir};
 use spank_docker::sys::identity::Credentials;
 use spank_docker::users::{Account, Group};
