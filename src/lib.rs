@@ -17,7 +17,7 @@
 //! ```
 //!
 //! What crosses from one process to the next is the record in `state_dir` ([`state`]), never an option or a variable.
-//! Pure modules: [`config`], [`gpus`], [`image`], [`job`], [`job_environment`], [`mounts`], [`mpi`], [`options`], [`release`], [`setting`], [`shown`], [`ssh`], [`users`].
+//! Pure modules: [`config`], [`gpus`], [`image`], [`job`], [`job_environment`], [`mounts`], [`mpi`], [`options`], [`setting`], [`shown`], [`ssh`], [`users`].
 //! Unsafe code is in `plugin` (C symbols) and [`sys`] (system calls) only.
 
 pub mod check;
@@ -39,8 +39,6 @@ pub mod phases;
 mod plugin;
 pub mod prolog;
 pub mod pulls;
-pub mod release;
-pub mod report;
 pub mod session;
 pub mod setting;
 pub mod shown;

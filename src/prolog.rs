@@ -11,9 +11,9 @@ use crate::config::{Config, EngineFailure};
 use crate::job::{JobId, Scope};
 use crate::log::{Log, chain, ready};
 use crate::options::ImageChoice;
-use crate::report::{self, End};
 use crate::session::{self, Request};
-use crate::slurm;
+use crate::slurm::commands;
+use crate::slurm::report::{self, End};
 use crate::state::{Outcome, StateDir};
 
 /// What a hook tells slurmd.
@@ -128,7 +128,7 @@ fn tell(request: &Request, line: &str, log: &mut dyn Log) {
     if !request.is_first_node() {
         return;
     }
-    if let Err(error) = slurm::notify(job, &format!("spank_docker: {}: {line}", request.node)) {
+    if let Err(error) = commands::notify(job, &format!("spank_docker: {}: {line}", request.node)) {
         log.info(&format!("job {job}: {}", chain(&error)));
     }
 }

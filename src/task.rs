@@ -23,11 +23,11 @@ use crate::image::Reference;
 use crate::job::{JobId, Scope};
 use crate::mpi::{hostfile, hostlist, layout};
 use crate::options::{self, ImageChoice, Options};
-use crate::report;
 use crate::session;
 use crate::setting::Script;
 use crate::shown::Shown;
-use crate::slurm::SlurmError;
+use crate::slurm::commands::SlurmError;
+use crate::slurm::{report, stepd};
 use crate::ssh::paths;
 use crate::state::{Outcome, Record, ScopeDir, Session, StateDir, StateError};
 use crate::sys::identity::Credentials;
@@ -36,7 +36,6 @@ use crate::sys::mount::{self, Attributes};
 use crate::sys::namespace::Namespaces;
 use crate::sys::privilege;
 use crate::sys::process::Process;
-use crate::sys::stepd;
 
 /// How long a task waits for the extern step to take the container over. It starts with the job, so it is mere
 /// milliseconds away, if it comes at all.

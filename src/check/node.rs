@@ -17,7 +17,7 @@ const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/e
 #[must_use]
 pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>) -> Report {
     let mut findings = vec![kernel::check()];
-    let shown = crate::slurm::configuration(path);
+    let shown = crate::slurm::commands::configuration(path);
     let settings = Settings::parse(shown.as_deref().unwrap_or_default());
 
     let file = plugstack_file(&settings, slurm_conf);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::finding::Finding;
-use crate::release;
 use crate::shown::Shown;
+use crate::slurm::release;
 
 /// slurm.conf, as `scontrol show config` shows it.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@
 use std::ffi::{CString, c_char, c_long};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::release;
+use crate::slurm::release;
 
 /// `SLURM_VERSION_NUM(major, minor, micro)` of slurm.h; the loader ignores the last part.
 #[unsafe(no_mangle)]

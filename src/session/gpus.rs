@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 use super::request::Request;
 use crate::docker::{self, GpuRequest};
 use crate::gpus::{self, Gpus, SELECTIONS};
-use crate::slurm;
+use crate::slurm::commands;
 use crate::sys::cgroup::Cgroups;
 use crate::sys::process::Process;
 use crate::sys::source::Device;
@@ -52,7 +52,7 @@ pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
 
 /// slurmctld counts a node's GPUs from 0, whatever their device nodes are called.
 fn by_slurmctld(request: &Request, nodes: &[Node]) -> Vec<u32> {
-    let places = slurm::gpus(request.scope.job, &request.node).unwrap_or_default();
+    let places = commands::gpus(request.scope.job, &request.node).unwrap_or_default();
     let number = |place: u32| Some(nodes.get(usize::try_from(place).ok()?)?.number);
     places.into_iter().filter_map(number).collect()
 }

@@ -10,8 +10,8 @@ use super::stop::{self, LABEL_JOB, StopError};
 use crate::config::Config;
 use crate::docker::{self, Engine, EngineError};
 use crate::job::JobId;
+use crate::slurm::stepd;
 use crate::state::StateDir;
-use crate::sys::stepd;
 
 /// Removes what belongs to no running job, and returns whose it was.
 pub fn reap(config: &Config) -> Result<BTreeSet<JobId>, StopError> {

@@ -12,9 +12,10 @@ use crate::config::Config;
 use crate::docker::{self, Engine, EngineError, ImageError, Listed};
 use crate::job::{JobId, Scope};
 use crate::pulls::{Found, Pulls};
+use crate::slurm::stepd;
 use crate::state::{Outcome, ScopeDir, StateDir, StateError};
+use crate::sys::cgroup;
 use crate::sys::process::Process;
-use crate::sys::{cgroup, stepd};
 
 /// The label by which a job's containers are found.
 pub(super) const LABEL_JOB: &str = "spank-docker.job";

@@ -12,4 +12,3 @@ pub mod namespace;
 pub mod privilege;
 pub mod process;
 pub mod source;
-pub mod stepd;

@@ -14,7 +14,7 @@ use crate::log::{Log, chain};
 use crate::options::Options;
 use crate::plugin::spank::OK;
 use crate::session::{self, Request, StepFacts, together};
-use crate::slurm;
+use crate::slurm::commands;
 use crate::state::Session;
 
 /// Of a step on more nodes than that, one node is rarely alone in its trouble, and all of them telling it at once would be
@@ -84,7 +84,7 @@ pub(in crate::plugin) fn leave(spank: &mut Spank<'_>) -> c_int {
     let scope = Scope::step(JobId(job), StepId(step));
     let config = configuration_for_removal(spank);
     if spank.job_nnodes().is_ok_and(|nodes| nodes <= MOST_TO_TELL) && session::is_doomed(&config, scope) {
-        let cancelled = slurm::show(scope.job).and_then(|job| slurm::cancel_step(&job, StepId(step)));
+        let cancelled = commands::show(scope.job).and_then(|job| commands::cancel_step(&job, StepId(step)));
         if let Err(error) = cancelled {
             SlurmLog.info(&format!("job {scope}: {}", chain(&error)));
         }

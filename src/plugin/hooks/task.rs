@@ -14,7 +14,7 @@ use crate::mpi::layout;
 use crate::options::Options;
 use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
-use crate::report;
+use crate::slurm::report;
 use crate::ssh::{client, paths};
 use crate::state::{Outcome, Record, Session, StateDir};
 use crate::sys::privilege::Umask;

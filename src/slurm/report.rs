@@ -7,8 +7,8 @@
 //!
 //! Runs as root in the prolog, and in the task of a batch step before it becomes the user.
 
+use super::commands::{self, Known, SlurmError};
 use crate::job::JobId;
-use crate::slurm::{self, Known, SlurmError};
 
 /// One start of a job: it may be queued again, and what was written before does not count any more.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub enum End {
 /// Tells slurmctld, and whoever waits for the job, why it cannot run on `node`. Of many nodes with the same trouble the
 /// first is enough.
 pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), SlurmError> {
-    let known = slurm::show(start.job)?;
+    let known = commands::show(start.job)?;
     let first = told(&known, start).is_none();
     // All are tried; the first failure is told.
     let mut result = Ok(());
@@ -44,12 +44,12 @@ pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), Slu
     };
     if first {
         if !known.batch {
-            note(slurm::notify(start.job, &format!("spank_docker: {node}: {line}")));
+            note(commands::notify(start.job, &format!("spank_docker: {node}: {line}")));
         }
-        note(slurm::comment(&known, &format!("{}{node}: {line}", mark(start))));
+        note(commands::comment(&known, &format!("{}{node}: {line}", mark(start))));
     }
     if ends_now(&known, end) {
-        note(slurm::cancel(&known));
+        note(commands::cancel(&known));
     }
     result
 }
@@ -73,7 +73,7 @@ pub struct Nodes {
 
 /// Asks slurmctld for them.
 pub fn nodes(start: Start) -> Result<Nodes, SlurmError> {
-    let known = slurm::show(start.job)?;
+    let known = commands::show(start.job)?;
     Ok(Nodes { unready: known.in_prolog, failure: told(&known, start) })
 }
 

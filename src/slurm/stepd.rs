@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::process::{self, Process};
 use crate::job::JobId;
+use crate::sys::process::{self, Process};
 
 /// Jobs of which a slurmstepd runs here, be it a step's or a prolog's.
 #[must_use]

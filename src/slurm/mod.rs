@@ -1,0 +1,6 @@
+//! What Slurm itself offers besides the SPANK interface: its commands, its releases, its processes on a node.
+
+pub mod commands;
+pub mod release;
+pub mod report;
+pub mod stepd;
