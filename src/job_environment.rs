@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{Config, Limit};
+use crate::in_container;
 use crate::job::Scope;
 use crate::mpi::environment::LAUNCHER_ENVIRONMENT;
-use crate::ssh::paths;
 
 /// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd's, which is not in
 /// the container; it answers over its socket as well.
@@ -27,7 +27,7 @@ pub fn results(scope: Scope, image: &str, image_id: &str, port: u16) -> [(&'stat
         ("SLURM_JOB_DOCKER_IMAGE_ID", image_id.to_owned()),
         ("SLURM_JOB_DOCKER_CONTAINER", scope.container_name()),
         ("SLURM_JOB_DOCKER_PORT", port.to_string()),
-        ("SLURM_JOB_DOCKER_HOSTFILE", paths::HOSTFILE.to_owned()),
+        ("SLURM_JOB_DOCKER_HOSTFILE", in_container::HOSTFILE.to_owned()),
     ]
 }
 

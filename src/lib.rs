@@ -17,7 +17,7 @@
 //! ```
 //!
 //! What crosses from one process to the next is the record in `state_dir` ([`state`]), never an option or a variable.
-//! Pure modules: [`config`], [`gpus`], [`image`], [`job`], [`job_environment`], [`mounts`], [`mpi`], [`options`], [`setting`], [`shown`], [`ssh`], [`users`].
+//! Pure modules: [`config`], [`gpus`], [`image`], [`in_container`], [`job`], [`job_environment`], [`mounts`], [`mpi`], [`options`], [`setting`], [`shown`], [`ssh`], [`users`].
 //! Unsafe code is in `plugin` (C symbols) and [`sys`] (system calls) only.
 
 pub mod check;
@@ -25,6 +25,7 @@ pub mod config;
 pub mod docker;
 pub mod gpus;
 pub mod image;
+pub mod in_container;
 pub mod job;
 pub mod job_environment;
 pub mod locale;

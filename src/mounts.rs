@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::in_container;
 use crate::shown::Shown;
-use crate::ssh::paths;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,7 +217,7 @@ fn reserved(path: &Path) -> Option<&'static str> {
     // They alone. The files are the plugin's, made from the image's and the user's account.
     const SINGLE: [&str; 4] = ["/dev", "/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
     // And all above it: ssh, keys, hostfiles.
-    const OURS: &str = paths::IN_CONTAINER;
+    const OURS: &str = in_container::DIRECTORY;
     let system = SYSTEM.into_iter().find(|system| path.starts_with(system));
     let single = SINGLE.into_iter().find(|single| path == Path::new(single));
     let ours = path.starts_with(OURS) || Path::new(OURS).starts_with(path);
@@ -329,9 +329,9 @@ mod tests {
             ("/sys/fs", "/sys"),
             ("/dev", "/dev"),
             ("/dev/pts/1", "/dev/pts"),
-            ("/run", paths::IN_CONTAINER),
-            ("/run/spank-docker", paths::IN_CONTAINER),
-            ("/run/spank-docker/ssh", paths::IN_CONTAINER),
+            ("/run", in_container::DIRECTORY),
+            ("/run/spank-docker", in_container::DIRECTORY),
+            ("/run/spank-docker/ssh", in_container::DIRECTORY),
             ("/etc/passwd", "/etc/passwd"),
             ("/etc/ssh/ssh_config", "/etc/ssh/ssh_config"),
         ] {

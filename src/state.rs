@@ -16,11 +16,11 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::gpus::Gpus;
+use crate::in_container;
 use crate::job::Scope;
 use crate::mpi::hostlist;
 use crate::options::Options;
 use crate::phases::Phases;
-use crate::ssh::paths;
 use crate::sys::identity::Credentials;
 use crate::sys::mount;
 use crate::sys::namespace::NamespaceIds;
@@ -324,9 +324,9 @@ impl ScopeDir {
         Some(if text.is_empty() { Ok(()) } else { Err(text) })
     }
 
-    /// Writes or replaces a file, readable by all, in our directory in the container (`ssh::paths`).
+    /// Writes or replaces a file, readable by all, in our directory in the container (`in_container`).
     pub fn provide(&self, in_container: &str, content: &[u8]) -> Result<(), StateError> {
-        let name = paths::file_name(in_container);
+        let name = in_container::file_name(in_container);
         let path = self.container().join(name);
         let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
         let written = write_new(&temporary, 0o644, content).and_then(|()| fs::rename(&temporary, &path));

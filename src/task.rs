@@ -20,6 +20,7 @@ use nix::sys::stat::Mode;
 
 use crate::config::{Config, Limit};
 use crate::image::Reference;
+use crate::in_container;
 use crate::job::{JobId, Scope};
 use crate::mpi::{hostfile, hostlist, layout};
 use crate::options::{self, ImageChoice, Options};
@@ -28,7 +29,6 @@ use crate::setting::Script;
 use crate::shown::Shown;
 use crate::slurm::commands::SlurmError;
 use crate::slurm::{report, stepd};
-use crate::ssh::paths;
 use crate::state::{Outcome, Record, ScopeDir, Session, StateDir, StateError};
 use crate::sys::identity::Credentials;
 use crate::sys::inside::Root;
@@ -379,8 +379,8 @@ fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> 
     if nodes.len() != tasks.len() || !directory.raise("layout", total)? {
         return Ok(());
     }
-    directory.provide(paths::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
-    directory.provide(paths::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
+    directory.provide(in_container::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
+    directory.provide(in_container::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
 }
 
 /// Slurm executes the batch script by its path on the host: a mount of that very file has to be there.

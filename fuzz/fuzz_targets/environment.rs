@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
 use spank_docker::docker;
-use spank_docker::ssh::session::environment_file;
+use spank_docker::ssh::force_command::environment_file;
 
 /// The assignments in a file that holds nothing but lines `export NAME='…'`.
 fn read(mut file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {

@@ -8,7 +8,7 @@
 
 /// Names and values. What a launcher does not know, it ignores.
 ///
-/// The paths are those of [`crate::ssh::paths`]; a test compares them.
+/// The paths are those of [`crate::in_container`]; a test compares them.
 pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     // Open MPI up to 4 (ORTE): any MCA parameter as OMPI_MCA_<name>.
     // Launch over ssh, not with srun: orte/mca/plm/rsh.
@@ -56,7 +56,7 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssh::paths::{HOSTFILE, HYDRA_HOSTFILE, SSH, SSH_CONFIG};
+    use crate::in_container::{HOSTFILE, HYDRA_HOSTFILE, SSH, SSH_CONFIG};
 
     fn value(name: &str) -> &'static str {
         LAUNCHER_ENVIRONMENT.iter().find(|(known, _)| *known == name).unwrap().1

@@ -9,9 +9,10 @@ use super::environment;
 use super::files::Files;
 use super::request::Request;
 use crate::docker::Image;
+use crate::in_container;
 use crate::mpi::{hostfile, layout};
 use crate::ssh::keys::JobKeys;
-use crate::ssh::{client, paths, server, session};
+use crate::ssh::{client, force_command, server};
 
 /// Everything that the files are made of.
 #[derive(Debug)]
@@ -40,20 +41,20 @@ impl Contents<'_> {
         let Self { request, keys, nodes, port, .. } = *self;
         let user = request.account.name.to_string_lossy();
         let alias = request.scope.container_name();
-        files.private(paths::USER_KEY, keys.user_private().map_err(io::Error::other)?.as_bytes())?;
-        files.private(paths::HOST_KEY, keys.host_private().map_err(io::Error::other)?.as_bytes())?;
+        files.private(in_container::USER_KEY, keys.user_private().map_err(io::Error::other)?.as_bytes())?;
+        files.private(in_container::HOST_KEY, keys.host_private().map_err(io::Error::other)?.as_bytes())?;
         let user_key = format!("{}\n", keys.user_public().map_err(io::Error::other)?);
-        files.public(paths::AUTHORIZED_KEYS, user_key.as_bytes())?;
+        files.public(in_container::AUTHORIZED_KEYS, user_key.as_bytes())?;
         let host_key = keys.host_public().map_err(io::Error::other)?;
-        files.public(paths::KNOWN_HOSTS, client::known_hosts(&alias, &host_key).as_bytes())?;
-        files.public(paths::SSHD_CONFIG, server::sshd_config(&user, port, self.banner).as_bytes())?;
-        files.public(paths::SSH_CONFIG, client::ssh_config(nodes, port, &user, &alias).as_bytes())?;
-        files.program(paths::SESSION, session::SCRIPT.as_bytes())?;
+        files.public(in_container::KNOWN_HOSTS, client::known_hosts(&alias, &host_key).as_bytes())?;
+        files.public(in_container::SSHD_CONFIG, server::sshd_config(&user, port, self.banner).as_bytes())?;
+        files.public(in_container::SSH_CONFIG, client::ssh_config(nodes, port, &user, &alias).as_bytes())?;
+        files.program(in_container::SESSION, force_command::SCRIPT.as_bytes())?;
         let sessions = environment::of_sessions(request, self.name, self.image, nodes, port, self.networks);
-        files.public(paths::ENVIRONMENT, &sessions)?;
+        files.public(in_container::ENVIRONMENT, &sessions)?;
         // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
         let slots = layout::parse(&request.slots).unwrap_or_default();
-        files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
-        files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &slots).as_bytes())
+        files.public(in_container::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
+        files.public(in_container::HYDRA_HOSTFILE, hostfile::hydra(nodes, &slots).as_bytes())
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::ssh::paths;
+use crate::in_container;
 use crate::sys::process::{FileId, Process};
 
 /// How long the engine's own program may take to become ours; it has reported the start by then.
@@ -54,7 +54,7 @@ impl Entry {
 
     /// The first process' program.
     pub(super) fn program(&self) -> PathBuf {
-        self.0.join(paths::file_name(paths::PAUSE))
+        self.0.join(in_container::file_name(in_container::PAUSE))
     }
 }
 

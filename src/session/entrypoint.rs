@@ -10,8 +10,8 @@ use super::entry;
 use super::request::Request;
 use crate::docker::{self, Container, Engine, EngineError, Image};
 use crate::image::Reference;
+use crate::in_container;
 use crate::job_environment;
-use crate::ssh::paths;
 
 /// How long it may take to come to its command.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,7 +79,8 @@ pub(super) async fn run(
     }
     let token =
         entry::random().map_err(|_| EntrypointError::Hangs { image: name.to_string(), words: None })?;
-    let command = image.entrypoint.iter().cloned().chain([paths::PAUSE, WRITE, &token].map(str::to_owned));
+    let command =
+        image.entrypoint.iter().cloned().chain([in_container::PAUSE, WRITE, &token].map(str::to_owned));
     let user = request.account.name.to_string_lossy().into_owned();
     let home = request.account.home.to_string_lossy().into_owned();
     let results = job_environment::results(request.scope, &name.to_string(), &image.id, port);

@@ -8,7 +8,7 @@ use super::request::Request;
 use crate::docker::Image;
 use crate::gpus::Gpus;
 use crate::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS};
-use crate::ssh::session;
+use crate::ssh::force_command;
 
 /// The lines for the session's script. `name` is the image as the user wrote it.
 pub(super) fn of_sessions(
@@ -27,13 +27,13 @@ pub(super) fn of_sessions(
     let ours = job_environment::environment(request.scope, name, &image.id, port);
     let variables = images.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(node);
     let variables = variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str())));
-    let mut lines = session::environment_file(variables);
-    lines.extend(kept.iter().flat_map(|(name, value)| session::default_line(name, value, &[name])));
+    let mut lines = force_command::environment_file(variables);
+    lines.extend(kept.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let chosen = [MPI_NETWORKS, MPI_NO_NETWORKS];
     let networks = networks.iter();
-    lines.extend(networks.flat_map(|networks| session::default_line(MPI_NETWORKS, networks, &chosen)));
+    lines.extend(networks.flat_map(|networks| force_command::default_line(MPI_NETWORKS, networks, &chosen)));
     let gpus = request.gpus.iter().flat_map(Gpus::selection);
-    lines.extend(session::environment_file(gpus));
-    lines.extend(request.options.workdir.iter().flat_map(|path| session::directory_line(path)));
+    lines.extend(force_command::environment_file(gpus));
+    lines.extend(request.options.workdir.iter().flat_map(|path| force_command::directory_line(path)));
     lines
 }

@@ -14,7 +14,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use tokio::time::{Instant, sleep};
 
-use crate::ssh::paths;
+use crate::in_container;
 use crate::sys::identity::Credentials;
 use crate::sys::mount::{self, Attributes};
 
@@ -35,8 +35,8 @@ impl<'a> Files<'a> {
         let files = Self { directory, user };
         // Not to be read by the user: the kernel then closes /proc/PID/root and the like, by which another process of
         // the user would be in the container before it is hardened.
-        files.write(paths::PAUSE, 0o711, PAUSE)?;
-        let fifo = files.path(paths::GO);
+        files.write(in_container::PAUSE, 0o711, PAUSE)?;
+        let fifo = files.path(in_container::GO);
         nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o400))?;
         files.give(&fifo)?;
         Ok(files)
@@ -59,7 +59,7 @@ impl<'a> Files<'a> {
 
     /// Names the image's sshd for the first process to become.
     pub(super) fn link_sshd(&self, sshd: &Path) -> io::Result<()> {
-        symlink(sshd, self.path(paths::SSHD))
+        symlink(sshd, self.path(in_container::SSHD))
     }
 
     /// A detached read-only mount of one of the files, to be attached elsewhere in the container.
@@ -76,7 +76,7 @@ impl<'a> Files<'a> {
     pub(super) async fn go(&self) -> io::Result<()> {
         const PATIENCE: Duration = Duration::from_secs(30);
         let deadline = Instant::now() + PATIENCE;
-        let path = self.path(paths::GO);
+        let path = self.path(in_container::GO);
         loop {
             match File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path) {
                 Ok(mut fifo) => {
@@ -93,7 +93,7 @@ impl<'a> Files<'a> {
 
     /// Where a file of the container's directory lies on the host.
     pub(super) fn path(&self, in_container: &str) -> PathBuf {
-        self.directory.join(paths::file_name(in_container))
+        self.directory.join(in_container::file_name(in_container))
     }
 
     fn write(&self, name: &str, mode: u32, content: &[u8]) -> io::Result<PathBuf> {

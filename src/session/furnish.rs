@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::entry::Entry;
-use crate::ssh::paths;
+use crate::in_container;
 use crate::sys::identity::Credentials;
 use crate::sys::inside::{PlaceError, Root};
 use crate::sys::mount::{self, Attributes};
@@ -101,9 +101,9 @@ pub(super) fn harden(root: &Root, mounts: &[Mounted]) -> Result<(), FurnishError
 
 /// Moves our directory from where the container was entered to its own place.
 pub(super) fn settle(root: &Root, entry: &Entry) -> Result<(), FurnishError> {
-    let failed = |source| FurnishError::Target { path: paths::IN_CONTAINER, source };
+    let failed = |source| FurnishError::Target { path: in_container::DIRECTORY, source };
     let ours = root.find(entry.directory()).map_err(failed)?;
-    let place = root.directory(Path::new(paths::IN_CONTAINER)).map_err(failed)?;
+    let place = root.directory(Path::new(in_container::DIRECTORY)).map_err(failed)?;
     mount::attach(ours, place).map_err(failed)?;
     if let Some(name) = entry.directory().file_name() {
         // Where the root file system is read-only the empty directory stays.

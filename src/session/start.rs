@@ -25,12 +25,13 @@ use super::stop::{self, LABEL_JOB};
 use crate::config::Config;
 use crate::docker::{self, Container, Engine, EngineError, GpuRequest, Image, ImageError, ImagePolicy};
 use crate::image::Reference;
+use crate::in_container;
 use crate::mpi::{hostlist, interfaces};
 use crate::phases::Phases;
 use crate::pulls::Pulls;
 use crate::shown::Shown;
+use crate::ssh::client;
 use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
-use crate::ssh::{client, paths};
 use crate::state::{ScopeDir, Session, StateDir, StateError};
 use crate::sys::inside::Root;
 use crate::sys::listener;
@@ -309,7 +310,7 @@ impl Start<'_> {
             found.environment.extend(by_gpus);
             let name = image.to_string();
             let lines = environment::of_sessions(request, &name, &found, &nodes, port, networks.as_deref());
-            self.directory.provide(paths::ENVIRONMENT, &lines)?;
+            self.directory.provide(in_container::ENVIRONMENT, &lines)?;
         }
         if sshd.is_some() {
             self.start_sshd(&engine, &container, &files, &process, port, &banner).await?;
@@ -366,7 +367,7 @@ impl Start<'_> {
 
     /// An engine puts volumes over its own mounts: an image must not bring its own /dev or /proc that way.
     fn check_volumes(&self, image: &Image) -> Result<(), StartError> {
-        const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", paths::IN_CONTAINER];
+        const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", in_container::DIRECTORY];
         let hides = |volume: &&String| {
             let volume = Path::new(volume.as_str());
             volume.components().any(|part| matches!(part, std::path::Component::ParentDir))
@@ -459,7 +460,9 @@ impl Start<'_> {
             Err(error) => return Err(self.explain(error, gpus)),
         };
         let entered = match pid.map(Process::find) {
-            Some(Ok(process)) => entry::entered(&process, &files.path(paths::PAUSE)).await.map(|()| process),
+            Some(Ok(process)) => {
+                entry::entered(&process, &files.path(in_container::PAUSE)).await.map(|()| process)
+            }
             Some(Err(_)) | None => Err(EntryError::Ended),
         };
         match entered {
@@ -536,20 +539,24 @@ impl Start<'_> {
             account.shell = shell.into();
         }
         let [passwd, group, ssh_config] = &found.replaced;
-        let ours =
-            std::fs::read_to_string(self.directory.container().join(paths::file_name(paths::SSH_CONFIG)))?;
-        files.public(paths::PASSWD, &merge_passwd(passwd, &account))?;
-        files.public(paths::GROUP, &merge_group(group, &self.request.groups, &account))?;
-        files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
+        let ours = std::fs::read_to_string(
+            self.directory.container().join(in_container::file_name(in_container::SSH_CONFIG)),
+        )?;
+        files.public(in_container::PASSWD, &merge_passwd(passwd, &account))?;
+        files.public(in_container::GROUP, &merge_group(group, &self.request.groups, &account))?;
+        files.public(in_container::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
         let missing = found.sshd.is_none().then(|| client::no_sshd(&self.image.to_string()));
-        files.program(paths::SSH, client::program(&self.image.to_string(), missing.as_deref()).as_bytes())?;
+        files.program(
+            in_container::SSH,
+            client::program(&self.image.to_string(), missing.as_deref()).as_bytes(),
+        )?;
         if let Some(sshd) = &found.sshd {
             files.link_sshd(sshd)?;
         }
         Ok([
-            files.detached(paths::PASSWD)?,
-            files.detached(paths::GROUP)?,
-            files.detached(paths::SYSTEM_SSH_CONFIG)?,
+            files.detached(in_container::PASSWD)?,
+            files.detached(in_container::GROUP)?,
+            files.detached(in_container::SYSTEM_SSH_CONFIG)?,
         ])
     }
 

@@ -3,7 +3,7 @@
 //! Written by root in the prolog, read by ssh as the job's user. Any OpenSSH from 7.4 on.
 #![forbid(unsafe_code)]
 
-use super::paths::{KNOWN_HOSTS, SSH_CONFIG, USER_KEY};
+use crate::in_container::{KNOWN_HOSTS, SSH_CONFIG, USER_KEY};
 
 /// OpenSSH 7.4 reads lines of up to 1023 bytes, and stops at a longer one.
 const MAX_LINE: usize = 900;

@@ -4,7 +4,7 @@
 //! them does not know would keep sshd from starting, so there is nothing here that came after 7.4.
 #![forbid(unsafe_code)]
 
-use super::paths::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
+use crate::in_container::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
 
 /// What sshd is started with, as `argv[1..]` (the first process passes its own arguments on): in the foreground, messages to stderr.
 ///

@@ -18,7 +18,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::identity::{Credentials, as_user};
 use super::mount::{self, Attributes};
-use crate::ssh::paths;
+use crate::in_container;
 
 /// The root directory of a container, as a descriptor.
 #[derive(Debug)]
@@ -246,7 +246,7 @@ impl Root {
         let device = fstat(place)?.st_dev;
         let is_on =
             |path: &str| self.find(Path::new(path)).and_then(|file| Ok(fstat(file)?.st_dev == device));
-        Ok(is_on("/dev")? || is_on(paths::IN_CONTAINER)?)
+        Ok(is_on("/dev")? || is_on(in_container::DIRECTORY)?)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use super::{SlurmLog, Spank, by_this_node, configuration, given, own_step, state_dir, tell_user};
 use crate::config::Config;
+use crate::in_container;
 use crate::job::{JobId, Scope, StepId};
 use crate::log::{Log, chain};
 use crate::mpi::layout;
@@ -15,7 +16,7 @@ use crate::options::Options;
 use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
 use crate::slurm::report;
-use crate::ssh::{client, paths};
+use crate::ssh::client;
 use crate::state::{Outcome, Record, Session, StateDir};
 use crate::sys::privilege::Umask;
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
@@ -155,7 +156,7 @@ fn enter(
         tell_user(&by_this_node(spank, &format!("warning: {}", client::no_sshd(&session.image))));
     }
     task::join(state, *scope, step, session, config)?;
-    slurmstepd::launch_scripts_through(paths::LAUNCHER);
+    slurmstepd::launch_scripts_through(in_container::LAUNCHER);
     Ok(())
 }
 

@@ -137,8 +137,8 @@ fn is_ours(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::paths::ENVIRONMENT;
     use super::*;
+    use crate::in_container::ENVIRONMENT;
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;

@@ -1,9 +1,11 @@
-//! The plugin's directory in the container and the files in it. Written by root before the container starts, read there
-//! by the image's sshd and ssh as the job's user.
+//! The plugin's directory in the container and the files in it: for ssh, for MPI launchers, for the first process, and
+//! those that are mounted over the image's.
+//!
+//! Written by root before the container starts, read there by the image's sshd and ssh as the job's user.
 #![forbid(unsafe_code)]
 
 /// The directory.
-pub const IN_CONTAINER: &str = "/run/spank-docker";
+pub const DIRECTORY: &str = "/run/spank-docker";
 /// Private key of the user, the same on all nodes. Mode 0400, the user's.
 pub const USER_KEY: &str = "/run/spank-docker/id_ed25519";
 /// Private key of the job's hosts, the same on all nodes. Mode 0400, the user's.
@@ -73,7 +75,7 @@ mod tests {
             GROUP,
             SYSTEM_SSH_CONFIG,
         ] {
-            let name = path.strip_prefix(IN_CONTAINER).and_then(|path| path.strip_prefix('/')).unwrap();
+            let name = path.strip_prefix(DIRECTORY).and_then(|path| path.strip_prefix('/')).unwrap();
             assert_eq!(file_name(path), name);
         }
     }
