@@ -235,9 +235,17 @@ impl Lab {
         self.assert_left_nothing("ALL=1");
     }
 
+    /// Machines may be emulated.
+    fn end(&self) -> Duration {
+        match self.site {
+            Site::Lab => END,
+            Site::Machines => END * 4,
+        }
+    }
+
     #[track_caller]
     fn assert_left_nothing(&self, all: &str) {
-        let deadline = Instant::now() + END;
+        let deadline = Instant::now() + self.end();
         let nodes = self.site.nodes();
         let left = || {
             // Whoever asks for everything need not ask for each.
@@ -266,7 +274,7 @@ impl Lab {
             last = left();
             last.is_empty().then_some(())
         });
-        assert!(clean.is_some(), "left after {} s:\n{}", END.as_secs(), indented(&last));
+        assert!(clean.is_some(), "left after {} s:\n{}", self.end().as_secs(), indented(&last));
     }
 
     /// A line for each node that takes no jobs.
@@ -299,7 +307,7 @@ impl Lab {
     /// Ends this test's jobs, and puts right what it has disturbed.
     fn repair(&mut self) {
         // Whatever failed may have taken all of the test's time.
-        self.deadline = Instant::now() + END;
+        self.deadline = Instant::now() + self.end();
         for command in lock(&self.repairs).iter() {
             let mut command = command.clone();
             command.deadline = self.deadline;
@@ -327,7 +335,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let failed = thread::panicking();
         if failed {
-            self.deadline = Instant::now() + END;
+            self.deadline = Instant::now() + self.end();
             // Kept by the test's harness, and shown with the failure.
             eprintln!("{}", self.logs());
             self.repair();

@@ -73,7 +73,7 @@ fn session_that_takes_more_memory_than_the_job_has_is_killed_and_slurm_logs_it()
     let job = lab.alice().submit_image("-N2 --mem=200", script).wait().completed();
     assert!(job.output.contains("over"), "{job}");
     assert!(!job.output.contains("1000000000"), "{job}");
-    let said = format!("grep -q 'oom_kill event in StepId={}.extern' /var/log/slurm/slurmd.log", job.id);
+    let said = format!("grep -q 'oom_kill events\\? in StepId={}.extern' /var/log/slurm/slurmd.log", job.id);
     assert!(
         lab.poll(|| (lab.node("v1").sh(&said).code == Some(0)).then_some(())).is_some(),
         "nothing in the log"

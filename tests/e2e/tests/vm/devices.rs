@@ -2,7 +2,7 @@
 
 use spank_docker_e2e::{Lab, image};
 
-const DEVICES: &str = "cd /dev; ls -d infiniband/* site* 2>/dev/null";
+const DEVICES: &str = "cd /dev; ls -d infiniband/* site* 2>/dev/null; true";
 
 #[test]
 fn adapter_that_appears_after_slurmd_started_is_in_the_containers_that_follow() {
@@ -42,7 +42,7 @@ fn configured_devices_are_in_the_container_with_the_rights_that_they_have_outsid
         srun.printed(&["0", "3", refused, "infiniband/uverbs0", "site0", "site1"]);
     });
     lab.with_arguments("v1", "devices=none", || {
-        alice.srun_image("-w v1").sh(&format!("{DEVICES} || echo none")).run().success().printed(&["none"]);
+        alice.srun_image("-w v1").sh(&format!("{DEVICES}")).run().success().printed(&[]);
     });
     remove.run().success();
     lab.assert_empty();

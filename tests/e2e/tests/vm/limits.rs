@@ -1,16 +1,17 @@
 //! Locked memory and stack, which only a root without limits can raise.
 
-use spank_docker_e2e::{IMAGE, Job, Lab, MACHINES};
+use spank_docker_e2e::{IMAGE, Lab, MACHINES};
 
 /// In KiB: of locked memory both limits, of the stack the hard one.
 const PROBE: &str = "echo $(ulimit -Hl) $(ulimit -Sl) $(ulimit -Hs)";
 
-/// Scripts, ssh sessions, ranks and tasks, each with what its shell says.
-fn ask_everywhere(lab: &Lab) -> Job<'_> {
-    let script = format!(
-        "{PROBE}; ssh v1 '{PROBE}'; mpirun -np 2 --map-by ppr:1:node sh -c '{PROBE}'; srun --overlap -N2 sh -c '{PROBE}'"
-    );
-    lab.alice().submit_image("-N2 --ntasks-per-node=1", &script)
+/// What the shells of a script, an ssh session, two ranks and two tasks say.
+#[track_caller]
+fn assert_everywhere(lab: &Lab, limits: &str) {
+    let script = format!("{PROBE}; ssh v1 '{PROBE}'; mpirun sh -c '{PROBE}'");
+    let job = lab.alice().submit_image("-N2 --ntasks-per-node=1", &script).wait().completed();
+    assert_eq!(job.lines(), [limits; 4], "{job}");
+    lab.alice().srun_image("-N2").sh(PROBE).run().success().printed(&[limits; 2]);
 }
 
 fn with_arguments_on_both(lab: &Lab, arguments: &str, work: impl FnOnce()) {
@@ -21,8 +22,7 @@ fn with_arguments_on_both(lab: &Lab, arguments: &str, work: impl FnOnce()) {
 #[test]
 fn locked_memory_and_stack_are_unlimited_for_scripts_sessions_ranks_and_tasks() {
     let lab = Lab::machines();
-    let job = ask_everywhere(&lab).wait().completed();
-    assert_eq!(job.lines(), ["unlimited unlimited unlimited"; 6], "{job}");
+    assert_everywhere(&lab, "unlimited unlimited unlimited");
     lab.assert_clean();
 }
 
@@ -30,8 +30,7 @@ fn locked_memory_and_stack_are_unlimited_for_scripts_sessions_ranks_and_tasks() 
 fn locked_memory_and_stack_of_the_configuration_hold_for_scripts_sessions_ranks_and_tasks() {
     let lab = Lab::machines_alone();
     with_arguments_on_both(&lab, "memlock=64M stack=16M", || {
-        let job = ask_everywhere(&lab).wait().completed();
-        assert_eq!(job.lines(), ["65536 65536 16384"; 6], "{job}");
+        assert_everywhere(&lab, "65536 65536 16384");
     });
     lab.assert_empty();
 }
@@ -51,14 +50,15 @@ fn inherited_limits_are_those_of_the_engine() {
 
 #[test]
 fn engine_that_refuses_a_limit_is_told_with_the_keys_to_change() {
-    const UNIT: &str = "/run/systemd/system/docker.service.d";
+    // Whose children containers are.
+    const UNIT: &str = "/run/systemd/system/containerd.service.d";
     let lab = Lab::machines_alone();
     let v1 = lab.node("v1");
-    let restart = "systemctl daemon-reload && systemctl restart docker";
+    let restart = "systemctl daemon-reload && systemctl restart containerd docker";
     let back = v1.command("").sh(&format!("rm -rf {UNIT}; {restart}"));
     lab.repair_with(back.clone());
     let weak = "[Service]\\nLimitMEMLOCK=8M\\nCapabilityBoundingSet=~CAP_SYS_RESOURCE\\n";
-    v1.sh(&format!("mkdir {UNIT}; printf '{weak}' >{UNIT}/weak.conf; {restart}")).success();
+    v1.sh(&format!("mkdir -p {UNIT}; printf '{weak}' >{UNIT}/weak.conf; {restart}")).success();
     let srun = lab.alice().srun_image("-w v1 echo it ran").run().failure().printed(&[]);
     let lines = srun.ours();
     assert!(lines.len() == 1 && lines[0].contains("ask the admin to check memlock and stack ("), "{srun}");
