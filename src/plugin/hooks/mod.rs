@@ -110,8 +110,10 @@ fn tell_user(line: &str) {
     slurm_spank_log(&format!("spank_docker: {line}"));
 }
 
-/// The line behind the name that Slurm has for the node, in a task.
-fn by_this_node(spank: &Spank<'_>, line: &str) -> String {
-    let node = spank.getenv_lossy("SLURMD_NODENAME").ok().flatten().unwrap_or_default();
+/// The line behind the name of its node, which is the host's without its domain, as slurmd has it too (`-N` apart). Slurm
+/// itself tells its steps' processes only later.
+fn by_this_node(line: &str) -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let node = host.split('.').next().unwrap_or_default();
     format!("{node}: {line}")
 }

@@ -36,7 +36,7 @@ pub(super) fn enter(
     let mut progress = |line: &str| {
         SlurmLog.info(&format!("job {}: {line}", facts.scope));
         if request.is_first_node() {
-            tell_user(&by_this_node(spank, line));
+            tell_user(&by_this_node(line));
         }
     };
     let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;

@@ -71,7 +71,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     task::ask_other_nodes(record.as_ref(), &step, report::nodes)?;
     let joined = container(spank, &state, record, &step, &config)?;
     if let Some(joined) = &joined {
-        enter(spank, &state, joined, &step, &config)?;
+        enter(&state, joined, &step, &config)?;
     }
     let concerned = is_known || joined.is_some();
     Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, config, joined }))
@@ -141,19 +141,13 @@ fn container(
     })
 }
 
-fn enter(
-    spank: &Spank<'_>,
-    state: &StateDir,
-    joined: &Joined,
-    step: &Step,
-    config: &Config,
-) -> Result<(), Box<dyn Error>> {
+fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Result<(), Box<dyn Error>> {
     let Joined { scope, session, .. } = joined;
     let directory = state.of(*scope);
     task::compare_images(&directory, step, session)?;
     // One of the first node's tasks for all.
     if !session.sshd && session.is_on_first_node() && directory.claim("warned")? {
-        tell_user(&by_this_node(spank, &format!("warning: {}", client::no_sshd(&session.image))));
+        tell_user(&by_this_node(&format!("warning: {}", client::no_sshd(&session.image))));
     }
     task::join(state, *scope, step, session, config)?;
     slurmstepd::launch_scripts_through(in_container::LAUNCHER);
@@ -165,7 +159,7 @@ fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {
         return Refusal(None);
     }
     SlurmLog.info(&chain(error));
-    Refusal(Some(addressed(spank, error)))
+    Refusal(Some(addressed(error)))
 }
 
 /// Of all tasks of a step on this node, one. When that cannot be found out, all; so too in the container, where our paths
@@ -179,9 +173,9 @@ fn is_first_to_speak(spank: &Spank<'_>) -> bool {
 }
 
 /// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.
-fn addressed(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> String {
+fn addressed(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref() {
         Some(TaskError::OtherNode(line)) => line.clone(),
-        _ => by_this_node(spank, &error.to_string()),
+        _ => by_this_node(&error.to_string()),
     }
 }

@@ -47,15 +47,13 @@ enum Runs {
 }
 
 fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
-    carry_layout(spank, work.kind).map_err(no_environment(spank))?;
+    carry_layout(spank, work.kind).map_err(no_environment)?;
     let Some(joined) = &work.joined else {
-        forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment(spank))?;
+        forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment)?;
         return Ok(Runs::Command);
     };
-    forget_options(spank)
-        .and_then(|()| set_environment(spank, work, joined))
-        .map_err(no_environment(spank))?;
-    let runs = wait_for_launcher(spank, work, joined).map_err(no_environment(spank))?;
+    forget_options(spank).and_then(|()| set_environment(spank, work, joined)).map_err(no_environment)?;
+    let runs = wait_for_launcher(spank, work, joined).map_err(no_environment)?;
     enter_directory(spank, work, &joined.session).map(|()| runs)
 }
 
@@ -162,14 +160,14 @@ fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Resul
 fn enter_directory(spank: &Spank<'_>, work: &AsUser, session: &Session) -> Result<(), Refusal> {
     let pwd = spank.getenv_os("PWD").ok().flatten();
     let entered = task::enter_directory(session, work.step.workdir.as_deref(), pwd.as_deref())
-        .map_err(|error| refused(spank, &error.to_string()))?;
-    entered.map_or(Ok(()), |directory| spank.setenv("PWD", directory, true)).map_err(no_environment(spank))
+        .map_err(|error| refused(&error.to_string()))?;
+    entered.map_or(Ok(()), |directory| spank.setenv("PWD", directory, true)).map_err(no_environment)
 }
 
-fn no_environment(spank: &Spank<'_>) -> impl Fn(SpankError) -> Refusal {
-    |error| refused(spank, &format!("cannot set the task's environment: {error}"))
+fn no_environment(error: SpankError) -> Refusal {
+    refused(&format!("cannot set the task's environment: {error}"))
 }
 
-fn refused(spank: &Spank<'_>, line: &str) -> Refusal {
-    Refusal(Some(by_this_node(spank, line)))
+fn refused(line: &str) -> Refusal {
+    Refusal(Some(by_this_node(line)))
 }

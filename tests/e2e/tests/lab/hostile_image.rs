@@ -141,7 +141,7 @@ fn run(lab: &Lab, image: &Built, command: &str) -> Outcome {
 /// Each fails its job with one line, at once, and drains no node.
 #[test]
 fn images_that_would_lead_root_astray_are_refused() {
-    const NO_FILE: &str = "is not a regular file: make it one, or leave it out";
+    const NO_FILE: &str = "is not a regular file of up to 64 MiB: make it one, or leave it out";
     let lab = Lab::get();
     let refused = |name: &str, lines: &str, line: &str| {
         let image = build(&lab, name, lines);
@@ -153,6 +153,7 @@ fn images_that_would_lead_root_astray_are_refused() {
     refused("device", "RUN rm /etc/group && mknod /etc/group c 1 5", &format!("'/etc/group' {NO_FILE}"));
     refused("shadow", "RUN ln -sf /proc/1/root/etc/shadow /etc/passwd", &format!("'/etc/passwd' {NO_FILE}"));
     refused("loop", "RUN rm /etc/group && ln -s group /etc/group", &format!("'/etc/group' {NO_FILE}"));
+    refused("huge", "RUN truncate -s 65M /etc/group", &format!("'/etc/group' {NO_FILE}"));
     refused("run", "RUN rm -rf /run && ln -s /proc/1/root/tmp /run", "cannot mount on '/run/spank-docker'");
     refused(
         "config",

@@ -25,5 +25,6 @@ mod steps;
 mod upkeep;
 mod upkeep_check;
 mod upkeep_engine;
+mod upkeep_nodes;
 mod upkeep_settings;
 mod upkeep_slurm;
