@@ -1,0 +1,106 @@
+//! What the engine does for a start: it creates the container, and starts our own first process in it.
+
+use std::path::Path;
+
+use super::error::StartError;
+use super::order::Order;
+use crate::docker::{Container, Engine, EngineError, GpuRequest, Image};
+use crate::in_container;
+use crate::session::entry::{self, Entry, EntryError};
+use crate::session::files::Files;
+use crate::session::mounts::Prepared;
+use crate::session::stop::{self, LABEL_JOB};
+use crate::session::{gpus, lookup, spec};
+use crate::sys::process::Process;
+
+/// How the engine is asked for the job's GPUs, if it has any.
+pub(super) async fn gpus(order: &Order<'_>, engine: &Engine) -> Result<Option<GpuRequest>, StartError> {
+    // An admin who names device nodes of GPUs for all containers does without the engine.
+    let by_admin = spec::devices(&order.config.devices).iter().any(|device| gpus::is_gpu(device));
+    match order.request.gpus.as_ref().filter(|gpus| !gpus.is_empty() && !by_admin) {
+        None => Ok(None),
+        Some(gpus) => Ok(Some(engine.gpu_request(gpus).await??)),
+    }
+}
+
+/// Creates it, in place of one that is left of an earlier run.
+pub(super) async fn create(
+    order: &Order<'_>,
+    engine: &Engine,
+    image: &Image,
+    entry: &Entry,
+    mounts: &[Prepared],
+    gpus: Option<GpuRequest>,
+) -> Result<Container, StartError> {
+    let spec = spec::spec(order.config, order.request, image, order.directory, entry, mounts, gpus);
+    let created = match engine.create(&spec).await {
+        // A container of an earlier run of this job, which no epilog has removed.
+        Err(EngineError::Refused { status: 409, .. }) => {
+            remove_namesake(order, engine).await?;
+            engine.create(&spec).await
+        }
+        other => other,
+    };
+    created.map_err(|error| explain(order, error, spec.gpus.as_ref()))
+}
+
+/// Removes what the engine has of the same job or step.
+pub(super) async fn remove_namesake(order: &Order<'_>, engine: &Engine) -> Result<(), EngineError> {
+    let listed = engine.labelled(&format!("{LABEL_JOB}={}", order.request.scope.job)).await?;
+    for listed in listed.iter().filter(|listed| stop::scope(listed) == Some(order.request.scope)) {
+        engine.remove(&listed.container).await?;
+    }
+    Ok(())
+}
+
+/// Starts it, and sees that its first process is ours.
+pub(super) async fn start(
+    order: &Order<'_>,
+    engine: &Engine,
+    container: &Container,
+    files: &Files<'_>,
+    gpus: Option<&GpuRequest>,
+) -> Result<Process, StartError> {
+    let image = order.image_name();
+    if let Some(path) = lookup::trap(engine, container).await? {
+        return Err(StartError::Account { image, path });
+    }
+    let pid = match engine.start(container).await {
+        Ok(pid) => pid,
+        // Hangs the engine, or does an image make it wait? Then the container can be removed.
+        Err(error @ EngineError::Silent { .. }) => {
+            let removed = engine.remove(container).await;
+            return Err(removed.map_or(error.into(), |()| StartError::Hung { image }));
+        }
+        Err(error) => return Err(explain(order, error, gpus)),
+    };
+    match ours(pid, &files.path(in_container::PAUSE)).await {
+        Ok(process) => Ok(process),
+        Err(EntryError::Ended) => {
+            let words = engine.last_words(container).await.unwrap_or_default();
+            Err(StartError::Ended { image, words })
+        }
+        Err(error) => Err(StartError::Entry { image, source: error.into() }),
+    }
+}
+
+/// The container's first process, when it runs `program`.
+async fn ours(pid: Option<i32>, program: &Path) -> Result<Process, EntryError> {
+    let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or(EntryError::Ended)?;
+    entry::entered(&process, program).await?;
+    Ok(process)
+}
+
+/// The engine's refusals that a user or an admin can do something about.
+fn explain(order: &Order<'_>, error: EngineError, gpus: Option<&GpuRequest>) -> StartError {
+    let EngineError::Refused { message, .. } = &error else { return error.into() };
+    if let Some(error) = gpus.and_then(|gpus| gpus.explain(message)) {
+        error.into()
+    } else if message.contains("no space left") || message.contains("disk quota exceeded") {
+        StartError::NoSpace { image: order.image_name() }
+    } else if message.contains("rlimit") {
+        StartError::Limits { message: message.clone() }
+    } else {
+        error.into()
+    }
+}

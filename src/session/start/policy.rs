@@ -1,0 +1,52 @@
+//! What a container may not have, whoever asks for it: checked against the image, and in the container itself.
+
+use std::path::{Component, Path};
+
+use super::error::{StartError, files_error};
+use super::order::Order;
+use crate::docker::Image;
+use crate::in_container;
+use crate::session::{gpus, spec};
+use crate::shown::Shown;
+use crate::sys::inside::Root;
+
+/// Root's jobs only where the admin allows them.
+pub(super) fn check_user(order: &Order<'_>) -> Result<(), StartError> {
+    if order.request.credentials.uid == 0 && !order.config.allow_root {
+        return Err(StartError::Root);
+    }
+    Ok(())
+}
+
+/// An engine puts volumes over its own mounts: an image must not bring its own /dev or /proc that way.
+pub(super) fn check_volumes(order: &Order<'_>, image: &Image) -> Result<(), StartError> {
+    const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", in_container::DIRECTORY];
+    let hides = |volume: &&String| {
+        let volume = Path::new(volume.as_str());
+        volume.components().any(|part| matches!(part, Component::ParentDir))
+            || SYSTEM.iter().any(|system| volume.starts_with(system) || Path::new(system).starts_with(volume))
+    };
+    match image.volumes.iter().find(hides) {
+        None => Ok(()),
+        Some(volume) => Err(StartError::Volume { image: order.image_name(), volume: Shown::new(volume) }),
+    }
+}
+
+/// No other job's GPU may be in the container: names in a specification are only names.
+pub(super) fn check_gpus(order: &Order<'_>, root: &Root) -> Result<(), StartError> {
+    let own = order.request.gpus.clone().unwrap_or_default();
+    match gpus::intruder(&own, &spec::devices(&order.config.devices), |path| root.names(path)) {
+        None => Ok(()),
+        Some(device) => Err(crate::gpus::Error::Foreign { device }.into()),
+    }
+}
+
+/// A place to start in that is named must be there.
+pub(super) fn check_workdir(order: &Order<'_>, root: &Root) -> Result<(), StartError> {
+    let Some(path) = &order.request.options.workdir else { return Ok(()) };
+    let is_there = root.is_directory_for(path, &order.request.credentials);
+    match is_there.map_err(files_error("look for the working directory"))? {
+        true => Ok(()),
+        false => Err(StartError::Workdir { path: path.as_path().into() }),
+    }
+}

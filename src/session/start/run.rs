@@ -1,0 +1,277 @@
+//! The start itself, step by step, under its deadline; and what undoes it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::error::{StartError, files_error};
+use super::order::Order;
+use super::{container, policy, sshd, visits};
+use crate::config::Config;
+use crate::docker::{self, Container, Engine, GpuRequest, Image, ImagePolicy};
+use crate::image::Reference;
+use crate::in_container;
+use crate::mpi::{hostlist, interfaces};
+use crate::phases::Phases;
+use crate::pulls::Pulls;
+use crate::session::contents::Contents;
+use crate::session::entry::Entry;
+use crate::session::files::Files;
+use crate::session::mounts::{self, Prepared};
+use crate::session::request::Request;
+use crate::session::{entrypoint, environment, gpus, login};
+use crate::shown::Shown;
+use crate::ssh::keys::JobKeys;
+use crate::state::{Session, StateDir};
+use crate::sys::namespace::Namespaces;
+use crate::sys::process::Process;
+
+/// Brings the job's container up. When this fails, nothing is left but an empty `state_dir/<job>`.
+pub fn start(
+    config: &Config,
+    request: &Request,
+    image: &Reference,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Session, StartError> {
+    let runtime = docker::runtime().map_err(StartError::Runtime)?;
+    let directory = StateDir::new(&config.state_dir).of(request.scope);
+    let order = Order { config, request, image, directory: &directory };
+    runtime.block_on(async {
+        let started = in_time(&order, progress).await;
+        if let Err(error) = &started {
+            undo(&order, error).await;
+        }
+        started
+    })
+}
+
+async fn in_time(order: &Order<'_>, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
+    let Some(limit) = order.config.start_timeout else { return run(order, progress).await };
+    match tokio::time::timeout(limit, run(order, progress)).await {
+        Ok(started) => started,
+        Err(_) => Err(too_late(order, limit).await),
+    }
+}
+
+/// A start that lasts too long is the fault of the image or its registry, unless the engine itself says nothing.
+async fn too_late(order: &Order<'_>, limit: Duration) -> StartError {
+    match Engine::connect(&order.config.docker_host).await {
+        Err(error) if error.is_engine_fault() => error.into(),
+        Ok(_) | Err(_) => StartError::TimedOut { image: order.image_name(), seconds: limit.as_secs() },
+    }
+}
+
+/// Everything that `run` may have made, last first. An engine that does not work is not waited for once more: the
+/// epilog follows, and finds by label what is left.
+async fn undo(order: &Order<'_>, error: &StartError) {
+    if !error.is_engine_fault()
+        && let Ok(engine) = Engine::connect(&order.config.docker_host).await
+    {
+        // What fails here the epilog will meet again, and tell.
+        let _ = container::remove_namesake(order, &engine).await;
+    }
+    let _ = order.directory.remove();
+    let _ = order.directory.create();
+}
+
+async fn run(order: &Order<'_>, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
+    let mut clock = Clock::start();
+    let mut plan = prepare(order)?;
+    clock.note("prepare");
+    let engine = Engine::connect(&order.config.docker_host).await?;
+    let image = find_image(order, &engine, progress).await?;
+    clock.note("image");
+    let mut launched = launch(order, &plan, &engine, image, &mut clock).await?;
+    let has_sshd = finish(order, &mut plan, &mut launched, &engine, &mut clock).await?;
+    session(order, plan, launched, has_sshd, clock.phases)
+}
+
+/// Where the time goes.
+struct Clock {
+    phases: Phases,
+    began: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { phases: Phases::default(), began: Instant::now() }
+    }
+
+    fn note(&mut self, phase: &'static str) {
+        self.phases.note(phase, &mut self.began);
+    }
+}
+
+/// What is known before the engine is asked for anything.
+struct Plan {
+    port: u16,
+    keys: JobKeys,
+    nodes: Vec<String>,
+    networks: Option<String>,
+    mounts: Vec<Prepared>,
+}
+
+fn prepare(order: &Order<'_>) -> Result<Plan, StartError> {
+    let Order { config, request, .. } = *order;
+    policy::check_user(order)?;
+    Ok(Plan {
+        port: order.port(),
+        keys: order.keys()?,
+        nodes: hostlist::expand(&request.nodes)
+            .map_err(|source| StartError::NodeList { list: Shown::new(&request.nodes), source })?,
+        networks: interfaces::between_nodes(),
+        mounts: mounts::prepare(config, request)?,
+    })
+}
+
+async fn find_image(
+    order: &Order<'_>,
+    engine: &Engine,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Image, StartError> {
+    let Order { config, request, .. } = *order;
+    let logins = || login::read(&request.credentials, Path::new(&request.account.home));
+    let policy = ImagePolicy {
+        reference: order.image,
+        pull: request.options.pull.unwrap_or(config.pull),
+        logins: &logins,
+        pulls: &Pulls::new(&config.state_dir),
+    };
+    let image = engine.image(policy, progress).await?;
+    policy::check_volumes(order, &image)?;
+    Ok(image)
+}
+
+/// A container in which our own first process waits, and nothing of the image has run.
+struct Launched<'a> {
+    image: Image,
+    banner: String,
+    gpus: Option<GpuRequest>,
+    files: Files<'a>,
+    entry: Entry,
+    container: Container,
+    process: Process,
+    namespaces: Namespaces,
+}
+
+async fn launch<'a>(
+    order: &Order<'a>,
+    plan: &Plan,
+    engine: &Engine,
+    image: Image,
+    clock: &mut Clock,
+) -> Result<Launched<'a>, StartError> {
+    let gpus = container::gpus(order, engine).await?;
+    let banner = plan.keys.banner(&image.id)?;
+    let files = write_files(order, plan, &image, &banner)?;
+    clock.note("files");
+    let entry = Entry::draw().map_err(files_error("draw a random name"))?;
+    let container = container::create(order, engine, &image, &entry, &plan.mounts, gpus.clone()).await?;
+    clock.note("create");
+    let process = container::start(order, engine, &container, &files, gpus.as_ref()).await?;
+    clock.note("start");
+    let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
+    Ok(Launched { image, banner, gpus, files, entry, container, process, namespaces })
+}
+
+fn write_files<'a>(
+    order: &Order<'a>,
+    plan: &Plan,
+    image: &Image,
+    banner: &str,
+) -> Result<Files<'a>, StartError> {
+    let contents = Contents {
+        request: order.request,
+        name: &order.image_name(),
+        image,
+        keys: &plan.keys,
+        banner,
+        nodes: &plan.nodes,
+        port: plan.port,
+        networks: plan.networks.as_deref(),
+    };
+    let point = order.directory.mount_point(order.directory.container())?;
+    let files = Files::create(point, &order.request.credentials);
+    let written = files.and_then(|files| contents.write(&files).map(|()| files));
+    written.map_err(files_error("write the container's files"))
+}
+
+/// Makes the container safe, puts everything in its place, and lets the image run. Whether it has an sshd.
+async fn finish(
+    order: &Order<'_>,
+    plan: &mut Plan,
+    launched: &mut Launched<'_>,
+    engine: &Engine,
+    clock: &mut Clock,
+) -> Result<bool, StartError> {
+    let Launched { files, entry, process, namespaces, image, .. } = &*launched;
+    let found = visits::harden(order, process, namespaces, entry, image)?;
+    visits::furnish(order, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
+    clock.note("furnish");
+    complete_environment(order, plan, launched, engine, clock).await?;
+    if found.sshd.is_some() {
+        let Launched { files, container, process, banner, .. } = &*launched;
+        sshd::start(order, engine, container, files, process, plan.port, banner).await?;
+        clock.note("sshd");
+    }
+    Ok(found.sshd.is_some())
+}
+
+/// Adds to the image's variables what its ENTRYPOINT exports, and what a specification of GPUs has brought.
+async fn complete_environment(
+    order: &Order<'_>,
+    plan: &Plan,
+    launched: &mut Launched<'_>,
+    engine: &Engine,
+    clock: &mut Clock,
+) -> Result<(), StartError> {
+    let Order { config, request, .. } = *order;
+    let Launched { image, container, process, gpus, .. } = launched;
+    let by_gpus = gpus::added(process, &image.environment, gpus.as_ref());
+    let runs_entrypoint = request.options.entrypoint.unwrap_or(config.entrypoint);
+    if runs_entrypoint {
+        image.environment =
+            entrypoint::run(engine, container, request, order.image, image, plan.port).await?;
+        clock.note("entrypoint");
+    }
+    if runs_entrypoint || !by_gpus.is_empty() {
+        image.environment.extend(by_gpus);
+        let (name, networks) = (order.image_name(), plan.networks.as_deref());
+        let lines = environment::of_sessions(request, &name, image, &plan.nodes, plan.port, networks);
+        order.directory.provide(in_container::ENVIRONMENT, &lines)?;
+    }
+    Ok(())
+}
+
+/// What later hooks go by.
+fn session(
+    order: &Order<'_>,
+    plan: Plan,
+    launched: Launched<'_>,
+    sshd: bool,
+    phases: Phases,
+) -> Result<Session, StartError> {
+    let Order { config, request, .. } = *order;
+    let Launched { image, banner, container, process, namespaces, .. } = launched;
+    Ok(Session {
+        options: request.options.clone(),
+        user: request.credentials.clone(),
+        image: order.image_name(),
+        image_id: image.id,
+        container_id: container.id,
+        process: process.id(),
+        namespaces: namespaces.ids().map_err(files_error("look at the container's namespaces"))?,
+        nodes: plan.nodes.len(),
+        restart: request.restart,
+        node: request.node.clone(),
+        node_list: request.nodes.clone(),
+        left_out: mounts::left_out(config, request),
+        banner,
+        port: plan.port,
+        sshd,
+        environment: image.environment,
+        networks: plan.networks,
+        gpus: request.gpus.clone().unwrap_or_default(),
+        workdir: image.workdir,
+        phases,
+    })
+}
