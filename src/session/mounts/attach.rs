@@ -1,0 +1,29 @@
+//! In the container's mount namespace: each mount comes to its place.
+
+use super::error::{MountError, explain_place};
+use super::prepare::Prepared;
+use crate::shown::Shown;
+use crate::sys::identity::Credentials;
+use crate::sys::inside::Root;
+use crate::sys::mount;
+use crate::sys::source::Kind;
+
+/// Attaches them in the container's mount namespace.
+pub(in crate::session) fn attach(
+    root: &Root,
+    mounts: Vec<Prepared>,
+    user: &Credentials,
+) -> Result<(), MountError> {
+    mounts.into_iter().try_for_each(|mount| {
+        let Prepared { origin, source, target, kind, tree } = mount;
+        let place = match kind {
+            Kind::Device(_) if target.is_for_devices() => root.place_in_dev(target.as_path()),
+            Kind::Directory | Kind::File | Kind::Device(_) => {
+                root.place(target.as_path(), kind == Kind::Directory, user)
+            }
+        };
+        let target = Shown::from(target.as_path());
+        let place = place.map_err(|error| explain_place(error, origin, source, target.clone()))?;
+        mount::attach(tree, place).map_err(|source| MountError::Target { origin, target, source })
+    })
+}

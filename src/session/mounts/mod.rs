@@ -1,0 +1,16 @@
+//! What is mounted in a container besides what the engine makes itself: the working directory, the home directory, what
+//! the admin and the user name.
+//!
+//! Runs as root in the prolog, in two steps. On the host each source is opened, a user's with the user's rights, and
+//! becomes a detached mount without setuid programs and device nodes. In the container's mount namespace, where only our
+//! own first process runs, each is attached at its place. No path of a user is looked up by root, and none twice.
+
+mod attach;
+mod error;
+mod prepare;
+mod wanted;
+
+pub(super) use attach::attach;
+pub use error::{MountError, Origin};
+pub(super) use prepare::{Prepared, prepare};
+pub(super) use wanted::left_out;
