@@ -1,0 +1,91 @@
+//! Where a task runs, and whether: by what the prolog has left, by what the step asks for, by what other nodes have.
+
+use super::error::TaskError;
+use super::step::{Step, StepKind};
+use crate::config::Config;
+use crate::image::Reference;
+use crate::options::ImageChoice;
+use crate::session;
+use crate::setting::Script;
+use crate::slurm::commands::SlurmError;
+use crate::slurm::report;
+use crate::state::{Outcome, Record, ScopeDir, Session};
+
+/// Where a task runs.
+#[derive(Debug)]
+pub enum Place {
+    /// On the host.
+    Host,
+    /// In the container of its job.
+    Container(Box<Session>),
+    /// In a container of its step, of this image.
+    Own(Reference),
+}
+
+/// A batch script runs on one node of possibly many, and begins when all have had their prologs. Whether one has
+/// failed is known by slurmctld; when that does not answer, the script runs.
+pub fn ask_other_nodes(
+    record: Option<&Record>,
+    step: &Step,
+    ask: impl FnOnce(report::Start) -> Result<report::Nodes, SlurmError>,
+) -> Result<(), TaskError> {
+    let Some(Outcome::Ready(session)) = record.map(|record| &record.outcome) else { return Ok(()) };
+    if step.kind != StepKind::Batch || session.nodes < 2 {
+        return Ok(());
+    }
+    let start = report::Start { job: step.job, restart: session.restart };
+    match ask(start).unwrap_or_default() {
+        report::Nodes { failure: Some(line), .. } => Err(TaskError::OtherNode(line)),
+        report::Nodes { unready: true, .. } => Err(TaskError::TooEarly { job: step.job }),
+        report::Nodes { .. } => Ok(()),
+    }
+}
+
+/// Decides where a task runs: by what the prolog has left, and by what the step asks for.
+pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Place, TaskError> {
+    let job = step.job;
+    let wanted = &step.options.image;
+    if *wanted == ImageChoice::Host && step.kind == StepKind::Tasks {
+        return Ok(Place::Host);
+    }
+    let Some(record) = record else {
+        return match (wanted, step.kind) {
+            (ImageChoice::Image(image), StepKind::Tasks) => Ok(Place::Own(image.clone())),
+            (ImageChoice::Image(_), _) => Err(TaskError::NoContainer { job }),
+            (ImageChoice::Unset, _) if step.is_dockerexec => Err(TaskError::NoContainer { job }),
+            (ImageChoice::Unset | ImageChoice::Host, _) => Ok(Place::Host),
+        };
+    };
+    if record.uid != step.uid {
+        return Err(TaskError::OtherUser { job });
+    }
+    let session = match record.outcome {
+        Outcome::Ready(session) => session,
+        Outcome::Starting => return Err(TaskError::CutOff { job }),
+        Outcome::Failed { message } => return Err(TaskError::Prolog(message)),
+    };
+    match (step.kind, wanted, &session.options.image) {
+        (StepKind::Batch | StepKind::Interactive, ..) => {
+            Ok(match session.options.script.unwrap_or(config.script) {
+                Script::Container => Place::Container(session),
+                Script::Host => Place::Host,
+            })
+        }
+        (_, ImageChoice::Image(step), ImageChoice::Image(job)) if !step.same_as(job) => {
+            Ok(Place::Own(step.clone()))
+        }
+        _ => Ok(Place::Container(session)),
+    }
+}
+
+/// The first task on a node compares the node's image with those of other nodes. When they differ, no task that comes
+/// later runs either.
+pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> Result<(), TaskError> {
+    if !directory.claim("compared")? {
+        return Ok(());
+    }
+    let Some(node) = session::other_image(session) else { return Ok(()) };
+    let error = TaskError::Tag { image: session.image.clone(), node };
+    directory.write(step.uid, Outcome::Failed { message: error.to_string() })?;
+    Err(error)
+}

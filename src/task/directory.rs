@@ -1,0 +1,39 @@
+//! The directory in which a task's command starts. Entered as the user, in the container.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::error::TaskError;
+use crate::state::Session;
+
+/// Goes to where a task starts, as the user: to what `--docker-workdir` names, else where Slurm has gone, else, when that
+/// directory is not in the container, to the image's WORKDIR. What PWD has to be, when it is not `pwd`, the job's.
+pub fn enter_directory(
+    session: &Session,
+    named: Option<&Path>,
+    pwd: Option<&OsStr>,
+) -> Result<Option<PathBuf>, TaskError> {
+    if let Some(path) = named.or(session.options.workdir.as_deref()) {
+        nix::unistd::chdir(path).map_err(|_| TaskError::Workdir { path: path.into() })?;
+        return Ok(Some(path.to_owned()));
+    }
+    // Where Slurm goes, and says so, when there is nowhere else to go.
+    let fell_back = env::current_dir().is_ok_and(|directory| directory == Path::new("/tmp"));
+    let is_missing = pwd.is_some_and(|path| !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
+    // What has the same name in the image is another directory.
+    let is_images = session.left_out.as_deref().is_some_and(|path| is_here(path.as_os_str()));
+    if let Some(workdir) = session.workdir.as_deref().filter(|_| fell_back && is_missing || is_images) {
+        // Slurm has told the user that the directory is not there; where the task starts instead is no error.
+        let _ = nix::unistd::chdir(workdir);
+    }
+    Ok(if pwd.is_some_and(is_here) { None } else { env::current_dir().ok() })
+}
+
+/// Whether this path leads to the current directory.
+fn is_here(path: &OsStr) -> bool {
+    let number = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    Path::new(path).is_absolute() && number(Path::new(path)) == number(Path::new("."))
+}

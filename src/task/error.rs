@@ -1,0 +1,120 @@
+//! Why a task cannot run: one line for its user.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::job::{JobId, Scope};
+use crate::options;
+use crate::shown::Shown;
+use crate::state::StateError;
+
+/// Why a task cannot run. The task ends with this line; it never runs on the host instead.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The prolog left a message for the user.
+    #[error("{0}")]
+    Prolog(String),
+    /// Another node's prolog did: the job is not complete, and its script must not run.
+    #[error("{0}")]
+    OtherNode(String),
+    /// A batch script that did not wait for them.
+    #[error(
+        "job {job}: its script was started before the containers of all its nodes: ask the admin to set PrologFlags=Contain,DeferBatch"
+    )]
+    TooEarly {
+        /// The job.
+        job: JobId,
+    },
+    /// The step wants a container, the job has none here.
+    #[error(
+        "job {job} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob"
+    )]
+    NoContainer {
+        /// The job.
+        job: JobId,
+    },
+    /// The prolog was cut off.
+    #[error("job {job}: the prolog was cut off while it started the container: submit the job again")]
+    CutOff {
+        /// The job.
+        job: JobId,
+    },
+    /// The container belongs to somebody else: job ids have been used again.
+    #[error("the container of job {job} on this node belongs to another user")]
+    OtherUser {
+        /// The job.
+        job: JobId,
+    },
+    /// The container's first process is gone.
+    #[error(
+        "the container of job {scope} is no longer running on this node: it ended or was killed; submit the job again"
+    )]
+    Gone {
+        /// The job, or its step.
+        scope: Scope,
+    },
+    /// No extern step came.
+    #[error(
+        "the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
+    )]
+    NoExternStep {
+        /// The job.
+        job: JobId,
+    },
+    /// The extern step could not adopt the container.
+    #[error("{0}")]
+    Adoption(String),
+    /// The prolog's record.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The batch script cannot be brought into the container.
+    #[error("cannot mount the batch script '{}' into the container of image '{image}'", script.display())]
+    Script {
+        /// On the host and in the container.
+        script: PathBuf,
+        /// As the user wrote it.
+        image: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A limit could not be set.
+    #[error("cannot set {name} of this task as configured: ask the admin to set {name}=inherit")]
+    Limit {
+        /// The configuration's key.
+        name: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A step of joining failed.
+    #[error("cannot {action} of job {scope}")]
+    Join {
+        /// What was tried.
+        action: &'static str,
+        /// The job, or its step.
+        scope: Scope,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A tag that means one image here and another one there.
+    #[error(
+        "image '{image}': another one has this tag on node '{node}': use --docker-pull=always, or name the image by its digest"
+    )]
+    Tag {
+        /// As the user wrote it.
+        image: String,
+        /// A node of the job.
+        node: String,
+    },
+    /// The step's own `--docker-workdir`.
+    #[error("--docker-workdir: '{path}' is no directory in the container that you can enter: use another")]
+    Workdir {
+        /// In the container.
+        path: Shown,
+    },
+    /// The step's options.
+    #[error(transparent)]
+    Options(#[from] options::Error),
+}

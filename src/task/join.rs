@@ -1,0 +1,115 @@
+//! The way into the container: its namespaces, the batch script, limits, and no privilege any more.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::resource::Resource;
+use nix::sys::stat::Mode;
+
+use super::error::TaskError;
+use super::step::Step;
+use crate::config::{Config, Limit};
+use crate::in_container;
+use crate::job::Scope;
+use crate::mpi::{hostfile, hostlist, layout};
+use crate::state::{ScopeDir, Session, StateDir, StateError};
+use crate::sys::identity::Credentials;
+use crate::sys::inside::Root;
+use crate::sys::mount::{self, Attributes};
+use crate::sys::namespace::Namespaces;
+use crate::sys::privilege;
+use crate::sys::process::Process;
+
+/// Whether this process has gone into a container, or part of the way.
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+/// Whether paths may mean what an image makes of them.
+#[must_use]
+pub fn has_entered() -> bool {
+    ENTERED.load(Ordering::Relaxed)
+}
+
+/// Joins the container of `scope`. On success this process is in it for good, without a way to privilege.
+pub fn join(
+    state: &StateDir,
+    scope: Scope,
+    step: &Step,
+    session: &Session,
+    config: &Config,
+) -> Result<(), TaskError> {
+    let failed = |action| join_error(action, scope);
+    let found = Process::recall(session.process).map_err(failed("find the container"))?;
+    let process = found.ok_or(TaskError::Gone { scope })?;
+    let namespaces = Namespaces::of(&process).map_err(failed("open the namespaces of the container"))?;
+    if namespaces.ids().map_err(failed("look at the namespaces of the container"))? != session.namespaces {
+        return Err(TaskError::Gone { scope });
+    }
+    // A step's own container has had the step's layout from its start.
+    if scope.step.is_none() {
+        write_hostfiles(&state.of(scope), step)?;
+    }
+    let script = step.script.as_deref().map(|script| (script, detached_script(script)));
+
+    ENTERED.store(true, Ordering::Relaxed);
+    namespaces.join().map_err(failed("join the container"))?;
+    if let Some((script, tree)) = script {
+        let failed =
+            |source| TaskError::Script { script: script.to_owned(), image: session.image.clone(), source };
+        tree.and_then(|tree| attach_script(script, tree, &session.user)).map_err(failed)?;
+    }
+    set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock)?;
+    set_limit("stack", Resource::RLIMIT_STACK, config.stack)?;
+    privilege::renounce().map_err(failed("give up the privileges of a task"))
+}
+
+fn join_error(action: &'static str, scope: Scope) -> impl FnOnce(io::Error) -> TaskError {
+    move |source| TaskError::Join { action, scope, source }
+}
+
+/// The hostfiles say how many tasks the *job* has on each node. A step that does not know has its own: then the largest
+/// of several counts.
+fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> {
+    let Some(given) = &step.layout else { return Ok(()) };
+    let (Ok(nodes), Ok(tasks)) = (hostlist::expand(&given.nodes), layout::parse(&given.tasks)) else {
+        return Ok(());
+    };
+    let total = match given.is_of_job {
+        true => u64::MAX,
+        false => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
+    };
+    if nodes.len() != tasks.len() || !directory.raise("layout", total)? {
+        return Ok(());
+    }
+    directory.provide(in_container::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
+    directory.provide(in_container::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
+}
+
+/// Slurm executes the batch script by its path on the host: a mount of that very file has to be there.
+fn detached_script(script: &Path) -> io::Result<OwnedFd> {
+    let file = open(script, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let tree = mount::detached_copy(&file, false)?;
+    mount::change(
+        &tree,
+        false,
+        Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::RDONLY),
+        Attributes::NONE,
+    )?;
+    Ok(tree)
+}
+
+fn attach_script(script: &Path, tree: OwnedFd, user: &Credentials) -> io::Result<()> {
+    let place = Root::current()?.place(script, false, user).map_err(io::Error::other)?;
+    mount::attach(tree, place)
+}
+
+fn set_limit(name: &'static str, resource: Resource, limit: Limit) -> Result<(), TaskError> {
+    let bytes = match limit {
+        Limit::Inherit => return Ok(()),
+        Limit::Unlimited => None,
+        Limit::Bytes(bytes) => Some(bytes),
+    };
+    privilege::limit(resource, bytes).map_err(|source| TaskError::Limit { name, source })
+}

@@ -1,0 +1,19 @@
+//! A task joins its job's container, or its step's: where it runs, what it waits for, what it gives up, and in which
+//! directory it starts.
+//!
+//! All of it runs as root in the forked child that becomes the task (`task_init_privileged`), but for the directory,
+//! which is entered when that child has become the user (`task_init`).
+
+mod adoption;
+mod decide;
+mod directory;
+mod error;
+mod join;
+mod step;
+
+pub use adoption::wait_for_adoption;
+pub use decide::{Place, ask_other_nodes, compare_images, decide};
+pub use directory::enter_directory;
+pub use error::TaskError;
+pub use join::{has_entered, join};
+pub use step::{DOCKEREXEC, Layout, Step, StepKind};
