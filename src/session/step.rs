@@ -16,7 +16,7 @@ use crate::image::Reference;
 use crate::job::Scope;
 use crate::log::{Log, ready};
 use crate::mpi::hostlist;
-use crate::state::{Outcome, ScopeDir, Session, StateDir, StateError};
+use crate::state::{Claim, Outcome, ScopeDir, Session, StateDir, StateError};
 
 /// Between two looks whether another task has ended its work.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -83,11 +83,11 @@ pub fn enter(
     // By the job's directory the epilog knows that there is something to remove, also if the step's end never comes.
     let job = state.of(Scope::job(scope.job));
     job.ensure()?;
-    // Held by a process: who is killed lets it go.
+    // In the job's directory: the step's own is made anew by whoever starts. Held by a process: who is killed lets it go.
     let limit = config.start_timeout.map(|limit| limit + GRACE);
     let waiting = Instant::now();
     let _turn = loop {
-        match job.lock(&lock_name(scope))? {
+        match job.lock_start(scope)? {
             Some(turn) => break turn,
             None if limit.is_some_and(|limit| waiting.elapsed() > limit) => {
                 return Err(StepError::Waited { scope, seconds: waiting.elapsed().as_secs() });
@@ -118,7 +118,7 @@ fn begin(
     let (uid, began) = (request.credentials.uid, Instant::now());
     directory.create()?;
     directory.write(uid, Outcome::Starting)?;
-    let gpus = gpus::of_step(request, &directory.file("gpu"));
+    let gpus = gpus::of_step(request, &directory.scratch_device());
     let request = &Request { gpus: Some(gpus), ..request.clone() };
     let started =
         start::start(config, request, image, progress).map_err(StepError::from).and_then(|session| {
@@ -158,28 +158,20 @@ pub fn wait_for_others(config: &Config, request: &Request, session: &Session) ->
 /// Notes that a launcher on another node would wait in vain for this one.
 pub fn doom(config: &Config, scope: Scope) {
     // Whoever cannot write it, leaves the launcher to its own deadline.
-    let _ = StateDir::new(&config.state_dir).of(scope).claim(DOOMED);
+    let _ = StateDir::new(&config.state_dir).of(scope).claim(Claim::Doomed);
 }
 
 /// Whether that was noted: then the step must end on all nodes.
 #[must_use]
 pub fn is_doomed(config: &Config, scope: Scope) -> bool {
-    StateDir::new(&config.state_dir).of(scope).is_claimed(DOOMED)
+    StateDir::new(&config.state_dir).of(scope).is_claimed(Claim::Doomed)
 }
-
-/// A file in the step's directory.
-const DOOMED: &str = "doomed";
 
 /// Removes all that the step has on this node.
 pub fn leave(config: &Config, scope: Scope) -> Result<(), stop::StopError> {
     let removed = stop::stop_step(config, scope);
     let job = StateDir::new(&config.state_dir).of(Scope::job(scope.job));
-    removed.and(job.unlock(&lock_name(scope)).map_err(stop::StopError::from))
-}
-
-/// In the job's directory: the step's own is made anew by whoever starts.
-fn lock_name(scope: Scope) -> String {
-    format!("start.{scope}")
+    removed.and(job.remove_lock(scope).map_err(stop::StopError::from))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::session;
 use crate::setting::Script;
 use crate::slurm::commands::SlurmError;
 use crate::slurm::report;
-use crate::state::{Outcome, Record, ScopeDir, Session};
+use crate::state::{Claim, Outcome, Record, ScopeDir, Session};
 
 /// Where a task runs.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
 /// The first task on a node compares the node's image with those of other nodes. When they differ, no task that comes
 /// later runs either.
 pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> Result<(), TaskError> {
-    if !directory.claim("compared")? {
+    if !directory.claim(Claim::Compared)? {
         return Ok(());
     }
     let Some(node) = session::other_image(session) else { return Ok(()) };

@@ -80,7 +80,7 @@ fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> 
         true => u64::MAX,
         false => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
     };
-    if nodes.len() != tasks.len() || !directory.raise("layout", total)? {
+    if nodes.len() != tasks.len() || !directory.raise_layout(total)? {
         return Ok(());
     }
     directory.provide(in_container::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;

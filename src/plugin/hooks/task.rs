@@ -17,7 +17,7 @@ use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
 use crate::slurm::report;
 use crate::ssh::client;
-use crate::state::{Outcome, Record, Session, StateDir};
+use crate::state::{Claim, Outcome, Record, Session, StateDir};
 use crate::sys::privilege::Umask;
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
@@ -146,7 +146,7 @@ fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Res
     let directory = state.of(*scope);
     task::compare_images(&directory, step, session)?;
     // One of the first node's tasks for all.
-    if !session.sshd && session.is_on_first_node() && directory.claim("warned")? {
+    if !session.sshd && session.is_on_first_node() && directory.claim(Claim::Warned)? {
         tell_user(&by_this_node(&format!("warning: {}", client::no_sshd(&session.image))));
     }
     task::join(state, *scope, step, session, config)?;
@@ -169,7 +169,7 @@ fn is_first_to_speak(spank: &Spank<'_>) -> bool {
         return true;
     }
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return true };
-    StateDir::new(&state_dir(spank)).of(Scope::job(JobId(job))).claim(&format!("told.{step}")).unwrap_or(true)
+    StateDir::new(&state_dir(spank)).of(Scope::job(JobId(job))).claim(Claim::Told { step }).unwrap_or(true)
 }
 
 /// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.

@@ -1,0 +1,50 @@
+//! Why there is no usable record.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::record::VERSION;
+use crate::job::Scope;
+
+/// Why there is no usable record.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A file operation failed.
+    #[error("state of job {scope}: cannot {action} '{}'", path.display())]
+    File {
+        /// Whose state.
+        scope: Scope,
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Written by another release.
+    #[error(
+        "state of job {scope} was written by another version of spank_docker ({theirs}, this is {VERSION}): submit the job again"
+    )]
+    Version {
+        /// Whose state.
+        scope: Scope,
+        /// The version found.
+        theirs: u32,
+    },
+    /// Not a record at all.
+    #[error("state of job {scope} cannot be read: submit the job again")]
+    Damaged {
+        /// Whose state.
+        scope: Scope,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The directory could be changed by others than root.
+    #[error("state_dir '{}' must belong to root, and nobody else may write there", path.display())]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+    },
+}

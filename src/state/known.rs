@@ -1,0 +1,20 @@
+//! Whether a job has anything here at all: what the hooks of every job ask, those without an image too.
+
+use std::ffi::CStr;
+use std::io::{self, Write};
+
+use crate::sys::mount;
+
+/// Whether `state_dir/<job>` exists, or `state_dir/<job>.<step>`, without an allocation: what the hooks of every job
+/// without an image ask.
+#[must_use]
+pub fn is_known(state_dir: &[u8], job: u32, step: Option<u32>) -> bool {
+    const LIMIT: usize = 4096;
+    let mut path = [0u8; LIMIT];
+    let mut cursor = io::Cursor::new(&mut path[..LIMIT - 1]);
+    let written = cursor.write_all(state_dir).and_then(|()| match step {
+        None => write!(cursor, "/{job}"),
+        Some(step) => write!(cursor, "/{job}.{step}"),
+    });
+    written.is_ok() && CStr::from_bytes_until_nul(&path).is_ok_and(mount::exists)
+}

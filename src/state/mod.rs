@@ -1,0 +1,14 @@
+//! What the prolog leaves on a node for the hooks that come later, in `state_dir/<job>/`: they decide by this, never
+//! by options or variables that a user can forge.
+//!
+//! Read and written by root only, on a path that only root can enter.
+
+mod directory;
+mod error;
+mod known;
+mod record;
+
+pub use directory::{Claim, ScopeDir, StateDir};
+pub use error::StateError;
+pub use known::is_known;
+pub use record::{Outcome, Record, Session};

@@ -1,0 +1,137 @@
+//! The record itself: whose container it is, and how its start went. Pure.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::StateError;
+use crate::gpus::Gpus;
+use crate::job::Scope;
+use crate::mpi::hostlist;
+use crate::options::Options;
+use crate::phases::Phases;
+use crate::sys::identity::Credentials;
+use crate::sys::namespace::NamespaceIds;
+use crate::sys::process::ProcessId;
+
+/// Grows when a record can no longer be read as the one before: jobs may run while the plugin is replaced.
+pub(super) const VERSION: u32 = 2;
+
+/// What a hook knows of a container of this node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    version: u32,
+    /// The job or step that it belongs to.
+    pub scope: Scope,
+    /// The only user who may join.
+    pub uid: u32,
+    /// How far the prolog has come.
+    pub outcome: Outcome,
+}
+
+impl Record {
+    /// The job's GPUs, where its container has come up.
+    #[must_use]
+    pub fn gpus(&self) -> Option<Gpus> {
+        match &self.outcome {
+            Outcome::Ready(session) => Some(session.gpus.clone()),
+            Outcome::Starting | Outcome::Failed { .. } => None,
+        }
+    }
+
+    /// Of this release.
+    pub(super) fn new(scope: Scope, uid: u32, outcome: Outcome) -> Self {
+        Self { version: VERSION, scope, uid, outcome }
+    }
+
+    /// From the text of `state.json`; `scope` is whose it should be.
+    pub fn parse(scope: Scope, text: &[u8]) -> Result<Self, StateError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let damaged = |source| StateError::Damaged { scope, source };
+        let Versioned { version } = serde_json::from_slice(text).map_err(damaged)?;
+        if version != VERSION {
+            return Err(StateError::Version { scope, theirs: version });
+        }
+        serde_json::from_slice(text).map_err(damaged)
+    }
+}
+
+/// How a start went.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The prolog is at work, or was cut off.
+    Starting,
+    /// The container is there.
+    Ready(Box<Session>),
+    /// It failed, and the user is to be told by the first task.
+    Failed {
+        /// One line.
+        message: String,
+    },
+}
+
+/// A container that is ready for tasks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// As checked by the prolog.
+    pub options: Options,
+    /// Whose container it is.
+    pub user: Credentials,
+    /// The image as the user named it.
+    pub image: String,
+    /// `sha256:…`.
+    pub image_id: String,
+    /// The engine's id of the container.
+    pub container_id: String,
+    /// Its first process.
+    pub process: ProcessId,
+    /// The namespaces to join.
+    pub namespaces: NamespaceIds,
+    /// How many nodes the job has.
+    #[serde(default)]
+    pub nodes: usize,
+    /// How often the job had been queued again.
+    #[serde(default)]
+    pub restart: u32,
+    /// This node's name.
+    #[serde(default)]
+    pub node: String,
+    /// The names of the job's nodes, as Slurm's host list.
+    #[serde(default)]
+    pub node_list: String,
+    /// The job's working directory, when it is not in the container.
+    #[serde(default)]
+    pub left_out: Option<PathBuf>,
+    /// What sshd shows behind its version: of this job and this image.
+    #[serde(default)]
+    pub banner: String,
+    /// sshd's port.
+    pub port: u16,
+    /// Whether the image has an sshd.
+    pub sshd: bool,
+    /// What the image's ENV sets.
+    pub environment: Vec<(String, String)>,
+    /// Networks between the job's nodes, when MPI must be told.
+    pub networks: Option<String>,
+    /// The GPUs that it has.
+    #[serde(default)]
+    pub gpus: Gpus,
+    /// Where tasks start when the job's working directory is not in the container.
+    pub workdir: Option<String>,
+    /// Where the time of its start went: known to who has started it.
+    #[serde(skip)]
+    pub phases: Phases,
+}
+
+impl Session {
+    /// Whether this node is the first of those that have a container of this kind.
+    #[must_use]
+    pub fn is_on_first_node(&self) -> bool {
+        let first = hostlist::expand(&self.node_list).ok().and_then(|nodes| nodes.into_iter().next());
+        first.is_none_or(|first| first == self.node)
+    }
+}
