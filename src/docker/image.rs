@@ -12,7 +12,7 @@ use bollard::models::{CreateImageInfo, ImageInspect};
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
 
-use super::engine::{CALL, Engine, EngineError, one_line};
+use super::engine::{Engine, EngineError, one_line};
 use super::private;
 use crate::gpus::SELECTIONS;
 use crate::image::Reference;
@@ -377,11 +377,11 @@ fn not_found(reference: &Reference) -> ImageError {
 }
 
 /// A registry that says nothing, to an engine that works.
-pub(super) fn silent_registry(reference: &Reference) -> ImageError {
+pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageError {
     ImageError::Unreachable {
         image: reference.without_registry().to_owned(),
         registry: reference.registry().to_owned(),
-        words: Words(format!("no answer within {} s", CALL.as_secs())),
+        words: Words(format!("no answer within {} s", limit.as_secs())),
     }
 }
 

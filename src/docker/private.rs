@@ -7,6 +7,8 @@
 //!
 //! Runs as root where an image is got.
 
+use std::time::Duration;
+
 use bollard::auth::DockerCredentials;
 use bollard::models::{ImageInspect, ImageSummary};
 use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
@@ -19,6 +21,8 @@ use crate::pulls::{Found, Pulls};
 
 /// The mark: a repository in a registry that cannot exist (RFC 2606), with the image's id as the tag.
 const MARK: &str = "spank-docker.invalid/private";
+/// How long a registry may take to say whether a user may have an image.
+const REGISTRY: Duration = Duration::from_secs(20);
 /// How many of an image's names are asked about.
 const NAMES: usize = 8;
 
@@ -58,7 +62,7 @@ impl Engine {
     pub(super) async fn is_public(&self, reference: &Reference) -> bool {
         let name = reference.engine_name();
         let asked = self.docker.inspect_registry_image(&name, None);
-        self.call("ask the registry", asked).await.is_ok()
+        self.call_within(REGISTRY, "ask the registry", asked).await.is_ok()
     }
 
     /// Whether the registry gives this image to the user.
@@ -67,7 +71,7 @@ impl Engine {
         let credentials = login.as_ref().ok().map(engine_credentials);
         let full = name.engine_name();
         let asked = self.docker.inspect_registry_image(&full, credentials);
-        match tokio::time::timeout(super::engine::CALL, asked).await {
+        match tokio::time::timeout(REGISTRY, asked).await {
             Ok(Ok(_)) => Ok(()),
             // A login that is no longer good is no worse than none.
             Ok(Err(_)) if login.is_ok() && self.is_public(name).await => Ok(()),
@@ -75,7 +79,7 @@ impl Engine {
             // The engine waits for the registry. Does it go on with everything else?
             Err(_) => {
                 self.answers(call).await?;
-                Err(silent_registry(name))
+                Err(silent_registry(name, REGISTRY))
             }
         }
     }

@@ -33,10 +33,31 @@ docker inspect --format '{{index .RepoDigests 0}}' localhost:5003/own/secret
 docker rmi localhost:5003/own/secret >&2
 "#;
 
+/// In its place, something that knows how registries begin to talk, and says no more.
+const HANG: &str = r#"
+cd /tmp/private
+cat >hang.pl <<'END'
+use IO::Socket::INET;
+$SIG{CHLD} = "IGNORE";
+my $server = IO::Socket::INET->new(Listen => 9, ReuseAddr => 1, LocalAddr => "127.0.0.1", LocalPort => 5003) or die;
+while (my $client = $server->accept) {
+    next if fork;
+    while (my $line = <$client>) {
+        sleep 300 if $line =~ m{^(GET|HEAD) /v2/.};
+        print $client "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" if $line =~ /^\r/;
+    }
+    exit;
+}
+END
+setsid perl hang.pl >>log 2>&1 </dev/null &
+echo $! >pid
+until ss --no-header --listening --tcp 'sport = 5003' | grep -q .; do sleep 0.05; done
+"#;
+
 const TEAR_DOWN: &str = "
 rm -rf /home/alice/.docker /home/bob/.docker /run/spank-docker/pull.1
 cd /tmp/private 2>/dev/null || exit 0
-kill $(cat pid)
+kill -KILL -$(cat pid)
 docker images --format '{{.Repository}}:{{.Tag}}' | grep -E '^(localhost:5003/own/secret|spank-docker.invalid/private):' | xargs -r docker rmi --force
 rm -rf /tmp/private";
 
@@ -134,6 +155,12 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     refused(&bob, &by_id, &no_login(secret_by_digest));
     n3.run(&format!("docker image inspect --format {{{{.Id}}}} {mark}")).success().printed(&[id]);
     n3.run("ls /run/spank-docker/pull.1").failure();
+    // What was public before that pull stays so.
+    n3.sh(&format!("docker rmi {mark}; printf 'localhost:5003/own/secret\n{id}' >/run/spank-docker/pull.1"))
+        .success();
+    runs(&bob, &by_id);
+    n3.run("ls /run/spank-docker/pull.1").failure();
+    n3.run(&format!("docker tag {id} {mark}")).success();
     // Nobody takes the mark away by pulling something in its place.
     refused(
         &bob,
@@ -156,6 +183,14 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
         tag,
         "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot be asked whether you may \
          use it: connection refused",
+    );
+    // A registry that takes its time is not the engine's fault.
+    n3.sh(HANG).success();
+    refused(
+        &alice,
+        tag,
+        "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot be asked whether you may \
+         use it: no answer within 20 s",
     );
     // The password is in no log, and in no description that others can read.
     let seen = "grep -lE 'sesame|YWxpY2U6b3BlbiBzZXNhbWU' /var/log/slurm/* /var/log/dockerd.log /var/log/slurmctld/* 2>/dev/null || true";

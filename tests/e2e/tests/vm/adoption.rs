@@ -1,6 +1,6 @@
 //! On cgroup v2, what a job starts over ssh is in the job's cgroups: it has the job's limits and ends with it.
 
-use spank_docker_e2e::{Lab, MACHINES};
+use spank_docker_e2e::{IMAGE, Lab, MACHINES};
 
 use crate::cluster::FAILED_UNITS;
 
@@ -78,5 +78,18 @@ fn session_that_takes_more_memory_than_the_job_has_is_killed_and_slurm_logs_it()
         lab.poll(|| (lab.node("v1").sh(&said).code == Some(0)).then_some(())).is_some(),
         "nothing in the log"
     );
+    lab.assert_clean();
+}
+
+/// Memory stays charged where it was first used, in the engine's cgroup: so there is little before the adoption.
+#[test]
+fn entrypoint_cannot_fill_the_memory_before_the_limits_of_the_job_hold() {
+    let lab = Lab::machines();
+    let entrypoint = "head -c 1200M /dev/zero >/dev/shm/big; echo $? >/tmp/code; rm /dev/shm/big";
+    let lines = format!(r#"ENTRYPOINT ["sh", "-c", "{entrypoint}; exec \"$@\"", "sh"]"#);
+    let image = lab.node("v1").build("registry:5000/built/greedy", IMAGE, &lines, "");
+    let words = format!("-w v1 --docker-pull=never --docker-entrypoint --docker-image={}", image.name);
+    // SIGKILL.
+    lab.alice().srun(&words).args("cat /tmp/code").run().success().printed(&["137"]);
     lab.assert_clean();
 }
