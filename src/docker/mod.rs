@@ -6,7 +6,6 @@ mod exec;
 mod facts;
 mod gpu;
 mod image;
-mod private;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub use engine::{Engine, EngineError, runtime};

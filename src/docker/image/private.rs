@@ -13,8 +13,9 @@ use bollard::auth::DockerCredentials;
 use bollard::models::{ImageInspect, ImageSummary};
 use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
 
-use super::engine::{Engine, EngineError};
-use super::image::{ImageError, ImagePolicy, denied, pull_error, silent_registry};
+use super::error::{ImageError, denied, pull_error, silent_registry};
+use super::get::ImagePolicy;
+use crate::docker::engine::{Engine, EngineError};
 use crate::image::Reference;
 use crate::login::{Credentials, NoLogin};
 use crate::pulls::{Found, Pulls};

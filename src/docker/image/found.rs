@@ -1,0 +1,76 @@
+//! An image that is here: what the plugin takes from it, and what it does not believe.
+#![forbid(unsafe_code)]
+
+use bollard::models::ImageInspect;
+
+use super::error::ImageError;
+use crate::docker::engine::one_line;
+use crate::gpus::SELECTIONS;
+use crate::image::Reference;
+
+/// An image on this node.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// `sha256:…`: what the container is created from, whatever happens to the tag.
+    pub id: String,
+    /// ENV entries, names and values, but for those that are the job's.
+    pub environment: Vec<(String, String)>,
+    /// WORKDIR, if it has one.
+    pub workdir: Option<String>,
+    /// VOLUME entries.
+    pub volumes: Vec<String>,
+    /// ENTRYPOINT, program and arguments.
+    pub entrypoint: Vec<String>,
+}
+
+/// What counts of an image, if it can run here.
+pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageError> {
+    let ours = architecture();
+    if let Some(theirs) = found.architecture.filter(|theirs| !theirs.is_empty() && theirs != ours) {
+        return Err(ImageError::Architecture {
+            image: reference.to_string(),
+            theirs: one_line(&theirs),
+            ours,
+        });
+    }
+    let config = found.config.unwrap_or_default();
+    Ok(Image {
+        id: found.id.unwrap_or_default(),
+        environment: environment(&config.env.unwrap_or_default()),
+        workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
+        volumes: config.volumes.unwrap_or_default(),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+    })
+}
+
+/// The variables that an image's ENV entries set, but for those that are the job's.
+#[must_use]
+pub fn environment(entries: &[String]) -> Vec<(String, String)> {
+    let split = |entry: &String| {
+        let (name, value) = entry.split_once('=')?;
+        (!is_the_jobs(name)).then(|| (name.to_owned(), value.to_owned()))
+    };
+    entries.iter().filter_map(split).collect()
+}
+
+/// Variables that say who the user is and what the job is: what an image says of them is wrong, or meant to deceive.
+fn is_the_jobs(name: &str) -> bool {
+    const USER: [&str; 7] = ["HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "HOSTNAME"];
+    // Which GPUs there are for the job's programs.
+    let is_selection = SELECTIONS.contains(&name);
+    const JOB: [&str; 5] = ["SLURM", "SPANK", "SBATCH", "PMI", "SSH_"];
+    name.is_empty()
+        || is_selection
+        || USER.contains(&name)
+        || JOB.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// This machine's architecture in Go's names, which images use.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}

@@ -1,0 +1,153 @@
+//! The way of an image onto this node, under the pull policy and with the user's login.
+
+use std::time::{Duration, Instant};
+
+use bollard::auth::DockerCredentials;
+use bollard::models::ImageInspect;
+use bollard::query_parameters::CreateImageOptions;
+use futures_util::StreamExt;
+
+use super::error::{ImageError, denied, not_found, pull_error};
+use super::found::{Image, usable};
+use super::private;
+use super::progress::Layers;
+use crate::docker::engine::{Engine, EngineError};
+use crate::image::Reference;
+use crate::login::{Credentials, Logins, NoLogin};
+use crate::pulls::Pulls;
+use crate::setting::Pull;
+
+/// How often a long pull is told of.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// Which image, and how it may come here.
+#[derive(Clone, Copy)]
+pub struct ImagePolicy<'a> {
+    /// What the user asked for.
+    pub reference: &'a Reference,
+    /// When to ask the registry.
+    pub pull: Pull,
+    /// The user's logins, looked up only when a registry is asked.
+    pub logins: &'a dyn Fn() -> Logins,
+    /// Pulls of private images on this node.
+    pub pulls: &'a Pulls,
+}
+
+impl Engine {
+    /// The image, pulled when the policy says so. `progress` gets a line from time to time while a pull lasts.
+    pub async fn image(
+        &self,
+        policy: ImagePolicy<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Image, ImageError> {
+        let present = match policy.pull {
+            Pull::Always => None,
+            Pull::Missing | Pull::Never => self.present(policy.reference).await?,
+        };
+        let found = match (present, policy.pull) {
+            (Some(found), _) => {
+                self.check_right(&policy, &found).await?;
+                found
+            }
+            (None, Pull::Never) => {
+                return Err(ImageError::NotPresent { image: policy.reference.to_string() });
+            }
+            (None, _) if policy.reference.is_id() => match self.present(policy.reference).await? {
+                Some(found) => {
+                    self.check_right(&policy, &found).await?;
+                    found
+                }
+                None => return Err(ImageError::UnknownId { image: policy.reference.to_string() }),
+            },
+            (None, Pull::Missing | Pull::Always) => self.get(&policy, progress).await?,
+        };
+        usable(policy.reference, found)
+    }
+
+    async fn present(&self, reference: &Reference) -> Result<Option<ImageInspect>, EngineError> {
+        match self.call("inspect the image", self.docker.inspect_image(&reference.engine_name())).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pulls it: without a login where the registry wants none, else with the user's.
+    async fn get(
+        &self,
+        policy: &ImagePolicy<'_>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<ImageInspect, ImageError> {
+        let reference = policy.reference;
+        if private::is_mark(reference) {
+            return Err(not_found(reference));
+        }
+        let login = (policy.logins)().at(reference.registry());
+        match login {
+            Ok(login) if !self.is_public(reference).await => {
+                self.get_private(policy, &login, progress).await.map_err(|error| denied(error, None))
+            }
+            login => {
+                let pulled = self.pull(reference, None, progress).await;
+                pulled.map_err(|error| denied(error, Some(login.err().unwrap_or(NoLogin::Unknown))))
+            }
+        }
+    }
+
+    /// Pulls it with a login, and marks it before anybody else could take it for a public one. What was here before,
+    /// for everybody, stays so.
+    async fn get_private(
+        &self,
+        policy: &ImagePolicy<'_>,
+        login: &Credentials,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<ImageInspect, ImageError> {
+        let reference = policy.reference;
+        let repository = reference.repository().unwrap_or_default();
+        self.settle_pulls(policy.pulls).await?;
+        let public = self.public(policy.pulls, &repository).await?;
+        let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
+        let pulled = self.pull(reference, Some(private::engine_credentials(login)), progress).await;
+        // Also when it has failed: the engine may have gone further than it could tell.
+        if let Some(found) = self.present(reference).await?
+            && let Some(id) = &found.id
+            && !public.contains(id)
+        {
+            self.mark(id).await?;
+        }
+        underway.end().map_err(ImageError::Pulls)?;
+        pulled
+    }
+
+    async fn pull(
+        &self,
+        reference: &Reference,
+        login: Option<DockerCredentials>,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<ImageInspect, ImageError> {
+        let options = CreateImageOptions {
+            from_image: Some(reference.engine_name().into_owned()),
+            ..Default::default()
+        };
+        let mut stream = self.docker.create_image(Some(options), None, login);
+        let mut layers = Layers::default();
+        let mut told = Instant::now();
+        loop {
+            // Silence for that long is a slow registry's, or that of an engine which hangs.
+            match tokio::time::timeout(PROGRESS, stream.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(step))) => layers.note(&step),
+                Ok(Some(Err(error))) => return Err(pull_error(reference, error)),
+                Err(_) => self.answers("pull the image").await?,
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                progress(&format!("image '{reference}': pulling, {layers}"));
+            }
+        }
+        match self.present(reference).await? {
+            Some(found) => Ok(found),
+            None => Err(not_found(reference)),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! How far a pull has come, for who waits for it.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fmt;
+
+use bollard::models::CreateImageInfo;
+
+/// How far the layers of a pull have come.
+#[derive(Debug, Default)]
+pub(super) struct Layers {
+    /// Bytes had and bytes wanted of each.
+    downloads: HashMap<String, (i64, i64)>,
+    /// Whether the first of them is being written to the engine's disk, which may take longer than the download.
+    unpacking: bool,
+}
+
+impl Layers {
+    /// Takes in what the engine says of one of them.
+    pub(super) fn note(&mut self, step: &CreateImageInfo) {
+        let (Some(id), Some(status)) = (&step.id, &step.status) else { return };
+        let progress = step.progress_detail.as_ref();
+        let (current, total) = (progress.and_then(|p| p.current), progress.and_then(|p| p.total));
+        if status.starts_with("Downloading") {
+            let layer = self.downloads.entry(id.clone()).or_default();
+            *layer = (current.unwrap_or(layer.0), total.unwrap_or(layer.1));
+        } else if status.starts_with("Extracting") {
+            self.unpacking = true;
+        } else if status.starts_with("Download complete")
+            && let Some(layer) = self.downloads.get_mut(id)
+        {
+            layer.0 = layer.1;
+        }
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MB: i64 = 1_000_000;
+        // A registry says what it likes.
+        let sum = |of: fn(&(i64, i64)) -> i64| self.downloads.values().map(of).fold(0, i64::saturating_add);
+        let (had, wanted) = (sum(|layer| layer.0), sum(|layer| layer.1));
+        write!(f, "{} of {} MB", had / MB, wanted / MB)?;
+        f.write_str(if self.unpacking { ", unpacking" } else { "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_any_size_are_added_up() {
+        let mut layers = Layers::default();
+        layers.downloads.insert("a".to_owned(), (3_000_000, i64::MAX));
+        layers.downloads.insert("b".to_owned(), (1_500_000, i64::MAX));
+        assert_eq!(layers.to_string(), "4 of 9223372036854 MB");
+    }
+}
