@@ -1,0 +1,155 @@
+//! Which cgroups a process is in: Slurm's, or the engine's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::hierarchy::{Membership, Mounts};
+
+/// What marks a cgroup of a job, or else of its extern step: from 26.05 on, with cgroup v2, a job's is named by an
+/// identifier of Slurm's that is not the job's number.
+const JOB: &str = "/job_";
+const EXTERN_STEP: &str = "step_extern";
+/// With cgroup v2, the leaf of its slurmstepd, and the one for processes that come from outside.
+const SLURMSTEPD: &str = "step_extern/slurm";
+const SPECIAL: &str = "user/task_special";
+
+/// What marks one of a step.
+const STEP: &str = "/step_";
+/// How long slurmstepd may take to put a task that it has forked into the step's cgroups.
+const PLACING: Duration = Duration::from_secs(10);
+
+/// Cgroups that a process is in: for each hierarchy, by its mount point, the directory.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cgroups(pub(super) BTreeMap<PathBuf, PathBuf>);
+
+impl Cgroups {
+    /// Those of the extern step, found from its slurmstepd and its placeholder. Where two lie below each other in one
+    /// hierarchy the deeper one counts. In the hierarchy by which Slurm kills (the freezer, with cgroup v1) slurmstepd
+    /// is in the job's cgroup, and the placeholder will only be moved: there the step's lies below the job's.
+    pub fn of_extern_step(pids: &[i32]) -> io::Result<Self> {
+        let memberships: io::Result<Vec<Self>> =
+            pids.iter().map(|pid| Self::of(*pid, &[JOB, EXTERN_STEP])).collect();
+        Ok(Self::merge_extern(memberships?, Path::is_dir))
+    }
+
+    /// With cgroup v2, slurmstepd is in a leaf of its own beside the one for processes that come from outside, where a
+    /// release of Slurm has that (it is gone by default from 25.05 on). Slurm kills what it finds in either, and the
+    /// job's limits hold for both.
+    fn merge_extern(memberships: Vec<Self>, exists: impl Fn(&Path) -> bool) -> Self {
+        let mut found: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+        for (hierarchy, mut directory) in memberships.into_iter().flat_map(|cgroups| cgroups.0) {
+            if !directory.components().any(|part| part.as_os_str() == EXTERN_STEP) {
+                directory.push(EXTERN_STEP);
+                if !exists(&directory) {
+                    continue;
+                }
+            }
+            if directory.ends_with(SLURMSTEPD) {
+                let special = directory.with_file_name(SPECIAL);
+                if exists(&special) {
+                    directory = special;
+                }
+            }
+            let known = found.entry(hierarchy).or_insert_with(|| directory.clone());
+            if directory.starts_with(&*known) || known.ends_with(SLURMSTEPD) {
+                *known = directory;
+            }
+        }
+        Self(found)
+    }
+
+    /// Those of the step that this process is a task of, once slurmstepd has put it there: it forks all tasks first.
+    /// `None` when it does not.
+    pub fn of_own_step() -> io::Result<Option<Self>> {
+        const INTERVAL: Duration = Duration::from_millis(2);
+        let deadline = Instant::now() + PLACING;
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        while Instant::now() < deadline {
+            // Those that slurmstepd is in by itself, a forked child is in from the start.
+            let (task, daemon) =
+                (Self::of(own, &[STEP])?, Self::of(nix::unistd::getppid().as_raw(), &[STEP])?);
+            if task.0.iter().any(|(hierarchy, directory)| daemon.0.get(hierarchy) != Some(directory)) {
+                return Ok(Some(task));
+            }
+            std::thread::sleep(INTERVAL);
+        }
+        Ok(None)
+    }
+
+    /// Those that the engine made for a container: its id is part of their names, with every cgroup driver.
+    pub fn of_container(pid: i32, container_id: &str) -> io::Result<Self> {
+        Self::of(pid, &[container_id])
+    }
+
+    /// The cgroups of a process whose paths contain one of `marks`; none when the process is gone.
+    fn of(pid: i32, marks: &[&str]) -> io::Result<Self> {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+        let membership = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+            Ok(membership) => membership,
+            Err(error)
+                if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
+            {
+                return Ok(Self(BTreeMap::new()));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self::parse(&mountinfo, &membership, marks))
+    }
+
+    /// From the texts of /proc/self/mountinfo and /proc/PID/cgroup.
+    #[must_use]
+    pub fn parse(mountinfo: &str, membership: &str, marks: &[&str]) -> Self {
+        let mounts = Mounts::parse(mountinfo);
+        let groups = membership.lines().filter_map(Membership::parse);
+        let groups = groups.filter(|group| marks.iter().any(|mark| group.path.contains(mark)));
+        Self(groups.filter_map(|group| mounts.directory(&group)).collect())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Their directories.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.0.values().map(PathBuf::as_path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIFIED: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
+
+    /// Where a container goes on a machine with cgroup v2, from what /proc/PID/cgroup says of slurmstepd and placeholder.
+    fn extern_leaf(stepd: &str, placeholder: Option<&str>, existing: &[&str]) -> Option<PathBuf> {
+        let parse = |path: &str| Cgroups::parse(UNIFIED, &format!("0::{path}\n"), &[JOB, EXTERN_STEP]);
+        let memberships = [Some(stepd), placeholder].into_iter().flatten().map(parse).collect();
+        let exists = |path: &Path| existing.iter().any(|known| Path::new(known) == path);
+        Cgroups::merge_extern(memberships, exists).0.into_values().next()
+    }
+
+    #[test]
+    fn the_leaf_for_processes_from_outside_is_preferred_to_that_of_slurmstepd() {
+        // As far as Slurm 24.11, with a placeholder that is there already, or is still to be moved.
+        let step = "/system.slice/slurmstepd.scope/job_7/step_extern";
+        let special = format!("/sys/fs/cgroup{step}/user/task_special");
+        let (stepd, placeholder) = (format!("{step}/slurm"), format!("{step}/user/task_special"));
+        assert_eq!(extern_leaf(&stepd, Some(&placeholder), &[]), Some(special.clone().into()));
+        assert_eq!(extern_leaf(&stepd, Some(&stepd), &[&special]), Some(special.clone().into()));
+        assert_eq!(extern_leaf(&stepd, None, &[&special]), Some(special.into()));
+    }
+
+    #[test]
+    fn without_such_a_leaf_it_is_that_of_slurmstepd() {
+        // As seen with Slurm 26.05, where the job's directory does not have its number.
+        let stepd = "/system.slice/v0_slurmstepd.scope/s0RNM87PBRW600/step_extern/slurm";
+        let leaf = format!("/sys/fs/cgroup{stepd}");
+        assert_eq!(extern_leaf(stepd, None, &[]), Some(leaf.into()));
+    }
+}

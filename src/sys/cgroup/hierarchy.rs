@@ -1,0 +1,99 @@
+//! Where the kernel shows cgroups: the mounts of their hierarchies, and the directory of one in them.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+/// Whether this machine has cgroup v2 alone.
+#[must_use]
+pub fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// One line of /proc/PID/cgroup (cgroups(7)): `id:controllers:path`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Membership<'a> {
+    controllers: &'a str,
+    pub(super) path: &'a str,
+}
+
+impl<'a> Membership<'a> {
+    pub(super) fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.splitn(3, ':').skip(1);
+        Some(Self { controllers: fields.next()?, path: fields.next()? })
+    }
+}
+
+/// Where each hierarchy is mounted.
+#[derive(Debug)]
+pub(super) struct Mounts(Vec<Mount>);
+
+#[derive(Debug)]
+struct Mount {
+    root: String,
+    point: PathBuf,
+    unified: bool,
+    options: String,
+}
+
+impl Mounts {
+    /// From proc_pid_mountinfo(5): `id parent major:minor root point options … - type source super-options`.
+    pub(super) fn parse(mountinfo: &str) -> Self {
+        let parse = |line: &str| {
+            let (mount, file_system) = line.split_once(" - ")?;
+            let mut mount = mount.split(' ').skip(3);
+            let mut file_system = file_system.split(' ');
+            let unified = match file_system.next()? {
+                "cgroup" => false,
+                "cgroup2" => true,
+                _ => return None,
+            };
+            Some(Mount {
+                root: mount.next()?.to_owned(),
+                point: mount.next()?.into(),
+                unified,
+                options: file_system.nth(1)?.to_owned(),
+            })
+        };
+        Self(mountinfo.lines().filter_map(parse).collect())
+    }
+
+    /// Mount point of the hierarchy, and the directory of this cgroup.
+    pub(super) fn directory(&self, group: &Membership<'_>) -> Option<(PathBuf, PathBuf)> {
+        let mount = self.0.iter().find(|mount| {
+            let names = |name: &str| mount.options.split(',').any(|option| option == name);
+            mount.unified == group.controllers.is_empty()
+                && group.controllers.split(',').all(|c| mount.unified || names(c))
+        })?;
+        let below = Path::new(group.path).strip_prefix(&mount.root).ok()?;
+        Some((mount.point.clone(), mount.point.join(below)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+30 24 0:26 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory
+31 24 0:27 / /sys/fs/cgroup/cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct
+32 24 0:28 /outer /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer
+33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate";
+
+    fn directory(line: &str) -> Option<PathBuf> {
+        Mounts::parse(MOUNTS).directory(&Membership::parse(line)?).map(|(_, directory)| directory)
+    }
+
+    #[test]
+    fn finds_the_directory_of_a_cgroup() {
+        assert_eq!(directory("4:memory:/slurm/job_1"), Some("/sys/fs/cgroup/memory/slurm/job_1".into()));
+        assert_eq!(directory("5:cpu,cpuacct:/slurm"), Some("/sys/fs/cgroup/cpuacct/slurm".into()));
+        assert_eq!(directory("6:freezer:/outer/slurm"), Some("/sys/fs/cgroup/freezer/slurm".into()));
+        assert_eq!(directory("0::/system.slice/a:b"), Some("/sys/fs/cgroup/unified/system.slice/a:b".into()));
+    }
+
+    #[test]
+    fn unknown_hierarchies_have_no_directory() {
+        assert_eq!(directory("9:pids:/slurm"), None);
+        assert_eq!(directory("6:freezer:/elsewhere"), None);
+    }
+}

@@ -1,0 +1,14 @@
+//! Control groups: adopting a container's processes into the cgroups of the job's extern step, as pam_slurm_adopt(8)
+//! does for ssh sessions. Paths are discovered from processes that Slurm has put in place, never built: they differ
+//! between cgroup v1 and v2 and between releases of Slurm.
+//!
+//! Runs as root in the extern step's slurmstepd, in tasks that start a container of their step, and in the epilog.
+
+mod adopt;
+mod find;
+mod hierarchy;
+mod remove;
+
+pub use find::Cgroups;
+pub use hierarchy::is_unified;
+pub use remove::{kill_all, remove};
