@@ -17,6 +17,8 @@ pub struct Mounted {
     pub root: PathBuf,
     /// `tmpfs`, `proc` …
     pub kind: OsString,
+    /// The file system's own options, with commas between them.
+    pub options: OsString,
 }
 
 /// All mounts, in the order in which they cover each other.
@@ -29,8 +31,10 @@ fn line(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|byte| *byte == b' ');
     let root = plain(fields.nth(3)?).into();
     let point = plain(fields.next()?).into();
-    let kind = plain(fields.skip_while(|field| *field != b"-").nth(1)?);
-    Some(Mounted { point, root, kind })
+    let mut file_system = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = plain(file_system.next()?);
+    let options = plain(file_system.nth(1).unwrap_or_default());
+    Some(Mounted { point, root, kind, options })
 }
 
 /// Blanks, line ends and backslashes are written as `\` and three octal digits.
@@ -58,12 +62,19 @@ mod tests {
         let text = b"1 0 0:5 / / rw,relatime - overlay overlay rw,lowerdir=/a - b\n\
             2 1 0:6 /volumes/a\\040b /srv/a\\040\\134b rw shared:3 master:1 - ext4 /dev/sda rw\n\n";
         let mounts: Vec<_> = parse(text).collect();
-        let mounted = |point: &str, root: &str, kind: &str| Mounted {
+        let mounted = |point: &str, root: &str, kind: &str, options: &str| Mounted {
             point: point.into(),
             root: root.into(),
             kind: kind.into(),
+            options: options.into(),
         };
-        assert_eq!(mounts, [mounted("/", "/", "overlay"), mounted("/srv/a \\b", "/volumes/a b", "ext4")]);
+        assert_eq!(
+            mounts,
+            [
+                mounted("/", "/", "overlay", "rw,lowerdir=/a"),
+                mounted("/srv/a \\b", "/volumes/a b", "ext4", "rw")
+            ]
+        );
     }
 
     #[test]

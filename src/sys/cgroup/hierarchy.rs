@@ -3,6 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::sys::mountinfo::{self, Mounted};
+
+/// The type of cgroup v2's file system.
+const UNIFIED: &str = "cgroup2";
+
 /// Whether this machine has cgroup v2 alone.
 #[must_use]
 pub fn is_unified() -> bool {
@@ -25,45 +30,26 @@ impl<'a> Membership<'a> {
 
 /// Where each hierarchy is mounted.
 #[derive(Debug)]
-pub(super) struct Mounts(Vec<Mount>);
-
-#[derive(Debug)]
-struct Mount {
-    root: String,
-    point: PathBuf,
-    unified: bool,
-    options: String,
-}
+pub(super) struct Mounts(Vec<Mounted>);
 
 impl Mounts {
-    /// From proc_pid_mountinfo(5): `id parent major:minor root point options … - type source super-options`.
+    /// From proc_pid_mountinfo(5).
     pub(super) fn parse(mountinfo: &str) -> Self {
-        let parse = |line: &str| {
-            let (mount, file_system) = line.split_once(" - ")?;
-            let mut mount = mount.split(' ').skip(3);
-            let mut file_system = file_system.split(' ');
-            let unified = match file_system.next()? {
-                "cgroup" => false,
-                "cgroup2" => true,
-                _ => return None,
-            };
-            Some(Mount {
-                root: mount.next()?.to_owned(),
-                point: mount.next()?.into(),
-                unified,
-                options: file_system.nth(1)?.to_owned(),
-            })
-        };
-        Self(mountinfo.lines().filter_map(parse).collect())
+        let is_cgroup = |mount: &Mounted| mount.kind == "cgroup" || mount.kind == UNIFIED;
+        Self(mountinfo::parse(mountinfo.as_bytes()).filter(is_cgroup).collect())
     }
 
     /// Mount point of the hierarchy, and the directory of this cgroup.
     pub(super) fn directory(&self, group: &Membership<'_>) -> Option<(PathBuf, PathBuf)> {
-        let mount = self.0.iter().find(|mount| {
-            let names = |name: &str| mount.options.split(',').any(|option| option == name);
-            mount.unified == group.controllers.is_empty()
-                && group.controllers.split(',').all(|c| mount.unified || names(c))
-        })?;
+        let is_its = |mount: &&Mounted| {
+            let options: Vec<&str> = mount.options.to_str().unwrap_or_default().split(',').collect();
+            match mount.kind == UNIFIED {
+                true => group.controllers.is_empty(),
+                false if group.controllers.is_empty() => false,
+                false => group.controllers.split(',').all(|controller| options.contains(&controller)),
+            }
+        };
+        let mount = self.0.iter().find(is_its)?;
         let below = Path::new(group.path).strip_prefix(&mount.root).ok()?;
         Some((mount.point.clone(), mount.point.join(below)))
     }
