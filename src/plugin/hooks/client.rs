@@ -6,7 +6,8 @@ use std::ffi::c_int;
 
 use slurm_spank::Context;
 
-use super::{SlurmLog, Spank, configuration, given, tell_user};
+use super::input::{Spank, configuration, given};
+use super::output::{SlurmLog, tell_user};
 use crate::log::{Log, chain};
 use crate::mpi::layout;
 use crate::options::{ImageChoice, Options, Spec, TABLE, to_carry};

@@ -4,7 +4,8 @@ use std::env;
 use std::ffi::c_int;
 use std::time::Instant;
 
-use super::{SlurmLog, Spank, configuration, configuration_for_removal, given, state_dir};
+use super::input::{Spank, configuration, configuration_for_removal, given, state_dir};
+use super::output::SlurmLog;
 use crate::job::{JobId, Scope};
 use crate::log::{Log, chain};
 use crate::options::{ImageChoice, Options};

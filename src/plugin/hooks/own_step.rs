@@ -5,7 +5,8 @@ use std::error::Error;
 use std::ffi::c_int;
 use std::net::SocketAddr;
 
-use super::{SlurmLog, Spank, by_this_node, configuration_for_removal, is_once, tell_user};
+use super::input::{Spank, configuration_for_removal, is_once};
+use super::output::{SlurmLog, by_this_node, tell_user};
 use crate::config::Config;
 use crate::gpus::Gpus;
 use crate::image::Reference;

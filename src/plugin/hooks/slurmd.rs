@@ -2,7 +2,8 @@
 
 use std::ffi::c_int;
 
-use super::{SlurmLog, Spank, configuration};
+use super::input::{Spank, configuration};
+use super::output::SlurmLog;
 use crate::log::{Log, chain};
 use crate::plugin::spank::OK;
 use crate::session;

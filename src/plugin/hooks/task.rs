@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::{SlurmLog, Spank, by_this_node, configuration, given, own_step, state_dir, tell_user};
+use super::input::{Spank, configuration, given, state_dir};
+use super::output::{SlurmLog, by_this_node, tell_user};
+use super::own_step;
 use crate::config::Config;
 use crate::in_container;
 use crate::job::{JobId, Scope, StepId};

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use slurm_spank::SpankError;
 
+use super::input::{Spank, is_once};
+use super::output::{by_this_node, tell_user};
 use super::task::{AS_USER, AsUser, Joined, Refusal, layout_of_job};
-use super::{Spank, by_this_node, is_once, tell_user};
 use crate::gpus;
 use crate::job::{JobId, Scope};
 use crate::job_environment;

@@ -1,0 +1,39 @@
+//! Everywhere, first of all.
+
+use std::ffi::c_int;
+
+use slurm_spank::{Context, SpankOption};
+
+use super::input::Spank;
+use super::output::SlurmLog;
+use super::{client, slurmd};
+use crate::log::Log;
+use crate::options::{TABLE, Takes};
+use crate::plugin::spank::{FAILED, OK};
+
+pub(in crate::plugin) fn init(spank: &mut Spank<'_>) -> c_int {
+    match spank.context() {
+        Ok(Context::Slurmd) => slurmd::clear_away(spank),
+        Ok(Context::Allocator) => {
+            client::forget_options_of_another_job();
+            register_options(spank)
+        }
+        Ok(Context::Local | Context::Remote) => register_options(spank),
+        Ok(Context::JobScript) | Err(_) => OK,
+    }
+}
+
+fn register_options(spank: &mut Spank<'_>) -> c_int {
+    for spec in &TABLE {
+        let option = SpankOption::new(spec.name).usage(spec.help);
+        let option = match spec.takes {
+            Takes::Value(value) => option.takes_value(value),
+            Takes::Nothing { .. } => option,
+        };
+        if let Err(error) = spank.register_option(option) {
+            SlurmLog.error(&format!("--{}: {error}", spec.name));
+            return FAILED;
+        }
+    }
+    OK
+}
