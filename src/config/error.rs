@@ -1,7 +1,7 @@
 //! What can be wrong with the configuration, told with key, value and remedy.
 #![forbid(unsafe_code)]
 
-use super::KEYS;
+use super::keys::KEYS;
 use crate::job;
 use crate::mounts;
 use crate::shown::Shown;

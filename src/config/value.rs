@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use glob::Pattern;
 
-use super::{Devices, Error, Limit, ShmSize};
+use super::error::Error;
+use super::settings::{Devices, Limit, ShmSize};
 use crate::setting::on_or_off;
 
 /// The longest path of a Unix socket that the kernel takes.
