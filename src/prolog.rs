@@ -11,7 +11,7 @@ use crate::config::{Config, EngineFailure};
 use crate::job::{JobId, Scope};
 use crate::log::{Log, chain, ready};
 use crate::options::ImageChoice;
-use crate::session::{self, Request};
+use crate::session::{self, JobFacts, Request};
 use crate::slurm::commands;
 use crate::slurm::report::{self, End};
 use crate::state::{Outcome, StateDir};
@@ -30,14 +30,8 @@ pub enum Verdict {
 pub struct Subject {
     /// When the hook began.
     pub began: Instant,
-    /// The job.
-    pub job: JobId,
-    /// Its user.
-    pub uid: u32,
-    /// How often it was queued again.
-    pub restart: u32,
-    /// This node.
-    pub node: String,
+    /// The job, and this node.
+    pub facts: JobFacts,
     /// As configured, or the default when the configuration cannot be read.
     pub state_dir: PathBuf,
 }
@@ -47,10 +41,11 @@ pub type Input = Result<(Config, Request), Box<dyn Error>>;
 
 /// Starts the job's container, and leaves a record of how that went.
 pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
-    let directory = StateDir::new(&subject.state_dir).of(Scope::job(subject.job));
-    let begun = directory.create().and_then(|()| directory.write(subject.uid, Outcome::Starting));
+    let JobFacts { job, uid, .. } = subject.facts;
+    let directory = StateDir::new(&subject.state_dir).of(Scope::job(job));
+    let begun = directory.create().and_then(|()| directory.write(uid, Outcome::Starting));
     if let Err(error) = begun {
-        log.error(&format!("job {}: {}", subject.job, chain(&error)));
+        log.error(&format!("job {job}: {}", chain(&error)));
         // Without a record the tasks could not know that the job has an image (Slurm may not deliver the options to a
         // batch script), and would run on the host: so the job must not run at all.
         tell_all(subject, &format!("{error}: ask the admin"), End::Now, log);
@@ -59,7 +54,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     let (outcome, verdict) = match input {
         Ok((config, request)) => start(&config, &request, subject.began, log),
         Err(error) => {
-            log.error(&format!("job {}: {}", subject.job, chain(error.as_ref())));
+            log.error(&format!("job {job}: {}", chain(error.as_ref())));
             (Outcome::Failed { message: error.to_string() }, Verdict::GoOn)
         }
     };
@@ -67,9 +62,9 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
         Outcome::Failed { message } => Some(message.clone()),
         Outcome::Starting | Outcome::Ready(_) => None,
     };
-    if let Err(error) = directory.write(subject.uid, outcome) {
+    if let Err(error) = directory.write(uid, outcome) {
         // What stands there says that the start was cut off: the tasks refuse.
-        log.error(&format!("job {}: {}", subject.job, chain(&error)));
+        log.error(&format!("job {job}: {}", chain(&error)));
     }
     if let Some(line) = failed {
         let end = if verdict == Verdict::Drain { End::BySlurm } else { End::ByTasks };
@@ -80,9 +75,9 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
 
 /// Those who cannot see this node's record: the user who waits, and the job's other nodes.
 fn tell_all(subject: &Subject, line: &str, end: End, log: &mut dyn Log) {
-    let start = report::Start { job: subject.job, restart: subject.restart };
-    if let Err(error) = report::failure(start, &subject.node, line, end) {
-        log.error(&format!("job {}: {}", subject.job, chain(&error)));
+    let start = report::Start { job: subject.facts.job, restart: subject.facts.restart };
+    if let Err(error) = report::failure(start, &subject.facts.node, line, end) {
+        log.error(&format!("job {}: {}", start.job, chain(&error)));
     }
 }
 

@@ -159,9 +159,10 @@ impl Options {
         Ok(())
     }
 
-    /// Is an option other than the image given?
-    pub fn has_others(&self) -> bool {
-        self.first_other().is_some()
+    /// Whether a container is asked for.
+    #[must_use]
+    pub fn has_image(&self) -> bool {
+        matches!(self.image, ImageChoice::Image(_))
     }
 
     /// The first option, other than the image, that is given: it does nothing without an image.
@@ -550,7 +551,7 @@ mod tests {
 
     #[test]
     fn an_option_other_than_the_image_is_noticed() {
-        assert!(!option("docker-image", "a").unwrap().has_others());
+        assert!(option("docker-image", "a").unwrap().first_other().is_none());
         for spec in &TABLE[1..] {
             let value = match spec.name {
                 "docker-pull" => "never",

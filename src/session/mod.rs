@@ -26,7 +26,7 @@ pub use adopt::{AdoptError, adopt};
 pub use alike::other_image;
 pub use mounts::{MountError, Origin};
 pub use reap::reap;
-pub use request::{Request, RequestError, StepFacts};
+pub use request::{JobFacts, Request, RequestError, StepFacts};
 pub use spec::devices;
 pub use start::{StartError, start};
 pub use step::{StepError, doom, enter, is_doomed, leave, wait_for_others};

@@ -56,7 +56,7 @@ pub enum RequestError {
         /// The variable.
         name: &'static str,
     },
-    /// Slurm sets numbers.
+    /// Slurm sets a number.
     #[error("{name} is '{value}' in the prolog's environment, not a number")]
     NotANumber {
         /// The variable.
@@ -96,26 +96,29 @@ pub enum RequestError {
 }
 
 impl Request {
-    /// From the prolog's environment.
-    pub fn new(variable: impl Fn(&str) -> Option<OsString>, options: Options) -> Result<Self, RequestError> {
+    /// From what slurmd tells the prolog, and from the rest of its environment.
+    pub fn of_job(
+        job: &JobFacts,
+        variable: impl Fn(&str) -> Option<OsString>,
+        options: Options,
+    ) -> Result<Self, RequestError> {
         let text = |name: &'static str| {
             let value = variable(name).map(|value| value.to_string_lossy().into_owned());
             value.filter(|value| !value.is_empty())
         };
         let required = |name| text(name).ok_or(RequestError::Missing { name });
-        let number =
-            |name, value: String| value.parse::<u32>().map_err(|_| RequestError::NotANumber { name, value });
-        let job = number("SLURM_JOB_ID", required("SLURM_JOB_ID")?)?;
-        let uid = number("SLURM_JOB_UID", required("SLURM_JOB_UID")?)?;
-        let restart =
-            number("SLURM_JOB_RESTART_COUNT", text("SLURM_JOB_RESTART_COUNT").unwrap_or("0".to_owned()))?;
-        let gid = text("SLURM_JOB_GID").map(|gid| number("SLURM_JOB_GID", gid)).transpose()?;
-        let (account, groups, credentials) = person(uid, gid)?;
+        if job.node.is_empty() {
+            return Err(RequestError::Missing { name: "SLURMD_NODENAME" });
+        }
+        let gid = text("SLURM_JOB_GID").map(|value| {
+            value.parse().map_err(|_| RequestError::NotANumber { name: "SLURM_JOB_GID", value })
+        });
+        let (account, groups, credentials) = person(job.uid, gid.transpose()?)?;
         Ok(Self {
-            scope: Scope::job(JobId(job)),
+            scope: Scope::job(job.job),
             cluster: required("SLURM_CLUSTER_NAME")?,
-            node: required("SLURMD_NODENAME")?,
-            restart,
+            node: job.node.clone(),
+            restart: job.restart,
             nodes: text("SLURM_JOB_NODELIST").map_or_else(|| required("SLURM_NODELIST"), Ok)?,
             slots: text("SLURM_JOB_CPUS_PER_NODE").unwrap_or_default(),
             account,
@@ -170,6 +173,19 @@ impl Request {
     pub fn is_first_node(&self) -> bool {
         self.first_node().is_some_and(|first| first == self.node)
     }
+}
+
+/// What slurmd tells the prolog of a job and of its node.
+#[derive(Clone, Debug)]
+pub struct JobFacts {
+    /// The job.
+    pub job: JobId,
+    /// Its user.
+    pub uid: u32,
+    /// How often it was queued again.
+    pub restart: u32,
+    /// This node.
+    pub node: String,
 }
 
 /// What slurmstepd itself says of a task's step.

@@ -10,7 +10,7 @@ use super::input::{Spank, configuration, given};
 use super::output::{SlurmLog, tell_user};
 use crate::log::{Log, chain};
 use crate::mpi::layout;
-use crate::options::{ImageChoice, Options, Spec, TABLE, to_carry};
+use crate::options::{Options, Spec, TABLE, to_carry};
 use crate::plugin::spank::{FAILED, OK};
 use crate::session;
 use crate::sys::environment;
@@ -29,7 +29,7 @@ pub(in crate::plugin) fn check_options(spank: &mut Spank<'_>) -> c_int {
 fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     let variable = |name: &str| env::var_os(name);
     let options = Options::parse(|spec| given(spank, spec, variable))?;
-    let has_image = matches!(options.image, ImageChoice::Image(_));
+    let has_image = options.has_image();
     let is_step = match spank.context()? {
         Context::Local => carry_layout(),
         _ => announce_job(has_image),

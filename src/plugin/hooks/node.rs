@@ -8,53 +8,59 @@ use super::input::{Spank, configuration, configuration_for_removal, given, state
 use super::output::SlurmLog;
 use crate::job::{JobId, Scope};
 use crate::log::{Log, chain};
-use crate::options::{ImageChoice, Options};
+use crate::options::{self, Options};
 use crate::plugin::slurmstepd;
 use crate::plugin::spank::{FAILED, OK};
 use crate::prolog::{self, Subject, Verdict};
-use crate::session::{self, Request};
+use crate::session::{self, JobFacts, Request};
 use crate::state::StateDir;
 use crate::sys::process;
 
 pub(in crate::plugin) fn prolog(spank: &mut Spank<'_>) -> c_int {
     let began = Instant::now();
-    if process::occupy_standard_descriptors().is_err() {
-        SlurmLog.error("cannot open /dev/null");
-    }
+    occupy_standard_descriptors();
     let options = Options::parse(|spec| given(spank, spec, |_| None));
-    if matches!(&options, Ok(options) if !matches!(options.image, ImageChoice::Image(_))) {
+    if matches!(&options, Ok(options) if !options.has_image()) {
         return OK;
     }
+    let Some(facts) = facts(spank) else { return OK };
+    let input = input(spank, &facts, options);
+    value(prolog::prolog(&Subject { began, facts, state_dir: state_dir(spank) }, input, &mut SlurmLog))
+}
+
+/// Whose prolog it is.
+fn facts(spank: &Spank<'_>) -> Option<JobFacts> {
     let (Ok(job), Ok(uid)) = (spank.job_id(), spank.job_uid()) else {
         SlurmLog.error("Slurm does not tell the prolog which job this is");
-        return OK;
+        return None;
     };
     let variable = |name| env::var(name).unwrap_or_default();
-    let subject = Subject {
-        began,
+    Some(JobFacts {
         job: JobId(job),
         uid,
         restart: variable("SLURM_JOB_RESTART_COUNT").parse().unwrap_or_default(),
         node: variable("SLURMD_NODENAME"),
-        state_dir: state_dir(spank),
-    };
-    let input = || -> prolog::Input {
-        let config =
-            configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
-        let options = options?;
-        options.check(&config)?;
-        Ok((config, Request::new(|name| env::var_os(name), options)?))
-    };
-    value(prolog::prolog(&subject, input(), &mut SlurmLog))
+    })
+}
+
+fn input(spank: &Spank<'_>, facts: &JobFacts, options: Result<Options, options::Error>) -> prolog::Input {
+    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+    let options = options?;
+    options.check(&config)?;
+    Ok((config, Request::of_job(facts, |name| env::var_os(name), options)?))
 }
 
 pub(in crate::plugin) fn epilog(spank: &mut Spank<'_>) -> c_int {
-    if process::occupy_standard_descriptors().is_err() {
-        SlurmLog.error("cannot open /dev/null");
-    }
+    occupy_standard_descriptors();
     let Ok(job) = spank.job_id() else { return OK };
     let config = configuration_for_removal(spank);
     value(prolog::epilog(&config, JobId(job), &mut SlurmLog))
+}
+
+fn occupy_standard_descriptors() {
+    if process::occupy_standard_descriptors().is_err() {
+        SlurmLog.error("cannot open /dev/null");
+    }
 }
 
 pub(in crate::plugin) fn adopt(spank: &mut Spank<'_>) -> c_int {

@@ -32,27 +32,21 @@ pub(super) fn enter(
     gpus: Option<Gpus>,
 ) -> Result<(Session, Option<SocketAddr>), Box<dyn Error>> {
     options.check(config)?;
-    let facts = facts(spank, gpus)?;
-    let request = Request::of_step(&facts, |name| spank.getenv_lossy(name).ok().flatten(), options.clone())?;
-    let mut progress = |line: &str| {
-        SlurmLog.info(&format!("job {}: {line}", facts.scope));
-        if request.is_first_node() {
-            tell_user(&by_this_node(line));
-        }
-    };
+    let request = request(spank, options, gpus)?;
     let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;
-    let session = session::enter(config, &request, image, &mut SlurmLog, &mut progress);
-    if session.is_err() && has_launcher {
-        session::doom(config, facts.scope);
+    let mut progress = |line: &str| tell_progress(&request, line);
+    let started = session::enter(config, &request, image, &mut SlurmLog, &mut progress);
+    if started.is_err() && has_launcher {
+        session::doom(config, request.scope);
     }
-    let session = session?;
-    let launcher =
-        if has_launcher && session.sshd { launcher(spank, config, &request, &session)? } else { None };
+    let session = started?;
+    let is_awaited = has_launcher && session.sshd;
+    let launcher = if is_awaited { launcher(spank, config, &request, &session)? } else { None };
     Ok((session, launcher))
 }
 
-fn facts(spank: &Spank<'_>, gpus: Option<Gpus>) -> Result<StepFacts, Box<dyn Error>> {
-    Ok(StepFacts {
+fn request(spank: &Spank<'_>, options: &Options, gpus: Option<Gpus>) -> Result<Request, Box<dyn Error>> {
+    let facts = StepFacts {
         scope: Scope::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
         uid: spank.job_uid()?,
         gid: spank.job_gid()?,
@@ -60,7 +54,17 @@ fn facts(spank: &Spank<'_>, gpus: Option<Gpus>) -> Result<StepFacts, Box<dyn Err
         // Where slurmstepd went before it forked, as the user.
         workdir: env::current_dir().ok(),
         gpus,
-    })
+    };
+    let variable = |name: &str| spank.getenv_lossy(name).ok().flatten();
+    Ok(Request::of_step(&facts, variable, options.clone())?)
+}
+
+/// How far a long pull is: the admin reads it on every node, the user once.
+fn tell_progress(request: &Request, line: &str) {
+    SlurmLog.info(&format!("job {}: {line}", request.scope));
+    if request.is_first_node() {
+        tell_user(&by_this_node(line));
+    }
 }
 
 /// The launcher waits until the containers of all nodes are there. The first task on another node learns where the
@@ -85,14 +89,15 @@ pub(in crate::plugin) fn leave(spank: &mut Spank<'_>) -> c_int {
     let scope = Scope::step(JobId(job), StepId(step));
     let config = configuration_for_removal(spank);
     if spank.job_nnodes().is_ok_and(|nodes| nodes <= MOST_TO_TELL) && session::is_doomed(&config, scope) {
-        let cancelled = commands::show(scope.job).and_then(|job| commands::cancel_step(&job, StepId(step)));
-        if let Err(error) = cancelled {
-            SlurmLog.info(&format!("job {scope}: {}", chain(&error)));
-        }
+        note(scope, commands::show(scope.job).and_then(|job| commands::cancel_step(&job, StepId(step))));
     }
-    if let Err(error) = session::leave(&config, scope) {
-        // The epilog tries again.
+    // What fails here the epilog tries again.
+    note(scope, session::leave(&config, scope));
+    OK
+}
+
+fn note<E: Error>(scope: Scope, done: Result<(), E>) {
+    if let Err(error) = done {
         SlurmLog.info(&format!("job {scope}: {}", chain(&error)));
     }
-    OK
 }
