@@ -1,6 +1,6 @@
 //! In a task, when it has become the user: its environment and its directory, or its end.
 
-use std::ffi::{OsString, c_int};
+use std::ffi::{OsStr, c_int};
 use std::path::Path;
 
 use slurm_spank::SpankError;
@@ -8,7 +8,6 @@ use slurm_spank::SpankError;
 use super::input::{Spank, is_once};
 use super::output::{by_this_node, tell_user};
 use super::task::{AS_USER, AsUser, Joined, Refusal, layout_of_job};
-use crate::gpus;
 use crate::job::{JobId, Scope};
 use crate::job_environment;
 use crate::locale;
@@ -19,6 +18,7 @@ use crate::plugin::spank::{OK, refuse};
 use crate::session::together;
 use crate::state::Session;
 use crate::sys::privilege;
+use crate::task::environment::{self, Change};
 use crate::task::{self, StepKind};
 
 pub(in crate::plugin) fn has_work_as_user() -> bool {
@@ -89,60 +89,14 @@ fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
 }
 
 fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {
-    let Joined { scope, session, .. } = joined;
-    for name in job_environment::propagated_limits(&work.config) {
-        spank.unsetenv(name)?;
-    }
-    for name in locale::VARIABLES {
-        let is_served = |value: &OsString| locale::is_served(Path::new("/"), value);
-        if spank.getenv_os(name)?.is_some_and(|value| !is_served(&value)) {
-            spank.unsetenv(name)?;
-        }
-    }
-    let kept = if work.step.env.is_empty() { &session.options.env } else { &work.step.env };
-    for (name, value) in &session.environment {
-        let host_wins = kept.contains(name) && spank.getenv_os(name)?.is_some();
-        if !host_wins {
-            spank.setenv(name, value, true)?;
-        }
-    }
-    for (name, value) in job_environment::environment(*scope, &session.image, &session.image_id, session.port)
-    {
-        spank.setenv(name, value, true)?;
-    }
-    select_gpus(spank, work.kind, session)?;
-    name_networks(spank, session)?;
-    let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
-    if work.kind == StepKind::Tasks && mpi_type.is_some_and(|mpi_type| mpi_type.starts_with("pmix")) {
-        for (name, value) in job_environment::PMIX_ENVIRONMENT {
-            spank.setenv(name, value, true)?;
-        }
-    }
-    Ok(())
-}
-
-/// Slurm counts the node's GPUs, a program in the container those that are there.
-fn select_gpus(spank: &Spank<'_>, kind: StepKind, session: &Session) -> Result<(), SpankError> {
-    let given = if kind == StepKind::Tasks { gpus::OF_STEP } else { gpus::OF_JOB };
-    let Some(given) = spank.getenv_lossy(given)?.filter(|_| !session.gpus.is_empty()) else { return Ok(()) };
-    for name in gpus::SELECTIONS {
-        let value = spank.getenv_lossy(name)?;
-        if let Some(value) = value.and_then(|value| session.gpus.visible(&value, &given)) {
-            spank.setenv(name, value, true)?;
-        }
-    }
-    Ok(())
-}
-
-/// Unless the user has.
-fn name_networks(spank: &Spank<'_>, session: &Session) -> Result<(), SpankError> {
-    if let Some(networks) = &session.networks
-        && spank.getenv_os(job_environment::MPI_NO_NETWORKS)?.is_none()
-        && spank.getenv_os(job_environment::MPI_NETWORKS)?.is_none()
-    {
-        spank.setenv(job_environment::MPI_NETWORKS, networks, true)?;
-    }
-    Ok(())
+    let (kind, step, config) = (work.kind, &work.step, &work.config);
+    let joined = environment::Joined { scope: joined.scope, session: &joined.session, kind, step, config };
+    let given = |name: &str| spank.getenv_os(name).ok().flatten();
+    let is_served = |locale: &OsStr| locale::is_served(Path::new("/"), locale);
+    environment::changes(&joined, given, is_served).into_iter().try_for_each(|change| match change {
+        Change::Set(name, value) => spank.setenv(name, value, true),
+        Change::Unset(name) => spank.unsetenv(name),
+    })
 }
 
 /// Where only the first task runs the command, the others end at once; but one on each node that keeps its container until

@@ -1,0 +1,198 @@
+//! What changes in the environment of a task that has come into its container. Pure; used as the user.
+#![forbid(unsafe_code)]
+
+use std::ffi::{OsStr, OsString};
+
+use super::step::StepKind;
+use crate::config::Config;
+use crate::gpus;
+use crate::job::Scope;
+use crate::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS, PMIX_ENVIRONMENT};
+use crate::locale;
+use crate::options::Options;
+use crate::state::Session;
+
+/// What becomes of one variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It has this value.
+    Set(String, String),
+    /// It is gone.
+    Unset(&'static str),
+}
+
+/// What the environment of a task depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Joined<'a> {
+    /// Whose container it is.
+    pub scope: Scope,
+    /// The container.
+    pub session: &'a Session,
+    /// The kind of the task's step.
+    pub kind: StepKind,
+    /// The step's own options.
+    pub step: &'a Options,
+    /// The admin's settings.
+    pub config: &'a Config,
+}
+
+/// The changes, one after the other, to an environment of which `given` knows the variables. `is_served` says whether the
+/// image has a locale.
+pub fn changes(
+    joined: &Joined<'_>,
+    given: impl Fn(&str) -> Option<OsString>,
+    is_served: impl Fn(&OsStr) -> bool,
+) -> Vec<Change> {
+    let Joined { scope, session, kind, step, config } = *joined;
+    let mut draft = Draft { given, changes: Vec::new() };
+    job_environment::propagated_limits(config).for_each(|name| draft.unset(name));
+    for name in locale::VARIABLES {
+        if draft.get(name).is_some_and(|value| !is_served(&value)) {
+            draft.unset(name);
+        }
+    }
+    let kept = if step.env.is_empty() { &session.options.env } else { &step.env };
+    for (name, value) in &session.environment {
+        if !kept.contains(name) || draft.get(name).is_none() {
+            draft.set(name, value);
+        }
+    }
+    for (name, value) in job_environment::environment(scope, &session.image, &session.image_id, session.port)
+    {
+        draft.set(name, &value);
+    }
+    draft.select_gpus(kind, session);
+    draft.name_networks(session);
+    let is_pmix = draft.text("SLURM_MPI_TYPE").is_some_and(|mpi_type| mpi_type.starts_with("pmix"));
+    if kind == StepKind::Tasks && is_pmix {
+        PMIX_ENVIRONMENT.iter().for_each(|(name, value)| draft.set(name, value));
+    }
+    draft.changes
+}
+
+/// An environment with changes that are still to be made.
+struct Draft<F> {
+    given: F,
+    changes: Vec<Change>,
+}
+
+impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
+    fn get(&self, name: &str) -> Option<OsString> {
+        let changed = self.changes.iter().rev().find_map(|change| match change {
+            Change::Set(changed, value) if changed == name => Some(Some(value.into())),
+            Change::Unset(changed) if *changed == name => Some(None),
+            Change::Set(..) | Change::Unset(_) => None,
+        });
+        changed.unwrap_or_else(|| (self.given)(name))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.get(name).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.changes.push(Change::Set(name.to_owned(), value.to_owned()));
+    }
+
+    fn unset(&mut self, name: &'static str) {
+        self.changes.push(Change::Unset(name));
+    }
+
+    /// Slurm counts the node's GPUs, a program in the container those that are there.
+    fn select_gpus(&mut self, kind: StepKind, session: &Session) {
+        let given = if kind == StepKind::Tasks { gpus::OF_STEP } else { gpus::OF_JOB };
+        let Some(given) = self.text(given).filter(|_| !session.gpus.is_empty()) else { return };
+        for name in gpus::SELECTIONS {
+            if let Some(value) = self.text(name).and_then(|value| session.gpus.visible(&value, &given)) {
+                self.set(name, &value);
+            }
+        }
+    }
+
+    /// Unless the user has.
+    fn name_networks(&mut self, session: &Session) {
+        if let Some(networks) = &session.networks
+            && self.get(MPI_NO_NETWORKS).is_none()
+            && self.get(MPI_NETWORKS).is_none()
+        {
+            self.set(MPI_NETWORKS, networks);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobId;
+    use serde_json::json;
+
+    fn session() -> Session {
+        serde_json::from_value(json!({
+            "options": { "image": { "image": "app" }, "env": ["KEPT"], "mounts": [] },
+            "user": { "uid": 5001, "gid": 5001, "groups": [5001] },
+            "image": "app",
+            "image_id": "sha256:0",
+            "container_id": "0",
+            "process": { "pid": 1, "start_time": 1 },
+            "namespaces": { "mount": 1, "ipc": 1, "uts": 1 },
+            "port": 20001,
+            "sshd": true,
+            "environment": [["PATH", "/image"], ["KEPT", "image"], ["LANG", "C"]],
+            "networks": "10.0.0.0/8",
+            "workdir": null
+        }))
+        .unwrap()
+    }
+
+    /// A variable as the task finds it: what was `given`, with all changes.
+    fn found(kind: StepKind, given: &[(&str, &str)], name: &str) -> Option<String> {
+        let session = session();
+        let joined = Joined {
+            scope: Scope::job(JobId(7)),
+            session: &session,
+            kind,
+            step: &Options::default(),
+            config: &Config::default(),
+        };
+        let variable = |name: &str| {
+            given.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
+        let changes = changes(&joined, variable, |locale| locale != "xx_XX.UTF-8");
+        Draft { given: variable, changes }.text(name)
+    }
+
+    fn in_tasks(given: &[(&str, &str)], name: &str) -> Option<String> {
+        found(StepKind::Tasks, given, name)
+    }
+
+    #[test]
+    fn the_image_wins_unless_the_user_keeps_the_hosts_value() {
+        assert_eq!(in_tasks(&[("PATH", "/host")], "PATH").as_deref(), Some("/image"));
+        assert_eq!(in_tasks(&[("KEPT", "host")], "KEPT").as_deref(), Some("host"));
+        assert_eq!(in_tasks(&[], "KEPT").as_deref(), Some("image"));
+        assert_eq!(in_tasks(&[("OTHER", "host")], "OTHER").as_deref(), Some("host"));
+    }
+
+    #[test]
+    fn what_cannot_hold_in_the_container_goes() {
+        assert_eq!(in_tasks(&[("LC_ALL", "xx_XX.UTF-8")], "LC_ALL"), None);
+        assert_eq!(in_tasks(&[("LC_ALL", "C.UTF-8")], "LC_ALL").as_deref(), Some("C.UTF-8"));
+        assert_eq!(in_tasks(&[("SLURM_RLIMIT_STACK", "8388608")], "SLURM_RLIMIT_STACK"), None);
+    }
+
+    #[test]
+    fn networks_are_named_to_who_has_not_chosen() {
+        assert_eq!(in_tasks(&[], MPI_NETWORKS).as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(in_tasks(&[(MPI_NETWORKS, "eth0")], MPI_NETWORKS).as_deref(), Some("eth0"));
+        assert_eq!(in_tasks(&[(MPI_NO_NETWORKS, "lo")], MPI_NETWORKS), None);
+    }
+
+    #[test]
+    fn a_task_learns_of_its_container_and_of_pmix_where_that_starts_it() {
+        assert_eq!(in_tasks(&[], "SLURM_JOB_DOCKER_CONTAINER").as_deref(), Some("docker_7"));
+        let given = [("SLURM_MPI_TYPE", "pmix_v5")];
+        assert_eq!(in_tasks(&given, "PMIX_MCA_gds").as_deref(), Some("hash"));
+        assert_eq!(found(StepKind::Batch, &given, "PMIX_MCA_gds"), None);
+        assert_eq!(in_tasks(&[], "PMIX_MCA_gds"), None);
+    }
+}
