@@ -27,15 +27,13 @@ const REMOVAL: Duration = Duration::from_secs(60);
 /// How long a removal may last before its processes are ended for the engine.
 const HANGING: Duration = Duration::from_secs(10);
 
-/// A directory of the host in a container.
+/// A directory of the host in a container, read-only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     /// On the host: always a path of ours, never one that a user can bend.
     pub source: PathBuf,
     /// In the container.
     pub target: PathBuf,
-    /// Without the right to write.
-    pub read_only: bool,
 }
 
 /// A resource limit, in bytes; `None` is unlimited.
@@ -324,7 +322,7 @@ fn bind(bind: &Bind) -> Mount {
         typ: Some(MountType::BIND),
         source: Some(bind.source.to_string_lossy().into_owned()),
         target: Some(bind.target.to_string_lossy().into_owned()),
-        read_only: Some(bind.read_only),
+        read_only: Some(true),
         bind_options: Some(MountBindOptions {
             propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
             ..Default::default()

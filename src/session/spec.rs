@@ -26,7 +26,7 @@ pub(super) fn spec(
     mounts: &[Prepared],
     gpus: Option<GpuRequest>,
 ) -> Spec {
-    let ours = Bind { source: directory.container(), target: entry.directory().into(), read_only: true };
+    let ours = Bind { source: directory.container(), target: entry.directory().into() };
     Spec {
         name: request.scope.container_name(),
         image_id: image.id.clone(),

@@ -164,14 +164,9 @@ impl JobKeys {
         public(self.host.public_key())
     }
 
-    /// What this job's sshd shows behind its version, before anybody logs in: whoever asks a port can tell that the
-    /// sshd there is this job's. No secret, and of no use to derive one.
-    pub fn token(&self) -> &str {
-        &self.token
-    }
-
-    /// The token, and behind it a mark of the image: nodes that run the same image say the same, and nobody else can
-    /// tell which one that is.
+    /// What this job's sshd shows behind its version, before anybody logs in: a token, by which whoever asks a port can
+    /// tell that the sshd there is this job's, and a mark of the image, which is the same on nodes that run the same
+    /// image, and tells nobody else which one that is. No secret, and of no use to derive one.
     pub fn banner(&self, image_id: &str) -> Result<String, Error> {
         let mut mark = [0; 8];
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), self.images.as_ref());
@@ -238,7 +233,7 @@ mod tests {
     }
 
     fn publics(keys: &JobKeys) -> [String; 3] {
-        [keys.user_public().unwrap(), keys.host_public().unwrap(), keys.token().to_owned()]
+        [keys.user_public().unwrap(), keys.host_public().unwrap(), keys.token.clone()]
     }
 
     fn file(directory: &tempfile::TempDir, content: &[u8], mode: u32) -> PathBuf {
@@ -300,7 +295,7 @@ mod tests {
     fn nothing_secret_is_shown() {
         let keys = derive(CONTEXT);
         assert_eq!(format!("{:?}", secret(b"secret")), "Secret(..)");
-        assert_eq!(format!("{keys:?}"), format!("JobKeys {{ token: \"{}\", .. }}", keys.token()));
+        assert_eq!(format!("{keys:?}"), format!("JobKeys {{ token: \"{}\", .. }}", keys.token));
     }
 
     #[test]
