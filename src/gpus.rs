@@ -9,6 +9,8 @@ use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
+use crate::number;
+
 /// Variables by which libraries choose among GPUs. Slurm sets those that gres.conf says, or all.
 pub const SELECTIONS: [&str; 4] =
     ["CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
@@ -155,8 +157,7 @@ impl Gpus {
 #[must_use]
 pub fn number_of(path: &str) -> Option<u32> {
     let digits = path.strip_prefix("/dev/nvidia").or_else(|| path.strip_prefix("/dev/dri/renderD"))?;
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|_| plain)
+    number::whole(digits)
 }
 
 fn index(number: u32) -> u32 {

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::number;
 use crate::shown::Shown;
 
 /// What can be wrong with an id, a scope or a port range.
@@ -30,9 +31,8 @@ pub enum Error {
 
 /// The digits of a number as `Display` writes it: `+1`, `01` and the like would be second names of one thing.
 fn canonical<T: FromStr>(text: &str) -> Option<T> {
-    let digits = text.len() <= 10 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let padded = text.len() > 1 && text.starts_with('0');
-    if digits && !padded { text.parse().ok() } else { None }
+    let is_padded = text.len() > 1 && text.starts_with('0');
+    if is_padded { None } else { number::whole(text) }
 }
 
 /// Slurm's id of a job. Each element of an array and each component of a heterogeneous job has its own.

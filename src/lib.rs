@@ -17,7 +17,7 @@
 //! ```
 //!
 //! What crosses from one process to the next is the record in `state_dir` ([`state`]), never an option or a variable.
-//! Pure modules: [`config`], [`gpus`], [`image`], [`in_container`], [`job`], [`job_environment`], [`mounts`], [`mpi`], [`options`], [`setting`], [`shown`], [`ssh`], [`users`].
+//! Pure modules: [`config`], [`gpus`], [`image`], [`in_container`], [`job`], [`job_environment`], [`mounts`], [`mpi`], [`number`], [`options`], [`plain_path`], [`setting`], [`shown`], [`ssh`], [`users`].
 //! Unsafe code is in `plugin` (C symbols) and [`sys`] (system calls) only.
 
 pub mod check;
@@ -33,8 +33,10 @@ pub mod log;
 pub mod login;
 pub mod mounts;
 pub mod mpi;
+pub mod number;
 pub mod options;
 pub mod phases;
+pub mod plain_path;
 // Refers to functions that exist only inside Slurm's programs: unit tests and fuzz targets would not link.
 #[cfg(not(any(test, fuzzing)))]
 mod plugin;

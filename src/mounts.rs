@@ -4,11 +4,12 @@
 //! are made: `session::mounts`. Pure.
 #![forbid(unsafe_code)]
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::in_container;
+use crate::plain_path;
 use crate::shown::Shown;
 
 /// One mount.
@@ -161,13 +162,7 @@ impl Target {
 
     /// The place at this path.
     pub fn new(path: &Path) -> Result<Self, Error> {
-        let names = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-        let plain = path.is_absolute() && names && !path.as_os_str().as_encoded_bytes().contains(&0);
-        if !plain || path.as_os_str().len() >= libc::PATH_MAX as usize {
-            return Err(Error::Target(path.into()));
-        }
-        // Collected again, without doubled slashes and the like.
-        let path: PathBuf = path.components().collect();
+        let path = plain_path::normalized(path).ok_or_else(|| Error::Target(path.into()))?;
         if path.parent().is_none() {
             return Err(Error::Root);
         }

@@ -7,6 +7,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::number;
+
 /// A file of an image that is larger counts as empty.
 const MAX_FILE: usize = 1 << 20;
 /// The longest field that is written. Libraries have buffers for a whole line of some kilobytes.
@@ -167,19 +169,18 @@ fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = Line<'_>> {
     file.split(|byte| *byte == b'\n').filter_map(move |line| {
         let parts = || line.split(|byte| *byte == b':');
         let name = parts().next()?;
-        let id = number(parts().nth(2)?)?;
+        let id = number_of(parts().nth(2)?)?;
         let starts_well = !matches!(name.first(), None | Some(b'+' | b'-' | b'#'));
         // In passwd the fourth field is an id too.
-        let group_ok = fields != 7 || number(parts().nth(3)?).is_some();
+        let group_ok = fields != 7 || number_of(parts().nth(3)?).is_some();
         let whole = parts().count() == fields && starts_well && group_ok && !line.contains(&0);
         whole.then_some(Line { line, name, id })
     })
 }
 
-/// A number of digits only.
-fn number(field: &[u8]) -> Option<u32> {
-    let digits = !field.is_empty() && field.iter().all(u8::is_ascii_digit);
-    if digits { std::str::from_utf8(field).ok()?.parse().ok() } else { None }
+/// A user's or a group's number.
+fn number_of(field: &[u8]) -> Option<u32> {
+    number::whole(std::str::from_utf8(field).ok()?)
 }
 
 /// The user's name, or one made of the uid when there is none.
@@ -328,7 +329,7 @@ nobody:x:65534:
         for line in file[..file.len() - 1].split(|byte| *byte == b'\n') {
             let parts: Vec<_> = line.split(|byte| *byte == b':').collect();
             assert_eq!(parts.len(), fields, "{line:?}");
-            assert!(!parts[0].is_empty() && number(parts[2]).is_some());
+            assert!(!parts[0].is_empty() && number_of(parts[2]).is_some());
         }
     }
 

@@ -1,7 +1,7 @@
 //! The values of the configuration's keys, each from its text.
 #![forbid(unsafe_code)]
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use glob::Pattern;
@@ -9,6 +9,7 @@ use glob::Pattern;
 use super::error::Error;
 use super::settings::{Devices, Limit, ShmSize};
 use crate::setting::on_or_off;
+use crate::{number, plain_path};
 
 /// The longest path of a Unix socket that the kernel takes.
 const MAX_SOCKET_PATH: usize = 107;
@@ -21,14 +22,7 @@ pub(super) fn switch(key: &'static str, value: &str) -> Result<bool, Error> {
 
 /// An absolute path other than `/`, without what root could stumble over.
 pub(super) fn absolute(value: &str) -> Option<PathBuf> {
-    let path = Path::new(value);
-    let plain = path.is_absolute()
-        && value.len() < 4096
-        && !value.contains('\0')
-        && path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    // Collected again, without doubled slashes and the like.
-    let normalized: PathBuf = path.components().collect();
-    (plain && normalized.parent().is_some()).then_some(normalized)
+    plain_path::normalized(Path::new(value)).filter(|path| path.parent().is_some())
 }
 
 pub(super) fn socket(value: &str) -> Option<PathBuf> {
@@ -37,22 +31,16 @@ pub(super) fn socket(value: &str) -> Option<PathBuf> {
 
 /// The outer `None` is a bad value, the inner one no limit.
 pub(super) fn timeout(value: &str) -> Option<Option<Duration>> {
-    match whole(value)? {
+    match number::whole(value)? {
         0 => Some(None),
         seconds if seconds <= MAX_TIMEOUT => Some(Some(Duration::from_secs(seconds))),
         _ => None,
     }
 }
 
-/// Only digits: no sign, no space.
-fn whole(value: &str) -> Option<u64> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { value.parse().ok() } else { None }
-}
-
 /// A number, with K, M, G or T for a power of 1024.
 fn bytes(value: &str) -> Option<u64> {
-    let (number, power) = match value.bytes().next_back()?.to_ascii_uppercase() {
+    let (digits, power) = match value.bytes().next_back()?.to_ascii_uppercase() {
         b'K' => (&value[..value.len() - 1], 1),
         b'M' => (&value[..value.len() - 1], 2),
         b'G' => (&value[..value.len() - 1], 3),
@@ -60,7 +48,7 @@ fn bytes(value: &str) -> Option<u64> {
         _ => (value, 0),
     };
     // The engine's limits are signed.
-    whole(number)?.checked_mul(1 << (10 * power)).filter(|bytes| i64::try_from(*bytes).is_ok())
+    number::whole::<u64>(digits)?.checked_mul(1 << (10 * power)).filter(|bytes| i64::try_from(*bytes).is_ok())
 }
 
 pub(super) fn limit(key: &'static str, value: &str) -> Result<Limit, Error> {

@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use crate::number;
 use crate::shown::Shown;
 
 /// The longest list that is read.
@@ -214,10 +215,7 @@ impl Hosts<'_> {
 /// `7`, `007` or `007-012`: as wide as the first number.
 fn parse_range(text: &str) -> Option<Range> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let number = |digits: &str| {
-        let fits = (1..=MAX_DIGITS).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-        if fits { digits.parse().ok() } else { None }
-    };
+    let number = |digits: &str| number::whole(digits).filter(|_| digits.len() <= MAX_DIGITS);
     let range = Range { first: number(first)?, last: number(last)?, width: first.len() };
     (range.first <= range.last).then_some(range)
 }

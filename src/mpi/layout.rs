@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::job::JobId;
+use crate::number;
 use crate::shown::Shown;
 
 /// The longest layout that is read.
@@ -68,12 +69,9 @@ pub fn parse(layout: &str) -> Result<Vec<u32>, Error> {
 
 /// Tasks, and on how many nodes.
 fn parse_part(part: &str) -> Option<(u32, u32)> {
-    let number = |digits: &str| {
-        if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
-    };
     match part.split_once("(x") {
-        None => Some((number(part)?, 1)),
-        Some((count, nodes)) => Some((number(count)?, number(nodes.strip_suffix(')')?)?)),
+        None => Some((number::whole(part)?, 1)),
+        Some((count, nodes)) => Some((number::whole(count)?, number::whole(nodes.strip_suffix(')')?)?)),
     }
 }
 

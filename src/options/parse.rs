@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::mounts::{self, Mount};
 use crate::setting::{Pull, Script, on_or_off};
 use crate::shown::Shown;
+use crate::{number, plain_path};
 
 /// The longest value. More would not fit into one variable of an environment anyway.
 const MAX_VALUE: usize = 65_536;
@@ -114,7 +115,9 @@ impl Options {
                 self.pull = Some(pull);
             }
             "docker-port" => {
-                let port = port(text).ok_or_else(|| Error::Port { name, value: value() })?;
+                let port = number::whole(text)
+                    .filter(|port| *port >= 1024)
+                    .ok_or_else(|| Error::Port { name, value: value() })?;
                 self.port = Some(port);
             }
             "docker-env" => {
@@ -127,7 +130,8 @@ impl Options {
             }
             "docker-workdir" => {
                 empty("an absolute path in the container")?;
-                let path = directory(text).ok_or_else(|| Error::Workdir { name, value: value() })?;
+                let path = plain_path::normalized(Path::new(text))
+                    .ok_or_else(|| Error::Workdir { name, value: value() })?;
                 self.workdir = Some(path);
             }
             "docker-script" => {
@@ -252,14 +256,6 @@ fn is_given(given: &Given) -> bool {
     given.source == Source::Option || !given.value.is_empty()
 }
 
-/// An absolute path in the container.
-fn directory(text: &str) -> Option<PathBuf> {
-    let path = Path::new(text);
-    let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    let fits = text.len() < libc::PATH_MAX as usize && !text.contains('\0');
-    (path.is_absolute() && plain && fits).then(|| path.components().collect())
-}
-
 /// The value as text of a bearable length.
 fn text(name: Name, value: &OsString) -> Result<&str, Error> {
     let shown = || Shown::from(value.as_os_str());
@@ -267,12 +263,6 @@ fn text(name: Name, value: &OsString) -> Result<&str, Error> {
         return Err(Error::Long { name, value: shown() });
     }
     value.to_str().ok_or_else(|| Error::Text { name, value: shown() })
-}
-
-/// An unprivileged port, in digits only.
-fn port(text: &str) -> Option<u16> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|port| digits && *port >= 1024)
 }
 
 /// The names in a list, each once; or the part that is none.

@@ -1,0 +1,27 @@
+//! Paths that people name: absolute, without `..`, of a length that the kernel takes. Pure.
+#![forbid(unsafe_code)]
+
+use std::path::{Component, Path, PathBuf};
+
+/// The path without doubled slashes and the like, if it is a plain one.
+pub fn normalized(path: &Path) -> Option<PathBuf> {
+    let text = path.as_os_str();
+    let fits = text.len() < libc::PATH_MAX as usize && !text.as_encoded_bytes().contains(&0);
+    let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
+    (path.is_absolute() && plain && fits).then(|| path.components().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_absolute_paths_without_a_way_up_are_plain() {
+        let plain = |path: &str| normalized(Path::new(path));
+        assert_eq!(plain("/a//b/./c/").unwrap().as_os_str(), "/a/b/c");
+        assert_eq!(plain("/").unwrap().as_os_str(), "/");
+        for path in ["", "a", "./a", "/a/../b", "/..", "/a\0b", &format!("/{}", "a".repeat(4095))] {
+            assert_eq!(plain(path), None, "{path}");
+        }
+    }
+}
