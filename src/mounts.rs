@@ -40,10 +40,10 @@ pub enum Source {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Propagation {
-    /// No.
+    /// It does not appear.
     #[default]
     Private,
-    /// Yes.
+    /// It appears.
     Slave,
 }
 

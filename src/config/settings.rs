@@ -16,7 +16,7 @@ use crate::setting::{Pull, Script};
 pub enum Devices {
     /// Those of high-speed networks that exist.
     Auto,
-    /// None.
+    /// No device at all.
     None,
     /// What these match, all below /dev.
     Globs(Vec<Pattern>),

@@ -26,7 +26,7 @@ pub struct Facts {
 }
 
 impl Engine {
-    /// Asks.
+    /// Asks the engine for what a check of the node wants to know.
     pub async fn facts(&self) -> Result<Facts, EngineError> {
         let version = self.call("tell its version", self.docker.version()).await?;
         let info = self.call("tell its settings", self.docker.info()).await?;

@@ -24,7 +24,7 @@ pub enum ImageChoice {
 pub enum Launch {
     /// It depends on the command.
     Auto,
-    /// All.
+    /// All of its tasks.
     All,
     /// Only task 0.
     Once,

@@ -36,7 +36,7 @@ pub(super) struct Contents<'a> {
 }
 
 impl Contents<'_> {
-    /// Writes them.
+    /// Writes every file whose content is known before the container starts.
     pub(super) fn write(&self, files: &Files<'_>) -> io::Result<()> {
         let Self { request, keys, nodes, port, .. } = *self;
         let user = request.account.name.to_string_lossy();

@@ -27,7 +27,7 @@ impl Attributes {
     /// No programs.
     pub const NOEXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
 
-    /// Both.
+    /// These attributes and the others together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
