@@ -8,7 +8,7 @@ use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::table::{Name, Spec, TABLE, Takes};
+use super::table::{Name, Spec, Switch, TABLE, Takes, Valued};
 use super::value::{ImageChoice, Launch};
 use crate::config::Config;
 use crate::mounts::{self, Mount};
@@ -72,13 +72,13 @@ impl Options {
         let mut options = Self::default();
         for spec in &TABLE {
             match spec.takes {
-                Takes::Value(_) => {
+                Takes::Value { of, .. } => {
                     if let Some(given) = lookup(spec).filter(is_given) {
                         let name = Name { spec, source: given.source };
-                        options.set(name, text(name, &given.value)?)?;
+                        options.set(of, name, text(name, &given.value)?)?;
                     }
                 }
-                Takes::Nothing { on: true, .. } => options.turn(spec, switch(spec, &mut lookup)?),
+                Takes::Nothing { switch, on: true } => options.turn(switch, turned(spec, &mut lookup)?),
                 // Read together with its counterpart.
                 Takes::Nothing { on: false, .. } => {}
             }
@@ -86,21 +86,19 @@ impl Options {
         Ok(options)
     }
 
-    fn turn(&mut self, spec: &Spec, on: Option<bool>) {
-        match spec.name {
-            "docker-mount-home" => self.mount_home = on,
-            "docker-entrypoint" => self.entrypoint = on,
-            "docker-readonly" => self.readonly = on,
-            // Each name of the table is above; a test goes through all of them.
-            _ => {}
+    fn turn(&mut self, switch: Switch, on: Option<bool>) {
+        match switch {
+            Switch::MountHome => self.mount_home = on,
+            Switch::Entrypoint => self.entrypoint = on,
+            Switch::Readonly => self.readonly = on,
         }
     }
 
-    fn set(&mut self, name: Name, text: &str) -> Result<(), Error> {
+    fn set(&mut self, of: Valued, name: Name, text: &str) -> Result<(), Error> {
         let value = || Shown::from(text);
         let empty = |right| if text.is_empty() { Err(Error::Empty { name, right }) } else { Ok(()) };
-        match name.spec.name {
-            "docker-image" => {
+        match of {
+            Valued::Image => {
                 empty("[registry[:port]/]name[:tag][@digest], or none")?;
                 self.image = match text {
                     "none" => ImageChoice::Host,
@@ -110,40 +108,38 @@ impl Options {
                         .map_err(|reason| Error::Image { name, reason })?,
                 };
             }
-            "docker-pull" => {
+            Valued::Pull => {
                 let pull = Pull::from_name(text).ok_or_else(|| Error::Pull { name, value: value() })?;
                 self.pull = Some(pull);
             }
-            "docker-port" => {
+            Valued::Port => {
                 let port = number::whole(text)
                     .filter(|port| *port >= 1024)
                     .ok_or_else(|| Error::Port { name, value: value() })?;
                 self.port = Some(port);
             }
-            "docker-env" => {
+            Valued::Env => {
                 empty("names of variables with ',' between them")?;
                 self.env = names(text).map_err(|value| Error::Env { name, value })?;
             }
-            "docker-mounts" => {
+            Valued::Mounts => {
                 empty("SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them")?;
                 self.mounts = mounts::parse(text).map_err(|reason| Error::Mounts { name, reason })?;
             }
-            "docker-workdir" => {
+            Valued::Workdir => {
                 empty("an absolute path in the container")?;
                 let path = plain_path::normalized(Path::new(text))
                     .ok_or_else(|| Error::Workdir { name, value: value() })?;
                 self.workdir = Some(path);
             }
-            "docker-script" => {
+            Valued::Script => {
                 let script = Script::from_name(text).ok_or_else(|| Error::Script { name, value: value() })?;
                 self.script = Some(script);
             }
-            "docker-launch" => {
+            Valued::Launch => {
                 let launch = Launch::from_name(text).ok_or_else(|| Error::Launch { name, value: value() })?;
                 self.launch = Some(launch);
             }
-            // Each name of the table is above; a test goes through all of them.
-            _ => {}
         }
         Ok(())
     }
@@ -171,22 +167,25 @@ impl Options {
 
     /// The first option, other than the image, that is given: it does nothing without an image.
     pub fn first_other(&self) -> Option<&'static Spec> {
-        let named =
-            |switch: Option<bool>, on, off| (if switch == Some(false) { off } else { on }, switch.is_some());
-        let given = [
-            ("docker-pull", self.pull.is_some()),
-            ("docker-mounts", !self.mounts.is_empty()),
-            ("docker-workdir", self.workdir.is_some()),
-            named(self.mount_home, "docker-mount-home", "no-docker-mount-home"),
-            ("docker-env", !self.env.is_empty()),
-            named(self.entrypoint, "docker-entrypoint", "no-docker-entrypoint"),
-            named(self.readonly, "docker-readonly", "docker-writable"),
-            ("docker-script", self.script.is_some()),
-            ("docker-launch", self.launch.is_some()),
-            ("docker-port", self.port.is_some()),
-        ];
-        let (name, _) = given.into_iter().find(|(_, given)| *given)?;
-        TABLE.iter().find(|spec| spec.name == name)
+        TABLE.iter().find(|spec| match spec.takes {
+            Takes::Value { of, .. } => of != Valued::Image && self.has(of),
+            Takes::Nothing { switch: Switch::MountHome, on } => self.mount_home == Some(on),
+            Takes::Nothing { switch: Switch::Entrypoint, on } => self.entrypoint == Some(on),
+            Takes::Nothing { switch: Switch::Readonly, on } => self.readonly == Some(on),
+        })
+    }
+
+    fn has(&self, of: Valued) -> bool {
+        match of {
+            Valued::Image => self.image != ImageChoice::Unset,
+            Valued::Pull => self.pull.is_some(),
+            Valued::Mounts => !self.mounts.is_empty(),
+            Valued::Workdir => self.workdir.is_some(),
+            Valued::Env => !self.env.is_empty(),
+            Valued::Script => self.script.is_some(),
+            Valued::Launch => self.launch.is_some(),
+            Valued::Port => self.port.is_some(),
+        }
     }
 }
 
@@ -195,7 +194,7 @@ pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static
     let mut carried = Vec::new();
     for spec in &TABLE {
         let given = match spec.takes {
-            Takes::Value(_) => {
+            Takes::Value { .. } => {
                 lookup(spec).filter(|given| given.source == Source::Variable).map(|given| (spec, given.value))
             }
             Takes::Nothing { on: true, .. } => {
@@ -203,7 +202,7 @@ pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static
                     .into_iter()
                     .flatten()
                     .any(|spec| lookup(spec).is_some_and(|given| given.source == Source::Option));
-                let on = switch(spec, &mut lookup).ok().flatten().filter(|_| !by_option);
+                let on = turned(spec, &mut lookup).ok().flatten().filter(|_| !by_option);
                 on.and_then(|on| if on { Some(spec) } else { spec.counterpart() })
                     .map(|spec| (spec, OsString::from("yes")))
             }
@@ -215,7 +214,7 @@ pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static
 }
 
 /// What the option, its counterpart or their variable says.
-fn switch(
+fn turned(
     spec: &'static Spec,
     lookup: &mut impl FnMut(&Spec) -> Option<Given>,
 ) -> Result<Option<bool>, Error> {
@@ -348,7 +347,7 @@ mod tests {
         assert_eq!(Options::parse(|_| None), Ok(Options::default()));
         for spec in &TABLE {
             assert_eq!(given(spec.name, "", Source::Variable), Ok(Options::default()));
-            if let Takes::Value(_) = spec.takes {
+            if let Takes::Value { .. } = spec.takes {
                 assert!(refused(spec.name, "").starts_with(&format!("--{}: '' is ", spec.name)));
             }
         }

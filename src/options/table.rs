@@ -21,117 +21,161 @@ pub struct Spec {
 /// What an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
-    /// A value, which the help calls so.
-    Value(&'static str),
+    /// A value.
+    Value {
+        /// Of what.
+        of: Valued,
+        /// As the help calls it.
+        shown: &'static str,
+    },
     /// Nothing: it turns something on, or its counterpart turns it off.
     Nothing {
+        /// What it turns.
+        switch: Switch,
         /// Which of the two it is.
         on: bool,
-        /// The name of the option that says the opposite.
-        counterpart: &'static str,
     },
 }
 
-const fn value(name: &'static str, value: &'static str, variable: &'static str, help: &'static str) -> Spec {
-    Spec { name, takes: Takes::Value(value), variable, help }
+/// What has a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Valued {
+    /// The image.
+    Image,
+    /// The pull policy.
+    Pull,
+    /// Mounts of the user.
+    Mounts,
+    /// Where tasks start.
+    Workdir,
+    /// Variables of the host that win.
+    Env,
+    /// Where the batch script runs.
+    Script,
+    /// How often the command runs.
+    Launch,
+    /// sshd's port.
+    Port,
 }
 
-const fn on(
+/// What is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// Whether the home directory is mounted.
+    MountHome,
+    /// Whether the image's ENTRYPOINT runs.
+    Entrypoint,
+    /// Whether the container's own files are read-only.
+    Readonly,
+}
+
+const fn value(
+    of: Valued,
     name: &'static str,
-    counterpart: &'static str,
+    shown: &'static str,
     variable: &'static str,
     help: &'static str,
 ) -> Spec {
-    Spec { name, takes: Takes::Nothing { on: true, counterpart }, variable, help }
+    Spec { name, takes: Takes::Value { of, shown }, variable, help }
 }
 
-const fn off(
-    name: &'static str,
-    counterpart: &'static str,
-    variable: &'static str,
-    help: &'static str,
-) -> Spec {
-    Spec { name, takes: Takes::Nothing { on: false, counterpart }, variable, help }
+const fn on(switch: Switch, name: &'static str, variable: &'static str, help: &'static str) -> Spec {
+    Spec { name, takes: Takes::Nothing { switch, on: true }, variable, help }
+}
+
+const fn off(switch: Switch, name: &'static str, variable: &'static str, help: &'static str) -> Spec {
+    Spec { name, takes: Takes::Nothing { switch, on: false }, variable, help }
 }
 
 /// All options, in the order of the help.
 pub const TABLE: [Spec; 14] = [
     value(
+        Valued::Image,
         "docker-image",
         "IMAGE",
         "SLURM_DOCKER_IMAGE",
         "run the job in containers of this image, [registry[:port]/]name[:tag][@digest]; none: on the host",
     ),
-    value("docker-pull", "missing|always|never", "SLURM_DOCKER_PULL", "when to pull the image"),
+    value(Valued::Pull, "docker-pull", "missing|always|never", "SLURM_DOCKER_PULL", "when to pull the image"),
     value(
+        Valued::Mounts,
         "docker-mounts",
         "SRC[:DST[:FLAGS]],...",
         "SLURM_DOCKER_MOUNTS",
         "directories, files and devices of the host in the container, or tmpfs:DST; flags like ro+rslave",
     ),
     value(
+        Valued::Workdir,
         "docker-workdir",
         "PATH",
         "SLURM_DOCKER_WORKDIR",
         "where tasks start; otherwise the job's working directory, else the image's",
     ),
     on(
+        Switch::MountHome,
         "docker-mount-home",
-        "no-docker-mount-home",
         "SLURM_DOCKER_MOUNT_HOME",
         "mount the home directory instead of making a fresh one",
     ),
     off(
+        Switch::MountHome,
         "no-docker-mount-home",
-        "docker-mount-home",
         "SLURM_DOCKER_MOUNT_HOME",
         "make a fresh home directory in the container",
     ),
-    value("docker-env", "NAME,...", "SLURM_DOCKER_ENV", "variables whose host value wins over the image's"),
+    value(
+        Valued::Env,
+        "docker-env",
+        "NAME,...",
+        "SLURM_DOCKER_ENV",
+        "variables whose host value wins over the image's",
+    ),
     on(
+        Switch::Entrypoint,
         "docker-entrypoint",
-        "no-docker-entrypoint",
         "SLURM_DOCKER_ENTRYPOINT",
         "run the image's ENTRYPOINT first",
     ),
     off(
+        Switch::Entrypoint,
         "no-docker-entrypoint",
-        "docker-entrypoint",
         "SLURM_DOCKER_ENTRYPOINT",
         "do not run the image's ENTRYPOINT",
     ),
     on(
+        Switch::Readonly,
         "docker-readonly",
-        "docker-writable",
         "SLURM_DOCKER_READONLY",
         "make the container's own files read-only",
     ),
     off(
+        Switch::Readonly,
         "docker-writable",
-        "docker-readonly",
         "SLURM_DOCKER_WRITABLE",
         "leave the container's own files writable",
     ),
     value(
+        Valued::Script,
         "docker-script",
         "container|host",
         "SLURM_DOCKER_SCRIPT",
         "where the batch script, or the shell of salloc, runs",
     ),
     value(
+        Valued::Launch,
         "docker-launch",
         "auto|all|once",
         "SLURM_DOCKER_LAUNCH",
         "run the command in all tasks or only once; auto: once if it is mpirun or the like",
     ),
-    value("docker-port", "PORT", "SLURM_DOCKER_PORT", "port of the containers' sshd"),
+    value(Valued::Port, "docker-port", "PORT", "SLURM_DOCKER_PORT", "port of the containers' sshd"),
 ];
 
 impl Spec {
     /// The option that says the opposite.
     pub(super) fn counterpart(&self) -> Option<&'static Self> {
-        let Takes::Nothing { counterpart, .. } = self.takes else { return None };
-        TABLE.iter().find(|other| other.name == counterpart)
+        let Takes::Nothing { switch, on } = self.takes else { return None };
+        TABLE.iter().find(|other| other.takes == Takes::Nothing { switch, on: !on })
     }
 }
 
@@ -162,11 +206,12 @@ mod tests {
             let variable = format!("SLURM_{}", spec.name.to_uppercase().replace('-', "_"));
             match spec.takes {
                 // There is one variable for both.
-                Takes::Nothing { on: false, counterpart } if spec.name.starts_with("no-") => {
-                    assert_eq!(spec.name, format!("no-{counterpart}"));
-                    assert_eq!(spec.counterpart().unwrap().variable, spec.variable);
+                Takes::Nothing { on: false, .. } if spec.name.starts_with("no-") => {
+                    let counterpart = spec.counterpart().unwrap();
+                    assert_eq!(spec.name, format!("no-{}", counterpart.name));
+                    assert_eq!(spec.variable, counterpart.variable);
                 }
-                Takes::Value(_) | Takes::Nothing { .. } => assert_eq!(spec.variable, variable),
+                Takes::Value { .. } | Takes::Nothing { .. } => assert_eq!(spec.variable, variable),
             }
         }
     }
@@ -174,17 +219,9 @@ mod tests {
     #[test]
     fn what_turns_on_has_one_counterpart_that_turns_off() {
         for spec in &TABLE {
-            match (spec.takes, spec.counterpart()) {
-                (Takes::Value(_), None) => {}
-                (Takes::Nothing { on, .. }, Some(other)) => {
-                    let Takes::Nothing { on: other_on, counterpart } = other.takes else {
-                        panic!("{other:?}")
-                    };
-                    assert_ne!(on, other_on);
-                    assert_eq!(counterpart, spec.name);
-                }
-                other => panic!("{other:?}"),
-            }
+            let is_switch = matches!(spec.takes, Takes::Nothing { .. });
+            let back = spec.counterpart().and_then(Spec::counterpart);
+            assert_eq!(back, is_switch.then_some(spec));
         }
     }
 }

@@ -27,7 +27,7 @@ fn register_options(spank: &mut Spank<'_>) -> c_int {
     for spec in &TABLE {
         let option = SpankOption::new(spec.name).usage(spec.help);
         let option = match spec.takes {
-            Takes::Value(value) => option.takes_value(value),
+            Takes::Value { shown, .. } => option.takes_value(shown),
             Takes::Nothing { .. } => option,
         };
         if let Err(error) = spank.register_option(option) {
