@@ -10,9 +10,8 @@ fuzz_target!(|data: &[u8]| {
     let [mountinfo, membership, tcp, stat] = parts(data);
     let text = |bytes| String::from_utf8_lossy(bytes);
     let groups = Cgroups::parse(&text(mountinfo), &text(membership), &["/job_"]);
-    for directory in groups.directories() {
-        assert!(directory.to_string_lossy().contains("job_"), "{directory:?}");
-    }
+    // A mount may begin at the job's own cgroup, so that nothing of its name is left in the path.
+    let _ = groups.directories().count();
     for port in [20000, 22] {
         let _ = listener::in_table(&text(tcp), port);
     }
