@@ -6,10 +6,13 @@
 
 use crate::in_container::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
 
-/// What sshd is started with, as `argv[1..]` (the first process passes its own arguments on): in the foreground, messages to stderr.
+/// What sshd is started with, as `argv[1..]` (the first process passes its own arguments on): in the foreground.
+///
+/// Until it listens, sshd complains to stderr anyway. Without `-e` its sessions have none of it: they would hold the
+/// container's output open, and an engine that stops or starts anew waits for that as long as a session lives.
 ///
 /// The log level is here too: sshd talks about options that it has given up before it comes to the level in the file.
-pub const ARGUMENTS: [&str; 6] = ["-D", "-e", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
+pub const ARGUMENTS: [&str; 5] = ["-D", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
 
 /// The text of `sshd_config` for this user, port and token (see [`super::keys::JobKeys::token`]).
 pub fn sshd_config(user: &str, port: u16, token: &str) -> String {
