@@ -85,9 +85,9 @@ fn session_that_takes_more_memory_than_the_job_has_is_killed_and_slurm_logs_it()
 #[test]
 fn entrypoint_cannot_fill_the_memory_before_the_limits_of_the_job_hold() {
     let lab = Lab::machines();
-    let entrypoint = "head -c 1200M /dev/zero >/dev/shm/big; echo $? >/tmp/code; rm /dev/shm/big";
-    let lines = format!(r#"ENTRYPOINT ["sh", "-c", "{entrypoint}; exec \"$@\"", "sh"]"#);
-    let image = lab.node("v1").build("registry:5000/built/greedy", IMAGE, &lines, "");
+    let greedy = "#!/bin/sh\nperl -e '$x = \"a\" x 1200000000'\necho $? >/tmp/code\nexec \"$@\"\n";
+    let lines = "COPY program /greedy\nENTRYPOINT [\"/greedy\"]";
+    let image = lab.node("v1").build("registry:5000/built/greedy", IMAGE, lines, greedy);
     let words = format!("-w v1 --docker-pull=never --docker-entrypoint --docker-image={}", image.name);
     // SIGKILL.
     lab.alice().srun(&words).args("cat /tmp/code").run().success().printed(&["137"]);
