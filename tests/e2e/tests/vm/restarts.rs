@@ -6,8 +6,9 @@ use spank_docker_e2e::{Job, Lab, MACHINES, Node, User};
 
 /// A job with a session on the other machine, which ends when a file `done` is there.
 fn job_with_a_session<'a>(alice: &User<'a>, and_then: &str) -> Job<'a> {
-    let session = "ssh v1 'echo session; until [ -e done ]; do sleep 0.5; done; echo lived'";
-    let script = format!("cd {}; {session}; {and_then}", alice.directory());
+    let directory = alice.directory();
+    let session = format!("echo session; until [ -e {directory}/done ]; do sleep 0.5; done; echo lived");
+    let script = format!("ssh v1 '{session}'; {and_then}");
     let job = alice.submit_image("-N2 --ntasks-per-node=1", &script);
     job.wait_for_line("session");
     job
