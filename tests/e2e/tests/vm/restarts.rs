@@ -88,7 +88,7 @@ fn jobs_run_on_an_engine_that_maps_users() {
         // The node's own ids.
         let map: Vec<&str> = srun.lines()[1].split_whitespace().collect();
         assert_eq!(map, ["0", "0", "4294967295"], "{srun}");
-        v1.run("docker image rm small:1").success();
+        v1.run("docker image rm --force small:1").success();
     });
     lab.assert_empty();
 }
