@@ -53,9 +53,6 @@ pub enum Error {
         /// Its part at fault.
         tag: Shown,
     },
-    /// What an engine would take for the beginning of an id, whatever image that is.
-    #[error("'{0}' is not an image: an id has 64 lower-case hex digits behind 'sha256:'")]
-    ShortId(Shown),
     /// Not a digest.
     #[error(
         "'{image}' is not an image: '{digest}' is not a digest, use sha256: and 64 lower-case hex digits"

@@ -66,9 +66,6 @@ fn named(text: &str) -> Result<Meaning, Error> {
     if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
         return Err(Error::Tag { image: image(), tag: tag.into() });
     }
-    if registry.is_none() && name == "sha256" && tag.is_some() {
-        return Err(Error::ShortId(image()));
-    }
     if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
         return Err(Error::Digest { image: image(), digest: digest.into() });
     }

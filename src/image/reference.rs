@@ -46,10 +46,11 @@ impl Reference {
     /// What the engine is asked for: the text, with `:latest` when it has neither tag nor digest.
     ///
     /// Without the tag, an engine would pull every tag of the name, and would take a name of hex digits for the
-    /// beginning of an image id.
+    /// beginning of an image id; so too a tag of hex digits behind `sha256:`, which is a name in full.
     pub fn engine_name(&self) -> Cow<'_, str> {
         match &self.meaning {
             Meaning::Id(id) => Cow::Borrowed(id),
+            Meaning::Named { .. } if self.text.starts_with("sha256:") => Cow::Owned(self.full_name()),
             Meaning::Named { tag: None, digest: None, .. } => Cow::Owned(format!("{}:{LATEST}", self.text)),
             Meaning::Named { .. } => Cow::Borrowed(&self.text),
         }
@@ -156,6 +157,13 @@ mod tests {
             ("Reg/foo", "Reg", "Reg/foo:latest", "foo", "Reg/foo:latest"),
             ("[::1]:5000/a/b", "[::1]:5000", "[::1]:5000/a/b:latest", "a/b", "[::1]:5000/a/b:latest"),
             ("index.docker.io/a", "docker.io", "index.docker.io/a:latest", "a", "docker.io/library/a:latest"),
+            (
+                "sha256:3fd9",
+                "docker.io",
+                "docker.io/library/sha256:3fd9",
+                "sha256:3fd9",
+                "docker.io/library/sha256:3fd9",
+            ),
             ("a.b:1.0_x-", "docker.io", "a.b:1.0_x-", "a.b:1.0_x-", "docker.io/library/a.b:1.0_x-"),
         ] {
             let image = image(text);
