@@ -26,6 +26,8 @@ use crate::sys::cgroup;
 const REMOVAL: Duration = Duration::from_secs(60);
 /// How long a removal may last before its processes are ended for the engine.
 const HANGING: Duration = Duration::from_secs(10);
+/// How long the engine may take to see that a container has ended.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// A directory of the host in a container, read-only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,8 +165,13 @@ impl Engine {
         Ok(pid.filter(|_| state.running == Some(true)))
     }
 
-    /// The last line that it wrote, shortened: what its sshd died of.
+    /// The last line that a container wrote whose first process has ended, shortened: what its sshd died of.
     pub async fn last_words(&self, container: &Container) -> Result<Option<String>, EngineError> {
+        // The engine has all of them when it says itself that the container has ended, which it notices later than we do.
+        let deadline = Instant::now() + ENDING;
+        while Instant::now() < deadline && self.first_process(container).await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let options = LogsOptions { stdout: true, stderr: true, tail: "5".to_owned(), ..Default::default() };
         let mut stream = self.docker.logs(&container.id, Some(options));
         let mut text = Vec::new();
