@@ -2,7 +2,9 @@
 //! the moment when it is marked as private (`docker::private`), nobody else may take it for a public one.
 //!
 //! A file in `state_dir` for each, locked by the process that pulls: the image's repository, and the ids of those of its
-//! images that were public before. One that nobody has locked was left by a process that was killed. Written and read by root where an image is got.
+//! images that were public before. One that nobody has locked was left by a process that was killed.
+//!
+//! Written and read by root where an image is got, and in the epilog.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};

@@ -32,7 +32,10 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     let has_image = options.has_image();
     let is_step = match spank.context()? {
         Context::Local => carry_layout(),
-        _ => announce_job(has_image),
+        _ => {
+            announce_job(has_image);
+            false
+        }
     };
     if !has_image {
         // In a job with a container they may be for a step of it.
@@ -70,14 +73,13 @@ fn carry_layout() -> bool {
     }
 }
 
-/// In sbatch and salloc: has the shell of a new job tell its steps whether it has a container. No step.
-fn announce_job(has_image: bool) -> bool {
+/// In sbatch and salloc: has the shell of a new job tell its steps whether it has a container.
+fn announce_job(has_image: bool) {
     if has_image {
         environment::set(layout::OF_JOB, "");
     } else {
         environment::remove(layout::OF_JOB);
     }
-    false
 }
 
 /// salloc leaves its options to its shell, for the steps of its job. sbatch and salloc would take them from there before

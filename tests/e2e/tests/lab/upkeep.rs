@@ -95,11 +95,15 @@ fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
         first.id
     ))
     .success();
+    // Somebody poses as a slurmstepd of it, and forbids to be traced: what is in his /proc/PID is root's then.
+    let pose = "perl -e '$0 = \"slurmstepd: [999999.extern]\"; syscall(157, 4, 0); sleep 60' >/dev/null 2>&1 & echo $!";
+    let poser = lab.alice().command("").sh(pose).on("n2").run().success();
     lab.alice().srun_image("-w n2 true").run().success();
     let wanted = [first.id.to_string(), "999998".to_owned()];
     let kept = || n2.run("ls /run/spank-docker").success();
     assert!(lab.poll(|| (kept().lines() == wanted).then_some(())).is_some(), "{}", kept());
     assert_eq!(n2.run("docker ps --all --quiet --filter name=docker_999999").success().stdout, "");
+    n2.run(&format!("kill {}", poser.stdout.trim())).success();
     n2.run("rm -r /run/spank-docker/999998").success();
     lab.alice().command("touch done").run().success();
     first.wait().completed();
