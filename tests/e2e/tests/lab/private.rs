@@ -160,6 +160,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
         .success();
     runs(&bob, &by_id);
     n3.run("ls /run/spank-docker/pull.1").failure();
+    n3.run(&format!("docker image inspect {mark}")).failure();
     n3.run(&format!("docker tag {id} {mark}")).success();
     // Nobody takes the mark away by pulling something in its place.
     refused(
