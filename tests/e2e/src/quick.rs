@@ -5,6 +5,7 @@ use crate::lab::{IMAGE, Lab};
 /// Submits so many, one after the other, and waits until all have completed. What went wrong, if anything did.
 pub fn quick_jobs(lab: &Lab, count: usize) -> Result<(), String> {
     let user = lab.alice();
+    let (before, _) = completed_and_others(lab);
     // One shell for all of them: a process in a node for each would be slower than sbatch.
     let submit = format!(
         "for job in $(seq {count}); do
@@ -15,14 +16,17 @@ pub fn quick_jobs(lab: &Lab, count: usize) -> Result<(), String> {
     if submitted.stdout.trim() != count.to_string() {
         return Err(submitted.to_string());
     }
-    let left = || {
-        let states = lab.states();
-        let (completed, others): (Vec<_>, Vec<_>) =
-            states.into_iter().partition(|state| state == "COMPLETED");
-        (completed.len(), others)
-    };
-    match lab.poll(|| (left().0 == count).then_some(())) {
-        Some(()) => Ok(()),
-        None => Err(format!("{:?}", left())),
-    }
+    let (mut completed, mut others) = (0, Vec::new());
+    let all = lab.poll(|| {
+        (completed, others) = completed_and_others(lab);
+        (completed == before + count).then_some(())
+    });
+    all.ok_or_else(|| format!("{} completed, others: {others:?}", completed - before))
+}
+
+/// How many jobs of the test have completed, and the states of those that have not.
+fn completed_and_others(lab: &Lab) -> (usize, Vec<String>) {
+    let (completed, others): (Vec<_>, Vec<_>) =
+        lab.states().into_iter().partition(|state| state == "COMPLETED");
+    (completed.len(), others)
 }
