@@ -36,9 +36,7 @@ DefMemPerCPU=500
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=5
 
-# Final states of jobs, for tests, without a database.
-JobCompType=jobcomp/filetxt
-JobCompLoc=/var/log/slurmctld/jobcomp.log
+# Tests look at jobs that have ended.
 MinJobAge=3600
 
 # A lab must not wait: start jobs at once, end them quickly.
@@ -72,6 +70,11 @@ override() {
 # slurm_conf_with NODES SLURMD_DEBUG [OVERRIDES]
 slurm_conf_with() {
     slurm_conf "$1" "$2" | if [[ -n $3 ]]; then override "$3"; else cat; fi
+}
+
+# accounting_conf: what slurm.conf says of it where the first node has slurmdbd.
+accounting_conf() {
+    printf '%s\n' AccountingStorageType=accounting_storage/slurmdbd AccountingStorageHost=n1
 }
 
 # cgroup_conf: v1 or v2 as this machine has it. v2 without systemd needs telling.

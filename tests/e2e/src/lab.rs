@@ -208,18 +208,36 @@ impl Lab {
         outcome.lines().into_iter().map(str::to_owned).collect()
     }
 
-    /// Fails the test if Slurm says of any job of it that it completed, or that it has not ended.
+    /// Fails the test if Slurm says of any job of it that it completed, or that it has not ended: to `squeue` and, later,
+    /// to `sacct`.
     #[track_caller]
     pub fn assert_no_job_completed(&self) {
         const FAILED: [&str; 2] = ["CANCELLED", "FAILED"];
-        let command = format!("squeue --noheader --states=all --name={} --format=%T", self.job_name);
         let states = self.poll(|| {
-            let states = self.first().run(&command).success();
-            (!states.stdout.contains("COMPLETING")).then_some(states)
+            let states = self.states();
+            (!states.iter().any(|state| state == "COMPLETING")).then_some(states)
         });
         let states = states.expect("jobs that end");
-        let lines = states.lines();
-        assert!(!lines.is_empty() && lines.iter().all(|state| FAILED.contains(state)), "{states}");
+        assert!(
+            !states.is_empty() && states.iter().all(|state| FAILED.contains(&state.as_str())),
+            "{states:?}"
+        );
+        let mut accounted = Vec::new();
+        // It says who cancelled a job, too.
+        let failed = |state: &String| FAILED.iter().any(|failed| state.starts_with(failed));
+        let all = self.poll(|| {
+            accounted = self.accounted(&format!("--allocations --name={}", self.job_name), "State");
+            (accounted.len() == states.len() && accounted.iter().all(failed)).then_some(())
+        });
+        assert!(all.is_some(), "{states:?}, in the accounting {accounted:?}");
+    }
+
+    /// What `sacct` has, a line for each of these jobs.
+    #[must_use]
+    pub fn accounted(&self, jobs: &str, format: &str) -> Vec<String> {
+        let sacct = "sacct --allusers --starttime=now-1hour --noheader --parsable2";
+        let outcome = self.first().run(&format!("{sacct} {jobs} --format={format}")).success();
+        outcome.lines().into_iter().map(str::to_owned).collect()
     }
 
     /// Fails the test if any job of it has left anything on any node, within a deadline.

@@ -7,12 +7,18 @@ pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
     let alice = lab.alice();
     let check = |(options, line): &(String, String)| {
         let options = format!("-w {node} {options}");
-        let line = format!("{node}: {line}");
+        let cause = line;
+        let line = format!("{node}: {cause}");
         let job = alice.submit(&options, "echo it ran");
         alice.srun(&options).args("echo it ran").run().failure().said(&[&line]).printed(&[]);
         let job = job.wait().failed();
         assert_eq!(job.lines(), [format!("spank_docker: {line}")], "{job}");
         assert_eq!(job.code, "1:0", "{job}");
+        // The same is in the accounting, for good.
+        let wanted = [format!("FAILED|1:0|spank_docker: start 1 on {node}: {cause}")];
+        let sacct =
+            || lab.accounted(&format!("--allocations --jobs={}", job.id), "State,ExitCode,AdminComment");
+        assert!(lab.poll(|| (sacct() == wanted).then_some(())).is_some(), "{:?}\n{job}", sacct());
     };
     std::thread::scope(|threads| cases.iter().for_each(|case| drop(threads.spawn(move || check(case)))));
 }

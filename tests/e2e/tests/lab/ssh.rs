@@ -76,14 +76,15 @@ fn ranks_started_over_ssh_are_accounted_to_the_job_and_stay_on_its_cpus() {
     alice.write("rank", &format!("{rank}\n"));
     let script = "ssh n2 \"cd $PWD && sh ./rank\"";
     let job = alice.submit_image("-w n1,n2 -N2 -n2 --mem=600", script);
-    // What is seen of it while it runs is what sacct has later.
+    let accounts_the_rank = |lines: &[&str]| {
+        let extern_step = lines.iter().find_map(|line| line.split_once(".extern|"))?.1;
+        let kilobytes: f64 = extern_step.trim_end_matches('K').parse().ok()?;
+        (kilobytes > 150.0 * 1024.0).then_some(())
+    };
     let used = || {
         let command =
             format!("sstat --noheader --parsable2 --allsteps --jobs={} --format=JobID,MaxRSS", job.id);
-        let shown = lab.node("n1").run(&command).stdout;
-        let extern_step = shown.lines().find_map(|line| line.split_once(".extern|"))?.1.to_owned();
-        let kilobytes: f64 = extern_step.trim_end_matches('K').parse().ok()?;
-        (kilobytes > 150.0 * 1024.0).then_some(())
+        accounts_the_rank(&lab.node("n1").run(&command).lines())
     };
     let seen = lab.poll(used);
     alice.command("touch done").run().success();
@@ -101,5 +102,8 @@ fn ranks_started_over_ssh_are_accounted_to_the_job_and_stay_on_its_cpus() {
     if id.parse::<u32>().is_ok_and(|id| id <= last) {
         assert_eq!(job.lines(), [id], "{job}\n{shown}");
     }
+    let sacct = || lab.accounted(&format!("--jobs={}", job.id), "JobID,MaxRSS");
+    let later = lab.poll(|| accounts_the_rank(&sacct().iter().map(String::as_str).collect::<Vec<_>>()));
+    assert!(later.is_some(), "{:?}", sacct());
     lab.assert_clean();
 }
