@@ -72,8 +72,10 @@ slurm_conf_with() {
     slurm_conf "$1" "$2" | if [[ -n $3 ]]; then override "$3"; else cat; fi
 }
 
-# accounting_conf: what slurm.conf says of it where the first node has slurmdbd.
+# accounting_conf SUITE: the first node has slurmdbd, where that can work. Since libmariadb 11.8.9, in newer suites,
+# slurmdbd ends with 'Number of columns in result (=1) set execeeds maxmimum allowed number of columns (=0)'.
 accounting_conf() {
+    [[ ${1%%-*} == bookworm ]] || return 0
     printf '%s\n' AccountingStorageType=accounting_storage/slurmdbd AccountingStorageHost=n1
 }
 
