@@ -1,10 +1,13 @@
 //! What an engine says of itself.
 //!
-//! For `spank-docker check`, as root.
+//! For `spank-docker check`, as root; its name also where engines differ in what they do without a word.
 
 use bollard::models::{SystemInfo, SystemVersion};
 
 use super::engine::{Engine, EngineError};
+
+/// What Docker's own is called here.
+pub(super) const DOCKER: &str = "Docker Engine";
 
 /// What matters of it to the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,11 @@ pub struct Facts {
 }
 
 impl Engine {
+    /// What the engine calls itself: `Docker Engine`, `Podman Engine`.
+    pub(super) async fn name(&self) -> Result<String, EngineError> {
+        Ok(name(&self.call("tell its version", self.docker.version()).await?))
+    }
+
     /// Asks the engine for what a check of the node wants to know.
     pub async fn facts(&self) -> Result<Facts, EngineError> {
         let version = self.call("tell its version", self.docker.version()).await?;
@@ -34,17 +42,21 @@ impl Engine {
     }
 }
 
+fn name(version: &SystemVersion) -> String {
+    match version.components.iter().flatten().next().map(|component| component.name.as_str()) {
+        None | Some("Engine") => DOCKER.to_owned(),
+        Some(other) => other.to_owned(),
+    }
+}
+
 fn facts(version: SystemVersion, info: SystemInfo) -> Facts {
-    let name = version.components.unwrap_or_default().into_iter().next().map(|component| component.name);
+    let name = name(&version);
     let has = |name: &str| {
         let option = format!("name={name}");
         info.security_options.iter().flatten().any(|one| one.split(',').any(|part| part == option))
     };
     Facts {
-        name: match name.as_deref() {
-            None | Some("Engine") => "Docker Engine".to_owned(),
-            Some(other) => other.to_owned(),
-        },
+        name,
         version: version.version.unwrap_or_default(),
         api: version.api_version.unwrap_or_default(),
         cgroups: (

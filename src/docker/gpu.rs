@@ -11,6 +11,7 @@ use std::path::Path;
 use bollard::models::{DeviceRequest, SystemInfo};
 
 use super::engine::{Engine, EngineError};
+use super::facts::DOCKER;
 use crate::gpus::{Error, Gpus};
 
 /// What the engine is asked for.
@@ -51,6 +52,10 @@ impl GpuRequest {
 impl Engine {
     /// How to ask for `gpus`, of which there are some.
     pub async fn gpu_request(&self, gpus: &Gpus) -> Result<Result<GpuRequest, Error>, EngineError> {
+        // Podman's socket takes such requests and does not heed them: a job would run without what it waited for.
+        if self.name().await? != DOCKER {
+            return Ok(Err(Error::Unsupported));
+        }
         let info = self.call("say which devices it knows", self.docker.info()).await?;
         Ok(choose(gpus, &info))
     }

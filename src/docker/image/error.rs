@@ -197,9 +197,10 @@ pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -
         "repository name not known",
     ]) {
         not_found(reference)
-    } else if says(&["no matching manifest"]) {
+    } else if says(&["no matching manifest", "no image found in manifest list"]) {
         ImageError::Architectures { image, registry, ours: architecture() }
-    } else if says(&["verification failed", "unexpected digest", "invalid checksum"]) {
+    } else if says(&["verification failed", "unexpected digest", "invalid checksum", "digest did not match"])
+    {
         ImageError::Damaged { image, registry, words: Words(words) }
     } else if says(&[
         "no such host",
@@ -278,6 +279,17 @@ mod tests {
             (
                 500,
                 "filesystem layer verification failed for digest sha256:00",
+                "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
+            ),
+            // The same two in Podman's words.
+            (
+                500,
+                "no image found in manifest list for architecture \"amd64\", variant \"\", OS \"linux\"",
+                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
+            ),
+            (
+                500,
+                "happened during read: Digest did not match, expected sha256:0c, got sha256:af",
                 "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
             ),
             (
