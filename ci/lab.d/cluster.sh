@@ -85,8 +85,8 @@ create_cluster() {
             --tmpfs /run:rw,nosuid,nodev,noexec,mode=755 \
             --volume "lab-$SUITE-docker-$node:/var/lib/docker" \
             --volume "lab-$SUITE-home:/home" \
-            --volume "$DIR/conf:/lab:ro" \
-            "${IMAGE[node]}" >/dev/null || return 1
+--volume "$DIR/conf:/lab:ro" \
+            "$NODE_IMAGE" >/dev/null || return 1
     done
     # shellcheck disable=SC2046 # one word per node
     docker start $(for node in $(node_names); do container "$node"; done) >/dev/null || return 1
