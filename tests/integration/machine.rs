@@ -172,11 +172,18 @@ impl Drop for Machine {
 
 /// The newest of this name that `ci/images/build` has made.
 pub(crate) fn image_of_the_lab(name: &str) -> String {
+    images_of_the_lab(name).swap_remove(0)
+}
+
+/// All of this name that it has made, of each suite, the newest first.
+pub(crate) fn images_of_the_lab(name: &str) -> Vec<String> {
     let repository = format!("spank-docker-lab/{name}");
     let listed = Command::new("docker")
         .args(["images", "--format", "{{.Repository}}:{{.Tag}}", &repository])
         .output()
         .expect("docker");
     let text = String::from_utf8(listed.stdout).unwrap();
-    text.lines().next().unwrap_or_else(|| panic!("no image {repository}: run ci/lab up")).to_owned()
+    let images: Vec<String> = text.lines().map(str::to_owned).collect();
+    assert!(!images.is_empty(), "no image {repository}: run ci/lab up");
+    images
 }

@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 use spank_docker::image::Reference;
 use spank_docker::mpi::hostlist;
 
-use crate::machine::image_of_the_lab;
+use crate::machine::images_of_the_lab;
 
 /// As many values, the same in every run.
 fn some<T>(count: usize, strategy: &impl Strategy<Value = T>) -> Vec<T> {
@@ -75,22 +75,38 @@ fn lists_of_hosts_are_expanded_as_scontrol_expands_them() {
     let brackets = format!("\\[{range}(,{range}){{0,3}}\\]");
     let host = format!("[a-z]{{1,3}}({brackets}(-[a-z]{{1,2}})?|[0-9]{{0,3}}|{brackets}[a-z]{brackets})");
     let lists = some(400, &proptest::string::string_regex(&format!("{host}(,{host}){{0,2}}")).unwrap());
-    // One container for all: a process each would take long.
+    for image in images_of_the_lab("node") {
+        let mut taken = 0;
+        for (list, expected) in lists.iter().zip(scontrol_expands(&image, &lists)) {
+            // 22.05 takes no suffix after a range of one digit, `n[1-3]-ib`.
+            if !expected.is_empty() {
+                assert_eq!(hostlist::expand(list).unwrap(), expected, "{image}: {list}");
+                taken += 1;
+            }
+        }
+        assert!(taken > lists.len() / 2, "{image}: {taken}");
+    }
+}
+
+/// One container for all: a process each would take long.
+fn scontrol_expands(image: &str, lists: &[String]) -> Vec<Vec<String>> {
     let script = "echo 'ClusterName=x\nSlurmctldHost=x\nNodeName=x' >/etc/slurm/slurm.conf
         while read -r list; do scontrol show hostnames \"$list\" | tr '\\n' ' '; echo; done";
     let mut scontrol = Command::new("docker")
         .args(["run", "--rm", "--interactive", "--network", "none", "--entrypoint", "/bin/sh"])
-        .args([&image_of_the_lab("node"), "-c", script])
+        .args([image, "-c", script])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .expect("docker");
     scontrol.stdin.take().unwrap().write_all((lists.join("\n") + "\n").as_bytes()).unwrap();
     let output = scontrol.wait_with_output().unwrap();
-    let expected = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(expected.lines().count(), lists.len());
-    for (list, expected) in lists.iter().zip(expected.lines()) {
-        let names: Vec<&str> = expected.split_whitespace().collect();
-        assert_eq!(hostlist::expand(list).unwrap(), names, "{list}");
-    }
+    let expanded: Vec<Vec<String>> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|names| names.split_whitespace().map(str::to_owned).collect())
+        .collect();
+    assert_eq!(expanded.len(), lists.len());
+    expanded
 }
