@@ -1,5 +1,6 @@
 //! The ways to run that Slurm has: what a user knows of steps, signals, arrays and the like holds for jobs in containers.
 
+use std::thread;
 use std::time::Duration;
 
 use spank_docker_e2e::{IMAGE, Lab};
@@ -167,13 +168,19 @@ fn signal_before_the_time_limit_reaches_the_script_and_the_tasks() {
     alice.write("task", &format!("#!/bin/bash\n{}\n", waits("task")));
     let script = alice.submit_image("-w n1 --time=5 --signal=B:USR1@60", &waits("script"));
     let tasks = alice.submit_image("-w n2 --time=5 --signal=USR1@60 --docker-script=host", "srun ./task");
-    for job in [&script, &tasks] {
-        job.wait_for_line("up");
-        lab.node("n1").run(&format!("scontrol update JobId={} EndTime=now+59", job.id)).success();
-    }
-    for (job, line) in [(script, "script was warned"), (tasks, "task was warned")] {
-        let job = job.wait().completed();
-        assert!(job.lines().contains(&line), "{job}");
-    }
+    let srun = alice.srun_image("-w n3 --time=1 --signal=USR1@59 ./task");
+    thread::scope(|scope| {
+        let srun = scope.spawn(|| srun.run());
+        for job in [&script, &tasks] {
+            job.wait_for_line("up");
+            lab.node("n1").run(&format!("scontrol update JobId={} EndTime=now+59", job.id)).success();
+        }
+        for (job, line) in [(script, "script was warned"), (tasks, "task was warned")] {
+            let job = job.wait().completed();
+            assert!(job.lines().contains(&line), "{job}");
+        }
+        let srun = srun.join().expect("srun").success();
+        srun.printed(&["task was warned", "up"]).said(&[]);
+    });
     lab.assert_clean();
 }
