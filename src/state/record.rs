@@ -41,7 +41,7 @@ impl Record {
     }
 
     /// Of this release.
-    pub(super) fn new(scope: Scope, uid: u32, outcome: Outcome) -> Self {
+    pub(crate) fn new(scope: Scope, uid: u32, outcome: Outcome) -> Self {
         Self { version: VERSION, scope, uid, outcome }
     }
 

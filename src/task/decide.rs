@@ -89,3 +89,64 @@ pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> R
     directory.write(step.uid, Outcome::Failed { message: error.to_string() })?;
     Err(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{JobId, Scope};
+    use crate::options::Options;
+
+    const UID: u32 = 5001;
+    const JOB: JobId = JobId(7);
+
+    fn step(kind: StepKind, image: &ImageChoice, is_dockerexec: bool) -> Step {
+        let options = Options { image: image.clone(), ..Options::default() };
+        Step { job: JOB, uid: UID, kind, options, layout: None, is_dockerexec, script: None }
+    }
+
+    fn decided(record: Option<(u32, Outcome)>, step: &Step) -> Result<Place, String> {
+        let record = record.map(|(uid, outcome)| Record::new(Scope::job(JOB), uid, outcome));
+        decide(record, step, &Config::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_that_went_wrong_leads_to_the_host() {
+        let own = ImageChoice::Image("another".parse().unwrap());
+        let failed = || Outcome::Failed { message: "no such image".to_owned() };
+        for (uid, outcome, line) in [
+            (
+                UID,
+                || Outcome::Starting,
+                "job 7: the prolog was cut off while it started the container: submit the job again",
+            ),
+            (UID, failed, "no such image"),
+            (UID + 1, failed, "the container of job 7 on this node belongs to another user"),
+        ] as [(u32, fn() -> Outcome, &str); 3]
+        {
+            for kind in [StepKind::Batch, StepKind::Interactive, StepKind::Tasks] {
+                for image in [&ImageChoice::Unset, &own] {
+                    for is_dockerexec in [false, true] {
+                        let step = step(kind, image, is_dockerexec);
+                        assert_eq!(decided(Some((uid, outcome())), &step).unwrap_err(), line, "{step:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_step_of_tasks_has_an_image_of_its_own_in_a_job_without_one() {
+        let own = ImageChoice::Image("another".parse().unwrap());
+        let place =
+            |kind, image: &ImageChoice, is_dockerexec| decided(None, &step(kind, image, is_dockerexec));
+        assert!(matches!(place(StepKind::Tasks, &own, false), Ok(Place::Own(_))));
+        assert!(matches!(place(StepKind::Tasks, &ImageChoice::Host, true), Ok(Place::Host)));
+        for kind in [StepKind::Batch, StepKind::Interactive, StepKind::Tasks] {
+            assert!(matches!(place(kind, &ImageChoice::Unset, false), Ok(Place::Host)), "{kind:?}");
+            place(kind, &ImageChoice::Unset, true).unwrap_err();
+        }
+        for kind in [StepKind::Batch, StepKind::Interactive] {
+            place(kind, &own, false).unwrap_err();
+        }
+    }
+}

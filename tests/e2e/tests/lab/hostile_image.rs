@@ -128,6 +128,37 @@ fn batch_script_is_not_attached_through_a_link_to_the_host() {
     lab.assert_clean();
 }
 
+/// A task that fails when it is in the container already does not look at our records any more: their path leads to the
+/// image's. Here it says that the user has been told.
+#[test]
+fn image_with_records_of_its_own_does_not_silence_a_task_that_fails_in_it() {
+    const BATCH_STEP: u32 = 0xffff_fffb;
+    let lab = Lab::alone();
+    let alice = lab.alice();
+    let remove = lab.node("n1").command("rm -rf /opt/state");
+    lab.repair_with(remove.clone());
+    lab.with_arguments("n1", "memlock=inherit state_dir=/opt/state", || {
+        let name = "registry:5000/built/records";
+        let job =
+            alice.submit(&format!("--hold -w n1 --docker-pull=never --docker-image={name}"), "echo it ran");
+        let lines = format!(
+            "RUN mkdir -p /opt/state/{0} && touch /opt/state/{0}/told.{BATCH_STEP} && touch /var/lib/slurm",
+            job.id
+        );
+        let image = build(&lab, "records", &lines);
+        assert_eq!(image.name, name);
+        alice.command(&format!("scontrol release {}", job.id)).run().success();
+        let job = job.wait().failed();
+        let script = format!("/var/lib/slurm/slurmd/job{:05}/slurm_script", job.id);
+        let line =
+            format!("n1: cannot mount the batch script '{script}' into the container of image '{name}'");
+        assert_eq!(job.ours(), [line], "{job}");
+        assert!(!job.output.contains("it ran"), "{job}");
+    });
+    remove.run().success();
+    lab.assert_empty();
+}
+
 /// The usual image with these lines added, on n1 only.
 fn build(lab: &Lab, name: &str, lines: &str) -> Built {
     lab.node("n1").build(&format!("registry:5000/built/{name}"), IMAGE, lines, "")

@@ -47,6 +47,25 @@ fn bad_values_of_the_configuration_are_told_to_the_user() {
     lab.assert_empty();
 }
 
+/// Slurm then goes on whatever a hook returns: with the task on the host, if that were all.
+#[test]
+fn task_that_must_not_run_ends_where_the_plugin_is_optional_too() {
+    let lab = Lab::alone();
+    lab.with_arguments("n1", "memlock=inherit", || {
+        lab.node("n1").run("sed -i s/^required/optional/ /etc/slurm/plugstack.conf").success();
+        lab.node("n1").run("grep ^optional /etc/slurm/plugstack.conf").success();
+        let line = "n1: image 'hpc/nowhere:1': not found in registry 'registry:5000'";
+        let options = "-w n1 --docker-image=registry:5000/hpc/nowhere:1";
+        let srun = lab.alice().srun(&format!("{options} echo it ran")).run().failure();
+        srun.said(&[line]).printed(&[]);
+        let job = lab.alice().submit(options, "echo it ran").wait().failed();
+        assert_eq!(job.ours(), [line], "{job}");
+        assert!(!job.output.contains("it ran"), "{job}");
+    });
+    lab.assert_no_job_completed();
+    lab.assert_empty();
+}
+
 #[test]
 fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
     let lab = Lab::alone();
