@@ -9,7 +9,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::StateError;
@@ -25,6 +24,7 @@ const RECORD: &str = "state.json";
 const ADOPTED: &str = "adopted";
 const CGROUPS: &str = "cgroups";
 const LAYOUT: &str = "layout";
+const LAYOUT_LOCK: &str = "layout.lock";
 const CONTAINER: &str = "container";
 const SCRATCH_DEVICE: &str = "gpu";
 
@@ -224,13 +224,10 @@ impl ScopeDir {
     /// In a job's directory, the lock of whoever starts the container of `step`, unless another process has it. It is let
     /// go when that process drops it, or ends.
     pub fn lock_start(&self, step: Scope) -> Result<Option<Flock<File>>, StateError> {
-        let path = self.path.join(start_of(step));
-        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(self.failed("open", &path))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        match self.lock(&start_of(step), FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, error)) => Err(self.failed("lock", &path)(error.into())),
+            Err(StateError::File { source, .. }) if source.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -240,14 +237,30 @@ impl ScopeDir {
         gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
     }
 
-    /// Whether a layout of so many tasks is larger than any that was written down before; then it is written down.
-    pub fn raise_layout(&self, tasks: u64) -> Result<bool, StateError> {
-        let known = fs::read_to_string(self.path.join(LAYOUT)).ok().and_then(|text| text.parse().ok());
-        if tasks <= known.unwrap_or(0) {
-            return Ok(false);
+    /// Has the hostfiles written of a layout of so many tasks, unless those of one as large are there. No task goes on
+    /// before they are: their number is noted last, and whoever comes meanwhile waits.
+    pub fn raise_layout(
+        &self,
+        tasks: u64,
+        write: impl FnOnce() -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let known = || fs::read_to_string(self.path.join(LAYOUT)).ok()?.parse::<u64>().ok();
+        if known().unwrap_or(0) >= tasks {
+            return Ok(());
         }
-        self.replace(LAYOUT, tasks.to_string().as_bytes())?;
-        Ok(true)
+        let _turn = self.lock(LAYOUT_LOCK, FlockArg::LockExclusive)?;
+        if known().unwrap_or(0) >= tasks {
+            return Ok(());
+        }
+        write()?;
+        self.replace(LAYOUT, tasks.to_string().as_bytes())
+    }
+
+    fn lock(&self, name: &str, how: FlockArg) -> Result<Flock<File>, StateError> {
+        let path = self.path.join(name);
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(self.failed("open", &path))?;
+        Flock::lock(file, how).map_err(|(_, error)| self.failed("lock", &path)(error.into()))
     }
 
     /// Removes everything. Never recursive: should a mount have survived, what lies behind it is not ours to delete.
@@ -299,5 +312,47 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+    use crate::job::JobId;
+
+    #[test]
+    fn no_task_goes_on_before_the_hostfiles_are_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let job = ScopeDir { scope: Scope::job(JobId(7)), path: directory.path().to_owned() };
+        let hostfile = directory.path().join("hostfile");
+        let (begun, has_begun) = channel();
+        let (go_on, may_go_on) = channel::<()>();
+        let (job, hostfile) = (&job, &hostfile);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                job.raise_layout(8, || {
+                    begun.send(()).unwrap();
+                    may_go_on.recv().unwrap();
+                    fs::write(hostfile, "").unwrap();
+                    Ok(())
+                })
+                .unwrap();
+            });
+            has_begun.recv().unwrap();
+            let second = scope.spawn(|| {
+                job.raise_layout(8, || panic!("written already")).unwrap();
+                assert!(hostfile.exists());
+            });
+            thread::sleep(Duration::from_millis(50));
+            assert!(!second.is_finished());
+            go_on.send(()).unwrap();
+        });
+        // Only a larger one counts.
+        job.raise_layout(3, || panic!("smaller")).unwrap();
+        job.raise_layout(9, || fs::remove_file(hostfile).map_err(job.failed("remove", hostfile))).unwrap();
+        assert!(!hostfile.exists());
     }
 }

@@ -70,21 +70,22 @@ fn join_error(action: &'static str, scope: Scope) -> impl FnOnce(io::Error) -> T
 }
 
 /// The hostfiles say how many tasks the *job* has on each node. A step that does not know has its own: then the largest
-/// of several counts.
+/// of several counts. Of all tasks on a node one does the work: there may be thousands of nodes.
 fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> {
     let Some(given) = &step.layout else { return Ok(()) };
-    let (Ok(nodes), Ok(tasks)) = (hostlist::expand(&given.nodes), layout::parse(&given.tasks)) else {
-        return Ok(());
-    };
+    let Ok(tasks) = layout::parse(&given.tasks) else { return Ok(()) };
     let total = match given.is_of_job {
         true => u64::MAX,
         false => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
     };
-    if nodes.len() != tasks.len() || !directory.raise_layout(total)? {
-        return Ok(());
-    }
-    directory.provide(in_container::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
-    directory.provide(in_container::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
+    directory.raise_layout(total, || {
+        let Some(nodes) = hostlist::expand(&given.nodes).ok().filter(|nodes| nodes.len() == tasks.len())
+        else {
+            return Ok(());
+        };
+        directory.provide(in_container::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
+        directory.provide(in_container::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
+    })
 }
 
 /// Slurm executes the batch script by its path on the host: a mount of that very file has to be there.
