@@ -18,7 +18,8 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 
-use super::engine::{Engine, EngineError, one_line};
+use super::engine::{Engine, EngineError};
+use super::exec::last_words;
 use super::gpu::GpuRequest;
 use crate::sys::cgroup;
 
@@ -165,7 +166,8 @@ impl Engine {
         Ok(pid.filter(|_| state.running == Some(true)))
     }
 
-    /// The last line that a container wrote whose first process has ended, shortened: what its sshd died of.
+    /// The last line that a container wrote whose first process has ended (to standard error, if there is one), shortened:
+    /// what its sshd died of.
     pub async fn last_words(&self, container: &Container) -> Result<Option<String>, EngineError> {
         // The engine has all of them when it says itself that the container has ended, which it notices later than we do.
         let deadline = Instant::now() + ENDING;
@@ -174,19 +176,14 @@ impl Engine {
         }
         let options = LogsOptions { stdout: true, stderr: true, tail: "5".to_owned(), ..Default::default() };
         let mut stream = self.docker.logs(&container.id, Some(options));
-        let mut text = Vec::new();
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
         while let Some(chunk) =
             self.call("read the container's log", async { stream.next().await.transpose() }).await?
         {
-            match chunk {
-                LogOutput::StdOut { message } | LogOutput::StdErr { message } => {
-                    text.extend_from_slice(&message)
-                }
-                LogOutput::StdIn { .. } | LogOutput::Console { .. } => {}
-            }
+            let text = if matches!(chunk, LogOutput::StdErr { .. }) { &mut errors } else { &mut output };
+            text.extend_from_slice(&chunk.into_bytes());
         }
-        let text = String::from_utf8_lossy(&text);
-        Ok(text.lines().rev().map(one_line).find(|line| !line.is_empty()))
+        Ok(last_words([&errors, &output]))
     }
 
     /// All containers, running or not, that carry this label (`name` or `name=value`).

@@ -21,17 +21,30 @@ const LIMIT: usize = 4 << 20;
 pub struct Ran {
     /// Standard output and error together, as far as it is kept.
     pub output: Vec<u8>,
+    /// Standard error alone.
+    errors: Vec<u8>,
     /// Its exit code; none when it did not end in time. Then it still runs.
     pub code: Option<i64>,
 }
 
 impl Ran {
-    /// The last line of its output, shortened.
+    /// The last line of its standard error, else of its output, shortened.
     #[must_use]
     pub fn last_words(&self) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.output);
-        text.lines().rev().map(one_line).find(|line| !line.is_empty())
+        last_words([&self.errors, &self.output])
     }
+}
+
+fn keep(kept: &mut Vec<u8>, message: &[u8]) {
+    kept.extend(message.iter().take(LIMIT.saturating_sub(kept.len())));
+}
+
+/// The last line of the first of these texts that has one. An engine reads standard output and error independently of each
+/// other: which was written first is not known.
+pub(super) fn last_words(texts: [&[u8]; 2]) -> Option<String> {
+    texts.into_iter().find_map(|text| {
+        String::from_utf8_lossy(text).lines().rev().map(one_line).find(|line| !line.is_empty())
+    })
 }
 
 impl Engine {
@@ -54,17 +67,16 @@ impl Engine {
             ..Default::default()
         };
         let id = self.call(call, self.docker.create_exec(&container.id, options)).await?.id;
-        let mut output = Vec::new();
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
         let run = async {
             let started = self.call(call, self.docker.start_exec(&id, None::<StartExecOptions>)).await?;
             let StartExecResults::Attached { output: mut stream, .. } = started else { return Ok(()) };
             while let Some(chunk) = stream.next().await {
-                match chunk.map_err(|error| EngineError::new(call, error))? {
-                    LogOutput::StdOut { message } | LogOutput::StdErr { message } => {
-                        output.extend(message.iter().take(LIMIT.saturating_sub(output.len())));
-                    }
-                    LogOutput::StdIn { .. } | LogOutput::Console { .. } => {}
+                let chunk = chunk.map_err(|error| EngineError::new(call, error))?;
+                if let LogOutput::StdErr { message } = &chunk {
+                    keep(&mut errors, message);
                 }
+                keep(&mut output, &chunk.into_bytes());
             }
             Ok::<_, EngineError>(())
         };
@@ -76,6 +88,18 @@ impl Engine {
             }
             Err(_) => None,
         };
-        Ok(Ran { output, code })
+        Ok(Ran { output, errors, code })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_those_of_standard_error_if_there_are_any() {
+        assert_eq!(last_words([b"no licence\n\n", b"looking\n"]).as_deref(), Some("no licence"));
+        assert_eq!(last_words([b" \n", b"a\nlooking\n"]).as_deref(), Some("looking"));
+        assert_eq!(last_words([b"", b"\n"]), None);
     }
 }

@@ -13,7 +13,7 @@ fn what_the_entrypoint_exports_is_seen_by_tasks_scripts_and_ssh_sessions() {
     let lab = Lab::get();
     let alice = lab.alice();
     let script = "export EXPORTED=\"$1 of $USER\" PATH=/opt/added:$PATH SLURM_JOB_ID=0
-        shift; { id -u; id -Gn; grep -E '^(NoNewPrivs|CapEff|CapBnd)' /proc/self/status; } >/tmp/who
+        shift; { id -u; id -Gn; grep -E '^(NoNewPrivs|Cap)' /proc/self/status; } >/tmp/who
         setsid sleep 292 >/dev/null 2>&1 </dev/null &
         exec \"$@\"";
     let built = build(&lab, "own/entrypoint-good", IMAGE, script);
@@ -33,7 +33,10 @@ fn what_the_entrypoint_exports_is_seen_by_tasks_scripts_and_ssh_sessions() {
         "5001",
         "alice physics gpuusers",
         "NoNewPrivs:\t1",
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
         "CapEff:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
         "CapBnd:\t0000000000000000",
     ];
     for line in who {
@@ -78,6 +81,18 @@ fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_word
             image("setuid"),
             "exec /opt/evil/sh -c id",
             "failed with code 1 ('become: still uid 5001'): use --no-docker-entrypoint, or mend it",
+        ),
+        (
+            "own/entrypoint-capabilities",
+            image("setuid"),
+            "exec /opt/evil/sh-caps -c id",
+            "failed with code 1 ('become: still uid 5001'): use --no-docker-entrypoint, or mend it",
+        ),
+        (
+            "own/entrypoint-device",
+            image("setuid"),
+            "exec head -c 1 /opt/evil/disk",
+            "failed with code 1 ('head: cannot open '/opt/evil/disk' for reading: Permission denied'): use --no-docker-entrypoint, or mend it",
         ),
         (
             "own/entrypoint-hangs",
