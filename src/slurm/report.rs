@@ -7,8 +7,14 @@
 //!
 //! Runs as root in the prolog, and in the task of a batch step before it becomes the user.
 
+use std::time::Duration;
+
 use super::commands::{self, Known, SlurmError};
 use crate::job::JobId;
+
+/// slurmctld hands on what a waiting client is told when it comes to it, and a client whose job has ended hears nothing any
+/// more.
+const DELIVERY: Duration = Duration::from_secs(1);
 
 /// One start of a job: it may be queued again, and what was written before does not count any more.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +55,10 @@ pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), Slu
         note(commands::comment(&known, &format!("{}{node}: {line}", mark(start))));
     }
     if ends_now(&known, end) {
+        // No task starts meanwhile: this prolog still runs.
+        if !known.batch {
+            std::thread::sleep(DELIVERY);
+        }
         note(commands::cancel(&known));
     }
     result
