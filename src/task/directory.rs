@@ -22,9 +22,13 @@ pub fn enter_directory(
     }
     // Where Slurm goes, and says so, when there is nowhere else to go.
     let fell_back = env::current_dir().is_ok_and(|directory| directory == Path::new("/tmp"));
-    let is_missing = pwd.is_some_and(|path| !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
+    let left_out = session.left_out.as_deref().map(Path::as_os_str);
+    let is_missing = [pwd, left_out]
+        .into_iter()
+        .flatten()
+        .any(|path| !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
     // What has the same name in the image is another directory.
-    let is_images = session.left_out.as_deref().is_some_and(|path| is_here(path.as_os_str()));
+    let is_images = left_out.is_some_and(is_here);
     if let Some(workdir) = session.workdir.as_deref().filter(|_| fell_back && is_missing || is_images) {
         // Slurm has told the user that the directory is not there; where the task starts instead is no error.
         let _ = nix::unistd::chdir(workdir);
