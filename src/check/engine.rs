@@ -78,7 +78,7 @@ fn restart(facts: &Facts) -> Finding {
     let text = if facts.keeps_containers {
         "containers live on when it is restarted (live-restore)"
     } else {
-        "a restart of it ends running jobs, unless live-restore is set"
+        "a restart of it ends the containers of running jobs, unless live-restore is set"
     };
     Finding::ok("engine_restart", text)
 }

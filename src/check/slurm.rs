@@ -121,16 +121,19 @@ fn task_plugin(settings: &Settings) -> Finding {
     )
 }
 
-/// They run where the task runs: in the container.
+/// It runs where the task runs: in the container. (A TaskEpilog runs on the host: slurmstepd starts it, when the task has
+/// ended.)
 fn task_prolog(settings: &Settings) -> Finding {
     const NAME: &str = "task_prolog";
-    let set = ["TaskProlog", "TaskEpilog"].into_iter().find(|key| !settings.get(key).is_empty());
-    let Some(key) = set else { return Finding::ok(NAME, "none") };
-    let file = Shown::new(settings.get(key));
+    let file = settings.get("TaskProlog");
+    if file.is_empty() {
+        return Finding::ok(NAME, "none");
+    }
     Finding::warn(
         NAME,
         format!(
-            "{key}='{file}' has to be in the containers, or tasks fail: see that mounts= in plugstack.conf names it"
+            "TaskProlog='{}' has to be in the containers, or tasks fail: see that mounts= in plugstack.conf names it",
+            Shown::new(file)
         ),
     )
 }
@@ -260,8 +263,8 @@ Slurmctld(primary) at n1 is UP
                 "warn task_plugin: 'task/cgroup,task/affinity', but not ConstrainRAMSpace: set yes in cgroup.conf, or these limits do not hold",
             ),
             (
-                "TaskEpilog = /etc/slurm/x",
-                "warn task_prolog: TaskEpilog='/etc/slurm/x' has to be in the containers, or tasks fail: see that mounts= in plugstack.conf names it",
+                "TaskProlog = /etc/slurm/x",
+                "warn task_prolog: TaskProlog='/etc/slurm/x' has to be in the containers, or tasks fail: see that mounts= in plugstack.conf names it",
             ),
             (
                 "JobContainerType = job_container/cncu",

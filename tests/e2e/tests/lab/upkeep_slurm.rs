@@ -148,12 +148,23 @@ fn capabilities_that_slurmd_hands_on_are_gone_in_tasks() {
 }
 
 #[test]
-fn task_prolog_that_is_in_the_container_runs_there() {
+fn task_prolog_that_is_in_the_container_runs_there_and_task_epilog_on_the_host() {
     let lab = Lab::alone();
     let file = "/etc/slurm/taskprolog";
     let place = "test -e /run/spank-docker/pause && echo container || echo host";
     let script = format!("#!/bin/sh\necho export PLACE=$({place})\necho print prolog of $SLURM_PROCID\n");
     lab.everywhere(&format!("cat >{file} <<'END'\n{script}END\nchmod 755 {file}"));
+    // slurmstepd itself runs that one, where it is.
+    let epilog = "/etc/slurm/taskepilog";
+    let seen = lab.node("n2").command("rm -f /tmp/taskepilog");
+    lab.repair_with(seen.clone());
+    lab.everywhere(&format!("printf '#!/bin/sh\n{place} >>/tmp/taskepilog\n' >{epilog}; chmod 755 {epilog}"));
+    with_setting(&lab, "TaskEpilog", epilog, || {
+        lab.alice().srun_image("-w n2 hostname").run().success().printed(&["n2"]).said(&[]);
+    });
+    lab.node("n2").run("cat /tmp/taskepilog").success().printed(&["host"]);
+    seen.run().success();
+    lab.everywhere(&format!("rm {epilog}"));
     with_setting(&lab, "TaskProlog", file, || {
         let image = format!("--docker-mounts={file}");
         let srun = lab.alice().srun_image(&format!("-w n2 {image} printenv PLACE")).run().success();
@@ -166,5 +177,20 @@ fn task_prolog_that_is_in_the_container_runs_there() {
         assert!(srun.stderr.contains(file), "{srun}");
     });
     lab.everywhere(&format!("rm {file}"));
+    lab.assert_empty();
+}
+
+#[test]
+fn srun_prolog_of_a_site_runs_on_the_host() {
+    let lab = Lab::alone();
+    let remove = lab.node("n1").command("rm -f /etc/slurm/srunprolog /tmp/srunprolog");
+    lab.repair_with(remove.clone());
+    let script = "#!/bin/sh\nid -un >/tmp/srunprolog; test -e /run/spank-docker/pause || echo host >>/tmp/srunprolog\n";
+    lab.everywhere(&format!("printf '{script}' >/etc/slurm/srunprolog; chmod 755 /etc/slurm/srunprolog"));
+    with_setting(&lab, "SrunProlog", "/etc/slurm/srunprolog", || {
+        lab.alice().srun_image("-w n2 hostname").run().success().printed(&["n2"]).said(&[]);
+    });
+    lab.node("n1").run("cat /tmp/srunprolog").success().printed(&["alice", "host"]);
+    remove.run().success();
     lab.assert_empty();
 }
