@@ -132,7 +132,7 @@ impl Churn {
         let ended = lab.poll(|| {
             while running.len() < self.at_once && submitted < self.jobs {
                 submitted += 1;
-                match submit(&users[submitted % users.len()], &mut random, self.requeue) {
+                match submit(lab, &users[submitted % users.len()], &mut random, self.requeue) {
                     Ok(job) => running.push(job),
                     Err(line) => report.wrong.push(line),
                 }
@@ -194,7 +194,7 @@ impl Churn {
 }
 
 /// One more job, with an image, a shape and a fate that chance chooses.
-fn submit(user: &User<'_>, random: &mut Random, requeue: bool) -> Result<Running, String> {
+fn submit(lab: &Lab, user: &User<'_>, random: &mut Random, requeue: bool) -> Result<Running, String> {
     // Ranks on all nodes, in both ways: by Slurm, and over ssh.
     const MPI: &str = "set -e; mpirun --map-by ppr:1:node hello | grep -c '^rank'; sleep 2; echo done";
     const PLAIN: &str = "set -e; test -d /opt/hpc/bin; sleep 3; echo done";
@@ -205,6 +205,11 @@ fn submit(user: &User<'_>, random: &mut Random, requeue: bool) -> Result<Running
     let words =
         format!("-N{nodes} --ntasks-per-node=1 --time=4 --docker-image={} --docker-pull={pull}", image(name));
     let fate = Fate::draw(random, requeue);
+    // So that there is something to pull, now and then.
+    if random.below(3) == 0 {
+        let node = random.one_of(&NODES);
+        lab.node(node).run(&format!("docker rmi --force {}", image(name)));
+    }
     let submitted = Instant::now();
     let outcome = user.sbatch(&words, script).run();
     let id = outcome.stdout.trim().parse().map_err(|_| format!("not submitted\n{outcome}"))?;

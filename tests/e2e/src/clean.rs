@@ -32,6 +32,7 @@ if [ -n "$ALL" ]; then
     ls -d /run/spank-docker/* 2>/dev/null | sed 's/^/state /'
     docker ps --all --filter label=spank-docker.job --format "container {{.Names}} ({{.Status}})"
     docker ps --all --filter 'name=^docker_[0-9]' --format "container {{.Names}} ({{.Status}})"
+    docker volume ls --quiet | sed 's/^/volume /'
     echo "$mounts" | grep . | sort -u | sed 's/^/mount /'
     echo "$listeners" | grep ':2[0-9][0-9][0-9][0-9] ' | sed "s/^/port: /"
     find /sys/fs/cgroup -type d -name 'job_*' 2>/dev/null | while read -r cgroup; do

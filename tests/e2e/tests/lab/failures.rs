@@ -11,7 +11,8 @@ pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
         let cause = line;
         let line = format!("{node}: {cause}");
         let job = alice.submit(&options, "echo it ran");
-        alice.srun(&options).args("echo it ran").run().failure().said(&[&line]).printed(&[]);
+        let srun = alice.srun(&options).args("echo it ran").run().said(&[&line]).printed(&[]);
+        assert_eq!(srun.code, Some(1), "{srun}");
         let job = job.wait().failed();
         assert_eq!(job.lines(), [format!("spank_docker: {line}")], "{job}");
         assert_eq!(job.code, "1:0", "{job}");

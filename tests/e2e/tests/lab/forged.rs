@@ -106,6 +106,44 @@ fn name_of_a_job_that_fails_makes_root_cancel_no_other() {
     lab.assert_clean();
 }
 
+/// What a step with a container of its own reads of its job is Slurm's word, not its environment's.
+#[test]
+fn step_that_poses_as_one_of_another_users_job_stays_its_own() {
+    let lab = Lab::get();
+    let alice = lab.alice().submit_image("-w n1", "echo up; until [ -e done ]; do sleep 0.2; done; hostname");
+    alice.wait_for_line("up");
+    let record =
+        format!("cat /run/spank-docker/{0}/state.json; ls -l --full-time /run/spank-docker/{0}", alice.id);
+    let before = lab.node("n1").sh(&record).success().stdout;
+    let seen = "echo $SLURM_JOB_DOCKER_CONTAINER; id -un; cat /run/spank-docker/id_ed25519 >key; until [ -e seen ]; do sleep 0.1; done";
+    let step = format!(
+        "srun --export=ALL,SLURM_JOB_ID={0},SLURM_JOBID={0},SLURM_JOB_USER=alice,SLURM_JOB_UID=5001,SLURM_STEP_NODELIST=n2,SLURM_JOB_NODELIST=n2,SLURM_NODEID=1,SLURM_STEP_ID=7,SLURM_RESTART_COUNT=3,SLURM_CLUSTER_NAME=other,SLURM_JOB_DOCKER_CONTAINER=docker_{0} --docker-image={IMAGE} sh -c '{seen}'",
+        alice.id
+    );
+    let bob = lab.user("bob").submit("-w n1", &step);
+    let own = format!("docker_{}.0", bob.id);
+    bob.wait_for_line(&own);
+    let labels = lab.node("n1").sh(&format!("docker inspect --format '{{{{json .Config.Labels}}}}' {own}"));
+    let labels = labels.success().stdout;
+    for (label, value) in [("job", bob.id.to_string()), ("step", "0".into()), ("user", "bob".into())] {
+        assert!(labels.contains(&format!(r#""spank-docker.{label}":"{value}""#)), "{label}: {labels}");
+    }
+    assert!(!labels.contains("other"), "{labels}");
+    lab.user("bob").command("touch seen").run().success();
+    let bob = bob.wait().completed();
+    assert_eq!(bob.lines(), [own.as_str(), "bob"], "{bob}");
+    assert_eq!(lab.node("n1").sh(&record).success().stdout, before);
+    let key = format!(
+        "cmp {}/key /run/spank-docker/{}/container/id_ed25519",
+        lab.user("bob").directory(),
+        alice.id
+    );
+    lab.node("n1").run(&key).failure();
+    lab.alice().command("touch done").run().success();
+    alice.wait().completed();
+    lab.assert_clean();
+}
+
 /// The client reads the file that `SLURM_CONF` names; the node reads its own.
 #[test]
 fn configuration_of_a_users_own_changes_nothing_on_the_node() {

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use spank_docker_e2e::{Built, IMAGE, Lab, Outcome, View, image, view};
+use spank_docker_e2e::{Built, IMAGE, Lab, Outcome, View, image, no_sshd, view};
 
 /// In the PATH of the hostile image is nothing but its own.
 const PROBE: &str = r#"
@@ -34,7 +34,8 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let alice = lab.alice();
     let directory = alice.directory();
     alice.write("probe", PROBE);
-    let script = "srun /bin/sh ./probe >task; srun /usr/bin/ssh n1 \"cd $PWD && . ./probe\" >ssh
+    // A second is the interval of the image's health check.
+    let script = "sleep 3; srun /bin/sh ./probe >task; srun /usr/bin/ssh n1 \"cd $PWD && . ./probe\" >ssh
         echo up; until [ -e done ]; do sleep 0.2; done";
     let options = format!("-w n1 --docker-script=host --docker-image={}", image("hostile"));
     let job = alice.submit(&options, script);
@@ -185,6 +186,11 @@ fn images_that_would_lead_root_astray_are_refused() {
     refused("shadow", "RUN ln -sf /proc/1/root/etc/shadow /etc/passwd", &format!("'/etc/passwd' {NO_FILE}"));
     refused("loop", "RUN rm /etc/group && ln -s group /etc/group", &format!("'/etc/group' {NO_FILE}"));
     refused("huge", "RUN truncate -s 65M /etc/group", &format!("'/etc/group' {NO_FILE}"));
+    refused(
+        "root-self",
+        "RUN ln -sf /proc/self/root/etc/shadow /etc/group",
+        &format!("'/etc/group' {NO_FILE}"),
+    );
     refused("run", "RUN rm -rf /run && ln -s /proc/1/root/tmp /run", "cannot mount on '/run/spank-docker'");
     refused(
         "config",
@@ -196,6 +202,38 @@ fn images_that_would_lead_root_astray_are_refused() {
         "RUN mkdir -p /srv/a && ln -s /dev /srv/a/b && cp -a /dev/null /opt/\nVOLUME /srv/a/b",
         "has its own '/dev' in place of the system's: build it without a volume there",
     );
+    lab.assert_clean();
+}
+
+/// What is no program that all may run is no sshd: tasks run, and the user is told.
+#[test]
+fn sshd_of_an_image_that_is_no_program_counts_as_none() {
+    let lab = Lab::get();
+    let sshd = "/usr/sbin/sshd";
+    for (name, lines) in [
+        ("sshd-link", format!("RUN rm {sshd} && ln -s /proc/1/root/usr/sbin/sshd {sshd}")),
+        ("sshd-self", format!("RUN rm {sshd} && ln -s /proc/self/root/proc/1/root/usr/sbin/sshd {sshd}")),
+        ("sshd-folder", format!("RUN rm {sshd} && mkdir {sshd}")),
+        ("sshd-fifo", format!("RUN rm {sshd} && mkfifo -m 777 {sshd}")),
+        ("sshd-device", format!("RUN rm {sshd} && mknod -m 777 {sshd} c 1 5")),
+        ("sshd-plain", format!("RUN chmod 644 {sshd}")),
+    ] {
+        let image = build(&lab, name, &lines);
+        let line = format!("n1: warning: {}", no_sshd(&image.name));
+        run(&lab, &image, "hostname").success().printed(&["n1"]).said(&[&line]);
+    }
+    for (name, lines) in [
+        ("sshd-random", format!("RUN head -c 100000 /dev/urandom >{sshd}")),
+        (
+            "sshd-huge",
+            format!("RUN truncate -s 1G {sshd}.new && chmod 755 {sshd}.new && mv {sshd}.new {sshd}"),
+        ),
+    ] {
+        let image = build(&lab, name, &lines);
+        let line =
+            format!("n1: image '{}': its sshd ended at once: cannot execute the image's sshd", image.name);
+        run(&lab, &image, "echo it ran").failure().printed(&[]).said(&[&line]);
+    }
     lab.assert_clean();
 }
 

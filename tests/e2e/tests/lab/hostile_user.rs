@@ -145,6 +145,20 @@ fn listener_of_another_user_on_the_port_is_no_sshd_of_the_job() {
         bob.cancel();
         bob.wait();
     }
+    // One that is foretold.
+    let job = lab.alice().submit_image("--hold -w n1", "echo it ran");
+    let port = 20_000 + job.id % 10_000;
+    let bob = lab.user("bob").submit("-w n1", &format!("{listen} 0.0.0.0 {port}"));
+    bob.wait_for_line("up");
+    lab.alice().command(&format!("scontrol release {}", job.id)).run().success();
+    let job = job.wait().failed();
+    let line = format!(
+        "n1: port {port} is taken on this node: submit again, or choose another with --docker-port=PORT"
+    );
+    assert_eq!(job.ours(), [line], "{job}");
+    assert!(!job.output.contains("it ran"), "{job}");
+    bob.cancel();
+    bob.wait();
     lab.assert_clean();
 }
 

@@ -150,8 +150,8 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
         )
     };
     let image = format!("-w n1,n2 -N2 --docker-image={moved}");
-    let srun = alice.srun(&format!("{image} true")).run().failure();
-    srun.said(&[&line("n1", "n2"), &line("n2", "n1")]);
+    let srun = alice.srun(&format!("{image} echo it ran")).run().failure();
+    srun.said(&[&line("n1", "n2"), &line("n2", "n1")]).printed(&[]);
     let job = alice.submit(&image, "echo it ran").wait().failed();
     assert_eq!(job.lines(), [format!("spank_docker: {}", line("n1", "n2"))], "{job}");
     // Both have the newer one then.
@@ -186,5 +186,22 @@ fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
         outcome.said(&[&format!("{node}: warning: {}", no_sshd(image))]);
     }
     lab.everywhere(&remove(id));
+    lab.assert_clean();
+}
+
+/// The user's shell on the host is bash.
+#[test]
+fn image_without_the_users_shell_runs_scripts_and_sessions_of_another() {
+    let lab = Lab::get();
+    let built = lab.node("n1").build("own/no-bash", IMAGE, "RUN rm /bin/bash /bin/rbash", "");
+    let script = "echo it ran; ssh n1 'echo $SHELL $0'; mpirun -np 1 hello";
+    let options = format!("-w n1 --docker-image={}", built.name);
+    let alice = lab.alice();
+    alice.write("script", &format!("#!/bin/sh\n{script}\n"));
+    let job = alice
+        .submitted(&alice.command("sbatch --parsable").args("--output=%j.out").args(&options).args("script"))
+        .wait()
+        .completed();
+    assert_eq!(job.lines(), ["it ran", "/bin/sh /bin/sh", "rank 0 of 1 on n1"], "{job}");
     lab.assert_clean();
 }

@@ -9,8 +9,10 @@ const RUNS: &str = "
     say() { grep '^rank' | sort | sed \"s/^/$1: /\"; }
     mpirun -np 2 MAPBY hello | say two_ranks
     mpirun -np 1 hello | say one_rank
-    ssh n3 \"cd $PWD && mpirun hello\" | sed 's/rank ./rank _/' | say from_n3
-    mpirun hello abort >abort.out 2>&1; echo aborted: $?";
+    ssh n3 \"cd $PWD && mpirun hello 2>err || cat err\" | sed 's/rank ./rank _/' | say from_n3
+    mpirun hello abort >abort.out 2>&1; echo aborted: $?
+    for node in n1 n2 n3; do ssh $node 'for try in $(seq 50); do pgrep -x hello >/dev/null || exit 0; sleep 0.2; done; pgrep -x hello'; done
+    true";
 const EXPECTED: [&str; 7] = [
     "two_ranks: rank 0 of 2 on n1",
     "two_ranks: rank 1 of 2 on n2",

@@ -191,6 +191,78 @@ fn docker_env_keeps_the_value_of_the_host() {
     lab.assert_clean();
 }
 
+/// The job's value, where the image has one too, from wherever it is looked at.
+#[test]
+fn docker_env_holds_for_scripts_sessions_and_steps() {
+    let lab = Lab::get();
+    let built = lab.node("n1").build("own/colours", IMAGE, "ENV COLOUR=blue SHAPE=round", "");
+    let seen = "echo $COLOUR $SHAPE";
+    let alice = lab.alice();
+    let options = format!("-w n1 --docker-env=COLOUR --docker-image={}", built.name);
+    // There is no srun in the image.
+    let steps = format!("srun sh -c '{seen}'; srun --docker-env=SHAPE sh -c '{seen}'");
+    let run = |options: &str, script: &str| {
+        let sbatch = alice.sbatch(options, script).env("COLOUR", "red").env("SHAPE", "square");
+        alice.submitted(&sbatch).wait()
+    };
+    let job = run(&options, &format!("{seen}; ssh n1 '{seen}'")).completed();
+    assert_eq!(job.lines(), ["red round", "red round"], "{job}");
+    let job = run(&format!("{options} --docker-script=host"), &steps).completed();
+    assert_eq!(job.lines(), ["red round", "blue square"], "{job}");
+    lab.assert_clean();
+}
+
+/// Each option has a variable.
+#[test]
+fn all_options_can_be_given_as_variables() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let lines = "COPY program /entry\nENTRYPOINT [\"/entry\"]\nENV COLOUR=blue";
+    let entry = "#!/bin/sh\nexport ENTERED=yes\nexec \"$@\"\n";
+    let built = lab.node("n1").build("own/variables", IMAGE, lines, entry);
+    let script = "srun sh -c 'pwd; echo $COLOUR $ENTERED $SLURM_JOB_DOCKER_PORT; touch /x 2>/dev/null || echo read only; stat -f -c %T /fast'
+        echo ${SLURM_JOB_DOCKER_IMAGE:-host}";
+    let mut sbatch = alice.sbatch("-w n1", script);
+    for (name, value) in [
+        ("IMAGE", built.name.as_str()),
+        ("PULL", "never"),
+        ("MOUNTS", "tmpfs:/fast"),
+        ("WORKDIR", "/usr"),
+        ("ENV", "COLOUR"),
+        ("ENTRYPOINT", "yes"),
+        ("READONLY", "yes"),
+        ("SCRIPT", "host"),
+        ("PORT", "29872"),
+    ] {
+        sbatch = sbatch.env(&format!("SLURM_DOCKER_{name}"), value);
+    }
+    let job = alice.submitted(&sbatch.env("COLOUR", "red")).wait().completed();
+    assert_eq!(job.lines(), ["/usr", "red yes 29872", "read only", "tmpfs", "host"], "{job}");
+    let once = alice.srun_image("-N2 -n2 hostname").env("SLURM_DOCKER_LAUNCH", "once");
+    assert_eq!(once.run().success().lines().len(), 1);
+    let pull = alice.srun("-w n1 echo it ran").env("SLURM_DOCKER_IMAGE", "registry:5000/hpc/absent");
+    let pull = pull.env("SLURM_DOCKER_PULL", "never").run().failure().printed(&[]);
+    assert!(pull.ours()[0].contains("pull"), "{pull}");
+    lab.assert_clean();
+}
+
+/// Where the job's directory is not in the container, and nothing else is asked for.
+#[test]
+fn workdir_of_the_image_is_the_last_resort() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let built = lab.node("n1").build("own/workdir", IMAGE, "WORKDIR /srv/work", "");
+    let image = format!("-w n1 --docker-image={}", built.name);
+    let pwd =
+        |options: &str| alice.srun(&format!("{image} {options} sh -c")).arg("pwd; echo $PWD").run().success();
+    let here = alice.directory();
+    pwd("").printed(&[&here, &here]);
+    pwd("--docker-workdir=/usr").printed(&["/usr", "/usr"]);
+    // On the host: a directory that the container does not get.
+    pwd("--chdir=/usr/lib/spank-docker").printed(&["/srv/work", "/srv/work"]);
+    lab.assert_clean();
+}
+
 #[test]
 fn docker_port_is_where_sshd_listens() {
     let lab = Lab::get();

@@ -92,6 +92,28 @@ fn allocation_without_an_image_runs_mpi_in_containers_of_a_step() {
     lab.assert_clean();
 }
 
+/// A container is the job's by its image, however that is written.
+#[test]
+fn step_of_the_jobs_image_is_in_the_jobs_container_and_another_has_keys_of_its_own() {
+    let lab = Lab::get();
+    let seen = "echo $SLURM_JOB_DOCKER_CONTAINER $(sha256sum </run/spank-docker/id_ed25519)";
+    let script = format!(
+        "for image in {IMAGE} {IMAGE}:latest {mpich}; do srun --docker-image=$image sh -c '{seen}'; done
+         SLURM_DOCKER_IMAGE={IMAGE} srun sh -c '{seen}'; srun sh -c '{seen}'",
+        mpich = image("mpich")
+    );
+    let outcome = lab.alice().salloc(&format!("-w n1 --docker-image={IMAGE}")).sh(&script).run().success();
+    let lines = outcome.lines();
+    let [own, tagged, other, by_variable, unset] = lines[..] else { panic!("{outcome}") };
+    let job = lab.jobs()[0];
+    assert!(own.starts_with(&format!("docker_{job} ")) && own.ends_with(" -"), "{outcome}");
+    assert_eq!([tagged, by_variable, unset], [own; 3], "{outcome}");
+    let key = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
+    assert!(other.starts_with(&format!("docker_{job}.2 ")), "{outcome}");
+    assert!(key(own).len() == 64 && key(other).len() == 64 && key(own) != key(other), "{outcome}");
+    lab.assert_clean();
+}
+
 #[test]
 fn what_a_step_left_running_over_ssh_ends_with_the_step() {
     let lab = Lab::get();

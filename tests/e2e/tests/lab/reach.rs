@@ -31,7 +31,10 @@ done
 can ptrace_own "perl -e 'my \$child = fork; sleep 9, exit unless \$child; my \$failed = syscall($ptrace, 16, \$child, 0, 0); kill 9, \$child; exit(\$failed != 0)'"
 can nsenter_host 'nsenter --target 1 --mount true'
 can nsenter_bob "nsenter --target $first --mount true"
-can nsenter_uts "nsenter --target 1 --uts true"
+for kind in uts ipc net pid cgroup user; do
+    can nsenter_$kind "nsenter --target 1 --$kind true"
+done
+can state_through_the_host "ls /proc/1/root$state"
 can sysrq 'echo h >/proc/sysrq-trigger'
 can core_pattern 'echo x >/proc/sys/kernel/core_pattern'
 can hostname 'hostname evil'
@@ -91,7 +94,13 @@ fn nowhere(names: &[&str]) {
 
 #[test]
 fn engine_and_state_are_out_of_reach() {
-    nowhere(&["socket", "socket_through_the_host", "root_of_the_host", "state_of_bob"]);
+    nowhere(&[
+        "socket",
+        "socket_through_the_host",
+        "root_of_the_host",
+        "state_of_bob",
+        "state_through_the_host",
+    ]);
 }
 
 #[test]
@@ -108,7 +117,10 @@ fn containers_and_processes_of_others_are_out_of_reach() {
 
 #[test]
 fn other_namespaces_cannot_be_entered() {
-    nowhere(&["nsenter_host", "nsenter_bob", "nsenter_uts"]);
+    nowhere(&["nsenter_host", "nsenter_bob"]);
+    for kind in ["uts", "ipc", "net", "pid", "cgroup", "user"] {
+        nowhere(&[&format!("nsenter_{kind}")]);
+    }
 }
 
 #[test]

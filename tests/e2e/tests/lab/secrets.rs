@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use spank_docker_e2e::{IMAGE, Lab, NODES};
+use spank_docker_e2e::{Lab, NODES, image};
 
 /// Looks into the arguments and the environment of all processes, again and again until the file `$2` is there, for what
 /// the file `$1` has. Names each that has it.
@@ -24,7 +24,8 @@ fn keys_and_secret_are_in_no_process_no_log_and_no_state() {
     let done = format!("{}/done", alice.directory());
     let patterns = format!("/root/patterns-{}", std::process::id());
     let collect = format!(
-        "umask 077; printf '{}' >{patterns}; base64 </etc/munge/munge.key | head -n 1 >>{patterns}",
+        "umask 077; printf '{}' >{patterns}; base64 </etc/munge/munge.key | head -n 1 >>{patterns}
+         od -A n -t x1 </etc/munge/munge.key | head -n 2 | tr -d ' \\n' >>{patterns}; echo >>{patterns}",
         MARKS.replace('\n', "\\n")
     );
     lab.everywhere(&collect);
@@ -37,19 +38,29 @@ fn keys_and_secret_are_in_no_process_no_log_and_no_state() {
         );
         let job = alice.submit_image("-N3", &script);
         job.wait_for_line("up");
-        alice
-            .command(&format!("srun --overlap --jobid={} --docker-image={IMAGE} true", job.id))
-            .run()
-            .success();
+        // A step with a container of its own, and a start that fails when it has its keys.
+        let step = format!(
+            "srun --overlap --jobid={} -N3 -n3 --docker-image={} sh -c 'touch own.$SLURM_PROCID; until [ -e over ]; do sleep 0.2; done'",
+            job.id,
+            image("mpich")
+        );
+        let step = alice.command("").sh(&step);
+        let step = scope.spawn(move || step.run());
+        lab.poll(|| (alice.command("").sh("ls own.0 own.1 own.2").run().code == Some(0)).then_some(()))
+            .expect("the step");
+        alice.srun_image("-w n3 --docker-workdir=/nowhere true").run().failure();
         // This job's own keys, for what comes now; the same on all nodes.
         let scan = format!(
-            "sed -sn 4p /run/spank-docker/{0}/container/*_ed25519* >>{patterns}
-             docker inspect docker_{0} | grep -cF -f {patterns}
+            "sed -sn 4p /run/spank-docker/{0}/container/*_ed25519* /run/spank-docker/{0}.*/container/*_ed25519* >>{patterns}
+             docker inspect $(docker ps -q --filter label=spank-docker.job={0}) | grep -cF -f {patterns}
              scontrol show job {0} | grep -cF -f {patterns}
-             scontrol write batch_script {0} - | grep -cF -f {patterns}; true",
+             scontrol write batch_script {0} - | grep -cF -f {patterns}
+             grep -rlaF -f {patterns} /var/lib/slurm; true",
             job.id
         );
         assert_eq!(lab.everywhere(&scan), ["0\n0\n0\n"; 3]);
+        alice.command("touch over").run().success();
+        step.join().expect("the step's thread").success();
         alice.command("touch done").run().success();
         (watching.map(|watching| watching.join().expect("a watcher")), job)
     });
@@ -64,7 +75,7 @@ fn keys_and_secret_are_in_no_process_no_log_and_no_state() {
          grep -lF -f {patterns} {patterns}; wc -l <{patterns}; rm {patterns}",
         alice.directory()
     );
-    // The search finds what there is: its own patterns, two marks, the secret, two keys.
-    assert_eq!(lab.everywhere(&scan), vec![format!("{patterns}\n5\n"); 3], "job {}", job.id);
+    // The search finds what there is: its own patterns, two marks, the secret in two ways, two keys of each container.
+    assert_eq!(lab.everywhere(&scan), vec![format!("{patterns}\n8\n"); 3], "job {}", job.id);
     lab.assert_clean();
 }

@@ -101,6 +101,8 @@ fn ranks_started_over_ssh_are_accounted_to_the_job_and_stay_on_its_cpus() {
     let id = ids.filter_map(|line| line.split("CPU_IDs=").nth(1)?.split(' ').next()).next().expect("CPU_IDs");
     if id.parse::<u32>().is_ok_and(|id| id <= last) {
         assert_eq!(job.lines(), [id], "{job}\n{shown}");
+    } else {
+        lab.skip("Slurm gave the job a CPU that this machine does not have");
     }
     if lab.keeps_accounts() {
         let sacct = || lab.accounted(&format!("--jobs={}", job.id), "JobID,MaxRSS");

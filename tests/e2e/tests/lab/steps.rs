@@ -112,18 +112,20 @@ fn job_submitted_from_within_a_job_does_not_inherit_its_container() {
 fn jobs_of_two_users_on_one_node_do_not_meet() {
     let lab = Lab::get();
     let (alice, bob) = (lab.alice(), lab.user("bob"));
-    let script = "echo alice >/tmp/who; echo $SLURM_JOB_DOCKER_PORT; until [ -e done ]; do sleep 0.2; done; cat /tmp/who";
+    let script = "echo alice >/tmp/who; echo $SLURM_JOB_DOCKER_PORT; until [ -e done ]; do sleep 0.2; done; cat /tmp/who; mpirun -np 1 hello";
     let first = alice.submit_image("-w n1", script);
     first.wait_for_line(&(20_000 + first.id % 10_000).to_string());
     let port = 20_000 + first.id % 10_000;
     let intrude = format!("ssh -o StrictHostKeyChecking=no -o BatchMode=yes -p {port} alice@n1 id 2>&1");
-    let script = format!("id -un; cat /tmp/who 2>&1; echo bob >/tmp/who; hostname; {intrude}");
+    let script =
+        format!("id -un; cat /tmp/who 2>&1; echo bob >/tmp/who; hostname; mpirun -np 1 hello; {intrude}");
     let second = bob.srun_image("-w n1").sh(&script).run();
-    assert_eq!(second.lines()[..3], ["bob", "cat: /tmp/who: No such file or directory", "n1"], "{second}");
+    let own = ["bob", "cat: /tmp/who: No such file or directory", "n1", "rank 0 of 1 on n1"];
+    assert_eq!(second.lines()[..4], own, "{second}");
     assert!(second.stdout.contains("Permission denied (publickey)"), "{second}");
     alice.command("touch done").run().success();
     let first = first.wait().completed();
-    assert_eq!(first.lines()[1..], ["alice"], "{first}");
+    assert_eq!(first.lines()[1..], ["alice", "rank 0 of 1 on n1"], "{first}");
     lab.assert_clean();
 }
 
@@ -143,5 +145,27 @@ fn results_are_in_the_environment_of_tasks_and_ssh_sessions() {
     ];
     assert_eq!(job.lines()[..5], expected, "{job}");
     assert_eq!(job.lines()[5..], expected, "{job}");
+    lab.assert_clean();
+}
+
+/// What the scripts from before did between the line that started their cluster and the one that stopped it.
+#[test]
+fn script_of_the_old_way_needs_no_other_change() {
+    let lab = Lab::get();
+    let script = "
+        export CASE=cavity
+        mkdir run; cd run; echo 3 >input
+        for np in 1 3; do dockerexec mpirun -np $np hello | sort | tail -n 1; done
+        dockerexec sh -c 'echo $CASE of $(cat input)' | tr a-z A-Z
+        if dockerexec test -e input; then echo there; fi
+        if ! dockerexec test -e other; then echo not there; fi
+        dockerexec sh -c 'echo result >output'; cat output
+        dockerexec mpirun sh -c 'exit 6' 2>/dev/null || echo failed";
+    let job = lab.alice().submit_image("-N3 --ntasks-per-node=1 --docker-script=host", script);
+    let job = job.wait().completed();
+    let lines: Vec<_> = job.lines().into_iter().filter(|line| !line.starts_with("srun: ")).collect();
+    let expected =
+        ["rank 0 of 1 on n1", "rank 2 of 3 on n3", "CAVITY OF 3", "there", "not there", "result", "failed"];
+    assert_eq!(lines, expected, "{job}");
     lab.assert_clean();
 }

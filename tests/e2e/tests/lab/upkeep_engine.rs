@@ -61,6 +61,25 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     lab.assert_empty();
 }
 
+/// Where the admin prefers that.
+#[test]
+fn engine_that_does_not_answer_fails_the_job_where_the_admin_says_so() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let go_on = n2.command("").sh("kill -CONT $(cat /run/docker.pid)");
+    lab.repair_with(go_on.clone());
+    lab.with_arguments("n2", "memlock=inherit engine_failure=fail", || {
+        n2.sh("kill -STOP $(cat /run/docker.pid)").success();
+        let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
+        let line = "n2: Docker Engine does not answer: no reply within 15 s to 'tell its version'";
+        srun.printed(&[]).said(&[line]);
+        go_on.run().success();
+    });
+    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
+    lab.assert_no_job_completed();
+    lab.assert_empty();
+}
+
 /// On n2: a second engine, with a small disk; and what stands between it and the registry. Each connection to port 5007
 /// is cut off after a megabyte, each to port 5008 goes no further then.
 const SECOND: &str = r#"

@@ -76,7 +76,7 @@ fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
     let make = "install -d -m 0700 /opt/site && install -d /opt/site/open && touch /opt/site/open/site
         install -o alice /dev/null /home/alice/of-the-home";
     lab.node("n1").sh(make).success();
-    let arguments = "memlock=inherit mounts=/opt/site/open:/site:ro,tmpfs:/fast mount_home=yes script=host allow_root=yes";
+    let arguments = "memlock=inherit mounts=/opt/site/open:/site:ro,tmpfs:/fast mount_home=yes script=host allow_root=yes allow_images=registry:5000/other/*,registry:5000/hpc/*";
     lab.with_arguments("n1", arguments, || {
         let seen = "ls /site /fast; touch /site/x 2>&1; ls ~/of-the-home";
         let outcome = alice.srun_image("-w n1").sh(seen).run().success();
@@ -93,6 +93,17 @@ fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
         // From /, which is the working directory of nobody.
         let root = lab.node("n1").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} id -u"));
         root.success().printed(&["0"]);
+    });
+    let lines = "COPY program /entry\nENTRYPOINT [\"/entry\"]";
+    let entry = "#!/bin/sh\nexport ENTERED=yes\nexec \"$@\"\n";
+    let built = lab.node("n1").build("own/entered", IMAGE, lines, entry);
+    lab.with_arguments("n1", "memlock=inherit entrypoint=yes", || {
+        let srun = |options: &str| {
+            let words = format!("-w n1 {options} --docker-image={}", built.name);
+            alice.srun(&words).sh("echo ${ENTERED:-no}").run().success()
+        };
+        srun("").printed(&["yes"]);
+        srun("--no-docker-entrypoint").printed(&["no"]);
     });
     lab.with_arguments("n1", "memlock=inherit mounts=/nowhere:/x", || {
         let line = "n1: mounts in plugstack.conf: '/nowhere' does not exist on this node: ask the admin";
@@ -114,6 +125,18 @@ fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
         // From n2, where a client would let it pass.
         let outcome = lab.alice().srun_image("-w n1 echo it ran").on("n2").run().failure();
         outcome.said(&[&format!("n1: {line}")]).printed(&[]);
+    });
+    lab.assert_empty();
+}
+
+/// The client of a machine where the admin allows it.
+#[test]
+fn root_is_refused_by_the_node_too() {
+    let lab = Lab::alone();
+    lab.with_arguments("n2", "memlock=inherit allow_root=yes", || {
+        let srun = lab.node("n2").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} echo it ran"));
+        let line = "n1: root may not run containers here: submit as another user, or ask the admin for allow_root=yes";
+        srun.failure().printed(&[]).said(&[line]);
     });
     lab.assert_empty();
 }
