@@ -50,7 +50,7 @@ pub enum SlurmError {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Known {
     /// By this name commands mean this job alone.
-    name: Name,
+    pub name: Name,
     /// Whether a script runs it, and not a waiting srun or salloc.
     pub batch: bool,
     /// Whether nodes of it are still in their prologs.
@@ -62,9 +62,16 @@ pub struct Known {
 /// The number of an array's last element is the whole array's too: commands need its place besides. Numbers alone: what
 /// root's commands are given must not be words of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+pub enum Name {
+    /// A job that is no part of an array.
     Job(JobId),
-    Element { array: u32, task: u32 },
+    /// One task of an array.
+    Element {
+        /// The array's number.
+        array: u32,
+        /// The task's, within it.
+        task: u32,
+    },
 }
 
 impl fmt::Display for Name {
@@ -124,7 +131,8 @@ pub fn cancel_step(job: &Known, step: StepId) -> Result<(), SlurmError> {
 /// Of an array and of a heterogeneous job scontrol shows all parts, with an empty line between. Only lines that begin
 /// with one of Slurm's own keys count, and of the first what stands before the job's name: names and comments of users
 /// may hold anything.
-fn parse(shown: &str, job: JobId) -> Option<Known> {
+#[must_use]
+pub fn parse(shown: &str, job: JobId) -> Option<Known> {
     let start = format!("JobId={job} ");
     let lines = shown.lines().skip_while(|line| !line.starts_with(&start));
     let lines: Vec<&str> = lines.take_while(|line| !line.trim().is_empty()).collect();
@@ -146,7 +154,8 @@ fn parse(shown: &str, job: JobId) -> Option<Known> {
 }
 
 /// Of lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
-fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
+#[must_use]
+pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
     let start = format!("JobId={job} ");
     let lines = shown.lines().skip_while(|line| !line.starts_with(&start));
     let lines = lines.take_while(|line| !line.trim().is_empty());

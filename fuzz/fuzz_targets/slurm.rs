@@ -1,0 +1,29 @@
+//! What scontrol shows of a job: its name and its comment are the user's words, in the midst of Slurm's.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use spank_docker::job::JobId;
+use spank_docker::slurm::commands::{Name, parse, parse_gpus};
+use spank_docker_fuzz::parts;
+
+const JOB: JobId = JobId(7);
+
+fuzz_target!(|data: &[u8]| {
+    let [shown, name, comment] = parts(data).map(String::from_utf8_lossy);
+    let _ = parse(&shown, JOB);
+    assert!(parse_gpus(&shown, JOB, "n1").len() <= shown.len() * 1024);
+    // Whatever they say, root's commands mean this job, and an admin's words stay what they were or are not known.
+    for (array, expected) in
+        [("", Name::Job(JOB)), ("ArrayJobId=5 ArrayTaskId=2 ", Name::Element { array: 5, task: 2 })]
+    {
+        let record = format!(
+            "JobId=7 {array}JobName={name}\n   JobState=RUNNING Reason=None\n   Requeue=1 BatchFlag=1\n   AdminComment=site\n   Comment={comment}\n"
+        );
+        let known = parse(&record, JOB).expect("the job is there");
+        assert_eq!(known.name, expected);
+        if !name.contains('\n') {
+            assert_ne!(known.comment.as_deref(), Some("forged"));
+            assert!(known.comment.is_none_or(|known| known == "site"));
+        }
+    }
+});
