@@ -38,8 +38,17 @@ fn engine_and_systemd_are_undisturbed_by_an_adopted_container() {
         assert_eq!(stats.lines(), [name.as_str()], "{stats}");
         assert_eq!(node.run(FAILED_UNITS).success().stdout, "");
     }
+    // An admin's hand: what is left of the job is Slurm's to end.
+    lab.node("v1").run(&format!("docker rm --force docker_{}", job.id)).success();
+    let step = alice.srun(&format!("--overlap --jobid={} -w v1 echo it ran", job.id)).run().failure();
+    let line = format!(
+        "v1: the container of job {} is no longer running on this node: it ended or was killed; submit the job again",
+        job.id
+    );
+    step.printed(&[]).said(&[&line]);
     alice.command("touch done").run().success();
     job.wait().completed();
+    assert_eq!(lab.everywhere(FAILED_UNITS), ["", ""]);
     lab.assert_empty();
 }
 

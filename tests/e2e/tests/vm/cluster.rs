@@ -30,3 +30,22 @@ fn tasks_and_sessions_are_unconfined_where_apparmor_is_on() {
     assert_eq!(job.lines(), ["unconfined"; 2], "{job}");
     lab.assert_clean();
 }
+
+#[test]
+fn check_of_an_admin_finds_what_a_node_has() {
+    let lab = Lab::machines_alone();
+    for check in lab.everywhere("spank-docker check; echo code $?") {
+        let lines: Vec<_> = check.lines().collect();
+        for line in [
+            "ok   engine_cgroups: version 2, driver systemd",
+            "ok   memlock: unlimited",
+            "ok   stack: unlimited",
+            "ok   devices: /dev/infiniband/rdma_cm, /dev/infiniband/uverbs0",
+        ] {
+            assert!(lines.contains(&line), "{line}\n{check}");
+        }
+        let (code, findings) = lines.split_last().expect("the code");
+        assert_eq!(*code, "code 0", "{check}");
+        assert!(findings.iter().all(|line| line.starts_with("ok   ")), "{check}");
+    }
+}

@@ -23,3 +23,22 @@ fn verbs_reach_from_container_to_container() {
     assert_eq!(job.lines().last(), Some(&"1"), "{job}");
     lab.assert_clean();
 }
+
+/// With nothing but verbs between the nodes, as the counter of the device tells. UCX takes the GID of the IPv4 address by
+/// itself, and hears nothing by that on Soft-RoCE.
+#[test]
+fn ranks_of_mpi_reach_each_other_with_verbs() {
+    let lab = Lab::machines();
+    let script = "
+        sent() { cat /sys/class/infiniband/rxe0/ports/1/hw_counters/sent_pkts; }
+        before=$(sent)
+        mpirun --map-by node --mca pml ucx -x UCX_TLS=rc,self -x UCX_NET_DEVICES=rxe0:1 -x UCX_IB_GID_INDEX=0 hello
+        echo sent $(($(sent) - before))";
+    let options = format!("-N2 --ntasks-per-node=1 --docker-image={}", image("rdma"));
+    let job = lab.alice().submit(&options, script).wait().completed();
+    let lines = job.lines();
+    assert!(lines.contains(&"rank 0 of 2 on v0") && lines.contains(&"rank 1 of 2 on v1"), "{job}");
+    let sent = lines.iter().find_map(|line| line.strip_prefix("sent ")?.parse::<u32>().ok());
+    assert!(sent.is_some_and(|sent| sent > 10), "{job}");
+    lab.assert_clean();
+}

@@ -116,6 +116,8 @@ fn machines_that_lost_their_power_while_a_job_ran_come_back_clean_and_in_service
     }
     // A slurmctld that has lost its last words too may start the job anew, in a new container.
     job.cancel();
-    assert_eq!(job.wait().state, "CANCELLED");
+    // Or one that has seen the nodes boot has ended it before.
+    let job = job.wait();
+    assert!(["CANCELLED", "NODE_FAIL"].contains(&job.state.as_str()), "{job}");
     lab.assert_empty();
 }
