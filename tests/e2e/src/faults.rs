@@ -94,6 +94,8 @@ pub(crate) struct Faults<'a> {
 /// What is seen of a fault is seen so many seconds later, at most: the plugin waits that long for an engine's answer, and
 /// slurmctld is to hear of it.
 const ECHO: u64 = 20;
+/// How long a start may last: a pull by several nodes at once.
+const STARTING: u64 = 20;
 
 impl<'a> Faults<'a> {
     pub(crate) fn new(lab: &'a Lab, count: usize, jobs: usize, mut random: Random) -> Self {
@@ -171,9 +173,13 @@ impl Struck {
         let overlaps = run.during.start() <= self.during.end() && self.during.start() <= run.during.end();
         match self.fault {
             Fault::Slurmstepd => self.victim.is_some_and(|victim| victim.job == run.job),
-            Fault::Engine | Fault::Slurmd | Fault::Node => {
-                overlaps && run.nodes.iter().any(|node| node == self.node)
+            // A job that runs goes on without it; one that was about to start may not.
+            Fault::Slurmd => {
+                overlaps
+                    && *run.during.start() + STARTING >= *self.during.start()
+                    && run.nodes.iter().any(|node| node == self.node)
             }
+            Fault::Engine | Fault::Node => overlaps && run.nodes.iter().any(|node| node == self.node),
         }
     }
 
@@ -218,6 +224,8 @@ mod tests {
 
     #[test]
     fn a_fault_explains_the_ends_of_jobs_that_ran_there_then() {
+        assert!(struck(Fault::Slurmd, "").explains(&run("n2", 90..=110)));
+        assert!(!struck(Fault::Slurmd, "").explains(&run("n2", 79..=110)));
         for fault in [Fault::Engine, Fault::Slurmd, Fault::Node] {
             assert!(struck(fault, "").explains(&run("n2", 90..=100)));
             assert!(struck(fault, "").explains(&run("n2", 105..=110)));
