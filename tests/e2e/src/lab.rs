@@ -309,16 +309,7 @@ impl Lab {
 
     /// A line for each node that takes no jobs.
     pub(crate) fn nodes_out_of_service(&self) -> Vec<String> {
-        let nodes = self.first().run("scontrol show nodes --oneliner").success();
-        let out = |line: &&str| {
-            let state = field(line, "State");
-            ["DRAIN", "DOWN", "FAIL", "NOT_RESPONDING"].iter().any(|word| state.contains(word))
-        };
-        let shown = |line: &str| {
-            let reason = line.split("Reason=").nth(1).unwrap_or_default();
-            format!("{}: {} {reason}", field(line, "NodeName"), field(line, "State"))
-        };
-        nodes.stdout.lines().filter(out).map(shown).collect()
+        out_of_service(&self.first().run(SHOW_NODES).success().stdout)
     }
 
     pub(crate) fn command(&self, node: &str, user: Option<&str>) -> Command {
@@ -344,7 +335,9 @@ impl Lab {
             command.run();
         }
         self.first().run(&format!("scancel --name={}", self.job_name));
-        for state in self.nodes_out_of_service() {
+        // Nothing here may panic: that would end all tests.
+        let shown = self.first().run(SHOW_NODES);
+        for state in out_of_service(&shown.stdout) {
             let node = state.split(':').next().unwrap_or_default();
             self.first().run(&format!("scontrol update NodeName={node} State=RESUME"));
         }
@@ -384,6 +377,20 @@ impl Drop for Lab {
             self.test
         );
     }
+}
+
+const SHOW_NODES: &str = "scontrol show nodes --oneliner";
+
+fn out_of_service(nodes: &str) -> Vec<String> {
+    let out = |line: &&str| {
+        let state = field(line, "State");
+        ["DRAIN", "DOWN", "FAIL", "NOT_RESPONDING"].iter().any(|word| state.contains(word))
+    };
+    let shown = |line: &str| {
+        let reason = line.split("Reason=").nth(1).unwrap_or_default();
+        format!("{}: {} {reason}", field(line, "NodeName"), field(line, "State"))
+    };
+    nodes.lines().filter(out).map(shown).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
