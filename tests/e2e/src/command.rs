@@ -206,9 +206,9 @@ impl Outcome {
     }
 }
 
-/// What launchers of Open MPI say that is of no consequence, and the same on hosts: of a child that was quicker than its
-/// parent to execute ssh; and, from release 6 on, of a variable that release 5 needs.
-const NOISY_LINE: &str = "plm:ssh: Warning: setpgid(";
+/// What launchers of Open MPI say (`plm:rsh`, from 5 on `plm:ssh`) that is of no consequence, and the same on hosts: of a
+/// child that was quicker than its parent to execute ssh; and, from release 6 on, of a variable that release 5 needs.
+const NOISY_LINE: &str = "sh: Warning: setpgid(";
 const NOISY_MESSAGE: &str = "Deprecated variable: rmaps_default_mapping_policy";
 /// What such a launcher puts round a message of several lines.
 const RULE: &str = "--------------------------------------------------------------------------\n";
