@@ -115,7 +115,7 @@ fn hostfile_has_the_tasks_of_the_job_whichever_step_reads_it() {
     let salloc = alice.salloc(&format!("--docker-image={IMAGE} -w n1 -N1 -n2 -c2 srun -n1 {HOSTFILE}")).run();
     salloc.success().printed(&["n1 slots=2"]);
     // The file is root's, whatever the user's umask keeps from others.
-    let srun = format!("umask 077; srun -w n1 -n2 --docker-image={IMAGE} {HOSTFILE}");
+    let srun = format!("umask 077; srun -w n1 -N1 -n2 --docker-image={IMAGE} {HOSTFILE}");
     alice.command("").sh(&srun).run().success().printed(&["n1 slots=2", "n1 slots=2"]);
     let words = "-w n1,n2 -N2 -n2 -c2 --docker-script=host";
     let job = alice.submit_image(words, &format!("dockerexec {HOSTFILE}; srun -w n2 -N1 -n1 {HOSTFILE}"));
