@@ -18,8 +18,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 
-use super::engine::{Engine, EngineError};
-use super::exec::last_words;
+use super::engine::{Engine, EngineError, last_words};
 use super::gpu::GpuRequest;
 use crate::sys::cgroup;
 

@@ -212,6 +212,14 @@ pub(super) fn one_line(text: &str) -> String {
     line
 }
 
+/// The last line of the first of these texts that has one. An engine reads standard output and error independently of each
+/// other: which was written first is not known.
+pub(super) fn last_words(texts: [&[u8]; 2]) -> Option<String> {
+    texts.into_iter().find_map(|text| {
+        String::from_utf8_lossy(text).lines().rev().map(one_line).find(|line| !line.is_empty())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +228,13 @@ mod tests {
     fn foreign_words_become_one_line() {
         assert_eq!(one_line("a\nb\t\u{1b}[31m c\r\n"), "a b [31m c");
         assert_eq!(one_line(&"x".repeat(1000)).chars().count(), 301);
+    }
+
+    #[test]
+    fn last_words_are_those_of_standard_error_if_there_are_any() {
+        assert_eq!(last_words([b"no licence\n\n", b"looking\n"]).as_deref(), Some("no licence"));
+        assert_eq!(last_words([b" \n", b"a\nlooking\n"]).as_deref(), Some("looking"));
+        assert_eq!(last_words([b"", b"\n"]), None);
     }
 
     #[test]

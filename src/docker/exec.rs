@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::container::Container;
-use super::engine::{Engine, EngineError, one_line};
+use super::engine::{Engine, EngineError, last_words};
 
 /// More output than that is not kept.
 const LIMIT: usize = 4 << 20;
@@ -37,14 +37,6 @@ impl Ran {
 
 fn keep(kept: &mut Vec<u8>, message: &[u8]) {
     kept.extend(message.iter().take(LIMIT.saturating_sub(kept.len())));
-}
-
-/// The last line of the first of these texts that has one. An engine reads standard output and error independently of each
-/// other: which was written first is not known.
-pub(super) fn last_words(texts: [&[u8]; 2]) -> Option<String> {
-    texts.into_iter().find_map(|text| {
-        String::from_utf8_lossy(text).lines().rev().map(one_line).find(|line| !line.is_empty())
-    })
 }
 
 impl Engine {
@@ -89,17 +81,5 @@ impl Engine {
             Err(_) => None,
         };
         Ok(Ran { output, errors, code })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn last_words_are_those_of_standard_error_if_there_are_any() {
-        assert_eq!(last_words([b"no licence\n\n", b"looking\n"]).as_deref(), Some("no licence"));
-        assert_eq!(last_words([b" \n", b"a\nlooking\n"]).as_deref(), Some("looking"));
-        assert_eq!(last_words([b"", b"\n"]), None);
     }
 }

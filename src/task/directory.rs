@@ -22,6 +22,7 @@ pub fn enter_directory(
     }
     // Where Slurm goes, and says so, when there is nowhere else to go.
     let fell_back = env::current_dir().is_ok_and(|directory| directory == Path::new("/tmp"));
+    // With `srun --chdir` PWD is still where srun was called.
     let left_out = session.left_out.as_deref().map(Path::as_os_str);
     let is_missing = [pwd, left_out]
         .into_iter()
