@@ -2,10 +2,10 @@
 
 use spank_docker_e2e::{Built, IMAGE, Lab, image};
 
-/// Makes an image on n2 from another, with this script as its ENTRYPOINT.
-fn build(lab: &Lab, name: &str, from: &str, script: &str) -> Built {
+/// Makes an image on a node from another, with this script as its ENTRYPOINT.
+pub(crate) fn build(lab: &Lab, node: &str, name: &str, from: &str, script: &str) -> Built {
     let lines = "COPY program /entry\nENTRYPOINT [\"/entry\", \"an argument\"]";
-    lab.node("n2").build(name, from, lines, &format!("#!/bin/sh\n{script}\n"))
+    lab.node(node).build(name, from, lines, &format!("#!/bin/sh\n{script}\n"))
 }
 
 #[test]
@@ -16,7 +16,7 @@ fn what_the_entrypoint_exports_is_seen_by_tasks_scripts_and_ssh_sessions() {
         shift; { id -u; id -Gn; grep -E '^(NoNewPrivs|Cap)' /proc/self/status; } >/tmp/who
         setsid sleep 292 >/dev/null 2>&1 </dev/null &
         exec \"$@\"";
-    let built = build(&lab, "own/entrypoint-good", IMAGE, script);
+    let built = build(&lab, "n2", "own/entrypoint-good", IMAGE, script);
     let name = &built.name;
     let show = "echo $EXPORTED, $PATH, $SLURM_JOB_ID";
     let body = format!("{show}; ssh n2 '{show}'; cat /tmp/who; pgrep -fxc 'sleep 292'");
@@ -105,7 +105,7 @@ fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_word
         for (name, from, script, line) in &cases {
             let lab = &lab;
             threads.spawn(move || {
-                let _built = build(lab, name, from, script);
+                let _built = build(lab, "n2", name, from, script);
                 let options = format!("-w n2 --docker-entrypoint --docker-image={name} echo it ran");
                 let outcome = lab.alice().srun(&options).run().failure();
                 outcome.printed(&[]).said(&[&format!("n2: image '{name}': its ENTRYPOINT {line}")]);

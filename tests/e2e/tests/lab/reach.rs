@@ -1,7 +1,7 @@
 //! What a user reaches from within a container: nothing that the same user does not reach on the host.
 //!
-//! One job of alice's looks from a task, the batch script and an ssh session, and from a step on the host to compare
-//! with, while bob has a container on the same node. Each test is about one part of what was seen.
+//! Jobs of alice's look from a task, the batch script, an ssh session and a step with a container of its own, and from a
+//! step on the host to compare with, while bob has a container on the same node. Each test is about one part of what was seen.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -63,21 +63,24 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let first = lab.node("n1").first_process(&format!("docker_{}", bob.id));
     alice.write("probe", PROBE);
     let probe = format!("{}/probe {first} /run/spank-docker/{}", alice.directory(), bob.id);
-    let image = format!("-w n1 --docker-image={}", image("setuid"));
+    let options = format!("-w n1 --docker-image={}", image("setuid"));
     let script = format!(
         "echo; echo VIEW host; srun --docker-image=none sh {probe}
          echo; echo VIEW task; srun sh {probe}
          echo; echo VIEW ssh; srun ssh n1 sh {probe}"
     );
-    let one = alice.submit(&format!("{image} --docker-script=host"), &script).wait().completed();
-    let two = alice.submit(&image, &format!("echo; echo VIEW script; sh {probe}")).wait().completed();
+    let one = alice.submit(&format!("{options} --docker-script=host"), &script).wait().completed();
+    let two = alice.submit(&options, &format!("echo; echo VIEW script; sh {probe}")).wait().completed();
+    let step = format!("echo; echo VIEW step; srun --docker-image={} sh {probe}", image("setuid"));
+    let three = alice.submit("-w n1", &step).wait().completed();
     bob.cancel();
     lab.assert_clean();
     // The probe names what it traces by number.
-    let output = (one.output + &two.output).replace(&format!("ptrace_{first}: "), "ptrace_bob: ");
+    let output =
+        (one.output + &two.output + &three.output).replace(&format!("ptrace_{first}: "), "ptrace_bob: ");
     let mut inside = views(&output);
     let host = inside.remove("host").expect("the host's view");
-    assert_eq!(inside.len(), 3, "{output}");
+    assert_eq!(inside.len(), 4, "{output}");
     Views { inside, host }
 });
 
@@ -142,7 +145,7 @@ fn parameters_of_the_kernel_stay_as_they_are() {
 
 #[test]
 fn tasks_inherit_no_open_files() {
-    for place in ["task", "script"] {
+    for place in ["task", "script", "step"] {
         assert_eq!(VIEWS.inside[place]["descriptors"], VIEWS.host["descriptors"], "{place}");
     }
 }

@@ -1,7 +1,7 @@
 //! Who a user is in a container, and what the user may do there: no more than on the host.
 //!
-//! One job looks from everywhere: its batch script, a task, an ssh session on the other node, and a step on the host to
-//! compare with. Its image wants root on the host (ci/images/setuid). Each test is about one part of what was seen.
+//! Jobs look from everywhere: a batch script, a task, an ssh session on the other node, a step with a container of its own,
+//! and a step on the host to compare with. Its image wants root on the host (ci/images/setuid). Each test is about one part of what was seen.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -48,22 +48,25 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     alice.write("probe", PROBE);
     let directory = alice.directory();
     // The script is on the host for the two steps, then a second job's in the container.
-    let image = format!("-w n1,n2 -N2 --docker-image={}", image("setuid"));
+    let options = format!("-w n1,n2 -N2 --docker-image={}", image("setuid"));
     let script = format!(
         "echo; echo VIEW host; srun -N1 -n1 -w n1 --docker-image=none bash {directory}/probe
          echo; echo VIEW task; srun -N1 -n1 -w n1 bash {directory}/probe"
     );
-    let first = alice.submit(&format!("{image} --docker-script=host"), &script);
+    let first = alice.submit(&format!("{options} --docker-script=host"), &script);
     let script = format!(
         "echo; echo VIEW script; bash {directory}/probe
          echo; echo VIEW ssh; ssh n2 'cd {directory} && bash ./probe'"
     );
-    let second = alice.submit(&image, &script);
-    let output = first.wait().completed().output + &second.wait().completed().output;
+    let second = alice.submit(&options, &script);
+    let script =
+        format!("echo; echo VIEW step; srun --docker-image={} bash {directory}/probe", image("setuid"));
+    let third = alice.submit("-w n1", &script);
+    let output: String = [first, second, third].iter().map(|job| job.wait().completed().output).collect();
     lab.assert_clean();
     let mut inside = views(&output);
     let host = inside.remove("host").expect("the host's view");
-    assert_eq!(inside.len(), 3, "{output}");
+    assert_eq!(inside.len(), 4, "{output}");
     Views { directory, inside, host }
 });
 

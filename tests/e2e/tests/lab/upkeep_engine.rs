@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{Command, IMAGE, Lab};
 
 use crate::failures::each_fails;
 
@@ -22,14 +22,22 @@ fn node_without_an_engine_fails_the_job_and_is_not_drained() {
     lab.assert_empty();
 }
 
-#[test]
-fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
-    let lab = Lab::alone();
+const SILENT: &str = "n2: Docker Engine does not answer: no reply within 15 s to 'tell its version'";
+
+/// Stops that of n2 for the time being. What lets it go on.
+fn silence_engine(lab: &Lab) -> Command {
     let n2 = lab.node("n2");
     let go_on = n2.command("").sh("kill -CONT $(cat /run/docker.pid)");
     lab.repair_with(go_on.clone());
     n2.sh("kill -STOP $(cat /run/docker.pid)").success();
-    let line = "n2: Docker Engine does not answer: no reply within 15 s to 'tell its version'";
+    go_on
+}
+
+#[test]
+fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let go_on = silence_engine(&lab);
     let alice = lab.alice();
     let job = alice.submit_image("-w n2", "echo it ran");
     thread::scope(|threads| {
@@ -38,7 +46,7 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
         let salloc = alice.salloc(&format!("--docker-image={IMAGE} -w n2 echo it ran"));
         let salloc = threads.spawn(move || salloc.run().failure());
         for waiting in [srun, salloc] {
-            waiting.join().expect("a thread of the test").printed(&[]).said(&[line]);
+            waiting.join().expect("a thread of the test").printed(&[]).said(&[SILENT]);
         }
     });
     let drained = lab.poll(|| n2.state().contains("DRAIN").then_some(()));
@@ -50,7 +58,7 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     });
     let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success();
     assert!(
-        record.lines().contains(&format!("AdminComment=spank_docker: start 1 on {line}").as_str()),
+        record.lines().contains(&format!("AdminComment=spank_docker: start 1 on {SILENT}").as_str()),
         "{record}"
     );
     job.cancel();
@@ -65,17 +73,13 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
 #[test]
 fn engine_that_does_not_answer_fails_the_job_where_the_admin_says_so() {
     let lab = Lab::alone();
-    let n2 = lab.node("n2");
-    let go_on = n2.command("").sh("kill -CONT $(cat /run/docker.pid)");
-    lab.repair_with(go_on.clone());
     lab.with_arguments("n2", "memlock=inherit engine_failure=fail", || {
-        n2.sh("kill -STOP $(cat /run/docker.pid)").success();
-        let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
-        let line = "n2: Docker Engine does not answer: no reply within 15 s to 'tell its version'";
-        srun.printed(&[]).said(&[line]);
+        let go_on = silence_engine(&lab);
+        lab.alice().srun_image("-w n2 echo it ran").run().failure().printed(&[]).said(&[SILENT]);
         go_on.run().success();
     });
-    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
+    let state = lab.node("n2").state();
+    assert!(!state.contains("DRAIN"), "{state}");
     lab.assert_no_job_completed();
     lab.assert_empty();
 }

@@ -3,6 +3,7 @@
 
 use spank_docker_e2e::{IMAGE, Lab};
 
+use crate::entrypoint;
 use crate::failures::each_fails;
 
 fn usual(lines: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -94,9 +95,7 @@ fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
         let root = lab.node("n1").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} id -u"));
         root.success().printed(&["0"]);
     });
-    let lines = "COPY program /entry\nENTRYPOINT [\"/entry\"]";
-    let entry = "#!/bin/sh\nexport ENTERED=yes\nexec \"$@\"\n";
-    let built = lab.node("n1").build("own/entered", IMAGE, lines, entry);
+    let built = entrypoint::build(&lab, "n1", "own/entered", IMAGE, "export ENTERED=yes; shift; exec \"$@\"");
     lab.with_arguments("n1", "memlock=inherit entrypoint=yes", || {
         let srun = |options: &str| {
             let words = format!("-w n1 {options} --docker-image={}", built.name);
