@@ -25,6 +25,7 @@ echo "sprung: $(sort -u /opt/evil/sprung | tr '\n' ';')"
 struct Views {
     job: u32,
     labels: String,
+    health: String,
     task: View,
     ssh: View,
 }
@@ -34,20 +35,23 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let alice = lab.alice();
     let directory = alice.directory();
     alice.write("probe", PROBE);
-    // A second is the interval of the image's health check.
-    let script = "sleep 3; srun /bin/sh ./probe >task; srun /usr/bin/ssh n1 \"cd $PWD && . ./probe\" >ssh
+    let script = "srun /bin/sh ./probe >task; srun /usr/bin/ssh n1 \"cd $PWD && . ./probe\" >ssh
         echo up; until [ -e done ]; do sleep 0.2; done";
     let options = format!("-w n1 --docker-script=host --docker-image={}", image("hostile"));
     let job = alice.submit(&options, script);
     job.wait_for_line("up");
-    let labels = format!("docker inspect --format '{{{{json .Config.Labels}}}}' docker_{}", job.id);
-    let labels = lab.node("n1").sh(&labels).success().stdout;
+    let inspect = |format: &str| {
+        let inspect = format!("docker inspect --format '{format}' docker_{}", job.id);
+        lab.node("n1").sh(&inspect).success().stdout
+    };
+    let labels = inspect("{{json .Config.Labels}}");
+    let health = inspect("{{.Config.Healthcheck.Test}} {{json .State.Health}}");
     let seen = |name: &str| view(&lab.node("n1").run(&format!("cat {directory}/{name}")).success().stdout);
     let (task, ssh) = (seen("task"), seen("ssh"));
     alice.command("touch done").run().success();
     let id = job.wait().completed().id;
     lab.assert_clean();
-    Views { job: id, labels, task, ssh }
+    Views { job: id, labels, health, task, ssh }
 });
 
 fn both() -> [(&'static str, &'static View); 2] {
@@ -65,6 +69,12 @@ fn nothing_of_a_hostile_image_runs_as_root_or_before_its_container_is_safe() {
             assert!(!line.contains("slurm") && !line.contains("runc"), "{place}: {line}");
         }
     }
+}
+
+/// The engine would start a program of the image in the container every second.
+#[test]
+fn health_check_of_an_image_is_off() {
+    assert_eq!(VIEWS.health.trim(), "[NONE] null");
 }
 
 #[test]
