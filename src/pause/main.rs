@@ -4,7 +4,8 @@
 //! It exists so that nothing of the image runs before the prolog has hardened the container, and so that an image
 //! without sshd, or without any program at all, still has a process that keeps its namespaces. It opens the FIFO `go`
 //! and blocks; when root opens the other end and writes a byte, it becomes the image's sshd, with the
-//! arguments that it was given itself.
+//! arguments that it was given itself. When root writes an address and a line, it listens there instead, and says this line
+//! to whoever connects (`session::start::sshd`).
 //!
 //! The image cannot replace it: it is started by a name that the image could not know (`session::entry`), and finds the
 //! FIFO in its working directory, where no link of the image is followed. Users cannot look through it into the
@@ -18,6 +19,7 @@
 #![no_main]
 
 use core::arch::{asm, global_asm};
+use core::mem::MaybeUninit;
 
 const FIFO: &[u8] = b"go\0";
 const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
@@ -31,9 +33,21 @@ const NO_FIFO: &[u8] = b"cannot open the FIFO 'go'\n";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("the container's first process is written for x86_64 and aarch64");
 
+/// The longest order that root writes at once, and the `sockaddr_in` that one to listen begins with.
+const ORDER: usize = 512;
+const ADDRESS: usize = 16;
+const BACKLOG: usize = 128;
+
 const EINTR: isize = -4;
+const ECONNABORTED: isize = -103;
 /// Relative paths start at the working directory.
 const AT_FDCWD: usize = -100isize as usize;
+const AF_INET: usize = 2;
+const SOCK_STREAM: usize = 1;
+const SOCK_CLOEXEC: usize = 0o2000000;
+const SOL_SOCKET: usize = 1;
+const SO_REUSEADDR: usize = 2;
+const MSG_NOSIGNAL: usize = 0x4000;
 
 #[cfg(target_arch = "x86_64")]
 mod arch {
@@ -44,6 +58,12 @@ mod arch {
     pub const EXIT: usize = 60;
     pub const OPENAT: usize = 257;
     pub const SETPGID: usize = 109;
+    pub const SOCKET: usize = 41;
+    pub const SETSOCKOPT: usize = 54;
+    pub const BIND: usize = 49;
+    pub const LISTEN: usize = 50;
+    pub const ACCEPT: usize = 43;
+    pub const SENDTO: usize = 44;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -55,6 +75,12 @@ mod arch {
     pub const EXIT: usize = 93;
     pub const OPENAT: usize = 56;
     pub const SETPGID: usize = 154;
+    pub const SOCKET: usize = 198;
+    pub const SETSOCKOPT: usize = 208;
+    pub const BIND: usize = 200;
+    pub const LISTEN: usize = 201;
+    pub const ACCEPT: usize = 202;
+    pub const SENDTO: usize = 206;
 }
 
 // The kernel enters here with argc, argv and envp on the stack; the ABI wants a frame that is aligned to 16 bytes.
@@ -64,23 +90,26 @@ global_asm!(".global _start", "_start: xor ebp, ebp", "mov rdi, rsp", "and rsp, 
 global_asm!(".global _start", "_start: mov x29, xzr", "mov x0, sp", "bl main", "brk #1");
 
 #[cfg(target_arch = "x86_64")]
-unsafe fn syscall(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
+unsafe fn syscall<const N: usize>(number: usize, arguments: [usize; N]) -> isize {
+    let argument = |place: usize| arguments.get(place).copied().unwrap_or(0);
     let result;
     // SAFETY: the Linux system call convention of x86_64; the callers pass pointers that live long enough.
     unsafe {
-        asm!("syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
-             out("rcx") _, out("r11") _, options(nostack));
+        asm!("syscall", inlateout("rax") number => result, in("rdi") argument(0), in("rsi") argument(1),
+             in("rdx") argument(2), in("r10") argument(3), in("r8") argument(4), out("rcx") _, out("r11") _,
+             options(nostack));
     }
     result
 }
 
 #[cfg(target_arch = "aarch64")]
-unsafe fn syscall(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
+unsafe fn syscall<const N: usize>(number: usize, arguments: [usize; N]) -> isize {
+    let argument = |place: usize| arguments.get(place).copied().unwrap_or(0);
     let result;
     // SAFETY: the Linux system call convention of aarch64; the callers pass pointers that live long enough.
     unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c, in("x3") d,
-             options(nostack));
+        asm!("svc 0", in("x8") number, inlateout("x0") argument(0) => result, in("x1") argument(1),
+             in("x2") argument(2), in("x3") argument(3), in("x4") argument(4), options(nostack));
     }
     result
 }
@@ -88,9 +117,9 @@ unsafe fn syscall(number: usize, a: usize, b: usize, c: usize, d: usize) -> isiz
 fn fail(message: &[u8], code: usize) -> ! {
     // SAFETY: the message is a static; exit does not return.
     unsafe {
-        syscall(arch::WRITE, 2, message.as_ptr() as usize, message.len(), 0);
+        syscall(arch::WRITE, [2, message.as_ptr() as usize, message.len()]);
         loop {
-            syscall(arch::EXIT, code, 0, 0, 0);
+            syscall(arch::EXIT, [code]);
         }
     }
 }
@@ -116,7 +145,7 @@ unsafe fn write_environment(token: *const u8, mut list: *const *const u8) -> ! {
         }
         write_string(token);
         loop {
-            syscall(arch::EXIT, 0, 0, 0, 0);
+            syscall(arch::EXIT, [0]);
         }
     }
 }
@@ -135,12 +164,44 @@ unsafe fn write_string(text: *const u8) {
         }
         let mut written = 0;
         while written < length {
-            match syscall(arch::WRITE, 1, text.add(written) as usize, length - written, 0) {
+            match syscall(arch::WRITE, [1, text.add(written) as usize, length - written]) {
                 EINTR => {}
                 count if count > 0 => written += count as usize,
                 _ => fail(NO_WRITE, 125),
             }
         }
+    }
+}
+
+/// Says a line to whoever connects, for as long as that is possible.
+///
+/// # Safety
+/// `order` has `length` bytes: a `sockaddr_in`, then the line.
+unsafe fn answer(order: *const u8, length: usize) {
+    let on = 1i32;
+    // SAFETY: the caller's word; all other pointers are to what lives here.
+    unsafe {
+        let socket = syscall(arch::SOCKET, [AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0]);
+        let Ok(socket) = usize::try_from(socket) else { return };
+        // Connections of a job before this one do not keep its port.
+        syscall(arch::SETSOCKOPT, [socket, SOL_SOCKET, SO_REUSEADDR, &raw const on as usize, size_of_val(&on)]);
+        if syscall(arch::BIND, [socket, order as usize, ADDRESS]) == 0
+            && syscall(arch::LISTEN, [socket, BACKLOG]) == 0
+        {
+            loop {
+                match syscall(arch::ACCEPT, [socket]) {
+                    EINTR | ECONNABORTED => {}
+                    // The line fits into a socket's buffer: nobody can keep this process waiting.
+                    peer if peer >= 0 => {
+                        let peer = peer as usize;
+                        syscall(arch::SENDTO, [peer, order.add(ADDRESS) as usize, length - ADDRESS, MSG_NOSIGNAL]);
+                        syscall(arch::CLOSE, [peer]);
+                    }
+                    _ => break,
+                }
+            }
+        }
+        syscall(arch::CLOSE, [socket]);
     }
 }
 
@@ -156,29 +217,32 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
         }
         if *stack >= 4 && starts_with(*stack.add(2) as *const u8, LAUNCHER) {
             // Slurm ends the whole group with it.
-            syscall(arch::SETPGID, 0, 0, 0, 0);
-            syscall(arch::EXECVE, *stack.add(3), stack.add(4) as usize, environment, 0);
+            syscall(arch::SETPGID, [0, 0]);
+            syscall(arch::EXECVE, [*stack.add(3), stack.add(4) as usize, environment]);
             fail(NO_SCRIPT, 127);
         }
     }
     loop {
         // SAFETY: a static path. Opening a FIFO for reading blocks until somebody opens it for writing: only root can.
-        let fifo = unsafe { syscall(arch::OPENAT, AT_FDCWD, FIFO.as_ptr() as usize, 0, 0) };
+        let fifo = unsafe { syscall(arch::OPENAT, [AT_FDCWD, FIFO.as_ptr() as usize, 0]) };
         if fifo == EINTR {
             continue;
         }
         if fifo < 0 {
             fail(NO_FIFO, 126);
         }
-        let mut byte = 0u8;
-        // SAFETY: the descriptor was just opened, the buffer is one byte long.
+        let mut order = MaybeUninit::<[u8; ORDER]>::uninit();
+        // SAFETY: the descriptor was just opened, and the buffer is as long as that.
         let count = unsafe {
-            let count = syscall(arch::READ, fifo as usize, &raw mut byte as usize, 1, 0);
-            syscall(arch::CLOSE, fifo as usize, 0, 0, 0);
+            let count = syscall(arch::READ, [fifo as usize, order.as_mut_ptr() as usize, ORDER]);
+            syscall(arch::CLOSE, [fifo as usize]);
             count
         };
-        if count == 1 {
-            break;
+        match usize::try_from(count) {
+            Ok(1) => break,
+            // SAFETY: as many bytes were read.
+            Ok(count) if count > ADDRESS => unsafe { answer(order.as_ptr().cast(), count) },
+            Ok(_) | Err(_) => {}
         }
     }
     // SAFETY: a NUL-terminated static, and the kernel's own argv and envp. sshd executes itself again for each
@@ -186,7 +250,7 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
     unsafe {
         let arguments = stack.add(1);
         arguments.write(SSHD.as_ptr() as usize);
-        syscall(arch::EXECVE, SSHD.as_ptr() as usize, arguments as usize, environment, 0);
+        syscall(arch::EXECVE, [SSHD.as_ptr() as usize, arguments as usize, environment]);
     }
     fail(NO_EXEC, 127)
 }

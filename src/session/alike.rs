@@ -1,6 +1,7 @@
 //! All nodes of a job run the same image. Each pulls for itself, and a tag may be moved in between, or may have meant
 //! something else when a node got its image long ago. What an sshd of the job shows before anybody logs in tells its
-//! image from others (`ssh::keys`): so nodes can compare without a word between them, and without the keys.
+//! image from others (`ssh::keys`): so nodes can compare without a word between them, and without the keys. Where the
+//! image has no sshd, the container's first process shows it.
 //!
 //! Runs as root in the first task on a node, before it joins the container.
 #![forbid(unsafe_code)]
@@ -27,7 +28,7 @@ const MANY: usize = 256;
 #[must_use]
 pub fn other_image(session: &Session) -> Option<String> {
     let by_tag = matches!(&session.options.image, ImageChoice::Image(image) if image.is_by_tag());
-    if session.nodes < 2 || !session.sshd || !by_tag {
+    if session.nodes < 2 || !by_tag {
         return None;
     }
     let nodes = hostlist::expand(&session.node_list).ok()?;

@@ -72,17 +72,27 @@ impl<'a> Files<'a> {
         Ok(tree)
     }
 
-    /// Tells the first process to become sshd. It may not have come to its FIFO yet.
+    /// Tells the first process to become sshd.
     pub(super) async fn go(&self) -> io::Result<()> {
+        self.order(b"g").await?;
+        std::fs::remove_file(self.path(in_container::GO))
+    }
+
+    /// Tells the first process to stay, and to say a line to whoever connects to this port.
+    pub(super) async fn say(&self, port: u16, line: &str) -> io::Result<()> {
+        self.order(&[&any_address(port)[..], line.as_bytes()].concat()).await
+    }
+
+    /// The first process may not have come to its FIFO yet.
+    async fn order(&self, order: &[u8]) -> io::Result<()> {
         const PATIENCE: Duration = Duration::from_secs(30);
         let deadline = Instant::now() + PATIENCE;
-        let path = self.path(in_container::GO);
         loop {
-            match File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path) {
-                Ok(mut fifo) => {
-                    fifo.write_all(b"g")?;
-                    return std::fs::remove_file(&path);
-                }
+            let fifo =
+                File::options().write(true).custom_flags(libc::O_NONBLOCK).open(self.path(in_container::GO));
+            match fifo {
+                // Shorter than PIPE_BUF: it is read as it is written, whole.
+                Ok(mut fifo) => return fifo.write_all(order),
                 Err(error) if error.raw_os_error() == Some(libc::ENXIO) && Instant::now() < deadline => {
                     sleep(Duration::from_millis(1)).await;
                 }
@@ -108,4 +118,11 @@ impl<'a> Files<'a> {
     fn give(&self, path: &Path) -> io::Result<()> {
         chown(path, Some(self.user.uid), Some(self.user.gid))
     }
+}
+
+/// A `sockaddr_in` (ip(7)): this port on all of the node's addresses.
+fn any_address(port: u16) -> [u8; 16] {
+    let [family, more] = libc::sa_family_t::try_from(libc::AF_INET).unwrap_or_default().to_ne_bytes();
+    let [high, low] = port.to_be_bytes();
+    [family, more, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }

@@ -68,6 +68,12 @@ fn pattern(user: &str) -> String {
     user.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '?' }).collect()
 }
 
+/// What stands in for an sshd says: the line of one with this token (RFC 4253, 4.2).
+#[must_use]
+pub fn banner(token: &str) -> String {
+    format!("SSH-2.0-none {token}\r\n")
+}
+
 /// Whether this line is what an sshd with this token says first.
 #[must_use]
 pub fn is_banner(line: &[u8], token: &str) -> bool {
@@ -92,6 +98,12 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}");
         }
+    }
+
+    #[test]
+    fn what_stands_in_for_an_sshd_is_known_by_the_same_token() {
+        assert!(is_banner(banner("0123abcd").as_bytes(), "0123abcd"));
+        assert!(!is_banner(banner("0123abcd").as_bytes(), "4567abcd"));
     }
 
     #[test]

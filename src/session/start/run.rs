@@ -208,10 +208,12 @@ async fn finish(
     visits::furnish(order, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
     clock.note("furnish");
     complete_environment(order, plan, launched, engine, clock).await?;
+    let Launched { files, container, process, banner, .. } = &*launched;
     if found.sshd.is_some() {
-        let Launched { files, container, process, banner, .. } = &*launched;
         sshd::start(order, engine, container, files, process, plan.port, banner).await?;
         clock.note("sshd");
+    } else if plan.nodes.len() > 1 {
+        sshd::stand_in(files, process, plan.port, banner).await;
     }
     Ok(found.sshd.is_some())
 }

@@ -1,10 +1,15 @@
-//! The start of the image's sshd, in place of our own first process.
+//! The start of the image's sshd, in place of our own first process; and what that does where the image has none.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::error::{StartError, files_error};
 use super::order::Order;
 use crate::docker::{Container, Engine};
 use crate::session::files::Files;
 use crate::session::ready::{self, ReadyError};
+use crate::ssh::server;
 use crate::sys::listener;
 use crate::sys::process::Process;
 
@@ -31,5 +36,25 @@ pub(super) async fn start(
             Err(StartError::SshdEnded { image, words })
         }
         Err(error) => Err(StartError::Sshd { image, source: error.into() }),
+    }
+}
+
+/// How long our own process may take to listen.
+const PATIENCE: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// An image without sshd: our own process shows what an sshd would, for the job's other nodes to see that they have the
+/// same image (`session::alike`). Nobody else needs the port: where it is taken, the image is not compared.
+pub(super) async fn stand_in(files: &Files<'_>, process: &Process, port: u16, banner: &str) {
+    if !listener::is_free(port).unwrap_or_default() || files.say(port, &server::banner(banner)).await.is_err()
+    {
+        return;
+    }
+    // The tasks may look as soon as the prolog has ended.
+    let deadline = Instant::now() + PATIENCE;
+    let listens =
+        || listener::on_port(port).is_ok_and(|sockets| listener::is_held_by(&sockets, process.id().pid));
+    while !listens() && Instant::now() < deadline {
+        sleep(INTERVAL).await;
     }
 }

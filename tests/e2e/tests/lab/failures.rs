@@ -115,6 +115,9 @@ fn port_that_is_taken_fails_the_job() {
     let line = "port 29872 is taken on this node: submit again, or choose another with --docker-port=PORT";
     let options = format!("--docker-image={IMAGE} --docker-port=29872");
     each_fails(&lab, "n1", &[(options, line.to_owned())]);
+    // An image without sshd has no need of it.
+    let nossh = format!("-w n1,n2 -N2 --docker-image={} --docker-port=29872 hostname", image("nossh"));
+    lab.alice().srun(&nossh).run().success().printed(&["n1", "n2"]);
     // The first job's container is none the worse for it.
     first.cancel();
     let first = first.wait();

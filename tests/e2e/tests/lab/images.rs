@@ -163,6 +163,33 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
 }
 
 #[test]
+fn tag_that_was_moved_is_seen_of_an_image_without_sshd_too() {
+    let lab = Lab::get();
+    let nossh = image("nossh");
+    let moved = format!("registry:5000/own/moved:{}", std::process::id());
+    let push = |node: &str, change: &str| {
+        let script = format!(
+            "set -e; docker pull --quiet {nossh}; id=$(docker create {nossh} true)
+             docker commit --change '{change}' $id {moved}; docker rm $id; docker push --quiet {moved}"
+        );
+        lab.node(node).sh(&script).success();
+    };
+    lab.everywhere(&format!("docker rmi {moved} 2>/dev/null || true"));
+    push("n1", "ENV OWN=1");
+    push("n2", "ENV OWN=2");
+    let image = format!("-w n1,n2 -N2 --docker-image={moved}");
+    let line = format!(
+        "n1: image '{moved}': another one has this tag on node 'n2': use --docker-pull=always, or name the image by its digest"
+    );
+    let job = lab.alice().submit(&image, "echo it ran").wait().failed();
+    assert_eq!(job.lines(), [format!("spank_docker: {line}")], "{job}");
+    let srun = lab.alice().srun(&format!("{image} --docker-pull=always printenv OWN")).run().success();
+    srun.printed(&["2", "2"]);
+    lab.everywhere(&format!("docker rmi {moved} || true"));
+    lab.assert_clean();
+}
+
+#[test]
 fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
     let lab = Lab::get();
     let (alice, n2, n3) = (lab.alice(), lab.node("n2"), lab.node("n3"));
