@@ -31,6 +31,7 @@ pub mod job_environment;
 pub mod locale;
 pub mod log;
 pub mod login;
+pub mod long_pull;
 pub mod mounts;
 pub mod mpi;
 pub mod number;

@@ -10,9 +10,9 @@ use std::time::Instant;
 use crate::config::{Config, EngineFailure};
 use crate::job::{JobId, Scope};
 use crate::log::{Log, chain, ready};
+use crate::long_pull::LongPull;
 use crate::options::ImageChoice;
 use crate::session::{self, JobFacts, Request};
-use crate::slurm::commands;
 use crate::slurm::report::{self, End};
 use crate::state::{Outcome, StateDir};
 
@@ -60,7 +60,8 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     };
     let failed = match &outcome {
         Outcome::Failed { message } => Some(message.clone()),
-        Outcome::Starting | Outcome::Ready(_) => None,
+        // The other node has told all that there is to tell.
+        Outcome::Starting | Outcome::Ready(_) | Outcome::FailedElsewhere { .. } => None,
     };
     if let Err(error) = directory.write(uid, outcome) {
         // What stands there says that the start was cut off: the tasks refuse.
@@ -86,14 +87,21 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
     let ImageChoice::Image(image) = &request.options.image else {
         return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn);
     };
-    match session::start(config, request, image, &mut |line| tell(request, line, log)) {
+    let mut pull = LongPull::new(request, log);
+    let started = session::start(config, request, image, &mut |line| pull.look(line));
+    let elsewhere = pull.failure_elsewhere();
+    match started {
         Ok(session) => {
             log.info(&ready(request.scope, &session, began));
             (Outcome::Ready(Box::new(session)), Verdict::GoOn)
         }
         Err(error) => {
             log.error(&format!("job {job}: {}", chain(&error)));
-            (Outcome::Failed { message: error.to_string() }, verdict(error.is_engine_fault(), config))
+            let outcome = match elsewhere {
+                Some(line) => Outcome::FailedElsewhere { line },
+                None => Outcome::Failed { message: error.to_string() },
+            };
+            (outcome, verdict(error.is_engine_fault(), config))
         }
     }
 }
@@ -113,17 +121,5 @@ fn verdict(is_engine_fault: bool, config: &Config) -> Verdict {
     match config.engine_failure {
         EngineFailure::Drain if is_engine_fault => Verdict::Drain,
         EngineFailure::Drain | EngineFailure::Fail => Verdict::GoOn,
-    }
-}
-
-/// Tells how far a long pull is: the admin on every node, the waiting user once.
-fn tell(request: &Request, line: &str, log: &mut dyn Log) {
-    let job = request.scope.job;
-    log.info(&format!("job {job}: {line}"));
-    if !request.is_first_node() {
-        return;
-    }
-    if let Err(error) = commands::notify(job, &format!("spank_docker: {}: {line}", request.node)) {
-        log.info(&format!("job {job}: {}", chain(&error)));
     }
 }

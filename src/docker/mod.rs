@@ -11,4 +11,4 @@ pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub use engine::{Engine, EngineError, runtime};
 pub use facts::Facts;
 pub use gpu::GpuRequest;
-pub use image::{Image, ImageError, ImagePolicy, environment};
+pub use image::{Image, ImageError, ImagePolicy, Progress, environment};

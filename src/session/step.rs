@@ -12,6 +12,7 @@ use super::start::{self, StartError};
 use super::stop;
 use super::together;
 use crate::config::Config;
+use crate::docker::Progress;
 use crate::image::Reference;
 use crate::job::Scope;
 use crate::log::{Log, ready};
@@ -76,7 +77,7 @@ pub fn enter(
     request: &Request,
     image: &Reference,
     log: &mut dyn Log,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut Progress<'_>,
 ) -> Result<Session, StepError> {
     let (scope, uid) = (request.scope, request.credentials.uid);
     let state = StateDir::new(&config.state_dir);
@@ -100,7 +101,9 @@ pub fn enter(
         Some(record) if record.uid != uid => Err(StepError::OtherUser { scope }),
         Some(record) => match record.outcome {
             Outcome::Ready(session) => Ok(*session),
-            Outcome::Failed { message } => Err(StepError::Failed(message)),
+            Outcome::Failed { message } | Outcome::FailedElsewhere { line: message } => {
+                Err(StepError::Failed(message))
+            }
             Outcome::Starting => Err(StepError::CutOff { scope }),
         },
         None => begin(config, request, image, &directory, log, progress),
@@ -113,7 +116,7 @@ fn begin(
     image: &Reference,
     directory: &ScopeDir,
     log: &mut dyn Log,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut Progress<'_>,
 ) -> Result<Session, StepError> {
     let (uid, began) = (request.credentials.uid, Instant::now());
     directory.create()?;

@@ -36,7 +36,7 @@ impl Record {
     pub fn gpus(&self) -> Option<Gpus> {
         match &self.outcome {
             Outcome::Ready(session) => Some(session.gpus.clone()),
-            Outcome::Starting | Outcome::Failed { .. } => None,
+            Outcome::Starting | Outcome::Failed { .. } | Outcome::FailedElsewhere { .. } => None,
         }
     }
 
@@ -71,6 +71,11 @@ pub enum Outcome {
     Failed {
         /// One line.
         message: String,
+    },
+    /// It was broken off, since the job had failed on another node.
+    FailedElsewhere {
+        /// What that node has told, behind its name.
+        line: String,
     },
 }
 

@@ -63,6 +63,7 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
         Outcome::Ready(session) => session,
         Outcome::Starting => return Err(TaskError::CutOff { job }),
         Outcome::Failed { message } => return Err(TaskError::Prolog(message)),
+        Outcome::FailedElsewhere { line } => return Err(TaskError::OtherNode(line)),
     };
     match (step.kind, wanted, &session.options.image) {
         (StepKind::Batch | StepKind::Interactive, ..) => {
@@ -120,8 +121,9 @@ mod tests {
                 "job 7: the prolog was cut off while it started the container: submit the job again",
             ),
             (UID, failed, "no such image"),
+            (UID, || Outcome::FailedElsewhere { line: "n2: no such image".to_owned() }, "n2: no such image"),
             (UID + 1, failed, "the container of job 7 on this node belongs to another user"),
-        ] as [(u32, fn() -> Outcome, &str); 3]
+        ] as [(u32, fn() -> Outcome, &str); 4]
         {
             for kind in [StepKind::Batch, StepKind::Interactive, StepKind::Tasks] {
                 for image in [&ImageChoice::Unset, &own] {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -109,7 +110,7 @@ impl Machine {
             Options { image: ImageChoice::Image(reference), pull: Some(pull), ..Options::default() };
         let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
         StateDir::new(&config.state_dir).of(request.scope).create().unwrap();
-        session::start(&config, &request, reference, &mut |_| ())
+        session::start(&config, &request, reference, &mut |_| ControlFlow::Continue(()))
     }
 
     /// Runs a command in the container, with the job's key and its known hosts.

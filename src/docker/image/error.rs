@@ -129,6 +129,12 @@ pub enum ImageError {
         #[source]
         words: Words,
     },
+    /// Whoever asked for it has no use for it any more.
+    #[error("image '{image}': no longer wanted, the pull was broken off")]
+    NotWanted {
+        /// As the user wrote it.
+        image: String,
+    },
     /// Anything else that the engine says about a pull.
     #[error("image '{image}': cannot be pulled from registry '{registry}': {message}")]
     Pull {

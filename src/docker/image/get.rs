@@ -1,5 +1,6 @@
 //! The way of an image onto this node, under the pull policy and with the user's login.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use bollard::auth::DockerCredentials;
@@ -20,6 +21,9 @@ use crate::setting::Pull;
 /// How often a long pull is told of.
 const PROGRESS: Duration = Duration::from_secs(10);
 
+/// Is told from time to time how far a pull is, and says whether it is still wanted.
+pub type Progress<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
+
 /// Which image, and how it may come here.
 #[derive(Clone, Copy)]
 pub struct ImagePolicy<'a> {
@@ -38,7 +42,7 @@ impl Engine {
     pub async fn image(
         &self,
         policy: ImagePolicy<'_>,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut Progress<'_>,
     ) -> Result<Image, ImageError> {
         let present = match policy.pull {
             Pull::Always => None,
@@ -76,7 +80,7 @@ impl Engine {
     async fn get(
         &self,
         policy: &ImagePolicy<'_>,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut Progress<'_>,
     ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
         if private::is_mark(reference) {
@@ -100,7 +104,7 @@ impl Engine {
         &self,
         policy: &ImagePolicy<'_>,
         login: &Credentials,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut Progress<'_>,
     ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
         let repository = reference.repository().unwrap_or_default();
@@ -123,7 +127,7 @@ impl Engine {
         &self,
         reference: &Reference,
         login: Option<DockerCredentials>,
-        progress: &mut dyn FnMut(&str),
+        progress: &mut Progress<'_>,
     ) -> Result<ImageInspect, ImageError> {
         let options = CreateImageOptions {
             from_image: Some(reference.engine_name().into_owned()),
@@ -142,7 +146,9 @@ impl Engine {
             }
             if told.elapsed() >= PROGRESS {
                 told = Instant::now();
-                progress(&format!("image '{reference}': pulling, {layers}"));
+                if progress(&format!("image '{reference}': pulling, {layers}")).is_break() {
+                    return Err(ImageError::NotWanted { image: reference.to_string() });
+                }
             }
         }
         match self.present(reference).await? {

@@ -11,4 +11,4 @@ mod progress;
 
 pub use error::ImageError;
 pub use found::{Image, environment};
-pub use get::ImagePolicy;
+pub use get::{ImagePolicy, Progress};

@@ -4,6 +4,7 @@ use std::env;
 use std::error::Error;
 use std::ffi::c_int;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 
 use super::input::{Spank, configuration_for_removal, is_once};
 use super::output::{SlurmLog, by_this_node, tell_user};
@@ -34,7 +35,10 @@ pub(super) fn enter(
     options.check(config)?;
     let request = request(spank, options, gpus)?;
     let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;
-    let mut progress = |line: &str| tell_progress(&request, line);
+    let mut progress = |line: &str| {
+        tell_progress(&request, line);
+        ControlFlow::Continue(())
+    };
     let started = session::enter(config, &request, image, &mut SlurmLog, &mut progress);
     if started.is_err() && has_launcher {
         session::doom(config, request.scope);

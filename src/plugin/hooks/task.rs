@@ -64,8 +64,10 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let job = JobId(spank.job_id()?);
     let state = StateDir::new(&state_dir(spank));
     let record = state.of(Scope::job(job)).read()?;
-    if let Some(Outcome::Failed { message }) = record.as_ref().map(|record| &record.outcome) {
-        return Err(TaskError::Prolog(message.clone()).into());
+    match record.as_ref().map(|record| &record.outcome) {
+        Some(Outcome::Failed { message }) => return Err(TaskError::Prolog(message.clone()).into()),
+        Some(Outcome::FailedElsewhere { line }) => return Err(TaskError::OtherNode(line.clone()).into()),
+        Some(Outcome::Starting | Outcome::Ready(_)) | None => {}
     }
     let is_known = record.is_some();
     let step = step(spank, job)?;

@@ -7,7 +7,7 @@ use super::error::{StartError, files_error};
 use super::order::Order;
 use super::{container, policy, sshd, visits};
 use crate::config::Config;
-use crate::docker::{self, Container, Engine, GpuRequest, Image, ImagePolicy};
+use crate::docker::{self, Container, Engine, GpuRequest, Image, ImagePolicy, Progress};
 use crate::image::Reference;
 use crate::in_container;
 use crate::mpi::{hostlist, interfaces};
@@ -30,7 +30,7 @@ pub fn start(
     config: &Config,
     request: &Request,
     image: &Reference,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut Progress<'_>,
 ) -> Result<Session, StartError> {
     let runtime = docker::runtime().map_err(StartError::Runtime)?;
     let directory = StateDir::new(&config.state_dir).of(request.scope);
@@ -44,7 +44,7 @@ pub fn start(
     })
 }
 
-async fn in_time(order: &Order<'_>, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
+async fn in_time(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
     let Some(limit) = order.config.start_timeout else { return run(order, progress).await };
     match tokio::time::timeout(limit, run(order, progress)).await {
         Ok(started) => started,
@@ -73,7 +73,7 @@ async fn undo(order: &Order<'_>, error: &StartError) {
     let _ = order.directory.create();
 }
 
-async fn run(order: &Order<'_>, progress: &mut dyn FnMut(&str)) -> Result<Session, StartError> {
+async fn run(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
     let mut clock = Clock::start();
     let mut plan = prepare(order)?;
     clock.note("prepare");
@@ -126,7 +126,7 @@ fn prepare(order: &Order<'_>) -> Result<Plan, StartError> {
 async fn find_image(
     order: &Order<'_>,
     engine: &Engine,
-    progress: &mut dyn FnMut(&str),
+    progress: &mut Progress<'_>,
 ) -> Result<Image, StartError> {
     let Order { config, request, .. } = *order;
     let logins = || login::read(&request.credentials, Path::new(&request.account.home));

@@ -2,6 +2,7 @@
 //! test has the lab alone, and comes last.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use spank_docker_e2e::{Command, IMAGE, Lab};
 
@@ -167,9 +168,24 @@ fn a_container_that_fills_the_disk_is_its_jobs_trouble(lab: &Lab) {
     assert!(freed.is_some(), "the disk is still full");
 }
 
+/// On n2, which has the batch script, the pull stands still for minutes; on n3 it fails at once.
+fn a_pull_is_not_waited_for_when_the_job_has_failed_elsewhere(lab: &Lab) {
+    let began = Instant::now();
+    let image = "--docker-image=localhost:5008/hpc/openmpi";
+    let job = lab.alice().submit(&format!("-w n2,n3 -N2 {image}"), "echo it ran").wait().failed();
+    assert_eq!(
+        job.lines(),
+        [
+            "spank_docker: n3: image 'hpc/openmpi': registry 'localhost:5008' cannot be reached: connection refused"
+        ],
+        "{job}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}\n{job}", began.elapsed());
+}
+
 #[test]
 fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
-    let lab = Lab::alone();
+    let lab = Lab::alone_within(Duration::from_secs(180));
     let n2 = lab.node("n2");
     let end = n2.command("").sh(NO_SECOND);
     lab.repair_with(end.clone());
@@ -194,6 +210,7 @@ fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
         let line = "image 'localhost:5008/hpc/openmpi': container not ready within 3 s (start_timeout)";
         each_fails(&lab, "n2", &[("--docker-image=localhost:5008/hpc/openmpi".to_owned(), line.to_owned())]);
     });
+    lab.with_arguments("n2", arguments, || a_pull_is_not_waited_for_when_the_job_has_failed_elsewhere(&lab));
     lab.assert_no_job_completed();
     lab.with_arguments("n2", arguments, || a_container_that_fills_the_disk_is_its_jobs_trouble(&lab));
     lab.with_arguments("n2", arguments, || {

@@ -1,0 +1,81 @@
+//! What goes on while a prolog waits for a pull: the admin and the user are told how far it is; and a job that has failed
+//! on another node is not waited for. Its batch script, which tells the user why, begins when all prologs have ended.
+//!
+//! Runs as root in the prolog.
+
+use std::ops::ControlFlow;
+
+use crate::log::{Log, chain};
+use crate::session::Request;
+use crate::slurm::{commands, report};
+
+/// One pull, from time to time.
+pub struct LongPull<'a> {
+    request: &'a Request,
+    log: &'a mut dyn Log,
+    /// How often something was told.
+    looks: u32,
+    /// What another node has told of this start: `n2: image 'a': …`.
+    failure: Option<String>,
+}
+
+impl<'a> LongPull<'a> {
+    /// Of the job that `request` is about.
+    pub fn new(request: &'a Request, log: &'a mut dyn Log) -> Self {
+        Self { request, log, looks: 0, failure: None }
+    }
+
+    /// Tells how far it is. Whether to go on.
+    pub fn look(&mut self, line: &str) -> ControlFlow<()> {
+        self.tell(line);
+        self.looks += 1;
+        if is_time_to_ask(self.looks) && self.request.has_other_nodes() {
+            self.failure = self.ask();
+        }
+        if self.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Why it was broken off.
+    #[must_use]
+    pub fn failure_elsewhere(self) -> Option<String> {
+        self.failure
+    }
+
+    /// The admin on every node, the waiting user once.
+    fn tell(&mut self, line: &str) {
+        let job = self.request.scope.job;
+        self.log.info(&format!("job {job}: {line}"));
+        if !self.request.is_first_node() {
+            return;
+        }
+        if let Err(error) = commands::notify(job, &format!("spank_docker: {}: {line}", self.request.node)) {
+            self.log.info(&format!("job {job}: {}", chain(&error)));
+        }
+    }
+
+    fn ask(&mut self) -> Option<String> {
+        let start = report::Start { job: self.request.scope.job, restart: self.request.restart };
+        let known = report::nodes(start);
+        if let Err(error) = &known {
+            self.log.info(&format!("job {}: {}", start.job, chain(error)));
+        }
+        known.ok()?.failure
+    }
+}
+
+/// After 10 s, 20 s, 40 s, …: nobody waits twice as long as it takes to fail, and thousands of nodes that pull for an hour
+/// do not keep slurmctld busy.
+fn is_time_to_ask(looks: u32) -> bool {
+    looks.is_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slurmctld_is_asked_less_and_less() {
+        let asked: Vec<u32> = (1..=360).filter(|looks| is_time_to_ask(*looks)).collect();
+        assert_eq!(asked, [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+    }
+}
