@@ -52,7 +52,9 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
         return match (wanted, step.kind) {
             (ImageChoice::Image(image), StepKind::Tasks) => Ok(Place::Own(image.clone())),
             (ImageChoice::Image(_), _) => Err(TaskError::NoContainer { job }),
-            (ImageChoice::Unset, _) if step.is_dockerexec => Err(TaskError::NoContainer { job }),
+            (ImageChoice::Unset, _) if step.is_dockerexec || step.job_has_image => {
+                Err(TaskError::NoContainer { job })
+            }
             (ImageChoice::Unset | ImageChoice::Host, _) => Ok(Place::Host),
         };
     };
@@ -102,7 +104,16 @@ mod tests {
 
     fn step(kind: StepKind, image: &ImageChoice, is_dockerexec: bool) -> Step {
         let options = Options { image: image.clone(), ..Options::default() };
-        Step { job: JOB, uid: UID, kind, options, layout: None, is_dockerexec, script: None }
+        Step {
+            job: JOB,
+            uid: UID,
+            kind,
+            options,
+            layout: None,
+            job_has_image: false,
+            is_dockerexec,
+            script: None,
+        }
     }
 
     fn decided(record: Option<(u32, Outcome)>, step: &Step) -> Result<Place, String> {
@@ -133,6 +144,15 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn job_whose_variables_tell_of_an_image_does_not_run_on_the_host_for_want_of_a_record() {
+        for kind in [StepKind::Batch, StepKind::Interactive, StepKind::Tasks] {
+            let step = Step { job_has_image: true, ..step(kind, &ImageChoice::Unset, false) };
+            let line = decided(None, &step).unwrap_err();
+            assert!(line.starts_with("job 7 has no container on this node"), "{line}");
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Step {
     pub options: Options,
     /// How many tasks are where, if the step knows.
     pub layout: Option<Layout>,
+    /// Whether its job was submitted with an image, by the job's variables: where there is no record, that has failed.
+    pub job_has_image: bool,
     /// Whether `dockerexec` runs it, which knows no other place than the container.
     pub is_dockerexec: bool,
     /// The batch script, which lies on the host.

@@ -82,9 +82,10 @@ fn announce_job(has_image: bool) {
     }
 }
 
-/// salloc leaves its options to its shell, for the steps of its job. sbatch and salloc would take them from there before
-/// they read their own: a job that is submitted from within a job has its own options alone.
-pub(super) fn forget_options_of_another_job() {
+/// Slurm leaves the options of a job in its variables, and srun, sbatch and salloc take them from there before they read
+/// their own. But a job that is submitted from within a job has its own options alone. So has a step: its job's container
+/// is found by the record of the prolog, and in a heterogeneous job the variables are those of the first component.
+pub(super) fn forget_options_of_the_job_around() {
     if env::var_os("SLURM_JOB_ID").is_none() {
         return;
     }

@@ -14,11 +14,11 @@ use crate::plugin::spank::{FAILED, OK};
 pub(in crate::plugin) fn init(spank: &mut Spank<'_>) -> c_int {
     match spank.context() {
         Ok(Context::Slurmd) => slurmd::clear_away(spank),
-        Ok(Context::Allocator) => {
-            client::forget_options_of_another_job();
+        Ok(Context::Allocator | Context::Local) => {
+            client::forget_options_of_the_job_around();
             register_options(spank)
         }
-        Ok(Context::Local | Context::Remote) => register_options(spank),
+        Ok(Context::Remote) => register_options(spank),
         Ok(Context::JobScript) | Err(_) => OK,
     }
 }

@@ -88,6 +88,7 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
         uid: spank.job_uid()?,
         kind,
         layout: layout(spank, job, kind),
+        job_has_image: spank.getenv_lossy(layout::OF_JOB)?.is_some_and(|value| layout::is_about(&value, job)),
         is_dockerexec: spank.getenv_os(task::DOCKEREXEC).is_ok_and(|given| given.is_some()),
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options: Options::parse(|spec| given(spank, spec, |name| spank.getenv_os(name).ok().flatten()))?,

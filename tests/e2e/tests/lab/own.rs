@@ -161,3 +161,18 @@ fn step_whose_slurmstepd_was_killed_is_cleared_away_with_the_job() {
     assert_eq!(job.state, "CANCELLED", "{job}");
     lab.assert_clean();
 }
+
+/// Slurm leaves the job's options to the script, where srun would take them for the step's.
+#[test]
+fn step_with_its_own_container_has_its_own_options() {
+    let lab = Lab::get();
+    let step = format!("srun --docker-image={} ./step", image("mpich"));
+    let alice = lab.alice();
+    alice.write("step", "#!/bin/sh\necho $SLURM_JOB_DOCKER_PORT; ls -d /of-the-job 2>&1 || true");
+    let options = "-w n1 --docker-port=29870 --docker-mounts=tmpfs:/of-the-job --docker-script=host";
+    let job = alice.submit_image(options, &format!("srun ./step; {step}")).wait().completed();
+    let [of_job, mount, own, none] = job.lines()[..] else { panic!("{job}") };
+    assert_eq!([of_job, mount], ["29870", "/of-the-job"], "{job}");
+    assert!(own != of_job && none.contains("No such file"), "{job}");
+    lab.assert_clean();
+}

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{IMAGE, Lab, image};
 
 /// One allocation, many steps: each line is what a step said, with a name before it.
 #[test]
@@ -136,6 +136,21 @@ fn components_of_a_heterogeneous_job_run_in_containers() {
     let words = format!("{image} -n1 -w n1 --docker-script=host : {image} -n1 -w n2 --docker-script=host");
     let job = alice.submit(&words, script).wait().completed();
     let expected = [format!("docker_{} on n1", job.id), format!("docker_{} on n2", job.id + 1)];
+    assert_eq!(job.sorted(), expected, "{job}");
+    lab.assert_clean();
+}
+
+/// Slurm leaves the options of the first one to the script and so to its steps.
+#[test]
+fn components_of_a_heterogeneous_job_have_images_of_their_own() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "srun --het-group=0,1 sh -c 'echo $SLURM_JOB_DOCKER_IMAGE on $(hostname)'";
+    let (one, other) = (IMAGE, image("mpich"));
+    let host = "--docker-script=host";
+    let words = format!("--docker-image={one} -n1 -w n1 {host} : --docker-image={other} -n1 -w n2 {host}");
+    let job = alice.submit(&words, script).wait().completed();
+    let expected = [format!("{other} on n2"), format!("{one} on n1")];
     assert_eq!(job.sorted(), expected, "{job}");
     lab.assert_clean();
 }
