@@ -84,6 +84,46 @@ fn srun_starts_ranks_itself_with_pmi2() {
     lab.assert_clean();
 }
 
+/// Each MPI has a word of its own for it, and srun ends with a code that is no rank's.
+#[test]
+fn rank_that_aborts_ends_a_step_of_pmi2() {
+    let lab = Lab::get();
+    let srun = format!("{BOUNDED} srun --docker-image={} --mpi=pmi2", image("mpich"));
+    let outcome = lab.alice().command(&srun).args("-N3 --ntasks-per-node=1 hello abort").run();
+    // 124: it would wait still.
+    assert!(!matches!(outcome.code, None | Some(0 | 124)), "{outcome}");
+    outcome.printed(&["rank 0 of 3 on n1", "rank 1 of 3 on n2", "rank 2 of 3 on n3"]);
+    lab.assert_clean();
+}
+
+/// The user's own program, with the compiler of an image, in one job; and in another one, of the image to run it in.
+#[test]
+fn program_is_compiled_in_one_image_and_runs_in_another() {
+    const SOURCE: &str = "#include <mpi.h>
+#include <stdio.h>
+int main(int c, char **v) {
+    int rank, sum;
+    MPI_Init(&c, &v);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    printf(\"%d\\n\", sum);
+    return MPI_Finalize();
+}
+";
+    let lab = Lab::get();
+    let alice = lab.alice();
+    alice.write("sum.c", SOURCE);
+    for (mpi, runs_in) in [("openmpi", IMAGE.to_owned()), ("mpich", image("mpich"))] {
+        let compile = format!("-w n1 --docker-image={} mpicc.{mpi} -o {mpi}.program sum.c", image("devel"));
+        alice.srun(&compile).run().success().printed(&[]);
+        let options = format!("-N3 --ntasks-per-node=1 --docker-image={runs_in}");
+        let script = format!("{BOUNDED} mpirun ./{mpi}.program | sort");
+        let job = alice.submit(&options, &script).wait().completed();
+        assert_eq!(job.lines(), ["3", "3", "3"], "{job}");
+    }
+    lab.assert_clean();
+}
+
 #[test]
 fn launch_option_decides_how_often_a_command_runs() {
     let lab = Lab::get();

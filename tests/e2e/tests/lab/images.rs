@@ -189,6 +189,18 @@ fn tag_that_was_moved_is_seen_of_an_image_without_sshd_too() {
     lab.assert_clean();
 }
 
+/// As in Alpine's images. Names come from our passwd and group, which musl reads too.
+#[test]
+fn image_with_another_c_library_runs_tasks_as_the_user() {
+    let lab = Lab::get();
+    let musl = image("musl");
+    let warning = format!("n1: warning: {}", no_sshd(&musl));
+    let outcome = lab.alice().srun(&format!("-w n1,n2 -N2 --docker-image={musl} who")).run().success();
+    let who = "alice /home/alice alice physics gpuusers";
+    outcome.printed(&[who, who]).said(&[&warning]);
+    lab.assert_clean();
+}
+
 #[test]
 fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
     let lab = Lab::get();
