@@ -215,6 +215,46 @@ fn images_that_would_lead_root_astray_are_refused() {
     lab.assert_clean();
 }
 
+/// In the image's own files, on the way to what we put into the container: followed, each would lead to the host. (A link
+/// at /etc the engine replaces by a directory.)
+#[test]
+fn links_on_the_way_to_our_places_lead_nowhere() {
+    const HOST: &str = "/proc/1/root/tmp/of-the-host";
+    const HOME: &str =
+        "working directory or home: '/home/alice' cannot be mounted on: Permission denied (os error 13)";
+    let lab = Lab::get();
+    let (alice, n1) = (lab.alice(), lab.node("n1"));
+    alice.write("probe", "touch /home/alice/made /tmp/made /srv/link/volume/made 2>/dev/null; echo it ran");
+    let remove = n1.command("rm -rf /tmp/of-the-host");
+    lab.repair_with(remove.clone());
+    // Not even what the user could make there.
+    n1.sh("install -d -m 0777 /tmp/of-the-host").success();
+    for (name, lines, refusal) in [
+        (
+            "link-ssh",
+            format!("RUN rm -r /etc/ssh && ln -s {HOST} /etc/ssh"),
+            Some(
+                "image 'registry:5000/built/link-ssh': cannot mount on '/etc/ssh/ssh_config': it cannot be looked up",
+            ),
+        ),
+        ("link-home", format!("RUN rm -r /home && ln -s {HOST} /home"), Some(HOME)),
+        ("link-alice", format!("RUN ln -s {HOST} /home/alice"), Some(HOME)),
+        ("link-tmp", format!("RUN rm -rf /tmp && ln -s {HOST} /tmp"), None),
+        ("link-volume", format!("RUN ln -s {HOST} /srv/link\nVOLUME /srv/link/volume"), None),
+    ] {
+        let image = build(&lab, name, &lines);
+        let outcome = run(&lab, &image, "sh ./probe");
+        match refusal {
+            Some(line) => outcome.failure().said(&[&format!("n1: {line}")]).printed(&[]),
+            None => outcome.success().printed(&["it ran"]),
+        };
+        let there = n1.run("find /tmp/of-the-host -mindepth 1").success();
+        assert_eq!(there.stdout, "", "{name}");
+    }
+    remove.run().success();
+    lab.assert_clean();
+}
+
 /// What is no program that all may run is no sshd: tasks run, and the user is told.
 #[test]
 fn sshd_of_an_image_that_is_no_program_counts_as_none() {
