@@ -21,8 +21,8 @@ pub struct Churn {
     pub seed: u64,
     /// How often a daemon or a node dies meanwhile.
     pub faults: usize,
-    /// Whether jobs are queued again: Slurm takes two minutes for that.
-    pub requeue: bool,
+    /// Whether there is time for what Slurm takes minutes for: to queue a job again, and to see that a node has lost one.
+    pub patient: bool,
 }
 
 /// What happens to a job, so many milliseconds after its submission.
@@ -39,13 +39,13 @@ enum Fate {
 }
 
 impl Fate {
-    fn draw(random: &mut Random, requeue: bool) -> Self {
+    fn draw(random: &mut Random, patient: bool) -> Self {
         // From before the prolog to the middle of the script.
         let moment = random.below(9000);
         match random.below(24) {
             0..8 => Self::Cancel(moment),
             8..10 => Self::TimeOut(3000 + moment),
-            10 if requeue => Self::Requeue(1000 + moment),
+            10 if patient => Self::Requeue(1000 + moment),
             _ => Self::Complete,
         }
     }
@@ -125,14 +125,14 @@ impl Churn {
         let began = Instant::now();
         let mut random = Random::new(self.seed);
         let users = [lab.user("alice"), lab.user("bob")];
-        let mut faults = Faults::new(lab, self.faults, self.jobs, random.clone());
+        let mut faults = Faults::new(lab, self.faults, self.jobs, self.patient, random.clone());
         let mut report = Report::default();
         let mut running: Vec<Running> = Vec::new();
         let mut submitted = 0;
         let ended = lab.poll(|| {
             while running.len() < self.at_once && submitted < self.jobs {
                 submitted += 1;
-                match submit(lab, &users[submitted % users.len()], &mut random, self.requeue) {
+                match submit(lab, &users[submitted % users.len()], &mut random, self.patient) {
                     Ok(job) => running.push(job),
                     Err(line) => report.wrong.push(line),
                 }
@@ -194,7 +194,7 @@ impl Churn {
 }
 
 /// One more job, with an image, a shape and a fate that chance chooses.
-fn submit(lab: &Lab, user: &User<'_>, random: &mut Random, requeue: bool) -> Result<Running, String> {
+fn submit(lab: &Lab, user: &User<'_>, random: &mut Random, patient: bool) -> Result<Running, String> {
     // Ranks on all nodes, in both ways: by Slurm, and over ssh.
     const MPI: &str = "set -e; mpirun --map-by ppr:1:node hello | grep -c '^rank'; sleep 2; echo done";
     const PLAIN: &str = "set -e; test -d /opt/hpc/bin; sleep 3; echo done";
@@ -202,9 +202,12 @@ fn submit(lab: &Lab, user: &User<'_>, random: &mut Random, requeue: bool) -> Res
     let (name, script) =
         random.one_of(&[("openmpi", MPI), ("openmpi", PLAIN), ("nossh", PLAIN), ("mpich", PLAIN)]);
     let pull = random.one_of(&["missing", "always"]);
-    let words =
-        format!("-N{nodes} --ntasks-per-node=1 --time=4 --docker-image={} --docker-pull={pull}", image(name));
-    let fate = Fate::draw(random, requeue);
+    let again = if patient { "--requeue" } else { "--no-requeue" };
+    let words = format!(
+        "-N{nodes} --ntasks-per-node=1 --time=4 {again} --docker-image={} --docker-pull={pull}",
+        image(name)
+    );
+    let fate = Fate::draw(random, patient);
     // So that there is something to pull, now and then.
     if random.below(3) == 0 {
         let node = random.one_of(&NODES);

@@ -85,6 +85,8 @@ kill -KILL "$pid" && echo "$title $job"
 pub(crate) struct Faults<'a> {
     lab: &'a Lab,
     random: Random,
+    /// Whether Slurm is to find out by itself what a node has lost: that takes minutes.
+    patient: bool,
     /// After how many submissions one strikes, the next one last.
     moments: Vec<usize>,
     struck: Vec<Struck>,
@@ -98,11 +100,11 @@ const ECHO: u64 = 20;
 const STARTING: u64 = 20;
 
 impl<'a> Faults<'a> {
-    pub(crate) fn new(lab: &'a Lab, count: usize, jobs: usize, mut random: Random) -> Self {
+    pub(crate) fn new(lab: &'a Lab, count: usize, jobs: usize, patient: bool, mut random: Random) -> Self {
         let mut moments: Vec<usize> =
             (0..count).map(|_| usize::try_from(1 + random.below(jobs as u64)).unwrap_or_default()).collect();
         moments.sort_unstable_by(|a, b| b.cmp(a));
-        Self { lab, random, moments, struck: Vec::new(), wrong: Vec::new() }
+        Self { lab, random, patient, moments, struck: Vec::new(), wrong: Vec::new() }
     }
 
     /// Lets the next one happen, if its moment has come.
@@ -128,9 +130,22 @@ impl<'a> Faults<'a> {
                 at.power("on");
             }
         }
+        if !self.patient {
+            self.end_what_is_lost(fault, node, victim);
+        }
         let struck = Struck { fault, node, during: began..=now(), victim };
         eprintln!("{struck}");
         self.struck.push(struck);
+    }
+
+    /// As an admin would who does not want to wait for Slurm.
+    fn end_what_is_lost(&self, fault: Fault, node: &str, victim: Option<Victim>) {
+        let jobs = match (fault, victim) {
+            (Fault::Node, _) => format!("--nodelist={node}"),
+            (Fault::Slurmstepd, Some(victim)) => victim.job.to_string(),
+            (Fault::Engine | Fault::Slurmd | Fault::Slurmstepd, _) => return,
+        };
+        self.lab.node("n1").run(&format!("scancel {jobs}"));
     }
 
     /// Whether a fault explains that a job did not end as it should: one of its nodes had it while the job ran there.

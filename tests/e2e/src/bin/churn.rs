@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     };
     let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let churn =
-        Churn { jobs: number(jobs), at_once: number(at_once), seed, faults: number(faults), requeue: true };
+        Churn { jobs: number(jobs), at_once: number(at_once), seed, faults: number(faults), patient: true };
     let lab = Lab::alone_within(Duration::from_secs(3600));
     let mut report = churn.run(&lab);
     // Of many jobs some meet each fate, or nothing was tried.

@@ -2,7 +2,9 @@
 //! Slurm that are not as they should be. These tests disturb the cluster, so each has it alone. They come last, by the
 //! names of these modules: whoever waits for the lab keeps no other test waiting.
 
-use spank_docker_e2e::{IMAGE, Lab, quick_jobs};
+use std::time::Duration;
+
+use spank_docker_e2e::{Churn, IMAGE, Lab, quick_jobs};
 
 #[test]
 fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others() {
@@ -178,5 +180,16 @@ fn node_whose_clock_is_off_by_a_day_has_the_keys_of_the_others() {
     let job = alice.submit_image("-w n1,n3 -N2", "mpirun hello").wait().completed();
     assert_eq!(job.sorted(), ["rank 0 of 2 on n1", "rank 1 of 2 on n3"], "{job}");
     back.run().success();
+    lab.assert_empty();
+}
+
+/// The short form of the faults in `ci/churn`.
+#[test]
+fn daemons_and_nodes_that_die_among_jobs_leave_nothing() {
+    let lab = Lab::alone_within(Duration::from_secs(300));
+    let report = Churn { jobs: 8, at_once: 6, seed: 3, faults: 4, patient: false }.run(&lab);
+    eprintln!("{report}");
+    assert!(report.wrong.is_empty(), "{report}");
+    assert_eq!(report.faults.len(), 4, "{report}");
     lab.assert_empty();
 }
