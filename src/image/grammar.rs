@@ -11,7 +11,7 @@ const MAX_TAG: usize = 128;
 /// Its former name.
 const DOCKER_HUB_ONCE: &str = "index.docker.io";
 /// The registry of names that have none.
-pub(super) const DOCKER_HUB: &str = "docker.io";
+pub const DOCKER_HUB: &str = "docker.io";
 /// Where names of one component live there.
 pub(super) const OFFICIAL: &str = "library/";
 

@@ -10,4 +10,5 @@ mod grammar;
 mod reference;
 
 pub use error::Error;
+pub use grammar::DOCKER_HUB;
 pub use reference::Reference;

@@ -63,7 +63,15 @@ impl Engine {
                 }
                 None => return Err(ImageError::UnknownId { image: policy.reference.to_string() }),
             },
-            (None, Pull::Missing | Pull::Always) => self.get(&policy, progress).await?,
+            (None, Pull::Missing | Pull::Always) => {
+                let mut layers = Layers::default();
+                let found = self.get(&policy, &mut layers, progress).await?;
+                // The engine had it already: the registry has said no more than its id.
+                if !layers.any() {
+                    self.check_right(&policy, &found).await?;
+                }
+                found
+            }
         };
         usable(policy.reference, found)
     }
@@ -80,6 +88,7 @@ impl Engine {
     async fn get(
         &self,
         policy: &ImagePolicy<'_>,
+        layers: &mut Layers,
         progress: &mut Progress<'_>,
     ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
@@ -89,10 +98,10 @@ impl Engine {
         let login = (policy.logins)().at(reference.registry());
         match login {
             Ok(login) if !self.is_public(reference).await => {
-                self.get_private(policy, &login, progress).await.map_err(|error| denied(error, None))
+                self.get_private(policy, &login, layers, progress).await.map_err(|error| denied(error, None))
             }
             login => {
-                let pulled = self.pull(reference, None, progress).await;
+                let pulled = self.pull(reference, None, layers, progress).await;
                 pulled.map_err(|error| denied(error, Some(login.err().unwrap_or(NoLogin::Unknown))))
             }
         }
@@ -104,6 +113,7 @@ impl Engine {
         &self,
         policy: &ImagePolicy<'_>,
         login: &Credentials,
+        layers: &mut Layers,
         progress: &mut Progress<'_>,
     ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
@@ -111,13 +121,18 @@ impl Engine {
         self.settle_pulls(policy.pulls).await?;
         let public = self.public(policy.pulls, &repository).await?;
         let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
-        let pulled = self.pull(reference, Some(private::engine_credentials(login)), progress).await;
+        let pulled = self.pull(reference, Some(private::engine_credentials(login)), layers, progress).await;
+        // The engine learns later that nobody waits any more: until its end is seen to (`settle`), what comes is nobody's.
+        if matches!(pulled, Err(ImageError::NotWanted { .. })) {
+            return pulled;
+        }
         // Also when it has failed: the engine may have gone further than it could tell.
         if let Some(found) = self.present(reference).await?
             && let Some(id) = &found.id
+            && layers.any()
             && !public.contains(id)
         {
-            self.mark(id).await?;
+            self.mark(id, reference.registry()).await?;
         }
         underway.end().map_err(ImageError::Pulls)?;
         pulled
@@ -127,6 +142,7 @@ impl Engine {
         &self,
         reference: &Reference,
         login: Option<DockerCredentials>,
+        layers: &mut Layers,
         progress: &mut Progress<'_>,
     ) -> Result<ImageInspect, ImageError> {
         let options = CreateImageOptions {
@@ -134,7 +150,6 @@ impl Engine {
             ..Default::default()
         };
         let mut stream = self.docker.create_image(Some(options), None, login);
-        let mut layers = Layers::default();
         let mut told = Instant::now();
         loop {
             // Silence for that long is a slow registry's, or that of an engine which hangs.

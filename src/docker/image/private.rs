@@ -2,8 +2,12 @@
 //! whoever shares a node with somebody who may pull such an image could run it too.
 //!
 //! An image that was pulled with a login, because the registry wanted one, is marked by an additional tag in the
-//! engine, which lives exactly as long as the image. A marked image that is here already is used only after its
-//! registry was asked, with this user's own login, for the manifest of exactly this image.
+//! engine, which lives exactly as long as the image, and tells which registry it was. A marked image that is here already
+//! is used only after that registry was asked, with this user's own login, for the manifest of exactly this image.
+//!
+//! An engine that is to pull what it has already asks a registry for no more than the manifest, in which the image's id
+//! stands: whoever knows the id can have a registry of their own say that it has the image. So of a marked image no other
+//! registry's word counts; but for Docker Hub, which takes no manifest of what it has not.
 //!
 //! Runs as root where an image is got.
 
@@ -13,14 +17,17 @@ use bollard::auth::DockerCredentials;
 use bollard::models::{ImageInspect, ImageSummary};
 use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
 
+use sha2::{Digest, Sha256};
+
 use super::error::{ImageError, denied, pull_error, silent_registry};
 use super::get::ImagePolicy;
 use crate::docker::engine::{Engine, EngineError};
-use crate::image::Reference;
+use crate::image::{DOCKER_HUB, Reference};
 use crate::login::{Credentials, NoLogin};
 use crate::pulls::{Found, Pulls};
 
-/// The mark: a repository in a registry that cannot exist (RFC 2606), with the image's id as the tag.
+/// The mark: a repository in a registry that cannot exist (RFC 2606), with a hash of the image's registry below it, and the
+/// image's id as the tag.
 const MARK: &str = "spank-docker.invalid/private";
 /// How long a registry may take to say whether a user may have an image.
 const REGISTRY: Duration = Duration::from_secs(20);
@@ -34,13 +41,11 @@ impl Engine {
         policy: &ImagePolicy<'_>,
         found: &ImageInspect,
     ) -> Result<(), ImageError> {
-        if !is_marked(found) && !self.may_become_marked(policy, found).await? {
-            return Ok(());
-        }
+        let Some(private) = self.private(policy, found).await? else { return Ok(()) };
         let logins = (policy.logins)();
         let named = policy.reference.repository();
-        let mut names: Vec<Reference> =
-            found.repo_digests.iter().flatten().filter_map(|name| name.parse().ok()).collect();
+        let names = found.repo_digests.iter().flatten().filter_map(|name| name.parse::<Reference>().ok());
+        let mut names: Vec<Reference> = names.filter(|name| private.believes(name.registry())).collect();
         names.sort_by_key(|name| name.repository() != named);
         let mut refusal = None;
         for name in names.iter().take(NAMES) {
@@ -57,6 +62,24 @@ impl Engine {
             Some(error) => error,
             None => ImageError::Nameless { image: policy.reference.to_string() },
         })
+    }
+
+    /// Whether an image is private; and whose word about it counts.
+    async fn private(
+        &self,
+        policy: &ImagePolicy<'_>,
+        found: &ImageInspect,
+    ) -> Result<Option<Private>, ImageError> {
+        let mut private = Private { marks: marks(found), registries: Vec::new() };
+        if private.marks.is_empty() {
+            private.registries = self.may_become_marked(policy, found).await?;
+        }
+        if private.is_empty() {
+            // A pull that has ended in between has marked it.
+            let id = found.id.as_deref().unwrap_or_default();
+            private.marks = marks(&self.call("inspect the image", self.docker.inspect_image(id)).await?);
+        }
+        Ok((!private.is_empty()).then_some(private))
     }
 
     /// Whether the registry gives this image to anybody. Not, when it cannot say.
@@ -85,24 +108,27 @@ impl Engine {
         }
     }
 
-    /// Whether somebody is pulling what this may be. Where a pull was cut off, what may have come is marked now.
+    /// From which registries somebody is pulling what this may be. Where a pull was cut off, what may have come is marked
+    /// now.
     async fn may_become_marked(
         &self,
         policy: &ImagePolicy<'_>,
         found: &ImageInspect,
-    ) -> Result<bool, ImageError> {
+    ) -> Result<Vec<String>, ImageError> {
         let pulls = policy.pulls.all().map_err(ImageError::Pulls)?;
         let names = || found.repo_tags.iter().chain(&found.repo_digests).flatten();
-        let mut may = false;
+        let mut registries = Vec::new();
         for pull in &pulls {
             // Between its arrival and its naming an image has no name.
             let may_be_its = names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
-            may |= may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id));
+            if may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id)) {
+                registries.push(registry_of(&pull.repository).to_owned());
+            }
             if pull.is_cut_off() {
                 self.settle(pull).await?;
             }
         }
-        Ok(may)
+        Ok(registries)
     }
 
     /// Marks what pulls that were cut off may have brought, and forgets them.
@@ -116,7 +142,7 @@ impl Engine {
     async fn settle(&self, pull: &Found) -> Result<(), ImageError> {
         for id in self.unmarked(&pull.repository).await? {
             if !pull.public.contains(&id) {
-                self.mark(&id).await?;
+                self.mark(&id, registry_of(&pull.repository)).await?;
             }
         }
         pull.forget().map_err(ImageError::Pulls)
@@ -133,9 +159,9 @@ impl Engine {
         Ok(public)
     }
 
-    /// Marks this image.
-    pub(super) async fn mark(&self, id: &str) -> Result<(), EngineError> {
-        let options = TagImageOptions { repo: Some(MARK.to_owned()), tag: Some(hex(id).to_owned()) };
+    /// Marks this image as one that this registry does not give to everybody.
+    pub(super) async fn mark(&self, id: &str, registry: &str) -> Result<(), EngineError> {
+        let options = TagImageOptions { repo: Some(mark(registry)), tag: Some(hex(id).to_owned()) };
         self.call("mark the image as private", self.docker.tag_image(id, Some(options))).await
     }
 
@@ -145,25 +171,64 @@ impl Engine {
         let listed = self.call("list images", self.docker.list_images(Some(options))).await?;
         let is_meant = |image: &ImageSummary| {
             let mut names = image.repo_tags.iter().chain(&image.repo_digests);
-            names.any(|name| is_of(name, repository)) && !has_mark(&image.id, &image.repo_tags)
+            names.any(|name| is_of(name, repository)) && marks_among(&image.id, &image.repo_tags).is_empty()
         };
         Ok(listed.into_iter().filter(is_meant).map(|image| image.id).collect())
     }
 }
 
-/// Whether it was pulled with a login.
-pub(super) fn is_marked(found: &ImageInspect) -> bool {
-    found.id.as_deref().is_some_and(|id| has_mark(id, found.repo_tags.as_deref().unwrap_or_default()))
+/// Whose word about a private image counts.
+struct Private {
+    /// Repositories of its marks.
+    marks: Vec<String>,
+    /// Registries that it is being pulled from.
+    registries: Vec<String>,
 }
 
-fn has_mark(id: &str, tags: &[String]) -> bool {
-    let mark = format!("{MARK}:{}", hex(id));
-    tags.contains(&mark)
+impl Private {
+    fn is_empty(&self) -> bool {
+        self.marks.is_empty() && self.registries.is_empty()
+    }
+
+    fn believes(&self, registry: &str) -> bool {
+        registry == DOCKER_HUB
+            || self.marks.contains(&mark(registry))
+            || self.registries.iter().any(|known| known == registry)
+    }
+}
+
+/// The repository of the marks of what came from a registry.
+fn mark(registry: &str) -> String {
+    let hash = Sha256::digest(registry.as_bytes());
+    hash.iter().take(16).fold(format!("{MARK}/"), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The registry in the full name of a repository.
+fn registry_of(repository: &str) -> &str {
+    repository.split('/').next().unwrap_or(repository)
+}
+
+/// The repositories of the marks of an image: none, if it was never pulled with a login.
+fn marks(found: &ImageInspect) -> Vec<String> {
+    found
+        .id
+        .as_deref()
+        .map_or(Vec::new(), |id| marks_among(id, found.repo_tags.as_deref().unwrap_or_default()))
+}
+
+fn marks_among(id: &str, tags: &[String]) -> Vec<String> {
+    let tag = format!(":{}", hex(id));
+    let repositories = tags.iter().filter_map(|name| name.strip_suffix(&tag));
+    repositories.filter(|repository| is_our(repository)).map(str::to_owned).collect()
+}
+
+fn is_our(repository: &str) -> bool {
+    repository.strip_prefix(MARK).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a reference is one of our marks, which nobody may pull: that would take the mark from its image.
 pub(super) fn is_mark(reference: &Reference) -> bool {
-    reference.repository().as_deref() == Some(MARK)
+    reference.repository().is_some_and(|repository| is_our(&repository))
 }
 
 /// As the engine's API wants it. It lives as long as the request.
@@ -194,22 +259,31 @@ mod tests {
 
     #[test]
     fn only_its_own_mark_marks_an_image() {
+        let mark = mark("reg:5000");
         let marked = |tags: &[&str]| {
             let tags = Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
-            is_marked(&ImageInspect {
-                id: Some(format!("sha256:{ID}")),
-                repo_tags: tags,
-                ..Default::default()
-            })
+            marks(&ImageInspect { id: Some(format!("sha256:{ID}")), repo_tags: tags, ..Default::default() })
         };
-        assert!(marked(&["reg:5000/app:1", &format!("{MARK}:{ID}")]));
-        for tag in ["reg:5000/app:1", &format!("{MARK}:{}", ID.replace('0', "1")), &format!("x/{MARK}:{ID}")]
+        assert_eq!(marked(&["reg:5000/app:1", &format!("{mark}:{ID}")]), [mark.as_str()]);
+        for tag in ["reg:5000/app:1", &format!("{mark}:{}", ID.replace('0', "1")), &format!("x/{mark}:{ID}")]
         {
-            assert!(!marked(&[tag]), "{tag}");
+            assert!(marked(&[tag]).is_empty(), "{tag}");
         }
-        assert!(is_mark(&format!("{MARK}:{ID}").parse().unwrap()));
-        assert!(is_mark(&MARK.parse().unwrap()));
+        assert!(is_mark(&format!("{mark}:{ID}").parse().unwrap()));
+        assert!(is_mark(&mark.parse().unwrap()));
         assert!(!is_mark(&"reg:5000/private".parse().unwrap()));
+        assert!(!is_mark(&"spank-docker.invalid/private2".parse().unwrap()));
+    }
+
+    #[test]
+    fn of_a_private_image_its_own_registries_word_counts() {
+        let private = Private { marks: vec![mark("reg:5000")], registries: vec!["other:5000".to_owned()] };
+        for (registry, believed) in
+            [("reg:5000", true), ("other:5000", true), ("docker.io", true), ("localhost:5000", false)]
+        {
+            assert_eq!(private.believes(registry), believed, "{registry}");
+        }
+        assert_eq!(registry_of("reg:5000/hpc/app"), "reg:5000");
     }
 
     #[test]

@@ -13,12 +13,15 @@ pub(super) struct Layers {
     downloads: HashMap<String, (i64, i64)>,
     /// Whether the first of them is being written to the engine's disk, which may take longer than the download.
     unpacking: bool,
+    any: bool,
 }
 
 impl Layers {
     /// Takes in what the engine says of one of them.
     pub(super) fn note(&mut self, step: &CreateImageInfo) {
         let (Some(id), Some(status)) = (&step.id, &step.status) else { return };
+        // There the id is the tag.
+        self.any |= !status.starts_with("Pulling from");
         let progress = step.progress_detail.as_ref();
         let (current, total) = (progress.and_then(|p| p.current), progress.and_then(|p| p.total));
         if status.starts_with("Downloading") {
@@ -31,6 +34,14 @@ impl Layers {
         {
             layer.0 = layer.1;
         }
+    }
+}
+
+impl Layers {
+    /// Whether there were any. Of an image that the engine has already, by the id in the registry's manifest, it tells of
+    /// none; of another one it has fetched the configuration, so that the registry has shown that it has the image.
+    pub(super) fn any(&self) -> bool {
+        self.any
     }
 }
 
@@ -48,6 +59,26 @@ impl fmt::Display for Layers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_was_there_already_is_told_from_one_that_came() {
+        let step = |id: Option<&str>, status: &str| CreateImageInfo {
+            id: id.map(str::to_owned),
+            status: Some(status.to_owned()),
+            ..Default::default()
+        };
+        let mut layers = Layers::default();
+        for (id, status) in [
+            (Some("latest"), "Pulling from own/app"),
+            (None, "Digest: sha256:0"),
+            (None, "Status: Downloaded newer image for reg:5000/own/app:latest"),
+        ] {
+            layers.note(&step(id, status));
+            assert!(!layers.any(), "{status}");
+        }
+        layers.note(&step(Some("0123456789ab"), "Already exists"));
+        assert!(layers.any());
+    }
 
     #[test]
     fn layers_of_any_size_are_added_up() {

@@ -54,11 +54,49 @@ echo $! >pid
 until ss --no-header --listening --tcp 'sport = 5003' | grep -q .; do sleep 0.05; done
 "#;
 
+/// A registry of bob's that has nothing but the id ($id) of an image, in a manifest: for everybody, or, where there is a file
+/// `closed`, for those who log in.
+const OF_BOB: &str = r#"
+cd /tmp/private
+docker=application/vnd.docker
+manifest='{"schemaVersion":2,"mediaType":"'$docker.distribution.manifest.v2+json'","config":{"mediaType":"'$docker.container.image.v1+json'","size":700,"digest":"'$id'"},"layers":[{"mediaType":"'$docker.image.rootfs.diff.tar.gzip'","size":900,"digest":"'$id'"}]}'
+cat >bob.pl <<'END'
+use IO::Socket::INET;
+my ($manifest, $digest) = @ARGV;
+my $type = "Content-Type: application/vnd.docker.distribution.manifest.v2+json\r\nDocker-Content-Digest: sha256:$digest";
+$SIG{CHLD} = "IGNORE";
+my $server = IO::Socket::INET->new(Listen => 9, ReuseAddr => 1, LocalAddr => "127.0.0.1", LocalPort => 5004) or die;
+while (my $client = $server->accept) {
+    next if fork;
+    # TLS is tried first.
+    recv $client, my $first, 1, MSG_PEEK;
+    exit if ord $first == 22;
+    my ($method, $path, $login);
+    while (my $line = <$client>) {
+        ($method, $path, $login) = ($1, $2, 0) if $line =~ m{^(GET|HEAD) (\S+)};
+        $login = 1 if $line =~ /^Authorization: Basic/i;
+        next if $line !~ /^\r/;
+        my ($head, $body) = ("200 OK\r\n", "{}");
+        ($head, $body) = ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=bob\r\n", "{}") if !$login and -e "closed";
+        ($head, $body) = ("200 OK\r\n$type\r\n", $manifest) if $path =~ m{/manifests/} and $head =~ /^200/;
+        ($head, $body) = ("404 Not Found\r\n", "{}") if $path =~ m{/blobs/};
+        print $client "HTTP/1.1 ${head}Content-Length: " . length($body) . "\r\n\r\n" . ($method eq "HEAD" ? "" : $body);
+    }
+    exit;
+}
+END
+setsid perl bob.pl "$manifest" $(printf %s "$manifest" | sha256sum | cut -d ' ' -f 1) >>log 2>&1 </dev/null &
+echo $! >pid.bob
+until ss --no-header --listening --tcp 'sport = 5004' | grep -q .; do sleep 0.05; done
+"#;
+
 const TEAR_DOWN: &str = "
 rm -rf /home/alice/.docker /home/bob/.docker /run/spank-docker/pull.1
 cd /tmp/private 2>/dev/null || exit 0
 kill -KILL -$(cat pid)
-docker images --format '{{.Repository}}:{{.Tag}}' | grep -E '^(localhost:5003/own/secret|spank-docker.invalid/private):' | xargs -r docker rmi --force
+[ ! -e pid.bob ] || kill -KILL -$(cat pid.bob)
+docker images --format '{{.Repository}}:{{.Tag}}' | grep -E '^(localhost:500[34]/|spank-docker.invalid/private)' | xargs -r docker rmi --force
+rm -f /usr/local/bin/docker-credential-mine
 rm -rf /tmp/private";
 
 fn log_in(user: &User<'_>, config: &str) {
@@ -95,6 +133,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     };
     let secret_by_digest = digest.strip_prefix("localhost:5003/").expect("a digest");
     refused(&bob, tag, &no_login("own/secret"));
+    let step = |user: &User<'_>| user.salloc(&format!("-w n3 srun {tag} /program --version")).run();
 
     log_in(&alice, r#"{"auths":{"localhost:5003":{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}"#);
     // Who asks while another one pulls it for the first time gets nothing of it.
@@ -113,6 +152,23 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     refused(&bob, &format!("{tag} --docker-pull=always"), &no_login("own/secret"));
     runs(&alice, &format!("{tag} --docker-pull=always"));
 
+    // For a container of a step too.
+    step(&bob).failure().printed(&[]).said(&[&format!("n3: {}", no_login(secret_by_digest))]);
+    assert!(step(&alice).success().stdout.starts_with("ldconfig"));
+
+    // The engine has it: it asks no other registry for more than its id, which is no secret.
+    n3.sh(&format!("id={id}{OF_BOB}")).success();
+    log_in(&bob, r#"{"auths":{"localhost:5004":{"auth":"Ym9iOmJvYg=="}}}"#);
+    for image in ["open", "closed"] {
+        n3.run(&format!("touch /tmp/private/{image}")).success();
+        // By the word of that registry; and when the image has its name already.
+        for _ in 0..2 {
+            refused(&bob, &format!("--docker-image=localhost:5004/{image}/any"), &no_login(secret_by_digest));
+        }
+    }
+    n3.run("docker image inspect localhost:5004/open/any localhost:5004/closed/any").success();
+    runs(&alice, tag);
+
     log_in(&bob, r#"{"auths":{"localhost:5003":{"auth":"Ym9iOmd1ZXNz"}}}"#);
     refused(
         &bob,
@@ -123,7 +179,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
         ),
     );
     // A helper would be a program of the user's.
-    bob.write("docker-credential-mine", "#!/bin/sh\ntouch ran\n");
+    n3.sh("printf '#!/bin/sh\ntouch /tmp/private/ran\n' | install -m 0755 /dev/stdin /usr/local/bin/docker-credential-mine").success();
     log_in(&bob, r#"{"auths":{"localhost:5003":{}},"credsStore":"mine"}"#);
     refused(
         &bob,
@@ -133,6 +189,9 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
              credential helper 'mine', which is not run here: put a plain entry into ~/.docker/config.json"
         ),
     );
+    log_in(&bob, r#"{"auths":{},"credHelpers":{"localhost:5003":"mine"}}"#);
+    bob.srun(&format!("-w n3 {tag} /program --version")).run().failure().printed(&[]);
+    n3.run("ls /tmp/private/ran").failure();
     // A link to what only root and alice can read.
     bob.command("").sh("ln -sf /home/alice/.docker/config.json ~/.docker/config.json").run().success();
     refused(
@@ -146,7 +205,11 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
 
     // Who pulled was killed before the image was marked.
     let hex = id.strip_prefix("sha256:").expect("an id");
-    let mark = format!("spank-docker.invalid/private:{hex}");
+    let mark = n3
+        .sh("docker images --format '{{.Repository}}:{{.Tag}}' | grep ^spank-docker.invalid/private/")
+        .success();
+    let mark = mark.stdout.trim();
+    assert!(mark.ends_with(&format!(":{hex}")), "{mark}");
     n3.sh(&format!(
         "docker rmi {mark}; install -d -m 0700 /run/spank-docker; printf localhost:5003/own/secret >/run/spank-docker/pull.1"
     ))
@@ -166,14 +229,17 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     refused(
         &bob,
         &format!("--docker-image={mark} --docker-pull=always"),
-        &format!("image 'private:{hex}': not found in registry 'spank-docker.invalid'"),
+        &format!(
+            "image '{}': not found in registry 'spank-docker.invalid'",
+            mark.replace("spank-docker.invalid/", "")
+        ),
     );
 
     // What is public is not marked, also when it is pulled by somebody who has a login.
     n3.run(&format!("docker rmi --force {IMAGE}")).success();
     log_in(&alice, r#"{"auths":{"registry:5000":{"auth":"YWxpY2U6eA=="}}}"#);
     alice.srun_image("-w n3 hostname").run().success().printed(&["n3"]);
-    let marks = n3.run("docker images --quiet --no-trunc spank-docker.invalid/private").success();
+    let marks = n3.run("docker images --quiet --no-trunc spank-docker.invalid/private/*").success();
     assert_eq!(marks.lines(), [id], "{marks}");
 
     log_in(&alice, r#"{"auths":{"localhost:5003":{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}"#);
