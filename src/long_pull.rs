@@ -1,5 +1,6 @@
-//! What goes on while a prolog waits for a pull: the admin and the user are told how far it is; and a job that has failed
-//! on another node is not waited for. Its batch script, which tells the user why, begins when all prologs have ended.
+//! What goes on while a prolog waits for a pull: the admin and the user are told how far it is; and a job that was cancelled,
+//! or has failed on another node, is not waited for. Slurm ends a job when its prologs have ended, and begins a batch script,
+//! which tells the user of the failure, then as well.
 //!
 //! Runs as root in the prolog.
 
@@ -15,30 +16,36 @@ pub struct LongPull<'a> {
     log: &'a mut dyn Log,
     /// How often something was told.
     looks: u32,
-    /// What another node has told of this start: `n2: image 'a': …`.
-    failure: Option<String>,
+    broken_off: Option<BrokenOff>,
+}
+
+/// Why nobody wants it any more.
+#[derive(Debug)]
+pub struct BrokenOff {
+    /// What another node has told of this start, if the job has failed there: `n2: image 'a': …`.
+    pub line: Option<String>,
 }
 
 impl<'a> LongPull<'a> {
     /// Of the job that `request` is about.
     pub fn new(request: &'a Request, log: &'a mut dyn Log) -> Self {
-        Self { request, log, looks: 0, failure: None }
+        Self { request, log, looks: 0, broken_off: None }
     }
 
     /// Tells how far it is. Whether to go on.
     pub fn look(&mut self, line: &str) -> ControlFlow<()> {
         self.tell(line);
         self.looks += 1;
-        if is_time_to_ask(self.looks) && self.request.has_other_nodes() {
-            self.failure = self.ask();
+        if is_time_to_ask(self.looks) {
+            self.broken_off = self.ask();
         }
-        if self.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.broken_off.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// Why it was broken off.
+    /// Why it was broken off, if it was.
     #[must_use]
-    pub fn failure_elsewhere(self) -> Option<String> {
-        self.failure
+    pub fn broken_off(self) -> Option<BrokenOff> {
+        self.broken_off
     }
 
     /// The admin on every node, the waiting user once.
@@ -53,13 +60,15 @@ impl<'a> LongPull<'a> {
         }
     }
 
-    fn ask(&mut self) -> Option<String> {
+    fn ask(&mut self) -> Option<BrokenOff> {
         let start = report::Start { job: self.request.scope.job, restart: self.request.restart };
-        let known = report::nodes(start);
-        if let Err(error) = &known {
-            self.log.info(&format!("job {}: {}", start.job, chain(error)));
+        match report::nodes(start) {
+            Ok(nodes) => (nodes.over || nodes.failure.is_some()).then_some(BrokenOff { line: nodes.failure }),
+            Err(error) => {
+                self.log.info(&format!("job {}: {}", start.job, chain(&error)));
+                None
+            }
         }
-        known.ok()?.failure
     }
 }
 

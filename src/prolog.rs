@@ -60,8 +60,8 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     };
     let failed = match &outcome {
         Outcome::Failed { message } => Some(message.clone()),
-        // The other node has told all that there is to tell.
-        Outcome::Starting | Outcome::Ready(_) | Outcome::FailedElsewhere { .. } => None,
+        // Another node has told all that there is to tell.
+        Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { .. } => None,
     };
     if let Err(error) = directory.write(uid, outcome) {
         // What stands there says that the start was cut off: the tasks refuse.
@@ -89,7 +89,7 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
     };
     let mut pull = LongPull::new(request, log);
     let started = session::start(config, request, image, &mut |line| pull.look(line));
-    let elsewhere = pull.failure_elsewhere();
+    let broken_off = pull.broken_off();
     match started {
         Ok(session) => {
             log.info(&ready(request.scope, &session, began));
@@ -97,10 +97,8 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
         }
         Err(error) => {
             log.error(&format!("job {job}: {}", chain(&error)));
-            let outcome = match elsewhere {
-                Some(line) => Outcome::FailedElsewhere { line },
-                None => Outcome::Failed { message: error.to_string() },
-            };
+            let failed = || Outcome::Failed { message: error.to_string() };
+            let outcome = broken_off.map_or_else(failed, |why| Outcome::BrokenOff { line: why.line });
             (outcome, verdict(error.is_engine_fault(), config))
         }
     }

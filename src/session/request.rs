@@ -168,12 +168,6 @@ impl Request {
         hostlist::expand(&self.nodes).ok()?.into_iter().next()
     }
 
-    /// Whether the job or step has more nodes than this one.
-    #[must_use]
-    pub fn has_other_nodes(&self) -> bool {
-        hostlist::expand(&self.nodes).is_ok_and(|nodes| nodes.len() > 1)
-    }
-
     /// Whether this is the first node, which speaks for all.
     #[must_use]
     pub fn is_first_node(&self) -> bool {

@@ -101,10 +101,8 @@ pub fn enter(
         Some(record) if record.uid != uid => Err(StepError::OtherUser { scope }),
         Some(record) => match record.outcome {
             Outcome::Ready(session) => Ok(*session),
-            Outcome::Failed { message } | Outcome::FailedElsewhere { line: message } => {
-                Err(StepError::Failed(message))
-            }
-            Outcome::Starting => Err(StepError::CutOff { scope }),
+            Outcome::Failed { message } => Err(StepError::Failed(message)),
+            Outcome::Starting | Outcome::BrokenOff { .. } => Err(StepError::CutOff { scope }),
         },
         None => begin(config, request, image, &directory, log, progress),
     }

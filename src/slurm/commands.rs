@@ -55,6 +55,8 @@ pub struct Known {
     pub batch: bool,
     /// Whether nodes of it are still in their prologs.
     pub in_prolog: bool,
+    /// Whether it has ended, or is ending.
+    pub over: bool,
     /// What only admins can write to it (AdminComment). `None` where a name or comment of its user's imitates one.
     pub comment: Option<String>,
 }
@@ -94,6 +96,12 @@ pub fn show(job: JobId) -> Result<Known, SlurmError> {
 pub fn gpus(job: JobId, node: &str) -> Result<Vec<u32>, SlurmError> {
     let shown = run("scontrol", &["show", "job", "--details", &job.to_string()])?;
     Ok(parse_gpus(&shown, job, node))
+}
+
+/// Whether a job has asked for GPUs, and not just for all of a node. In doubt it has.
+pub fn asks_for_gpus(job: JobId) -> Result<bool, SlurmError> {
+    let shown = run("scontrol", &["show", "job", &job.to_string()])?;
+    Ok(parse_request(&shown, job))
 }
 
 /// slurm.conf as slurmctld has it (`scontrol show config`). For an admin's program: `path` is where to look first, as
@@ -148,9 +156,23 @@ pub fn parse(shown: &str, job: JobId) -> Option<Known> {
     Some(Known {
         name,
         in_prolog: rest("JobState=").next().is_some_and(|rest| rest.contains(" Reason=Prolog ")),
+        over: rest("JobState=").next().is_some_and(|rest| {
+            let state = rest.split(' ').next().unwrap_or_default();
+            !["PENDING", "CONFIGURING", "RUNNING", "SUSPENDED"].contains(&state)
+        }),
         batch: rest("Requeue=").next().is_some_and(|rest| rest.contains(" BatchFlag=1")),
         comment: comments.next().is_none().then_some(comment),
     })
+}
+
+/// Of lines such as `   TresPerNode=gres/gpu:a100:2` (before 23.02: `gres:gpu:2`).
+#[must_use]
+pub fn parse_request(shown: &str, job: JobId) -> bool {
+    let start = format!("JobId={job} ");
+    let mut lines = shown.lines().skip_while(|line| !line.starts_with(&start)).peekable();
+    let is_known = lines.peek().is_some();
+    let mut lines = lines.take_while(|line| !line.trim().is_empty());
+    !is_known || lines.any(|line| line.starts_with("   TresPer") && line.contains("gpu"))
 }
 
 /// Of lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
@@ -256,6 +278,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
                 name: Name::Element { array: 12, task: 3 },
                 batch: true,
                 in_prolog: true,
+                over: false,
                 comment: Some("of the site".into())
             }
         );
@@ -266,10 +289,28 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
                 name: Name::Element { array: 12, task: 2 },
                 batch: false,
                 in_prolog: false,
+                over: false,
                 comment: Some(String::new())
             }
         );
         assert_eq!(parse(SHOWN, JobId(1)), None);
+    }
+
+    #[test]
+    fn a_job_that_ends_is_over() {
+        let over = |state: &str| {
+            let shown = format!("JobId=12 JobName=x\n   JobState={state} Reason=None Dependency=(null)\n");
+            parse(&shown, JobId(12)).unwrap().over
+        };
+        for (state, is_over) in [
+            ("CONFIGURING", false),
+            ("RUNNING", false),
+            ("COMPLETING", true),
+            ("CANCELLED", true),
+            ("NODE_FAIL", true),
+        ] {
+            assert_eq!(over(state), is_over, "{state}");
+        }
     }
 
     #[test]
@@ -297,6 +338,26 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
             assert_eq!(parse_gpus(shown, JobId(12), node), places, "{node}");
         }
         assert!(parse_gpus(shown, JobId(1), "n1").is_empty());
+    }
+
+    #[test]
+    fn a_job_with_gpus_is_told_from_one_that_wants_the_whole_node() {
+        let asks =
+            |line: &str| parse_request(&format!("JobId=12 JobName=x\n{line}\n\nJobId=13 x\n"), JobId(12));
+        for line in
+            ["   TresPerNode=gres:gpu:2", "   TresPerJob=gres/gpu:a100:1", "   TresPerTask=cpu=1,gres/gpu=1"]
+        {
+            assert!(asks(line), "{line}");
+        }
+        for line in [
+            "   TRES=cpu=4,gres/gpu=2",
+            "   Comment=gpu",
+            "   TresPerNode=gres/nic:1",
+            "TresPerNode=gres/gpu:1",
+        ] {
+            assert!(!asks(line), "{line}");
+        }
+        assert!(parse_request("", JobId(12)));
     }
 
     #[test]

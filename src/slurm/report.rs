@@ -75,6 +75,8 @@ fn ends_now(job: &Known, end: End) -> bool {
 /// What slurmctld knows of a job's nodes.
 #[derive(Debug, Default)]
 pub struct Nodes {
+    /// The job has ended, or is about to.
+    pub over: bool,
     /// Some are still in their prologs.
     pub unready: bool,
     /// What one has told of this start: `n2: image 'a': …`.
@@ -84,7 +86,7 @@ pub struct Nodes {
 /// Asks slurmctld for them.
 pub fn nodes(start: Start) -> Result<Nodes, SlurmError> {
     let known = commands::show(start.job)?;
-    Ok(Nodes { unready: known.in_prolog, failure: told(&known, start) })
+    Ok(Nodes { over: known.over, unready: known.in_prolog, failure: told(&known, start) })
 }
 
 const MARK: &str = "spank_docker: start ";

@@ -36,7 +36,7 @@ impl Record {
     pub fn gpus(&self) -> Option<Gpus> {
         match &self.outcome {
             Outcome::Ready(session) => Some(session.gpus.clone()),
-            Outcome::Starting | Outcome::Failed { .. } | Outcome::FailedElsewhere { .. } => None,
+            Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => None,
         }
     }
 
@@ -72,10 +72,10 @@ pub enum Outcome {
         /// One line.
         message: String,
     },
-    /// It was broken off, since the job had failed on another node.
-    FailedElsewhere {
-        /// What that node has told, behind its name.
-        line: String,
+    /// It was broken off, since nobody wanted it any more: the job had ended.
+    BrokenOff {
+        /// What another node has told, behind its name, if the job had failed there.
+        line: Option<String>,
     },
 }
 

@@ -63,9 +63,9 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
     }
     let session = match record.outcome {
         Outcome::Ready(session) => session,
-        Outcome::Starting => return Err(TaskError::CutOff { job }),
+        Outcome::Starting | Outcome::BrokenOff { line: None } => return Err(TaskError::CutOff { job }),
         Outcome::Failed { message } => return Err(TaskError::Prolog(message)),
-        Outcome::FailedElsewhere { line } => return Err(TaskError::OtherNode(line)),
+        Outcome::BrokenOff { line: Some(line) } => return Err(TaskError::OtherNode(line)),
     };
     match (step.kind, wanted, &session.options.image) {
         (StepKind::Batch | StepKind::Interactive, ..) => {
@@ -132,7 +132,7 @@ mod tests {
                 "job 7: the prolog was cut off while it started the container: submit the job again",
             ),
             (UID, failed, "no such image"),
-            (UID, || Outcome::FailedElsewhere { line: "n2: no such image".to_owned() }, "n2: no such image"),
+            (UID, || Outcome::BrokenOff { line: Some("n2: no such image".to_owned()) }, "n2: no such image"),
             (UID + 1, failed, "the container of job 7 on this node belongs to another user"),
         ] as [(u32, fn() -> Outcome, &str); 4]
         {

@@ -66,8 +66,10 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let record = state.of(Scope::job(job)).read()?;
     match record.as_ref().map(|record| &record.outcome) {
         Some(Outcome::Failed { message }) => return Err(TaskError::Prolog(message.clone()).into()),
-        Some(Outcome::FailedElsewhere { line }) => return Err(TaskError::OtherNode(line.clone()).into()),
-        Some(Outcome::Starting | Outcome::Ready(_)) | None => {}
+        Some(Outcome::BrokenOff { line: Some(line) }) => {
+            return Err(TaskError::OtherNode(line.clone()).into());
+        }
+        Some(Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { line: None }) | None => {}
     }
     let is_known = record.is_some();
     let step = step(spank, job)?;

@@ -183,6 +183,25 @@ fn a_pull_is_not_waited_for_when_the_job_has_failed_elsewhere(lab: &Lab) {
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}\n{job}", began.elapsed());
 }
 
+fn a_pull_is_not_waited_for_when_the_job_is_cancelled(lab: &Lab) {
+    let n2 = lab.node("n2");
+    n2.run("rm -f /run/second/stalled").success();
+    let job = lab.alice().submit("-w n2 --docker-image=localhost:5008/hpc/openmpi", "echo it ran");
+    lab.poll(|| (n2.run("test -e /run/second/stalled").code == Some(0)).then_some(()))
+        .expect("a pull that stalls");
+    job.cancel();
+    let began = Instant::now();
+    let job = job.wait();
+    assert_eq!(job.state, "CANCELLED", "{job}");
+    let free = lab.poll(|| n2.state().starts_with("IDLE").then_some(()));
+    assert!(
+        free.is_some() && began.elapsed() < Duration::from_secs(40),
+        "{:?}\n{}",
+        began.elapsed(),
+        n2.state()
+    );
+}
+
 #[test]
 fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
     let lab = Lab::alone_within(Duration::from_secs(180));
@@ -211,6 +230,7 @@ fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
         each_fails(&lab, "n2", &[("--docker-image=localhost:5008/hpc/openmpi".to_owned(), line.to_owned())]);
     });
     lab.with_arguments("n2", arguments, || a_pull_is_not_waited_for_when_the_job_has_failed_elsewhere(&lab));
+    lab.with_arguments("n2", arguments, || a_pull_is_not_waited_for_when_the_job_is_cancelled(&lab));
     lab.assert_no_job_completed();
     lab.with_arguments("n2", arguments, || a_container_that_fills_the_disk_is_its_jobs_trouble(&lab));
     lab.with_arguments("n2", arguments, || {
