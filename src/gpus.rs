@@ -33,7 +33,7 @@ const FIRST_RENDER_NODE: u32 = 128;
 pub enum Error {
     /// The engine has neither CDI specifications nor a vendor's runtime.
     #[error(
-        "the job asks for GPUs, or for all of a node with --exclusive, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit"
+        "the job asks for GPUs, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit"
     )]
     Unsupported,
     /// The specification does not know it.
@@ -255,7 +255,7 @@ mod tests {
         for (error, text) in [
             (
                 Error::Unsupported,
-                "the job asks for GPUs, or for all of a node with --exclusive, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit",
+                "the job asks for GPUs, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit",
             ),
             (
                 Error::Unknown { device: "nvidia.com/gpu=7".to_owned() },

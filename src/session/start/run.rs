@@ -20,6 +20,7 @@ use crate::session::mounts::{self, Prepared};
 use crate::session::request::Request;
 use crate::session::{entrypoint, environment, gpus, login};
 use crate::shown::Shown;
+use crate::slurm::commands;
 use crate::ssh::keys::JobKeys;
 use crate::state::{Session, StateDir};
 use crate::sys::namespace::Namespaces;
@@ -27,6 +28,26 @@ use crate::sys::process::Process;
 
 /// Brings the job's container up. When this fails, nothing is left but an empty `state_dir/<job>`.
 pub fn start(
+    config: &Config,
+    request: &Request,
+    image: &Reference,
+    progress: &mut Progress<'_>,
+) -> Result<Session, StartError> {
+    match attempt(config, request, image, progress) {
+        // With --exclusive Slurm gives a node's GPUs to jobs that do not want them.
+        Err(StartError::Gpus(crate::gpus::Error::Unsupported)) if !asks_for_gpus(request) => {
+            let request = Request { gpus: None, ..request.clone() };
+            attempt(config, &request, image, progress)
+        }
+        started => started,
+    }
+}
+
+fn asks_for_gpus(request: &Request) -> bool {
+    commands::asks_for_gpus(request.scope.job).unwrap_or(true)
+}
+
+fn attempt(
     config: &Config,
     request: &Request,
     image: &Reference,

@@ -130,13 +130,21 @@ fn gpu_of_another_job_cannot_be_mounted() {
 
 fn has_one_clear_line(lab: &Lab) {
     let outcome = lab.alice().srun_image("-w n1 --gres=gpu:1 echo it ran").run().failure();
-    let line = "n1: the job asks for GPUs, or for all of a node with --exclusive, and this node's engine gives none to \
+    let line = "n1: the job asks for GPUs, and this node's engine gives none to \
                 containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit";
     // The node may have had to pull the image, and says so.
     assert_eq!(outcome.ours().last(), Some(&line), "{outcome}");
     outcome.printed(&[]);
-    // Slurm gives such a job the node's GPUs too.
-    let outcome = lab.alice().srun_image("-w n1 --exclusive echo it ran").run().failure();
-    outcome.printed(&[]).said(&[line]);
+    lab.assert_clean();
+}
+
+/// Slurm gives it the node's GPUs too, whether or not the engine can hand them on.
+#[test]
+fn job_that_has_a_node_for_itself_runs_there() {
+    let lab = Lab::get();
+    let outcome =
+        lab.alice().srun_image("-w n1 --exclusive").sh("hostname; echo $SLURM_JOB_CPUS_PER_NODE").run();
+    let cpus = lab.node("n1").run("sinfo --noheader --nodes=n1 --format=%c").success();
+    outcome.success().printed(&[cpus.stdout.trim(), "n1"]);
     lab.assert_clean();
 }
