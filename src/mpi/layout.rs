@@ -13,7 +13,7 @@ const MAX_TEXT: usize = 16 << 20;
 /// The most nodes that it can have.
 const MAX_NODES: usize = 1 << 20;
 
-/// The layout of a job that was submitted with an image, for its steps: srun replaces SLURM_TASKS_PER_NODE by the step's own. Set in batch scripts and in
+/// The layout of a job, for its steps: srun replaces SLURM_TASKS_PER_NODE by the step's own. Set in batch scripts and in
 /// srun's clients. Empty in a shell of salloc, which does not know its job yet. With the job's number, since scripts hand
 /// their variables on to the jobs that they submit.
 pub const OF_JOB: &str = "SLURM_DOCKERLAYOUT";
@@ -29,12 +29,6 @@ pub fn for_steps(job: JobId, layout: &str) -> String {
 pub fn of_job(value: &str, job: JobId) -> Option<&str> {
     let (of, layout) = value.split_once(':')?;
     (of.parse() == Ok(job)).then_some(layout)
-}
-
-/// Whether a value of [`OF_JOB`] says that this job was submitted with an image.
-#[must_use]
-pub fn is_about(value: &str, job: JobId) -> bool {
-    value.is_empty() || of_job(value, job).is_some()
 }
 
 /// What can be wrong with a layout.

@@ -11,7 +11,7 @@ use slurm_spank::{LogLevel, Plugin, SpankHandle, init_spank_handle, spank_callba
 use crate::config;
 use crate::state;
 use crate::sys::privilege;
-use crate::task::StepKind;
+use crate::task::{IMAGE_OF_JOB, JOBS_WITH_IMAGE, StepKind};
 
 /// The value of a hook that succeeded, and of one that failed (before 25.05 only negative values count).
 pub(super) const OK: c_int = 0;
@@ -58,9 +58,10 @@ impl Raw {
             && self.job_is_known()
     }
 
-    /// In a task: whether the job has a container here, or the step asks for one.
+    /// In a task: whether the job has a container here, or should have one, or the step asks for one.
     pub(super) fn task_concerns_us(&self) -> bool {
-        self.job_is_known() || self.has_variable(c"SLURM_DOCKER_IMAGE") || has_options()
+        let variables = [c"SLURM_DOCKER_IMAGE", JOBS_WITH_IMAGE, IMAGE_OF_JOB];
+        self.job_is_known() || has_options() || variables.iter().any(|name| self.has_variable(name))
     }
 
     /// In a step's slurmstepd: whether the step has a container of its own.

@@ -17,4 +17,4 @@ pub use decide::{Place, ask_other_nodes, compare_images, decide};
 pub use directory::enter_directory;
 pub use error::TaskError;
 pub use join::{has_entered, join};
-pub use step::{DOCKEREXEC, Layout, Step, StepKind};
+pub use step::{DOCKEREXEC, IMAGE_OF_JOB, JOBS_WITH_IMAGE, Layout, Step, StepKind, is_named};

@@ -1,6 +1,7 @@
 //! What a task knows of its step. Pure.
 #![forbid(unsafe_code)]
 
+use std::ffi::CStr;
 use std::path::PathBuf;
 
 use crate::job::JobId;
@@ -38,6 +39,18 @@ impl From<u32> for StepKind {
 /// By this variable a task knows that `dockerexec` is its srun's caller.
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 
+/// By this variable a task knows that its job was submitted with an image. srun sets it, which takes the job's options
+/// away: the job, and the others of a heterogeneous job, by their ids.
+pub const JOBS_WITH_IMAGE: &CStr = c"SLURM_DOCKERJOBS";
+/// And by this one of Slurm's a batch script, and salloc's shell: its job's option.
+pub const IMAGE_OF_JOB: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_docker_docker_image";
+
+/// Whether the job is one of those that a value of [`JOBS_WITH_IMAGE`] names.
+#[must_use]
+pub fn is_named(job: JobId, value: &str) -> bool {
+    value.split(',').any(|id| id.parse() == Ok(job))
+}
+
 /// What a task knows of its step.
 #[derive(Debug)]
 pub struct Step {
@@ -68,4 +81,17 @@ pub struct Layout {
     pub nodes: String,
     /// A task layout of the same length.
     pub tasks: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_found_among_others() {
+        for (value, named) in [("12", true), ("11,12", true), ("112,121", false), ("", false), ("12 ", false)]
+        {
+            assert_eq!(is_named(JobId(12), value), named, "{value}");
+        }
+    }
 }

@@ -83,17 +83,47 @@ fn announce_job(has_image: bool) {
 }
 
 /// Slurm leaves the options of a job in its variables, and srun, sbatch and salloc take them from there before they read
-/// their own. But a job that is submitted from within a job has its own options alone. So has a step: its job's container
-/// is found by the record of the prolog, and in a heterogeneous job the variables are those of the first component.
-pub(super) fn forget_options_of_the_job_around() {
-    if env::var_os("SLURM_JOB_ID").is_none() {
-        return;
+/// their own. But a job that is submitted from within a job has its own options alone.
+pub(super) fn forget_options_of_another_job() {
+    take_options_of_the_job_around();
+    environment::remove(&jobs_with_image());
+}
+
+/// So has a step: its job's container is found by the record of the prolog; and in a heterogeneous job the variables are
+/// those of the first component. Only that there is an image the step must know, lest it run on the host where there is no
+/// record.
+pub(super) fn keep_own_options_of_a_step() {
+    if take_options_of_the_job_around() {
+        environment::set(&jobs_with_image(), &jobs_around().join(","));
     }
+}
+
+/// Whether they name an image.
+fn take_options_of_the_job_around() -> bool {
+    if env::var_os("SLURM_JOB_ID").is_none() {
+        return false;
+    }
+    let mut has_image = false;
     for spec in &TABLE {
         let variable = control_variable(spec);
-        environment::remove(&format!("SLURM_SPANK_{variable}"));
-        environment::remove(&variable);
+        for name in [format!("SLURM_SPANK_{variable}"), variable] {
+            has_image |=
+                spec.name == "docker-image" && env::var_os(&name).is_some_and(|image| image != "none");
+            environment::remove(&name);
+        }
     }
+    has_image
+}
+
+/// This job, and the other components of a heterogeneous one.
+fn jobs_around() -> Vec<String> {
+    let is_id = |name: &str| name == "SLURM_JOB_ID" || name.starts_with("SLURM_JOB_ID_HET_GROUP_");
+    let ids = env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_id));
+    ids.filter_map(|(_, id)| id.into_string().ok()).collect()
+}
+
+fn jobs_with_image() -> String {
+    task::JOBS_WITH_IMAGE.to_string_lossy().into_owned()
 }
 
 /// The name under which Slurm carries an option to the prolog (`SPANK_` is put before it there).

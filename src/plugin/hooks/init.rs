@@ -14,8 +14,12 @@ use crate::plugin::spank::{FAILED, OK};
 pub(in crate::plugin) fn init(spank: &mut Spank<'_>) -> c_int {
     match spank.context() {
         Ok(Context::Slurmd) => slurmd::clear_away(spank),
-        Ok(Context::Allocator | Context::Local) => {
-            client::forget_options_of_the_job_around();
+        Ok(Context::Allocator) => {
+            client::forget_options_of_another_job();
+            register_options(spank)
+        }
+        Ok(Context::Local) => {
+            client::keep_own_options_of_a_step();
             register_options(spank)
         }
         Ok(Context::Remote) => register_options(spank),

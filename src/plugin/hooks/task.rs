@@ -1,7 +1,7 @@
 //! In a task, while it is still root: it joins its container, or will end.
 
 use std::error::Error;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -90,11 +90,18 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
         uid: spank.job_uid()?,
         kind,
         layout: layout(spank, job, kind),
-        job_has_image: spank.getenv_lossy(layout::OF_JOB)?.is_some_and(|value| layout::is_about(&value, job)),
+        job_has_image: job_has_image(spank, job),
         is_dockerexec: spank.getenv_os(task::DOCKEREXEC).is_ok_and(|given| given.is_some()),
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options: Options::parse(|spec| given(spank, spec, |name| spank.getenv_os(name).ok().flatten()))?,
     })
+}
+
+/// By the job's variables, not by its record.
+fn job_has_image(spank: &Spank<'_>, job: JobId) -> bool {
+    let variable = |name: &CStr| spank.getenv_lossy(name.to_str().ok()?).ok().flatten();
+    variable(task::IMAGE_OF_JOB).is_some_and(|image| image != "none")
+        || variable(task::JOBS_WITH_IMAGE).is_some_and(|jobs| task::is_named(job, &jobs))
 }
 
 /// The job's layout: a batch script has it in its variables. srun replaces them by the step's, which is the job's when

@@ -72,6 +72,36 @@ fn dockerexec_in_a_job_without_a_container_runs_nothing() {
     lab.assert_clean();
 }
 
+/// Something has gone wrong on that node: no task of the job runs there but those that are for the host.
+#[test]
+fn step_does_not_run_on_the_host_where_the_record_of_its_job_is_lost() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "echo up; until [ -e lost ]; do sleep 0.2; done
+        srun echo it ran; srun --docker-image=none hostname; echo over; until [ -e back ]; do sleep 0.2; done";
+    let job = alice.submit_image("-w n1,n2 -N2 -n2 --docker-script=host", script);
+    job.wait_for_line("up");
+    let n2 = lab.node("n2");
+    // Its mounts go with it.
+    let back = n2.command("").sh(&format!("mv /run/spank-docker-{0} /run/spank-docker/{0}", job.id));
+    n2.sh(&format!("mv /run/spank-docker/{0} /run/spank-docker-{0}", job.id)).success();
+    lab.repair_with(back.clone());
+    alice.command("touch lost").run().success();
+    job.wait_for_line("over");
+    back.run().success();
+    alice.command("touch back").run().success();
+    let job = job.wait().completed();
+    let line = format!(
+        "n2: job {} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob",
+        job.id
+    );
+    assert_eq!(job.ours(), [line], "{job}");
+    let count = |line| job.lines().iter().filter(|found| **found == line).count();
+    // The other node's task may have run before this one's ended the step.
+    assert!(count("it ran") <= 1 && count("n1") == 1 && count("n2") == 1, "{job}");
+    lab.assert_clean();
+}
+
 #[test]
 fn dockerexec_gives_a_terminal_where_there_is_one() {
     let lab = Lab::get();
