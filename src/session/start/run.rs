@@ -233,7 +233,7 @@ async fn finish(
     if found.sshd.is_some() {
         sshd::start(order, engine, container, files, process, plan.port, banner).await?;
         clock.note("sshd");
-    } else if plan.nodes.len() > 1 {
+    } else if plan.nodes.len() > 1 && order.image.is_by_tag() {
         sshd::stand_in(files, process, plan.port, banner).await;
     }
     Ok(found.sshd.is_some())
