@@ -55,19 +55,23 @@ fn mpirun_of_mpich_spans_three_nodes() {
 #[test]
 fn mpirun_takes_the_number_of_ranks_from_the_job() {
     let lab = Lab::get();
-    let job = lab.alice().submit_image("-N2 --ntasks=3", "mpirun hello").wait().completed();
-    assert_eq!(job.lines().len(), 3, "{job}");
-    assert!(job.lines().iter().all(|line| line.contains(" of 3 on ")), "{job}");
+    let options = "-w n1,n2 -N2 --ntasks=3 --distribution=block";
+    let job = lab.alice().submit_image(options, "mpirun hello").wait().completed();
+    assert_eq!(job.sorted(), ["rank 0 of 3 on n1", "rank 1 of 3 on n1", "rank 2 of 3 on n2"], "{job}");
     lab.assert_clean();
+}
+
+/// Debian's Slurm 26.05 comes without that plugin.
+fn has_pmix(lab: &Lab) -> bool {
+    let kinds = lab.alice().srun("--mpi=list").run();
+    format!("{}{}", kinds.stdout, kinds.stderr).contains("pmix")
 }
 
 #[test]
 fn srun_starts_ranks_itself_with_pmix() {
     let lab = Lab::get();
-    // Debian's Slurm 26.05 comes without that plugin.
-    let kinds = lab.alice().srun("--mpi=list").run();
-    if !format!("{}{}", kinds.stdout, kinds.stderr).contains("pmix") {
-        assert!(lab.node("n1").run("sinfo --version").stdout.starts_with("slurm-wlm 26."), "{kinds}");
+    if !has_pmix(&lab) {
+        assert!(lab.node("n1").run("sinfo --version").stdout.starts_with("slurm-wlm 26."));
         return lab.skip("no PMIx in this Slurm");
     }
     let outcome = lab.alice().srun_image("--mpi=pmix -N3 --ntasks-per-node=2 hello").run().success();
@@ -84,15 +88,21 @@ fn srun_starts_ranks_itself_with_pmi2() {
     lab.assert_clean();
 }
 
-/// Each MPI has a word of its own for it, and srun ends with a code that is no rank's.
+/// By PMI-2, and by PMIx where this Slurm has it. Which code srun ends with is theirs.
 #[test]
-fn rank_that_aborts_ends_a_step_of_pmi2() {
+fn rank_that_aborts_ends_a_step_that_slurm_launched() {
     let lab = Lab::get();
-    let srun = format!("{BOUNDED} srun --docker-image={} --mpi=pmi2", image("mpich"));
-    let outcome = lab.alice().command(&srun).args("-N3 --ntasks-per-node=1 hello abort").run();
-    // 124: it would wait still.
-    assert!(!matches!(outcome.code, None | Some(0 | 124)), "{outcome}");
-    outcome.printed(&["rank 0 of 3 on n1", "rank 1 of 3 on n2", "rank 2 of 3 on n3"]);
+    let aborts = |image: &str, mpi: &str| {
+        let srun = format!("timeout 60 srun --docker-image={image} --mpi={mpi}");
+        let outcome = lab.alice().command(&srun).args("-N3 --ntasks-per-node=1 hello abort").run();
+        // 124: it would wait still.
+        assert!(!matches!(outcome.code, None | Some(0 | 124)), "{outcome}");
+        outcome.printed(&["rank 0 of 3 on n1", "rank 1 of 3 on n2", "rank 2 of 3 on n3"]);
+    };
+    aborts(&image("mpich"), "pmi2");
+    if has_pmix(&lab) {
+        aborts(IMAGE, "pmix");
+    }
     lab.assert_clean();
 }
 

@@ -1,5 +1,7 @@
 //! What the user did wrong fails the job, with one line, and drains no node (`assert_clean` looks).
 
+use std::time::Duration;
+
 use spank_docker_e2e::{IMAGE, Lab, NODES, image, no_sshd};
 
 /// Each of these options fails a batch job on this node with this line, and srun too. All run side by side.
@@ -29,6 +31,14 @@ pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
     std::thread::scope(|threads| cases.iter().for_each(|case| drop(threads.spawn(move || check(case)))));
 }
 
+/// Takes a port, in the background. Prints its pid.
+pub(crate) fn listener(port: u16) -> String {
+    format!(
+        "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 1, LocalPort => {port}) or die;
+         if ($pid = fork) {{ print $pid }} else {{ close STDOUT; close STDERR; sleep 300 }}'"
+    )
+}
+
 #[test]
 fn failure_on_several_nodes_is_told_and_runs_nothing() {
     let lab = Lab::get();
@@ -49,11 +59,7 @@ fn failure_of_one_node_among_several_reaches_the_user_at_once() {
     lab.everywhere(&format!("docker image inspect {IMAGE} || docker pull --quiet {IMAGE}"));
     // Not the first node, where the script would run: the one in the middle.
     const PORT: u16 = 29873;
-    let listen = format!(
-        "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 1, LocalPort => {PORT}) or die;
-         if ($pid = fork) {{ print $pid }} else {{ close STDOUT; close STDERR; sleep 300 }}'"
-    );
-    let listener = lab.node("n2").sh(&listen).success();
+    let listener = lab.node("n2").sh(&listener(PORT)).success();
     let end = lab.node("n2").command("kill").arg(listener.stdout);
     lab.repair_with(end.clone());
     let line = format!(
@@ -62,9 +68,11 @@ fn failure_of_one_node_among_several_reaches_the_user_at_once() {
     let alice = lab.alice();
     let options = format!("-N3 --docker-port={PORT}");
     let srun = alice.srun_image(&options).args("echo it ran").run().failure();
-    srun.said(&[&line]).printed(&[]);
+    let srun = srun.said(&[&line]).printed(&[]);
     let salloc = alice.salloc(&format!("--docker-image={IMAGE} {options} echo it ran")).run().failure();
-    salloc.said(&[&line]).printed(&[]);
+    let salloc = salloc.said(&[&line]).printed(&[]);
+    assert_eq!((srun.code, salloc.code), (Some(1), Some(1)), "{srun}\n{salloc}");
+    assert!(srun.took.max(salloc.took) < Duration::from_secs(20), "{srun}\n{salloc}");
     for place in ["container", "host"] {
         let options = format!("{options} --docker-script={place}");
         let job = alice.submit_image(&options, "echo it ran").wait().failed();

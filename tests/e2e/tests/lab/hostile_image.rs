@@ -237,6 +237,13 @@ fn links_on_the_way_to_our_places_lead_nowhere() {
                 "image 'registry:5000/built/link-ssh': cannot mount on '/etc/ssh/ssh_config': it cannot be looked up",
             ),
         ),
+        (
+            "link-config",
+            "RUN ln -sf /proc/1/root/etc/shadow /etc/ssh/ssh_config".to_owned(),
+            Some(
+                "image 'registry:5000/built/link-config': cannot mount on '/etc/ssh/ssh_config': it cannot be looked up",
+            ),
+        ),
         ("link-home", format!("RUN rm -r /home && ln -s {HOST} /home"), Some(HOME)),
         ("link-alice", format!("RUN ln -s {HOST} /home/alice"), Some(HOME)),
         ("link-tmp", format!("RUN rm -rf /tmp && ln -s {HOST} /tmp"), None),

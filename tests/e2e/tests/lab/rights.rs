@@ -19,10 +19,13 @@ say group "$(grep -E '^(alice|physics|gpuusers):' /etc/group | sort | cut -d: -f
 say capabilities "$(sed -n 's/^Cap\(Inh\|Prm\|Eff\|Bnd\|Amb\):[[:space:]]*//p' /proc/self/status)"
 say no_new_privs "$(sed -n 's/^NoNewPrivs:[[:space:]]*//p' /proc/self/status)"
 say root_mount "$(awk '$5 == "/" { print $6 }' /proc/self/mountinfo | tail -n 1)"
-say loose_mounts "$(awk '$5 !~ "^/dev(/|$)" && $5 !~ "^/proc" && ($6 !~ /nosuid/ || $6 !~ /nodev/) { print $5 }' /proc/self/mountinfo)"
+say loose_mounts "$(awk '$5 != "/dev" && $5 != "/dev/pts" && $5 !~ "^/proc" && ($6 !~ /nosuid/ || $6 !~ /nodev/) { print $5 }' /proc/self/mountinfo)"
 try setuid '/opt/evil/sh -c id'
 try file_capability '/opt/evil/sh-caps -c id'
 try disk 'head -c 1 /opt/evil/disk | wc -c'
+try volume_setuid '/opt/volume/sh -c id'
+try volume_file_capability '/opt/volume/sh-caps -c id'
+try volume_disk 'head -c 1 /opt/volume/disk | wc -c'
 try uverbs ': <>/dev/infiniband/uverbs0'
 try rdma_cm ': <>/dev/infiniband/rdma_cm'
 say devices "$(ls /dev/infiniband 2>&1)"
@@ -105,22 +108,26 @@ fn no_new_privileges_can_be_had() {
 #[test]
 fn setuid_program_of_the_image_gives_no_root() {
     everywhere("setuid", "become: still uid 5001");
+    everywhere("volume_setuid", "become: still uid 5001");
 }
 
 #[test]
 fn program_with_capabilities_of_the_image_gives_no_root() {
     for (place, view) in &VIEWS.inside {
         // Where there is no capability to have, the kernel may also refuse to start it.
-        let seen = &view["file_capability"];
-        let refused = seen == "become: still uid 5001" || seen.ends_with("Operation not permitted");
-        assert!(refused, "{place}: {seen}");
+        for seen in [&view["file_capability"], &view["volume_file_capability"]] {
+            let refused = seen == "become: still uid 5001" || seen.ends_with("Operation not permitted");
+            assert!(refused, "{place}: {seen}");
+        }
     }
 }
 
 #[test]
 fn device_node_of_the_image_cannot_be_opened() {
     for (place, view) in &VIEWS.inside {
-        assert!(view["disk"].contains("Permission denied"), "{place}: {}", view["disk"]);
+        for seen in [&view["disk"], &view["volume_disk"]] {
+            assert!(seen.contains("Permission denied"), "{place}: {seen}");
+        }
     }
     everywhere("disks", "");
 }
