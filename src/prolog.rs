@@ -61,7 +61,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     let failed = match &outcome {
         Outcome::Failed { message } => Some(message.clone()),
         // Another node has told all that there is to tell.
-        Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { .. } => None,
+        Outcome::Host | Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { .. } => None,
     };
     if let Err(error) = directory.write(uid, outcome) {
         // What stands there says that the start was cut off: the tasks refuse.
@@ -72,6 +72,16 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
         tell_all(subject, &line, end, log);
     }
     verdict
+}
+
+/// Leaves a record of a job that wants no container: its steps are known by it from those of another component of a
+/// heterogeneous job, which has one.
+pub fn note_host(subject: &Subject, log: &mut dyn Log) {
+    let JobFacts { job, uid, .. } = subject.facts;
+    let directory = StateDir::new(&subject.state_dir).of(Scope::job(job));
+    if let Err(error) = directory.create().and_then(|()| directory.write(uid, Outcome::Host)) {
+        log.error(&format!("job {job}: {}", chain(&error)));
+    }
 }
 
 /// Those who cannot see this node's record: the user who waits, and the job's other nodes.

@@ -102,7 +102,7 @@ pub fn enter(
         Some(record) => match record.outcome {
             Outcome::Ready(session) => Ok(*session),
             Outcome::Failed { message } => Err(StepError::Failed(message)),
-            Outcome::Starting | Outcome::BrokenOff { .. } => Err(StepError::CutOff { scope }),
+            Outcome::Host | Outcome::Starting | Outcome::BrokenOff { .. } => Err(StepError::CutOff { scope }),
         },
         None => begin(config, request, image, &directory, log, progress),
     }

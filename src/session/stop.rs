@@ -135,7 +135,9 @@ fn abandoned(state: &StateDir, job: JobId) -> BTreeSet<JobId> {
 /// A prolog that has not come to its end is an orphan of a slurmd that has died: Slurm itself lets prologs end first.
 fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
     match state.of(Scope::job(job)).read().map(|record| record.map(|record| record.outcome)) {
-        Ok(Some(Outcome::Ready(_) | Outcome::Failed { .. } | Outcome::BrokenOff { .. })) => Ok(()),
+        Ok(Some(Outcome::Host | Outcome::Ready(_) | Outcome::Failed { .. } | Outcome::BrokenOff { .. })) => {
+            Ok(())
+        }
         Ok(Some(Outcome::Starting) | None) | Err(_) => {
             stepd::end_prolog(job).map_err(|source| StopError::Prolog { job, source })
         }

@@ -36,7 +36,7 @@ impl Record {
     pub fn gpus(&self) -> Option<Gpus> {
         match &self.outcome {
             Outcome::Ready(session) => Some(session.gpus.clone()),
-            Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => None,
+            Outcome::Host | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => None,
         }
     }
 
@@ -63,6 +63,8 @@ impl Record {
 /// How a start went.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Outcome {
+    /// There was none: the job wants to run on the host (`--docker-image=none`).
+    Host,
     /// The prolog is at work, or was cut off.
     Starting,
     /// The container is there.

@@ -48,20 +48,12 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
     if *wanted == ImageChoice::Host && step.kind == StepKind::Tasks {
         return Ok(Place::Host);
     }
-    let Some(record) = record else {
-        return match (wanted, step.kind) {
-            (ImageChoice::Image(image), StepKind::Tasks) => Ok(Place::Own(image.clone())),
-            (ImageChoice::Image(_), _) => Err(TaskError::NoContainer { job }),
-            (ImageChoice::Unset, _) if step.is_dockerexec || step.job_has_image => {
-                Err(TaskError::NoContainer { job })
-            }
-            (ImageChoice::Unset | ImageChoice::Host, _) => Ok(Place::Host),
-        };
-    };
+    let Some(record) = record else { return without_a_container(step, step.job_has_image) };
     if record.uid != step.uid {
         return Err(TaskError::OtherUser { job });
     }
     let session = match record.outcome {
+        Outcome::Host => return without_a_container(step, false),
         Outcome::Ready(session) => session,
         Outcome::Starting | Outcome::BrokenOff { line: None } => return Err(TaskError::CutOff { job }),
         Outcome::Failed { message } => return Err(TaskError::Prolog(message)),
@@ -78,6 +70,17 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
             Ok(Place::Own(step.clone()))
         }
         _ => Ok(Place::Container(session)),
+    }
+}
+
+/// Where a task runs whose job has no container here, which may be wrong.
+fn without_a_container(step: &Step, is_wrong: bool) -> Result<Place, TaskError> {
+    let job = step.job;
+    match (&step.options.image, step.kind) {
+        (ImageChoice::Image(image), StepKind::Tasks) => Ok(Place::Own(image.clone())),
+        (ImageChoice::Image(_), _) => Err(TaskError::NoContainer { job }),
+        (ImageChoice::Unset, _) if step.is_dockerexec || is_wrong => Err(TaskError::NoContainer { job }),
+        (ImageChoice::Unset | ImageChoice::Host, _) => Ok(Place::Host),
     }
 }
 
@@ -153,6 +156,8 @@ mod tests {
             let step = Step { job_has_image: true, ..step(kind, &ImageChoice::Unset, false) };
             let line = decided(None, &step).unwrap_err();
             assert!(line.starts_with("job 7 has no container on this node"), "{line}");
+            // A component of a heterogeneous job that wants none.
+            assert!(matches!(decided(Some((UID, Outcome::Host)), &step), Ok(Place::Host)), "{kind:?}");
         }
     }
 

@@ -20,12 +20,14 @@ pub(in crate::plugin) fn prolog(spank: &mut Spank<'_>) -> c_int {
     let began = Instant::now();
     occupy_standard_descriptors();
     let options = Options::parse(|spec| given(spank, spec, |_| None));
+    let Some(facts) = facts(spank) else { return OK };
+    let subject = Subject { began, facts, state_dir: state_dir(spank) };
     if matches!(&options, Ok(options) if !options.has_image()) {
+        prolog::note_host(&subject, &mut SlurmLog);
         return OK;
     }
-    let Some(facts) = facts(spank) else { return OK };
-    let input = input(spank, &facts, options);
-    value(prolog::prolog(&Subject { began, facts, state_dir: state_dir(spank) }, input, &mut SlurmLog))
+    let input = input(spank, &subject.facts, options);
+    value(prolog::prolog(&subject, input, &mut SlurmLog))
 }
 
 /// Whose prolog it is.

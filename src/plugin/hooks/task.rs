@@ -69,7 +69,8 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         Some(Outcome::BrokenOff { line: Some(line) }) => {
             return Err(TaskError::OtherNode(line.clone()).into());
         }
-        Some(Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { line: None }) | None => {}
+        Some(Outcome::Host | Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { line: None })
+        | None => {}
     }
     let is_known = record.is_some();
     let step = step(spank, job)?;

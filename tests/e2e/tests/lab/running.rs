@@ -145,13 +145,17 @@ fn components_of_a_heterogeneous_job_run_in_containers() {
 fn components_of_a_heterogeneous_job_have_images_of_their_own() {
     let lab = Lab::get();
     let alice = lab.alice();
-    let script = "srun --het-group=0,1 sh -c 'echo $SLURM_JOB_DOCKER_IMAGE on $(hostname)'";
+    let script = "srun --het-group=0,1 sh -c 'echo ${SLURM_JOB_DOCKER_IMAGE:-host} on $(hostname)'";
     let (one, other) = (IMAGE, image("mpich"));
     let host = "--docker-script=host";
     let words = format!("--docker-image={one} -n1 -w n1 {host} : --docker-image={other} -n1 -w n2 {host}");
     let job = alice.submit(&words, script).wait().completed();
     let expected = [format!("{other} on n2"), format!("{one} on n1")];
     assert_eq!(job.sorted(), expected, "{job}");
+    // Or none.
+    let words = format!("--docker-image={one} -n1 -w n1 {host} : --docker-image=none -n1 -w n2");
+    let job = alice.submit(&words, script).wait().completed();
+    assert_eq!(job.sorted(), ["host on n2", &format!("{one} on n1")], "{job}");
     lab.assert_clean();
 }
 
