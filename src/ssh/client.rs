@@ -98,7 +98,29 @@ fn is_host_name(name: &str) -> bool {
 }
 
 /// Runs ssh, and says what may be wrong when ssh itself fails (255): its own words are about ports and keys.
+///
+/// An sshd takes 128 variables, whichever come first. Of a job with more, all go in one, which [`super::force_command`] takes
+/// apart: by the same shell, since the image is the same. Not where that writes `export -p` in words of its own, nor what is
+/// longer than the kernel lets one variable be (128 KiB).
 const SSH: &str = r#"if command -v ssh >/dev/null 2>&1; then
+    spank_docker_all=$(unset PWD OLDPWD SHELL SHLVL TERM MAIL SSH_CLIENT SSH_CONNECTION SSH_TTY; export -p)
+    spank_docker_rest="
+$spank_docker_all" spank_docker_names= spank_docker_count=0
+    while spank_docker_more=${spank_docker_rest#*"
+export "}; [ "$spank_docker_more" != "$spank_docker_rest" ]; do
+        spank_docker_rest=$spank_docker_more spank_docker_count=$((spank_docker_count + 1))
+        case ${spank_docker_more%%[!A-Za-z0-9_]*} in
+        BASHOPTS | SHELLOPTS) spank_docker_count=-1000 ;;
+        PATH | LD_LIBRARY_PATH | HOME) ;;
+        *) spank_docker_names="$spank_docker_names ${spank_docker_more%%[!A-Za-z0-9_]*}" ;;
+        esac
+    done
+    spank_docker_size=$(LC_ALL=C; echo ${#spank_docker_all})
+    if [ "$spank_docker_count" -gt 100 ] && [ "$spank_docker_size" -lt 120000 ]; then
+        unset $spank_docker_names
+        SLURM_DOCKERENVIRONMENT=$spank_docker_all
+        export SLURM_DOCKERENVIRONMENT
+    fi
     ssh -F SSH_CONFIG "$@"
     code=$?
     [ "$code" = 255 ] || exit "$code"
@@ -238,6 +260,43 @@ mod tests {
         sh.args(["-c", &program("a", None), "ssh"]).args(arguments).env("PATH", directory.path());
         let output = sh.output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// The shells that images have, as far as this machine has them.
+    const SHELLS: [&[&str]; 4] =
+        [&["/bin/sh"], &["/bin/dash"], &["/bin/bash", "--posix"], &["/bin/busybox", "sh"]];
+
+    #[test]
+    fn more_variables_than_an_sshd_takes_go_in_one() {
+        const HOSTILE: &str = "it's\nexport FAKE='x' $(touch /x) `y`\n";
+        let directory = tempfile::tempdir().unwrap();
+        let ssh = directory.path().join("ssh");
+        std::fs::write(&ssh, "#!/bin/sh\nexec /usr/bin/env -0\n").unwrap();
+        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        for shell in SHELLS.into_iter().filter(|shell| std::path::Path::new(shell[0]).exists()) {
+            for count in [50, 300] {
+                let mut sh = Command::new(shell[0]);
+                sh.args(&shell[1..]).args(["-c", &program("a", None), "ssh", "n2", "true"]).env_clear();
+                sh.env("PATH", directory.path()).env("HOSTILE", HOSTILE).env("rest", "r").env("PWD", "/");
+                sh.envs((0..count).map(|number| (format!("MINE_{number}"), "m".repeat(20))));
+                let output = sh.output().unwrap();
+                let sent: Vec<&str> =
+                    std::str::from_utf8(&output.stdout).unwrap().split_terminator('\0').collect();
+                let packed = sent.iter().find_map(|entry| entry.strip_prefix("SLURM_DOCKERENVIRONMENT="));
+                if count == 50 {
+                    assert!(packed.is_none() && sent.contains(&"rest=r"), "{shell:?} {sent:?}");
+                    continue;
+                }
+                assert!(sent.len() < 10, "{shell:?} {sent:?}");
+                let show =
+                    "eval \"$PACKED\"; printf '%s|' \"$HOSTILE\" \"$MINE_299\" \"$rest\" \"${FAKE-none}\"";
+                let mut sh = Command::new(shell[0]);
+                sh.args(&shell[1..]).args(["-c", show]).env("PACKED", packed.unwrap());
+                let seen = sh.output().unwrap();
+                let expected = format!("{HOSTILE}|{}|r|none|", "m".repeat(20));
+                assert_eq!(String::from_utf8(seen.stdout).unwrap(), expected, "{shell:?}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spank_docker_e2e::Lab;
+use spank_docker_e2e::{Lab, image};
 
 type Environment<'a> = BTreeMap<&'a str, &'a str>;
 
@@ -35,7 +35,7 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
     ];
     let show = "env | grep -v ^BASH_FUNC";
     let script = format!("echo; echo PLACE script; {show}; echo; echo PLACE ssh; ssh n2 '{show}'");
-    let options = format!("--docker-image={} -w n1,n2 -N2", spank_docker_e2e::IMAGE);
+    let options = format!("--docker-image={} -w n1,n2 -N2", image("openmpi"));
     let with = |command: spank_docker_e2e::Command| {
         variables.iter().fold(command, |command, (name, value)| command.env(name, value))
     };
@@ -78,5 +78,23 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
     let differing = differences(&script, &task);
     let differing: Vec<_> = differing.iter().filter(by_slurm).collect();
     assert!(differing.is_empty(), "{differing:?}\n{job}");
+    lab.assert_clean();
+}
+
+/// An sshd takes 128 variables.
+#[test]
+fn ranks_on_other_nodes_have_all_variables_however_many() {
+    let lab = Lab::get();
+    let ranks = |mpi: &str, map: &str| {
+        let script = format!(
+            "for i in $(seq 300); do export MINE_$i=\"it's $i\"; done
+             {map} sh -c 'echo $(hostname) $(env | grep -c ^MINE_) $MINE_300'"
+        );
+        let options = format!("-w n1,n2 -N2 --ntasks-per-node=1 --docker-image={}", image(mpi));
+        let job = lab.alice().submit(&options, &script).wait().completed();
+        assert_eq!(job.sorted(), ["n1 300 it's 300", "n2 300 it's 300"], "{job}");
+    };
+    ranks("openmpi", "mpirun --map-by node -np 2");
+    ranks("mpich", "mpirun -ppn 1");
     lab.assert_clean();
 }
