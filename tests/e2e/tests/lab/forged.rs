@@ -47,6 +47,20 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
     lie("workdir", "/", "x", 1).said(&[&workdir("x")]);
     lie("workdir", "/", "a\nb", 1).said(&[&workdir(r"a\nb")]);
     assert_one_line(&lie("workdir", "/", "abc", 30_000));
+    for (option, harmless, value, line) in [
+        ("pull", "never", "sometimes", "'sometimes' is not a pull policy: use missing, always or never"),
+        ("port", "20001", "22", "'22' is not a port: use a number from 1024 to 65535"),
+        (
+            "env",
+            "A",
+            "1B",
+            "'1B' is not the name of a variable: use letters, digits and '_', not starting with a digit, with ',' between names",
+        ),
+        ("script", "host", "cloud", "'cloud' is no place for the batch script: use container or host"),
+        ("launch", "all", "twice", "'twice' is not a way to launch: use auto, all or once"),
+    ] {
+        lie(option, harmless, value, 1).said(&[&format!("n1: --docker-{option}: {line}")]);
+    }
     lab.assert_clean();
 }
 

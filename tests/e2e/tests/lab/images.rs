@@ -154,6 +154,8 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
     srun.said(&[&line("n1", "n2"), &line("n2", "n1")]).printed(&[]);
     let job = alice.submit(&image, "echo it ran").wait().failed();
     assert_eq!(job.lines(), [format!("spank_docker: {}", line("n1", "n2"))], "{job}");
+    let salloc = alice.salloc(&format!("-w n1,n2 -N2 -n2 srun --docker-image={moved} echo it ran")).run();
+    salloc.failure().said(&[&line("n1", "n2"), &line("n2", "n1")]).printed(&[]);
     // Both have the newer one then.
     let show = "printenv SLURM_JOB_DOCKER_IMAGE_ID";
     let srun = alice.srun(&format!("{image} --docker-pull=always {show}")).run().success();

@@ -199,3 +199,13 @@ fn srun_prolog_of_a_site_runs_on_the_host() {
     remove.run().success();
     lab.assert_empty();
 }
+
+#[test]
+fn tmp_fs_of_a_site_changes_nothing_in_containers() {
+    let lab = Lab::alone();
+    with_setting(&lab, "TmpFS", "/var/cache", || {
+        let show = "stat -c %a /tmp; touch /tmp/mine && ls /tmp/mine";
+        lab.alice().srun_image("-w n1").sh(show).run().success().printed(&["/tmp/mine", "1777"]);
+    });
+    lab.assert_empty();
+}
