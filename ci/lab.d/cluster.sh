@@ -6,7 +6,7 @@
 # run side by side, and `down` finds all there is by label, not by memory.
 
 # The images that jobs use.
-TEST_IMAGES=(nossh openmpi mpich setuid hostile musl devel)
+TEST_IMAGES=(nossh openmpi mpich setuid hostile musl)
 
 container() { echo "lab-$SUITE-$1"; }
 network() { echo "lab-$SUITE"; }

@@ -141,9 +141,10 @@ impl<'a> Faults<'a> {
     /// As an admin would who does not want to wait for Slurm.
     fn end_what_is_lost(&self, fault: Fault, node: &str, victim: Option<Victim>) {
         let jobs = match (fault, victim) {
-            (Fault::Node, _) => format!("--nodelist={node}"),
+            // Of a job that was about to start slurmctld hears no more (22.05).
+            (Fault::Node | Fault::Slurmd, _) => format!("--nodelist={node}"),
             (Fault::Slurmstepd, Some(victim)) => victim.job.to_string(),
-            (Fault::Engine | Fault::Slurmd | Fault::Slurmstepd, _) => return,
+            (Fault::Engine | Fault::Slurmstepd, _) => return,
         };
         self.lab.node("n1").run(&format!("scancel {jobs}"));
     }

@@ -283,7 +283,8 @@ impl Lab {
             let script = format!("{all}\n{}", clean::LEFT);
             let ask = |node: &&str| {
                 let mut command = self.command(node, None).sh(&script).arg("left");
-                command.deadline = deadline;
+                // The last look is as long as the others.
+                command.deadline = Instant::now() + self.end();
                 command.words.extend(jobs.iter().map(u32::to_string));
                 command
             };

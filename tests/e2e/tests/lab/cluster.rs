@@ -106,34 +106,6 @@ fn rank_that_aborts_ends_a_step_that_slurm_launched() {
     lab.assert_clean();
 }
 
-/// The user's own program, with the compiler of an image, in one job; and in another one, of the image to run it in.
-#[test]
-fn program_is_compiled_in_one_image_and_runs_in_another() {
-    const SOURCE: &str = "#include <mpi.h>
-#include <stdio.h>
-int main(int c, char **v) {
-    int rank, sum;
-    MPI_Init(&c, &v);
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
-    printf(\"%d\\n\", sum);
-    return MPI_Finalize();
-}
-";
-    let lab = Lab::get();
-    let alice = lab.alice();
-    alice.write("sum.c", SOURCE);
-    for (mpi, runs_in) in [("openmpi", IMAGE.to_owned()), ("mpich", image("mpich"))] {
-        let compile = format!("-w n1 --docker-image={} mpicc.{mpi} -o {mpi}.program sum.c", image("devel"));
-        alice.srun(&compile).run().success().printed(&[]);
-        let options = format!("-N3 --ntasks-per-node=1 --docker-image={runs_in}");
-        let script = format!("{BOUNDED} mpirun ./{mpi}.program | sort");
-        let job = alice.submit(&options, &script).wait().completed();
-        assert_eq!(job.lines(), ["3", "3", "3"], "{job}");
-    }
-    lab.assert_clean();
-}
-
 #[test]
 fn launch_option_decides_how_often_a_command_runs() {
     let lab = Lab::get();

@@ -187,7 +187,7 @@ fn node_whose_clock_is_off_by_a_day_has_the_keys_of_the_others() {
 #[test]
 fn daemons_and_nodes_that_die_among_jobs_leave_nothing() {
     let lab = Lab::alone_within(Duration::from_secs(300));
-    let report = Churn { jobs: 8, at_once: 6, seed: 3, faults: 4, patient: false }.run(&lab);
+    let report = Churn { jobs: 16, at_once: 6, seed: 3, faults: 4, patient: false }.run(&lab);
     eprintln!("{report}");
     assert!(report.wrong.is_empty(), "{report}");
     assert_eq!(report.faults.len(), 4, "{report}");
