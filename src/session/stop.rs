@@ -144,11 +144,14 @@ fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
     }
 }
 
-/// The same for one step, whose slurmstepd still runs, in the step's cgroups: those are Slurm's to remove.
+/// The same for one step, whose slurmstepd still runs. It has removed the step's cgroups, unless a start that was cut off had
+/// left a process there that Slurm's kill did not find.
 pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> {
     let label = format!("{LABEL_JOB}={}", scope.job);
     let containers = remove_containers(config, &label, |found| found == scope);
-    let files = StateDir::new(&config.state_dir).of(scope).remove();
+    let directory = StateDir::new(&config.state_dir).of(scope);
+    directory.cgroups().iter().for_each(|path| cgroup::remove_if_empty(path));
+    let files = directory.remove();
     containers?;
     Ok(files?)
 }
