@@ -144,16 +144,28 @@ fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
     }
 }
 
-/// The same for one step, whose slurmstepd still runs. It has removed the step's cgroups, unless a start that was cut off had
-/// left a process there that Slurm's kill did not find.
+/// The same for one step, whose slurmstepd still runs. Slurm removes the step's cgroups, unless a start that was cut off has
+/// left a process where Slurm's kill does not look: so the epilog is told of them.
 pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> {
     let label = format!("{LABEL_JOB}={}", scope.job);
     let containers = remove_containers(config, &label, |found| found == scope);
-    let directory = StateDir::new(&config.state_dir).of(scope);
-    directory.cgroups().iter().for_each(|path| cgroup::remove_if_empty(path));
-    let files = directory.remove();
+    let state = StateDir::new(&config.state_dir);
+    let (step, job) = (state.of(scope), state.of(Scope::job(scope.job)));
+    let told = hand_on_cgroups(&step, &job);
+    let files = step.remove();
     containers?;
+    told?;
     Ok(files?)
+}
+
+/// As the job's own: those of the extern step say the same already, if the job has a container too, and so do those of a step
+/// that has ended before.
+fn hand_on_cgroups(step: &ScopeDir, job: &ScopeDir) -> Result<(), StateError> {
+    let cgroups = step.cgroups();
+    if cgroups.is_empty() || !job.cgroups().is_empty() {
+        return Ok(());
+    }
+    job.write_cgroups(cgroups.iter().map(|path| cgroup::job_of(path)))
 }
 
 fn remove_containers(

@@ -136,14 +136,18 @@ pub fn cancel_step(job: &Known, step: StepId) -> Result<(), SlurmError> {
     run("scancel", &[&format!("{}.{step}", job.name)]).map(drop)
 }
 
-/// Of an array and of a heterogeneous job scontrol shows all parts, with an empty line between. Only lines that begin
-/// with one of Slurm's own keys count, and of the first what stands before the job's name: names and comments of users
-/// may hold anything.
+/// Of an array and of a heterogeneous job scontrol shows all parts, with an empty line between.
+fn lines_of(job: JobId, shown: &str) -> impl Iterator<Item = &str> {
+    let start = format!("JobId={job} ");
+    let lines = shown.lines().skip_while(move |line| !line.starts_with(&start));
+    lines.take_while(|line| !line.trim().is_empty())
+}
+
+/// Only lines that begin with one of Slurm's own keys count, and of the first what stands before the job's name: names and
+/// comments of users may hold anything.
 #[must_use]
 pub fn parse(shown: &str, job: JobId) -> Option<Known> {
-    let start = format!("JobId={job} ");
-    let lines = shown.lines().skip_while(|line| !line.starts_with(&start));
-    let lines: Vec<&str> = lines.take_while(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = lines_of(job, shown).collect();
     let numbers = lines.first()?.split(" JobName=").next().unwrap_or_default();
     let field = |name| numbers.split(' ').find_map(|word| word.strip_prefix(name)?.parse::<u32>().ok());
     let name = match (field("ArrayJobId="), field("ArrayTaskId=")) {
@@ -168,21 +172,15 @@ pub fn parse(shown: &str, job: JobId) -> Option<Known> {
 /// Of lines such as `   TresPerNode=gres/gpu:a100:2` (before 23.02: `gres:gpu:2`).
 #[must_use]
 pub fn parse_request(shown: &str, job: JobId) -> bool {
-    let start = format!("JobId={job} ");
-    let mut lines = shown.lines().skip_while(|line| !line.starts_with(&start)).peekable();
-    let is_known = lines.peek().is_some();
-    let mut lines = lines.take_while(|line| !line.trim().is_empty());
-    !is_known || lines.any(|line| line.starts_with("   TresPer") && line.contains("gpu"))
+    let mut lines = lines_of(job, shown).peekable();
+    lines.peek().is_none() || lines.any(|line| line.starts_with("   TresPer") && line.contains("gpu"))
 }
 
 /// Of lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
 #[must_use]
 pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
-    let start = format!("JobId={job} ");
-    let lines = shown.lines().skip_while(|line| !line.starts_with(&start));
-    let lines = lines.take_while(|line| !line.trim().is_empty());
     let mut found = Vec::new();
-    for line in lines.filter_map(|line| line.strip_prefix("     Nodes=")) {
+    for line in lines_of(job, shown).filter_map(|line| line.strip_prefix("     Nodes=")) {
         let (nodes, rest) = line.split_once(' ').unwrap_or((line, ""));
         if !hostlist::expand(nodes).is_ok_and(|nodes| nodes.iter().any(|known| known == node)) {
             continue;

@@ -143,27 +143,11 @@ fn is_ours(name: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::in_container::ENVIRONMENT;
+    use crate::ssh::shells;
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
     use std::process::{Command, Output};
-
-    /// The shells that images have, as far as this machine has them.
-    fn shells() -> Vec<Vec<String>> {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let find = |name| {
-            path.split(':').map(|place| format!("{place}/{name}")).find(|file| Path::new(file).exists())
-        };
-        let shell = |name, args: &[&str]| {
-            let shell = [find(name)?].into_iter().chain(args.iter().map(|arg| (*arg).to_owned()));
-            Some(shell.collect())
-        };
-        [shell("sh", &[]), shell("dash", &[]), shell("bash", &[]), shell("bash", &["--posix"])]
-            .into_iter()
-            .chain([shell("busybox", &["sh"]), shell("mksh", &[]), shell("ksh", &[])])
-            .flatten()
-            .collect()
-    }
 
     /// Runs the script, with the environment in a file of its own, as sshd would.
     fn session<S: AsRef<str>>(shell: &[S], variables: &[(&str, &OsStr)], command: Option<&str>) -> Output {

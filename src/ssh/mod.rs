@@ -4,3 +4,23 @@ pub mod client;
 pub mod force_command;
 pub mod keys;
 pub mod server;
+
+/// The shells that images have, as far as this machine has them.
+#[cfg(test)]
+fn shells() -> Vec<Vec<String>> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let find = |name| {
+        path.split(':')
+            .map(|place| format!("{place}/{name}"))
+            .find(|file| std::path::Path::new(file).exists())
+    };
+    let shell = |name, args: &[&str]| {
+        let shell = [find(name)?].into_iter().chain(args.iter().map(|arg| (*arg).to_owned()));
+        Some(shell.collect())
+    };
+    [shell("sh", &[]), shell("dash", &[]), shell("bash", &[]), shell("bash", &["--posix"])]
+        .into_iter()
+        .chain([shell("busybox", &["sh"]), shell("mksh", &[]), shell("ksh", &[])])
+        .flatten()
+        .collect()
+}

@@ -175,13 +175,13 @@ impl ScopeDir {
         self.replace(ADOPTED, result.err().unwrap_or_default().as_bytes())
     }
 
-    /// Writes down the cgroups of the extern step, for the epilog to see them gone.
+    /// Writes down cgroups of the job, for the epilog to see them gone: those of the extern step, or of a step.
     pub fn write_cgroups<'a>(&self, directories: impl Iterator<Item = &'a Path>) -> Result<(), StateError> {
         let lines: Vec<_> = directories.map(|directory| directory.as_os_str().as_bytes()).collect();
         self.replace(CGROUPS, &lines.join(&b'\n'))
     }
 
-    /// The cgroups of the extern step, as far as it came to writing them down.
+    /// These cgroups, as far as it came to writing them down.
     #[must_use]
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let text = fs::read(self.path.join(CGROUPS)).unwrap_or_default();

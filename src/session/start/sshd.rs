@@ -13,6 +13,11 @@ use crate::ssh::server;
 use crate::sys::listener;
 use crate::sys::process::Process;
 
+/// How long our own process may take to listen.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(1);
+
 /// Starts it, and waits until it answers.
 pub(super) async fn start(
     order: &Order<'_>,
@@ -38,10 +43,6 @@ pub(super) async fn start(
         Err(error) => Err(StartError::Sshd { image, source: error.into() }),
     }
 }
-
-/// How long our own process may take to listen.
-const PATIENCE: Duration = Duration::from_secs(1);
-const INTERVAL: Duration = Duration::from_millis(1);
 
 /// An image without sshd: our own process shows what an sshd would, for the job's other nodes to see that they have the
 /// same image (`session::alike`). Nobody else needs the port: where it is taken, the image is not compared.

@@ -11,4 +11,4 @@ mod remove;
 
 pub use find::Cgroups;
 pub use hierarchy::is_unified;
-pub use remove::{kill_all, remove, remove_if_empty};
+pub use remove::{job_of, kill_all, remove};

@@ -19,39 +19,9 @@ pub fn remove(directory: &Path) -> io::Result<()> {
     remove_tree(job_of(directory), Instant::now() + PATIENCE)
 }
 
-/// Removes a cgroup of a step that has ended, and what is above it up to the step's, as far as nothing is in them. Slurm has
-/// tried when a container's process, killed by now, was still there.
-pub fn remove_if_empty(directory: &Path) {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    const INTERVAL: Duration = Duration::from_millis(5);
-    let deadline = Instant::now() + PATIENCE;
-    let job = job_of(directory);
-    let mut of_step = directory.ancestors().take_while(|path| *path != job).peekable();
-    while let Some(path) = of_step.peek() {
-        match fs::remove_dir(path) {
-            // What was killed may still wait to be reaped.
-            Err(error)
-                if error.raw_os_error() == Some(libc::EBUSY)
-                    && is_empty(path)
-                    && Instant::now() < deadline =>
-            {
-                std::thread::sleep(INTERVAL);
-            }
-            Err(error) if error.kind() != ErrorKind::NotFound => return,
-            Ok(()) | Err(_) => drop(of_step.next()),
-        }
-    }
-}
-
-/// Neither processes nor other cgroups, as far as the kernel shows them.
-fn is_empty(directory: &Path) -> bool {
-    let is_directory = |entry: fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    let has_children = fs::read_dir(directory).into_iter().flatten().flatten().any(is_directory);
-    !has_children && members(directory).is_ok_and(|members| members.is_empty())
-}
-
 /// The directory of a job, from one of a step or one below that.
-fn job_of(directory: &Path) -> &Path {
+#[must_use]
+pub fn job_of(directory: &Path) -> &Path {
     let is_step =
         |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"step_"));
     directory.ancestors().find(is_step).and_then(Path::parent).unwrap_or(directory)

@@ -32,7 +32,7 @@ pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
 }
 
 /// Takes a port, in the background. Prints its pid.
-fn listener(port: u16) -> String {
+pub(crate) fn listener(port: u16) -> String {
     format!(
         "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 1, LocalPort => {port}) or die;
          if ($pid = fork) {{ print $pid }} else {{ close STDOUT; close STDERR; sleep 300 }}'"

@@ -2,6 +2,8 @@
 
 use spank_docker_e2e::{IMAGE, Lab, NODES, image, no_sshd};
 
+use crate::failures::listener;
+
 /// Where a task is, and by which MPI of its image one can tell the two apart.
 const WHERE: &str = "echo ${SLURM_JOB_DOCKER_CONTAINER:-host} $(command -v mpiexec.hydra || command -v ompi_info || echo no mpi)";
 
@@ -141,6 +143,34 @@ fn image_of_a_step_that_cannot_be_had_fails_the_step_alone() {
     assert_eq!(outcome.lines()[..2], ["code 1", "refused"], "{outcome}");
     assert_eq!(outcome.lines().len(), 6, "{outcome}");
     outcome.said(&[&line("n1"), &line("n2")]);
+    lab.assert_clean();
+}
+
+/// The launcher on the other node does not wait for it.
+#[test]
+fn container_of_a_step_that_fails_on_one_node_fails_the_step_at_once() {
+    let lab = Lab::get();
+    const PORT: u16 = 29869;
+    let taken = lab.node("n2").sh(&listener(PORT)).success();
+    let end = lab.node("n2").command("kill").arg(taken.stdout);
+    lab.repair_with(end.clone());
+    let script = format!(
+        "SECONDS=0; srun --docker-image={IMAGE} --docker-port={PORT} mpirun sh -c 'echo it ran'
+         echo code $?; [ $SECONDS -gt 20 ] || echo at once; srun --docker-image={IMAGE} mpirun hello"
+    );
+    let outcome = lab.alice().salloc("-w n1,n2 -N2 -n2").sh(&script).run().success();
+    let outcome = outcome.said(&[&format!(
+        "n2: port {PORT} is taken on this node: submit again, or choose another with --docker-port=PORT"
+    )]);
+    let lines = outcome.lines();
+    assert!(lines[0].starts_with("code ") && lines[0] != "code 0", "{outcome}");
+    // And the next one runs.
+    let ranks = ["rank 0 of 2 on n1", "rank 1 of 2 on n2"];
+    assert!(
+        lines[1] == "at once" && lines.len() == 4 && ranks.iter().all(|rank| lines.contains(rank)),
+        "{outcome}"
+    );
+    end.run().success();
     lab.assert_clean();
 }
 

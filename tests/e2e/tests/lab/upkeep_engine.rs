@@ -183,12 +183,16 @@ fn a_pull_is_not_waited_for_when_the_job_has_failed_elsewhere(lab: &Lab) {
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}\n{job}", began.elapsed());
 }
 
+fn wait_for_a_stalled_pull(lab: &Lab) {
+    let stalled = lab.node("n2").command("test -e /run/second/stalled");
+    lab.poll(|| (stalled.run().code == Some(0)).then_some(())).expect("a pull that stalls");
+}
+
 fn a_pull_is_not_waited_for_when_the_job_is_cancelled(lab: &Lab) {
     let n2 = lab.node("n2");
     n2.run("rm -f /run/second/stalled").success();
     let job = lab.alice().submit("-w n2 --docker-image=localhost:5008/hpc/openmpi", "echo it ran");
-    lab.poll(|| (n2.run("test -e /run/second/stalled").code == Some(0)).then_some(()))
-        .expect("a pull that stalls");
+    wait_for_a_stalled_pull(lab);
     job.cancel();
     let began = Instant::now();
     let job = job.wait();
@@ -238,8 +242,7 @@ fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
         let srun = lab.alice().srun("-w n2 --docker-image=localhost:5008/hpc/openmpi echo it ran");
         let srun = thread::scope(|threads| {
             let srun = threads.spawn(|| srun.run().failure());
-            lab.poll(|| (n2.run("test -e /run/second/stalled").code == Some(0)).then_some(()))
-                .expect("a pull that stalls");
+            wait_for_a_stalled_pull(&lab);
             n2.sh("kill -KILL $(cat /run/second/pid); rm /run/second/pid").success();
             srun.join().expect("a thread of the test")
         });
