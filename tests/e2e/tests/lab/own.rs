@@ -206,3 +206,22 @@ fn step_with_its_own_container_has_its_own_options() {
     assert!(own != of_job && none.contains("No such file"), "{job}");
     lab.assert_clean();
 }
+
+/// As after a start that was cut off: something is in the step's cgroups that Slurm's end of the step does not reach.
+#[test]
+fn cgroups_of_a_step_that_slurm_could_not_remove_are_gone_with_the_job() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let step = format!("srun --docker-image={IMAGE} sh -c 'echo up; until [ -e over ]; do sleep 0.2; done'");
+    let job = alice.submit("-w n1", &step);
+    job.wait_for_line("up");
+    let make = format!(
+        "find /sys/fs/cgroup -type d -path '*/job_{}/step_0' | while read -r step; do mkdir $step/left; echo; done",
+        job.id
+    );
+    let made = lab.node("n1").sh(&make).success();
+    assert!(made.stdout.lines().count() > 1, "{made}");
+    alice.command("touch over").run().success();
+    job.wait().completed();
+    lab.assert_clean();
+}
