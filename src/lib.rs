@@ -16,7 +16,8 @@
 //!  spank-docker check        an admin's look at a node                      check
 //! ```
 //!
-//! What crosses from one process to the next is the record in `state_dir` ([`state`]), never an option or a variable.
+//! What crosses from one process to the next, and is trusted, is the record in `state_dir` ([`state`]), never an option or a
+//! variable: where a variable says that there should be one, a task is refused, and no more.
 //! Pure modules: [`config`], [`gpus`], [`image`], [`in_container`], [`job`], [`job_environment`], [`mounts`], [`mpi`], [`number`], [`options`], [`plain_path`], [`setting`], [`shown`], [`ssh`], [`users`].
 //! Unsafe code is in `plugin` (C symbols) and [`sys`] (system calls) only.
 

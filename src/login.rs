@@ -11,10 +11,10 @@ use base64ct::{Base64, Encoding};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::image::DOCKER_HUB;
 use crate::shown::Shown;
 
-/// Docker's own name of Docker Hub in this file.
-const DOCKER_HUB: &str = "docker.io";
+/// Docker's own names of Docker Hub in this file.
 const DOCKER_HUB_KEYS: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
 
 /// A name and a password, or a token that stands for them.

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use crate::log::{Log, chain};
 use crate::session::Request;
 use crate::slurm::{commands, report};
+use crate::state::Outcome;
 
 /// One pull, from time to time.
 pub struct LongPull<'a> {
@@ -16,14 +17,8 @@ pub struct LongPull<'a> {
     log: &'a mut dyn Log,
     /// How often something was told.
     looks: u32,
-    broken_off: Option<BrokenOff>,
-}
-
-/// Why nobody wants it any more.
-#[derive(Debug)]
-pub struct BrokenOff {
-    /// What another node has told of this start, if the job has failed there: `n2: image 'a': …`.
-    pub line: Option<String>,
+    /// What comes of it when nobody wants it any more.
+    broken_off: Option<Outcome>,
 }
 
 impl<'a> LongPull<'a> {
@@ -42,9 +37,9 @@ impl<'a> LongPull<'a> {
         if self.broken_off.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// Why it was broken off, if it was.
+    /// What came of it, if it was broken off.
     #[must_use]
-    pub fn broken_off(self) -> Option<BrokenOff> {
+    pub fn broken_off(self) -> Option<Outcome> {
         self.broken_off
     }
 
@@ -60,10 +55,12 @@ impl<'a> LongPull<'a> {
         }
     }
 
-    fn ask(&mut self) -> Option<BrokenOff> {
+    fn ask(&mut self) -> Option<Outcome> {
         let start = report::Start { job: self.request.scope.job, restart: self.request.restart };
         match report::nodes(start) {
-            Ok(nodes) => (nodes.over || nodes.failure.is_some()).then_some(BrokenOff { line: nodes.failure }),
+            Ok(nodes) => {
+                (nodes.over || nodes.failure.is_some()).then_some(Outcome::BrokenOff { line: nodes.failure })
+            }
             Err(error) => {
                 self.log.info(&format!("job {}: {}", start.job, chain(&error)));
                 None

@@ -14,7 +14,7 @@ use crate::long_pull::LongPull;
 use crate::options::ImageChoice;
 use crate::session::{self, JobFacts, Request};
 use crate::slurm::report::{self, End};
-use crate::state::{Outcome, StateDir};
+use crate::state::{Outcome, ScopeDir, StateDir, StateError};
 
 /// What a hook tells slurmd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +36,26 @@ pub struct Subject {
     pub state_dir: PathBuf,
 }
 
+impl Subject {
+    fn directory(&self) -> ScopeDir {
+        StateDir::new(&self.state_dir).of(Scope::job(self.facts.job))
+    }
+
+    /// Leaves the first record of this start.
+    fn begin(&self, outcome: Outcome) -> Result<(), StateError> {
+        let directory = self.directory();
+        directory.create()?;
+        directory.write(self.facts.uid, outcome)
+    }
+}
+
 /// What the prolog works from; or why that is not known.
 pub type Input = Result<(Config, Request), Box<dyn Error>>;
 
 /// Starts the job's container, and leaves a record of how that went.
 pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     let JobFacts { job, uid, .. } = subject.facts;
-    let directory = StateDir::new(&subject.state_dir).of(Scope::job(job));
-    let begun = directory.create().and_then(|()| directory.write(uid, Outcome::Starting));
-    if let Err(error) = begun {
+    if let Err(error) = subject.begin(Outcome::Starting) {
         log.error(&format!("job {job}: {}", chain(&error)));
         // Without a record the tasks could not know that the job has an image (Slurm may not deliver the options to a
         // batch script), and would run on the host: so the job must not run at all.
@@ -63,7 +74,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
         // Another node has told all that there is to tell.
         Outcome::Host | Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { .. } => None,
     };
-    if let Err(error) = directory.write(uid, outcome) {
+    if let Err(error) = subject.directory().write(uid, outcome) {
         // What stands there says that the start was cut off: the tasks refuse.
         log.error(&format!("job {job}: {}", chain(&error)));
     }
@@ -77,10 +88,8 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
 /// Leaves a record of a job that wants no container: its steps are known by it from those of another component of a
 /// heterogeneous job, which has one.
 pub fn note_host(subject: &Subject, log: &mut dyn Log) {
-    let JobFacts { job, uid, .. } = subject.facts;
-    let directory = StateDir::new(&subject.state_dir).of(Scope::job(job));
-    if let Err(error) = directory.create().and_then(|()| directory.write(uid, Outcome::Host)) {
-        log.error(&format!("job {job}: {}", chain(&error)));
+    if let Err(error) = subject.begin(Outcome::Host) {
+        log.error(&format!("job {}: {}", subject.facts.job, chain(&error)));
     }
 }
 
@@ -108,8 +117,7 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
         Err(error) => {
             log.error(&format!("job {job}: {}", chain(&error)));
             let failed = || Outcome::Failed { message: error.to_string() };
-            let outcome = broken_off.map_or_else(failed, |why| Outcome::BrokenOff { line: why.line });
-            (outcome, verdict(error.is_engine_fault(), config))
+            (broken_off.unwrap_or_else(failed), verdict(error.is_engine_fault(), config))
         }
     }
 }

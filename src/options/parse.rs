@@ -101,7 +101,7 @@ impl Options {
             Valued::Image => {
                 empty("[registry[:port]/]name[:tag][@digest], or none")?;
                 self.image = match text {
-                    "none" => ImageChoice::Host,
+                    ImageChoice::NONE => ImageChoice::Host,
                     text => text
                         .parse()
                         .map(ImageChoice::Image)

@@ -1,6 +1,8 @@
 //! What options are worth: one type for each kind of value that no setting of the configuration has. Pure.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::image::Reference;
@@ -16,6 +18,17 @@ pub enum ImageChoice {
     Host,
     /// In a container of this image.
     Image(Reference),
+}
+
+impl ImageChoice {
+    /// What stands for no image.
+    pub(super) const NONE: &'static str = "none";
+
+    /// Whether a value of the option is about an image.
+    #[must_use]
+    pub fn asks(value: &OsStr) -> bool {
+        value != Self::NONE
+    }
 }
 
 /// Which tasks of a step run its command.

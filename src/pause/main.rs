@@ -231,6 +231,7 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
         if fifo < 0 {
             fail(NO_FIFO, 126);
         }
+        // Not zeroed: the compiler would call a memset that is not there.
         let mut order = MaybeUninit::<[u8; ORDER]>::uninit();
         // SAFETY: the descriptor was just opened, and the buffer is as long as that.
         let count = unsafe {

@@ -41,7 +41,7 @@ impl Raw {
         matches!(context, spank_sys::spank_context_S_CTX_LOCAL | spank_sys::spank_context_S_CTX_ALLOCATOR)
     }
 
-    /// In the prolog and the epilog: whether the job was submitted with an image.
+    /// In the prolog and the epilog: whether the job was given the option, be it `none`.
     pub(super) fn job_wants_image(&self) -> bool {
         // SAFETY: a single-threaded process; only the pointer is looked at.
         unsafe { !libc::getenv(c"SPANK__SLURM_SPANK_OPTION_docker_docker_image".as_ptr()).is_null() }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{ready, together};
 use crate::docker;
+use crate::image::Reference;
 use crate::mpi::hostlist;
 use crate::options::ImageChoice;
 use crate::ssh::{keys, server};
@@ -23,12 +24,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// As many nodes are asked by the first one, where a script or a launcher runs.
 const MANY: usize = 256;
 
+/// Whether the nodes look at each other's images at all: what is not named by a tag is the same everywhere.
+pub(super) fn is_compared(nodes: usize, image: &Reference) -> bool {
+    nodes > 1 && image.is_by_tag()
+}
+
 /// A node whose container was made from another image, if one is found. The first node asks the others, and each other
 /// one the node before it: of few questions each, whatever the size of the job.
 #[must_use]
 pub fn other_image(session: &Session) -> Option<String> {
-    let by_tag = matches!(&session.options.image, ImageChoice::Image(image) if image.is_by_tag());
-    if session.nodes < 2 || !by_tag {
+    let ImageChoice::Image(image) = &session.options.image else { return None };
+    if !is_compared(session.nodes, image) {
         return None;
     }
     let nodes = hostlist::expand(&session.node_list).ok()?;

@@ -57,6 +57,8 @@ pub struct Known {
     pub in_prolog: bool,
     /// Whether it has ended, or is ending.
     pub over: bool,
+    /// Whether it has asked for GPUs, and not just for all of a node.
+    pub asks_for_gpus: bool,
     /// What only admins can write to it (AdminComment). `None` where a name or comment of its user's imitates one.
     pub comment: Option<String>,
 }
@@ -96,12 +98,6 @@ pub fn show(job: JobId) -> Result<Known, SlurmError> {
 pub fn gpus(job: JobId, node: &str) -> Result<Vec<u32>, SlurmError> {
     let shown = run("scontrol", &["show", "job", "--details", &job.to_string()])?;
     Ok(parse_gpus(&shown, job, node))
-}
-
-/// Whether a job has asked for GPUs, and not just for all of a node. In doubt it has.
-pub fn asks_for_gpus(job: JobId) -> Result<bool, SlurmError> {
-    let shown = run("scontrol", &["show", "job", &job.to_string()])?;
-    Ok(parse_request(&shown, job))
 }
 
 /// slurm.conf as slurmctld has it (`scontrol show config`). For an admin's program: `path` is where to look first, as
@@ -155,25 +151,21 @@ pub fn parse(shown: &str, job: JobId) -> Option<Known> {
         _ => Name::Job(job),
     };
     let rest = |key| lines.iter().filter_map(move |line| line.strip_prefix("   ")?.strip_prefix(key));
+    let state = rest("JobState=").next();
     let mut comments = rest("AdminComment=");
     let comment = comments.next().unwrap_or_default().trim_end().to_owned();
     Some(Known {
         name,
-        in_prolog: rest("JobState=").next().is_some_and(|rest| rest.contains(" Reason=Prolog ")),
-        over: rest("JobState=").next().is_some_and(|rest| {
+        in_prolog: state.is_some_and(|rest| rest.contains(" Reason=Prolog ")),
+        over: state.is_some_and(|rest| {
             let state = rest.split(' ').next().unwrap_or_default();
             !["PENDING", "CONFIGURING", "RUNNING", "SUSPENDED"].contains(&state)
         }),
+        // `   TresPerNode=gres/gpu:a100:2`, before 23.02 `gres:gpu:2`.
+        asks_for_gpus: rest("TresPer").any(|line| line.contains("gpu")),
         batch: rest("Requeue=").next().is_some_and(|rest| rest.contains(" BatchFlag=1")),
         comment: comments.next().is_none().then_some(comment),
     })
-}
-
-/// Of lines such as `   TresPerNode=gres/gpu:a100:2` (before 23.02: `gres:gpu:2`).
-#[must_use]
-pub fn parse_request(shown: &str, job: JobId) -> bool {
-    let mut lines = lines_of(job, shown).peekable();
-    lines.peek().is_none() || lines.any(|line| line.starts_with("   TresPer") && line.contains("gpu"))
 }
 
 /// Of lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
@@ -277,6 +269,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
                 batch: true,
                 in_prolog: true,
                 over: false,
+                asks_for_gpus: false,
                 comment: Some("of the site".into())
             }
         );
@@ -288,6 +281,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
                 batch: false,
                 in_prolog: false,
                 over: false,
+                asks_for_gpus: false,
                 comment: Some(String::new())
             }
         );
@@ -340,8 +334,10 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
 
     #[test]
     fn a_job_with_gpus_is_told_from_one_that_wants_the_whole_node() {
-        let asks =
-            |line: &str| parse_request(&format!("JobId=12 JobName=x\n{line}\n\nJobId=13 x\n"), JobId(12));
+        let asks = |line: &str| {
+            let shown = format!("JobId=12 JobName=x\n{line}\n\nJobId=13 x\n");
+            parse(&shown, JobId(12)).unwrap().asks_for_gpus
+        };
         for line in
             ["   TresPerNode=gres:gpu:2", "   TresPerJob=gres/gpu:a100:1", "   TresPerTask=cpu=1,gres/gpu=1"]
         {
@@ -355,7 +351,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
         ] {
             assert!(!asks(line), "{line}");
         }
-        assert!(parse_request("", JobId(12)));
+        assert_eq!(parse("", JobId(12)), None);
     }
 
     #[test]

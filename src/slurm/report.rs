@@ -3,7 +3,8 @@
 //! Nodes of a job do not talk to each other; slurmctld is what they share. A prolog that fails writes the cause to the
 //! job (AdminComment, which only admins can write, and which stays to be looked up). A waiting srun or salloc is told
 //! at once, and its job ended, before a task has run. A batch job has nobody who waits and no output yet: its script's
-//! task, which starts when all prologs have ended, asks slurmctld whether any node has failed.
+//! task, which starts when all prologs have ended, asks slurmctld whether any node has failed. So does a prolog that waits for
+//! a pull, or all would wait for it.
 //!
 //! Runs as root in the prolog, and in the task of a batch step before it becomes the user.
 

@@ -99,9 +99,10 @@ fn is_host_name(name: &str) -> bool {
 
 /// Runs ssh, and says what may be wrong when ssh itself fails (255): its own words are about ports and keys.
 ///
-/// An sshd takes 128 variables, whichever come first. Of a job with more, all go in one, which [`super::force_command`] takes
-/// apart: by the same shell, since the image is the same. Not where that writes `export -p` in words of its own, nor what is
-/// longer than the kernel lets one variable be (128 KiB).
+/// An sshd takes 128 variables, whichever come first, some of them ssh's own. Of a job with more than 100, all go in one, which
+/// [`super::force_command`] takes apart: by the same shell, since the image is the same. But for those of the session itself,
+/// and those that ssh may need here. Not where the shell writes `export -p` in words of its own, nor where some are read-only
+/// (bash exports two such), nor what is longer than the kernel lets one variable be (128 KiB).
 const SSH: &str = r#"if command -v ssh >/dev/null 2>&1; then
     spank_docker_all=$(unset PWD OLDPWD SHELL SHLVL TERM MAIL SSH_CLIENT SSH_CONNECTION SSH_TTY; export -p)
     spank_docker_rest="
@@ -110,7 +111,7 @@ $spank_docker_all" spank_docker_names= spank_docker_count=0
 export "}; [ "$spank_docker_more" != "$spank_docker_rest" ]; do
         spank_docker_rest=$spank_docker_more spank_docker_count=$((spank_docker_count + 1))
         case ${spank_docker_more%%[!A-Za-z0-9_]*} in
-        BASHOPTS | SHELLOPTS) spank_docker_count=-1000 ;;
+        BASHOPTS | SHELLOPTS) spank_docker_count=0; break ;;
         PATH | LD_LIBRARY_PATH | HOME) ;;
         *) spank_docker_names="$spank_docker_names ${spank_docker_more%%[!A-Za-z0-9_]*}" ;;
         esac

@@ -18,6 +18,7 @@ pub const SCRIPT: &str = r#"#!/bin/sh
 # Written by spank-docker: every ssh session of this job runs this.
 spank_docker_shell=${SHELL:-/bin/sh}
 spank_docker_command=${SSH_ORIGINAL_COMMAND-}
+# More variables than sshd takes come in one.
 if [ -n "${SLURM_DOCKERENVIRONMENT-}" ]; then
     eval "$SLURM_DOCKERENVIRONMENT"
     unset SLURM_DOCKERENVIRONMENT

@@ -184,7 +184,8 @@ impl fmt::Debug for JobKeys {
 /// Of a token, in characters.
 pub const TOKEN: usize = 32;
 
-fn hex(bytes: &[u8]) -> String {
+/// Two digits for each byte, in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

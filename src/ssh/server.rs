@@ -70,7 +70,7 @@ fn pattern(user: &str) -> String {
 
 /// What stands in for an sshd says: the line of one with this token (RFC 4253, 4.2).
 #[must_use]
-pub fn banner(token: &str) -> String {
+pub fn stand_in_line(token: &str) -> String {
     format!("SSH-2.0-none {token}\r\n")
 }
 
@@ -102,8 +102,8 @@ mod tests {
 
     #[test]
     fn what_stands_in_for_an_sshd_is_known_by_the_same_token() {
-        assert!(is_banner(banner("0123abcd").as_bytes(), "0123abcd"));
-        assert!(!is_banner(banner("0123abcd").as_bytes(), "4567abcd"));
+        assert!(is_banner(stand_in_line("0123abcd").as_bytes(), "0123abcd"));
+        assert!(!is_banner(stand_in_line("0123abcd").as_bytes(), "4567abcd"));
     }
 
     #[test]

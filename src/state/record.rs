@@ -74,7 +74,7 @@ pub enum Outcome {
         /// One line.
         message: String,
     },
-    /// It was broken off, since nobody wanted it any more: the job had ended.
+    /// It was broken off, since nobody wanted it any more: the job had ended, or failed on another node.
     BrokenOff {
         /// What another node has told, behind its name, if the job had failed there.
         line: Option<String>,

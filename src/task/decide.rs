@@ -41,6 +41,15 @@ pub fn ask_other_nodes(
     }
 }
 
+/// What the prolog has left for the tasks to say, which comes before all else that may be wrong.
+pub fn heed_prolog(outcome: &Outcome) -> Result<(), TaskError> {
+    match outcome {
+        Outcome::Failed { message } => Err(TaskError::Prolog(message.clone())),
+        Outcome::BrokenOff { line: Some(line) } => Err(TaskError::OtherNode(line.clone())),
+        Outcome::Host | Outcome::Starting | Outcome::BrokenOff { line: None } | Outcome::Ready(_) => Ok(()),
+    }
+}
+
 /// Decides where a task runs: by what the prolog has left, and by what the step asks for.
 pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Place, TaskError> {
     let job = step.job;
@@ -52,12 +61,13 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
     if record.uid != step.uid {
         return Err(TaskError::OtherUser { job });
     }
+    heed_prolog(&record.outcome)?;
     let session = match record.outcome {
-        Outcome::Host => return without_a_container(step, false),
         Outcome::Ready(session) => session,
-        Outcome::Starting | Outcome::BrokenOff { line: None } => return Err(TaskError::CutOff { job }),
-        Outcome::Failed { message } => return Err(TaskError::Prolog(message)),
-        Outcome::BrokenOff { line: Some(line) } => return Err(TaskError::OtherNode(line)),
+        Outcome::Host => return without_a_container(step, false),
+        Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => {
+            return Err(TaskError::CutOff { job });
+        }
     };
     match (step.kind, wanted, &session.options.image) {
         (StepKind::Batch | StepKind::Interactive, ..) => {

@@ -13,8 +13,8 @@ mod join;
 mod step;
 
 pub use adoption::wait_for_adoption;
-pub use decide::{Place, ask_other_nodes, compare_images, decide};
+pub use decide::{Place, ask_other_nodes, compare_images, decide, heed_prolog};
 pub use directory::enter_directory;
 pub use error::TaskError;
 pub use join::{has_entered, join};
-pub use step::{DOCKEREXEC, IMAGE_OF_JOB, JOBS_WITH_IMAGE, Layout, Step, StepKind, is_named};
+pub use step::{DOCKEREXEC, IMAGE_OF_JOB, JOBS_WITH_IMAGE, Layout, Step, StepKind, is_named, names};

@@ -45,6 +45,12 @@ pub const JOBS_WITH_IMAGE: &CStr = c"SLURM_DOCKERJOBS";
 /// And by this one of Slurm's a batch script, and salloc's shell: its job's option.
 pub const IMAGE_OF_JOB: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_docker_docker_image";
 
+/// The value of [`JOBS_WITH_IMAGE`].
+#[must_use]
+pub fn names(jobs: &[String]) -> String {
+    jobs.join(",")
+}
+
 /// Whether the job is one of those that a value of [`JOBS_WITH_IMAGE`] names.
 #[must_use]
 pub fn is_named(job: JobId, value: &str) -> bool {

@@ -44,36 +44,25 @@ impl Engine {
         policy: ImagePolicy<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<Image, ImageError> {
+        let reference = policy.reference;
         let present = match policy.pull {
-            Pull::Always => None,
-            Pull::Missing | Pull::Never => self.present(policy.reference).await?,
+            Pull::Always if !reference.is_id() => None,
+            Pull::Always | Pull::Missing | Pull::Never => self.present(reference).await?,
         };
-        let found = match (present, policy.pull) {
-            (Some(found), _) => {
-                self.check_right(&policy, &found).await?;
-                found
+        let mut layers = Layers::default();
+        let found = match present {
+            Some(found) => found,
+            None if policy.pull == Pull::Never => {
+                return Err(ImageError::NotPresent { image: reference.to_string() });
             }
-            (None, Pull::Never) => {
-                return Err(ImageError::NotPresent { image: policy.reference.to_string() });
-            }
-            (None, _) if policy.reference.is_id() => match self.present(policy.reference).await? {
-                Some(found) => {
-                    self.check_right(&policy, &found).await?;
-                    found
-                }
-                None => return Err(ImageError::UnknownId { image: policy.reference.to_string() }),
-            },
-            (None, Pull::Missing | Pull::Always) => {
-                let mut layers = Layers::default();
-                let found = self.get(&policy, &mut layers, progress).await?;
-                // The engine had it already: the registry has said no more than its id.
-                if !layers.any() {
-                    self.check_right(&policy, &found).await?;
-                }
-                found
-            }
+            None if reference.is_id() => return Err(ImageError::UnknownId { image: reference.to_string() }),
+            None => self.get(&policy, &mut layers, progress).await?,
         };
-        usable(policy.reference, found)
+        // No layer has come: it was here already, and a registry that was asked has said no more than its id.
+        if !layers.any() {
+            self.check_right(&policy, &found).await?;
+        }
+        usable(reference, found)
     }
 
     async fn present(&self, reference: &Reference) -> Result<Option<ImageInspect>, EngineError> {

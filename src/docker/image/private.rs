@@ -16,7 +16,6 @@ use std::time::Duration;
 use bollard::auth::DockerCredentials;
 use bollard::models::{ImageInspect, ImageSummary};
 use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
-
 use sha2::{Digest, Sha256};
 
 use super::error::{ImageError, denied, pull_error, silent_registry};
@@ -25,6 +24,7 @@ use crate::docker::engine::{Engine, EngineError};
 use crate::image::{DOCKER_HUB, Reference};
 use crate::login::{Credentials, NoLogin};
 use crate::pulls::{Found, Pulls};
+use crate::ssh::keys::hex;
 
 /// The mark: a repository in a registry that cannot exist (RFC 2606), with a hash of the image's registry below it, and the
 /// image's id as the tag.
@@ -41,11 +41,14 @@ impl Engine {
         policy: &ImagePolicy<'_>,
         found: &ImageInspect,
     ) -> Result<(), ImageError> {
-        let Some(private) = self.private(policy, found).await? else { return Ok(()) };
+        let marks = self.marks_to_heed(policy, found).await?;
+        if marks.is_empty() {
+            return Ok(());
+        }
         let logins = (policy.logins)();
         let named = policy.reference.repository();
         let names = found.repo_digests.iter().flatten().filter_map(|name| name.parse::<Reference>().ok());
-        let mut names: Vec<Reference> = names.filter(|name| private.believes(name.registry())).collect();
+        let mut names: Vec<Reference> = names.filter(|name| believes(&marks, name.registry())).collect();
         names.sort_by_key(|name| name.repository() != named);
         let mut refusal = None;
         for name in names.iter().take(NAMES) {
@@ -64,22 +67,22 @@ impl Engine {
         })
     }
 
-    /// Whether an image is private; and whose word about it counts.
-    async fn private(
+    /// The marks that an image has, or is about to get: none, if everybody may use it.
+    async fn marks_to_heed(
         &self,
         policy: &ImagePolicy<'_>,
         found: &ImageInspect,
-    ) -> Result<Option<Private>, ImageError> {
-        let mut private = Private { marks: marks(found), registries: Vec::new() };
-        if private.marks.is_empty() {
-            private.registries = self.may_become_marked(policy, found).await?;
+    ) -> Result<Vec<String>, ImageError> {
+        let mut marks = marks_of(found);
+        if marks.is_empty() {
+            marks = self.marks_to_come(policy, found).await?;
         }
-        if private.is_empty() {
+        if marks.is_empty() {
             // A pull that has ended in between has marked it.
             let id = found.id.as_deref().unwrap_or_default();
-            private.marks = marks(&self.call("inspect the image", self.docker.inspect_image(id)).await?);
+            marks = marks_of(&self.call("inspect the image", self.docker.inspect_image(id)).await?);
         }
-        Ok((!private.is_empty()).then_some(private))
+        Ok(marks)
     }
 
     /// Whether the registry gives this image to anybody. Not, when it cannot say.
@@ -108,27 +111,27 @@ impl Engine {
         }
     }
 
-    /// From which registries somebody is pulling what this may be. Where a pull was cut off, what may have come is marked
-    /// now.
-    async fn may_become_marked(
+    /// Those that pulls would give to an image that they may be bringing. Where a pull was cut off, what may have come is
+    /// marked now.
+    async fn marks_to_come(
         &self,
         policy: &ImagePolicy<'_>,
         found: &ImageInspect,
     ) -> Result<Vec<String>, ImageError> {
         let pulls = policy.pulls.all().map_err(ImageError::Pulls)?;
         let names = || found.repo_tags.iter().chain(&found.repo_digests).flatten();
-        let mut registries = Vec::new();
+        let mut marks = Vec::new();
         for pull in &pulls {
             // Between its arrival and its naming an image has no name.
             let may_be_its = names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
             if may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id)) {
-                registries.push(registry_of(&pull.repository).to_owned());
+                marks.push(mark(registry_of(&pull.repository)));
             }
             if pull.is_cut_off() {
                 self.settle(pull).await?;
             }
         }
-        Ok(registries)
+        Ok(marks)
     }
 
     /// Marks what pulls that were cut off may have brought, and forgets them.
@@ -161,7 +164,7 @@ impl Engine {
 
     /// Marks this image as one that this registry does not give to everybody.
     pub(super) async fn mark(&self, id: &str, registry: &str) -> Result<(), EngineError> {
-        let options = TagImageOptions { repo: Some(mark(registry)), tag: Some(hex(id).to_owned()) };
+        let options = TagImageOptions { repo: Some(mark(registry)), tag: Some(digits(id).to_owned()) };
         self.call("mark the image as private", self.docker.tag_image(id, Some(options))).await
     }
 
@@ -177,30 +180,15 @@ impl Engine {
     }
 }
 
-/// Whose word about a private image counts.
-struct Private {
-    /// Repositories of its marks.
-    marks: Vec<String>,
-    /// Registries that it is being pulled from.
-    registries: Vec<String>,
-}
-
-impl Private {
-    fn is_empty(&self) -> bool {
-        self.marks.is_empty() && self.registries.is_empty()
-    }
-
-    fn believes(&self, registry: &str) -> bool {
-        registry == DOCKER_HUB
-            || self.marks.contains(&mark(registry))
-            || self.registries.iter().any(|known| known == registry)
-    }
+/// Whether a registry's word about an image with these marks counts.
+fn believes(marks: &[String], registry: &str) -> bool {
+    registry == DOCKER_HUB || marks.contains(&mark(registry))
 }
 
 /// The repository of the marks of what came from a registry.
 fn mark(registry: &str) -> String {
-    let hash = Sha256::digest(registry.as_bytes());
-    hash.iter().take(16).fold(format!("{MARK}/"), |text, byte| text + &format!("{byte:02x}"))
+    let hash = hex(&Sha256::digest(registry.as_bytes()));
+    format!("{MARK}/{}", &hash[..32])
 }
 
 /// The registry in the full name of a repository.
@@ -209,7 +197,7 @@ fn registry_of(repository: &str) -> &str {
 }
 
 /// The repositories of the marks of an image: none, if it was never pulled with a login.
-fn marks(found: &ImageInspect) -> Vec<String> {
+fn marks_of(found: &ImageInspect) -> Vec<String> {
     found
         .id
         .as_deref()
@@ -217,7 +205,7 @@ fn marks(found: &ImageInspect) -> Vec<String> {
 }
 
 fn marks_among(id: &str, tags: &[String]) -> Vec<String> {
-    let tag = format!(":{}", hex(id));
+    let tag = format!(":{}", digits(id));
     let repositories = tags.iter().filter_map(|name| name.strip_suffix(&tag));
     repositories.filter(|repository| is_our(repository)).map(str::to_owned).collect()
 }
@@ -247,7 +235,7 @@ fn is_of(name: &str, repository: &str) -> bool {
     name.parse::<Reference>().is_ok_and(|name| name.repository().as_deref() == Some(repository))
 }
 
-fn hex(id: &str) -> &str {
+fn digits(id: &str) -> &str {
     id.strip_prefix("sha256:").unwrap_or(id)
 }
 
@@ -262,7 +250,11 @@ mod tests {
         let mark = mark("reg:5000");
         let marked = |tags: &[&str]| {
             let tags = Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
-            marks(&ImageInspect { id: Some(format!("sha256:{ID}")), repo_tags: tags, ..Default::default() })
+            marks_of(&ImageInspect {
+                id: Some(format!("sha256:{ID}")),
+                repo_tags: tags,
+                ..Default::default()
+            })
         };
         assert_eq!(marked(&["reg:5000/app:1", &format!("{mark}:{ID}")]), [mark.as_str()]);
         for tag in ["reg:5000/app:1", &format!("{mark}:{}", ID.replace('0', "1")), &format!("x/{mark}:{ID}")]
@@ -277,11 +269,11 @@ mod tests {
 
     #[test]
     fn of_a_private_image_its_own_registries_word_counts() {
-        let private = Private { marks: vec![mark("reg:5000")], registries: vec!["other:5000".to_owned()] };
+        let marks = [mark("reg:5000"), mark("other:5000")];
         for (registry, believed) in
             [("reg:5000", true), ("other:5000", true), ("docker.io", true), ("localhost:5000", false)]
         {
-            assert_eq!(private.believes(registry), believed, "{registry}");
+            assert_eq!(believes(&marks, registry), believed, "{registry}");
         }
         assert_eq!(registry_of("reg:5000/hpc/app"), "reg:5000");
     }

@@ -35,9 +35,7 @@ impl Layers {
             layer.0 = layer.1;
         }
     }
-}
 
-impl Layers {
     /// Whether there were any. Of an image that the engine has already, by the id in the registry's manifest, it tells of
     /// none; of another one it has fetched the configuration, so that the registry has shown that it has the image.
     pub(super) fn any(&self) -> bool {

@@ -10,7 +10,7 @@ use super::input::{Spank, configuration, given};
 use super::output::{SlurmLog, tell_user};
 use crate::log::{Log, chain};
 use crate::mpi::layout;
-use crate::options::{Options, Spec, TABLE, to_carry};
+use crate::options::{ImageChoice, Options, Spec, TABLE, to_carry};
 use crate::plugin::spank::{FAILED, OK};
 use crate::session;
 use crate::sys::environment;
@@ -89,12 +89,12 @@ pub(super) fn forget_options_of_another_job() {
     environment::remove(&jobs_with_image());
 }
 
-/// So has a step: its job's container is found by the record of the prolog; and in a heterogeneous job the variables are
-/// those of the first component. Only that there is an image the step must know, lest it run on the host where there is no
-/// record.
+/// A step has its own options alone too: its job's container is found by the record of the prolog, and in a heterogeneous job
+/// the variables are those of the first component. Only that there is an image it must know, lest it run on the host where
+/// the record was lost.
 pub(super) fn keep_own_options_of_a_step() {
     if take_options_of_the_job_around() {
-        environment::set(&jobs_with_image(), &jobs_around().join(","));
+        environment::set(&jobs_with_image(), &task::names(&jobs_around()));
     }
 }
 
@@ -107,8 +107,8 @@ fn take_options_of_the_job_around() -> bool {
     for spec in &TABLE {
         let variable = control_variable(spec);
         for name in [format!("SLURM_SPANK_{variable}"), variable] {
-            has_image |=
-                spec.name == "docker-image" && env::var_os(&name).is_some_and(|image| image != "none");
+            has_image |= spec.name == "docker-image"
+                && env::var_os(&name).is_some_and(|value| ImageChoice::asks(&value));
             environment::remove(&name);
         }
     }

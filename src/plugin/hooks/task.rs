@@ -14,12 +14,12 @@ use crate::in_container;
 use crate::job::{JobId, Scope, StepId};
 use crate::log::{Log, chain};
 use crate::mpi::layout;
-use crate::options::Options;
+use crate::options::{ImageChoice, Options};
 use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
 use crate::slurm::report;
 use crate::ssh::client;
-use crate::state::{Claim, Outcome, Record, Session, StateDir};
+use crate::state::{Claim, Record, Session, StateDir};
 use crate::sys::privilege::Umask;
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
@@ -64,13 +64,8 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let job = JobId(spank.job_id()?);
     let state = StateDir::new(&state_dir(spank));
     let record = state.of(Scope::job(job)).read()?;
-    match record.as_ref().map(|record| &record.outcome) {
-        Some(Outcome::Failed { message }) => return Err(TaskError::Prolog(message.clone()).into()),
-        Some(Outcome::BrokenOff { line: Some(line) }) => {
-            return Err(TaskError::OtherNode(line.clone()).into());
-        }
-        Some(Outcome::Host | Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { line: None })
-        | None => {}
+    if let Some(record) = &record {
+        task::heed_prolog(&record.outcome)?;
     }
     let is_known = record.is_some();
     let step = step(spank, job)?;
@@ -101,7 +96,7 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
 /// By the job's variables, not by its record.
 fn job_has_image(spank: &Spank<'_>, job: JobId) -> bool {
     let variable = |name: &CStr| spank.getenv_lossy(name.to_str().ok()?).ok().flatten();
-    variable(task::IMAGE_OF_JOB).is_some_and(|image| image != "none")
+    variable(task::IMAGE_OF_JOB).is_some_and(|value| ImageChoice::asks(value.as_ref()))
         || variable(task::JOBS_WITH_IMAGE).is_some_and(|jobs| task::is_named(job, &jobs))
 }
 

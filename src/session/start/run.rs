@@ -18,7 +18,7 @@ use crate::session::entry::Entry;
 use crate::session::files::Files;
 use crate::session::mounts::{self, Prepared};
 use crate::session::request::Request;
-use crate::session::{entrypoint, environment, gpus, login};
+use crate::session::{alike, entrypoint, environment, gpus, login};
 use crate::shown::Shown;
 use crate::slurm::commands;
 use crate::ssh::keys::JobKeys;
@@ -28,26 +28,6 @@ use crate::sys::process::Process;
 
 /// Brings the job's container up. When this fails, nothing is left but an empty `state_dir/<job>`.
 pub fn start(
-    config: &Config,
-    request: &Request,
-    image: &Reference,
-    progress: &mut Progress<'_>,
-) -> Result<Session, StartError> {
-    match attempt(config, request, image, progress) {
-        // With --exclusive Slurm gives a node's GPUs to jobs that do not want them.
-        Err(StartError::Gpus(crate::gpus::Error::Unsupported)) if !asks_for_gpus(request) => {
-            let request = Request { gpus: None, ..request.clone() };
-            attempt(config, &request, image, progress)
-        }
-        started => started,
-    }
-}
-
-fn asks_for_gpus(request: &Request) -> bool {
-    commands::asks_for_gpus(request.scope.job).unwrap_or(true)
-}
-
-fn attempt(
     config: &Config,
     request: &Request,
     image: &Reference,
@@ -66,10 +46,24 @@ fn attempt(
 }
 
 async fn in_time(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
-    let Some(limit) = order.config.start_timeout else { return run(order, progress).await };
-    match tokio::time::timeout(limit, run(order, progress)).await {
+    let Some(limit) = order.config.start_timeout else { return with_gpus_or_without(order, progress).await };
+    match tokio::time::timeout(limit, with_gpus_or_without(order, progress)).await {
         Ok(started) => started,
         Err(_) => Err(too_late(order, limit).await),
+    }
+}
+
+/// With --exclusive Slurm gives a node's GPUs to jobs that have not asked for any: where the engine has none to give, those
+/// do without. In doubt a job has asked.
+async fn with_gpus_or_without(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+    let asks = || commands::show(order.request.scope.job).map_or(true, |job| job.asks_for_gpus);
+    match run(order, progress).await {
+        Err(error @ StartError::Gpus(crate::gpus::Error::Unsupported)) if !asks() => {
+            undo(order, &error).await;
+            let request = Request { gpus: None, ..order.request.clone() };
+            run(&Order { request: &request, ..*order }, progress).await
+        }
+        started => started,
     }
 }
 
@@ -233,7 +227,7 @@ async fn finish(
     if found.sshd.is_some() {
         sshd::start(order, engine, container, files, process, plan.port, banner).await?;
         clock.note("sshd");
-    } else if plan.nodes.len() > 1 && order.image.is_by_tag() {
+    } else if alike::is_compared(plan.nodes.len(), order.image) {
         sshd::stand_in(files, process, plan.port, banner).await;
     }
     Ok(found.sshd.is_some())

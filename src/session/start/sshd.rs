@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 
 use super::error::{StartError, files_error};
 use super::order::Order;
@@ -13,10 +13,8 @@ use crate::ssh::server;
 use crate::sys::listener;
 use crate::sys::process::Process;
 
-/// How long our own process may take to listen.
+/// How long our own process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Between two looks.
-const INTERVAL: Duration = Duration::from_millis(1);
 
 /// Starts it, and waits until it answers.
 pub(super) async fn start(
@@ -47,15 +45,9 @@ pub(super) async fn start(
 /// An image without sshd: our own process shows what an sshd would, for the job's other nodes to see that they have the
 /// same image (`session::alike`). Nobody else needs the port: where it is taken, the image is not compared.
 pub(super) async fn stand_in(files: &Files<'_>, process: &Process, port: u16, banner: &str) {
-    if !listener::is_free(port).unwrap_or_default() || files.say(port, &server::banner(banner)).await.is_err()
-    {
-        return;
-    }
-    // The tasks may look as soon as the prolog has ended.
-    let deadline = Instant::now() + PATIENCE;
-    let listens =
-        || listener::on_port(port).is_ok_and(|sockets| listener::is_held_by(&sockets, process.id().pid));
-    while !listens() && Instant::now() < deadline {
-        sleep(INTERVAL).await;
+    let line = server::stand_in_line(banner);
+    if listener::is_free(port).unwrap_or_default() && files.say(port, &line).await.is_ok() {
+        // The tasks may look as soon as the prolog has ended. Where nothing answers, nothing is compared.
+        let _ = timeout(PATIENCE, ready::wait(process, port, banner)).await;
     }
 }
