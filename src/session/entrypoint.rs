@@ -97,7 +97,8 @@ pub(super) async fn run(
 }
 
 /// The variables between the two tokens, but for those that are the job's or the shell's own.
-fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
+#[must_use]
+pub fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
     let mark = format!("{token}\0");
     let at = |from: usize| {
         let found = output.get(from..)?.windows(mark.len()).position(|window| window == mark.as_bytes());

@@ -24,6 +24,7 @@ pub mod together;
 
 pub use adopt::{AdoptError, adopt};
 pub use alike::other_image;
+pub use entrypoint::exported;
 pub use mounts::{MountError, Origin};
 pub use reap::reap;
 pub use request::{JobFacts, Request, RequestError, StepFacts};

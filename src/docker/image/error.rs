@@ -180,53 +180,67 @@ pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageEr
 }
 
 /// The engine passes the registry's words on, with a status that does not tell the cases apart (a refused login is
-/// 500, as is an unreachable registry): its words decide, as `docker pull` prints them.
+/// 500, as is an unreachable registry): its words decide.
 pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
-    let words = match EngineError::new("pull the image", error) {
-        EngineError::Refused { message, .. } => message,
+    match EngineError::new("pull the image", error) {
+        EngineError::Refused { message, .. } => ImageError::in_words(reference, &message),
         EngineError::Broken { source: bollard::errors::Error::DockerStreamError { error }, .. } => {
-            one_line(&error)
+            ImageError::in_words(reference, &error)
         }
-        other => return other.into(),
-    };
-    let (image, registry) = (reference.without_registry().to_owned(), reference.registry().to_owned());
-    let says = |some: &[&str]| some.iter().any(|phrase| words.to_lowercase().contains(phrase));
-    if says(&["no space left", "disk quota exceeded"]) {
-        ImageError::NoSpace { image: reference.to_string() }
-    } else if says(&["no basic auth", "unauthorized", "authentication required", "denied:", "forbidden"]) {
-        ImageError::Denied { image, registry }
-    } else if says(&[
-        "manifest unknown",
-        "name unknown",
-        "not found",
-        "does not exist",
-        "repository name not known",
-    ]) {
-        not_found(reference)
-    } else if says(&["no matching manifest", "no image found in manifest list"]) {
-        ImageError::Architectures { image, registry, ours: architecture() }
-    } else if says(&["verification failed", "unexpected digest", "invalid checksum", "digest did not match"])
-    {
-        ImageError::Damaged { image, registry, words: Words(words) }
-    } else if says(&[
-        "no such host",
-        "connection refused",
-        "dial tcp",
-        "i/o timeout",
-        "timeout exceeded",
-        "deadline exceeded",
-        "no route to host",
-        "network is unreachable",
-        "tls:",
-        "x509:",
-        "http response to https client",
-        "server misbehaving",
-        "connection reset",
-        "eof",
-    ]) {
-        ImageError::Unreachable { image, registry, words: Words(words) }
-    } else {
-        ImageError::Pull { image, registry, message: words }
+        other => other.into(),
+    }
+}
+
+impl ImageError {
+    /// What the words mean that `docker pull` would print of `reference`.
+    #[must_use]
+    pub fn in_words(reference: &Reference, words: &str) -> Self {
+        let words = one_line(words);
+        let (image, registry) = (reference.without_registry().to_owned(), reference.registry().to_owned());
+        let lower = words.to_lowercase();
+        let says = |some: &[&str]| some.iter().any(|phrase| lower.contains(phrase));
+        if says(&["no space left", "disk quota exceeded"]) {
+            Self::NoSpace { image: reference.to_string() }
+        } else if says(&["no basic auth", "unauthorized", "authentication required", "denied:", "forbidden"])
+        {
+            Self::Denied { image, registry }
+        } else if says(&[
+            "manifest unknown",
+            "name unknown",
+            "not found",
+            "does not exist",
+            "repository name not known",
+        ]) {
+            not_found(reference)
+        } else if says(&["no matching manifest", "no image found in manifest list"]) {
+            Self::Architectures { image, registry, ours: architecture() }
+        } else if says(&[
+            "verification failed",
+            "unexpected digest",
+            "invalid checksum",
+            "digest did not match",
+        ]) {
+            Self::Damaged { image, registry, words: Words(words) }
+        } else if says(&[
+            "no such host",
+            "connection refused",
+            "dial tcp",
+            "i/o timeout",
+            "timeout exceeded",
+            "deadline exceeded",
+            "no route to host",
+            "network is unreachable",
+            "tls:",
+            "x509:",
+            "http response to https client",
+            "server misbehaving",
+            "connection reset",
+            "eof",
+        ]) {
+            Self::Unreachable { image, registry, words: Words(words) }
+        } else {
+            Self::Pull { image, registry, message: words }
+        }
     }
 }
 

@@ -1,0 +1,28 @@
+//! What an ENTRYPOINT writes before, between and behind the tokens of its variables.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use spank_docker::session::exported;
+use spank_docker_fuzz::parts;
+
+const TOKEN: &str = "tok";
+
+fn holds(output: &[u8], part: &str) -> bool {
+    part.is_empty() || output.windows(part.len()).any(|window| window == part.as_bytes())
+}
+
+fuzz_target!(|data: &[u8]| {
+    // As it likes, and once more where our first program has written it.
+    let [before, list] = parts(data);
+    let written = [before, b"tok\0", list, b"\0tok\0"].concat();
+    for output in [data, &written] {
+        for (name, value) in exported(output, TOKEN).into_iter().flatten() {
+            assert!(holds(output, &format!("{name}={value}")), "{name}={value}");
+            assert!(!name.is_empty() && !name.contains('='), "{name:?}");
+            for prefix in ["SLURM", "SPANK", "SSH_", "PMI"] {
+                assert!(!name.starts_with(prefix), "{name}");
+            }
+        }
+    }
+    assert!(exported(&written, TOKEN).is_some());
+});

@@ -1,0 +1,15 @@
+//! An image's archive of locales: nothing is read that is not in it, whatever its head says.
+#![no_main]
+
+use std::io::Cursor;
+
+use libfuzzer_sys::fuzz_target;
+use spank_docker::locale::archived;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(names) = archived(Cursor::new(data)) else { return };
+    assert!(names.iter().map(String::len).sum::<usize>() <= data.len());
+    let holds =
+        |name: &String| name.is_empty() || data.windows(name.len()).any(|part| part == name.as_bytes());
+    assert!(names.iter().all(holds));
+});

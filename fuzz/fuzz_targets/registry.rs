@@ -1,0 +1,16 @@
+//! What a registry answers to a pull, in the words of the engine: whatever that is, the user reads one line.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use spank_docker::docker::ImageError;
+use spank_docker::image::Reference;
+use spank_docker_fuzz::{assert_one_line, parts};
+
+fuzz_target!(|data: &[u8]| {
+    let [name, words] = parts(data).map(String::from_utf8_lossy);
+    let given: Result<Reference, _> = name.parse();
+    let known: Reference = "registry:5000/hpc/app:1".parse().expect("a reference");
+    for reference in given.iter().chain([&known]) {
+        assert_one_line(&ImageError::in_words(reference, &words));
+    }
+});
