@@ -78,6 +78,15 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_one_family_is_not_free() {
+        // Not where this machine has no IPv6.
+        let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return };
+        let port = listener.local_addr().unwrap().port();
+        assert!(on_port(port).unwrap().is_empty());
+        assert!(!is_free(port).unwrap());
+    }
+
+    #[test]
     fn reads_a_line_of_the_kernel() {
         let line = "   0: 00000000:4E20 00000000:0000 0A 00000000:00000000 00:00000000 00000000  5001        0 4711 1 0";
         assert_eq!(listening(line, 20000), Some(4711));

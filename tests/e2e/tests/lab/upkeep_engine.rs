@@ -70,18 +70,28 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     lab.assert_empty();
 }
 
-/// Where the admin prefers that.
+/// Where the admin prefers that. A step with a container of its own fails in any case; its job goes on.
 #[test]
 fn engine_that_does_not_answer_fails_the_job_where_the_admin_says_so() {
     let lab = Lab::alone();
+    let alice = lab.alice();
     lab.with_arguments("n2", "memlock=inherit engine_failure=fail", || {
         let go_on = silence_engine(&lab);
-        lab.alice().srun_image("-w n2 echo it ran").run().failure().printed(&[]).said(&[SILENT]);
+        let script = format!(
+            "srun --docker-image={IMAGE} echo it ran; echo step $?; until [ -e answers ]; do sleep 0.1; done
+            srun --docker-image={IMAGE} printenv SLURM_JOB_DOCKER_CONTAINER"
+        );
+        let job = alice.submit("-w n2", &script);
+        alice.srun_image("-w n2 echo it ran").run().failure().printed(&[]).said(&[SILENT]);
+        job.wait_for_line("step 1");
         go_on.run().success();
+        alice.command("touch answers").run().success();
+        let job = job.wait().completed();
+        assert_eq!(job.ours(), [SILENT], "{job}");
+        assert!(job.lines().contains(&format!("docker_{}.1", job.id).as_str()), "{job}");
     });
     let state = lab.node("n2").state();
     assert!(!state.contains("DRAIN"), "{state}");
-    lab.assert_no_job_completed();
     lab.assert_empty();
 }
 

@@ -12,12 +12,12 @@ fn check_tells(lab: &Lab, line: &str) {
     assert_eq!(complaints(&lab.node("n2")), (vec![format!("fail prolog_flags: {line}")], Some(2)));
 }
 
-/// Works under another PrologFlags, and puts it back.
+/// Works under another PrologFlags, or none, and puts it back.
 fn with_prolog_flags(lab: &Lab, flags: &str, work: impl FnOnce()) {
     with_setting(lab, "PrologFlags", flags, work);
 }
 
-/// Works with another value of one of Slurm's settings, and puts it back.
+/// Works with another value of one of Slurm's settings, or without it, and puts it back.
 fn with_setting(lab: &Lab, key: &str, value: &str, work: impl FnOnce()) {
     // Each slurmd reads it in its own time.
     let configure = |change: &str| {
@@ -32,7 +32,9 @@ fn with_setting(lab: &Lab, key: &str, value: &str, work: impl FnOnce()) {
         lab.repair_with(lab.node(node).command("").sh(&format!("{CONFIGURE}; scontrol reconfigure")));
     }
     let file = "/etc/slurm/slurm.conf";
-    let shown = configure(&format!("sed -i /^{key}=/d {file}; echo {key}={value} >>{file}"));
+    let line = if value.is_empty() { String::new() } else { format!("{key}={value}") };
+    let shown = configure(&format!("sed -i /^{key}=/d {file}; echo {line} >>{file}"));
+    let value = if value.is_empty() { "(null)" } else { value };
     assert!(value.split(',').all(|flag| shown.iter().any(|shown| shown == flag)), "{shown:?}");
     work();
     assert_ne!(configure("true"), shown);
@@ -41,21 +43,27 @@ fn with_setting(lab: &Lab, key: &str, value: &str, work: impl FnOnce()) {
 #[test]
 fn slurm_without_the_extern_step_fails_the_job_and_says_what_to_set() {
     let lab = Lab::alone();
-    with_prolog_flags(&lab, "Alloc", || {
-        check_tells(
-            &lab,
-            "'Alloc' lacks Contain,DeferBatch: set PrologFlags=Contain,DeferBatch in slurm.conf",
-        );
-        let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
-        let line = |job| {
-            format!(
-                "n2: the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
-            )
-        };
-        srun.printed(&[]).said(&[&line(lab.jobs()[0])]);
-        let job = lab.alice().submit_image("-w n2", "echo it ran").wait().failed();
-        assert_eq!(job.lines(), [format!("spank_docker: {}", line(job.id))], "{job}");
-    });
+    let line = |job| {
+        format!(
+            "n2: the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
+        )
+    };
+    // None is Slurm's default.
+    for flags in ["Alloc", ""] {
+        with_prolog_flags(&lab, flags, || {
+            check_tells(
+                &lab,
+                &format!(
+                    "'{flags}' lacks Contain,DeferBatch: set PrologFlags=Contain,DeferBatch in slurm.conf"
+                ),
+            );
+            let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
+            let job = lab.jobs().into_iter().max().unwrap_or_default();
+            srun.printed(&[]).said(&[&line(job)]);
+            let job = lab.alice().submit_image("-w n2", "echo it ran").wait().failed();
+            assert_eq!(job.lines(), [format!("spank_docker: {}", line(job.id))], "{job}");
+        });
+    }
     lab.assert_no_job_completed();
     lab.assert_empty();
 }
