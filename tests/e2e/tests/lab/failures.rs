@@ -173,5 +173,10 @@ fn rank_that_uses_up_the_memory_of_the_job_ends_the_job_and_nothing_else() {
     let job = lab.alice().submit_image("-w n2,n3 -N2 --mem=300", script).wait();
     assert_ne!(job.state, "COMPLETED", "{job}");
     assert!(job.output.contains("signal 9 (Killed)"), "{job}");
+    if lab.keeps_accounts() {
+        let wanted = format!("{}.extern|OUT_OF_MEMORY", job.id);
+        let sacct = || lab.accounted(&format!("--jobs={}", job.id), "JobID,State");
+        assert!(lab.poll(|| sacct().contains(&wanted).then_some(())).is_some(), "{:?}", sacct());
+    }
     lab.assert_clean();
 }
