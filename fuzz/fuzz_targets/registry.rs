@@ -8,7 +8,8 @@ use spank_docker_fuzz::{assert_one_line, parts};
 
 fuzz_target!(|data: &[u8]| {
     let [name, words] = parts(data).map(String::from_utf8_lossy);
-    let given: Result<Reference, _> = name.parse();
+    // Long names make long lines.
+    let given: Option<Reference> = name.parse().ok().filter(|_| name.len() < 100);
     let known: Reference = "registry:5000/hpc/app:1".parse().expect("a reference");
     for reference in given.iter().chain([&known]) {
         assert_one_line(&ImageError::in_words(reference, &words));
