@@ -163,6 +163,8 @@ fn container_that_is_killed_is_told_by_the_next_step() {
     );
     assert_eq!((job.ours(), job.code.as_str()), (vec![line.as_str()], "7:0"), "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
+    // What ran in it goes on, where it was.
+    assert!(job.lines().contains(&"/opt/hpc/bin/hello"), "{job}");
     lab.assert_clean();
 }
 

@@ -121,9 +121,18 @@ fn sshd_that_dies_at_once_or_never_answers_fails_the_job() {
     };
     let dies = with_sshd("own/dies", "echo 'no more memory' >&2; exit 1");
     let silent = with_sshd("own/silent", "exec sleep 300");
+    // Listens, and says nothing to whom it lets in.
+    let mute = with_sshd(
+        "own/mute",
+        "port=$(sed -n 's/^Port //p' /run/spank-docker/sshd_config)
+        exec perl -MIO::Socket::INET -e '
+            my $s = IO::Socket::INET->new(Listen => 5, LocalPort => shift, ReuseAddr => 1);
+            while (my $c = $s->accept) { push @open, $c }' $port",
+    );
     let cases = [
         (&dies.name, "its sshd ended at once: no more memory"),
         (&silent.name, "its sshd does not work: no answer within 30 s"),
+        (&mute.name, "its sshd does not work: no answer within 30 s"),
     ];
     let case = |(image, line)| (format!("--docker-image={image}"), format!("image '{image}': {line}"));
     each_fails(&lab, "n3", &cases.map(case));

@@ -14,7 +14,12 @@ first=$1 state=$2
 say() { echo "$1: $(echo $2)"; }
 try() { say "$1" "$(sh -c "$2" 2>&1)"; }
 can() { if sh -c "$2" >/dev/null 2>&1; then echo "$1: yes"; else echo "$1: no"; fi; }
-can root_of_the_host 'ls /proc/1/root/'
+for file in root/ cwd/ fd/ map_files/; do
+    can first_${file%/} "ls /proc/1/$file"
+done
+for file in environ mem maps exe; do
+    can first_$file "head -c 1 /proc/1/$file"
+done
 can root_of_bob "ls /proc/$first/root/"
 can key_of_bob "cat /proc/$first/root/run/spank-docker/id_ed25519"
 can environment_of_bob "cat /proc/$first/environ"
@@ -33,7 +38,10 @@ can nsenter_host 'nsenter --target 1 --mount true'
 can nsenter_bob "nsenter --target $first --mount true"
 for kind in uts ipc net pid cgroup user; do
     can nsenter_$kind "nsenter --target 1 --$kind true"
+    can nsenter_bob_$kind "nsenter --target $first --$kind true"
 done
+say tools "$(for tool in nsenter unshare mount mknod hostname perl; do command -v $tool >/dev/null || echo no $tool; done)"
+can userns 'unshare --user true'
 can state_through_the_host "ls /proc/1/root$state"
 can sysrq 'echo h >/proc/sysrq-trigger'
 can core_pattern 'echo x >/proc/sys/kernel/core_pattern'
@@ -97,19 +105,20 @@ fn nowhere(names: &[&str]) {
 
 #[test]
 fn engine_and_state_are_out_of_reach() {
-    nowhere(&[
-        "socket",
-        "socket_through_the_host",
-        "root_of_the_host",
-        "state_of_bob",
-        "state_through_the_host",
-    ]);
+    nowhere(&["socket", "socket_through_the_host", "state_of_bob", "state_through_the_host"]);
+}
+
+#[test]
+fn first_process_of_the_host_is_out_of_reach() {
+    nowhere(&["first_root", "first_cwd", "first_fd", "first_map_files"]);
+    nowhere(&["first_environ", "first_mem", "first_maps", "first_exe"]);
+    nowhere(&["ptrace_1"]);
 }
 
 #[test]
 fn containers_and_processes_of_others_are_out_of_reach() {
     nowhere(&["root_of_bob", "key_of_bob", "environment_of_bob", "descriptors_of_bob", "memory_of_bob"]);
-    nowhere(&["signal_to_bob", "ptrace_bob", "ptrace_1"]);
+    nowhere(&["signal_to_bob", "ptrace_bob"]);
     for (place, view) in &VIEWS.inside {
         assert_eq!(view["foreign_roots"], "", "{place}");
         // The tool works: one's own processes can be traced, as on the host.
@@ -122,7 +131,12 @@ fn containers_and_processes_of_others_are_out_of_reach() {
 fn other_namespaces_cannot_be_entered() {
     nowhere(&["nsenter_host", "nsenter_bob"]);
     for kind in ["uts", "ipc", "net", "pid", "cgroup", "user"] {
-        nowhere(&[&format!("nsenter_{kind}")]);
+        nowhere(&[&format!("nsenter_{kind}"), &format!("nsenter_bob_{kind}")]);
+    }
+    for (place, view) in &VIEWS.inside {
+        assert_eq!(view["tools"], "", "{place}");
+        // Namespaces of one's own are as on the host.
+        assert_eq!(view["userns"], VIEWS.host["userns"], "{place}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! A site's settings that are wrong, and files that are not as they should be: the user reads what the admin must do, and
 //! no node is drained. Each test has the lab alone, and comes last.
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{IMAGE, Lab, image};
 
 use crate::entrypoint;
 use crate::failures::each_fails;
@@ -190,6 +190,13 @@ fn different_secrets_on_two_nodes_are_told_by_mpirun() {
         assert_eq!(job.ours(), [line], "{job}");
         assert!(job.lines().contains(&"Host key verification failed."), "{job}");
         assert!(!job.output.contains("it ran"), "{job}");
+        for image in [IMAGE.to_owned(), image("mpich")] {
+            let srun = lab.alice().srun(&format!("-w n1,n2 -N2 --docker-image={image} --docker-launch=once"));
+            // Hydra waits for its proxy for ever.
+            let srun = srun.args("sh -c").arg("timeout 4 mpirun hello || exit 3").run();
+            assert_eq!((srun.code, srun.ours()), (Some(3), vec![line]), "{srun}");
+            assert!(!srun.stdout.contains("rank"), "{srun}");
+        }
     });
     lab.node("n2").run("rm /run/lab/another").success();
     lab.assert_empty();
