@@ -1,6 +1,6 @@
 //! What the user did wrong fails the job, with one line, and drains no node (`assert_clean` looks).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use spank_docker_e2e::{IMAGE, Lab, NODES, image, no_sshd};
 
@@ -75,9 +75,11 @@ fn failure_of_one_node_among_several_reaches_the_user_at_once() {
     assert!(srun.took.max(salloc.took) < Duration::from_secs(20), "{srun}\n{salloc}");
     for place in ["container", "host"] {
         let options = format!("{options} --docker-script={place}");
+        let began = Instant::now();
         let job = alice.submit_image(&options, "echo it ran").wait().failed();
         assert_eq!(job.lines(), [format!("spank_docker: {line}")], "{job}");
         assert_eq!(job.code, "1:0", "{job}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
     // Whoever looks later finds it too.
     let shown = format!("AdminComment=spank_docker: start 1 on {line}");

@@ -179,6 +179,8 @@ fn node_whose_clock_is_off_by_a_day_has_the_keys_of_the_others() {
     lab.assert_no_job_completed();
     let job = alice.submit_image("-w n1,n3 -N2", "mpirun hello").wait().completed();
     assert_eq!(job.sorted(), ["rank 0 of 2 on n1", "rank 1 of 2 on n3"], "{job}");
+    let job = alice.submit_image("-w n3", "mpirun hello").wait().completed();
+    assert_eq!(job.lines(), ["rank 0 of 1 on n3"], "{job}");
     back.run().success();
     lab.assert_empty();
 }
