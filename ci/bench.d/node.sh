@@ -19,7 +19,7 @@ allocation() {
     salloc --no-shell -N3 --ntasks-per-node=1 "$@" 2>&1 | sed -n 's/.*Granted job allocation \([0-9]*\).*/\1/p'
 }
 
-# A whole job, from its submission to the end of its script.
+# A whole job, from its submission to the end of its script: sbatch --wait looks at growing intervals.
 job() {
     local name=$1 began out=$HOME/bench.out
     shift
@@ -67,6 +67,7 @@ mpi)
         for where in image plain; do
             option=
             [[ $where == plain ]] || option=--docker-image=$IMAGE
+            rm -f "$HOME/bench.out"
             # Not bound: all nodes are one machine here, and two ranks on one CPU would wait for each other's time slices.
             # shellcheck disable=SC2086 # none or one
             sbatch -N2 --ntasks-per-node=2 --output="$HOME/bench.out" $option >/dev/null <<'SCRIPT'

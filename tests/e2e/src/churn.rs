@@ -95,6 +95,10 @@ pub struct Report {
     pub faults: BTreeMap<Fault, usize>,
     /// Jobs that were queued again, by us or by Slurm.
     pub restarts: u32,
+    /// Those that were to be queued again, and were.
+    pub requeued: usize,
+    /// Jobs that had nodes and were cancelled before their script began.
+    pub early: usize,
     /// A line for everything that should not be.
     pub wrong: Vec<String>,
     /// From the first submission to the last end.
@@ -108,7 +112,12 @@ impl fmt::Display for Report {
         for (state, count) in &self.states {
             write!(f, " {count} {state},")?;
         }
-        write!(f, " {} restarts; faults:", self.restarts)?;
+        write!(
+            f,
+            " {} restarts ({} wanted), {} cancelled in a prolog; ",
+            self.restarts, self.requeued, self.early
+        )?;
+        write!(f, "faults:")?;
         for (fault, count) in &self.faults {
             write!(f, " {count} {fault},")?;
         }
@@ -178,14 +187,17 @@ impl Churn {
                 return true;
             }
             *report.states.entry(state.clone()).or_default() += 1;
-            report.restarts += field(record, "Restarts").parse().unwrap_or(0);
-            let allowed =
-                job.fate.allowed().contains(&state.as_str()) || faults.explain(&last_run(job.id, record));
-            let output = (state == "COMPLETED" || !allowed)
-                .then(|| lab.node("n1").sh(&format!("cat {} 2>/dev/null", field(record, "StdOut"))).stdout);
-            let whole = output.as_ref().is_none_or(|text| text.lines().any(|line| line == "done"));
+            let restarts = field(record, "Restarts").parse().unwrap_or(0);
+            report.restarts += restarts;
+            report.requeued += usize::from(matches!(job.fate, Fate::Requeue(_)) && restarts > 0);
+            let run = last_run(job.id, record);
+            let allowed = job.fate.allowed().contains(&state.as_str()) || faults.explain(&run);
+            let output = lab.node("n1").sh(&format!("cat {}", field(record, "StdOut")));
+            let had_begun = output.code == Some(0);
+            report.early += usize::from(state == "CANCELLED" && !run.nodes.is_empty() && !had_begun);
+            let whole = output.stdout.lines().any(|line| line == "done");
             if !allowed || (state == "COMPLETED" && !whole) {
-                let output = output.unwrap_or_default();
+                let output = output.stdout;
                 report.wrong.push(format!("job {} ({:?}): {record}\n{output}", job.id, job.fate));
             }
             false

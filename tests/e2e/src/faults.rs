@@ -71,9 +71,13 @@ pub(crate) struct Run {
     pub(crate) during: RangeInclusive<u64>,
 }
 
-/// Kills any slurmstepd, and prints what it was there for.
+/// Kills any slurmstepd, the next one if there is none, and prints what it was there for.
 const KILL_SLURMSTEPD: &str = r#"
-pid=$(pgrep slurmstepd | shuf -n 1)
+for _ in $(seq 50); do
+    pid=$(pgrep slurmstepd | shuf -n 1)
+    [ -z "$pid" ] || break
+    sleep 0.1
+done
 [ "$pid" ] || exit 0
 title=$(tr '\0' ' ' <"/proc/$pid/cmdline")
 job=$(tr '\0' '\n' <"/proc/$pid/environ" | grep '^SLURM_JOB_ID=')
@@ -174,10 +178,11 @@ impl<'a> Faults<'a> {
         std::mem::take(&mut self.wrong)
     }
 
-    /// How often each struck.
+    /// How often each struck. A slurmstepd that was not there did not die.
     pub(crate) fn struck(&self) -> BTreeMap<Fault, usize> {
         let mut counts = BTreeMap::new();
-        for struck in &self.struck {
+        let is_real = |struck: &&Struck| struck.fault != Fault::Slurmstepd || struck.victim.is_some();
+        for struck in self.struck.iter().filter(is_real) {
             *counts.entry(struck.fault).or_default() += 1;
         }
         counts
