@@ -195,9 +195,10 @@ impl ImageError {
     /// What the words mean that `docker pull` would print of `reference`.
     #[must_use]
     pub fn in_words(reference: &Reference, words: &str) -> Self {
+        // The cause comes last, perhaps behind what is shown.
+        let lower = words.to_lowercase();
         let words = one_line(words);
         let (image, registry) = (reference.without_registry().to_owned(), reference.registry().to_owned());
-        let lower = words.to_lowercase();
         let says = |some: &[&str]| some.iter().any(|phrase| lower.contains(phrase));
         if says(&["no space left", "disk quota exceeded"]) {
             Self::NoSpace { image: reference.to_string() }
@@ -261,6 +262,13 @@ mod tests {
         let error =
             bollard::errors::Error::DockerResponseServerError { status_code, message: message.into() };
         denied(pull_error(&reference, error), Some(NoLogin::Unknown)).to_string()
+    }
+
+    #[test]
+    fn a_cause_is_found_behind_many_words() {
+        let reference = "reg:5000/hpc/foo:1".parse().unwrap();
+        let words = format!("writing blob: {}: no space left on device", "x ".repeat(300));
+        assert!(matches!(ImageError::in_words(&reference, &words), ImageError::NoSpace { .. }));
     }
 
     #[test]
