@@ -18,7 +18,8 @@ fn mounts_are_where_the_user_wants_them() {
         "mkdir -p 'a b,c:d' ro sub/below && echo odd >'a b,c:d/f' && echo ro >ro/f && echo file >file";
     alice.command("").sh(prepare).run().success();
     let mounts = [
-        format!(r"{here}/a b\,c\:d:/odd"),
+        format!(r"{here}/a b\,c\:d:/odd/a b\,c\:d"),
+        format!("{here}/sub:/both:rw+private"),
         format!("{here}/ro:/data/deep/ro:ro+rslave"),
         format!("{here}/file:/etc/one/file"),
         format!("{here}:/m"),
@@ -31,15 +32,16 @@ fn mounts_are_where_the_user_wants_them() {
     ];
     let probe = r#"
         say() { echo "$WHERE $1: $(echo $2)"; }
-        say odd "$(cat /odd/f)"
+        say odd "$(cat '/odd/a b,c:d/f')"
         say ro "$(cat /data/deep/ro/f; touch /data/deep/ro/x 2>&1)"
+        echo "by $WHERE" >/both/$WHERE
         say file "$(cat /etc/one/file)"
         say whole "$(ls /m)"
         say nested "$(cat /m/sub/below/f; stat -fc %T /m/fresh)"
         say tmpfs "$(stat -c '%a %U' /scratch) $(stat -fc %T /scratch)"
         say zero "$(head -c 3 /opt/zero | wc -c)"
         say random "$(test -c /dev/random && head -c 3 /dev/random | wc -c)"
-        say loose "$(awk '$5 ~ "^/(odd|data|m|etc/one|scratch)" && ($6 !~ /nosuid/ || $6 !~ /nodev/)' /proc/self/mountinfo)"
+        say loose "$(awk '$5 ~ "^/(odd|both|data|m|etc/one|scratch)" && ($6 !~ /nosuid/ || $6 !~ /nodev/)' /proc/self/mountinfo)"
     "#;
     alice.write("probe", probe);
     let script = format!("WHERE=script sh {here}/probe; ssh n2 WHERE=ssh sh {here}/probe");
@@ -58,9 +60,9 @@ fn mounts_are_where_the_user_wants_them() {
         assert_eq!(seen("random"), "3");
         assert!(job.output.lines().any(|line| line.trim_end() == format!("{place} loose:")), "{job}");
     }
-    // Made by the user, not by root.
-    let made = alice.command("").sh("stat -c '%U %F' fresh").run().success();
-    made.printed(&["alice directory"]);
+    // Made by the user, not by root; and what tasks have written is on the host.
+    let made = alice.command("").sh("stat -c '%U %F' fresh; cat sub/script sub/ssh").run().success();
+    made.printed(&["alice directory", "by script", "by ssh"]);
     lab.assert_clean();
 }
 
@@ -273,15 +275,17 @@ fn what_the_host_mounts_later_appears_below_a_slave_mount_alone() {
     let remove = n2.command("").sh(&format!("umount {source}/new; rm -rf {source}"));
     lab.repair_with(remove.clone());
     n2.sh(&format!("mkdir -p {source}/new")).success();
-    let mounts = format!("--docker-mounts={source}:/slave:rslave,{source}:/private:rprivate");
-    let script =
-        "echo up; until [ -e mounted ]; do sleep 0.1; done; ls /slave/new; ls /private/new; echo over";
+    let mounts =
+        format!("--docker-mounts={source}:/slave:rslave,{source}:/same:slave,{source}:/private:rprivate");
+    let script = "echo up; until [ -e mounted ]; do sleep 0.1; done
+        ls /slave/new /same/new /private/new; echo over";
     let job = alice.submit_image(&format!("-w n2 {mounts}"), script);
     job.wait_for_line("up");
     n2.sh(&format!("mount -t tmpfs late {source}/new && touch {source}/new/late")).success();
     alice.command("touch mounted").run().success();
     let job = job.wait().completed();
-    assert_eq!(job.lines(), ["up", "late", "over"], "{job}");
+    let expected = ["up", "/private/new:", "/same/new:", "late", "/slave/new:", "late", "over"];
+    assert_eq!(job.lines(), expected, "{job}");
     remove.run().success();
     lab.assert_clean();
 }
