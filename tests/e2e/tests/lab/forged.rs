@@ -1,7 +1,9 @@
 //! What users put in the way of the client's checks: the variables in which Slurm itself carries options, a configuration
 //! of their own, a client that lies. The node checks all of it again, and none of it drains a node.
 
-use spank_docker_e2e::{IMAGE, Lab, Outcome};
+use std::thread;
+
+use spank_docker_e2e::{Command, IMAGE, Lab, Outcome};
 
 /// A client's library that hands on another value than the one that was checked: `$LIE`, so many times.
 const LIAR: &str = r#"
@@ -34,7 +36,8 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
     let alice = lab.alice();
     let liar = alice.library("liar.so", LIAR);
     let lie = |option: &str, harmless: &str, value: &str, times: u32| {
-        let srun = alice.srun_image("-w n1 echo it ran").env("LD_PRELOAD", &liar);
+        let srun = alice.srun("-w n1 echo it ran").env("LD_PRELOAD", &liar);
+        let srun = srun.env("SLURM_DOCKER_IMAGE", IMAGE);
         let srun = srun.env(&format!("SLURM_DOCKER_{}", option.to_uppercase()), harmless);
         let srun = srun.env("LIE_ABOUT", &format!("docker_{option}")).env("LIE", value);
         srun.env("LIE_TIMES", &times.to_string()).run().failure().printed(&[])
@@ -42,12 +45,21 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
     let workdir = |shown: &str| {
         format!("n1: --docker-workdir: '{shown}' is not a directory in the container: use an absolute path")
     };
-    let mounts = "n1: --docker-mounts: '/proc' cannot be mounted on: /proc is the container's own";
-    lie("mounts", "tmpfs:/x", "tmpfs:/proc", 1).said(&[mounts]);
-    lie("workdir", "/", "x", 1).said(&[&workdir("x")]);
-    lie("workdir", "/", "a\nb", 1).said(&[&workdir(r"a\nb")]);
-    assert_one_line(&lie("workdir", "/", "abc", 30_000));
-    for (option, harmless, value, line) in [
+    let lies = [
+        ("image", IMAGE, "Foo", "'Foo' is not an image: the name 'Foo' must be lower case"),
+        ("mounts", "tmpfs:/x", "tmpfs:/proc", "'/proc' cannot be mounted on: /proc is the container's own"),
+        (
+            "mounts",
+            "tmpfs:/x",
+            "tmpfs:/",
+            "'/' cannot be mounted on: name a directory or a file in the container",
+        ),
+        (
+            "mounts",
+            "tmpfs:/x",
+            "/a:b",
+            "'b' is not a place in the container: use an absolute path without '..'",
+        ),
         ("pull", "never", "sometimes", "'sometimes' is not a pull policy: use missing, always or never"),
         ("port", "20001", "22", "'22' is not a port: use a number from 1024 to 65535"),
         (
@@ -58,9 +70,16 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
         ),
         ("script", "host", "cloud", "'cloud' is no place for the batch script: use container or host"),
         ("launch", "all", "twice", "'twice' is not a way to launch: use auto, all or once"),
-    ] {
-        lie(option, harmless, value, 1).said(&[&format!("n1: --docker-{option}: {line}")]);
-    }
+    ];
+    thread::scope(|scope| {
+        scope.spawn(|| lie("workdir", "/", "x", 1).said(&[&workdir("x")]));
+        scope.spawn(|| lie("workdir", "/", "a\nb", 1).said(&[&workdir(r"a\nb")]));
+        scope.spawn(|| assert_one_line(&lie("workdir", "/", "abc", 30_000)));
+        for (option, harmless, value, line) in lies {
+            let (lie, line) = (&lie, format!("n1: --docker-{option}: {line}"));
+            scope.spawn(move || lie(option, harmless, value, 1).said(&[&line]));
+        }
+    });
     lab.assert_clean();
 }
 
@@ -168,7 +187,8 @@ fn configuration_of_a_users_own_changes_nothing_on_the_node() {
         sed 's|\\.so.*|.so ports=1024-65535 allow_root=yes state_dir=/tmp/mine secret=/etc/passwd|' /etc/slurm/plugstack.conf >plugstack.conf";
     alice.command("").sh(make).run().success();
     let own = format!("{}/slurm.conf", alice.directory());
-    let srun = |words: &str| alice.srun(words).env("SLURM_CONF", &own);
+    let with_own = |command: Command| command.env("SLURM_CONF", &own);
+    let srun = |words: &str| with_own(alice.srun(words));
     let line =
         "n1: --docker-port: '2222' is not a port for containers on this cluster: use one of 20000-29999";
     let outcome = srun(&format!("--docker-image={IMAGE} -w n1 --docker-port=2222 echo it ran")).run();
@@ -179,5 +199,19 @@ fn configuration_of_a_users_own_changes_nothing_on_the_node() {
     let seen =
         srun("-w n1 printenv SLURM_JOB_DOCKER_CONTAINER").env("SLURM_DOCKER_IMAGE", IMAGE).run().success();
     assert!(seen.stdout.starts_with("docker_"), "{seen}");
+    // So do the variables that turn something on or off.
+    let steps = "for name in MOUNT_HOME ENTRYPOINT READONLY WRITABLE; do
+            env SLURM_DOCKER_$name=maybe srun --overlap echo it ran &
+        done
+        SLURM_DOCKER_READONLY=yes SLURM_DOCKER_WRITABLE=yes srun --overlap echo it ran; wait";
+    let salloc = with_own(alice.salloc("-w n1")).env("SLURM_DOCKER_IMAGE", IMAGE).sh(steps).run();
+    let no_switch = |name| format!("n1: SLURM_DOCKER_{name}: 'maybe' is neither on nor off: use yes or no");
+    salloc.printed(&[]).said(&[
+        &no_switch("ENTRYPOINT"),
+        &no_switch("MOUNT_HOME"),
+        "n1: SLURM_DOCKER_READONLY and SLURM_DOCKER_WRITABLE exclude each other: use one of them",
+        &no_switch("READONLY"),
+        &no_switch("WRITABLE"),
+    ]);
     lab.assert_clean();
 }

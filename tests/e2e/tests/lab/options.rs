@@ -5,7 +5,7 @@ use spank_docker_e2e::{IMAGE, Lab, image};
 const SAY_IMAGE: &str = "echo image ${SLURM_JOB_DOCKER_IMAGE:-none}";
 
 /// A bad value: where it stands, and what the user reads.
-const BAD: [(&str, &str); 24] = [
+const BAD: [(&str, &str); 28] = [
     ("--docker-image=", "--docker-image: '' is no value: use [registry[:port]/]name[:tag][@digest], or none"),
     ("--docker-image=Foo", "--docker-image: 'Foo' is not an image: the name 'Foo' must be lower case"),
     (
@@ -52,6 +52,10 @@ const BAD: [(&str, &str); 24] = [
         "--docker-mounts: '/b/../c' is not a place in the container: use an absolute path without '..'",
     ),
     (
+        "--docker-mounts=/a:b",
+        "--docker-mounts: 'b' is not a place in the container: use an absolute path without '..'",
+    ),
+    (
         "--docker-mounts=/a:/",
         "--docker-mounts: '/' cannot be mounted on: name a directory or a file in the container",
     ),
@@ -62,8 +66,20 @@ const BAD: [(&str, &str); 24] = [
         "--docker-readonly and --docker-writable exclude each other: use one of them",
     ),
     (
+        "--docker-entrypoint --no-docker-entrypoint",
+        "--docker-entrypoint and --no-docker-entrypoint exclude each other: use one of them",
+    ),
+    (
+        "--docker-mount-home --no-docker-mount-home",
+        "--docker-mount-home and --no-docker-mount-home exclude each other: use one of them",
+    ),
+    (
         "SLURM_DOCKER_MOUNT_HOME=maybe",
         "SLURM_DOCKER_MOUNT_HOME: 'maybe' is neither on nor off: use yes or no",
+    ),
+    (
+        "SLURM_DOCKER_ENTRYPOINT=maybe",
+        "SLURM_DOCKER_ENTRYPOINT: 'maybe' is neither on nor off: use yes or no",
     ),
     ("--docker-launch=twice", "--docker-launch: 'twice' is not a way to launch: use auto, all or once"),
     (
@@ -279,8 +295,11 @@ fn root_is_refused() {
     let lab = Lab::get();
     let line =
         "root may not run containers here: submit as another user, or ask the admin for allow_root=yes";
-    let outcome = lab.node("n1").run(&format!("srun --docker-image={IMAGE} hostname")).failure();
-    outcome.said(&[line]).printed(&[]);
+    for words in ["srun IMAGE echo it ran", "sbatch IMAGE --wrap=true"] {
+        let words = words.replace("IMAGE", &format!("--docker-image={IMAGE}"));
+        let outcome = lab.node("n1").run(&words).said(&[line]).printed(&[]);
+        assert_eq!(outcome.code, Some(1), "{outcome}");
+    }
     lab.assert_clean();
 }
 
