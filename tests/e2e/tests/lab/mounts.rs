@@ -186,6 +186,35 @@ fn home_is_mounted_when_asked_for_and_a_hostile_ssh_configuration_in_it_breaks_n
     lab.assert_clean();
 }
 
+/// A user whose home is another on each node, and in the container on none.
+#[test]
+fn home_that_a_node_does_not_have_fails_the_job_with_one_line() {
+    let lab = Lab::get();
+    let homes = [("n1", "/home/carol"), ("n2", "/nowhere"), ("n3", "/root/home")];
+    let removes = homes.map(|(node, _)| lab.node(node).command("userdel carol"));
+    for ((node, home), remove) in homes.into_iter().zip(&removes) {
+        lab.repair_with(remove.clone());
+        lab.node(node).run(&format!("useradd -M -u 5777 -d {home} carol")).success();
+    }
+    let srun = |node: &str| format!("srun -w {node} --docker-image={IMAGE}");
+    let sruns = format!(
+        "{n2} --docker-mount-home echo it ran & {n3} --docker-mount-home echo it ran &
+         SLURM_DOCKER_MOUNT_HOME=1 {n2} --no-docker-mount-home echo without; wait",
+        n2 = srun("n2"),
+        n3 = srun("n3"),
+    );
+    let refused = lab.user("carol").command("").sh(&sruns).run();
+    refused.printed(&["without"]).said(&[
+        "n2: --docker-mount-home: '/nowhere' does not exist on this node: use --no-docker-mount-home",
+        "n3: --docker-mount-home: '/root/home' is not yours to reach on this node: use --no-docker-mount-home",
+    ]);
+    for remove in removes {
+        remove.run().success();
+    }
+    lab.node("n1").run("rm -r /home/carol").success();
+    lab.assert_clean();
+}
+
 #[test]
 fn read_only_container_has_what_jobs_write_to() {
     let lab = Lab::get();
@@ -202,13 +231,17 @@ fn read_only_container_has_what_jobs_write_to() {
     );
     expected.sort();
     assert_eq!(job.sorted(), expected, "{job}");
-    lab.alice()
-        .srun_image("--docker-writable")
-        .sh("touch /tmp/x; ls /tmp")
-        .env("SLURM_DOCKER_READONLY", "1")
-        .run()
-        .success()
-        .printed(&["x"]);
+    // The variables, the one of the counterpart too; the command line wins. Other users' files are not alice's to write.
+    let touch = format!("--docker-image={IMAGE} sh -c 'echo $(hostname) $(touch /x 2>&1)'");
+    let sruns = format!(
+        "SLURM_DOCKER_READONLY=1 srun -w n1 --docker-writable {touch} &
+         SLURM_DOCKER_WRITABLE=yes srun -w n2 {touch} & SLURM_DOCKER_WRITABLE=no srun -w n3 {touch}; wait"
+    );
+    lab.alice().command("").sh(&sruns).run().success().printed(&[
+        "n1 touch: cannot touch '/x': Permission denied",
+        "n2 touch: cannot touch '/x': Permission denied",
+        "n3 touch: cannot touch '/x': Read-only file system",
+    ]);
     lab.assert_clean();
 }
 
