@@ -89,8 +89,12 @@ fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
             .run()
             .success()
             .printed(&["fresh"]);
-        let job = alice.submit_image("-w n1", "echo ${SLURM_JOB_DOCKER_IMAGE:-host}").wait().completed();
-        assert_eq!(job.lines(), ["host"], "{job}");
+        let script = |options| alice.submit_image(options, "echo ${SLURM_JOB_DOCKER_IMAGE:-host}");
+        let scripts = [script("-w n1"), script("-w n1 --docker-script=container")];
+        for (job, place) in scripts.iter().zip(["host", IMAGE]) {
+            let job = job.wait().completed();
+            assert_eq!(job.lines(), [place], "{job}");
+        }
         // From /, which is the working directory of nobody.
         let root = lab.node("n1").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} id -u"));
         root.success().printed(&["0"]);
@@ -121,9 +125,11 @@ fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
     );
     lab.with_arguments("n1", arguments, || {
         lab.alice().srun_image("-w n1 echo it ran").run().failure().said(&[&line]).printed(&[]);
-        // From n2, where a client would let it pass.
-        let outcome = lab.alice().srun_image("-w n1 echo it ran").on("n2").run().failure();
-        outcome.said(&[&format!("n1: {line}")]).printed(&[]);
+        // From n2, where a client would let it pass. For a container of the job and for one of a step.
+        let step = format!("-w n1 srun --docker-image={IMAGE} echo it ran");
+        for command in [lab.alice().srun_image("-w n1 echo it ran"), lab.alice().salloc(&step)] {
+            command.on("n2").run().failure().said(&[&format!("n1: {line}")]).printed(&[]);
+        }
     });
     lab.assert_empty();
 }
@@ -133,9 +139,11 @@ fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
 fn root_is_refused_by_the_node_too() {
     let lab = Lab::alone();
     lab.with_arguments("n2", "memlock=inherit allow_root=yes", || {
-        let srun = lab.node("n2").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} echo it ran"));
+        let image = format!("--docker-image={IMAGE} echo it ran");
         let line = "n1: root may not run containers here: submit as another user, or ask the admin for allow_root=yes";
-        srun.failure().printed(&[]).said(&[line]);
+        for words in ["srun --chdir=/ -w n1", "salloc --chdir=/ -w n1 srun"] {
+            lab.node("n2").run(&format!("{words} {image}")).failure().printed(&[]).said(&[line]);
+        }
     });
     lab.assert_empty();
 }
