@@ -204,6 +204,24 @@ fn step_with_its_own_container_has_its_own_options() {
     let [of_job, mount, own, none] = job.lines()[..] else { panic!("{job}") };
     assert_eq!([of_job, mount], ["29870", "/of-the-job"], "{job}");
     assert!(own != of_job && none.contains("No such file"), "{job}");
+    // Whatever a container can be given, and with no more rights than a job's.
+    let seen = "pwd; cat /mine/file; stat -f -c %T /fast; touch /x 2>&1; ls ~ | grep -x of-a-step";
+    alice.write("seen", &format!("#!/bin/sh\n{seen}\n"));
+    alice.command("").sh("mkdir mine; echo mine >mine/file").run().success();
+    let here = alice.directory();
+    let remove = "rm -f ~/of-a-step";
+    lab.repair_with(alice.command("").sh(remove));
+    let script = format!(
+        "touch ~/of-a-step
+         srun --docker-image={IMAGE} --docker-mounts={here}/mine:/mine:ro,tmpfs:/fast --docker-workdir=/usr \
+             --docker-readonly --docker-mount-home {here}/seen
+         {remove}
+         srun --docker-image={IMAGE} --docker-mounts=/root/x echo it ran"
+    );
+    let salloc = alice.salloc("-w n1").sh(&script).run().failure();
+    let read_only = "touch: cannot touch '/x': Read-only file system";
+    assert_eq!(salloc.lines(), ["/usr", "mine", "tmpfs", read_only, "of-a-step"], "{salloc}");
+    salloc.said(&["n1: --docker-mounts: '/root/x' is not yours to reach on this node: use one that every node of the job has"]);
     lab.assert_clean();
 }
 
