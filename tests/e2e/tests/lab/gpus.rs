@@ -142,9 +142,9 @@ fn has_one_clear_line(lab: &Lab) {
 #[test]
 fn job_that_has_a_node_for_itself_runs_there() {
     let lab = Lab::get();
-    let outcome =
-        lab.alice().srun_image("-w n1 --exclusive").sh("hostname; echo $SLURM_JOB_CPUS_PER_NODE").run();
+    let seen = "hostname; echo $SLURM_JOB_CPUS_PER_NODE; command -v hello";
+    let outcome = lab.alice().srun_image("-w n1 --exclusive").sh(seen).run();
     let cpus = lab.node("n1").run("sinfo --noheader --nodes=n1 --format=%c").success();
-    outcome.success().printed(&[cpus.stdout.trim(), "n1"]);
+    outcome.success().printed(&["/opt/hpc/bin/hello", cpus.stdout.trim(), "n1"]);
     lab.assert_clean();
 }

@@ -12,20 +12,22 @@ fn steps_behave_as_without_a_container() {
     let alice = lab.alice();
     let script = r#"
         say() { sed "s/^/$1: /"; }
-        echo from standard input | srun -N1 -n1 cat | say stdin
-        srun -N2 -n2 --label hostname | sort | say label
-        srun -N1 -n1 sh -c 'exit 7'; echo $? | say code
-        srun -N1 -n1 sh -c 'kill -TERM $$'; echo $? | say signal
-        srun -N2 -n2 --kill-on-bad-exit=1 sh -c 'if [ $SLURM_PROCID = 0 ]; then exit 3; fi; sleep 295'; echo $? | say bad_exit
-        srun -N1 -n1 -r1 hostname | say relative
-        srun -N1 -n1 -w n2 hostname | say named
-        srun -N1 -n1 --chdir=/tmp pwd | say chdir
-        srun -N1 -n1 --export=NONE sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER ${MINE:-unset}' | say export_none
-        srun -N1 -n1 --export=MINE=2 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER $MINE' | say export_one
-        srun -N1 -n1 sh -c 'echo $MINE' | say export
-        srun -N1 -n1 --overlap sh -c 'until [ -e second ]; do sleep 0.1; done; echo first' | say overlap &
-        srun -N1 -n1 -w n1 --overlap touch second; wait
-        script --quiet --return --command "srun -N1 -n1 --pty sh -c 'test -t 0 && test -t 1 && echo a terminal'" /dev/null | tr -d '\r' | grep -o 'a terminal' | say pty
+        # Anywhere else nothing is said.
+        IN='test -e /run/spank-docker/pause || exit 99;'
+        echo from standard input | srun -N1 -n1 sh -c "$IN cat" | say stdin
+        srun -N2 -n2 --label sh -c "$IN hostname" | sort | say label
+        srun -N1 -n1 sh -c "$IN exit 7"; echo $? | say code
+        srun -N1 -n1 sh -c "$IN "'kill -TERM $$'; echo $? | say signal
+        srun -N2 -n2 --kill-on-bad-exit=1 sh -c "$IN "'if [ $SLURM_PROCID = 0 ]; then exit 3; fi; sleep 295'; echo $? | say bad_exit
+        srun -N1 -n1 -r1 sh -c "$IN hostname" | say relative
+        srun -N1 -n1 -w n2 sh -c "$IN hostname" | say named
+        srun -N1 -n1 --chdir=/tmp sh -c "$IN pwd" | say chdir
+        srun -N1 -n1 --export=NONE sh -c "$IN "'echo $SLURM_JOB_DOCKER_CONTAINER ${MINE:-unset}' | say export_none
+        srun -N1 -n1 --export=MINE=2 sh -c "$IN "'echo $SLURM_JOB_DOCKER_CONTAINER $MINE' | say export_one
+        srun -N1 -n1 sh -c "$IN "'echo $MINE' | say export
+        srun -N1 -n1 --overlap sh -c "$IN until [ -e second ]; do sleep 0.1; done; echo first" | say overlap &
+        srun -N1 -n1 -w n1 --overlap sh -c "$IN touch second"; wait
+        script --quiet --return --command "srun -N1 -n1 --pty sh -c '$IN test -t 0 && test -t 1 && echo a terminal'" /dev/null | tr -d '\r' | grep -o 'a terminal' | say pty
         true"#;
     let salloc = alice.salloc(&format!("-w n1,n2 -N2 -n2 --overcommit --docker-image={IMAGE}"));
     let outcome = salloc.env("MINE", "1").args("bash -c").arg(script).run().success();
@@ -163,16 +165,24 @@ fn components_of_a_heterogeneous_job_have_images_of_their_own() {
 fn job_past_its_time_limit_has_its_grace() {
     let lab = Lab::within(Duration::from_secs(180));
     let alice = lab.alice();
-    // KillWait lies between SIGTERM and SIGKILL.
-    let job = alice.submit_image(
-        "-w n1 --time=1",
-        "trap 'echo asked to end; exit 0' TERM\necho up\nwhile :; do sleep 0.1; done",
-    );
-    job.wait_for_line("up");
-    lab.node("n1").run(&format!("scontrol update JobId={} EndTime=now+1", job.id)).success();
-    let job = job.wait();
-    assert_eq!(job.state, "TIMEOUT", "{job}");
-    assert!(job.lines().contains(&"asked to end"), "{job}");
+    // KillWait lies between SIGTERM and SIGKILL. What a task has to say then is lost with its srun, so it writes a file.
+    let waits = "trap 'echo asked to end >asked.$(hostname); exit 0' TERM
+        test -e /run/spank-docker/pause && echo up
+        while :; do sleep 0.1; done";
+    alice.write("task", &format!("#!/bin/bash\n{waits}\n"));
+    let script = alice.submit_image("-w n1 --time=1", waits);
+    let task = alice.submit_image("-w n2 --time=1 --docker-script=host", "srun ./task");
+    for job in [&script, &task] {
+        job.wait_for_line("up");
+        lab.node("n1").run(&format!("scontrol update JobId={} EndTime=now+1", job.id)).success();
+    }
+    for (job, node) in [(script, "n1"), (task, "n2")] {
+        let job = job.wait();
+        assert_eq!(job.state, "TIMEOUT", "{job}");
+        let asked =
+            lab.poll(|| (alice.command(&format!("cat asked.{node}")).run().code == Some(0)).then_some(()));
+        assert!(asked.is_some(), "{job}");
+    }
     lab.assert_clean();
 }
 
