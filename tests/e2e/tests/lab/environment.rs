@@ -33,8 +33,12 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
         ("LD_LIBRARY_PATH", "/of/the/host"),
         ("PATH", "/usr/bin:/bin:/of/the/host"),
     ];
-    let show = "env | grep -v ^BASH_FUNC";
-    let script = format!("echo; echo PLACE script; {show}; echo; echo PLACE ssh; ssh n2 '{show}'");
+    // Programs that are given a locale which is not there say so.
+    let show = "env | grep -v ^BASH_FUNC; { perl -e 1; bash -c :; } 2>&1 | sed \"s/^/COMPLAINT: /\"";
+    let script = format!(
+        "echo; echo PLACE script; {show}; echo; echo PLACE ssh; ssh n2 '{show}'
+         echo; echo PLACE as ever; LC_ALL=fr_FR perl -e 1 2>&1 | sed 's/^/AS EVER: /'"
+    );
     let options = format!("--docker-image={} -w n1,n2 -N2", image("openmpi"));
     let with = |command: spank_docker_e2e::Command| {
         variables.iter().fold(command, |command, (name, value)| command.env(name, value))
@@ -44,18 +48,24 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
         alice
             .srun(&options)
             .args("-n2")
-            .sh(&format!("[ $SLURM_PROCID = 1 ] || {{ echo; echo PLACE task; {show}; }}")),
+            .sh(&format!("[ $SLURM_PROCID = 1 ] || {{ echo; echo PLACE task; {show}; echo; echo PLACE session of a task; ssh n2 '{show}'; }}")),
     );
-    let task = task.run().success();
+    let srun = task.run().success();
     let job = job.wait().completed();
     let (script, ssh) = (environment(&job.output, "script"), environment(&job.output, "ssh"));
-    let task = environment(&task.stdout, "task");
+    let (task, of_task) = (environment(&srun.stdout, "task"), environment(&srun.stdout, "session of a task"));
+    assert!(job.output.contains("AS EVER: "), "{job}");
+    assert!(!job.output.contains("COMPLAINT: "), "{job}");
+    assert!(!srun.stdout.contains("COMPLAINT: "), "{srun}");
 
-    for (place, seen) in [("script", &script), ("ssh", &ssh), ("task", &task)] {
+    for (place, seen) in [("script", &script), ("ssh", &ssh), ("task", &task), ("its ssh", &of_task)] {
         assert_eq!(seen.get("MINE"), Some(&"it's  $HOME"), "{place}");
         assert_eq!(seen.get("EMPTY"), Some(&""), "{place}");
         assert_eq!(seen.get("LC_TIME"), Some(&"C.UTF-8"), "{place}");
         assert_eq!((seen.get("LANG"), seen.get("LC_ALL")), (None, None), "{place}");
+        // No locale, and not set by the image.
+        assert_eq!(seen.get("LANGUAGE"), Some(&"de"), "{place}");
+        assert_eq!(seen.get("LD_LIBRARY_PATH"), Some(&"/of/the/host"), "{place}");
         assert!(seen["PATH"].starts_with("/opt/hpc/bin:"), "{place}: {}", seen["PATH"]);
     }
     // Another node, no task, and what sshd adds. A session starts in the home directory.
@@ -63,8 +73,10 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
     let task_only = ["SLURM_GTIDS", "SLURM_LOCALID", "SLURM_PROCID", "SLURM_TASK_PID"];
     let sshd = ["MAIL", "PWD", "OLDPWD", "SHLVL", "SSH_CLIENT", "SSH_CONNECTION", "_"];
     let allowed: BTreeSet<&str> = node.into_iter().chain(task_only).chain(sshd).collect();
-    let differing = differences(&script, &ssh);
-    assert!(differing.is_subset(&allowed), "{:?}\n{job}", differing.difference(&allowed));
+    for (one, session) in [(&script, &ssh), (&task, &of_task)] {
+        let differing = differences(one, session);
+        assert!(differing.is_subset(&allowed), "{:?}\n{job}\n{srun}", differing.difference(&allowed));
+    }
     for name in ["SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NTASKS_PER_NODE"] {
         assert_eq!(script.get(name), ssh.get(name), "{name}");
     }
@@ -78,6 +90,29 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
     let differing = differences(&script, &task);
     let differing: Vec<_> = differing.iter().filter(by_slurm).collect();
     assert!(differing.is_empty(), "{differing:?}\n{job}");
+    for name in ["IMAGE", "IMAGE_ID", "HOSTFILE"].map(|name| format!("SLURM_JOB_DOCKER_{name}")) {
+        let name = name.as_str();
+        assert!(script.contains_key(name) && script.get(name) == task.get(name), "{name}\n{job}\n{srun}");
+    }
+    lab.assert_clean();
+}
+
+/// glibc takes a directory as a locale, whatever is its name.
+#[test]
+fn locales_that_the_image_has_or_names_itself_stay() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let lines = "RUN cp -r /usr/lib/locale/C.utf8 /usr/lib/locale/own_OWN.utf8
+ENV LANG=own_OWN.UTF-8 LC_PAPER=of_THE_IMAGE";
+    let built = lab.node("n1").build("own/locale", &image("openmpi"), lines, "");
+    let seen = "echo $LANG $LC_TIME $LC_PAPER ${LC_ALL:-none} $(locale charmap 2>/dev/null)";
+    let sbatch =
+        alice.sbatch(&format!("-w n1 --docker-image={}", built.name), &format!("{seen}; ssh n1 '{seen}'"));
+    let host = [("LANG", "de_DE.UTF-8"), ("LC_TIME", "own_OWN.UTF-8"), ("LC_ALL", "fr_FR")];
+    let sbatch = host.into_iter().fold(sbatch, |sbatch, (name, value)| sbatch.env(name, value));
+    let job = alice.submitted(&sbatch).wait().completed();
+    let line = "own_OWN.UTF-8 own_OWN.UTF-8 of_THE_IMAGE none UTF-8";
+    assert_eq!(job.lines(), [line; 2], "{job}");
     lab.assert_clean();
 }
 
