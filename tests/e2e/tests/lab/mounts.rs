@@ -251,7 +251,22 @@ fn tasks_start_in_the_directory_that_is_named() {
     let alice = lab.alice();
     let where_am_i = "echo $(pwd) $PWD";
     let script = format!("{where_am_i}; ssh n2 '{where_am_i}'");
-    let job = alice.submit_image("-w n1,n2 -N2 --docker-workdir=/usr/share", &script).wait().completed();
+    let job = alice.submit_image("-w n1,n2 -N2 --docker-workdir=/usr/share", &script);
+    // Slurm's own way to say so, of a directory that nothing else brings into the container.
+    let elsewhere = format!("{}-elsewhere", alice.directory());
+    let remove = alice.command("rm -rf").arg(&elsewhere);
+    lab.repair_with(remove.clone());
+    alice.command("").sh(&format!("mkdir {elsewhere}; echo file >{elsewhere}/file")).run().success();
+    let (chdir, seen) = (format!("--chdir={elsewhere}"), format!("{where_am_i}; cat file; command -v hello"));
+    let script = alice.submit_image(&chdir, &seen);
+    let there = format!("{elsewhere} {elsewhere}");
+    let expected = [there.as_str(), "file", "/opt/hpc/bin/hello"];
+    let srun = alice.srun_image(&chdir).sh(&seen).run().success();
+    assert_eq!(srun.lines(), expected, "{srun}");
+    let script = script.wait().completed();
+    assert_eq!(script.lines(), expected, "{script}");
+    remove.run().success();
+    let job = job.wait().completed();
     assert_eq!(job.lines(), ["/usr/share /usr/share", "/usr/share /usr/share"], "{job}");
     let salloc = alice.salloc(&format!("-N1 --docker-image={IMAGE} --docker-workdir=/usr/share"));
     // A step may start elsewhere.

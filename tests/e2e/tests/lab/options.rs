@@ -1,6 +1,6 @@
 //! Options and their variables.
 
-use spank_docker_e2e::{IMAGE, Lab, image};
+use spank_docker_e2e::{Command, IMAGE, Lab, image};
 
 const SAY_IMAGE: &str = "echo image ${SLURM_JOB_DOCKER_IMAGE:-none}";
 
@@ -166,15 +166,27 @@ fn each_client_takes_the_image_from_the_variable() {
 fn image_survives_export_none() {
     let lab = Lab::get();
     let alice = lab.alice();
-    let inside = format!("image {IMAGE}");
-    for (option, variable) in [(format!("--docker-image={IMAGE}"), ""), (String::new(), IMAGE)] {
-        let options = format!("--export=NONE {option}");
-        let srun = alice.srun(&options).sh(SAY_IMAGE).env("SLURM_DOCKER_IMAGE", variable);
-        srun.run().success().printed(&[&inside]);
-        let sbatch = alice.sbatch(&options, SAY_IMAGE).env("SLURM_DOCKER_IMAGE", variable);
-        let job = alice.submitted(&sbatch).wait().completed();
-        assert_eq!(job.lines(), [&inside], "{job}");
-    }
+    let seen = format!("{SAY_IMAGE} ${{MINE-unset}} ${{OTHER-unset}}");
+    let image = format!("--docker-image={IMAGE}");
+    let cases = [
+        ("NONE", image.as_str(), "", "unset unset"),
+        ("NONE", "", IMAGE, "unset unset"),
+        ("MINE", &image, "", "host unset"),
+        ("MINE=1", "", IMAGE, "1 unset"),
+    ];
+    let check = |(export, option, variable, expected): (&str, &str, &str, &str)| {
+        let with = |command: Command| {
+            command.env("SLURM_DOCKER_IMAGE", variable).env("MINE", "host").env("OTHER", "host")
+        };
+        let options = format!("--export={export} {option}");
+        let expected = format!("image {IMAGE} {expected}");
+        let job = alice.submitted(&with(alice.sbatch(&options, &seen)));
+        with(alice.srun(&options).sh(&seen)).run().success().printed(&[&expected]);
+        let job = job.wait().completed();
+        assert_eq!(job.lines(), [&expected], "{job}");
+    };
+    let check = &check;
+    std::thread::scope(|scope| cases.into_iter().for_each(|case| drop(scope.spawn(move || check(case)))));
     lab.assert_clean();
 }
 
