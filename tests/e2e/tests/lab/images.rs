@@ -235,13 +235,34 @@ fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
     lab.repair_with(n2.command("").sh(&remove(id)));
     lab.repair_with(n3.command("").sh(&remove(id)));
     // n2 has to pull it by its digest; by its id it is there then.
-    for (node, image) in [("n3", name.as_str()), ("n2", digest), ("n2", id)] {
+    let digits = id.strip_prefix("sha256:").expect("an id");
+    for (node, image) in [("n3", name.as_str()), ("n2", digest), ("n2", id), ("n2", digits)] {
         let outcome =
             alice.srun(&format!("-w {node} --docker-image={image} /program --version")).run().success();
         assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
         outcome.said(&[&format!("{node}: warning: {}", no_sshd(image))]);
     }
     lab.everywhere(&remove(id));
+    lab.assert_clean();
+}
+
+/// As somebody builds them for himself: another name has the user's number, the user's name another one, and so for groups.
+#[test]
+fn image_whose_users_and_groups_clash_with_the_nodes_has_the_nodes() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let lines = "RUN printf 'builder:x:5001:5001::/:/bin/false\\nalice:x:4242:4242::/nowhere:/bin/false\\n' >>/etc/passwd; \
+        printf 'builders:x:5001:\\nphysics:x:4343:\\nstrangers:x:6002:alice\\n' >>/etc/group";
+    let built = lab.node("n1").build("own/clash", IMAGE, lines, "");
+    let who = "id; whoami; echo ~ $(stat -c '%U %G' ~)";
+    let options = format!("-w n1 --docker-image={}", built.name);
+    let theirs = "getent passwd builder; getent group physics strangers";
+    let job = alice.submit(&options, &format!("{who}; ssh n1 \"{who}\"; {theirs}")).wait().completed();
+    let id = alice.command("id").run().success();
+    let own = [id.stdout.trim(), "alice", "/home/alice alice alice"];
+    // What the image calls otherwise stays, after the node's.
+    let theirs = ["builder:x:5001:5001::/:/bin/false", "physics:x:6001:alice", "strangers:x:6002:alice"];
+    assert_eq!(job.lines(), [own, own, theirs].concat(), "{job}");
     lab.assert_clean();
 }
 
