@@ -98,7 +98,9 @@ fn allocation_without_an_image_runs_mpi_in_containers_of_a_step() {
 #[test]
 fn step_of_the_jobs_image_is_in_the_jobs_container_and_another_has_keys_of_its_own() {
     let lab = Lab::get();
-    let seen = "echo $SLURM_JOB_DOCKER_CONTAINER $(sha256sum </run/spank-docker/id_ed25519)";
+    // And the steps that have left a word in its files: they outlive a step.
+    let seen = "echo $SLURM_JOB_DOCKER_CONTAINER $(sha256sum </run/spank-docker/id_ed25519) \
+         of $(echo $SLURM_STEP_ID >>/tmp/steps; cat /tmp/steps)";
     let script = format!(
         "for image in {IMAGE} {IMAGE}:latest {mpich}; do srun --docker-image=$image sh -c '{seen}'; done
          SLURM_DOCKER_IMAGE={IMAGE} srun sh -c '{seen}'; srun sh -c '{seen}'",
@@ -106,7 +108,10 @@ fn step_of_the_jobs_image_is_in_the_jobs_container_and_another_has_keys_of_its_o
     );
     let outcome = lab.alice().salloc(&format!("-w n1 --docker-image={IMAGE}")).sh(&script).run().success();
     let lines = outcome.lines();
-    let [own, tagged, other, by_variable, unset] = lines[..] else { panic!("{outcome}") };
+    let parts: Option<Vec<_>> = lines.iter().map(|line| line.split_once(" of ")).collect();
+    let (places, steps): (Vec<_>, Vec<_>) = parts.expect("two parts").into_iter().unzip();
+    assert_eq!(steps, ["0", "0 1", "2", "0 1 3", "0 1 3 4"], "{outcome}");
+    let [own, tagged, other, by_variable, unset] = places[..] else { panic!("{outcome}") };
     let job = lab.jobs()[0];
     assert!(own.starts_with(&format!("docker_{job} ")) && own.ends_with(" -"), "{outcome}");
     assert_eq!([tagged, by_variable, unset], [own; 3], "{outcome}");
