@@ -1,15 +1,18 @@
 //! What users say to mpirun, and how a parallel program ends that does not end well.
 
+use std::time::Duration;
+
 use spank_docker_e2e::{Lab, image};
 
-use crate::cluster::BOUNDED;
+use crate::cluster::{BOUNDED, assert_ended};
 
 /// In one job on three nodes; each line of a run with its name before it.
 const RUNS: &str = "
     say() { grep '^rank' | sort | sed \"s/^/$1: /\"; }
-    mpirun -np 2 MAPBY hello | say two_ranks
-    mpirun -np 1 hello | say one_rank
-    ssh n3 \"cd $PWD && mpirun hello 2>err || cat err\" | sed 's/rank ./rank _/' | say from_n3
+    set -o pipefail
+    mpirun -np 2 MAPBY hello | say two_ranks || echo status $?
+    mpirun -np 1 hello | say one_rank || echo status $?
+    ssh n3 \"cd $PWD && mpirun hello 2>err || { status=\\$?; cat err; exit \\$status; }\" | sed 's/rank ./rank _/' | say from_n3 || echo status $?
     mpirun hello abort >abort.out 2>&1; echo aborted: $?
     for node in n1 n2 n3; do ssh $node 'for try in $(seq 50); do pgrep -x hello >/dev/null || exit 0; sleep 0.2; done; pgrep -x hello'; done
     true";
@@ -45,6 +48,26 @@ fn mpirun_of_mpich_launches_as_told_and_ends_with_its_ranks() {
     let options = format!("-N3 --ntasks-per-node=1 --docker-image={}", image("mpich"));
     let script = RUNS.replace("mpirun", &format!("{BOUNDED} mpirun")).replace("MAPBY", "-ppn 1");
     let job = lab.alice().submit(&options, &script).wait().completed();
-    assert_eq!(job.lines(), EXPECTED, "{job}");
+    let (statuses, lines): (Vec<_>, Vec<_>) =
+        job.lines().into_iter().partition(|line| line.starts_with("status "));
+    assert_eq!(lines, EXPECTED, "{job}");
+    for status in statuses {
+        assert_ended(&lab, status["status ".len()..].parse().expect("a number"));
+    }
+    lab.assert_clean();
+}
+
+/// The others have to be there: what Slurm asks of a task that is about to begin is lost. srun ends with the largest of
+/// all codes.
+#[test]
+fn rank_that_fails_ends_a_step_that_slurm_launched_where_it_shall() {
+    let lab = Lab::get();
+    let rank = "if [ $PMI_RANK = 1 ]; then until [ -e up.0 ] && [ -e up.2 ]; do sleep 0.1; done; exit 6; fi
+        trap 'exit 0' TERM; touch up.$PMI_RANK; while :; do sleep 0.1; done";
+    let options =
+        format!("-N3 --ntasks-per-node=1 --mpi=pmi2 --kill-on-bad-exit=1 --docker-image={}", image("mpich"));
+    let outcome = lab.alice().srun(&options).sh(rank).run();
+    assert_eq!(outcome.code, Some(6), "{outcome}");
+    assert!(outcome.took < Duration::from_secs(30), "{outcome}");
     lab.assert_clean();
 }
