@@ -169,6 +169,13 @@ impl Outcome {
         self
     }
 
+    /// Fails the test unless the command failed as Slurm's do when they or the plugin refuse something.
+    #[track_caller]
+    pub fn refused(self) -> Self {
+        assert!(self.code == Some(1), "was not refused\n{self}");
+        self
+    }
+
     /// Its lines, without blanks at the ends.
     #[must_use]
     pub fn lines(&self) -> Vec<&str> {

@@ -107,7 +107,7 @@ fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_word
             threads.spawn(move || {
                 let _built = build(lab, "n2", name, from, script);
                 let options = format!("-w n2 --docker-entrypoint --docker-image={name} echo it ran");
-                let outcome = lab.alice().srun(&options).run().failure();
+                let outcome = lab.alice().srun(&options).run().refused();
                 outcome.printed(&[]).said(&[&format!("n2: image '{name}': its ENTRYPOINT {line}")]);
             });
         }

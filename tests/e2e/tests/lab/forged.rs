@@ -131,7 +131,7 @@ fn name_of_a_job_that_fails_makes_root_cancel_no_other() {
         let srun =
             lab.alice().srun("-w n1 --docker-image=registry:5000/no/such:1").arg("--job-name").arg(&name);
         let line = "n1: image 'no/such:1': not found in registry 'registry:5000'";
-        srun.args("echo it ran").run().failure().printed(&[]).said(&[line]);
+        srun.args("echo it ran").run().refused().printed(&[]).said(&[line]);
     }
     let states = lab.node("n1").run(&format!("squeue --noheader --array --jobs={} --format=%T", array.id));
     states.success().printed(&["RUNNING"]);
@@ -192,7 +192,7 @@ fn configuration_of_a_users_own_changes_nothing_on_the_node() {
     let line =
         "n1: --docker-port: '2222' is not a port for containers on this cluster: use one of 20000-29999";
     let outcome = srun(&format!("--docker-image={IMAGE} -w n1 --docker-port=2222 echo it ran")).run();
-    outcome.failure().said(&[line]).printed(&[]);
+    outcome.refused().said(&[line]).printed(&[]);
     // Without the plugin the client knows no option; its variable still means a container, never the host.
     alice.command("").sh(": >plugstack.conf").run().success();
     srun(&format!("--docker-image={IMAGE} -w n1 echo it ran")).run().failure().printed(&[]);

@@ -246,7 +246,7 @@ fn images_that_would_lead_root_astray_are_refused() {
     ];
     let refused = |(name, lines, line): &(&str, &str, String)| {
         let image = build(&lab, name, lines);
-        let outcome = run(&lab, &image, "echo it ran").failure();
+        let outcome = run(&lab, &image, "echo it ran").refused();
         outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
     };
     at_once(&cases, refused);
@@ -324,7 +324,7 @@ fn links_on_the_way_to_our_places_lead_nowhere() {
         let image = build(&lab, name, lines);
         let outcome = run(&lab, &image, &format!("{options} sh ./probe"));
         match refusal {
-            Some(line) => outcome.failure().said(&[&format!("n1: {line}")]).printed(&[]),
+            Some(line) => outcome.refused().said(&[&format!("n1: {line}")]).printed(&[]),
             None => outcome.success().printed(&["it ran"]),
         };
     });
@@ -362,7 +362,7 @@ fn sshd_of_an_image_that_is_no_program_counts_as_none() {
         let outcome = run(&lab, &image, "hostname");
         match refusal {
             Some(line) => {
-                outcome.failure().printed(&[]).said(&[&format!("n1: image '{}': {line}", image.name)])
+                outcome.refused().printed(&[]).said(&[&format!("n1: image '{}': {line}", image.name)])
             }
             None => {
                 outcome.success().printed(&["n1"]).said(&[&format!("n1: warning: {}", no_sshd(&image.name))])

@@ -159,7 +159,7 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
         )
     };
     let image = format!("-w n1,n2 -N2 --docker-image={moved}");
-    let srun = alice.srun(&format!("{image} echo it ran")).run().failure();
+    let srun = alice.srun(&format!("{image} echo it ran")).run().refused();
     srun.said(&[&line("n1", "n2"), &line("n2", "n1")]).printed(&[]);
     let job = alice.submit(&image, "echo it ran").wait().failed();
     assert_eq!(job.lines(), [format!("spank_docker: {}", line("n1", "n2"))], "{job}");

@@ -110,7 +110,7 @@ fn runs(user: &User<'_>, options: &str) {
 }
 
 fn refused(user: &User<'_>, options: &str, line: &str) {
-    let outcome = user.srun(&format!("-w n3 {options} /program --version")).run().failure();
+    let outcome = user.srun(&format!("-w n3 {options} /program --version")).run().refused();
     outcome.printed(&[]).said(&[&format!("n3: {line}")]);
 }
 
@@ -153,7 +153,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     runs(&alice, &format!("{tag} --docker-pull=always"));
 
     // For a container of a step too.
-    step(&bob).failure().printed(&[]).said(&[&format!("n3: {}", no_login(secret_by_digest))]);
+    step(&bob).refused().printed(&[]).said(&[&format!("n3: {}", no_login(secret_by_digest))]);
     assert!(step(&alice).success().stdout.starts_with("ldconfig"));
 
     // The engine has it: it asks no other registry for more than its id, which is no secret.

@@ -82,7 +82,7 @@ fn engine_that_does_not_answer_fails_the_job_where_the_admin_says_so() {
             srun --docker-image={IMAGE} printenv SLURM_JOB_DOCKER_CONTAINER"
         );
         let job = alice.submit("-w n2", &script);
-        alice.srun_image("-w n2 echo it ran").run().failure().printed(&[]).said(&[SILENT]);
+        alice.srun_image("-w n2 echo it ran").run().refused().printed(&[]).said(&[SILENT]);
         job.wait_for_line("step 1");
         go_on.run().success();
         alice.command("touch answers").run().success();

@@ -41,7 +41,7 @@ fn bad_values_of_the_configuration_are_told_to_the_user() {
         ("memlock", "'memlock' is not a setting: use key=value"),
     ] {
         lab.with_arguments("n1", setting, || {
-            let outcome = lab.alice().srun_image("-w n1 echo it ran").run().failure();
+            let outcome = lab.alice().srun_image("-w n1 echo it ran").run().refused();
             outcome.said(&[&format!("plugstack.conf: {line}")]).printed(&[]);
         });
     }
@@ -57,7 +57,7 @@ fn task_that_must_not_run_ends_where_the_plugin_is_optional_too() {
         lab.node("n1").run("grep ^optional /etc/slurm/plugstack.conf").success();
         let line = "n1: image 'hpc/nowhere:1': not found in registry 'registry:5000'";
         let options = "-w n1 --docker-image=registry:5000/hpc/nowhere:1";
-        let srun = lab.alice().srun(&format!("{options} echo it ran")).run().failure();
+        let srun = lab.alice().srun(&format!("{options} echo it ran")).run().refused();
         srun.said(&[line]).printed(&[]);
         let job = lab.alice().submit(options, "echo it ran").wait().failed();
         assert_eq!(job.ours(), [line], "{job}");
@@ -110,7 +110,7 @@ fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
     });
     lab.with_arguments("n1", "memlock=inherit mounts=/nowhere:/x", || {
         let line = "n1: mounts in plugstack.conf: '/nowhere' does not exist on this node: ask the admin";
-        alice.srun_image("-w n1 echo it ran").run().failure().said(&[line]).printed(&[]);
+        alice.srun_image("-w n1 echo it ran").run().refused().said(&[line]).printed(&[]);
     });
     remove.run().success();
     lab.assert_empty();
@@ -124,11 +124,11 @@ fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
         "--docker-image: '{IMAGE}' is not allowed on this cluster: allow_images is 'registry:5000/other/*'"
     );
     lab.with_arguments("n1", arguments, || {
-        lab.alice().srun_image("-w n1 echo it ran").run().failure().said(&[&line]).printed(&[]);
+        lab.alice().srun_image("-w n1 echo it ran").run().refused().said(&[&line]).printed(&[]);
         // From n2, where a client would let it pass. For a container of the job and for one of a step.
         let step = format!("-w n1 srun --docker-image={IMAGE} echo it ran");
         for command in [lab.alice().srun_image("-w n1 echo it ran"), lab.alice().salloc(&step)] {
-            command.on("n2").run().failure().said(&[&format!("n1: {line}")]).printed(&[]);
+            command.on("n2").run().refused().said(&[&format!("n1: {line}")]).printed(&[]);
         }
     });
     lab.assert_empty();
@@ -142,7 +142,7 @@ fn root_is_refused_by_the_node_too() {
         let image = format!("--docker-image={IMAGE} echo it ran");
         let line = "n1: root may not run containers here: submit as another user, or ask the admin for allow_root=yes";
         for words in ["srun --chdir=/ -w n1", "salloc --chdir=/ -w n1 srun"] {
-            lab.node("n2").run(&format!("{words} {image}")).failure().printed(&[]).said(&[line]);
+            lab.node("n2").run(&format!("{words} {image}")).refused().printed(&[]).said(&[line]);
         }
     });
     lab.assert_empty();
@@ -227,7 +227,7 @@ fn state_that_cannot_be_written_ends_the_job_and_is_told() {
             let line = |job| {
                 format!("n2: state of job {job}: cannot {action} '/run/lab/state/{job}{file}': ask the admin")
             };
-            let srun = lab.alice().srun_image("-w n2 echo it ran").run().failure();
+            let srun = lab.alice().srun_image("-w n2 echo it ran").run().refused();
             srun.printed(&[]).said(&[&line(*lab.jobs().iter().max().expect("a job"))]);
             let job = lab.alice().submit_image("-w n2", "echo it ran");
             let ended = job.wait();
