@@ -11,4 +11,5 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod privilege;
 pub mod process;
+pub mod signals;
 pub mod source;

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::ffi::{CStr, c_int};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::input::{Spank, configuration, given, state_dir};
 use super::output::{SlurmLog, by_this_node, tell_user};
@@ -21,10 +21,13 @@ use crate::slurm::report;
 use crate::ssh::client;
 use crate::state::{Claim, Record, Session, StateDir};
 use crate::sys::privilege::Umask;
+use crate::sys::signals::Kept;
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
 /// What a task does when it has become the user; or that it must not run, and what the user is told.
 pub(super) static AS_USER: OnceLock<Result<AsUser, Refusal>> = OnceLock::new();
+/// What it is sent meanwhile would meet its command, had that not to wait.
+static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
 
 #[derive(Debug)]
 pub(super) struct AsUser {
@@ -51,11 +54,24 @@ pub(super) struct Refusal(pub(super) Option<String>);
 /// A task that cannot join goes on only as far as the next hook, where it ends: slurmstepd is still to write to this
 /// process, and would tell the user of a broken pipe.
 pub(in crate::plugin) fn join(spank: &mut Spank<'_>) -> c_int {
+    let mut kept = Kept::begin();
     let work = try_join(spank).map_err(|error| refusal(spank, error.as_ref()));
-    if let Some(work) = work.transpose() {
-        let _ = AS_USER.set(work);
+    match work.transpose() {
+        None => kept.forget(),
+        Some(work) => {
+            let _ = AS_USER.set(work);
+            kept.look();
+            *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        }
     }
     OK
+}
+
+/// Its command is about to run, or nothing but an end to wait for.
+pub(super) fn obey_signals() {
+    if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        kept.obey();
+    }
 }
 
 /// `None` for a task of a job that does not concern us.

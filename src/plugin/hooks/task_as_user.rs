@@ -7,7 +7,7 @@ use slurm_spank::SpankError;
 
 use super::input::{Spank, is_once};
 use super::output::{by_this_node, tell_user};
-use super::task::{AS_USER, AsUser, Joined, Refusal, layout_of_job};
+use super::task::{AS_USER, AsUser, Joined, Refusal, layout_of_job, obey_signals};
 use crate::job::{JobId, Scope};
 use crate::job_environment;
 use crate::locale;
@@ -32,7 +32,10 @@ pub(in crate::plugin) fn become_task(spank: &mut Spank<'_>) -> c_int {
         Some(Err(refusal)) => Err(refusal.clone()),
     };
     match ran {
-        Ok(Runs::Command) => OK,
+        Ok(Runs::Command) => {
+            obey_signals();
+            OK
+        }
         Ok(Runs::Nothing) => privilege::leave(0),
         Err(Refusal(line)) => {
             line.iter().for_each(|line| tell_user(line));
@@ -107,6 +110,7 @@ fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Resul
         return Ok(Runs::Command);
     }
     if let Some(launcher) = &joined.launcher {
+        obey_signals();
         together::wait_for_end(launcher, spank.job_nnodes()?, work.config.start_timeout);
     }
     Ok(Runs::Nothing)

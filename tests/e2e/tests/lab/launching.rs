@@ -1,7 +1,5 @@
 //! What users say to mpirun, and how a parallel program ends that does not end well.
 
-use std::time::Duration;
-
 use spank_docker_e2e::{Lab, image};
 
 use crate::cluster::{BOUNDED, assert_ended};
@@ -57,17 +55,21 @@ fn mpirun_of_mpich_launches_as_told_and_ends_with_its_ranks() {
     lab.assert_clean();
 }
 
-/// The others have to be there: what Slurm asks of a task that is about to begin is lost. srun ends with the largest of
-/// all codes.
+/// While the others still join their containers: Slurm's SIGTERM meets them there, and must not wait for SIGKILL.
 #[test]
-fn rank_that_fails_ends_a_step_that_slurm_launched_where_it_shall() {
+fn rank_that_fails_at_once_ends_a_step_that_slurm_launched() {
     let lab = Lab::get();
-    let rank = "if [ $PMI_RANK = 1 ]; then until [ -e up.0 ] && [ -e up.2 ]; do sleep 0.1; done; exit 6; fi
-        trap 'exit 0' TERM; touch up.$PMI_RANK; while :; do sleep 0.1; done";
+    let rank = "if [ $PMI_RANK = 1 ]; then exit 6; fi; exec sleep 294";
     let options =
         format!("-N3 --ntasks-per-node=1 --mpi=pmi2 --kill-on-bad-exit=1 --docker-image={}", image("mpich"));
-    let outcome = lab.alice().srun(&options).sh(rank).run();
-    assert_eq!(outcome.code, Some(6), "{outcome}");
-    assert!(outcome.took < Duration::from_secs(30), "{outcome}");
+    // In a container that is there, and in those of steps, which start as a node has its image.
+    for allocation in [format!("--docker-image={}", image("mpich")), String::new()] {
+        let step = format!("{allocation} -N3 --ntasks-per-node=1 srun {options}");
+        let outcome = lab.alice().salloc(&step).sh(rank).run();
+        assert!(outcome.stderr.contains("task 1: Exited with exit code 6"), "{outcome}");
+        for end in ["task 0: Terminated", "task 2: Terminated"] {
+            assert!(outcome.stderr.contains(end), "{outcome}");
+        }
+    }
     lab.assert_clean();
 }
