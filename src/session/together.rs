@@ -41,8 +41,9 @@ pub fn address(node: &str, port: u16) -> Option<SocketAddr> {
     addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied()
 }
 
-/// Waits until the sshd there has come, and gone; for its coming no longer than the limit. `nodes` as many wait.
-pub fn wait_for_end(sshd: &SocketAddr, nodes: u32, limit: Option<Duration>) {
+/// Waits until the sshd there has come, then calls `come`, and waits until it has gone; for its coming no longer than the
+/// limit. `nodes` as many wait.
+pub fn wait_for_end(sshd: &SocketAddr, nodes: u32, limit: Option<Duration>, come: impl FnOnce()) {
     let began = Instant::now();
     while !is_there(sshd) {
         if limit.is_some_and(|limit| began.elapsed() > limit) {
@@ -50,6 +51,7 @@ pub fn wait_for_end(sshd: &SocketAddr, nodes: u32, limit: Option<Duration>) {
         }
         sleep(INTERVAL);
     }
+    come();
     let interval = INTERVAL.max(Duration::from_secs(1) * nodes / LOOKS);
     let mut missed = 0;
     while missed < MISSES {
@@ -83,13 +85,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| wait_for_end(&address, 3, None));
+            let waiting = scope.spawn(|| {
+                let mut has_come = false;
+                wait_for_end(&address, 3, None, || has_come = true);
+                has_come
+            });
             // Seen once at least.
             let seen = listener.accept().unwrap();
             assert!(!waiting.is_finished());
             drop((seen, listener));
-            waiting.join().unwrap();
+            assert!(waiting.join().unwrap());
         });
-        wait_for_end(&address, 3, Some(Duration::ZERO));
+        wait_for_end(&address, 3, Some(Duration::ZERO), || panic!("nothing has come"));
     }
 }

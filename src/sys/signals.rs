@@ -1,6 +1,8 @@
 //! Signals that come while a task starts. Its process is a fork of slurmstepd, whose handlers do nothing, or hold them back
-//! to throw them away: what Slurm asks of a task before its command runs is lost. That is short, unless a plugin takes its
-//! time.
+//! to throw them away: when Slurm asks a task to end before its command runs, that is lost. The moment is short, unless a
+//! plugin takes its time.
+//!
+//! SIGUSR1 and SIGUSR2 are words to a command that has a handler for them: with none there yet, they are better lost.
 //!
 //! Runs in the task, as root and as the user.
 #![expect(unsafe_code, reason = "sigpending(2) and sigaction(2)")]
@@ -9,9 +11,10 @@ use std::mem::MaybeUninit;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, raise, sigaction};
 
-/// What a task is sent by others, of what slurmstepd has handlers for (src/slurmd/slurmstepd/mgr.c).
-const SENT: [Signal; 6] =
-    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+/// They ask for an end, and slurmstepd has handlers for them (src/slurmd/slurmstepd/mgr.c).
+const ENDS: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+/// What they mean is the command's affair.
+const WORDS: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// Those that have come since they are kept.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ impl Kept {
     /// Keeps what comes to this thread, the only one, from now on.
     #[must_use]
     pub fn begin() -> Self {
-        Self { before: sent().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(), seen: Vec::new() }
+        Self { before: ends().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(), seen: Vec::new() }
     }
 
     /// Before somebody else might throw them away.
@@ -44,20 +47,34 @@ impl Kept {
     /// own mask may be another one by now.
     pub fn obey(mut self) {
         self.look();
-        for signal in SENT {
-            let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-            // SAFETY: no handler but the default. Does not fail for these signals.
-            let _ = unsafe { sigaction(signal, &default) };
-        }
-        let _ = sent().thread_unblock();
+        have(&ENDS, SigHandler::SigDfl);
+        let _ = ends().thread_unblock();
         for signal in self.seen {
             let _ = raise(signal);
         }
     }
 }
 
-fn sent() -> SigSet {
-    SENT.into_iter().collect()
+/// For a process that has no command: what is meant for the step's others does not end it.
+pub fn ignore_words() {
+    have(&WORDS, SigHandler::SigIgn);
+}
+
+/// For a process that ends by itself, when the step's command has done what it was asked.
+pub fn ignore_ends() {
+    have(&ENDS, SigHandler::SigIgn);
+}
+
+fn have(signals: &[Signal], effect: SigHandler) {
+    for signal in signals {
+        let action = SigAction::new(effect, SaFlags::empty(), SigSet::empty());
+        // SAFETY: no handler of ours. Does not fail for these signals.
+        let _ = unsafe { sigaction(*signal, &action) };
+    }
+}
+
+fn ends() -> SigSet {
+    ENDS.into_iter().collect()
 }
 
 fn pending() -> Vec<Signal> {
@@ -69,7 +86,7 @@ fn pending() -> Vec<Signal> {
         }
         SigSet::from_sigset_t_unchecked(set.assume_init())
     };
-    SENT.into_iter().filter(|signal| set.contains(*signal)).collect()
+    ENDS.into_iter().filter(|signal| set.contains(*signal)).collect()
 }
 
 #[cfg(test)]
@@ -112,9 +129,7 @@ mod tests {
             let mut kept = Kept::begin();
             let _ = raise(Signal::SIGTERM);
             kept.look();
-            let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-            // SAFETY: no handler.
-            let _ = unsafe { sigaction(Signal::SIGTERM, &ignore) };
+            have(&ENDS, SigHandler::SigIgn);
             if pending().is_empty() {
                 kept.obey();
             }
@@ -125,11 +140,24 @@ mod tests {
     #[test]
     fn what_was_held_back_before_is_not_afterwards() {
         let end = end_of(|| {
-            let _ = sent().thread_block();
+            let _ = ends().thread_block();
             Kept::begin().obey();
             let _ = raise(Signal::SIGTERM);
         });
         assert!(matches!(end, WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{end:?}");
+    }
+
+    #[test]
+    fn what_is_ignored_ends_nothing() {
+        let end = end_of(|| {
+            Kept::begin().obey();
+            ignore_words();
+            ignore_ends();
+            for signal in ENDS.into_iter().chain(WORDS) {
+                let _ = raise(signal);
+            }
+        });
+        assert!(matches!(end, WaitStatus::Exited(_, 7)), "{end:?}");
     }
 
     #[test]

@@ -182,12 +182,12 @@ pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageEr
 /// The engine passes the registry's words on, with a status that does not tell the cases apart (a refused login is
 /// 500, as is an unreachable registry): its words decide.
 pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
-    match EngineError::new("pull the image", error) {
-        EngineError::Refused { message, .. } => ImageError::in_words(reference, &message),
-        EngineError::Broken { source: bollard::errors::Error::DockerStreamError { error }, .. } => {
-            ImageError::in_words(reference, &error)
-        }
-        other => other.into(),
+    use bollard::errors::Error;
+    match error {
+        // Before they are cut for a line.
+        Error::DockerResponseServerError { message: words, .. }
+        | Error::DockerStreamError { error: words } => ImageError::in_words(reference, &words),
+        other => EngineError::new("pull the image", other).into(),
     }
 }
 

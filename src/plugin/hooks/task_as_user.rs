@@ -17,7 +17,7 @@ use crate::options::TABLE;
 use crate::plugin::spank::{OK, refuse};
 use crate::session::together;
 use crate::state::Session;
-use crate::sys::privilege;
+use crate::sys::{privilege, signals};
 use crate::task::environment::{self, Change};
 use crate::task::{self, StepKind};
 
@@ -110,8 +110,12 @@ fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Resul
         return Ok(Runs::Command);
     }
     if let Some(launcher) = &joined.launcher {
+        // Slurm sends a step's signals to this process too. Once the launcher runs, it is the one to heed them, and this node's
+        // container has to stay until it has.
+        signals::ignore_words();
         obey_signals();
-        together::wait_for_end(launcher, spank.job_nnodes()?, work.config.start_timeout);
+        let limit = work.config.start_timeout;
+        together::wait_for_end(launcher, spank.job_nnodes()?, limit, signals::ignore_ends);
     }
     Ok(Runs::Nothing)
 }

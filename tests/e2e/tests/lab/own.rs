@@ -248,3 +248,23 @@ fn cgroups_of_a_step_that_slurm_could_not_remove_are_gone_with_the_job() {
     job.wait().completed();
     lab.assert_clean();
 }
+
+/// On the other nodes Slurm sends it to the tasks that only keep their containers.
+#[test]
+fn signal_for_a_launcher_leaves_it_the_containers_of_the_other_nodes() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let launcher = "trap 'came=$came.' USR1 TERM; touch up
+        until [ \"$came\" = .. ]; do sleep 0.1; done; sleep 1; ssh n2 echo still there";
+    alice.write("launcher", launcher);
+    let step = format!("srun --docker-image={IMAGE} --docker-launch=once bash ./launcher");
+    let job = alice.submit("-w n1,n2 -N2", &step);
+    let is_up = || (alice.command("ls up").run().code == Some(0)).then_some(());
+    lab.poll(is_up).expect("the launcher");
+    for signal in ["USR1", "TERM"] {
+        lab.node("n1").run(&format!("scancel --signal={signal} {}.0", job.id)).success();
+    }
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["still there"], "{job}");
+    lab.assert_clean();
+}
