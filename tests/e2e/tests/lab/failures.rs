@@ -183,7 +183,7 @@ fn rank_that_uses_up_the_memory_of_the_job_ends_the_job_and_nothing_else() {
         assert!(lab.poll(|| sacct().contains(&wanted).then_some(())).is_some(), "{:?}", sacct());
     }
     // By the limit of the job, not by that of the node.
-    let said = format!("grep -q 'oom_kill events\\? in StepId={}.extern' /var/log/slurm/slurmd.log", job.id);
+    let said = format!("grep -q 'oom.kill event.* in StepId={}.extern' /var/log/slurm/slurmd.log", job.id);
     let seen = lab.poll(|| (lab.node("n3").sh(&said).code == Some(0)).then_some(()));
     assert!(seen.is_some(), "nothing in the log of n3: {job}");
     lab.assert_clean();
