@@ -11,6 +11,9 @@
 # `cargo clean` must not forget the pid of a running engine.
 LAB_STATE=${SPANK_DOCKER_LAB:-/var/lib/spank-docker-lab}
 
+# What cargo builds is looked for in target/, wherever the caller has it otherwise.
+unset CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
+
 # One progress line, on stderr: stdout belongs to whatever the script prints.
 say() {
     printf '%s: %s\n' "${SAY_AS:-lab}" "$*" >&2
