@@ -18,6 +18,7 @@ use crate::job::Scope;
 use crate::log::{Log, ready};
 use crate::mpi::hostlist;
 use crate::state::{Claim, Outcome, ScopeDir, Session, StateDir, StateError};
+use crate::sys::signals;
 
 /// Between two looks whether another task has ended its work.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -39,6 +40,12 @@ pub enum StepError {
     /// The task that started it was killed.
     #[error("step {scope}: the task that started its container was killed: run the step again")]
     CutOff {
+        /// The step.
+        scope: Scope,
+    },
+    /// The step is to end.
+    #[error("step {scope}: ended while its container was started")]
+    Ended {
         /// The step.
         scope: Scope,
     },
@@ -90,6 +97,7 @@ pub fn enter(
     let _turn = loop {
         match job.lock_start(scope)? {
             Some(turn) => break turn,
+            None if signals::is_end_asked() => return Err(StepError::Ended { scope }),
             None if limit.is_some_and(|limit| waiting.elapsed() > limit) => {
                 return Err(StepError::Waited { scope, seconds: waiting.elapsed().as_secs() });
             }
@@ -121,18 +129,11 @@ fn begin(
     directory.write(uid, Outcome::Starting)?;
     let gpus = gpus::of_step(request, &directory.scratch_device());
     let request = &Request { gpus: Some(gpus), ..request.clone() };
-    let started =
-        start::start(config, request, image, progress).map_err(StepError::from).and_then(|session| {
-            match adopt::into_own_step(directory, &session) {
-                Ok(()) => Ok(session),
-                Err(error) => {
-                    // What fails here the step's end will meet again.
-                    let _ = stop::stop_step(config, request.scope);
-                    directory.create()?;
-                    Err(error.into())
-                }
-            }
-        });
+    let started = match start::start(config, request, image, progress, || !signals::is_end_asked()) {
+        Err(StartError::NotWanted) => Err(StepError::Ended { scope: request.scope }),
+        Err(error) => Err(error.into()),
+        Ok(session) => adopt(config, request.scope, directory, session),
+    };
     let outcome = match &started {
         Ok(session) => {
             log.info(&ready(request.scope, session, began));
@@ -145,14 +146,33 @@ fn begin(
     started
 }
 
+fn adopt(
+    config: &Config,
+    scope: Scope,
+    directory: &ScopeDir,
+    session: Session,
+) -> Result<Session, StepError> {
+    match adopt::into_own_step(directory, &session) {
+        Ok(()) => Ok(session),
+        Err(error) => {
+            // What fails here the step's end will meet again.
+            let _ = stop::stop_step(config, scope);
+            directory.create()?;
+            Err(error.into())
+        }
+    }
+}
+
 /// For a launcher: waits until the step's containers are there on all of its nodes.
 pub fn wait_for_others(config: &Config, request: &Request, session: &Session) -> Result<(), StepError> {
     let nodes = hostlist::expand(&request.nodes).unwrap_or_default();
     let limit = config.start_timeout.map(|limit| limit + GRACE);
-    together::wait_for_all(&nodes, session.port, limit).map_err(|node| StepError::Alone {
-        scope: request.scope,
-        node,
-        seconds: limit.unwrap_or_default().as_secs(),
+    let (scope, began) = (request.scope, Instant::now());
+    let is_late = || limit.is_some_and(|limit| began.elapsed() > limit);
+    let missing = together::wait_for_all(&nodes, session.port, || !is_late() && !signals::is_end_asked());
+    missing.map_err(|node| match signals::is_end_asked() {
+        true => StepError::Ended { scope },
+        false => StepError::Alone { scope, node, seconds: limit.unwrap_or_default().as_secs() },
     })
 }
 

@@ -55,6 +55,12 @@ impl Kept {
     }
 }
 
+/// Whether one has come while they are kept.
+#[must_use]
+pub fn is_end_asked() -> bool {
+    !pending().is_empty()
+}
+
 /// For a process that has no command: what is meant for the step's others does not end it.
 pub fn ignore_words() {
     have(&WORDS, SigHandler::SigIgn);

@@ -110,7 +110,7 @@ impl Machine {
             Options { image: ImageChoice::Image(reference), pull: Some(pull), ..Options::default() };
         let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
         StateDir::new(&config.state_dir).of(request.scope).create().unwrap();
-        session::start(&config, &request, reference, &mut |_| ControlFlow::Continue(()))
+        session::start(&config, &request, reference, &mut |_| ControlFlow::Continue(()), || true)
     }
 
     /// Runs a command in the container, with the job's key and its known hosts.

@@ -17,6 +17,7 @@ use crate::mpi::layout;
 use crate::options::{ImageChoice, Options};
 use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
+use crate::session::StepError;
 use crate::slurm::report;
 use crate::ssh::client;
 use crate::state::{Claim, Record, Session, StateDir};
@@ -47,7 +48,7 @@ pub(super) struct Joined {
     pub(super) launcher: Option<SocketAddr>,
 }
 
-/// The line for the user; none when another task of the step on this node tells it.
+/// The line for the user; none when another task of the step on this node tells it, or Slurm has.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal(pub(super) Option<String>);
 
@@ -185,7 +186,9 @@ fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {
         return Refusal(None);
     }
     SlurmLog.info(&chain(error));
-    Refusal(Some(addressed(error)))
+    // Slurm has told the user already.
+    let is_asked_for = matches!(error.downcast_ref(), Some(StepError::Ended { .. }));
+    Refusal((!is_asked_for).then(|| addressed(error)))
 }
 
 /// Of all tasks of a step on this node, one. When that cannot be found out, all; so too in the container, where our paths

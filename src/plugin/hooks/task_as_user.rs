@@ -39,6 +39,7 @@ pub(in crate::plugin) fn become_task(spank: &mut Spank<'_>) -> c_int {
         Ok(Runs::Nothing) => privilege::leave(0),
         Err(Refusal(line)) => {
             line.iter().for_each(|line| tell_user(line));
+            obey_signals();
             refuse()
         }
     }

@@ -153,6 +153,9 @@ pub enum StartError {
         /// The configured limit.
         seconds: u64,
     },
+    /// Whoever asked for it was asked to end.
+    #[error("its container was no longer wanted")]
+    NotWanted,
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

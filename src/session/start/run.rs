@@ -1,7 +1,10 @@
 //! The start itself, step by step, under its deadline; and what undoes it.
 
 use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select};
 
 use super::error::{StartError, files_error};
 use super::order::Order;
@@ -26,23 +29,43 @@ use crate::state::{Session, StateDir};
 use crate::sys::namespace::Namespaces;
 use crate::sys::process::Process;
 
+/// Between two looks whether the container is still wanted.
+const INTERVAL: Duration = Duration::from_millis(200);
+
 /// Brings the job's container up. When this fails, nothing is left but an empty `state_dir/<job>`.
 pub fn start(
     config: &Config,
     request: &Request,
     image: &Reference,
     progress: &mut Progress<'_>,
+    is_wanted: impl Fn() -> bool,
 ) -> Result<Session, StartError> {
     let runtime = docker::runtime().map_err(StartError::Runtime)?;
     let directory = StateDir::new(&config.state_dir).of(request.scope);
     let order = Order { config, request, image, directory: &directory };
     runtime.block_on(async {
-        let started = in_time(&order, progress).await;
+        let started = while_wanted(&order, progress, is_wanted).await;
         if let Err(error) = &started {
             undo(&order, error).await;
         }
         started
     })
+}
+
+async fn while_wanted(
+    order: &Order<'_>,
+    progress: &mut Progress<'_>,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Session, StartError> {
+    let unwanted = async {
+        while is_wanted() {
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    match select(pin!(in_time(order, progress)), pin!(unwanted)).await {
+        Either::Left((started, _)) => started,
+        Either::Right(_) => Err(StartError::NotWanted),
+    }
 }
 
 async fn in_time(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {

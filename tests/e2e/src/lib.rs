@@ -14,6 +14,7 @@ mod lab;
 mod poll;
 mod quick;
 mod random;
+mod silent;
 mod site;
 mod view;
 
@@ -25,4 +26,5 @@ pub use job::Job;
 pub use lab::{IMAGE, Lab, MACHINES, NODES, Node, User, image, no_sshd};
 pub use poll::poll;
 pub use quick::quick_jobs;
+pub use silent::SilentRegistry;
 pub use view::{View, view, views};

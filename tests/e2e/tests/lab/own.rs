@@ -1,6 +1,6 @@
 //! Steps with an image of their own: a container that begins and ends with the step.
 
-use spank_docker_e2e::{IMAGE, Lab, NODES, image, no_sshd};
+use spank_docker_e2e::{IMAGE, Lab, NODES, SilentRegistry, image, no_sshd};
 
 use crate::failures::listener;
 
@@ -267,5 +267,23 @@ fn signal_for_a_launcher_leaves_it_the_containers_of_the_other_nodes() {
     let job = job.wait().completed();
     // Slurm says that it has sent SIGTERM.
     assert!(job.lines().contains(&"still there"), "{job}");
+    lab.assert_clean();
+}
+
+/// It has a moment to do so: then Slurm sends SIGKILL, if a signal was not all that was asked for.
+#[test]
+fn step_that_is_told_to_end_while_its_image_is_pulled_ends() {
+    let lab = Lab::get();
+    let registry = SilentRegistry::start(&lab, "n2", 5008);
+    let step = format!("srun -n2 --docker-image={} true; echo code $?", registry.image());
+    // One task pulls, the other waits for it.
+    let script = format!("{step}; srun --quiet --docker-image={IMAGE} -n1 echo the next runs");
+    let job = lab.alice().submit("-w n2 -n2", &script);
+    registry.wait_until_asked();
+    lab.node("n1").run(&format!("scancel --signal=TERM {}.0", job.id)).success();
+    let job = job.wait().completed();
+    assert!(job.output.contains(": Terminated") && !job.output.contains("spank_docker"), "{job}");
+    assert!(job.lines().ends_with(&["code 143", "the next runs"]), "{job}");
+    registry.stop();
     lab.assert_clean();
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use spank_docker_e2e::{Churn, IMAGE, Lab, quick_jobs};
+use spank_docker_e2e::{Churn, IMAGE, Lab, SilentRegistry, quick_jobs};
 
 #[test]
 fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others() {
@@ -41,27 +41,24 @@ fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others
     lab.assert_empty();
 }
 
-/// Takes connections, and says nothing: a pull from there lasts.
-const SILENT_REGISTRY: &str = "perl -MIO::Socket::INET -e '
-    my $listener = IO::Socket::INET->new(LocalAddr => q(127.0.0.1:5009), Listen => 9, ReuseAddr => 1) or die;
-    my @taken; push @taken, $listener->accept while 1' >/dev/null 2>&1 & echo $! >/run/silent.pid";
-
 /// From 23.11 on a prolog ends with its slurmd by itself.
 #[test]
 fn prolog_that_outlives_its_slurmd_does_not_outlive_the_job() {
     let lab = Lab::alone();
     let n2 = lab.node("n2");
-    lab.repair_with(n2.command("").sh("lab-slurmd start; kill $(cat /run/silent.pid); rm /run/silent.pid"));
-    n2.sh(SILENT_REGISTRY).success();
+    lab.repair_with(n2.command("lab-slurmd start"));
+    let registry = SilentRegistry::start(&lab, "n2", 5009);
     let prologs = || n2.sh("pgrep -c -f '^[^ ]*slurmstepd spank prolog' || true").success().stdout;
     let wait_for_prologs = |count: &str| lab.poll(|| (prologs().trim() == count).then_some(()));
-    let job = lab.alice().submit("-w n2 --no-requeue --docker-image=localhost:5009/x", "true");
+    let words = format!("-w n2 --no-requeue --docker-image={}", registry.image());
+    let job = lab.alice().submit(&words, "true");
     assert!(wait_for_prologs("1").is_some(), "no prolog was seen");
     n2.run("lab-slurmd kill").success();
     n2.run("lab-slurmd start").success();
     lab.alice().command(&format!("scancel {}", job.id)).run().success();
     job.wait();
     assert!(wait_for_prologs("0").is_some(), "the prolog still runs");
+    registry.stop();
     lab.assert_empty();
 }
 
