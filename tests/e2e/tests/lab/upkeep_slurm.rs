@@ -217,3 +217,47 @@ fn tmp_fs_of_a_site_changes_nothing_in_containers() {
     });
     lab.assert_empty();
 }
+
+/// Slurm's own containers: a /tmp for each job. Those of images have theirs anyway.
+#[test]
+fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_theirs() {
+    let lab = Lab::alone();
+    let restart = |node: &str| {
+        let slurmctld = if node == "n1" { "lab-slurmctld restart; " } else { "" };
+        format!("{slurmctld}lab-slurmd restart")
+    };
+    let plain = "rm -f /etc/slurm/job_container.conf";
+    for node in NODES {
+        lab.repair_with(lab.node(node).command("").sh(&format!("{CONFIGURE}; {plain}; {}", restart(node))));
+    }
+    let conf = "printf 'AutoBasePath=true\nBasePath=/var/lib/job_container\n' >/etc/slurm/job_container.conf";
+    lab.everywhere(&format!("{conf}; echo JobContainerType=job_container/tmpfs >>/etc/slurm/slurm.conf"));
+    for node in NODES {
+        lab.node(node).sh(&restart(node)).success();
+    }
+
+    // The node's own /tmp has files of the lab's.
+    let look = "touch /tmp/$WHO-$SLURM_PROCID && ls /tmp";
+    let srun = lab.alice().srun("-w n2 --export=ALL,WHO=host").sh(look).run().success();
+    srun.printed(&["host-0"]);
+    let script = format!(
+        "export WHO=batch SLURM_PROCID=0; {look}
+         WHO=task srun --quiet --docker-image={IMAGE} sh -c '{look}' >tasks
+         WHO=host srun --quiet --docker-image=none sh -c '{look}' >host"
+    );
+    let job = lab.alice().submit_image("-w n1,n2 -N2 -n2 --docker-script=host", &script).wait().completed();
+    assert_eq!(job.lines(), ["batch-0"], "{job}");
+    let read = |file: &str| lab.alice().command("cat").arg(file).run().success();
+    assert_eq!(read("tasks").sorted(), ["task-0", "task-1"]);
+    // One of them shares the script's node.
+    assert_eq!(read("host").sorted(), ["batch-0", "host-0", "host-1"]);
+    let job = lab.alice().submit_image("-w n1,n2 -N2 -n2", "ls /tmp; mpirun hello | grep -c ^rank");
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["2"], "{job}");
+
+    lab.everywhere(&format!("{CONFIGURE}; {plain}"));
+    for node in NODES {
+        lab.node(node).sh(&restart(node)).success();
+    }
+    lab.assert_empty();
+}
