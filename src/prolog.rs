@@ -57,9 +57,8 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     let JobFacts { job, uid, .. } = subject.facts;
     if let Err(error) = subject.begin(Outcome::Starting) {
         log.error(&format!("job {job}: {}", chain(&error)));
-        // Without a record the tasks could not know that the job has an image (Slurm may not deliver the options to a
-        // batch script), and would run on the host: so the job must not run at all.
-        tell_all(subject, &format!("{error}: ask the admin"), End::Now, log);
+        // Tasks that find no record know by their variables that their job has an image, and ask for this.
+        tell_all(subject, &format!("{error}: ask the admin"), End::ByTasks, log);
         return Verdict::GoOn;
     }
     let (outcome, verdict) = match input {

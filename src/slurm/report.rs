@@ -29,10 +29,9 @@ pub struct Start {
 /// Who ends a job whose start has failed on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Its tasks, which find the record of the failure. A job of srun or salloc is ended before it has any.
+    /// A batch job's script, which finds the record of the failure, or asks. A job of srun or salloc is ended before it has
+    /// any task.
     ByTasks,
-    /// We, whatever the job is: there is no record, tasks would run on the host.
-    Now,
     /// Slurm, when the prolog fails.
     BySlurm,
 }
@@ -67,7 +66,6 @@ pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), Slu
 
 fn ends_now(job: &Known, end: End) -> bool {
     match end {
-        End::Now => true,
         End::ByTasks => !job.batch,
         End::BySlurm => false,
     }

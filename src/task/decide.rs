@@ -23,20 +23,24 @@ pub enum Place {
 }
 
 /// A batch script runs on one node of possibly many, and begins when all have had their prologs. Whether one has
-/// failed is known by slurmctld; when that does not answer, the script runs.
-pub fn ask_other_nodes(
+/// failed is known by slurmctld, and so is what kept this node's prolog from leaving a record. When slurmctld does not answer,
+/// the script runs, if there is a record.
+pub fn ask_slurmctld(
     record: Option<&Record>,
     step: &Step,
     ask: impl FnOnce(report::Start) -> Result<report::Nodes, SlurmError>,
 ) -> Result<(), TaskError> {
-    let Some(Outcome::Ready(session)) = record.map(|record| &record.outcome) else { return Ok(()) };
-    if step.kind != StepKind::Batch || session.nodes < 2 {
+    let restart = match record.map(|record| &record.outcome) {
+        Some(Outcome::Ready(session)) if session.nodes > 1 => session.restart,
+        None if step.job_has_image => step.restart,
+        _ => return Ok(()),
+    };
+    if step.kind != StepKind::Batch {
         return Ok(());
     }
-    let start = report::Start { job: step.job, restart: session.restart };
-    match ask(start).unwrap_or_default() {
-        report::Nodes { failure: Some(line), .. } => Err(TaskError::OtherNode(line)),
-        report::Nodes { unready: true, .. } => Err(TaskError::TooEarly { job: step.job }),
+    match ask(report::Start { job: step.job, restart }).unwrap_or_default() {
+        report::Nodes { failure: Some(line), .. } => Err(TaskError::Reported(line)),
+        report::Nodes { unready: true, .. } if record.is_some() => Err(TaskError::TooEarly { job: step.job }),
         report::Nodes { .. } => Ok(()),
     }
 }
@@ -45,7 +49,7 @@ pub fn ask_other_nodes(
 pub fn heed_prolog(outcome: &Outcome) -> Result<(), TaskError> {
     match outcome {
         Outcome::Failed { message } => Err(TaskError::Prolog(message.clone())),
-        Outcome::BrokenOff { line: Some(line) } => Err(TaskError::OtherNode(line.clone())),
+        Outcome::BrokenOff { line: Some(line) } => Err(TaskError::Reported(line.clone())),
         Outcome::Host | Outcome::Starting | Outcome::BrokenOff { line: None } | Outcome::Ready(_) => Ok(()),
     }
 }
@@ -124,6 +128,7 @@ mod tests {
             options,
             layout: None,
             job_has_image: false,
+            restart: 0,
             is_dockerexec,
             script: None,
         }
@@ -168,6 +173,21 @@ mod tests {
             assert!(line.starts_with("job 7 has no container on this node"), "{line}");
             // A component of a heterogeneous job that wants none.
             assert!(matches!(decided(Some((UID, Outcome::Host)), &step), Ok(Place::Host)), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn script_without_a_record_says_what_the_prolog_has_told_slurmctld() {
+        let told = |kind, job_has_image| {
+            let step = Step { job_has_image, restart: 3, ..step(kind, &ImageChoice::Unset, false) };
+            ask_slurmctld(None, &step, |start| {
+                let failure = Some(format!("n1: start {} of {}", start.restart, start.job));
+                Ok(report::Nodes { failure, unready: true, ..Default::default() })
+            })
+        };
+        assert_eq!(told(StepKind::Batch, true).unwrap_err().to_string(), "n1: start 3 of 7");
+        for (kind, job_has_image) in [(StepKind::Batch, false), (StepKind::Tasks, true)] {
+            told(kind, job_has_image).unwrap();
         }
     }
 

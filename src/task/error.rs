@@ -14,9 +14,10 @@ pub enum TaskError {
     /// The prolog left a message for the user.
     #[error("{0}")]
     Prolog(String),
-    /// Another node's prolog did: the job is not complete, and its script must not run.
+    /// A prolog has told slurmctld so, mostly another node's: the job is not complete, and its script must not run. The node
+    /// is named.
     #[error("{0}")]
-    OtherNode(String),
+    Reported(String),
     /// A batch script that did not wait for them.
     #[error(
         "job {job}: its script was started before the containers of all its nodes: ask the admin to set PrologFlags=Contain,DeferBatch"

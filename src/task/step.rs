@@ -72,6 +72,8 @@ pub struct Step {
     pub layout: Option<Layout>,
     /// Whether its job was submitted with an image, by the job's variables: where there is no record, that has failed.
     pub job_has_image: bool,
+    /// How often the job was queued again, by its variables.
+    pub restart: u32,
     /// Whether `dockerexec` runs it, which knows no other place than the container.
     pub is_dockerexec: bool,
     /// The batch script, which lies on the host.

@@ -87,7 +87,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let is_known = record.is_some();
     let step = step(spank, job)?;
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
-    task::ask_other_nodes(record.as_ref(), &step, report::nodes)?;
+    task::ask_slurmctld(record.as_ref(), &step, report::nodes)?;
     let joined = container(spank, &state, record, &step, &config)?;
     if let Some(joined) = &joined {
         enter(&state, joined, &step, &config)?;
@@ -104,6 +104,7 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
         kind,
         layout: layout(spank, job, kind),
         job_has_image: job_has_image(spank, job),
+        restart: restart(spank),
         is_dockerexec: spank.getenv_os(task::DOCKEREXEC).is_ok_and(|given| given.is_some()),
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options: Options::parse(|spec| given(spank, spec, |name| spank.getenv_os(name).ok().flatten()))?,
@@ -115,6 +116,11 @@ fn job_has_image(spank: &Spank<'_>, job: JobId) -> bool {
     let variable = |name: &CStr| spank.getenv_lossy(name.to_str().ok()?).ok().flatten();
     variable(task::IMAGE_OF_JOB).is_some_and(|value| ImageChoice::asks(value.as_ref()))
         || variable(task::JOBS_WITH_IMAGE).is_some_and(|jobs| task::is_named(job, &jobs))
+}
+
+fn restart(spank: &Spank<'_>) -> u32 {
+    let count = spank.getenv_lossy("SLURM_RESTART_COUNT").ok().flatten();
+    count.and_then(|count| count.parse().ok()).unwrap_or_default()
 }
 
 /// The job's layout: a batch script has it in its variables. srun replaces them by the step's, which is the job's when
@@ -204,7 +210,7 @@ fn is_first_to_speak(spank: &Spank<'_>) -> bool {
 /// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.
 fn addressed(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref() {
-        Some(TaskError::OtherNode(line)) => line.clone(),
+        Some(TaskError::Reported(line)) => line.clone(),
         _ => by_this_node(&error.to_string()),
     }
 }
