@@ -39,6 +39,10 @@ impl From<u32> for StepKind {
 /// By this variable a task knows that `dockerexec` is its srun's caller.
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 
+/// By this variable a task knows that what looks like its step's options may be another component's of its srun, and that the
+/// job has them right.
+pub const OPTIONS_OF_JOB: &str = "SLURM_DOCKEROPTIONS";
+
 /// By this variable a task knows that its job was submitted with an image. srun sets it, which takes the job's options
 /// away: the job, and the others of a heterogeneous job, by their ids.
 pub const JOBS_WITH_IMAGE: &CStr = c"SLURM_DOCKERJOBS";

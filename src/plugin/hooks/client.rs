@@ -6,6 +6,7 @@ use std::ffi::c_int;
 
 use slurm_spank::Context;
 
+use super::components;
 use super::input::{Spank, configuration, given};
 use super::output::{SlurmLog, tell_user};
 use crate::log::{Log, chain};
@@ -31,7 +32,10 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     let options = Options::parse(|spec| given(spank, spec, variable))?;
     let has_image = options.has_image();
     let is_step = match spank.context()? {
-        Context::Local => carry_layout(),
+        Context::Local => {
+            components::compare(spank)?;
+            carry_layout()
+        }
         _ => {
             announce_job(has_image);
             false
@@ -86,6 +90,7 @@ fn announce_job(has_image: bool) {
 /// their own. But a job that is submitted from within a job has its own options alone.
 pub(super) fn forget_options_of_another_job() {
     take_options_of_the_job_around();
+    components::forget_variable();
     environment::remove(&jobs_with_image());
 }
 
@@ -93,6 +98,7 @@ pub(super) fn forget_options_of_another_job() {
 /// the variables are those of the first component. Only that there is an image it must know, lest it run on the host where
 /// the record was lost.
 pub(super) fn keep_own_options_of_a_step() {
+    components::forget_variable();
     if take_options_of_the_job_around() {
         environment::set(&jobs_with_image(), &task::names(&jobs_around()));
     }

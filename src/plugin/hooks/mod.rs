@@ -2,6 +2,7 @@
 //! calls them in.
 
 mod client;
+mod components;
 mod init;
 mod input;
 mod node;

@@ -14,7 +14,7 @@ use crate::in_container;
 use crate::job::{JobId, Scope, StepId};
 use crate::log::{Log, chain};
 use crate::mpi::layout;
-use crate::options::{ImageChoice, Options};
+use crate::options::{self, ImageChoice, Options};
 use crate::plugin::slurmstepd;
 use crate::plugin::spank::OK;
 use crate::session::StepError;
@@ -107,8 +107,16 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
         restart: restart(spank),
         is_dockerexec: spank.getenv_os(task::DOCKEREXEC).is_ok_and(|given| given.is_some()),
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
-        options: Options::parse(|spec| given(spank, spec, |name| spank.getenv_os(name).ok().flatten()))?,
+        options: options(spank)?,
     })
+}
+
+fn options(spank: &Spank<'_>) -> Result<Options, options::Error> {
+    let variable = |name: &str| spank.getenv_os(name).ok().flatten();
+    if variable(task::OPTIONS_OF_JOB).is_some() {
+        return Ok(Options::default());
+    }
+    Options::parse(|spec| given(spank, spec, variable))
 }
 
 /// By the job's variables, not by its record.

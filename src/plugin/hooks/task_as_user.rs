@@ -66,6 +66,7 @@ fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
 /// a variable that the command line has overridden.
 fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
     spank.unsetenv(task::DOCKEREXEC)?;
+    spank.unsetenv(task::OPTIONS_OF_JOB)?;
     TABLE.iter().try_for_each(|spec| spank.unsetenv(spec.variable))
 }
 

@@ -134,11 +134,17 @@ fn components_of_a_heterogeneous_job_run_in_containers() {
     let lab = Lab::get();
     let alice = lab.alice();
     let script = "srun --het-group=0,1 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER on $(hostname)'";
-    let image = format!("--docker-image={IMAGE}");
-    let words = format!("{image} -n1 -w n1 --docker-script=host : {image} -n1 -w n2 --docker-script=host");
+    let usual = format!("--docker-image={IMAGE}");
+    let words = format!("{usual} -n1 -w n1 --docker-script=host : {usual} -n1 -w n2 --docker-script=host");
     let job = alice.submit(&words, script).wait().completed();
-    let expected = [format!("docker_{} on n1", job.id), format!("docker_{} on n2", job.id + 1)];
+    let mut expected = [format!("docker_{} on n1", job.id), format!("docker_{} on n2", job.id + 1)];
+    expected.sort();
     assert_eq!(job.sorted(), expected, "{job}");
+    // The script is the first one's, and so are its launcher's ranks.
+    let script = "echo $SLURM_JOB_DOCKER_CONTAINER on $(hostname); mpirun hello | grep -c ^rank";
+    let words = format!("{usual} -n2 -w n1 : {usual} -n1 -w n2");
+    let job = alice.submit(&words, script).wait().completed();
+    assert_eq!(job.lines(), [&format!("docker_{} on n1", job.id), "2"], "{job}");
     lab.assert_clean();
 }
 
@@ -158,6 +164,33 @@ fn components_of_a_heterogeneous_job_have_images_of_their_own() {
     let words = format!("--docker-image={one} -n1 -w n1 {host} : --docker-image=none -n1 -w n2");
     let job = alice.submit(&words, script).wait().completed();
     assert_eq!(job.sorted(), ["host on n2", &format!("{one} on n1")], "{job}");
+    lab.assert_clean();
+}
+
+/// srun reads the options of one after the other, and hands the tasks of all what it has read last.
+#[test]
+fn components_of_one_srun_have_the_images_that_they_were_given_or_none_runs() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let (one, other) = (format!("--docker-image={IMAGE}"), format!("--docker-image={}", image("mpich")));
+    alice.write("show", "echo ${SLURM_JOB_DOCKER_IMAGE:-host} on $(hostname)");
+    let srun = |one: &str, other: &str| format!("{one} -n1 -w n1 sh ./show : {other} -n1 -w n2 sh ./show");
+    for (first, seen) in [(one.as_str(), IMAGE), ("", "host")] {
+        let srun = alice.srun(&srun(first, &other)).run().success();
+        let expected = [format!("{seen} on n1"), format!("{} on n2", image("mpich"))];
+        assert!(expected.iter().all(|line| srun.lines().contains(&line.as_str())), "{srun}");
+        assert_eq!(srun.lines().len(), 2, "{srun}");
+    }
+    // In a job there is no prolog for each of them.
+    let within = |one: &str, other: &str| {
+        format!("srun --het-group=0 {one} sh ./show : --het-group=1 {other} sh ./show; echo $?")
+    };
+    let script = [within(&one, &other), within(&other, &other)].join("\n");
+    let job = alice.submit("-n1 -w n1 : -n1 -w n2", &script).wait().completed();
+    let line = "the components of an srun within a job share its --docker options: give them the same, or start an srun for each";
+    assert_eq!(job.ours(), [line], "{job}");
+    let ran = |image: &str| job.lines().iter().filter(|line| line.starts_with(image)).count();
+    assert_eq!((ran(IMAGE), ran(&image("mpich")), ran("host")), (0, 2, 0), "{job}");
     lab.assert_clean();
 }
 
