@@ -142,3 +142,20 @@ impl Session {
         first.is_none_or(|first| first == self.node)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobId;
+
+    /// Written on a node by an earlier build, while this was the version. Whoever has it fail has changed what a record says:
+    /// either the old one can still be read, or VERSION grows, and this is a file of the new one.
+    #[test]
+    fn record_of_an_earlier_build_is_read() {
+        let text = include_bytes!("records/v2.json");
+        let record = Record::parse(Scope::job(JobId(199)), text).unwrap();
+        let Outcome::Ready(session) = record.outcome else { panic!("{record:?}") };
+        assert_eq!((record.version, record.uid, session.port, session.nodes), (VERSION, 5001, 20199, 2));
+        assert_eq!(session.user.groups, [5001, 6001, 6002]);
+    }
+}
