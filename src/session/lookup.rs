@@ -15,14 +15,25 @@ const READ: [&str; 2] = ["/etc/passwd", "/etc/group"];
 /// The largest that it may read, in bytes: more than any site's accounts.
 const LIMIT: u64 = 64 << 20;
 
-/// Which of the files the engine had better not open, if any.
-pub(super) async fn trap(
-    engine: &Engine,
-    container: &Container,
-) -> Result<Option<&'static str>, EngineError> {
+/// Why the engine had better not start a container.
+#[derive(Debug)]
+pub(super) enum Trap {
+    /// A file that it would open.
+    File(&'static str),
+    /// It does not show any: Engine 28.5 where a volume is behind an absolute link (`/var/run/x`), which it starts.
+    Closed,
+}
+
+/// What is wrong with what the engine would open, if anything is.
+pub(super) async fn trap(engine: &Engine, container: &Container) -> Result<Option<Trap>, EngineError> {
     let looks = READ.map(|path| async move { Ok((path, is_harmless(engine, container, path).await?)) });
     let found = try_join_all(looks).await?;
-    Ok(found.into_iter().find(|(_, harmless)| !harmless).map(|(path, _)| path))
+    let Some((path, _)) = found.into_iter().find(|(_, harmless)| !harmless) else { return Ok(None) };
+    match engine.kind(container, "/").await {
+        Err(EngineError::Refused { .. }) => Ok(Some(Trap::Closed)),
+        Err(error) => Err(error),
+        Ok(_) => Ok(Some(Trap::File(path))),
+    }
 }
 
 /// A regular file of a size that a list of accounts may have, by way of links too, or nothing. A link into /proc leads elsewhere when the container runs.

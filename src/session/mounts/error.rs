@@ -14,6 +14,8 @@ pub enum Origin {
     Admin,
     /// `--docker-mount-home`, or `mount_home`.
     Home,
+    /// `--docker-readonly`, which leaves no other `/tmp`.
+    ReadOnly,
     /// The plugin itself, for every job.
     Standard,
 }
@@ -24,6 +26,7 @@ impl std::fmt::Display for Origin {
             Self::User => "--docker-mounts",
             Self::Admin => "mounts in plugstack.conf",
             Self::Home => "--docker-mount-home",
+            Self::ReadOnly => "--docker-readonly",
             Self::Standard => "working directory or home",
         })
     }
@@ -35,6 +38,7 @@ impl Origin {
             Self::User => "use one that every node of the job has",
             Self::Admin => "ask the admin",
             Self::Home => "use --no-docker-mount-home",
+            Self::ReadOnly => "use --docker-writable",
             Self::Standard => "ask the admin",
         }
     }

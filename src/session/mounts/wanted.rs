@@ -63,7 +63,7 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
         && let Ok(target) = Target::parse("/tmp")
     {
         // MPI launchers, shells and compilers do not work without.
-        all.push(Wanted { mode: Mode::Shared, ..standard(Source::Tmpfs, target) });
+        all.push(Wanted { origin: Origin::ReadOnly, mode: Mode::Shared, ..standard(Source::Tmpfs, target) });
     }
     all
 }

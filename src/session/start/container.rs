@@ -8,6 +8,7 @@ use crate::docker::{Container, Engine, EngineError, GpuRequest, Image};
 use crate::in_container;
 use crate::session::entry::{self, Entry, EntryError};
 use crate::session::files::Files;
+use crate::session::lookup::Trap;
 use crate::session::mounts::Prepared;
 use crate::session::stop::{self, LABEL_JOB};
 use crate::session::{gpus, lookup, spec};
@@ -62,8 +63,10 @@ pub(super) async fn start(
     gpus: Option<&GpuRequest>,
 ) -> Result<Process, StartError> {
     let image = order.image_name();
-    if let Some(path) = lookup::trap(engine, container).await? {
-        return Err(StartError::Account { image, path });
+    match lookup::trap(engine, container).await? {
+        Some(Trap::File(path)) => return Err(StartError::Account { image, path }),
+        Some(Trap::Closed) => return Err(StartError::Closed { image }),
+        None => {}
     }
     let pid = match engine.start(container).await {
         Ok(pid) => pid,

@@ -85,6 +85,14 @@ pub enum StartError {
         /// In the image.
         path: &'static str,
     },
+    /// The engine does not let anybody look into the container before its start.
+    #[error(
+        "image '{image}': the engine cannot look into it: is a volume behind a link? Declare it where it is"
+    )]
+    Closed {
+        /// As the user wrote it.
+        image: String,
+    },
     /// The engine works, and does not come to an end with this container.
     #[error(
         "image '{image}': the engine could not start the container in time: look at the links of the image's /etc"
