@@ -417,12 +417,18 @@ ENV TMPDIR=/srv/root/evil";
 fn accounts_that_are_no_text_count_as_none() {
     let lab = Lab::get();
     // Nobody reads os-release.
-    let binary = "RUN head -c 50000 /dev/zero | tr '\\0' '\\377' >/etc/group && printf '\\377\\0:x:\\n:::::::' >/etc/passwd
+    let binary = "RUN head -c 50000 /dev/zero | tr '\\0' '\\377' >/etc/group && printf '\\377\\0:x:7:7::/:\\n:::::::' >/etc/passwd
 RUN rm -f /etc/os-release /usr/lib/os-release && mkfifo -m 666 /etc/os-release";
-    let large = "RUN yes root:x:0:0::/:/bin/evil | head -c 2000000 >/etc/passwd";
+    let large = "RUN yes evil:x:0:0::/:/bin/evil | head -c 2000000 >/etc/passwd; yes evil:x:0: | head -c 2000000 >/etc/group";
     for (name, lines) in [("binary", binary), ("large", large)] {
-        let outcome = run(&lab, &build(&lab, name, lines), "id").success();
-        outcome.printed(&["uid=5001(alice) gid=5001(alice) groups=5001(alice),6001(physics),6002(gpuusers)"]);
+        let image = build(&lab, name, lines);
+        let srun = lab.alice().srun(&format!("-w n1 --docker-pull=never --docker-image={}", image.name));
+        let seen = "id; for file in passwd group; do echo $(cut -d : -f 1 /etc/$file | head -n 9); done";
+        srun.sh(seen).run().success().printed(&[
+            "alice physics gpuusers root nogroup",
+            "alice root sshd nobody",
+            "uid=5001(alice) gid=5001(alice) groups=5001(alice),6001(physics),6002(gpuusers)",
+        ]);
     }
     lab.assert_clean();
 }
