@@ -398,18 +398,24 @@ fn sshd_of_an_image_that_is_no_program_counts_as_none() {
     lab.assert_clean();
 }
 
-/// Slurm makes TMPDIR in the task: as the user, so that a link out of the container leads nowhere.
+/// Slurm makes TMPDIR in the task: in the container and as the user, so that a link out of it leads nowhere.
 #[test]
 fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
     let lab = Lab::get();
-    let lines = "RUN ln -s /proc/1/root/root /srv/root && ln -s /proc/1/root/var/lib/docker /srv/docker
-ENV TMPDIR=/srv/root/evil";
-    let image = build(&lab, "tmpdir", lines);
+    let links = "RUN ln -s /proc/1/root/root /srv/root && ln -s /proc/1/root/var/lib/docker /srv/docker && ln -s /tmp /srv/own";
+    let ran = "printenv SLURM_JOB_DOCKER_IMAGE";
+    // The image's word wins over the user's.
+    let own = build(&lab, "tmpdir-own", &format!("{links}\nENV TMPDIR=/srv/root/evil"));
+    run(&lab, &own, ran).success().printed(&[&own.name]);
+    let image = build(&lab, "tmpdir", links);
+    let set = |directory: &str, command: &str| format!("--export=ALL,TMPDIR={directory} {command}");
     for directory in ["/srv/root/evil", "/srv/docker/evil"] {
-        let words = format!("--export=ALL,TMPDIR={directory} printenv SLURM_JOB_DOCKER_IMAGE");
-        run(&lab, &image, &words).success().printed(&[&image.name]);
+        run(&lab, &image, &set(directory, ran)).success().printed(&[&image.name]);
     }
     lab.node("n1").sh("! ls -d /root/evil /var/lib/docker/evil").success();
+    // It is made where a link leads that the user may follow.
+    let made = set("/srv/own/made", "stat -c %U /tmp/made");
+    run(&lab, &image, &made).success().printed(&["alice"]);
     lab.assert_clean();
 }
 
