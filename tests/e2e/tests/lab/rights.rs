@@ -35,6 +35,7 @@ try write 'touch "written-$$" && ls "written-$$" | wc -l; rm "written-$$"'
 say home "$HOME $(stat -c '%a %U' "$HOME") $(ls -A "$HOME")"
 try home_write 'echo x >~/x && rm ~/x && echo yes'
 say key "$(stat -c '%a %U' /run/spank-docker/id_ed25519)"
+try key_change 'chmod 600 /run/spank-docker/id_ed25519'
 try scratch 'touch /usr/x'
 "#;
 
@@ -172,6 +173,9 @@ fn files_of_the_image_keep_their_owner() {
 #[test]
 fn private_key_is_for_the_user_alone() {
     everywhere("key", "400 alice");
+    // Nor is anything there changed, not even by its owner.
+    let key = "/run/spank-docker/id_ed25519";
+    everywhere("key_change", &format!("chmod: changing permissions of '{key}': Read-only file system"));
 }
 
 #[test]
