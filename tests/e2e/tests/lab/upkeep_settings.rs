@@ -247,6 +247,27 @@ fn state_that_cannot_be_written_ends_the_job_and_is_told() {
     lab.assert_empty();
 }
 
+/// Who may write there could write records, and root goes by them.
+#[test]
+fn state_dir_that_others_can_change_is_not_used() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let end = n2.command("").sh("umount /run/lab/loose; rmdir /run/lab/loose");
+    lab.repair_with(end.clone());
+    for options in ["mode=775", "mode=757", "mode=755,uid=5001"] {
+        n2.sh(&format!("mkdir /run/lab/loose && mount -t tmpfs -o {options} loose /run/lab/loose")).success();
+        lab.with_arguments("n2", "memlock=inherit state_dir=/run/lab/loose", || {
+            let line = "n2: state_dir '/run/lab/loose' must belong to root, and nobody else may write there: ask the admin";
+            let srun = lab.alice().srun_image("-w n2 echo it ran").run().refused();
+            srun.printed(&[]).said(&[line]);
+            n2.run("ls -A /run/lab/loose").success().printed(&[]);
+        });
+        end.run().success();
+    }
+    lab.assert_no_job_completed();
+    lab.assert_empty();
+}
+
 #[test]
 fn plugin_that_is_replaced_while_a_job_runs_goes_on_with_it() {
     const SO: &str = "/usr/lib/spank-docker/spank_docker.so";
