@@ -106,6 +106,11 @@ fn what_cannot_be_mounted_fails_the_job_with_one_line() {
             "/dev/infiniband".to_owned(),
             "'/dev/infiniband' is a place for devices, and '/dev/infiniband' is none: name devices, not directories of them",
         ),
+        // A link of the engine's to what root's own process has open.
+        (
+            "/dev/zero:/dev/fd/3".to_owned(),
+            "'/dev/fd/3' cannot be mounted on: Too many levels of symbolic links (os error 40)",
+        ),
         (
             "/dev/zero:/dev/zero:ro".to_owned(),
             "'/dev/zero' is a device, and cannot be mounted read-only: leave the flag 'ro' out",
