@@ -97,20 +97,29 @@ pub struct ScopeDir {
 impl ScopeDir {
     /// Makes it, empty of what an earlier run of the same job may have left.
     pub fn create(&self) -> Result<(), StateError> {
-        self.check_parent()?;
+        self.make_parent()?;
         self.remove()?;
         self.make(&self.path)
     }
 
     /// Makes it unless it is there.
     pub fn ensure(&self) -> Result<(), StateError> {
-        self.check_parent()?;
+        self.make_parent()?;
         self.make(&self.path)
     }
 
+    /// Makes the parent unless it is there, and sees that it is root's alone.
+    fn make_parent(&self) -> Result<(), StateError> {
+        self.make(self.parent())?;
+        self.check_parent()
+    }
+
+    fn parent(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
     fn check_parent(&self) -> Result<(), StateError> {
-        let parent = self.path.parent().unwrap_or(&self.path);
-        self.make(parent)?;
+        let parent = self.parent();
         let metadata = fs::symlink_metadata(parent).map_err(self.failed("look at", parent))?;
         if !metadata.is_dir() || metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
             return Err(StateError::Unsafe { path: parent.to_owned() });
@@ -158,7 +167,8 @@ impl ScopeDir {
     pub fn read(&self) -> Result<Option<Record>, StateError> {
         let path = self.path.join(RECORD);
         match read_limited(&path) {
-            Ok(text) => Record::parse(self.scope, &text).map(Some),
+            // Where others can write, so can they records.
+            Ok(text) => self.check_parent().and_then(|()| Record::parse(self.scope, &text)).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", &path)(error)),
         }

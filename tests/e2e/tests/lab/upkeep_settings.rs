@@ -257,10 +257,20 @@ fn state_dir_that_others_can_change_is_not_used() {
     for options in ["mode=775", "mode=757", "mode=755,uid=5001"] {
         n2.sh(&format!("mkdir /run/lab/loose && mount -t tmpfs -o {options} loose /run/lab/loose")).success();
         lab.with_arguments("n2", "memlock=inherit state_dir=/run/lab/loose", || {
-            let line = "n2: state_dir '/run/lab/loose' must belong to root, and nobody else may write there: ask the admin";
+            let line = "n2: state_dir '/run/lab/loose' must belong to root, and nobody else may write there";
             let srun = lab.alice().srun_image("-w n2 echo it ran").run().refused();
-            srun.printed(&[]).said(&[line]);
+            srun.printed(&[]).said(&[&format!("{line}: ask the admin")]);
             n2.run("ls -A /run/lab/loose").success().printed(&[]);
+            // A record that a user has put there: of a container that is none, for a job that has no image.
+            let forge =
+                "mkdir /run/lab/loose/$SLURM_JOB_ID && echo \"{}\" >/run/lab/loose/$SLURM_JOB_ID/state.json";
+            let script = format!("{forge} || exit 1; srun echo it ran");
+            let forged = lab.alice().submit("-w n2", &script).wait();
+            if options != "mode=775" {
+                assert_eq!(forged.ours(), [line], "{forged}");
+            }
+            assert_eq!(forged.state, "FAILED", "{forged}");
+            n2.sh("rm -rf /run/lab/loose/*").success();
         });
         end.run().success();
     }
