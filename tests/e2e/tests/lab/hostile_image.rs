@@ -104,9 +104,9 @@ fn volume_behind_a_link_does_not_cover_our_directory() {
     let lab = Lab::get();
     let lines = "RUN mkdir -p /run/spank-docker /srv/a && ln -s /run/spank-docker /srv/a/volume\nVOLUME /srv/a/volume";
     let image = build(&lab, "covering", lines);
-    let outcome = run(&lab, &image, "stat -c '%a %U' /run/spank-docker/pause");
+    let outcome = run(&lab, &image, "stat --format=%a:%U /run/spank-docker/pause");
     match closed(&lab) {
-        None => outcome.success().printed(&["711 root"]),
+        None => outcome.success().printed(&["711:root"]),
         Some(line) => outcome.refused().said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]),
     };
     lab.assert_clean();
