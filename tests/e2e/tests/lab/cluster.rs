@@ -126,7 +126,8 @@ fn rank_that_aborts_ends_a_step_that_slurm_launched() {
         let outcome = lab.alice().command(&srun).args("-N3 --ntasks-per-node=1 hello abort").run();
         // 124: it would wait still.
         assert!(!matches!(outcome.code, None | Some(0 | 124)), "{outcome}");
-        outcome.printed(&["rank 0 of 3 on n1", "rank 1 of 3 on n2", "rank 2 of 3 on n3"]);
+        // Those that are ended may not have come to their words.
+        assert!(outcome.lines().contains(&"rank 2 of 3 on n3"), "{outcome}");
     };
     aborts(&image("mpich"), "pmi2");
     if has_pmix(&lab) {
