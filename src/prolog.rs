@@ -57,8 +57,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     let JobFacts { job, uid, .. } = subject.facts;
     if let Err(error) = subject.begin(Outcome::Starting) {
         log.error(&format!("job {job}: {}", chain(&error)));
-        // Tasks that find no record know by their variables that their job has an image, and ask for this.
-        tell_all(subject, &format!("{error}: ask the admin"), End::ByTasks, log);
+        tell_all(subject, &format!("{error}: ask the admin"), End::ByScript, log);
         return Verdict::GoOn;
     }
     let (outcome, verdict) = match input {

@@ -53,6 +53,8 @@ pub struct Known {
     pub name: Name,
     /// Whether a script runs it, and not a waiting srun or salloc.
     pub batch: bool,
+    /// Whether that script is another component's of a heterogeneous job: the first one's.
+    pub is_later_component: bool,
     /// Whether nodes of it are still in their prologs.
     pub in_prolog: bool,
     /// Whether it has ended, or is ending.
@@ -156,6 +158,7 @@ pub fn parse(shown: &str, job: JobId) -> Option<Known> {
     let comment = comments.next().unwrap_or_default().trim_end().to_owned();
     Some(Known {
         name,
+        is_later_component: field("HetJobOffset=").is_some_and(|offset| offset > 0),
         in_prolog: state.is_some_and(|rest| rest.contains(" Reason=Prolog ")),
         over: state.is_some_and(|rest| {
             let state = rest.split(' ').next().unwrap_or_default();
@@ -267,6 +270,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
             Known {
                 name: Name::Element { array: 12, task: 3 },
                 batch: true,
+                is_later_component: false,
                 in_prolog: true,
                 over: false,
                 asks_for_gpus: false,
@@ -279,6 +283,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
             Known {
                 name: Name::Element { array: 12, task: 2 },
                 batch: false,
+                is_later_component: false,
                 in_prolog: false,
                 over: false,
                 asks_for_gpus: false,
@@ -286,6 +291,15 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
             }
         );
         assert_eq!(parse(SHOWN, JobId(1)), None);
+    }
+
+    #[test]
+    fn a_component_knows_whether_its_script_is_anothers() {
+        let shown = "JobId=7 HetJobId=7 HetJobOffset=0 JobName=x\n   JobState=RUNNING\n
+JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\n";
+        for (job, is_later) in [(7, false), (8, true)] {
+            assert_eq!(parse(shown, JobId(job)).unwrap().is_later_component, is_later, "{job}");
+        }
     }
 
     #[test]

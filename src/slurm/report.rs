@@ -29,9 +29,11 @@ pub struct Start {
 /// Who ends a job whose start has failed on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// A batch job's script, which finds the record of the failure, or asks. A job of srun or salloc is ended before it has
-    /// any task.
+    /// Its tasks, which find the record of the failure. A job of srun or salloc is ended before it has any.
     ByTasks,
+    /// A batch job's own script, which knows that there should be a record, and asks. Where the script is another component's,
+    /// whose job may have no image, nobody would: the job is ended before it has tasks, as those of srun and salloc are.
+    ByScript,
     /// Slurm, when the prolog fails.
     BySlurm,
 }
@@ -67,6 +69,7 @@ pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), Slu
 fn ends_now(job: &Known, end: End) -> bool {
     match end {
         End::ByTasks => !job.batch,
+        End::ByScript => !job.batch || job.is_later_component,
         End::BySlurm => false,
     }
 }

@@ -237,6 +237,10 @@ fn state_that_cannot_be_written_ends_the_job_and_is_told() {
                 let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success();
                 assert!(record.lines().contains(&shown.as_str()), "{record}");
             }
+            // Nor where the script is another component's, which has no image.
+            let words = format!("-n1 -w n1 : --docker-image={IMAGE} -n1 -w n2");
+            let job = lab.alice().submit(&words, "srun --het-group=1 echo it ran").wait();
+            assert!(job.state != "COMPLETED" && !job.output.contains("it ran"), "{job}");
         });
         // What the prolog had come to is gone with the epilog.
         let left = lab.poll(|| n2.sh("ls /run/lab/state | grep -v full").stdout.is_empty().then_some(()));
