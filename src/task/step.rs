@@ -40,7 +40,7 @@ impl From<u32> for StepKind {
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 
 /// By this variable a task knows that what looks like its step's options may be another component's of its srun, and that the
-/// job has them right.
+/// job has them right; and which components have an image.
 pub const OPTIONS_OF_JOB: &str = "SLURM_DOCKEROPTIONS";
 
 /// By this variable a task knows that its job was submitted with an image. srun sets it, which takes the job's options
@@ -48,6 +48,20 @@ pub const OPTIONS_OF_JOB: &str = "SLURM_DOCKEROPTIONS";
 pub const JOBS_WITH_IMAGE: &CStr = c"SLURM_DOCKERJOBS";
 /// And by this one of Slurm's a batch script, and salloc's shell: its job's option.
 pub const IMAGE_OF_JOB: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_docker_docker_image";
+
+/// The value of [`OPTIONS_OF_JOB`]: a digit for each component.
+#[must_use]
+pub fn components(have_image: &[bool]) -> String {
+    have_image.iter().map(|has_image| if *has_image { '1' } else { '0' }).collect()
+}
+
+/// Whether the component has an image whose job is this one; `first` is the first component's. In doubt it has: it shall not
+/// run on the host.
+#[must_use]
+pub fn component_has_image(value: &str, first: Option<JobId>, job: JobId) -> bool {
+    let place = first.and_then(|first| usize::try_from(job.0.checked_sub(first.0)?).ok());
+    place.and_then(|place| value.as_bytes().get(place)) != Some(&b'0')
+}
 
 /// The value of [`JOBS_WITH_IMAGE`].
 #[must_use]
@@ -98,6 +112,17 @@ pub struct Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_component_has_an_image_unless_it_is_known_to_have_none() {
+        let value = components(&[false, true]);
+        for (first, job, has_image) in
+            [(Some(7), 7, false), (Some(7), 8, true), (Some(7), 9, true), (Some(9), 8, true), (None, 7, true)]
+        {
+            let found = component_has_image(&value, first.map(JobId), JobId(job));
+            assert_eq!(found, has_image, "{first:?} {job}");
+        }
+    }
 
     #[test]
     fn a_job_is_found_among_others() {

@@ -33,7 +33,7 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     let has_image = options.has_image();
     let is_step = match spank.context()? {
         Context::Local => {
-            components::compare(spank)?;
+            components::compare(spank, has_image)?;
             carry_layout()
         }
         _ => {

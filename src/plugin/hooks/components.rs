@@ -3,17 +3,24 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use super::input::{Spank, given};
 use crate::options::TABLE;
 use crate::sys::environment;
 use crate::task;
 
-/// A value for each option that the first component has.
-static FIRST: OnceLock<Vec<Option<OsString>>> = OnceLock::new();
+/// What each component so far was given.
+static SEEN: Mutex<Vec<Given>> = Mutex::new(Vec::new());
 
-/// Not the same options as the first component's, where srun could not keep them apart.
+#[derive(PartialEq, Eq)]
+struct Given {
+    has_image: bool,
+    /// One for each option that there is.
+    values: Vec<Option<OsString>>,
+}
+
+/// Not the same options for all components, where srun could not keep them apart.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the components of an srun within a job share its --docker options: give them the same, or start an srun for each"
@@ -22,16 +29,19 @@ pub(super) struct Different;
 
 /// In srun, when the options of one more component are known. A job that this srun makes has a prolog for each of them, which
 /// gets them right: the tasks need no others.
-pub(super) fn compare(spank: &Spank<'_>) -> Result<(), Different> {
+pub(super) fn compare(spank: &Spank<'_>, has_image: bool) -> Result<(), Different> {
     let given = |spec| given(spank, spec, |name| env::var_os(name)).map(|given| given.value);
-    let mine: Vec<_> = TABLE.iter().map(given).collect();
-    if FIRST.get_or_init(|| mine.clone()) == &mine {
+    let values = TABLE.iter().map(given).collect();
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.push(Given { has_image, values });
+    if seen.iter().all(|given| Some(given) == seen.first()) {
         return Ok(());
     }
     if is_within_a_job() {
         return Err(Different);
     }
-    environment::set(task::OPTIONS_OF_JOB, "yes");
+    let images: Vec<bool> = seen.iter().map(|given| given.has_image).collect();
+    environment::set(task::OPTIONS_OF_JOB, &task::components(&images));
     Ok(())
 }
 

@@ -124,6 +124,15 @@ fn job_has_image(spank: &Spank<'_>, job: JobId) -> bool {
     let variable = |name: &CStr| spank.getenv_lossy(name.to_str().ok()?).ok().flatten();
     variable(task::IMAGE_OF_JOB).is_some_and(|value| ImageChoice::asks(value.as_ref()))
         || variable(task::JOBS_WITH_IMAGE).is_some_and(|jobs| task::is_named(job, &jobs))
+        || component_has_image(spank, job)
+}
+
+fn component_has_image(spank: &Spank<'_>, job: JobId) -> bool {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    variable(task::OPTIONS_OF_JOB).is_some_and(|components| {
+        let first = variable("SLURM_JOB_ID").and_then(|id| id.parse().ok());
+        task::component_has_image(&components, first, job)
+    })
 }
 
 fn restart(spank: &Spank<'_>) -> u32 {

@@ -114,6 +114,13 @@ fn slurm_that_calls_no_prolog_fails_a_batch_job_and_says_what_to_set() {
         srun.printed(&[&format!("docker_{}.0", lab.jobs()[0])]).said(&[]);
         let job = lab.alice().submit_image("-w n2", "echo it ran").wait().failed();
         assert_eq!(job.lines(), [format!("spank_docker: n2: {}", line(job.id))], "{job}");
+        // A component that had an image; the other had none.
+        let words =
+            format!("--docker-image={IMAGE} -n1 -w n2 hostname : --docker-image=none -n1 -w n1 hostname");
+        let srun = lab.alice().srun(&words).run();
+        assert!(!srun.lines().contains(&"n2"), "{srun}");
+        let job = lab.jobs().into_iter().max().unwrap_or_default() - 1;
+        assert!(srun.ours().contains(&format!("n2: {}", line(job)).as_str()), "{srun}");
         // Nor on the host, by the option that only the job was given.
         let salloc = format!("-w n2 --docker-image={IMAGE} srun echo it ran");
         let salloc = lab.alice().salloc(&salloc).run().failure().printed(&[]);
