@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::{SFlag, fstat};
+
 use super::entry::Entry;
 use crate::in_container;
 use crate::sys::identity::Credentials;
@@ -96,7 +98,20 @@ pub(super) fn harden(root: &Root, mounts: &[Mounted]) -> Result<(), FurnishError
         mount::change(&directory, false, Attributes::NONE, Attributes::NODEV)
             .map_err(failed("allow devices in /dev"))?;
     }
+    // NVIDIA's hook mounts device nodes of the node there, each by itself. An image's volume is always a directory.
+    for mount in mounts.iter().filter(|mount| mount.point.starts_with("/dev")) {
+        let found = root.find(&mount.point).map_err(failed("open what is mounted in /dev"))?;
+        if is_device(&found).map_err(failed("look at what is mounted in /dev"))? {
+            mount::change(&found, false, Attributes::NONE, Attributes::NODEV)
+                .map_err(failed("allow a device that is mounted in /dev"))?;
+        }
+    }
     Ok(())
+}
+
+fn is_device(file: &OwnedFd) -> io::Result<bool> {
+    let kind = fstat(file)?.st_mode & SFlag::S_IFMT.bits();
+    Ok(kind == SFlag::S_IFCHR.bits())
 }
 
 /// Moves our directory from where the container was entered to its own place.

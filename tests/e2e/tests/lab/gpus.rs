@@ -28,22 +28,28 @@ fn jobs_that_share_a_node_have_their_own_gpus_in_the_container() {
     if !knows_specifications(&lab) {
         return has_one_clear_line(&lab);
     }
+    share_a_node(&lab, "n1", "/opt/driver");
+    lab.assert_clean();
+}
+
+/// Two jobs with one GPU each, and a driver that came with it, which it names in a variable or not.
+fn share_a_node(lab: &Lab, node: &str, driver: &str) {
     let alice = lab.alice();
     alice.write("probe", PROBE);
-    // Both have one GPU of n1; what a user says of them changes nothing. The script of one is on the host.
-    alice.write(
-        "look",
+    // What a user says of them changes nothing. The script of one is on the host.
+    let look = format!(
         "bash ./probe $1
-         ssh n1 \"cd $PWD && bash ./probe ssh\"
+         ssh {node} \"cd $PWD && bash ./probe ssh\"
          grep -o ' /opt/driver [^ ]*' /proc/self/mountinfo
-         cat /opt/driver/version; /opt/driver/setuid -u\n",
+         cat /opt/driver/version; /opt/driver/setuid -u\n"
     );
+    alice.write("look", &look);
     let script = |look: &str| {
         let wait = |file: &str| format!("until [ -e {file} ]; do sleep 0.1; done");
         format!("echo up; {}\n{look}\n{}", wait("both"), wait("done"))
     };
     let forged = |place: &str, look: &str| {
-        let words = format!("-w n1 --gres=gpu:1 --docker-image={IMAGE} --docker-script={place}");
+        let words = format!("-w {node} --gres=gpu:1 --docker-image={IMAGE} --docker-script={place}");
         let sbatch = alice.sbatch(&words, &script(look)).env("SLURM_JOB_GPUS", "0,1");
         sbatch.env("SPANK_SLURM_JOB_GPUS", "0,1").env("CUDA_VISIBLE_DEVICES", "0,1")
     };
@@ -61,11 +67,11 @@ fn jobs_that_share_a_node_have_their_own_gpus_in_the_container() {
     alice.command("touch done").run().success();
     for (job, gpu) in jobs.into_iter().zip(own) {
         let job = job.wait().completed();
-        let seen = format!("nvidia{gpu}, opens {gpu}, sees 0, driver /opt/driver");
+        let seen = format!("nvidia{gpu}, opens {gpu}, sees 0, driver {driver}");
         for place in ["seen", "ssh"] {
             assert_eq!(job.after(&format!("{place}: ")), seen, "{job}");
         }
-        // What a specification brings is no way to privilege.
+        // What a specification or a hook brings is no way to privilege.
         let mount = job.after(" /opt/driver ");
         assert!(
             ["ro", "nosuid", "nodev"].iter().all(|flag| mount.split(',').any(|own| own == *flag)),
@@ -73,7 +79,55 @@ fn jobs_that_share_a_node_have_their_own_gpus_in_the_container() {
         );
         assert!(job.lines().contains(&"the driver") && job.lines().contains(&"5001"), "{job}");
     }
-    lab.assert_clean();
+}
+
+/// Does what NVIDIA's hook does in a container before it runs (src/nvc_mount.c of libnvidia-container): it mounts a driver,
+/// and device nodes of the GPUs that the container's last word names. Where a test says so, of all GPUs.
+const HOOK: &str = r#"#!/bin/bash
+set -eu
+state=$(cat)
+config=$(cat "$(sed -E 's/.*"bundle": *"([^"]*)".*/\1/' <<<"$state")/config.json")
+root=$(sed -E 's/.*"root": *\{"path": *"([^"]*)".*/\1/' <<<"$config")
+gpus=$(grep -o '"NVIDIA_VISIBLE_DEVICES=[^"]*' <<<"$config" | tail -n 1 | cut -d= -f2)
+inside() { nsenter --mount=/proc/"$(sed -E 's/.*"pid": *([0-9]+).*/\1/' <<<"$state")"/ns/mnt "$@"; }
+mount_on() {
+    inside mount --bind "$1" "$2"
+    inside mount -o "remount,bind,$3" "$2"
+}
+if [ -e /run/lab/all-gpus ]; then gpus=0,1; fi
+for gpu in ${gpus//,/ }; do
+    inside touch "$root/dev/nvidia$gpu"
+    mount_on "/dev/nvidia$gpu" "$root/dev/nvidia$gpu" ro,nosuid,noexec
+done
+inside mkdir -p "$root/opt/driver"
+mount_on /opt/lab-driver "$root/opt/driver" ro
+"#;
+
+/// Engines look for the hook when they start. The device request, and what comes of it, is the engine's own; NVIDIA's
+/// program is not here.
+#[test]
+fn gpus_that_come_by_nvidias_hook_are_those_of_the_job_and_no_others() {
+    const FILE: &str = "/usr/local/bin/nvidia-container-runtime-hook";
+    let lab = Lab::alone();
+    let n3 = lab.node("n3");
+    if n3.run("test -x /usr/bin/podman").code == Some(0) {
+        return lab.skip("Podman has no hook of its own for GPUs");
+    }
+    let back = format!("rm -f {FILE} /run/lab/all-gpus; mv -T /etc/cdi.away /etc/cdi; lab-dockerd restart");
+    let back = n3.command("").sh(&back);
+    lab.repair_with(back.clone());
+    let install = format!("cat >{FILE}; chmod 755 {FILE}; mv /etc/cdi /etc/cdi.away; lab-dockerd restart");
+    n3.command("").sh(&install).stdin(HOOK).run().success();
+    share_a_node(&lab, "n3", "none");
+
+    n3.run("touch /run/lab/all-gpus").success();
+    let outcome = lab.alice().srun_image("-w n3 --gres=gpu:1 echo it ran").run().failure().printed(&[]);
+    let line = outcome.ours().last().copied().unwrap_or_default();
+    let rest = line.strip_prefix("n3: the container was given '/dev/nvidia").and_then(|rest| rest.get(1..));
+    let said = "', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification";
+    assert_eq!(rest, Some(said), "{outcome}");
+    back.run().success();
+    lab.assert_empty();
 }
 
 #[test]
