@@ -52,6 +52,54 @@ fn engine_and_systemd_are_undisturbed_by_an_adopted_container() {
     lab.assert_empty();
 }
 
+/// Slurm has none of its own; sites give its scope one.
+#[test]
+fn limit_of_processes_that_slurms_scope_has_holds_for_a_session_on_the_other_machine() {
+    const LIMIT: usize = 60;
+    let lab = Lab::machines_alone();
+    let v1 = lab.node("v1");
+    let limit = |limit: &str| {
+        v1.command(&format!("systemctl set-property --runtime v1_slurmstepd.scope TasksMax={limit}"))
+    };
+    lab.repair_with(limit("infinity"));
+    limit(&LIMIT.to_string()).run().success();
+    let alice = lab.alice();
+    let forks = "while (@p < 100) { defined($p = fork) or last; $p or do { sleep 100; exit }; push @p, $p }";
+    alice.write("session", &format!("perl -e '{forks} print scalar(@p), qq( forks: $!\\n); kill 9, @p'\n"));
+    let job = alice.submit_image("-N2", "ssh v1 \"cd $PWD && sh ./session\"").wait().completed();
+    let line = job.output.trim();
+    let forks = line.strip_suffix(" forks: Resource temporarily unavailable");
+    assert!(forks.and_then(|forks| forks.parse().ok()).is_some_and(|forks: usize| forks < LIMIT), "{job}");
+    limit("infinity").run().success();
+    lab.assert_empty();
+}
+
+/// What a session uses is counted with the job's extern step, as sstat shows.
+#[test]
+fn memory_of_a_session_on_the_other_machine_is_accounted_to_the_job() {
+    let lab = Lab::machines();
+    let alice = lab.alice();
+    alice.write("session", "perl -e '$x = q(x) x (150 << 20); sleep 1 until -e q(done)'\n");
+    let job = alice.submit_image("-N2 --mem=600", "ssh v1 \"cd $PWD && sh ./session\"");
+    job.wait_until_running();
+    let used = || {
+        let words = format!(
+            "sstat --noheader --parsable2 --allsteps --jobs={} --format=JobID,MaxRSS,MaxRSSNode",
+            job.id
+        );
+        let shown = lab.node("v0").run(&words);
+        let extern_step =
+            shown.lines().into_iter().find_map(|line| line.split_once(".extern|"))?.1.to_owned();
+        let (kilobytes, node) = extern_step.split_once("K|")?;
+        (kilobytes.parse::<f64>().ok()? > 150.0 * 1024.0).then(|| node.to_owned())
+    };
+    let node = lab.poll(used);
+    alice.command("touch done").run().success();
+    assert_eq!(node.as_deref(), Some("v1"));
+    job.wait().completed();
+    lab.assert_clean();
+}
+
 #[test]
 fn cancelled_job_takes_what_runs_on_the_other_machine_with_it() {
     let lab = Lab::machines();

@@ -35,15 +35,28 @@ fn locked_memory_and_stack_of_the_configuration_hold_for_scripts_sessions_ranks_
     lab.assert_empty();
 }
 
+/// A task, and what it starts, has what Slurm propagates, as without an image; what sshd starts has the engine's.
 #[test]
-fn inherited_limits_are_those_of_the_engine() {
+fn inherited_limits_are_those_of_slurm_for_tasks_and_of_the_engine_for_sessions() {
     let lab = Lab::machines_alone();
+    let alice = lab.alice();
     with_arguments_on_both(&lab, "memlock=inherit stack=inherit", || {
         let engine = lab.node("v1").sh(&format!("docker run --rm --entrypoint sh {IMAGE} -c '{PROBE}'"));
         let engine = engine.success();
-        let job = lab.alice().submit_image("-N2", &format!("ssh v1 '{PROBE}'")).wait().completed();
-        assert_eq!(job.lines(), engine.lines(), "{job}");
-        assert!(!engine.stdout.starts_with("unlimited"), "the same as by default: {engine}");
+        let engine = engine.stdout.trim();
+        let bare = alice.srun("-N2").sh(PROBE).run().success();
+        let slurm = bare.lines()[0];
+        assert_ne!(slurm, engine, "nothing to be told by");
+        bare.clone().printed(&[slurm; 2]);
+        alice.srun_image("-N2").sh(PROBE).run().success().printed(&[slurm; 2]);
+
+        let ranks = PROBE.replacen("echo", "echo rank $OMPI_COMM_WORLD_RANK", 1);
+        let script = format!("{PROBE}; ssh v1 '{PROBE}'; mpirun sh -c '{ranks}'");
+        let job = alice.submit_image("-N2 --ntasks-per-node=1", &script).wait().completed();
+        assert_eq!(job.lines()[..2], [slurm, engine], "{job}");
+        let mut ranks = job.lines()[2..].to_vec();
+        ranks.sort_unstable();
+        assert_eq!(ranks, [format!("rank 0 {slurm}"), format!("rank 1 {engine}")], "{job}");
     });
     lab.assert_empty();
 }
