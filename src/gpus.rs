@@ -62,6 +62,34 @@ pub enum Error {
     },
 }
 
+/// A GPU as NVIDIA's driver tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nvidia {
+    /// The number of its device file.
+    pub minor: u32,
+    /// The name that all of NVIDIA's tools have for it; the driver learns it when the GPU is first used.
+    pub uuid: Option<String>,
+    /// The numbers of its other device files (`/dev/dri/renderDN`), where the driver makes such.
+    pub render_nodes: Vec<u32>,
+}
+
+impl Nvidia {
+    /// From the driver's lines, among them `Device Minor: 0` and `GPU UUID: GPU-…`.
+    #[must_use]
+    pub fn new(information: &str, render_nodes: Vec<u32>) -> Option<Self> {
+        let value = |name| {
+            information.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+        };
+        // Of a GPU that was not used yet: question marks.
+        let is_known = |uuid: &&str| uuid.starts_with("GPU-") && !uuid.contains('?');
+        Some(Self {
+            minor: number::whole(value("Device Minor")?)?,
+            uuid: value("GPU UUID").filter(is_known).map(str::to_owned),
+            render_nodes,
+        })
+    }
+}
+
 /// What Slurm has given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpus {
@@ -111,20 +139,27 @@ impl Gpus {
         }
     }
 
-    /// Their names within their kind, as vendors' specifications have them.
+    /// What each may be called within its kind, the best name first. NVIDIA's tools count GPUs by their buses, and its
+    /// driver may number the device files otherwise: only by the UUID do they mean the same.
     #[must_use]
-    pub fn names(&self) -> Vec<String> {
+    pub fn names(&self, nvidia: &[Nvidia]) -> Vec<Vec<String>> {
         if !self.parts.is_empty() {
-            return self.parts.clone();
+            return self.parts.iter().map(|part| vec![part.clone()]).collect();
         }
-        self.numbers.iter().map(|number| index(*number).to_string()).collect()
+        let names = |number: &u32| {
+            let uuid = nvidia.iter().find(|gpu| gpu.minor == *number).and_then(|gpu| gpu.uuid.clone());
+            uuid.into_iter().chain([index(*number).to_string()]).collect()
+        };
+        self.numbers.iter().map(names).collect()
     }
 
-    /// Whether the device node at this path is a whole GPU that is not among these.
+    /// Whether the device node at this path is of a whole GPU that is not among these. NVIDIA's have two.
     #[must_use]
-    pub fn lack(&self, path: &str) -> bool {
+    pub fn lack(&self, path: &str, nvidia: &[Nvidia]) -> bool {
         let Some(number) = number_of(path) else { return false };
-        self.parts.is_empty() && !self.numbers.contains(&number)
+        let of_nvidia = nvidia.iter().find(|gpu| gpu.render_nodes.contains(&number));
+        let is_own = |number| self.numbers.contains(&number);
+        self.parts.is_empty() && !is_own(number) && !of_nvidia.is_some_and(|gpu| is_own(gpu.minor))
     }
 
     /// What a library must be told that was given `value`, in a step that has been given `given` of the node's. Where
@@ -156,8 +191,16 @@ impl Gpus {
 /// The number of a whole GPU, by its device node.
 #[must_use]
 pub fn number_of(path: &str) -> Option<u32> {
-    let digits = path.strip_prefix("/dev/nvidia").or_else(|| path.strip_prefix("/dev/dri/renderD"))?;
-    number::whole(digits)
+    match path.strip_prefix("/dev/dri/") {
+        Some(name) => render_number(name),
+        None => number::whole(path.strip_prefix("/dev/nvidia")?),
+    }
+}
+
+/// The number of a render node.
+#[must_use]
+pub fn render_number(name: &str) -> Option<u32> {
+    number::whole(name.strip_prefix("renderD")?)
 }
 
 fn index(number: u32) -> u32 {
@@ -197,18 +240,38 @@ mod tests {
             (&gpus.numbers[..], &gpus.variables[..]),
             (&[1, 3][..], &["CUDA_VISIBLE_DEVICES".to_owned()][..])
         );
-        assert_eq!(gpus.names(), ["1", "3"]);
+        assert_eq!(gpus.names(&[]), [["1"], ["3"]]);
         assert_eq!(gpus.selection().collect::<Vec<_>>(), [("CUDA_VISIBLE_DEVICES", "0,1".to_owned())]);
         for none in ["", "NoDevFiles", "1,", "3-1", "-1", "99999"] {
             let gpus = of_job(&[("SLURM_JOB_GPUS", none), ("CUDA_VISIBLE_DEVICES", "1")]);
             assert!(gpus.is_empty(), "{none}");
             assert_eq!(gpus.selection().count(), 0);
         }
-        assert_eq!(of_job(&[("SLURM_JOB_GPUS", "128,129")]).names(), ["0", "1"]);
+        assert_eq!(of_job(&[("SLURM_JOB_GPUS", "128,129")]).names(&[]), [["0"], ["1"]]);
         assert_eq!(
-            of_job(&[("SLURM_JOB_GPUS", "9"), ("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")]).names(),
-            ["MIG-a", "MIG-b"]
+            of_job(&[("SLURM_JOB_GPUS", "9"), ("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")]).names(&[]),
+            [["MIG-a"], ["MIG-b"]]
         );
+    }
+
+    #[test]
+    fn gpus_of_nvidia_are_known_by_what_the_driver_says() {
+        let text = "Model: \t\t NVIDIA A100\nIRQ:   \t\t 183\nGPU UUID: \t GPU-5c\nBus Location: \t 0000:07:00.0\n\
+            Device Minor: \t 3\nGPU Excluded:\t No\n";
+        let gpu = Nvidia { minor: 3, uuid: Some("GPU-5c".to_owned()), render_nodes: vec![130] };
+        assert_eq!(Nvidia::new(text, vec![130]).as_ref(), Some(&gpu));
+        let unused = text.replace("GPU-5c", "GPU-????????-????-????-????-????????????");
+        assert_eq!(Nvidia::new(&unused, Vec::new()).map(|gpu| gpu.uuid), Some(None));
+        for text in ["", "Device Minor:", "Device Minor: x", "GPU UUID: GPU-5c"] {
+            assert_eq!(Nvidia::new(text, Vec::new()), None, "{text}");
+        }
+
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
+        assert_eq!(gpus.names(std::slice::from_ref(&gpu)), [vec!["1"], vec!["GPU-5c", "3"]]);
+        assert!(!gpus.lack("/dev/dri/renderD130", std::slice::from_ref(&gpu)));
+        assert!(gpus.lack("/dev/dri/renderD131", std::slice::from_ref(&gpu)));
+        assert!(gpus.lack("/dev/dri/renderD130", &[]));
+        assert!(of_job(&[("SLURM_JOB_GPUS", "1")]).lack("/dev/dri/renderD130", &[gpu]));
     }
 
     #[test]
@@ -234,7 +297,7 @@ mod tests {
             ("/dev/nvidia+0", false),
             ("/dev/null", false),
         ] {
-            assert_eq!(gpus.lack(path), lacks, "{path}");
+            assert_eq!(gpus.lack(path, &[]), lacks, "{path}");
         }
     }
 

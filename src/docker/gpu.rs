@@ -12,7 +12,8 @@ use bollard::models::{DeviceRequest, SystemInfo};
 
 use super::engine::{Engine, EngineError};
 use super::facts::DOCKER;
-use crate::gpus::{Error, Gpus};
+use crate::gpus::{Error, Gpus, Nvidia};
+use crate::number;
 
 /// What the engine is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,53 +51,88 @@ impl GpuRequest {
 }
 
 impl Engine {
-    /// How to ask for `gpus`, of which there are some.
-    pub async fn gpu_request(&self, gpus: &Gpus) -> Result<Result<GpuRequest, Error>, EngineError> {
+    /// How to ask for `gpus`, of which there are some; `nvidia` are all of the node.
+    pub async fn gpu_request(
+        &self,
+        gpus: &Gpus,
+        nvidia: &[Nvidia],
+    ) -> Result<Result<GpuRequest, Error>, EngineError> {
         // Podman's socket takes such requests and does not heed them: a job would run without what it waited for.
         if self.name().await? != DOCKER {
             return Ok(Err(Error::Unsupported));
         }
         let info = self.call("say which devices it knows", self.docker.info()).await?;
-        Ok(choose(gpus, &info))
+        Ok(choose(gpus, nvidia, &info))
     }
 }
 
-fn choose(gpus: &Gpus, info: &SystemInfo) -> Result<GpuRequest, Error> {
-    let directories = info.cdi_spec_dirs.iter().flatten();
-    let discovered = info.discovered_devices.as_ref().map(|devices| {
-        let ours = devices.iter().filter(|device| device.source.as_deref() == Some("cdi"));
-        ours.filter_map(|device| device.id.as_deref()).collect::<Vec<_>>()
-    });
-    let specified;
-    let kinds: Vec<&str> = match &discovered {
-        Some(devices) => devices.iter().filter_map(|device| Some(device.split_once('=')?.0)).collect(),
-        None => {
-            specified = directories.flat_map(|directory| kinds(Path::new(directory))).collect::<Vec<_>>();
-            specified.iter().map(String::as_str).collect()
-        }
+fn choose(gpus: &Gpus, nvidia: &[Nvidia], info: &SystemInfo) -> Result<GpuRequest, Error> {
+    let names = gpus.names(nvidia);
+    let known = Known::of(info);
+    let Some(kind) = gpus.kind(&known.kinds())? else {
+        return Ok(GpuRequest::Nvidia(
+            names.into_iter().filter_map(|names| names.into_iter().next()).collect(),
+        ));
     };
-    let Some(kind) = gpus.kind(&kinds)? else { return Ok(GpuRequest::Nvidia(gpus.names())) };
-    let names: Vec<String> = gpus.names().iter().map(|name| format!("{kind}={name}")).collect();
-    let is_unknown =
-        |name: &&String| discovered.as_ref().is_some_and(|known| !known.contains(&name.as_str()));
-    match names.iter().find(is_unknown) {
-        Some(unknown) => Err(Error::Unknown { device: unknown.clone() }),
-        None => Ok(GpuRequest::Cdi(names)),
+    let full = |name: &String| format!("{kind}={name}");
+    let device = |names: Vec<String>| {
+        let unknown = || Error::Unknown { device: names.last().map(full).unwrap_or_default() };
+        names.iter().find(|name| known.has(kind, name)).map(full).ok_or_else(unknown)
+    };
+    names.into_iter().map(device).collect::<Result<_, _>>().map(GpuRequest::Cdi)
+}
+
+/// What the node's specifications name.
+enum Known {
+    /// The engine's list of devices.
+    Devices(Vec<String>),
+    /// The specifications, which the engine has read itself and says nothing of.
+    Specifications(Vec<String>),
+}
+
+impl Known {
+    fn of(info: &SystemInfo) -> Self {
+        if let Some(devices) = &info.discovered_devices {
+            let cdi = devices.iter().filter(|device| device.source.as_deref() == Some("cdi"));
+            return Self::Devices(cdi.filter_map(|device| device.id.clone()).collect());
+        }
+        let directories = info.cdi_spec_dirs.iter().flatten();
+        Self::Specifications(directories.flat_map(|directory| specifications(Path::new(directory))).collect())
+    }
+
+    fn kinds(&self) -> Vec<&str> {
+        match self {
+            Self::Devices(devices) => {
+                devices.iter().filter_map(|device| Some(device.split_once('=')?.0)).collect()
+            }
+            Self::Specifications(texts) => texts.iter().filter_map(|text| kind(text)).collect(),
+        }
+    }
+
+    /// Of a number a text does not tell whether it is a name: then the engine will say it.
+    fn has(&self, kind: &str, name: &str) -> bool {
+        let is_it = |device: &String| device.split_once('=') == Some((kind, name));
+        match self {
+            Self::Devices(devices) => devices.iter().any(is_it),
+            Self::Specifications(texts) => {
+                number::whole::<u32>(name).is_some() || texts.iter().any(|text| text.contains(name))
+            }
+        }
     }
 }
 
-/// The kinds of devices that the specifications in a directory are about, in JSON or YAML.
-fn kinds(directory: &Path) -> Vec<String> {
+/// What is in a directory of specifications, in JSON or YAML.
+fn specifications(directory: &Path) -> Vec<String> {
     let files = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).map(|file| file.path());
     let is_specification = |extension: Option<&str>| matches!(extension, Some("json" | "yaml" | "yml"));
     files
         .filter(|path| is_specification(path.extension().and_then(|extension| extension.to_str())))
-        .filter_map(|path| kind(&fs::read_to_string(path).ok()?))
+        .filter_map(|path| fs::read_to_string(path).ok())
         .collect()
 }
 
 /// One line has it, in both formats: `kind: nvidia.com/gpu`, `"kind": "nvidia.com/gpu",`; or all is one line.
-fn kind(text: &str) -> Option<String> {
+fn kind(text: &str) -> Option<&str> {
     let quotes = ['"', '\''];
     let after = text
         .split("kind")
@@ -104,7 +140,7 @@ fn kind(text: &str) -> Option<String> {
         .find_map(|rest| rest.trim_start_matches(quotes).trim_start().strip_prefix(':'));
     let value = after?.trim_start().trim_start_matches(quotes);
     let end = value.find(|c: char| c.is_whitespace() || quotes.contains(&c) || matches!(c, ',' | '}'));
-    Some(value[..end.unwrap_or(value.len())].to_owned()).filter(|kind| kind.contains('/'))
+    Some(&value[..end.unwrap_or(value.len())]).filter(|kind| kind.contains('/'))
 }
 
 #[cfg(test)]
@@ -124,23 +160,50 @@ mod tests {
     #[test]
     fn names_of_cdi_are_asked_for_where_the_engine_knows_them() {
         let cdi = GpuRequest::Cdi(vec!["nvidia.com/gpu=1".to_owned()]);
-        assert_eq!(choose(&gpus(), &discovered(&["nvidia.com/gpu=0", "nvidia.com/gpu=1"])), Ok(cdi.clone()));
         assert_eq!(
-            choose(&gpus(), &discovered(&["nvidia.com/gpu=0"])),
+            choose(&gpus(), &[], &discovered(&["nvidia.com/gpu=0", "nvidia.com/gpu=1"])),
+            Ok(cdi.clone())
+        );
+        assert_eq!(
+            choose(&gpus(), &[], &discovered(&["nvidia.com/gpu=0"])),
             Err(Error::Unknown { device: "nvidia.com/gpu=1".to_owned() })
         );
         let nvidia = GpuRequest::Nvidia(vec!["1".to_owned()]);
-        assert_eq!(choose(&gpus(), &discovered(&["lab.org/nic=1"])), Ok(nvidia.clone()));
-        assert_eq!(choose(&gpus(), &SystemInfo::default()), Ok(nvidia));
+        assert_eq!(choose(&gpus(), &[], &discovered(&["lab.org/nic=1"])), Ok(nvidia.clone()));
+        assert_eq!(choose(&gpus(), &[], &SystemInfo::default()), Ok(nvidia));
 
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("n.yaml"), "---\ncdiVersion: 0.5.0\nkind: nvidia.com/gpu\n").unwrap();
         fs::write(directory.path().join("README"), "kind: amd.com/gpu\n").unwrap();
         let directories = Some(vec![directory.path().to_str().unwrap().to_owned(), "/nowhere".to_owned()]);
         assert_eq!(
-            choose(&gpus(), &SystemInfo { cdi_spec_dirs: directories, ..Default::default() }),
+            choose(&gpus(), &[], &SystemInfo { cdi_spec_dirs: directories, ..Default::default() }),
             Ok(cdi)
         );
+    }
+
+    /// The names of parts of GPUs (MIG) are not numbers either.
+    #[test]
+    fn gpus_of_nvidia_are_asked_for_by_their_uuids_where_those_are_known() {
+        let nvidia = [Nvidia { minor: 1, uuid: Some("GPU-5c".to_owned()), render_nodes: Vec::new() }];
+        let cdi = |name: &str| GpuRequest::Cdi(vec![format!("nvidia.com/gpu={name}")]);
+        let choose = |info| choose(&gpus(), &nvidia, &info);
+        let both = ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-5c", "nvidia.com/gpu=1"];
+        assert_eq!(choose(discovered(&both)), Ok(cdi("GPU-5c")));
+        assert_eq!(choose(discovered(&both[2..])), Ok(cdi("1")));
+        let unknown = Error::Unknown { device: "nvidia.com/gpu=1".to_owned() };
+        assert_eq!(choose(discovered(&both[..1])), Err(unknown));
+        assert_eq!(choose(SystemInfo::default()), Ok(GpuRequest::Nvidia(vec!["GPU-5c".to_owned()])));
+
+        let directory = tempfile::tempdir().unwrap();
+        let info = || SystemInfo {
+            cdi_spec_dirs: Some(vec![directory.path().to_str().unwrap().to_owned()]),
+            ..Default::default()
+        };
+        for (names, chosen) in [("- name: \"0\"", "1"), ("- name: \"1\"\n- name: GPU-5c", "GPU-5c")] {
+            fs::write(directory.path().join("n.yaml"), format!("kind: nvidia.com/gpu\n{names}\n")).unwrap();
+            assert_eq!(choose(info()), Ok(cdi(chosen)), "{names}");
+        }
     }
 
     #[test]
@@ -152,7 +215,7 @@ mod tests {
             "kind: \"v.com/gpu\"\n",
             "cdiVersion: 0.3.0\nkind: 'v.com/gpu'\ndevices: []\n",
         ] {
-            assert_eq!(kind(text).as_deref(), Some("v.com/gpu"), "{text}");
+            assert_eq!(kind(text), Some("v.com/gpu"), "{text}");
         }
         for text in ["", "kind:", "kind: x", "mankind"] {
             assert_eq!(kind(text), None, "{text}");

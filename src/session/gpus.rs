@@ -13,9 +13,10 @@ use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 
 use super::request::Request;
 use crate::docker::{self, GpuRequest};
-use crate::gpus::{self, Gpus, SELECTIONS};
+use crate::gpus::{self, Gpus, Nvidia, SELECTIONS};
 use crate::slurm::commands;
 use crate::sys::cgroup::Cgroups;
+use crate::sys::nvidia;
 use crate::sys::process::Process;
 use crate::sys::source::Device;
 
@@ -67,7 +68,8 @@ pub(super) fn is_foreign(gpus: &Gpus, device: Device) -> bool {
     let is_it = |node: &Node| {
         !device.is_block && (major(node.rdev), minor(node.rdev)) == (device.major, device.minor)
     };
-    device_nodes().iter().any(|node| is_it(node) && gpus.lack(&node.path.to_string_lossy()))
+    let nvidia = nvidia::gpus();
+    device_nodes().iter().any(|node| is_it(node) && gpus.lack(&node.path.to_string_lossy(), &nvidia))
 }
 
 struct Node {
@@ -100,14 +102,15 @@ fn passes(rdev: u64, scratch: &Path) -> bool {
 /// Of the container's device nodes (names below [`PLACES`]), one of a GPU that is not the job's.
 pub(super) fn intruder(
     gpus: &Gpus,
+    nvidia: &[Nvidia],
     configured: &[PathBuf],
     names: impl Fn(&Path) -> io::Result<Vec<String>>,
 ) -> Option<String> {
     PLACES.iter().find_map(|place| {
         let paths =
             names(Path::new(place)).unwrap_or_default().into_iter().map(|name| format!("{place}/{name}"));
-        let mut foreign =
-            paths.filter(|path| gpus.lack(path) && !configured.iter().any(|own| own == Path::new(path)));
+        let mut foreign = paths
+            .filter(|path| gpus.lack(path, nvidia) && !configured.iter().any(|own| own == Path::new(path)));
         foreign.next()
     })
 }

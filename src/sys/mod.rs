@@ -9,6 +9,7 @@ pub mod listener;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
+pub mod nvidia;
 pub mod privilege;
 pub mod process;
 pub mod signals;

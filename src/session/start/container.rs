@@ -12,6 +12,7 @@ use crate::session::lookup::Trap;
 use crate::session::mounts::Prepared;
 use crate::session::stop::{self, LABEL_JOB};
 use crate::session::{gpus, lookup, spec};
+use crate::sys::nvidia;
 use crate::sys::process::Process;
 
 /// How the engine is asked for the job's GPUs, if it has any.
@@ -20,7 +21,7 @@ pub(super) async fn gpus(order: &Order<'_>, engine: &Engine) -> Result<Option<Gp
     let by_admin = spec::devices(&order.config.devices).iter().any(|device| gpus::is_gpu(device));
     match order.request.gpus.as_ref().filter(|gpus| !gpus.is_empty() && !by_admin) {
         None => Ok(None),
-        Some(gpus) => Ok(Some(engine.gpu_request(gpus).await??)),
+        Some(gpus) => Ok(Some(engine.gpu_request(gpus, &nvidia::gpus()).await??)),
     }
 }
 

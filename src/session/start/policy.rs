@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use super::error::{StartError, files_error};
 use super::order::Order;
 use crate::docker::Image;
+use crate::gpus::Nvidia;
 use crate::in_container;
 use crate::session::{gpus, spec};
 use crate::shown::Shown;
@@ -33,9 +34,9 @@ pub(super) fn check_volumes(order: &Order<'_>, image: &Image) -> Result<(), Star
 }
 
 /// No other job's GPU may be in the container: names in a specification are only names.
-pub(super) fn check_gpus(order: &Order<'_>, root: &Root) -> Result<(), StartError> {
+pub(super) fn check_gpus(order: &Order<'_>, root: &Root, nvidia: &[Nvidia]) -> Result<(), StartError> {
     let own = order.request.gpus.clone().unwrap_or_default();
-    match gpus::intruder(&own, &spec::devices(&order.config.devices), |path| root.names(path)) {
+    match gpus::intruder(&own, nvidia, &spec::devices(&order.config.devices), |path| root.names(path)) {
         None => Ok(()),
         Some(device) => Err(crate::gpus::Error::Foreign { device }.into()),
     }

@@ -19,6 +19,7 @@ use crate::ssh::client;
 use crate::sys::inside::Root;
 use crate::sys::mountinfo;
 use crate::sys::namespace::Namespaces;
+use crate::sys::nvidia;
 use crate::sys::process::Process;
 use crate::users::{merge_group, merge_passwd};
 
@@ -35,9 +36,10 @@ pub(super) fn harden(
     let shells = [PathBuf::from(&order.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
     let engines = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
     let engines: Vec<_> = mountinfo::parse(&engines).collect();
+    let nvidia = nvidia::gpus();
     visit(namespaces, |root| {
         furnish::harden(root, &engines).map_err(furnish_error(order))?;
-        policy::check_gpus(order, root)?;
+        policy::check_gpus(order, root, &nvidia)?;
         furnish::settle(root, entry).map_err(furnish_error(order))?;
         if order.request.credentials.uid == 0 {
             furnish::prepare_sshd_of_root(root);

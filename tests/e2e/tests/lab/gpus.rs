@@ -1,7 +1,7 @@
 //! GPUs: a container has those that Slurm has given, and no others. The lab's nodes have two each, by their device nodes
 //! and by a specification for engines; nothing answers behind them, but who may not open one is told so by the kernel.
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{IMAGE, Lab, Node};
 
 /// What is in the container, which of it opens, what libraries are told, and what came with it.
 const PROBE: &str = r#"#!/bin/bash
@@ -36,6 +36,7 @@ fn jobs_that_share_a_node_have_their_own_gpus_in_the_container() {
 fn share_a_node(lab: &Lab, node: &str, driver: &str) {
     let alice = lab.alice();
     alice.write("probe", PROBE);
+    alice.command("rm -f both done").run().success();
     // What a user says of them changes nothing. The script of one is on the host.
     let look = format!(
         "bash ./probe $1
@@ -96,6 +97,11 @@ mount_on() {
 }
 if [ -e /run/lab/all-gpus ]; then gpus=0,1; fi
 for gpu in ${gpus//,/ }; do
+    case $gpu in
+    GPU-*) gpu=${gpu#GPU-lab-} ;;
+    # The other way round than the driver.
+    *) [ ! -e /proc/driver/nvidia ] || gpu=$((1 - gpu)) ;;
+    esac
     inside touch "$root/dev/nvidia$gpu"
     mount_on "/dev/nvidia$gpu" "$root/dev/nvidia$gpu" ro,nosuid,noexec
 done
@@ -119,6 +125,7 @@ fn gpus_that_come_by_nvidias_hook_are_those_of_the_job_and_no_others() {
     let install = format!("cat >{FILE}; chmod 755 {FILE}; mv /etc/cdi /etc/cdi.away; lab-dockerd restart");
     n3.command("").sh(&install).stdin(HOOK).run().success();
     share_a_node(&lab, "n3", "none");
+    with_driver(&lab, &n3, || share_a_node(&lab, "n3", "none"));
 
     n3.run("touch /run/lab/all-gpus").success();
     let outcome = lab.alice().srun_image("-w n3 --gres=gpu:1 echo it ran").run().failure().printed(&[]);
@@ -128,6 +135,63 @@ fn gpus_that_come_by_nvidias_hook_are_those_of_the_job_and_no_others() {
     assert_eq!(rest, Some(said), "{outcome}");
     back.run().success();
     lab.assert_empty();
+}
+
+/// As NVIDIA's toolkit writes it: the GPUs by their places on the bus and by their UUIDs, each with its render node.
+const SPECIFICATION: &str = r#"{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "devices": [
+  {"name": "0", "containerEdits": {"deviceNodes": [{"path": "/dev/nvidia1"}, {"path": "/dev/dri/renderD129"}]}},
+  {"name": "1", "containerEdits": {"deviceNodes": [{"path": "/dev/nvidia0"}, {"path": "/dev/dri/renderD128"}]}},
+  {"name": "GPU-lab-0", "containerEdits": {"deviceNodes": [{"path": "/dev/nvidia0"}, {"path": "/dev/dri/renderD128"}]}},
+  {"name": "GPU-lab-1", "containerEdits": {"deviceNodes": [{"path": "/dev/nvidia1"}, {"path": "/dev/dri/renderD129"}]}}
+], "containerEdits": {"mounts": [
+  {"hostPath": "/opt/lab-driver", "containerPath": "/opt/driver", "options": ["ro", "rbind"]}
+]}}"#;
+
+#[test]
+fn gpus_that_nvidias_tools_count_otherwise_than_the_driver_are_those_of_the_job_with_their_render_nodes() {
+    const FILE: &str = "/etc/cdi/nvidia.json";
+    let lab = Lab::alone();
+    if !knows_specifications(&lab) {
+        return lab.skip("this engine gives no GPUs to containers");
+    }
+    let n3 = lab.node("n3");
+    let back = n3.command("").sh(&format!("mv {FILE}.kept {FILE}; rm -rf /dev/dri"));
+    lab.repair_with(back.clone());
+    let install = format!(
+        "cp {FILE} {FILE}.kept; cat >{FILE}; mkdir /dev/dri
+         for n in 128 129; do mknod -m 0666 /dev/dri/renderD$n c 226 $n; done"
+    );
+    n3.command("").sh(&install).stdin(SPECIFICATION).run().success();
+    with_driver(&lab, &n3, || {
+        share_a_node(&lab, "n3", "none");
+        let alice = lab.alice();
+        let look = "cd /dev; echo $(ls -d nvidia* dri/*)";
+        let seen = alice.srun_image("-w n3 --gres=gpu:1").sh(look).run().success();
+        seen.printed(&["dri/renderD128 nvidia0"]);
+        let other = "--docker-mounts=/dev/dri/renderD129";
+        let outcome = alice.srun_image(&format!("-w n3 --gres=gpu:1 {other} echo it ran")).run().failure();
+        outcome.printed(&[]).said(&["n3: --docker-mounts: '/dev/dri/renderD129' is a GPU that Slurm has not given to the job: ask for it with --gres"]);
+    });
+    back.run().success();
+    lab.assert_empty();
+}
+
+/// Has NVIDIA's driver, as /proc and /sys tell of it.
+fn with_driver(lab: &Lab, node: &Node<'_>, work: impl FnOnce()) {
+    const PLACES: &str = "/proc/driver /sys/bus/pci/devices";
+    let back = node.command(&format!("umount {PLACES}"));
+    lab.repair_with(back.clone());
+    let install = format!(
+        "for place in {PLACES}; do mount -t tmpfs driver $place; done
+         for gpu in 0 1; do
+             bus=0000:0$((8 - gpu)):00.0
+             mkdir -p /proc/driver/nvidia/gpus/$bus /sys/bus/pci/devices/$bus/drm/renderD$((128 + gpu))
+             printf 'GPU UUID: \\t GPU-lab-%d\\nDevice Minor: \\t %d\\n' $gpu $gpu >/proc/driver/nvidia/gpus/$bus/information
+         done"
+    );
+    node.sh(&install).success();
+    work();
+    back.run().success();
 }
 
 #[test]

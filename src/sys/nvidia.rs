@@ -1,0 +1,61 @@
+//! What NVIDIA's driver tells of its GPUs on this node, in /proc/driver/nvidia/gpus/BUS/information (the driver's README,
+//! "The NVIDIA Accelerated Linux Graphics Driver /proc interface"), and the kernel of their render nodes, in sysfs.
+//!
+//! Read in the prolog, and in the first task of a step with a container of its own, on the host.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::gpus::{Nvidia, render_number};
+
+const DRIVER: &str = "/proc/driver/nvidia/gpus";
+const BUSES: &str = "/sys/bus/pci/devices";
+
+/// All of them; none where the driver is not loaded.
+pub fn gpus() -> Vec<Nvidia> {
+    read(Path::new(DRIVER), Path::new(BUSES))
+}
+
+fn read(driver: &Path, buses: &Path) -> Vec<Nvidia> {
+    let gpu = |directory: PathBuf| {
+        let information = fs::read_to_string(directory.join("information")).ok()?;
+        let nodes = entries(&buses.join(directory.file_name()?).join("drm"));
+        let render_nodes =
+            nodes.iter().filter_map(|node| render_number(node.file_name().and_then(OsStr::to_str)?));
+        Nvidia::new(&information, render_nodes.collect())
+    };
+    entries(driver).into_iter().filter_map(gpu).collect()
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_driver_and_the_kernel_say_is_put_together_by_the_bus() {
+        let directory = tempfile::tempdir().unwrap();
+        let (driver, buses) = (directory.path().join("driver"), directory.path().join("buses"));
+        for (bus, minor, node) in [("0000:07:00.0", 1, "renderD129"), ("0000:0f:00.0", 0, "renderD128")] {
+            fs::create_dir_all(driver.join(bus)).unwrap();
+            let information =
+                format!("Model: \t\t NVIDIA X\nGPU UUID: \t GPU-{minor}a\nDevice Minor: \t {minor}\n");
+            fs::write(driver.join(bus).join("information"), information).unwrap();
+            for node in [node, "card0", "controlD64"] {
+                fs::create_dir_all(buses.join(bus).join("drm").join(node)).unwrap();
+            }
+        }
+        fs::create_dir(driver.join("0000:ff:00.0")).unwrap();
+        let mut gpus = read(&driver, &buses);
+        gpus.sort_by_key(|gpu| gpu.minor);
+        let gpu =
+            |minor, node| Nvidia { minor, uuid: Some(format!("GPU-{minor}a")), render_nodes: vec![node] };
+        assert_eq!(gpus, [gpu(0, 128), gpu(1, 129)]);
+        assert_eq!(read(Path::new("/nowhere"), Path::new("/nowhere")), []);
+    }
+}
