@@ -237,9 +237,9 @@ fn state_that_cannot_be_written_ends_the_job_and_is_told() {
                 let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success();
                 assert!(record.lines().contains(&shown.as_str()), "{record}");
             }
-            // Nor where the script is another component's, which has no image.
+            // Nor where the script is another component's, which has no image. An srun that ends with its step returns 0.
             let words = format!("-n1 -w n1 : --docker-image={IMAGE} -n1 -w n2");
-            let job = lab.alice().submit(&words, "srun --het-group=1 echo it ran").wait();
+            let job = lab.alice().submit(&words, "srun --het-group=1 echo it ran; false").wait();
             assert!(job.state != "COMPLETED" && !job.output.contains("it ran"), "{job}");
         });
         // What the prolog had come to is gone with the epilog.
