@@ -205,6 +205,9 @@ impl ImageError {
         } else if says(&["no basic auth", "unauthorized", "authentication required", "denied:", "forbidden"])
         {
             Self::Denied { image, registry }
+        } else if says(&["no matching manifest", "no image found in manifest list", "no match for platform"])
+        {
+            Self::Architectures { image, registry, ours: architecture() }
         } else if says(&[
             "manifest unknown",
             "name unknown",
@@ -213,11 +216,10 @@ impl ImageError {
             "repository name not known",
         ]) {
             not_found(reference)
-        } else if says(&["no matching manifest", "no image found in manifest list"]) {
-            Self::Architectures { image, registry, ours: architecture() }
         } else if says(&[
             "verification failed",
             "unexpected digest",
+            "unexpected commit digest",
             "invalid checksum",
             "digest did not match",
         ]) {
@@ -318,6 +320,17 @@ mod tests {
             (
                 500,
                 "happened during read: Digest did not match, expected sha256:0c, got sha256:af",
+                "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
+            ),
+            // And in those of an engine with containerd's image store.
+            (
+                404,
+                "no match for platform in manifest: not found",
+                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
+            ),
+            (
+                500,
+                "failed commit on ref \"layer-sha256:99\": commit failed: unexpected commit digest sha256:da, expected sha256:99: failed precondition",
                 "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
             ),
             (

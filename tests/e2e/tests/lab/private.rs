@@ -68,9 +68,9 @@ $SIG{CHLD} = "IGNORE";
 my $server = IO::Socket::INET->new(Listen => 9, ReuseAddr => 1, LocalAddr => "127.0.0.1", LocalPort => 5004) or die;
 while (my $client = $server->accept) {
     next if fork;
-    # TLS is tried first.
+    # TLS is tried first. Engines go on without where they read such an answer.
     recv $client, my $first, 1, MSG_PEEK;
-    exit if ord $first == 22;
+    if (ord $first == 22) { print $client "HTTP/1.1 400 Bad Request\r\n\r\n"; exit; }
     my ($method, $path, $login);
     while (my $line = <$client>) {
         ($method, $path, $login) = ($1, $2, 0) if $line =~ m{^(GET|HEAD) (\S+)};
@@ -85,7 +85,12 @@ while (my $client = $server->accept) {
     exit;
 }
 END
-setsid perl bob.pl "$manifest" $(printf %s "$manifest" | sha256sum | cut -d ' ' -f 1) >>log 2>&1 </dev/null &
+# With containerd's image store the id is the digest of a manifest that the engine has.
+case $(docker info --format '{{.DriverStatus}}') in
+*containerd.snapshotter*) digest=${id#sha256:} ;;
+*) digest=$(printf %s "$manifest" | sha256sum | cut -d ' ' -f 1) ;;
+esac
+setsid perl bob.pl "$manifest" "$digest" >>log 2>&1 </dev/null &
 echo $! >pid.bob
 until ss --no-header --listening --tcp 'sport = 5004' | grep -q .; do sleep 0.05; done
 "#;
