@@ -127,21 +127,18 @@ pub(super) fn settle(root: &Root, entry: &Entry) -> Result<(), FurnishError> {
     Ok(())
 }
 
-/// As root, sshd wants an empty directory, which an image's init would have made. Where it looks for another one, its own
-/// words tell.
-pub(super) fn prepare_sshd_of_root(root: &Root) {
-    let _ = root.directory(Path::new("/run/sshd"));
-}
-
 /// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
-pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf]) -> Found {
+/// Root's sshd would want capabilities before it lets anybody in, later ones (OpenSSH 10.6) before their first word: it
+/// counts as none.
+pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf], user: &Credentials) -> Found {
     let read = |path: &str| root.read(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();
     let directories = SSHD_DIRECTORIES.into_iter().chain(path_of_image.split(':'));
     let candidates =
         directories.filter(|directory| directory.starts_with('/')).map(|d| Path::new(d).join("sshd"));
+    let is_sshd = |path: &PathBuf| user.uid != 0 && root.is_program(path);
     Found {
         replaced: REPLACED.map(read),
-        sshd: candidates.into_iter().find(|path| root.is_program(path)),
+        sshd: candidates.into_iter().find(is_sshd),
         shell: shells.iter().find(|shell| root.is_program(shell)).cloned(),
     }
 }

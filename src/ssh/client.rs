@@ -155,7 +155,10 @@ pub fn program(image: &str, missing: Option<&str>) -> String {
 
 /// What a user is told of an image that cannot be reached over ssh: once per job, and by `mpirun` when it tries.
 #[must_use]
-pub fn no_sshd(image: &str) -> String {
+pub fn no_sshd(image: &str, uid: u32) -> String {
+    if uid == 0 {
+        return "jobs of root have no ssh between their containers, mpirun cannot start ranks on other nodes: submit as a user".to_owned();
+    }
     format!(
         "image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
     )

@@ -36,8 +36,6 @@ PasswordAuthentication no
 ChallengeResponseAuthentication no
 HostbasedAuthentication no
 AllowUsers {user}
-# Root is the user of a job where allow_root says so, and has no password here either.
-PermitRootLogin prohibit-password
 # PAM, login records and privilege separation (7.4; later ones ignore this line) are root's.
 UsePAM no
 UsePrivilegeSeparation no

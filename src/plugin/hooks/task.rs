@@ -197,7 +197,7 @@ fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Res
     task::compare_images(&directory, step, session)?;
     // One of the first node's tasks for all.
     if !session.sshd && session.is_on_first_node() && directory.claim(Claim::Warned)? {
-        tell_user(&by_this_node(&format!("warning: {}", client::no_sshd(&session.image))));
+        tell_user(&by_this_node(&format!("warning: {}", client::no_sshd(&session.image, step.uid))));
     }
     task::join(state, *scope, step, session, config)?;
     slurmstepd::launch_scripts_through(in_container::LAUNCHER);

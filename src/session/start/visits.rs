@@ -41,10 +41,7 @@ pub(super) fn harden(
         furnish::harden(root, &engines).map_err(furnish_error(order))?;
         policy::check_gpus(order, root, &nvidia)?;
         furnish::settle(root, entry).map_err(furnish_error(order))?;
-        if order.request.credentials.uid == 0 {
-            furnish::prepare_sshd_of_root(root);
-        }
-        Ok(furnish::look(root, path, &shells))
+        Ok(furnish::look(root, path, &shells, &order.request.credentials))
     })
 }
 
@@ -92,7 +89,7 @@ fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<[Own
     files.public(in_container::GROUP, &merge_group(group, &request.groups, &account))?;
     files.public(in_container::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
     let image = order.image_name();
-    let missing = found.sshd.is_none().then(|| client::no_sshd(&image));
+    let missing = found.sshd.is_none().then(|| client::no_sshd(&image, request.credentials.uid));
     files.program(in_container::SSH, client::program(&image, missing.as_deref()).as_bytes())?;
     if let Some(sshd) = &found.sshd {
         files.link_sshd(sshd)?;

@@ -97,7 +97,9 @@ fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
         }
         // From /, which is the working directory of nobody.
         let root = lab.node("n1").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} id -u"));
-        root.success().printed(&["0"]);
+        root.success().printed(&["0"]).said(&[
+            "n1: warning: jobs of root have no ssh between their containers, mpirun cannot start ranks on other nodes: submit as a user",
+        ]);
     });
     let built = entrypoint::build(&lab, "n1", "own/entered", IMAGE, "export ENTERED=yes; shift; exec \"$@\"");
     lab.with_arguments("n1", "memlock=inherit entrypoint=yes", || {
