@@ -47,6 +47,11 @@ impl<'a> Files<'a> {
         self.write(name, 0o644, content).map(drop)
     }
 
+    /// More of such a file.
+    pub(super) fn append(&self, name: &str, content: &str) -> io::Result<()> {
+        File::options().append(true).open(self.path(name))?.write_all(content.as_bytes())
+    }
+
     /// A program.
     pub(super) fn program(&self, name: &str, content: &[u8]) -> io::Result<()> {
         self.write(name, 0o755, content).map(drop)

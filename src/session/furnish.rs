@@ -11,6 +11,7 @@ use nix::sys::stat::{SFlag, fstat};
 
 use super::entry::Entry;
 use crate::in_container;
+use crate::ssh::server;
 use crate::sys::identity::Credentials;
 use crate::sys::inside::{PlaceError, Root};
 use crate::sys::mount::{self, Attributes};
@@ -19,6 +20,8 @@ use crate::sys::mountinfo::Mounted;
 /// Files of the image that ours replace, and the limit for reading them.
 pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
 const LIMIT: u64 = 1 << 20;
+/// For an sshd: they have 1 to 4 MB.
+const SSHD_LIMIT: u64 = 16 << 20;
 
 /// Where an sshd may be, besides the image's own PATH.
 const SSHD_DIRECTORIES: [&str; 6] =
@@ -31,6 +34,8 @@ pub(super) struct Found {
     pub(super) replaced: [Vec<u8>; 3],
     /// Its sshd.
     pub(super) sshd: Option<PathBuf>,
+    /// Whether that refuses addresses from which somebody has behaved badly.
+    pub(super) has_penalties: bool,
     /// Which of the shells that were asked for it has first.
     pub(super) shell: Option<PathBuf>,
 }
@@ -136,9 +141,12 @@ pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf], user: &
     let candidates =
         directories.filter(|directory| directory.starts_with('/')).map(|d| Path::new(d).join("sshd"));
     let is_sshd = |path: &PathBuf| user.uid != 0 && root.is_program(path);
+    let sshd = candidates.into_iter().find(is_sshd);
+    let program = sshd.as_ref().and_then(|sshd| root.read(sshd, SSHD_LIMIT).ok().flatten());
     Found {
         replaced: REPLACED.map(read),
-        sshd: candidates.into_iter().find(is_sshd),
+        has_penalties: program.is_some_and(|program| server::has_penalties(&program)),
+        sshd,
         shell: shells.iter().find(|shell| root.is_program(shell)).cloned(),
     }
 }

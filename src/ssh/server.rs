@@ -1,7 +1,7 @@
 //! The configuration of the image's own sshd, which runs in the container as the job's user.
 //!
 //! Written by root in the prolog. It has to work with every OpenSSH from 7.4 (CentOS 7) to 10: an option that one of
-//! them does not know would keep sshd from starting, so there is nothing here that came after 7.4.
+//! them does not know would keep sshd from starting, so there is nothing here that came after 7.4, but for one line.
 #![forbid(unsafe_code)]
 
 use crate::in_container::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
@@ -13,6 +13,17 @@ use crate::in_container::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
 ///
 /// The log level is here too: sshd talks about options that it has given up before it comes to the level in the file.
 pub const ARGUMENTS: [&str; 5] = ["-D", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
+
+/// A line more for an sshd that knows it (OpenSSH 9.8 and later): otherwise any user of a node of the job could have ssh
+/// from there refused, by connections without a login.
+pub const NO_PENALTIES: &str = "PerSourcePenalties no\n";
+
+/// Whether an sshd, by the content of its program, knows [`NO_PENALTIES`]: the names of options are in it as they are read.
+#[must_use]
+pub fn has_penalties(program: &[u8]) -> bool {
+    const NAME: &[u8] = b"\0persourcepenalties\0";
+    program.windows(NAME.len()).any(|part| part == NAME)
+}
 
 /// The text of `sshd_config` for this user, port and token (see [`super::keys::JobKeys::token`]).
 pub fn sshd_config(user: &str, port: u16, token: &str) -> String {
@@ -102,6 +113,13 @@ mod tests {
     fn what_stands_in_for_an_sshd_is_known_by_the_same_token() {
         assert!(is_banner(stand_in_line("0123abcd").as_bytes(), "0123abcd"));
         assert!(!is_banner(stand_in_line("0123abcd").as_bytes(), "4567abcd"));
+    }
+
+    #[test]
+    fn an_sshd_is_known_by_the_names_of_its_options() {
+        assert!(has_penalties(b"\x7fELF\0maxstartups\0persourcepenalties\0persourcemaxstartups\0"));
+        assert!(!has_penalties(b"\x7fELF\0maxstartups\0persourcepenaltyexemptlist\0"));
+        assert!(!has_penalties(b""));
     }
 
     #[test]

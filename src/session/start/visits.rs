@@ -15,7 +15,7 @@ use crate::session::entry::Entry;
 use crate::session::files::Files;
 use crate::session::furnish::{self, Found, FurnishError};
 use crate::session::mounts::{self, Prepared};
-use crate::ssh::client;
+use crate::ssh::{client, server};
 use crate::sys::inside::Root;
 use crate::sys::mountinfo;
 use crate::sys::namespace::Namespaces;
@@ -93,6 +93,9 @@ fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<[Own
     files.program(in_container::SSH, client::program(&image, missing.as_deref()).as_bytes())?;
     if let Some(sshd) = &found.sshd {
         files.link_sshd(sshd)?;
+        if found.has_penalties {
+            files.append(in_container::SSHD_CONFIG, server::NO_PENALTIES)?;
+        }
     }
     Ok([
         files.detached(in_container::PASSWD)?,

@@ -236,3 +236,26 @@ fn container_that_is_killed_is_not_mistaken_for_another_process() {
     assert!(job.ours()[0].contains("is no longer running on this node"), "{job}");
     lab.assert_clean();
 }
+
+/// OpenSSH refuses addresses from which somebody connects again and again without a login (from 9.8 on).
+#[test]
+fn connections_of_another_user_do_not_keep_the_jobs_own_ssh_out() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "echo up; until [ -e done ]; do sleep 0.1; done; ssh n2 hostname";
+    let job = alice.submit_image("-w n[1-2] -N2", script);
+    job.wait_for_line("up");
+    // From where alice's ssh comes.
+    let knock = format!(
+        "perl -MIO::Socket::INET -e 'for (1..60) {{
+             my $s = IO::Socket::INET->new(PeerAddr => q(n2:{})) or die; print scalar <$s>
+         }}'",
+        20000 + job.id % 10000
+    );
+    let heard = lab.user("bob").command("").sh(&knock).on("n1").run().success();
+    alice.command("touch done").run().success();
+    assert!(heard.lines().iter().all(|line| line.starts_with("SSH-2.0-")), "{heard}");
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["up", "n2"], "{job}");
+    lab.assert_clean();
+}
