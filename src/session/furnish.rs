@@ -7,13 +7,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{SFlag, fstat};
-
 use super::entry::Entry;
 use crate::in_container;
 use crate::ssh::server;
 use crate::sys::identity::Credentials;
-use crate::sys::inside::{PlaceError, Root};
+use crate::sys::inside::{self, PlaceError, Root};
 use crate::sys::mount::{self, Attributes};
 use crate::sys::mountinfo::Mounted;
 
@@ -106,17 +104,12 @@ pub(super) fn harden(root: &Root, mounts: &[Mounted]) -> Result<(), FurnishError
     // NVIDIA's hook mounts device nodes of the node there, each by itself. An image's volume is always a directory.
     for mount in mounts.iter().filter(|mount| mount.point.starts_with("/dev")) {
         let found = root.find(&mount.point).map_err(failed("open what is mounted in /dev"))?;
-        if is_device(&found).map_err(failed("look at what is mounted in /dev"))? {
+        if inside::is_device(&found).map_err(failed("look at what is mounted in /dev"))? {
             mount::change(&found, false, Attributes::NONE, Attributes::NODEV)
                 .map_err(failed("allow a device that is mounted in /dev"))?;
         }
     }
     Ok(())
-}
-
-fn is_device(file: &OwnedFd) -> io::Result<bool> {
-    let kind = fstat(file)?.st_mode & SFlag::S_IFMT.bits();
-    Ok(kind == SFlag::S_IFCHR.bits())
 }
 
 /// Moves our directory from where the container was entered to its own place.
