@@ -17,6 +17,8 @@ use spank_docker::sys::identity::Credentials;
 use spank_docker::users::{Account, Group};
 use tempfile::TempDir;
 
+use crate::engine;
+
 /// The user and the group, who need not exist on this machine.
 pub(crate) const USER: u32 = 54_321;
 const GROUP: u32 = 54_322;
@@ -74,6 +76,14 @@ impl Machine {
         let mut arguments = vec![state.as_str(), &secret, "memlock=inherit", "stack=inherit"];
         arguments.extend(more);
         Config::parse(&arguments).unwrap()
+    }
+
+    /// The setting for this machine's engine behind a socket of its own, where requests are seen: see
+    /// [`engine::serve_at`].
+    pub(crate) fn engine_that(&self, is_passed_on: impl FnMut(&str) -> bool + Send + 'static) -> String {
+        let socket = self.directory.path().join("docker.sock");
+        engine::serve_at(&socket, is_passed_on);
+        format!("docker_host=unix://{}", socket.display())
     }
 
     /// Starts the job's container from an image of the lab's.

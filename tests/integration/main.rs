@@ -5,20 +5,20 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
+mod engine;
 mod idle;
 mod machine;
 mod references;
 mod slurm;
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use machine::{Machine, USER};
+use engine::docker;
+use machine::{Machine, USER, image_of_the_lab};
 use spank_docker::session::{self, StartError};
 
 #[test]
@@ -172,9 +172,12 @@ fn engine_that_is_absent_or_does_not_answer_is_told_apart() {
 #[test]
 fn engine_that_hangs_in_the_middle_of_a_pull_is_at_fault() {
     let machine = Machine::new(12);
-    let socket = machine.directory.path().join("docker.sock");
-    let hung = engine_that_hangs_at(&socket, "/images/create?");
-    let engine = format!("docker_host=unix://{}", socket.display());
+    let hung = Arc::new(AtomicBool::new(false));
+    let is_hung = Arc::clone(&hung);
+    let engine = machine.engine_that(move |request| {
+        is_hung.fetch_or(request.contains("/images/create?"), Ordering::SeqCst);
+        !is_hung.load(Ordering::SeqCst)
+    });
     let error = machine.pull("localhost:1/absent", &[&engine, "start_timeout=0"]).unwrap_err();
     assert!(hung.load(Ordering::SeqCst), "no pull was asked for");
     assert!(error.is_engine_fault(), "{error}");
@@ -184,32 +187,42 @@ fn engine_that_hangs_in_the_middle_of_a_pull_is_at_fault() {
     machine.assert_nothing_left();
 }
 
-/// This machine's engine behind another socket, where it says nothing any more as soon as it is asked this.
-fn engine_that_hangs_at(socket: &Path, path: &'static str) -> Arc<AtomicBool> {
-    let hung = Arc::new(AtomicBool::new(false));
-    let listener = UnixListener::bind(socket).unwrap();
-    let shared = Arc::clone(&hung);
-    std::thread::spawn(move || {
-        for mut client in listener.incoming().map(Result::unwrap) {
-            let mut engine = UnixStream::connect("/var/run/docker.sock").unwrap();
-            let (mut to_client, mut from_engine) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
-            let hung = Arc::clone(&shared);
-            std::thread::spawn(move || std::io::copy(&mut from_engine, &mut to_client));
-            std::thread::spawn(move || {
-                let mut buffer = [0; 65_536];
-                while let Ok(count @ 1..) = client.read(&mut buffer) {
-                    let text = String::from_utf8_lossy(&buffer[..count]);
-                    if text.contains(path) {
-                        hung.store(true, Ordering::SeqCst);
-                    }
-                    if !hung.load(Ordering::SeqCst) && engine.write_all(&buffer[..count]).is_err() {
-                        break;
-                    }
-                }
-            });
+/// An admin's `docker image prune` spares only what a container uses. Once, the image is got again.
+#[test]
+fn image_that_is_removed_before_its_container_is_made_is_got_again() {
+    let image = format!("{}/hpc/removed:{}", engine::registry_of_a_lab(), std::process::id());
+    let dockerfile = format!("FROM {}\nLABEL removed={image}\n", image_of_the_lab("nossh"));
+    docker(&["build", "--quiet", "--tag", &image, "-"], &dockerfile);
+    docker(&["push", &image], "");
+    // The look at what a pull has brought; and the request for its container.
+    for (number, moment, times) in
+        [(13, "/hpc/removed:", 1), (14, "/containers/create?", 1), (15, "/containers/create?", 2)]
+    {
+        let machine = Machine::new(number);
+        let left = Arc::new(AtomicUsize::new(times));
+        let (to_remove, name) = (Arc::clone(&left), image.clone());
+        let engine = machine.engine_that(move |request| {
+            if request.contains(moment) && to_remove.load(Ordering::SeqCst) > 0 {
+                docker(&["rmi", "--force", &name], "");
+                to_remove.fetch_sub(1, Ordering::SeqCst);
+            }
+            true
+        });
+        let started = machine.pull(&image, &[&engine]);
+        assert_eq!(left.load(Ordering::SeqCst), 0, "'{moment}' was not asked for {times} times");
+        if times == 1 {
+            started.unwrap();
+        } else {
+            let error = started.unwrap_err();
+            let words = "removed from this node before its container was made: submit again";
+            assert_eq!(error.to_string(), format!("image '{image}': {words}"));
+            assert!(!error.is_engine_fault());
+            machine.assert_no_container();
         }
-    });
-    hung
+        session::stop(&machine.config, machine.request.scope.job).unwrap();
+        machine.assert_nothing_left();
+    }
+    docker(&["image", "prune", "--force", "--filter", &format!("label=removed={image}")], "");
 }
 
 #[test]

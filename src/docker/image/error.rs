@@ -27,6 +27,12 @@ pub enum ImageError {
         /// Host and port.
         registry: String,
     },
+    /// It was here, or had just come. An admin's `docker image prune` spares only what a container uses.
+    #[error("image '{image}': removed from this node before its container was made: submit again")]
+    Gone {
+        /// As the user wrote it.
+        image: String,
+    },
     /// An id names an image that is here already; there is no registry to ask.
     #[error(
         "image '{image}': no image on this node has this id; name it by repository and tag to have it pulled"

@@ -44,6 +44,19 @@ impl Engine {
         policy: ImagePolicy<'_>,
         progress: &mut Progress<'_>,
     ) -> Result<Image, ImageError> {
+        match self.present_or_pulled(&policy, progress).await {
+            Err(ImageError::Engine(error)) if error.is_not_found() => {
+                Err(ImageError::Gone { image: policy.reference.to_string() })
+            }
+            other => other,
+        }
+    }
+
+    async fn present_or_pulled(
+        &self,
+        policy: &ImagePolicy<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Image, ImageError> {
         let reference = policy.reference;
         let present = match policy.pull {
             Pull::Always if !reference.is_id() => None,
@@ -56,11 +69,11 @@ impl Engine {
                 return Err(ImageError::NotPresent { image: reference.to_string() });
             }
             None if reference.is_id() => return Err(ImageError::UnknownId { image: reference.to_string() }),
-            None => self.get(&policy, &mut layers, progress).await?,
+            None => self.get(policy, &mut layers, progress).await?,
         };
         // No layer has come: it was here already, and a registry that was asked has said no more than its id.
         if !layers.any() {
-            self.check_right(&policy, &found).await?;
+            self.check_right(policy, &found).await?;
         }
         usable(reference, found)
     }
@@ -157,7 +170,7 @@ impl Engine {
         }
         match self.present(reference).await? {
             Some(found) => Ok(found),
-            None => Err(not_found(reference)),
+            None => Err(ImageError::Gone { image: reference.to_string() }),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::error::StartError;
 use super::order::Order;
-use crate::docker::{Container, Engine, EngineError, GpuRequest, Image};
+use crate::docker::{Container, Engine, EngineError, GpuRequest, Image, ImageError};
 use crate::in_container;
 use crate::session::entry::{self, Entry, EntryError};
 use crate::session::files::Files;
@@ -43,7 +43,10 @@ pub(super) async fn create(
         }
         other => other,
     };
-    created.map_err(|error| explain(order, error, spec.gpus.as_ref()))
+    created.map_err(|error| match error {
+        error if error.is_not_found() => ImageError::Gone { image: order.image_name() }.into(),
+        error => explain(order, error, spec.gpus.as_ref()),
+    })
 }
 
 /// Removes what the engine has of the same job or step.

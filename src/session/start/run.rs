@@ -10,7 +10,7 @@ use super::error::{StartError, files_error};
 use super::order::Order;
 use super::{container, policy, sshd, visits};
 use crate::config::Config;
-use crate::docker::{self, Container, Engine, GpuRequest, Image, ImagePolicy, Progress};
+use crate::docker::{self, Container, Engine, GpuRequest, Image, ImageError, ImagePolicy, Progress};
 use crate::image::Reference;
 use crate::in_container;
 use crate::mpi::{hostlist, interfaces};
@@ -80,11 +80,22 @@ async fn in_time(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Sessi
 /// do without. In doubt a job has asked.
 async fn with_gpus_or_without(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
     let asks = || commands::show(order.request.scope.job).map_or(true, |job| job.asks_for_gpus);
-    match run(order, progress).await {
+    match with_image(order, progress).await {
         Err(error @ StartError::Gpus(crate::gpus::Error::Unsupported)) if !asks() => {
             undo(order, &error).await;
             let request = Request { gpus: None, ..order.request.clone() };
-            run(&Order { request: &request, ..*order }, progress).await
+            with_image(&Order { request: &request, ..*order }, progress).await
+        }
+        started => started,
+    }
+}
+
+/// An image that somebody removes before a container uses it is got once more.
+async fn with_image(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+    match run(order, progress).await {
+        Err(error @ StartError::Image(ImageError::Gone { .. })) => {
+            undo(order, &error).await;
+            run(order, progress).await
         }
         started => started,
     }
