@@ -85,7 +85,7 @@ create_cluster() {
             --tmpfs /run:rw,nosuid,nodev,noexec,mode=755 \
             --volume "lab-$SUITE-docker-$node:/var/lib/docker" \
             --volume "lab-$SUITE-home:/home" \
---volume "$DIR/conf:/lab:ro" \
+            --volume "$DIR/conf:/lab:ro" \
             "$NODE_IMAGE" >/dev/null || return 1
     done
     # shellcheck disable=SC2046 # one word per node
@@ -110,6 +110,20 @@ write_hosts() {
 node_is_up() {
     on "$1" test -e /run/lab/failed && return 0
     on "$1" test -e /run/lab/up
+}
+
+has_power() { [[ $(docker inspect --format '{{.State.Running}}' "$(container "$1")" 2>/dev/null) == true ]]; }
+
+# power_on NODE: boots it, and waits until it is up.
+power_on() {
+    docker start "$(container "$1")" >/dev/null || return 1
+    # Its address may be another one.
+    write_hosts
+    WAIT_LOG="docker logs --tail 30 $(container "$1")" wait_for 120 "node $1" node_is_up "$1" || return 1
+    if on "$1" test -e /run/lab/failed; then
+        say "error: not all daemons of $1 came up"
+        return 1
+    fi
 }
 
 wait_for_nodes() {
