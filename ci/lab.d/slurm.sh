@@ -39,9 +39,15 @@ JobAcctGatherFrequency=task=5
 # Tests look at jobs that have ended.
 MinJobAge=3600
 
+# A node that boots anew may have another address.
+CommunicationParameters=NoAddrCache
+
 # A lab must not wait: start jobs at once, end them quickly.
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=2
-KillWait=5
+# Not 5: the supervisor of a step whose srun is gone ends after 3.3 s. The extern step looks for that when KillWait - 1.33 s
+# are over, kills the container, looks again a second later; and if KillWait is over at that moment, Slurm 24.11 may wait for
+# nothing for a minute, and drain the node (step_terminate_monitor.c: stop() joins a thread that start() has just replaced).
+KillWait=7
 SlurmctldTimeout=30
 SlurmdTimeout=60
 ReturnToService=2
