@@ -76,7 +76,7 @@ async fn entered_within(process: &Process, program: &Path, patience: Duration) -
     let deadline = Instant::now() + patience;
     loop {
         match process.program() {
-            Ok(theirs) if theirs == ours => return Ok(()),
+            Ok(theirs) if theirs == ours && process.has_environment() => return Ok(()),
             _ if !process.is_alive() => return Err(EntryError::Ended),
             Err(error) if Instant::now() > deadline => return Err(EntryError::Look(error)),
             _ if Instant::now() > deadline => return Err(EntryError::Stranger),
@@ -95,6 +95,22 @@ mod tests {
         assert_ne!(one.directory(), two.directory());
         assert_eq!(one.directory().parent(), Some(Path::new("/")));
         assert_eq!(one.program(), one.directory().join("pause"));
+    }
+
+    /// The kernel shows the file first: of so many, some are seen before they have the rest.
+    #[test]
+    fn a_process_that_has_entered_has_its_environment() {
+        let runtime = crate::docker::runtime().unwrap();
+        let sleep = std::fs::canonicalize("/bin/sleep").unwrap();
+        for _ in 0..500 {
+            let mut child = std::process::Command::new(&sleep).arg("60").env("ENTERED", "1").spawn().unwrap();
+            let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
+            runtime.block_on(entered(&process, &sleep)).unwrap();
+            let environment = process.read("environ").unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(environment.windows(9).any(|entry| entry == b"ENTERED=1"), "{environment:?}");
+        }
     }
 
     #[test]

@@ -96,6 +96,13 @@ impl Process {
         Ok(FileId { device: stat.st_dev, inode: stat.st_ino })
     }
 
+    /// Whether execve(2) has come to its end: which file it executes is known before its arguments and its environment are
+    /// (proc_pid_stat(5), `env_end`).
+    #[must_use]
+    pub fn has_environment(&self) -> bool {
+        self.stat_field(51).is_ok_and(|end| end != "0")
+    }
+
     /// Whether it still runs; a zombie does not.
     #[must_use]
     pub fn is_alive(&self) -> bool {
