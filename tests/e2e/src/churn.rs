@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::faults::{Fault, Faults, Run};
 use crate::job::field;
 use crate::lab::{Lab, NODES, User, image};
+use crate::poll::poll;
 use crate::random::Random;
 
 /// How much of it.
@@ -158,6 +159,9 @@ impl Churn {
         report.wrong.extend(faults.wrong());
         report.faults = faults.struck();
         report.took = began.elapsed();
+        if self.faults > 0 {
+            wait_for_later_epilogs(lab);
+        }
         report
     }
 
@@ -201,6 +205,23 @@ impl Churn {
                 report.wrong.push(format!("job {} ({:?}): {record}\n{output}", job.id, job.fate));
             }
             false
+        });
+    }
+}
+
+/// An epilog that was killed leaves what one of a later job clears away, when it is a minute old.
+fn wait_for_later_epilogs(lab: &Lab) {
+    /// What the last epilogs may still take.
+    const ENDING: Duration = Duration::from_secs(10);
+    let is_clear = || {
+        let states = lab.everywhere("ls -A /run/spank-docker 2>/dev/null || true");
+        states.concat().trim().is_empty().then_some(())
+    };
+    let is_clear_soon = || poll(Instant::now() + ENDING, is_clear);
+    if is_clear_soon().is_none() {
+        lab.poll(|| {
+            lab.user("alice").srun_image("-N3 true").run();
+            is_clear_soon()
         });
     }
 }
