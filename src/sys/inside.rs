@@ -308,13 +308,13 @@ fn make_entry(directory: &OwnedFd, name: &OsStr, is_directory: bool) -> io::Resu
     }
 }
 
-/// File systems that the kernel makes up.
-const INVENTED: [FsType; 4] = [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
-
 /// Whether this is a character device.
 pub fn is_device(file: impl AsFd) -> io::Result<bool> {
     Ok(fstat(file)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits())
 }
+
+/// File systems that the kernel makes up.
+const INVENTED: [FsType; 4] = [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
 
 /// A regular file, and not one that the kernel invents (a symlink in the image may lead to /proc or /sys).
 fn is_plain_file(file: impl AsFd) -> io::Result<bool> {
