@@ -49,8 +49,8 @@ pub struct Group {
 /// /etc/passwd for the container.
 ///
 /// The user comes first, so that the uid leads to this name even where the image has another one with it. The image's
-/// lines follow as they are, without those of the user's name and without what is no account. `root`, `sshd` (OpenSSH
-/// 7.4 does not start without it) and `nobody` are added when they are missing.
+/// lines follow as they are, without those of the user's name, without those whose name is a number, and without what is
+/// no account. `root`, `sshd` (OpenSSH 7.4 does not start without it) and `nobody` are added when they are missing.
 pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
     let name = name_of(user);
     let uid = user.uid.to_string();
@@ -60,7 +60,8 @@ pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
     let shell = field(&user.shell, b"/bin/sh");
     let mut merged = Lines::with_capacity(image.len() + 1024);
     merged.push(&[&name, b"x", uid.as_bytes(), gid.as_bytes(), &gecos, &home, &shell]);
-    let accounts: Vec<_> = lines(image, 7).filter(|account| account.name != name).collect();
+    let accounts: Vec<_> =
+        lines(image, 7).filter(|account| account.name != name && !is_number(account.name)).collect();
     for account in &accounts {
         merged.push_line(account.line);
     }
@@ -94,8 +95,9 @@ pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
 /// /etc/group for the container.
 ///
 /// All groups of the user come first, with the user as a member except in the primary one. The image's lines follow as
-/// they are, without those of the same names and without what is no group: one with the same gid and another name
-/// stays, the gid leads to ours. `root` is added when it is missing, and a group for `nobody`.
+/// they are, without those of the same names, without those whose name is a number, and without what is no group: one
+/// with the same gid and another name stays, the gid leads to ours. `root` is added when it is missing, and a group for
+/// `nobody`.
 ///
 /// A `tty` with a gid of the image's own is left out: sshd would try to give terminals to it, which it cannot as the
 /// user, and end the session. Without the group it is content with what terminals have.
@@ -116,7 +118,8 @@ pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
     ours.sort_unstable();
     let is_ours = |name: &[u8]| ours.binary_search_by(|ours| ours.as_slice().cmp(name)).is_ok();
     let tty_ok = |group: &Line<'_>| group.name != b"tty" || group.id == TTY;
-    let others: Vec<_> = lines(image, 4).filter(|group| !is_ours(group.name) && tty_ok(group)).collect();
+    let is_name = |group: &Line<'_>| !is_ours(group.name) && !is_number(group.name);
+    let others: Vec<_> = lines(image, 4).filter(|group| is_name(group) && tty_ok(group)).collect();
     for group in &others {
         merged.push_line(group.line);
     }
@@ -176,6 +179,11 @@ fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = Line<'_>> {
         let whole = parts().count() == fields && starts_well && group_ok && !line.contains(&0);
         whole.then_some(Line { line, name, id })
     })
+}
+
+/// Such a name would pass for another number with all that take both: runc, chgrp, newgrp.
+fn is_number(name: &[u8]) -> bool {
+    name.iter().all(u8::is_ascii_digit)
 }
 
 /// A user's or a group's number.
@@ -322,6 +330,18 @@ nobody:x:65534:
         assert!(text(merge_passwd(b"", &nameless)).starts_with("user1000:x:"));
         let groups = [group("", 5), group("a:b", 6)];
         assert!(text(merge_group(b"", &groups, &nameless)).starts_with("a_b:x:6:user1000\nroot:"));
+    }
+
+    #[test]
+    fn names_of_an_image_that_are_numbers_are_left_out() {
+        let image = b"1000:x:0:0:::\n0100:x:0:0:::\n10a:x:7:7:::\n";
+        let merged = text(merge_passwd(image, &alice()));
+        assert!(merged.contains("10a:x:7:") && !merged.contains("1000:x:0:") && !merged.contains("0100:"));
+        let image = b"100:x:0:\n2000:x:999:\ng1:x:1:\n";
+        assert_eq!(
+            text(merge_group(image, &[group("users", 100)], &alice())),
+            "users:x:100:\ng1:x:1:\nroot:x:0:\nnogroup:x:65534:\n"
+        );
     }
 
     fn check(file: &[u8], fields: usize) {

@@ -6,6 +6,10 @@
 //! drawn when the image is known already: there is nothing at that name, or there is ours. The directory moves to its
 //! own place when the container has been hardened.
 //!
+//! And how that process comes to be the job's user and nobody else: engines and runtimes look numbers up in the image's
+//! files (moby's `GetAdditionalGroups` takes a group named "5001" for the number 5001, of which runc up to 1.2 and Podman
+//! have copies), and take orders from its annotations. So the process itself is looked at.
+//!
 //! Runs as root in the prolog.
 
 use std::fs::File;
@@ -16,7 +20,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::in_container;
+use crate::sys::identity::Credentials;
 use crate::sys::process::{FileId, Process};
+use crate::sys::rights::{Excess, Rights};
 
 /// How long the engine's own program may take to become ours; it has reported the start by then.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,10 +40,34 @@ pub(super) enum EntryError {
     #[error("the first process ended")]
     Ended,
     /// It runs something else.
-    #[error("the container's first process is not the plugin's")]
+    #[error(
+        "the container's first process is not the plugin's: ask the admin to look at the engine's configuration"
+    )]
     Stranger,
+    /// It is somebody else.
+    #[error(
+        "the container's first process is not the job's user: ask the admin to look at the engine's configuration"
+    )]
+    Identity,
+    /// The engine looked the numbers of groups up as if they were names.
+    #[error(
+        "the container's first process has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out"
+    )]
+    Groups,
+    /// It may do more than its user.
+    #[error(
+        "the container's first process has capabilities, or can get some: ask the admin to look at the engine's configuration"
+    )]
+    Privileges,
+    /// Another process of its user could act through it.
+    #[error(
+        "the container's first process is open to other processes of yours: ask the admin to set fs.suid_dumpable to 0"
+    )]
+    Open,
     /// It cannot be looked at.
-    #[error("cannot look at the container's first process")]
+    #[error(
+        "cannot look at the container's first process: ask the admin to look at the engine's configuration"
+    )]
     Look(#[source] io::Error),
 }
 
@@ -82,6 +112,21 @@ async fn entered_within(process: &Process, program: &Path, patience: Duration) -
             _ if Instant::now() > deadline => return Err(EntryError::Stranger),
             Ok(_) | Err(_) => sleep(INTERVAL).await,
         }
+    }
+}
+
+/// Sees that it is `user` and nobody else, whatever an engine, a runtime or an image's file has made of what was asked for.
+/// For a process that has entered: only our own program has run so far, and it changes nothing of this.
+pub(super) fn check(process: &Process, user: &Credentials) -> Result<(), EntryError> {
+    match Rights::of(process).map_err(EntryError::Look)?.excess(user) {
+        Some(Excess::Identity) => return Err(EntryError::Identity),
+        Some(Excess::Groups) => return Err(EntryError::Groups),
+        Some(Excess::Privileges) => return Err(EntryError::Privileges),
+        None => {}
+    }
+    match process.is_closed().map_err(EntryError::Look)? {
+        true => Ok(()),
+        false => Err(EntryError::Open),
     }
 }
 

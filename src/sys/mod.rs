@@ -12,5 +12,6 @@ pub mod namespace;
 pub mod nvidia;
 pub mod privilege;
 pub mod process;
+pub mod rights;
 pub mod signals;
 pub mod source;

@@ -96,6 +96,11 @@ impl Process {
         Ok(FileId { device: stat.st_dev, inode: stat.st_ino })
     }
 
+    /// Whether the kernel keeps it from the other processes of its user: then the files of its directory are root's.
+    pub fn is_closed(&self) -> io::Result<bool> {
+        Ok(fstatat(&self.directory, "environ", AtFlags::empty())?.st_uid == 0)
+    }
+
     /// Whether execve(2) has come to its end: which file it executes is known before its arguments and its environment are
     /// (proc_pid_stat(5), `env_end`).
     #[must_use]

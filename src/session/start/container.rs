@@ -12,6 +12,7 @@ use crate::session::lookup::Trap;
 use crate::session::mounts::Prepared;
 use crate::session::stop::{self, LABEL_JOB};
 use crate::session::{gpus, lookup, spec};
+use crate::sys::identity::Credentials;
 use crate::sys::nvidia;
 use crate::sys::process::Process;
 
@@ -81,7 +82,7 @@ pub(super) async fn start(
         }
         Err(error) => return Err(explain(order, error, gpus)),
     };
-    match ours(pid, &files.path(in_container::PAUSE)).await {
+    match ours(pid, &files.path(in_container::PAUSE), &order.request.credentials).await {
         Ok(process) => Ok(process),
         Err(EntryError::Ended) => {
             let words = engine.last_words(container).await.unwrap_or_default();
@@ -91,10 +92,11 @@ pub(super) async fn start(
     }
 }
 
-/// The container's first process, when it runs `program`.
-async fn ours(pid: Option<i32>, program: &Path) -> Result<Process, EntryError> {
+/// The container's first process, when it runs `program` as `user`.
+async fn ours(pid: Option<i32>, program: &Path, user: &Credentials) -> Result<Process, EntryError> {
     let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or(EntryError::Ended)?;
     entry::entered(&process, program).await?;
+    entry::check(&process, user)?;
     Ok(process)
 }
 

@@ -110,7 +110,7 @@ pub enum StartError {
         words: Option<String>,
     },
     /// What runs in the container is not what was to be started.
-    #[error("image '{image}': {source}: ask the admin to look at the engine's configuration")]
+    #[error("image '{image}': {source}")]
     Entry {
         /// As the user wrote it.
         image: String,

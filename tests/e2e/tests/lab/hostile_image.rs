@@ -277,6 +277,23 @@ fn images_that_would_lead_root_astray_are_refused() {
     lab.assert_clean();
 }
 
+/// An engine takes a group by its name before it takes it by its number, and the names are the image's: a group named
+/// "5001" would be alice's. Only sshd and the ENTRYPOINT have their groups from the engine.
+#[test]
+fn groups_of_an_image_do_not_pass_for_numbers() {
+    let lab = Lab::get();
+    let line = "the container's first process has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out";
+    let names = "5001:x:0: 6001:x:105: 6002:x:42:";
+    let lines = format!("RUN {{ printf '%s\\n' {names}; cat /etc/group; }} >/x && cat /x >/etc/group");
+    let image = build(&lab, "groups", &lines);
+    let outcome = run(&lab, &image, "echo it ran").refused();
+    outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
+    // One that means what it says changes nothing.
+    let image = build(&lab, "harmless", "RUN printf '%s\\n' 5001:x:5001: 6001:x:6001: >>/etc/group");
+    run(&lab, &image, "ssh n1 id -G").success().printed(&["5001 6001 6002"]);
+    lab.assert_clean();
+}
+
 /// Several at a time.
 fn at_once<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
     thread::scope(|threads| {
