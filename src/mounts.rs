@@ -92,7 +92,15 @@ pub enum Error {
     /// Two mounts at one place.
     #[error("'{0}' is the place of two mounts: name it once")]
     Twice(Shown),
+    /// So many that the node's own mounts suffer.
+    #[error("{0} mounts, at most {MOST} can be named: mount a directory above them")]
+    Many(usize),
 }
+
+/// The most mounts that a list can have. Each copies all that is mounted below its source, and with `rslave` the kernel
+/// puts every later mount of the host into each copy: where one mount namespace has come to fs.mount-max, mount(2) fails on
+/// the whole node.
+const MOST: usize = 64;
 
 /// Reads a list of mounts. It need not be in order; of two mounts at one place none would be visible.
 pub fn parse(list: &str) -> Result<Vec<Mount>, Error> {
@@ -108,7 +116,10 @@ pub fn parse(list: &str) -> Result<Vec<Mount>, Error> {
         }
         mounts.push(mount);
     }
-    Ok(mounts)
+    match mounts.len() {
+        ..=MOST => Ok(mounts),
+        many => Err(Error::Many(many)),
+    }
 }
 
 impl Mount {
@@ -286,6 +297,7 @@ mod tests {
         let target = "is not a place in the container: use an absolute path without '..'";
         let flag =
             "is not a flag of a mount: use ro, rw, private, rprivate, slave or rslave, with '+' between them";
+        let many = |count| (0..count).map(|at| format!("/a:/{at}")).collect::<Vec<_>>().join(",");
         let contradiction =
             "contradicts itself: use one of ro and rw, and one of private, rprivate, slave and rslave";
         for (list, error) in [
@@ -311,9 +323,11 @@ mod tests {
             ("/a\\", "'/a\\' ends with a backslash: write '\\\\' where it is part of a path".to_owned()),
             ("/a:/", "'/' cannot be mounted on: name a directory or a file in the container".to_owned()),
             ("/a:/x,/b:/x/", "'/x' is the place of two mounts: name it once".to_owned()),
+            (&many(65), "65 mounts, at most 64 can be named: mount a directory above them".to_owned()),
         ] {
             assert_eq!(refused(list), error);
         }
+        assert_eq!(parse(&many(64)).unwrap().len(), 64);
     }
 
     #[test]

@@ -1,12 +1,19 @@
 //! In the container's mount namespace: each mount comes to its place.
 
+use std::io;
+
 use super::error::{MountError, explain_place};
 use super::prepare::Prepared;
 use crate::shown::Shown;
 use crate::sys::identity::Credentials;
 use crate::sys::inside::Root;
 use crate::sys::mount;
+use crate::sys::process::Process;
 use crate::sys::source::Kind;
+
+/// The most mounts of a container. What the host mounts later may come on top (`rslave`), and the kernel refuses a mount
+/// on the *host* that would bring any namespace above fs.mount-max, by default 100,000.
+const MOST: usize = 10_000;
 
 /// Attaches them in the container's mount namespace.
 pub(in crate::session) fn attach(
@@ -25,5 +32,14 @@ pub(in crate::session) fn attach(
         let target = Shown::from(target.as_path());
         let place = place.map_err(|error| explain_place(error, origin, source, target.clone()))?;
         mount::attach(tree, place).map_err(|source| MountError::Target { origin, target, source })
+    })
+}
+
+/// Whether the container of `process` has no more mounts than its node can bear.
+pub(in crate::session) fn check_number(process: &Process) -> io::Result<Result<(), MountError>> {
+    let count = process.read("mountinfo")?.iter().filter(|byte| **byte == b'\n').count();
+    Ok(match count {
+        ..=MOST => Ok(()),
+        count => Err(MountError::Many { count, most: MOST }),
     })
 }

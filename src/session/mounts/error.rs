@@ -172,6 +172,16 @@ pub enum MountError {
         /// Why not.
         source: io::Error,
     },
+    /// More mounts in one container than a node can bear.
+    #[error(
+        "{count} mounts in the container, with all that is mounted below what is named, of at most {most}: name directories with fewer mounts below them"
+    )]
+    Many {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
 }
 
 /// Why a source cannot be opened.

@@ -10,7 +10,7 @@ mod error;
 mod prepare;
 mod wanted;
 
-pub(super) use attach::attach;
+pub(super) use attach::{attach, check_number};
 pub use error::{MountError, Origin};
 pub(super) use prepare::{Prepared, prepare};
 pub(super) use wanted::left_out;

@@ -254,7 +254,7 @@ async fn finish(
 ) -> Result<bool, StartError> {
     let Launched { files, entry, process, namespaces, image, .. } = &*launched;
     let found = visits::harden(order, process, namespaces, entry, image)?;
-    visits::furnish(order, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
+    visits::furnish(order, process, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
     clock.note("furnish");
     complete_environment(order, plan, launched, engine, clock).await?;
     let Launched { files, container, process, banner, .. } = &*launched;

@@ -48,6 +48,7 @@ pub(super) fn harden(
 /// Puts mounts and our files in place.
 pub(super) fn furnish(
     order: &Order<'_>,
+    process: &Process,
     namespaces: &Namespaces,
     files: &Files<'_>,
     found: &Found,
@@ -62,7 +63,8 @@ pub(super) fn furnish(
             furnish::make_read_only(root).map_err(furnish_error(order))?;
         }
         policy::check_workdir(order, root)
-    })
+    })?;
+    Ok(mounts::check_number(process).map_err(files_error("count the container's mounts"))??)
 }
 
 fn visit<T>(

@@ -64,6 +64,8 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
     let workdir = |shown: &str| {
         format!("n1: --docker-workdir: '{shown}' is not a directory in the container: use an absolute path")
     };
+    let many: Vec<_> = (0..65).map(|number| format!("/:/m{number}:rslave")).collect();
+    let many = many.join(",");
     let lies = [
         ("image", IMAGE, "Foo", "'Foo' is not an image: the name 'Foo' must be lower case"),
         ("mounts", "tmpfs:/x", "tmpfs:/proc", "'/proc' cannot be mounted on: /proc is the container's own"),
@@ -73,6 +75,7 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
             "tmpfs:/",
             "'/' cannot be mounted on: name a directory or a file in the container",
         ),
+        ("mounts", "tmpfs:/x", &many, "65 mounts, at most 64 can be named: mount a directory above them"),
         (
             "mounts",
             "tmpfs:/x",

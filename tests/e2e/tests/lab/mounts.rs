@@ -342,3 +342,35 @@ fn what_the_host_mounts_later_appears_below_a_slave_mount_alone() {
     remove.run().success();
     lab.assert_clean();
 }
+
+/// Where one mount namespace is full, the kernel refuses a mount of the *host* that would come into it too: no other job's
+/// container starts then.
+#[test]
+fn mounts_of_a_job_that_copy_all_of_the_hosts_leave_room_for_those_of_others() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let n2 = lab.node("n2");
+    let source = format!("/srv/many-{}", std::process::id());
+    let remove = n2.command("").sh(&format!("umount -R {source}; rm -rf {source}"));
+    lab.repair_with(remove.clone());
+    // Shared, as all is on a machine with systemd.
+    let make = format!(
+        "mkdir -p {source} && mount -t tmpfs many {source} && mount --make-shared {source} && cd {source} || exit
+         for at in $(seq 200); do mkdir $at && mount -t tmpfs one $at || exit; done"
+    );
+    n2.sh(&make).success();
+    let copies: Vec<_> = (0..60).map(|at| format!("{source}:/m{at}:rslave")).collect();
+    let run = |copies: &[String]| {
+        let mounts = format!("--docker-mounts={}", copies.join(","));
+        alice.srun(&format!("-w n2 --docker-image={IMAGE} {mounts} echo it ran")).run()
+    };
+    let many = run(&copies).failure().printed(&[]);
+    let [line] = &many.ours()[..] else { panic!("{many}") };
+    assert!(
+        line.starts_with("n2: ") && line.contains(" mounts in the container, with all that is"),
+        "{many}"
+    );
+    run(&copies[..8]).success().printed(&["it ran"]);
+    remove.run().success();
+    lab.assert_clean();
+}
