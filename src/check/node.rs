@@ -9,6 +9,7 @@ use super::slurm::Settings;
 use super::{devices, engine, kernel, limits, plugstack, ports, secret, slurm, state_dir};
 use crate::config::Config;
 use crate::shown::Shown;
+use crate::slurm::plugstack as stack;
 
 /// Where slurm.conf usually is, with plugstack.conf beside it; the second is that of nodes that get it from slurmctld.
 const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/etc/slurm-llnl"];
@@ -21,8 +22,8 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>) -> Report {
     let settings = Settings::parse(shown.as_deref().unwrap_or_default());
 
     let file = plugstack_file(&settings, slurm_conf);
-    let (line, finding) = plugstack::check(&file, plugstack::read(&file), settings.get("PluginDir"));
-    findings.push(finding);
+    let (line, found) = plugstack::check(&file, stack::read(&file), settings.get("PluginDir"));
+    findings.extend(found);
     // Where there is no line yet: what would be, with one without settings.
     let mut config = Some(Config::default());
     if let Some(line) = &line {

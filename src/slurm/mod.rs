@@ -1,6 +1,7 @@
-//! What Slurm itself offers besides the SPANK interface: its commands, its releases, its processes on a node.
+//! What Slurm itself offers besides the SPANK interface: its commands, its releases, its list of plugins, its processes on a node.
 
 pub mod commands;
+pub mod plugstack;
 pub mod release;
 pub mod report;
 pub mod stepd;

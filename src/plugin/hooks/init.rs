@@ -13,7 +13,10 @@ use crate::plugin::spank::{FAILED, OK};
 
 pub(in crate::plugin) fn init(spank: &mut Spank<'_>) -> c_int {
     match spank.context() {
-        Ok(Context::Slurmd) => slurmd::clear_away(spank),
+        Ok(Context::Slurmd) => {
+            slurmd::look_round();
+            slurmd::clear_away(spank)
+        }
         Ok(Context::Allocator) => {
             client::forget_options_of_another_job();
             register_options(spank)

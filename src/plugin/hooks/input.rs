@@ -1,5 +1,6 @@
 //! What all hooks ask of Slurm.
 
+use std::env;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use slurm_spank::{SpankError, SpankHandle};
 use crate::config::{self, Config};
 use crate::mpi::launcher;
 use crate::options::{Given, Launch, Source, Spec};
+use crate::slurm::plugstack::{self, OrderError};
 
 /// What Slurm knows of the process that the hook runs in.
 pub(super) type Spank<'a> = SpankHandle<'a>;
@@ -28,6 +30,11 @@ pub(super) fn given(
 
 pub(super) fn configuration(spank: &Spank<'_>) -> Result<Config, Box<dyn Error>> {
     Ok(Config::parse(&spank.plugin_argv()?)?)
+}
+
+/// Whether no other plugin would follow a task into its container.
+pub(super) fn plugins_are_in_order() -> Result<(), OrderError> {
+    plugstack::see_that_ours_is_last(env::var_os("SLURM_CONF").as_deref())
 }
 
 /// Enough to remove what was started: with a configuration that cannot be read nothing was.

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::c_int;
 use std::time::Instant;
 
-use super::input::{Spank, configuration, configuration_for_removal, given, state_dir};
+use super::input::{Spank, configuration, configuration_for_removal, given, plugins_are_in_order, state_dir};
 use super::output::SlurmLog;
 use crate::job::{JobId, Scope};
 use crate::log::{Log, chain};
@@ -47,6 +47,7 @@ fn facts(spank: &Spank<'_>) -> Option<JobFacts> {
 
 fn input(spank: &Spank<'_>, facts: &JobFacts, options: Result<Options, options::Error>) -> prolog::Input {
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+    plugins_are_in_order()?;
     let options = options?;
     options.check(&config)?;
     Ok((config, Request::of_job(facts, |name| env::var_os(name), options)?))

@@ -6,7 +6,7 @@ use std::ffi::c_int;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
-use super::input::{Spank, configuration_for_removal, is_once};
+use super::input::{Spank, configuration_for_removal, is_once, plugins_are_in_order};
 use super::output::{SlurmLog, by_this_node, tell_user};
 use crate::config::Config;
 use crate::gpus::Gpus;
@@ -32,6 +32,7 @@ pub(super) fn enter(
     image: &Reference,
     gpus: Option<Gpus>,
 ) -> Result<(Session, Option<SocketAddr>), Box<dyn Error>> {
+    plugins_are_in_order()?;
     options.check(config)?;
     let request = request(spank, options, gpus)?;
     let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;

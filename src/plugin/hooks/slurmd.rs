@@ -2,11 +2,18 @@
 
 use std::ffi::c_int;
 
-use super::input::{Spank, configuration};
+use super::input::{Spank, configuration, plugins_are_in_order};
 use super::output::SlurmLog;
 use crate::log::{Log, chain};
 use crate::plugin::spank::OK;
 use crate::session;
+
+/// What only an admin can mend.
+pub(super) fn look_round() {
+    if let Err(error) = plugins_are_in_order() {
+        SlurmLog.error(&chain(&error));
+    }
+}
 
 /// Never fails: a slurmd that does not start is worse than something left behind.
 pub(super) fn clear_away(spank: &Spank<'_>) -> c_int {

@@ -101,7 +101,7 @@ fn check_tells_what_is_wrong_with_plugstack_conf_and_with_the_plugin_that_is_loa
     .success();
     let file = "/etc/slurm/plugstack.d/docker.conf";
     for (text, lines) in [
-        ("", vec![format!("fail plugstack: '{PLUGSTACK}' does not name the plugin: add 'required {SO}'")]),
+        ("", vec![format!("fail plugstack: '{PLUGSTACK}' does not name the plugin: add 'required {SO}' as its last line")]),
         (
             "optional SO memlock=inherit",
             vec![

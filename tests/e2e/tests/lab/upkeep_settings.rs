@@ -5,6 +5,7 @@ use spank_docker_e2e::{IMAGE, Lab, image};
 
 use crate::entrypoint;
 use crate::failures::each_fails;
+use crate::upkeep_check::complaints;
 
 fn usual(lines: &[(&str, &str)]) -> Vec<(String, String)> {
     let case =
@@ -45,6 +46,38 @@ fn bad_values_of_the_configuration_are_told_to_the_user() {
             outcome.said(&[&format!("plugstack.conf: {line}")]).printed(&[]);
         });
     }
+    lab.assert_empty();
+}
+
+/// Slurm calls the hooks of plugins in the order of their lines: those of a later one would run as root in the container. By
+/// an include, and of a plugin that Slurm itself does without.
+#[test]
+fn plugin_that_comes_after_ours_keeps_containers_from_starting() {
+    const BEHIND: &str = "/etc/slurm/plugstack.conf.behind";
+    let lab = Lab::alone();
+    let n1 = lab.node("n1");
+    let remove = n1.command("rm -f").args(BEHIND);
+    lab.repair_with(remove.clone());
+    n1.sh(&format!("echo 'optional /nowhere/behind.so' >{BEHIND}")).success();
+    let told = format!(
+        "'{BEHIND}' line 1: '/nowhere/behind.so' comes after spank_docker.so, and would run as root in the images of users: move it before that line"
+    );
+    lab.with_arguments("n1", "memlock=inherit\\ninclude plugstack.conf.be*", || {
+        let log = format!("grep -c \"{told}\" /var/log/slurm/slurmd.log || true");
+        let count = || n1.sh(&log).success().stdout.trim().parse::<u32>().expect("a number");
+        let before = count();
+        n1.run("lab-slurmd restart").success();
+        assert_eq!(count(), before + 1, "lines in the log of slurmd");
+        assert_eq!(complaints(&n1), (vec![format!("fail plugin_order: {told}")], Some(2)));
+        let line = format!("plugstack.conf: {told}: ask the admin");
+        each_fails(&lab, "n1", &usual(&[("", &line)]));
+        // A step's own container, in a job that has none.
+        let step = format!("salloc -w n1 srun --docker-image={IMAGE} echo it ran");
+        let outcome = lab.alice().command(&step).run().failure().printed(&[]);
+        assert!(outcome.stderr.contains(&format!("spank_docker: n1: {line}")), "{outcome}");
+        lab.alice().srun("-w n1 hostname").run().success().printed(&["n1"]).said(&[]);
+    });
+    remove.run().success();
     lab.assert_empty();
 }
 
