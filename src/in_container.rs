@@ -37,6 +37,8 @@ pub const PAUSE: &str = "/run/spank-docker/pause";
 pub const LAUNCHER: &std::ffi::CStr = c"/run/spank-docker/pause";
 /// The FIFO on which the first process waits to be told to become sshd. The user's, mode 0400: only root can write.
 pub const GO: &str = "/run/spank-docker/go";
+/// The FIFO that takes what the image's sshd writes to standard output and error. The user's, mode 0600.
+pub const SSHD_OUTPUT: &str = "/run/spank-docker/sshd_output";
 /// The image's /etc/passwd with the user in it, mounted over the image's.
 pub const PASSWD: &str = "/run/spank-docker/passwd";
 /// The image's /etc/group with the user's groups in it, mounted over the image's.
@@ -71,6 +73,7 @@ mod tests {
             SSH,
             PAUSE,
             GO,
+            SSHD_OUTPUT,
             PASSWD,
             GROUP,
             SYSTEM_SSH_CONFIG,

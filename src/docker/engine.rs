@@ -214,7 +214,7 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// The last line of the first of these texts that has one. An engine reads standard output and error independently of each
 /// other: which was written first is not known.
-pub(super) fn last_words(texts: [&[u8]; 2]) -> Option<String> {
+pub(crate) fn last_words(texts: [&[u8]; 2]) -> Option<String> {
     texts.into_iter().find_map(|text| {
         String::from_utf8_lossy(text).lines().rev().map(one_line).find(|line| !line.is_empty())
     })

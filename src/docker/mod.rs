@@ -8,6 +8,7 @@ mod gpu;
 mod image;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
+pub(crate) use engine::last_words;
 pub use engine::{Engine, EngineError, runtime};
 pub use facts::Facts;
 pub use gpu::GpuRequest;

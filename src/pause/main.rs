@@ -7,6 +7,10 @@
 //! arguments that it was given itself. When root writes an address and a line, it listens there instead, and says this line
 //! to whoever connects (`session::start::sshd`).
 //!
+//! What sshd writes to its standard output and error goes into the FIFO `sshd_output`, never to the engine: an image that
+//! writes without end would keep the engine busy outside of the job's limits. Root reads the FIFO until sshd answers;
+//! when it is full, what comes is lost.
+//!
 //! The image cannot replace it: it is started by a name that the image could not know (`session::entry`), and finds the
 //! FIFO in its working directory, where no link of the image is followed. Users cannot look through it into the
 //! container: the file may be executed but not read, so that the kernel closes /proc/PID to them.
@@ -23,6 +27,8 @@ use core::mem::MaybeUninit;
 
 const FIFO: &[u8] = b"go\0";
 const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
+const OUTPUT: &[u8] = b"sshd_output\0";
+const NO_OUTPUT: &[u8] = b"cannot open the FIFO 'sshd_output'\n";
 const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
 const NO_WRITE: &[u8] = b"cannot write the environment\n";
 const ENVIRONMENT: &[u8] = b"--environment\0";
@@ -42,6 +48,9 @@ const EINTR: isize = -4;
 const ECONNABORTED: isize = -103;
 /// Relative paths start at the working directory.
 const AT_FDCWD: usize = -100isize as usize;
+const O_RDWR: usize = 2;
+const O_NONBLOCK: usize = 0o4000;
+const O_CLOEXEC: usize = 0o2000000;
 const AF_INET: usize = 2;
 const SOCK_STREAM: usize = 1;
 const SOCK_CLOEXEC: usize = 0o2000000;
@@ -64,6 +73,7 @@ mod arch {
     pub const LISTEN: usize = 50;
     pub const ACCEPT: usize = 43;
     pub const SENDTO: usize = 44;
+    pub const DUP3: usize = 292;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -81,6 +91,7 @@ mod arch {
     pub const LISTEN: usize = 201;
     pub const ACCEPT: usize = 202;
     pub const SENDTO: usize = 206;
+    pub const DUP3: usize = 24;
 }
 
 // The kernel enters here with argc, argv and envp on the stack; the ABI wants a frame that is aligned to 16 bytes.
@@ -205,6 +216,18 @@ unsafe fn answer(order: *const u8, length: usize) {
     }
 }
 
+/// Standard output and error become the FIFO, for good. Open for reading too: a FIFO without a reader would end who writes
+/// (SIGPIPE). Without waiting: a full one would keep sshd.
+fn leave_output_of_engine() {
+    // SAFETY: a static path, and descriptors of this process.
+    unsafe {
+        let fifo = syscall(arch::OPENAT, [AT_FDCWD, OUTPUT.as_ptr() as usize, O_RDWR | O_NONBLOCK | O_CLOEXEC]);
+        let Ok(fifo) = usize::try_from(fifo) else { fail(NO_OUTPUT, 126) };
+        syscall(arch::DUP3, [fifo, 1, 0]);
+        syscall(arch::DUP3, [fifo, 2, 0]);
+    }
+}
+
 /// `stack` is the stack as the kernel left it: argc, argv, NULL, envp, NULL.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn main(stack: *mut usize) -> ! {
@@ -246,6 +269,7 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
             Ok(_) | Err(_) => {}
         }
     }
+    leave_output_of_engine();
     // SAFETY: a NUL-terminated static, and the kernel's own argv and envp. sshd executes itself again for each
     // connection, by argv[0], which must be its path.
     unsafe {

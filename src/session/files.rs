@@ -36,10 +36,21 @@ impl<'a> Files<'a> {
         // Not to be read by the user: the kernel then closes /proc/PID/root and the like, by which another process of
         // the user would be in the container before it is hardened.
         files.write(in_container::PAUSE, 0o711, PAUSE)?;
-        let fifo = files.path(in_container::GO);
-        nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o400))?;
-        files.give(&fifo)?;
+        files.fifo(in_container::GO, 0o400)?;
+        files.fifo(in_container::SSHD_OUTPUT, 0o600)?;
         Ok(files)
+    }
+
+    /// A FIFO of the user's.
+    fn fifo(&self, name: &str, mode: u32) -> io::Result<()> {
+        let path = self.path(name);
+        nix::unistd::mkfifo(&path, Mode::from_bits_truncate(mode))?;
+        self.give(&path)
+    }
+
+    /// What sshd writes, to be opened before it runs: what nobody has open is lost with the last one who has written.
+    pub(super) fn sshd_output(&self) -> io::Result<File> {
+        File::options().read(true).custom_flags(libc::O_NONBLOCK).open(self.path(in_container::SSHD_OUTPUT))
     }
 
     /// A file that everybody in the container may read.

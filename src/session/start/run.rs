@@ -257,9 +257,9 @@ async fn finish(
     visits::furnish(order, process, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
     clock.note("furnish");
     complete_environment(order, plan, launched, engine, clock).await?;
-    let Launched { files, container, process, banner, .. } = &*launched;
+    let Launched { files, process, banner, .. } = &*launched;
     if found.sshd.is_some() {
-        sshd::start(order, engine, container, files, process, plan.port, banner).await?;
+        sshd::start(order, files, process, plan.port, banner).await?;
         clock.note("sshd");
     } else if alike::is_compared(plan.nodes.len(), order.image) {
         sshd::stand_in(files, process, plan.port, banner).await;

@@ -415,6 +415,28 @@ fn sshd_of_an_image_that_is_no_program_counts_as_none() {
     lab.assert_clean();
 }
 
+/// Each line of it would pass through the engine, which works outside of the job's limits.
+#[test]
+fn sshd_that_writes_without_end_writes_nothing_to_the_engine() {
+    let lab = Lab::get();
+    let lines = "RUN mv /usr/sbin/sshd /usr/sbin/sshd.real && cp /dev/stdin /usr/sbin/sshd && chmod 755 /usr/sbin/sshd";
+    let lines = lines.replace(
+        "cp /dev/stdin /usr/sbin/sshd",
+        r#"printf '%s\n' '#!/bin/sh' 'while :; do echo x; echo y >&2; done &' 'exec /usr/sbin/sshd.real "$@"' >/usr/sbin/sshd"#,
+    );
+    let image = build(&lab, "sshd-writes", &lines);
+    let alice = lab.alice();
+    let script = "ssh n1 echo in; echo up; until [ -e done ]; do sleep 0.1; done";
+    let job = alice.submit(&format!("-w n1 --docker-pull=never --docker-image={}", image.name), script);
+    job.wait_for_line("up");
+    let engine = lab.node("n1").sh(&format!("docker logs docker_{} 2>&1 | wc -c", job.id)).success();
+    alice.command("touch done").run().success();
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["in", "up"], "{job}");
+    assert_eq!(engine.stdout.trim(), "0", "bytes that the engine has kept");
+    lab.assert_clean();
+}
+
 /// Slurm makes TMPDIR in the task: in the container and as the user, so that a link out of it leads nowhere.
 #[test]
 fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
