@@ -1,5 +1,5 @@
-//! `spank-docker check`: whether this node is fit for jobs in containers, one line for each thing that was looked at.
-//! Run by an admin, or by monitoring, as root.
+//! `spank-docker`, run by an admin, or by monitoring, as root. `check`: whether this node is fit for jobs in containers, one
+//! line for each thing that was looked at. `secret`: a new secret for the cluster.
 #![expect(clippy::print_stderr, reason = "a program, not part of the plugin")]
 
 use std::env;
@@ -7,16 +7,22 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use spank_docker::check;
+use spank_docker::ssh::new_secret;
 
 const USAGE: &str = "usage: spank-docker check [--json]
+       spank-docker secret
        spank-docker --help | --version
 
-Looks whether this node is fit for jobs in containers, and changes nothing.
+check: looks whether this node is fit for jobs in containers, and changes nothing.
 To be run as root on a node with slurmd.
 
 Prints a line `LEVEL CHECK: WHAT` for each thing that was looked at, or, with
 --json, one object. Exits with 0 if all is ok, 1 if something is to be warned
 of, 2 if something fails, and 3 if it could not look.
+
+secret: makes the file from which the ssh keys of all jobs are derived, where the
+configuration says (secret=), else /etc/slurm/spank-docker.secret. Never in the
+place of another file.
 ";
 /// As monitoring systems of Nagios' kind have it for what is not known.
 const UNKNOWN: u8 = 3;
@@ -30,9 +36,12 @@ fn main() -> ExitCode {
         ["--version"] => print(concat!("spank-docker ", env!("CARGO_PKG_VERSION"), "\n"), 0),
         ["check"] => check(false),
         ["check", "--json"] => check(true),
+        ["secret"] => secret(),
+        ["secret", "--help" | "-h"] => print(USAGE, 0),
         [] => refuse("nothing to do: use 'spank-docker check'"),
+        ["secret", other, ..] => refuse(&format!("'{other}' is no option of secret: it takes none")),
         ["check", other, ..] => refuse(&format!("'{other}' is no option of check: use --json, or nothing")),
-        [other, ..] => refuse(&format!("'{other}' is no command: use check, --help or --version")),
+        [other, ..] => refuse(&format!("'{other}' is no command: use check, secret, --help or --version")),
     }
 }
 
@@ -48,6 +57,33 @@ fn check(json: bool) -> ExitCode {
         Ok(text) => print(&text, report.level.exit_code()),
         Err(error) => refuse(&format!("cannot write the report: {error}")),
     }
+}
+
+fn secret() -> ExitCode {
+    if !nix::unistd::geteuid().is_root() {
+        return refuse("only root can make a secret: run it as root");
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let place = match check::place_of_secret(&path, env::var_os("SLURM_CONF").as_deref()) {
+        Ok(place) => place,
+        Err(error) => return refuse(&error),
+    };
+    match new_secret::make(&place) {
+        Ok(()) => print(&what_comes_next(&place.display().to_string()), 0),
+        Err(error) => refuse(&error.to_string()),
+    }
+}
+
+fn what_comes_next(place: &str) -> String {
+    format!(
+        "made '{place}': {} random bytes, mode 0400
+Copy it to the same place on all nodes with slurmd, with owner and mode (scp -p), and nowhere else: login nodes do not need
+it. From now on this node uses it. Until all nodes do, jobs that span nodes of both kinds fail, since their containers do not
+know each other: drain the nodes first, or do it in a maintenance window. Jobs that run keep the keys that they have, and who
+has the old secret can derive those until the jobs have ended.
+",
+        new_secret::LENGTH
+    )
 }
 
 fn print(text: &str, code: u8) -> ExitCode {

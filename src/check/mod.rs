@@ -16,4 +16,4 @@ mod slurm;
 mod state_dir;
 
 pub use finding::{Finding, Level, Report};
-pub use node::check;
+pub use node::{check, place_of_secret};

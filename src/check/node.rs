@@ -1,15 +1,17 @@
 //! All checks of a node, in the order in which one would set it up.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, Report};
 use super::processes::{self, Loaded};
 use super::slurm::Settings;
 use super::{devices, engine, kernel, limits, plugstack, ports, secret, slurm, state_dir};
-use crate::config::Config;
+use crate::config::{Config, SecretFile};
 use crate::shown::Shown;
 use crate::slurm::plugstack as stack;
+use crate::ssh::keys;
 
 /// Where slurm.conf usually is, with plugstack.conf beside it; the second is that of nodes that get it from slurmctld.
 const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/etc/slurm-llnl"];
@@ -41,7 +43,7 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>) -> Report {
         )),
     }
     if let Some(config) = config {
-        findings.push(secret::check(&config.secret));
+        findings.push(secret::check(&config.secret, settings.get("AuthType")));
         findings.push(state_dir::check(&config.state_dir));
         findings.push(ports::check(config.ports));
         findings.extend(engine::check(&config.docker_host));
@@ -50,6 +52,28 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>) -> Report {
     }
     let node = nix::unistd::gethostname().unwrap_or_default();
     Report::new(node.to_string_lossy().into_owned(), findings)
+}
+
+/// Where a new secret belongs on this node: where the configuration says, else the plugin's own place.
+pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathBuf, String> {
+    let shown = crate::slurm::commands::configuration(path).unwrap_or_default();
+    let file = plugstack_file(&Settings::parse(&shown), slurm_conf);
+    let lines = match stack::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        lines => {
+            lines.map_err(|error| format!("'{}' cannot be read: {error}", Shown::from(file.as_path())))?
+        }
+    };
+    let config = match lines.iter().find(|line| line.is_ours()) {
+        Some(line) => plugstack::settings(line)
+            .0
+            .ok_or("plugstack.conf has a wrong setting: use 'spank-docker check'")?,
+        None => Config::default(),
+    };
+    Ok(match config.secret {
+        SecretFile::At(path) => path,
+        SecretFile::Auto => keys::OWN.into(),
+    })
 }
 
 fn plugstack_file(settings: &Settings, slurm_conf: Option<&OsStr>) -> PathBuf {

@@ -6,8 +6,9 @@ use std::path::Path;
 use nix::unistd::{Uid, User};
 
 use super::finding::Finding;
+use crate::config::SecretFile;
 use crate::shown::Shown;
-use crate::ssh::keys::Secret;
+use crate::ssh::keys::{self, Secret};
 
 const NAME: &str = "secret";
 /// As long as a key of HMAC-SHA256.
@@ -15,11 +16,30 @@ const ENOUGH: u64 = 32;
 /// Who may own it besides root.
 const MUNGE: &str = "munge";
 
-pub(super) fn check(path: &Path) -> Finding {
+/// `auth` is Slurm's AuthType.
+pub(super) fn check(configured: &SecretFile, auth: &str) -> Finding {
+    let path = match keys::secret_file(configured) {
+        Ok(path) => path,
+        Err(error) => return cannot_be_used(&error),
+    };
+    if path == Path::new(keys::MUNGE) && auth == "auth/slurm" {
+        return Finding::warn(
+            NAME,
+            "munge's key, on a cluster with auth/slurm: nobody keeps that the same on all nodes, make a secret with 'spank-docker secret'",
+        );
+    }
+    look_at(&path)
+}
+
+fn cannot_be_used(error: &keys::Error) -> Finding {
+    // It begins with the name of the check.
+    let text = error.to_string();
+    Finding::fail(NAME, text.strip_prefix("secret ").unwrap_or(&text))
+}
+
+fn look_at(path: &Path) -> Finding {
     if let Err(error) = Secret::load(path) {
-        // It begins with the name of the check.
-        let text = error.to_string();
-        return Finding::fail(NAME, text.strip_prefix("secret ").unwrap_or(&text));
+        return cannot_be_used(&error);
     }
     let Ok(metadata) = std::fs::metadata(path) else {
         return Finding::fail(NAME, format!("'{}' is gone: put it back", Shown::from(path)));

@@ -35,7 +35,7 @@ pub enum Error {
     )]
     StateDir(Shown),
     /// A secret that is no absolute path.
-    #[error("secret: '{0}' is not a file: use an absolute path, without '..'")]
+    #[error("secret: '{0}' is not a file: use auto, or an absolute path, without '..'")]
     Secret(Shown),
     /// Ports that are no range.
     #[error("ports: {0}")]

@@ -17,7 +17,7 @@ pub struct Key {
 pub const KEYS: [Key; 17] = [
     Key { name: "docker_host", default: "unix:///var/run/docker.sock" },
     Key { name: "state_dir", default: STATE_DIR },
-    Key { name: "secret", default: "/etc/munge/munge.key" },
+    Key { name: "secret", default: "auto" },
     Key { name: "ports", default: "20000-29999" },
     Key { name: "pull", default: "missing" },
     Key { name: "start_timeout", default: "600" },

@@ -37,7 +37,7 @@ impl Config {
         match key {
             "docker_host" => self.docker_host = value::socket(value).ok_or_else(|| bad(Error::Socket))?,
             "state_dir" => self.state_dir = value::absolute(value).ok_or_else(|| bad(Error::StateDir))?,
-            "secret" => self.secret = value::absolute(value).ok_or_else(|| bad(Error::Secret))?,
+            "secret" => self.secret = value::secret(value).ok_or_else(|| bad(Error::Secret))?,
             "ports" => self.ports = value.parse().map_err(Error::Ports)?,
             "pull" => self.pull = Pull::from_name(value).ok_or_else(|| bad(Error::Pull))?,
             "start_timeout" => {
@@ -79,7 +79,7 @@ pub fn state_dir_of<'a>(args: impl Iterator<Item = &'a CStr>) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Devices, Limit, ShmSize};
+    use crate::config::{Devices, Limit, SecretFile, ShmSize};
     use glob::Pattern;
     use proptest::prelude::*;
     use std::time::Duration;
@@ -146,7 +146,7 @@ mod tests {
         let expected = Config {
             docker_host: "/run/other.sock".into(),
             state_dir: "/var/lib/docker-jobs".into(),
-            secret: "/etc/secret".into(),
+            secret: SecretFile::At("/etc/secret".into()),
             ports: "1024-65535".parse().unwrap(),
             pull: Pull::Always,
             start_timeout: None,
@@ -208,7 +208,7 @@ mod tests {
                 "state_dir=/",
                 "state_dir: '/' is not a directory for the plugin: use an absolute path other than /, without '..'",
             ),
-            ("secret=key", "secret: 'key' is not a file: use an absolute path, without '..'"),
+            ("secret=key", "secret: 'key' is not a file: use auto, or an absolute path, without '..'"),
             ("ports=1-2", "ports: '1-2' is not a range of ports: use FIRST-LAST, both from 1024 to 65535"),
             ("pull=sometimes", "pull: 'sometimes' is not a pull policy: use missing, always or never"),
             (

@@ -22,6 +22,15 @@ pub enum Devices {
     Globs(Vec<Pattern>),
 }
 
+/// Where the secret is that all nodes share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretFile {
+    /// The plugin's own file where that is, else munge's key.
+    Auto,
+    /// This file.
+    At(PathBuf),
+}
+
 /// A resource limit of a container's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -58,8 +67,8 @@ pub struct Config {
     pub docker_host: PathBuf,
     /// Directory for the state of jobs. Absolute, without `..`, not `/`. Default: /run/spank-docker
     pub state_dir: PathBuf,
-    /// File with the secret that all nodes share. Default: /etc/munge/munge.key
-    pub secret: PathBuf,
+    /// File with the secret that all nodes share. Default: the plugin's own, else munge's key
+    pub secret: SecretFile,
     /// Ports for the containers' sshds. Default: 20000-29999
     pub ports: PortRange,
     /// When images are pulled, unless the user says. Default: missing
@@ -95,7 +104,7 @@ impl Default for Config {
         Self {
             docker_host: PathBuf::from("/var/run/docker.sock"),
             state_dir: PathBuf::from(STATE_DIR),
-            secret: PathBuf::from("/etc/munge/munge.key"),
+            secret: SecretFile::Auto,
             ports: PortRange::DEFAULT,
             pull: Pull::Missing,
             start_timeout: Some(Duration::from_secs(600)),

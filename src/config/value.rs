@@ -7,7 +7,7 @@ use std::time::Duration;
 use glob::Pattern;
 
 use super::error::Error;
-use super::settings::{Devices, Limit, ShmSize};
+use super::settings::{Devices, Limit, SecretFile, ShmSize};
 use crate::setting::on_or_off;
 use crate::{number, plain_path};
 
@@ -23,6 +23,13 @@ pub(super) fn switch(key: &'static str, value: &str) -> Result<bool, Error> {
 /// An absolute path other than `/`, without what root could stumble over.
 pub(super) fn absolute(value: &str) -> Option<PathBuf> {
     plain_path::normalized(Path::new(value)).filter(|path| path.parent().is_some())
+}
+
+pub(super) fn secret(value: &str) -> Option<SecretFile> {
+    match value {
+        "auto" => Some(SecretFile::Auto),
+        path => absolute(path).map(SecretFile::At),
+    }
 }
 
 pub(super) fn socket(value: &str) -> Option<PathBuf> {

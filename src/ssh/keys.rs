@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -17,9 +17,14 @@ use ssh_key::private::{Ed25519Keypair, PrivateKey};
 use ssh_key::{LineEnding, public::PublicKey};
 use zeroize::Zeroizing;
 
+use crate::config::SecretFile;
 use crate::job::Scope;
 use crate::shown::Shown;
 
+/// The plugin's own secret, which `spank-docker secret` makes.
+pub const OWN: &str = "/etc/slurm/spank-docker.secret";
+/// What most clusters have already.
+pub const MUNGE: &str = "/etc/munge/munge.key";
 /// The largest secret that makes sense; munge's is 128 or 1024 bytes.
 const MAX_SECRET: usize = 65_536;
 /// Bits of the mode that a secret must not have.
@@ -35,6 +40,16 @@ pub enum Error {
     /// The file is not there.
     #[error("secret '{0}': not found, put the same file on every node")]
     Missing(Shown),
+    /// None of the files is there that are taken where none is configured.
+    #[error(
+        "no secret: neither '{own}' nor '{munge}' is there, make one with 'spank-docker secret' and put it on every node"
+    )]
+    None {
+        /// The plugin's own.
+        own: Shown,
+        /// munge's.
+        munge: Shown,
+    },
     /// The file cannot be opened or read.
     #[error("secret '{path}': cannot be read, check the file and its permissions")]
     Unreadable {
@@ -61,6 +76,33 @@ pub enum Error {
     /// A key has no text form.
     #[error("the keys of the job cannot be written: {0}")]
     Encode(ssh_key::Error),
+}
+
+/// The file that holds the secret.
+pub fn secret_file(configured: &SecretFile) -> Result<PathBuf, Error> {
+    match configured {
+        SecretFile::At(path) => Ok(path.clone()),
+        SecretFile::Auto => first_of(Path::new(OWN), Path::new(MUNGE)),
+    }
+}
+
+fn first_of(own: &Path, munge: &Path) -> Result<PathBuf, Error> {
+    for path in [own, munge] {
+        if is_there(path)? {
+            return Ok(path.to_owned());
+        }
+    }
+    Err(Error::None { own: own.into(), munge: munge.into() })
+}
+
+/// Whatever cannot be looked at counts as neither there nor absent, and a link that leads nowhere is there: another file in
+/// its place would be a secret that the admin has not chosen.
+fn is_there(path: &Path) -> Result<bool, Error> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::Unreadable { path: path.into(), source }),
+    }
 }
 
 /// The cluster's secret, in memory for as long as it takes to derive keys.
@@ -311,6 +353,25 @@ mod tests {
         }
         let path = file(&directory, &[7; MAX_SECRET], 0o600);
         assert_eq!(Secret::load(&path).unwrap().0.len(), MAX_SECRET);
+    }
+
+    #[test]
+    fn the_own_secret_wins_over_munges_where_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (own, munge) = (directory.path().join("own"), directory.path().join("munge"));
+        assert_eq!(
+            first_of(Path::new("/nowhere/a"), Path::new("/nowhere/b")).unwrap_err().to_string(),
+            "no secret: neither '/nowhere/a' nor '/nowhere/b' is there, make one with 'spank-docker secret' and put it on every node"
+        );
+        std::fs::write(&munge, "munge's").unwrap();
+        assert_eq!(first_of(&own, &munge).unwrap(), munge);
+        // Not absent: it cannot be looked at, or leads nowhere.
+        let below = munge.join("own");
+        assert!(matches!(first_of(&below, &munge), Err(Error::Unreadable { .. })));
+        symlink("/nowhere/secret", &own).unwrap();
+        assert_eq!(first_of(&own, &munge).unwrap(), own);
+        assert!(matches!(Secret::load(&own), Err(Error::Missing(_))));
+        assert_eq!(secret_file(&SecretFile::At(below.clone())).unwrap(), below);
     }
 
     #[test]

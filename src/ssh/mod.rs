@@ -3,6 +3,7 @@
 pub mod client;
 pub mod force_command;
 pub mod keys;
+pub mod new_secret;
 pub mod server;
 
 /// The shells that images have, as far as this machine has them.

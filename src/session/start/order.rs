@@ -5,7 +5,7 @@ use super::error::StartError;
 use crate::config::Config;
 use crate::image::Reference;
 use crate::session::request::Request;
-use crate::ssh::keys::{JobKeys, KeyContext, Secret};
+use crate::ssh::keys::{self, JobKeys, KeyContext, Secret};
 use crate::state::ScopeDir;
 
 /// A container that is to be started.
@@ -31,7 +31,7 @@ impl Order<'_> {
 
     /// The keys that all nodes derive alike.
     pub(super) fn keys(&self) -> Result<JobKeys, StartError> {
-        let secret = Secret::load(&self.config.secret)?;
+        let secret = Secret::load(&keys::secret_file(&self.config.secret)?)?;
         let context = KeyContext {
             cluster: &self.request.cluster,
             scope: self.request.scope,

@@ -31,7 +31,7 @@ fn check_finds_nothing_wrong_with_a_node_that_runs_jobs_and_refuses_what_it_does
     assert!(n2.run("spank-docker --version").success().stdout.starts_with("spank-docker "));
     for (command, line) in [
         ("spank-docker", "nothing to do: use 'spank-docker check'"),
-        ("spank-docker chek", "'chek' is no command: use check, --help or --version"),
+        ("spank-docker chek", "'chek' is no command: use check, secret, --help or --version"),
         ("spank-docker check --jsn", "'--jsn' is no option of check: use --json, or nothing"),
         ("runuser -u alice -- spank-docker check", "only root can look at all of it: run it as root"),
     ] {

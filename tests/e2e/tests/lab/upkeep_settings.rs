@@ -81,6 +81,36 @@ fn plugin_that_comes_after_ours_keeps_containers_from_starting() {
     lab.assert_empty();
 }
 
+#[test]
+fn secret_that_is_made_is_used_by_jobs_and_never_replaced() {
+    const SECRET: &str = "/etc/slurm/spank-docker.secret";
+    let lab = Lab::alone();
+    let alice = lab.alice();
+    let (n1, n2) = (lab.node("n1"), lab.node("n2"));
+    let removals = [&n1, &n2].map(|node| node.command("rm -f").args(SECRET));
+    removals.iter().for_each(|remove| lab.repair_with(remove.clone()));
+    let made = n1.run("spank-docker secret").success();
+    assert!(made.stdout.starts_with(&format!("made '{SECRET}': 64 random bytes, mode 0400\n")), "{made}");
+    assert_eq!(n1.sh(&format!("stat -c '%a %U %s' {SECRET}")).stdout, "400 root 64\n");
+    let again = n1.run("spank-docker secret");
+    let line = format!(
+        "spank-docker: '{SECRET}' is there already, and was not changed: to replace it, remove it on all nodes first\n"
+    );
+    assert_eq!((again.code, again.stderr.as_str()), (Some(3), line.as_str()), "{again}");
+    // The other node has munge's key still.
+    let across = || alice.srun_image("-w n1,n2 -N2 --docker-launch=once ssh n2 echo reached").run();
+    across().failure().printed(&[]);
+    let content = n1.run(&format!("base64 --wrap=0 {SECRET}")).success().stdout;
+    n2.sh(&format!("umask 077; echo '{content}' | base64 --decode >{SECRET}")).success();
+    across().success().printed(&["reached"]);
+    // Not absent, though nothing is behind it.
+    n1.sh(&format!("ln -sfn /nowhere/secret {SECRET}")).success();
+    let line = format!("secret '{SECRET}': not found, put the same file on every node");
+    each_fails(&lab, "n1", &usual(&[("", &line)]));
+    removals.into_iter().for_each(|remove| drop(remove.run().success()));
+    lab.assert_empty();
+}
+
 /// Slurm then goes on whatever a hook returns: with the task on the host, if that were all.
 #[test]
 fn task_that_must_not_run_ends_where_the_plugin_is_optional_too() {
