@@ -66,8 +66,11 @@ pub struct Spec {
     pub groups: Vec<u32>,
     /// Host name inside.
     pub hostname: String,
-    /// All labels that name ours: an image's own of the same names lose.
+    /// Ours.
     pub labels: Vec<(&'static str, String)>,
+    /// Names of the image's labels, which would become the container's. An engine has no way to leave them out, so they are
+    /// emptied: programs on the host act on labels (Podman's auto-update restarts the systemd unit that one names).
+    pub labels_of_image: Vec<String>,
     /// Directories of the host.
     pub binds: Vec<Bind>,
     /// Device nodes.
@@ -245,7 +248,8 @@ const VENDORS: [&str; 5] = [
 ];
 
 fn body(spec: &Spec) -> ContainerCreateBody {
-    let labels = spec.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    let emptied = spec.labels_of_image.iter().map(|name| (name.clone(), String::new()));
+    let ours = spec.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
     ContainerCreateBody {
         image: Some(spec.image_id.clone()),
         // Both set: whatever the image names here does not run.
@@ -254,7 +258,7 @@ fn body(spec: &Spec) -> ContainerCreateBody {
         user: Some(format!("{}:{}", spec.uid, spec.gid)),
         working_dir: Some(spec.directory.to_string_lossy().into_owned()),
         hostname: Some(spec.hostname.clone()),
-        labels: Some(labels.collect()),
+        labels: Some(emptied.chain(ours).collect()),
         env: Some(VENDORS.map(str::to_owned).to_vec()),
         // A health check of the image would run its programs again and again.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),

@@ -39,6 +39,7 @@ pub(super) fn spec(
         groups: request.credentials.groups.clone(),
         hostname: hostname().unwrap_or_else(|| request.node.clone()),
         labels: labels(request),
+        labels_of_image: image.labels.clone(),
         binds: vec![ours],
         devices: devices(&config.devices),
         gpus,

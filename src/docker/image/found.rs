@@ -21,6 +21,8 @@ pub struct Image {
     pub volumes: Vec<String>,
     /// ENTRYPOINT, program and arguments.
     pub entrypoint: Vec<String>,
+    /// Names of its LABELs.
+    pub labels: Vec<String>,
 }
 
 /// What counts of an image, if it can run here.
@@ -40,6 +42,7 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image
         workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
         volumes: config.volumes.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default().into_keys().collect(),
     })
 }
 

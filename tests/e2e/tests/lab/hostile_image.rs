@@ -169,6 +169,26 @@ fn labels_of_an_image_do_not_pass_for_ours() {
     assert!(!labels.contains("evil"), "{labels}");
 }
 
+/// Programs on a host act on labels of containers: Podman's auto-update, for one, restarts the unit that one names.
+#[test]
+fn labels_of_an_image_say_nothing_of_its_container() {
+    let lab = Lab::get();
+    let lines = "LABEL io.containers.autoupdate=registry PODMAN_SYSTEMD_UNIT=evil.service evil.label=evil";
+    let image = build(&lab, "labels", lines);
+    let alice = lab.alice();
+    let options = format!("-w n1 --docker-pull=never --docker-image={}", image.name);
+    let job = alice.submit(&options, "echo up; until [ -e done ]; do sleep 0.1; done");
+    job.wait_for_line("up");
+    let inspect = format!("docker inspect --format '{{{{json .Config.Labels}}}}' docker_{}", job.id);
+    let labels = lab.node("n1").sh(&inspect).success().stdout;
+    alice.command("touch done").run().success();
+    job.wait().completed();
+    for label in [r#""io.containers.autoupdate":"""#, r#""PODMAN_SYSTEMD_UNIT":"""#, r#""evil.label":"""#] {
+        assert!(labels.contains(label), "{labels}");
+    }
+    lab.assert_clean();
+}
+
 #[test]
 fn batch_script_is_not_attached_through_a_link_to_the_host() {
     let lab = Lab::get();
