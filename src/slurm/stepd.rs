@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::job::JobId;
 use crate::sys::process::{self, Process};
@@ -41,7 +40,7 @@ pub fn end_prolog(job: JobId) -> io::Result<()> {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             // Gone already, as like as not.
-            let _ = kill(Pid::from_raw(process.id().pid), Signal::SIGKILL);
+            let _ = process.signal(Signal::SIGKILL);
             std::thread::sleep(INTERVAL);
         }
     }

@@ -1,13 +1,16 @@
 //! Processes that cannot be mistaken for others: a pid alone may be used again, a pid with its start time may not.
 //!
-//! Runs as root on the host; reads /proc only.
+//! Runs as root on the host.
+#![expect(unsafe_code, reason = "neither libc nor nix wraps pidfd_send_signal")]
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, fstatat, stat};
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +48,8 @@ pub struct Process {
 impl Process {
     /// The process that has this number now.
     pub fn find(pid: i32) -> io::Result<Self> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        // With O_PATH it could not be sent a signal.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(Path::new("/proc").join(pid.to_string()).as_path(), flags, Mode::empty())?;
         let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory };
         process.id.start_time = process.start_time()?;
@@ -114,6 +118,23 @@ impl Process {
         self.stat_field(3).is_ok_and(|state| state != "Z" && state != "X")
     }
 
+    /// Sends it a signal, and nobody who has its number by now: pidfd_send_signal(2) takes an open /proc/PID as well as a
+    /// pidfd.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let no_more = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a valid descriptor, and no pointer that is followed.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.directory.as_raw_fd(),
+                signal as libc::c_int,
+                no_more,
+                0,
+            )
+        };
+        Errno::result(result).map(drop).map_err(io::Error::from)
+    }
+
     fn start_time(&self) -> io::Result<u64> {
         self.stat_field(22)?.parse().map_err(io::Error::other)
     }
@@ -153,5 +174,21 @@ pub fn occupy_standard_descriptors() -> io::Result<()> {
         }
         // Stays open for as long as the process lives.
         let _ = null.into_raw_fd();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its number is free, and may be another's by then.
+    #[test]
+    fn signal_for_a_process_that_is_gone_reaches_nobody() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
+        process.signal(Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+        let error = process.signal(Signal::SIGKILL).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
     }
 }
