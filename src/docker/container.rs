@@ -84,7 +84,9 @@ pub struct Spec {
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
     /// What its processes may take in the engine's cgroup, in bytes.
-    pub memory: Option<u64>,
+    pub memory: u64,
+    /// How many processes and threads may be in the engine's cgroup.
+    pub processes: i64,
 }
 
 /// A container that exists.
@@ -224,7 +226,8 @@ impl Engine {
                 Ok(()) => return Ok(()),
                 Err(EngineError::Silent { .. }) if !freed => {
                     freed = true;
-                    cgroup::kill_all(&container.id);
+                    // If that fails too, the engine says so.
+                    let _ = cgroup::kill_all(&container.id);
                 }
                 Err(error) if error.is_not_found() => return Ok(()),
                 // Somebody else (an epilog that was cut off) has begun to remove it: see it gone.
@@ -292,9 +295,10 @@ fn host_config(spec: &Spec) -> HostConfig {
         device_requests: spec.gpus.as_ref().map(|gpus| vec![gpus.to_api()]),
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
         shm_size: i64::try_from(spec.shm_size).ok(),
-        memory: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+        memory: i64::try_from(spec.memory).ok(),
         // The same: no swap besides.
-        memory_swap: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+        memory_swap: i64::try_from(spec.memory).ok(),
+        pids_limit: Some(spec.processes),
         mounts: Some(spec.binds.iter().map(bind).collect()),
         device_cgroup_rules: Some(spec.device_rules.clone()),
         // Our words from the container must be readable, and must not fill a disk, whatever the engine's default is.

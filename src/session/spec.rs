@@ -13,7 +13,6 @@ use crate::config::{Config, Devices, Limit, ShmSize};
 use crate::docker::{Bind, GpuRequest, Image, Spec, Ulimit};
 use crate::ssh::server;
 use crate::state::ScopeDir;
-use crate::sys::cgroup;
 use crate::sys::source::Device;
 
 /// The specification of the container of `request`, to which `mounts` will be added once it runs.
@@ -49,14 +48,16 @@ pub(super) fn spec(
             ShmSize::Half => half_of_memory(),
             ShmSize::Bytes(bytes) => bytes,
         },
-        memory: cgroup::is_unified().then_some(BEFORE_ADOPTION),
+        memory: MEMORY_BEFORE_ADOPTION,
+        processes: PROCESSES_BEFORE_ADOPTION,
     }
 }
 
 /// What the image's sshd and ENTRYPOINT may take before the job's limits hold for them: memory stays charged where it
-/// was first used, whatever cgroup its process is moved to. With cgroup v1 it cannot be limited: where Slurm has no
-/// memory cgroups of its own, processes stay in the engine's.
-const BEFORE_ADOPTION: u64 = 1 << 30;
+/// was first used, whatever cgroup its process is moved to. With cgroup v1, where Slurm may have no cgroups of its own for
+/// these, the adoption lifts the limits (`sys::cgroup`).
+const MEMORY_BEFORE_ADOPTION: u64 = 1 << 30;
+const PROCESSES_BEFORE_ADOPTION: i64 = 4096;
 
 fn labels(request: &Request) -> Vec<(&'static str, String)> {
     vec![

@@ -147,8 +147,7 @@ fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
 /// The same for one step, whose slurmstepd still runs. Slurm removes the step's cgroups, unless a start that was cut off has
 /// left a process where Slurm's kill does not look: so the epilog is told of them.
 pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> {
-    let label = format!("{LABEL_JOB}={}", scope.job);
-    let containers = remove_containers(config, &label, |found| found == scope);
+    let containers = remove_container(config, scope);
     let state = StateDir::new(&config.state_dir);
     let (step, job) = (state.of(scope), state.of(Scope::job(scope.job)));
     let told = hand_on_cgroups(&step, &job);
@@ -156,6 +155,12 @@ pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> 
     containers?;
     told?;
     Ok(files?)
+}
+
+/// Removes the container of a job, or of a step, alone.
+pub(super) fn remove_container(config: &Config, scope: Scope) -> Result<(), StopError> {
+    let label = format!("{LABEL_JOB}={}", scope.job);
+    remove_containers(config, &label, |found| found == scope)
 }
 
 /// As the job's own: those of the extern step say the same already, if the job has a container too, and so do those of a step
@@ -229,12 +234,15 @@ pub(super) fn remove_state(state_dir: &Path, is_meant: impl Fn(Scope) -> bool) -
     first
 }
 
+/// Where a cgroup cannot be removed, the record of it stays, for a later epilog to try again.
 fn remove_scope(directory: &ScopeDir) -> Result<(), StopError> {
-    let mut first = Ok(());
-    for path in directory.cgroups() {
-        let removed = cgroup::remove(&path).map_err(|source| StopError::Cgroup { path, source });
-        first = first.and(removed);
+    let cgroups = directory.cgroups();
+    let cgroups: Vec<&Path> = cgroups.iter().map(PathBuf::as_path).collect();
+    match cgroup::remove(&cgroups) {
+        Ok(()) => Ok(directory.remove()?),
+        Err((path, source)) => {
+            directory.remove_container()?;
+            Err(StopError::Cgroup { path: path.to_owned(), source })
+        }
     }
-    let removed = directory.remove().map_err(StopError::from);
-    first.and(removed)
 }

@@ -279,14 +279,19 @@ impl ScopeDir {
         if fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             return Ok(());
         }
-        let container = self.container();
-        mount::detach(&container).map_err(self.failed("unmount", &container))?;
-        gone(fs::remove_dir(&container)).map_err(self.failed("remove", &container))?;
+        self.remove_container()?;
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let path = entry.path();
             gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;
         }
         gone(fs::remove_dir(&self.path)).map_err(self.failed("remove", &self.path))
+    }
+
+    /// Removes what is the container's own: keys, above all.
+    pub fn remove_container(&self) -> Result<(), StateError> {
+        let container = self.container();
+        mount::detach(&container).map_err(self.failed("unmount", &container))?;
+        gone(fs::remove_dir(&container)).map_err(self.failed("remove", &container))
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {

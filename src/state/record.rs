@@ -11,6 +11,7 @@ use crate::job::Scope;
 use crate::mpi::hostlist;
 use crate::options::Options;
 use crate::phases::Phases;
+use crate::sys::cgroup::Cgroups;
 use crate::sys::identity::Credentials;
 use crate::sys::namespace::NamespaceIds;
 use crate::sys::process::ProcessId;
@@ -38,6 +39,12 @@ impl Record {
             Outcome::Ready(session) => Some(session.gpus.clone()),
             Outcome::Host | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => None,
         }
+    }
+
+    /// Whether its container has come up.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.outcome, Outcome::Ready(_))
     }
 
     /// Of this release.
@@ -96,6 +103,9 @@ pub struct Session {
     pub container_id: String,
     /// Its first process.
     pub process: ProcessId,
+    /// Those that the engine has made for it.
+    #[serde(default)]
+    pub cgroups: Cgroups,
     /// The namespaces to join.
     pub namespaces: NamespaceIds,
     /// How many nodes the job has.

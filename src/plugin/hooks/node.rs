@@ -13,7 +13,6 @@ use crate::plugin::slurmstepd;
 use crate::plugin::spank::{FAILED, OK};
 use crate::prolog::{self, Subject, Verdict};
 use crate::session::{self, JobFacts, Request};
-use crate::state::StateDir;
 use crate::sys::process;
 
 pub(in crate::plugin) fn prolog(spank: &mut Spank<'_>) -> c_int {
@@ -70,7 +69,7 @@ pub(in crate::plugin) fn adopt(spank: &mut Spank<'_>) -> c_int {
     let Ok(job) = spank.job_id() else { return OK };
     let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
     let job = JobId(job);
-    match session::adopt(&StateDir::new(&state_dir(spank)), Scope::job(job), placeholder) {
+    match session::adopt(&configuration_for_removal(spank), Scope::job(job), placeholder) {
         Ok(Some(session)) => slurmstepd::account(job, &session.node, session.process.pid),
         Ok(None) => {}
         Err(error) => SlurmLog.error(&format!("job {job}: {}", chain(&error))),

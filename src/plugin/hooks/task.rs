@@ -177,12 +177,15 @@ fn container(
     config: &Config,
 ) -> Result<Option<Joined>, Box<dyn Error>> {
     let gpus = record.as_ref().and_then(Record::gpus);
-    Ok(match task::decide(record, step, config)? {
+    let is_ready = record.as_ref().is_some_and(Record::is_ready);
+    let place = task::decide(record, step, config)?;
+    // On the host too: where the job's limits do not hold for its container, nothing of the job runs.
+    if is_ready {
+        task::wait_for_adoption(state, step.job)?;
+    }
+    Ok(match place {
         Place::Host => None,
-        Place::Container(session) => {
-            task::wait_for_adoption(state, step.job)?;
-            Some(Joined { scope: Scope::job(step.job), session, launcher: None })
-        }
+        Place::Container(session) => Some(Joined { scope: Scope::job(step.job), session, launcher: None }),
         Place::Own(image) => {
             let (session, launcher) = own_step::enter(spank, config, &step.options, &image, gpus)?;
             let scope = Scope::step(step.job, StepId(spank.job_stepid()?));

@@ -26,6 +26,7 @@ use crate::shown::Shown;
 use crate::slurm::commands;
 use crate::ssh::keys::JobKeys;
 use crate::state::{Session, StateDir};
+use crate::sys::cgroup::Cgroups;
 use crate::sys::namespace::Namespaces;
 use crate::sys::process::Process;
 
@@ -199,6 +200,7 @@ struct Launched<'a> {
     entry: Entry,
     container: Container,
     process: Process,
+    cgroups: Cgroups,
     namespaces: Namespaces,
 }
 
@@ -219,7 +221,9 @@ async fn launch<'a>(
     let process = container::start(order, engine, &container, &files, gpus.as_ref()).await?;
     clock.note("start");
     let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
-    Ok(Launched { image, banner, gpus, files, entry, container, process, namespaces })
+    let cgroups = Cgroups::of_container(process.id().pid, &container.id)
+        .map_err(files_error("look at the container's cgroups"))?;
+    Ok(Launched { image, banner, gpus, files, entry, container, process, cgroups, namespaces })
 }
 
 fn write_files<'a>(
@@ -302,7 +306,7 @@ fn session(
     phases: Phases,
 ) -> Result<Session, StartError> {
     let Order { config, request, .. } = *order;
-    let Launched { image, banner, container, process, namespaces, .. } = launched;
+    let Launched { image, banner, container, process, cgroups, namespaces, .. } = launched;
     Ok(Session {
         options: request.options.clone(),
         user: request.credentials.clone(),
@@ -310,6 +314,7 @@ fn session(
         image_id: image.id,
         container_id: container.id,
         process: process.id(),
+        cgroups,
         namespaces: namespaces.ids().map_err(files_error("look at the container's namespaces"))?,
         nodes: plan.nodes.len(),
         restart: request.restart,

@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::hierarchy::{Membership, Mounts};
 
 /// What marks a cgroup of a job, or else of its extern step: from 26.05 on, with cgroup v2, a job's is named by an
@@ -22,7 +24,7 @@ const STEP: &str = "/step_";
 const PLACING: Duration = Duration::from_secs(10);
 
 /// Cgroups that a process is in: for each hierarchy, by its mount point, the directory.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroups(pub(super) BTreeMap<PathBuf, PathBuf>);
 
 impl Cgroups {
@@ -79,9 +81,20 @@ impl Cgroups {
         Ok(None)
     }
 
-    /// Those that the engine made for a container: its id is part of their names, with every cgroup driver.
+    /// Those that the engine made for a container, by one of its processes: its id is part of their names, with every
+    /// cgroup driver. There may be others below them, in which its processes are (crun makes one for systemd's sake).
     pub fn of_container(pid: i32, container_id: &str) -> io::Result<Self> {
-        Self::of(pid, &[container_id])
+        Ok(Self::of(pid, &[container_id])?.up_to(container_id))
+    }
+
+    fn up_to(self, container_id: &str) -> Self {
+        let is_its = |path: &&Path| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(container_id))
+        };
+        let own = |directory: PathBuf| {
+            directory.ancestors().filter(is_its).last().map(Path::to_owned).unwrap_or(directory)
+        };
+        Self(self.0.into_iter().map(|(hierarchy, directory)| (hierarchy, own(directory))).collect())
     }
 
     /// The cgroups of a process whose paths contain one of `marks`; none when the process is gone.
@@ -143,6 +156,19 @@ mod tests {
         assert_eq!(extern_leaf(&stepd, Some(&placeholder), &[]), Some(special.clone().into()));
         assert_eq!(extern_leaf(&stepd, Some(&stepd), &[&special]), Some(special.clone().into()));
         assert_eq!(extern_leaf(&stepd, None, &[&special]), Some(special.into()));
+    }
+
+    #[test]
+    fn the_cgroup_of_a_container_is_the_one_with_its_name() {
+        for (path, own) in [
+            ("/docker/0a1b", "/docker/0a1b"),
+            ("/system.slice/docker-0a1b.scope", "/system.slice/docker-0a1b.scope"),
+            ("/machine.slice/libpod-0a1b.scope/container", "/machine.slice/libpod-0a1b.scope"),
+        ] {
+            let found = Cgroups::parse(UNIFIED, &format!("0::{path}\n"), &["0a1b"]).up_to("0a1b");
+            let own = PathBuf::from(format!("/sys/fs/cgroup{own}"));
+            assert_eq!(found.0.into_values().collect::<Vec<_>>(), [own]);
+        }
     }
 
     #[test]

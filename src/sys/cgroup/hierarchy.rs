@@ -1,6 +1,8 @@
 //! Where the kernel shows cgroups: the mounts of their hierarchies, and the directory of one in them.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::sys::mountinfo::{self, Mounted};
@@ -8,10 +10,9 @@ use crate::sys::mountinfo::{self, Mounted};
 /// The type of cgroup v2's file system.
 const UNIFIED: &str = "cgroup2";
 
-/// Whether this machine has cgroup v2 alone.
-#[must_use]
-pub fn is_unified() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+/// Writes to a file of the kernel's. Never makes one: of a file that is not there the kernel would say something else.
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    File::options().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// One line of /proc/PID/cgroup (cgroups(7)): `id:controllers:path`.

@@ -2,13 +2,14 @@
 //! does for ssh sessions. Paths are discovered from processes that Slurm has put in place, never built: they differ
 //! between cgroup v1 and v2 and between releases of Slurm.
 //!
-//! Runs as root in the extern step's slurmstepd, in tasks that start a container of their step, and in the epilog.
+//! Runs as root in the extern step's slurmstepd, in tasks that start a container of their step, in the epilog, and where a
+//! container is removed.
 
 mod adopt;
 mod find;
+mod freeze;
 mod hierarchy;
 mod remove;
 
 pub use find::Cgroups;
-pub use hierarchy::is_unified;
 pub use remove::{job_of, kill_all, remove};

@@ -1,5 +1,7 @@
 //! Images that tests make for themselves.
 
+use std::io::Write;
+
 use crate::command::Command;
 use crate::lab::Node;
 
@@ -16,6 +18,23 @@ DOCKER_BUILDKIT=0 docker build --quiet --tag "$3" .
 rm -r "$PWD"
 "#;
 
+/// A program in C that needs nothing of the image that it will be in, compiled on this machine.
+#[must_use]
+pub fn compiled(source: &str) -> Vec<u8> {
+    let program = std::env::temp_dir().join(format!("{}-{:x}", std::process::id(), source.len()));
+    let mut gcc = std::process::Command::new("gcc")
+        .args(["-O2", "-Wall", "-Werror", "-static", "-x", "c", "-", "-o"])
+        .arg(&program)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("gcc");
+    gcc.stdin.take().expect("stdin").write_all(source.as_bytes()).expect("source");
+    assert!(gcc.wait().expect("gcc").success());
+    let content = std::fs::read(&program).expect("program");
+    std::fs::remove_file(&program).expect("program");
+    content
+}
+
 /// An image on one node, until it is dropped.
 #[derive(Debug)]
 pub struct Built {
@@ -27,7 +46,7 @@ pub struct Built {
 impl Node<'_> {
     /// Makes an image from another by some lines of a Dockerfile, which find `content` in the executable file `program`.
     #[track_caller]
-    pub fn build(&self, name: &str, from: &str, lines: &str, content: &str) -> Built {
+    pub fn build(&self, name: &str, from: &str, lines: &str, content: impl AsRef<[u8]>) -> Built {
         let remove = self.command("docker rmi --force").arg(name);
         self.lab.repair_with(remove.clone());
         let build = self.command("").sh(BUILD).arg("build").arg(from).arg(lines).arg(name);

@@ -18,7 +18,7 @@ mod silent;
 mod site;
 mod view;
 
-pub use built::Built;
+pub use built::{Built, compiled};
 pub use churn::{Churn, Report};
 pub use command::{Command, Outcome};
 pub use faults::Fault;

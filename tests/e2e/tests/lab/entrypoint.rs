@@ -5,7 +5,7 @@ use spank_docker_e2e::{Built, IMAGE, Lab, image};
 /// Makes an image on a node from another, with this script as its ENTRYPOINT.
 pub(crate) fn build(lab: &Lab, node: &str, name: &str, from: &str, script: &str) -> Built {
     let lines = "COPY program /entry\nENTRYPOINT [\"/entry\", \"an argument\"]";
-    lab.node(node).build(name, from, lines, &format!("#!/bin/sh\n{script}\n"))
+    lab.node(node).build(name, from, lines, format!("#!/bin/sh\n{script}\n"))
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn image_that_cannot_be_had_fails_the_job() {
 fn sshd_that_dies_at_once_or_never_answers_fails_the_job() {
     let lab = Lab::within(Duration::from_secs(180));
     let with_sshd = |name: &str, script: &str| {
-        lab.node("n3").build(name, IMAGE, "COPY program /usr/sbin/sshd", &format!("#!/bin/sh\n{script}\n"))
+        lab.node("n3").build(name, IMAGE, "COPY program /usr/sbin/sshd", format!("#!/bin/sh\n{script}\n"))
     };
     let dies = with_sshd("own/dies", "echo 'no more memory' >&2; exit 1");
     let silent = with_sshd("own/silent", "exec sleep 300");

@@ -68,6 +68,42 @@ fn slurm_without_the_extern_step_fails_the_job_and_says_what_to_set() {
     lab.assert_empty();
 }
 
+/// By the site's own prolog, which runs after the plugin's, the adoption is made to fail.
+#[test]
+fn container_that_cannot_be_adopted_is_ended_and_nothing_of_its_job_runs() {
+    let lab = Lab::alone();
+    let prolog = "/usr/local/sbin/spoil";
+    let spoil = r#"#!/bin/sh
+        sed -i 's|"/sys/fs/cgroup/freezer":|"/nowhere":|' "/run/spank-docker/$SLURM_JOB_ID/state.json" || true"#;
+    lab.everywhere(&format!("cat >{prolog} <<'END'\n{spoil}\nEND\nchmod 755 {prolog}"));
+    with_setting(&lab, "Prolog", prolog, || {
+        let line = "cannot move the container into the job's cgroups, so it was ended: ask the admin";
+        let options = format!("-w n2 --docker-script=host --docker-image={IMAGE}");
+        let job = lab.alice().submit(&options, "echo it ran").wait().failed();
+        assert_eq!(job.lines(), [format!("spank_docker: n2: {line}")], "{job}");
+        // A job that lives on, on another node.
+        let script = "srun --docker-image=none echo it ran";
+        let salloc = lab.alice().salloc(&format!("-w n2 --docker-image={IMAGE}"));
+        let salloc = salloc.sh(&format!("{script}; until [ -e done ]; do sleep 0.2; done"));
+        std::thread::scope(|scope| {
+            let salloc = scope.spawn(|| salloc.run());
+            let names =
+                || lab.node("n2").run("docker ps --all --quiet --filter label=spank-docker.job").success();
+            lab.poll(|| lab.jobs().pop().filter(|id| *id > job.id)).expect("the job");
+            let extern_step = "pgrep -f 'slurmstepd: .*extern'";
+            lab.poll(|| Some(()).filter(|()| lab.node("n2").sh(extern_step).code == Some(0)))
+                .expect("its step");
+            lab.poll(|| Some(()).filter(|()| names().stdout.is_empty())).expect("no container");
+            lab.alice().command("touch done").run().success();
+            let salloc = salloc.join().expect("salloc");
+            assert!(salloc.ours().contains(&format!("n2: {line}").as_str()), "{salloc}");
+            salloc.printed(&[]);
+        });
+    });
+    lab.everywhere(&format!("rm -f {prolog}"));
+    lab.assert_empty();
+}
+
 #[test]
 fn script_that_does_not_wait_for_all_nodes_fails_and_says_what_to_set() {
     let lab = Lab::alone();

@@ -1,0 +1,118 @@
+//! Stopping all processes of a cgroup at once, so that a list of them is complete and stays so: they can fork faster than
+//! they are moved or killed one by one.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::hierarchy::write;
+
+/// How long processes may take to stop. One that waits for a file system stops when that answers; it cannot fork
+/// meanwhile either.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// Cgroups whose processes are stopped, until this is dropped. Who is moved out of them goes on.
+#[derive(Debug)]
+pub(super) struct Frozen(Vec<Freezer>);
+
+impl Frozen {
+    /// Stops what is in those of `directories` that can be stopped.
+    pub(super) fn stop<'a>(directories: impl Iterator<Item = &'a Path>) -> io::Result<Self> {
+        let frozen = Self(directories.filter_map(Freezer::of).collect());
+        frozen.0.iter().try_for_each(Freezer::freeze)?;
+        Ok(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for freezer in &self.0 {
+            // A cgroup that is gone needs none; a container that stays stopped is removed with its job.
+            let _ = write(&freezer.control, freezer.off);
+        }
+    }
+}
+
+/// Whether a cgroup is of the hierarchy by which its processes can be stopped.
+pub(super) fn can_be_stopped(directory: &Path) -> bool {
+    Freezer::of(directory).is_some()
+}
+
+/// What the kernel has for it in a cgroup's directory.
+#[derive(Debug)]
+struct Freezer {
+    control: PathBuf,
+    on: &'static str,
+    off: &'static str,
+    state: PathBuf,
+    is_on: &'static str,
+}
+
+impl Freezer {
+    /// With cgroup v1 the hierarchy of one controller has it (freezer-subsystem.rst), with v2 every cgroup (cgroup-v2.rst).
+    fn of(directory: &Path) -> Option<Self> {
+        let (old, new) = (directory.join("freezer.state"), directory.join("cgroup.freeze"));
+        if new.exists() {
+            let state = directory.join("cgroup.events");
+            Some(Self { control: new, on: "1", off: "0", state, is_on: "frozen 1" })
+        } else {
+            let state = old.clone();
+            old.exists().then_some(Self { control: old, on: "FROZEN", off: "THAWED", state, is_on: "FROZEN" })
+        }
+    }
+
+    fn freeze(&self) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        match write(&self.control, self.on) {
+            Err(error) if is_gone(&error) => return Ok(()),
+            written => written?,
+        }
+        while Instant::now() < deadline {
+            match fs::read_to_string(&self.state) {
+                Ok(state) if state.lines().any(|line| line == self.is_on) => return Ok(()),
+                Err(error) if is_gone(&error) => return Ok(()),
+                Ok(_) => std::thread::sleep(INTERVAL),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a cgroup was removed, before or after the file in it was opened.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files are the kernel's: here they stay as they were written.
+    #[test]
+    fn is_stopped_until_it_is_dropped_with_either_version_of_cgroups() {
+        for (control, state, shown, [on, off]) in [
+            ("freezer.state", "freezer.state", "FROZEN", ["FROZEN", "THAWED"]),
+            ("cgroup.freeze", "cgroup.events", "populated 1\nfrozen 1\n", ["1", "0"]),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = |name: &str| directory.path().join(name);
+            fs::write(path(control), "").unwrap();
+            fs::write(path(state), shown).unwrap();
+            let frozen = Frozen::stop([directory.path()].into_iter()).unwrap();
+            assert_eq!(fs::read_to_string(path(control)).unwrap(), on);
+            drop(frozen);
+            assert_eq!(fs::read_to_string(path(control)).unwrap(), off);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stopped_or_is_gone_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = [directory.path(), Path::new("/nonexistent")];
+        assert!(Frozen::stop(places.into_iter()).unwrap().0.is_empty());
+    }
+}

@@ -1,0 +1,87 @@
+//! The limits of the job hold for all that its container runs, from the moment when the extern step has taken it over.
+
+use spank_docker_e2e::{IMAGE, Lab, compiled};
+
+/// An ENTRYPOINT that leaves lineages of processes behind which live for an instant each, so that no list of them is ever
+/// complete. They end when they find themselves in a cgroup of Slurm's; after 25 seconds one is left where it is.
+const TREAD: &str = r#"
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static int moved(void)
+{
+    char text[4096];
+    int file = open("/proc/self/cgroup", O_RDONLY), length = read(file, text, sizeof text - 1);
+    close(file);
+    text[length > 0 ? length : 0] = 0;
+    return strstr(text, "/step_") != 0;
+}
+
+int main(int argc, char **argv)
+{
+    volatile int *count = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    time_t end = time(0) + 25;
+    if (fork())
+        execv(argv[1], argv + 1);
+    setsid();
+    close(0), close(1), close(2);
+    __sync_fetch_and_add(count, 1);
+    while (time(0) < end) {
+        if (moved()) {
+            __sync_fetch_and_sub(count, 1);
+            _exit(0);
+        }
+        if (*count < 300 && fork() == 0)
+            __sync_fetch_and_add(count, 1);
+        if (fork() > 0)
+            _exit(0);
+    }
+    if (__sync_fetch_and_add(count + 1, 1))
+        _exit(0);
+    for (;;)
+        pause();
+}
+"#;
+
+/// What is in the engine's cgroups of the only container of this node, where Slurm has its own.
+const LEFT: &str = "cat /sys/fs/cgroup/{cpuset,devices,freezer,memory}/docker/*/cgroup.procs | wc -l";
+
+#[test]
+fn entrypoint_that_forks_all_the_time_does_not_escape_the_limits_of_the_job() {
+    let lab = Lab::alone();
+    let alice = lab.alice();
+    let lines = "COPY program /entry\nENTRYPOINT [\"/entry\"]";
+    let built = lab.node("n1").build("own/tread", IMAGE, lines, compiled(TREAD));
+    let options = format!(
+        "-w n1 --docker-pull=never --docker-entrypoint --docker-script=host --docker-image={}",
+        built.name
+    );
+    let script = "echo up; until [ -e done ]; do sleep 0.2; done; srun hostname";
+    let job = alice.submit(&options, script);
+    job.wait_for_line("up");
+    assert_eq!(lab.node("n1").command("bash -c").arg(LEFT).run().success().lines(), ["0"]);
+    alice.command("touch done").run().success();
+    assert_eq!(job.wait().completed().lines(), ["up", "n1"]);
+    lab.assert_clean();
+}
+
+/// With cgroup v1, Slurm has none for processes: what is limited before the adoption must not be after it.
+#[test]
+fn what_limits_a_container_before_the_adoption_does_not_afterwards() {
+    let lab = Lab::get();
+    let job = lab.alice().submit_image("-w n2", "echo up; until [ -e done ]; do sleep 0.2; done");
+    job.wait_for_line("up");
+    let inspect =
+        format!("docker inspect --format '{{{{.Id}}}} {{{{.HostConfig.PidsLimit}}}}' docker_{}", job.id);
+    let inspected = lab.node("n2").sh(&inspect).success().stdout;
+    let (id, limit) = inspected.trim().split_once(' ').expect(&inspected);
+    assert_eq!(limit, "4096");
+    let limit = lab.node("n2").sh(&format!("cat /sys/fs/cgroup/pids/docker/{id}/pids.max")).success();
+    assert_eq!(limit.lines(), ["max"]);
+    lab.alice().command("touch done").run().success();
+    job.wait().completed();
+    lab.assert_clean();
+}
