@@ -1,10 +1,10 @@
-//! Acting with the user's rights for one system call or two: what the user cannot open, root does not open for them.
-//!
-//! Runs as root in single-threaded processes (prolog, task before it becomes the user).
+//! Who somebody is to the kernel, and how a child of root's becomes that.
 
 use std::io;
 
-use nix::unistd::{Gid, Uid, getegid, geteuid, getgroups, setegid, seteuid, setgroups};
+use caps::{CapSet, CapsHashSet};
+use nix::sys::prctl::{set_dumpable, set_keepcaps, set_no_new_privs};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
 /// The numbers that the kernel decides by.
@@ -18,22 +18,25 @@ pub struct Credentials {
     pub groups: Vec<u32>,
 }
 
-/// Runs `work` with the effective user and groups of `user`, and becomes root again. The real user id stays root's, so
-/// that the user can neither signal nor trace this process meanwhile.
+/// Makes this process the user's, without a way back; but for its memory, which stays root's.
 ///
 /// # Errors
-/// When the change fails; when the way back fails, which a process must not survive as root in name only.
-pub fn as_user<T>(user: &Credentials, work: impl FnOnce() -> T) -> io::Result<T> {
-    let (uid, gid, groups) = (geteuid(), getegid(), getgroups()?);
-    let theirs: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
-    let result = (|| {
-        setgroups(&theirs)?;
-        setegid(Gid::from_raw(user.gid))?;
-        seteuid(Uid::from_raw(user.uid))?;
-        Ok(work())
-    })();
-    seteuid(uid)?;
-    setegid(gid)?;
+/// When a step fails, the process is neither root's nor the user's, and must end.
+pub fn become_user(user: &Credentials) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups)?;
-    result
+    setresgid(gid, gid, gid)?;
+    // With fs.suid_dumpable=1 the user could read the memory of a process as soon as it is the user's, unless that has
+    // capabilities which the user has not (kernel: cap_ptrace_access_check): so they go last.
+    set_keepcaps(true)?;
+    setresuid(uid, uid, uid)?;
+    set_dumpable(false)?;
+    if !uid.is_root() {
+        for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+            caps::set(None, set, &CapsHashSet::new()).map_err(io::Error::other)?;
+        }
+    }
+    set_no_new_privs()?;
+    Ok(())
 }

@@ -1,6 +1,9 @@
 //! Paths inside a container, for root. An image may hold a symlink to /proc/1/root, which in the host's PID namespace
 //! leads to the host: nothing here follows one out. Every lookup is an openat2(2) with RESOLVE_IN_ROOT and
 //! RESOLVE_NO_MAGICLINKS from the container's root, and every object is checked by descriptor before it is used.
+//!
+//! What lies in other mounts than the container's own may be a file system that a user serves: there a child looks, as the
+//! user, and root asks neither its paths nor its files for anything.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,8 +18,10 @@ use nix::sys::statfs::{
     CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC,
 };
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde::{Deserialize, Serialize};
 
-use super::identity::{Credentials, as_user};
+use super::errand::{self, Errand, Found};
+use super::identity::Credentials;
 use super::mount::{self, Attributes};
 use crate::in_container;
 
@@ -90,13 +95,18 @@ impl Root {
     }
 
     /// Whether `user` can enter `path`, and it is a directory.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` when its file system does not answer.
     pub fn is_directory_for(&self, path: &Path, user: &Credentials) -> io::Result<bool> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        as_user(user, || {
-            let directory = self.open(path, flags).ok()?;
-            openat(&directory, ".", flags | OFlag::O_CLOEXEC, Mode::empty()).ok()
-        })
-        .map(|opened| opened.is_some())
+        let sent = Errand::send(Some(user), &[self.0.as_fd()], || {
+            let directory = self.open(path, flags);
+            let entered =
+                directory.and_then(|here| Ok(openat(&here, ".", flags | OFlag::O_CLOEXEC, Mode::empty())?));
+            Found::of(&entered.is_ok())
+        });
+        sent?.wait(errand::PATIENCE)?.value()
     }
 
     /// The directory at `path`, made with those above it when absent. Made ones are root's, mode 0755; none is made
@@ -145,11 +155,12 @@ impl Root {
             }
             other => other,
         };
-        let place = found.map_err(PlaceError::Reach)?.file;
-        if self.is_systems(&place).map_err(PlaceError::Reach)? {
+        let place = found.map_err(|error| unreachable(error, path))?;
+        if self.is_systems(&place.facts).map_err(PlaceError::Reach)? {
             return Err(PlaceError::System);
         }
-        fits(place, is_directory)
+        fits(&place.facts, is_directory)?;
+        Ok(place.file)
     }
 
     /// The same below /dev, for a device node: on the tmpfs that the engine has made there, and through no link.
@@ -182,7 +193,8 @@ impl Root {
                 Err(error) if error.raw_os_error() == Some(libc::EXDEV) && !is_directory => self.find(path),
                 other => other,
             };
-            directory = fits(entry.map_err(PlaceError::Reach)?, is_directory)?;
+            directory = entry.map_err(PlaceError::Reach)?;
+            fits(&Facts::of(&directory).map_err(PlaceError::Reach)?, is_directory)?;
         }
         Ok(directory)
     }
@@ -191,16 +203,25 @@ impl Root {
     fn locate(&self, path: &Path, user: &Credentials) -> io::Result<Located> {
         match self.resolve(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_XDEV) {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
-                Ok(Located { file: as_user(user, || self.find(path))??, is_own: false })
+                let sent = Errand::send(Some(user), &[self.0.as_fd()], || {
+                    let file = self.find(path)?;
+                    Ok(Found::of(&Facts::of(&file)?)?.with(file))
+                });
+                let found = sent?.wait(errand::PATIENCE)?;
+                Ok(Located { facts: found.value()?, file: found.into_file()?, is_own: false })
             }
-            other => Ok(Located { file: other?, is_own: true }),
+            other => {
+                let file = other?;
+                Ok(Located { facts: Facts::of(&file)?, file, is_own: true })
+            }
         }
     }
 
     /// Makes an empty file or directory at `path`, and the directories above it.
     fn make(&self, path: &Path, is_directory: bool, user: &Credentials) -> Result<(), PlaceError> {
         let mut walked = PathBuf::from("/");
-        let mut directory = self.locate(&walked, user).map_err(PlaceError::Reach)?;
+        let reached = |found: io::Result<Located>, at: &Path| found.map_err(|error| unreachable(error, at));
+        let mut directory = reached(self.locate(&walked, user), &walked)?;
         let mut names = path.components().skip(1).map(|component| component.as_os_str()).peekable();
         while let Some(name) = names.next() {
             let above = walked.clone();
@@ -212,15 +233,14 @@ impl Root {
                     let made = if directory.is_own {
                         self.make_own(&directory.file, &above, name, is_directory)
                     } else {
-                        as_user(user, || make_entry(&directory.file, name, is_directory))
-                            .and_then(|made| made)
+                        make_entry_as(user, &directory.file, name, is_directory)
                     };
-                    made.map_err(|source| PlaceError::Make { at: walked.clone(), source })?;
+                    made.map_err(|error| unmade(error, &walked))?;
                     self.locate(&walked, user)
                 }
                 other => other,
             };
-            directory = found.map_err(PlaceError::Reach)?;
+            directory = reached(found, &walked)?;
         }
         Ok(())
     }
@@ -239,21 +259,37 @@ impl Root {
     }
 
     /// Whether a place is part of what the kernel invents, of the device nodes, or of our directory.
-    fn is_systems(&self, place: &OwnedFd) -> io::Result<bool> {
-        if INVENTED.contains(&mount::file_system_type(place)?) {
-            return Ok(true);
-        }
-        let device = fstat(place)?.st_dev;
+    fn is_systems(&self, place: &Facts) -> io::Result<bool> {
         let is_on =
-            |path: &str| self.find(Path::new(path)).and_then(|file| Ok(fstat(file)?.st_dev == device));
-        Ok(is_on("/dev")? || is_on(in_container::DIRECTORY)?)
+            |path: &str| self.find(Path::new(path)).and_then(|file| Ok(fstat(file)?.st_dev == place.device));
+        Ok(place.is_invented || is_on("/dev")? || is_on(in_container::DIRECTORY)?)
     }
 }
 
 /// Something in the container, and whether it lies on the container's own file system.
 struct Located {
     file: OwnedFd,
+    facts: Facts,
     is_own: bool,
+}
+
+/// What whoever has found something knows of it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Facts {
+    is_directory: bool,
+    device: u64,
+    is_invented: bool,
+}
+
+impl Facts {
+    fn of(file: &OwnedFd) -> io::Result<Self> {
+        let stat = fstat(file)?;
+        Ok(Self {
+            is_directory: SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR,
+            device: stat.st_dev,
+            is_invented: INVENTED.contains(&mount::file_system_type(file)?),
+        })
+    }
 }
 
 /// Why nothing can be mounted at a place.
@@ -268,6 +304,12 @@ pub enum PlaceError {
     /// It leads to where the container's own system is.
     #[error("it leads to where the container's own system is")]
     System,
+    /// Its file system says nothing.
+    #[error("'{}' does not answer", at.display())]
+    Silent {
+        /// What was looked at.
+        at: PathBuf,
+    },
     /// It cannot be looked up.
     #[error("it cannot be looked up")]
     Reach(#[source] io::Error),
@@ -282,16 +324,42 @@ pub enum PlaceError {
     },
 }
 
-fn fits(place: OwnedFd, is_directory: bool) -> Result<OwnedFd, PlaceError> {
-    let kind = SFlag::from_bits_truncate(fstat(&place).map_err(|e| PlaceError::Reach(e.into()))?.st_mode);
-    match (is_directory, kind & SFlag::S_IFMT == SFlag::S_IFDIR) {
-        (true, false) => Err(PlaceError::NotDirectory),
-        (false, true) => Err(PlaceError::IsDirectory),
-        _ => Ok(place),
+fn unreachable(error: io::Error, at: &Path) -> PlaceError {
+    match error.raw_os_error() {
+        Some(libc::ETIMEDOUT) => PlaceError::Silent { at: at.to_owned() },
+        _ => PlaceError::Reach(error),
     }
 }
 
-/// Makes one empty entry, by the rights that this thread has now. One that is there already is as good.
+fn unmade(error: io::Error, at: &Path) -> PlaceError {
+    match error.raw_os_error() {
+        Some(libc::ETIMEDOUT) => PlaceError::Silent { at: at.to_owned() },
+        _ => PlaceError::Make { at: at.to_owned(), source: error },
+    }
+}
+
+fn fits(place: &Facts, is_directory: bool) -> Result<(), PlaceError> {
+    match (is_directory, place.is_directory) {
+        (true, false) => Err(PlaceError::NotDirectory),
+        (false, true) => Err(PlaceError::IsDirectory),
+        _ => Ok(()),
+    }
+}
+
+/// Makes one empty entry with a user's rights, in a directory of a file system that may be the user's too.
+fn make_entry_as(
+    user: &Credentials,
+    directory: &OwnedFd,
+    name: &OsStr,
+    is_directory: bool,
+) -> io::Result<()> {
+    let sent = Errand::send(Some(user), &[directory.as_fd()], || {
+        make_entry(directory, name, is_directory).map(|()| Found::default())
+    });
+    sent?.wait(errand::PATIENCE).map(drop)
+}
+
+/// Makes one empty entry, by the rights that this process has. One that is there already is as good.
 fn make_entry(directory: &OwnedFd, name: &OsStr, is_directory: bool) -> io::Result<()> {
     // Whatever daemon started this process: without it users could not pass.
     let umask = umask(Mode::from_bits_truncate(0o022));

@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod environment;
+pub mod errand;
 pub mod identity;
 pub mod inside;
 pub mod listener;

@@ -1,6 +1,7 @@
 //! What is to be mounted in a container: a directory, a file or a device of the host, opened with its user's rights.
 //!
-//! Runs as root in the prolog. What is opened here stands for itself from then on: nobody looks its name up again.
+//! Sent by root in the prolog, as an errand of the user's. What is opened here stands for itself from then on: nobody looks
+//! its name up again. Root does not even ask what it is: that too is a question to whom the file system is served by.
 #![expect(unsafe_code, reason = "faccessat2(2) of a descriptor is in neither libc nor nix")]
 
 use std::io;
@@ -10,8 +11,10 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
+use serde::{Deserialize, Serialize};
 
-use super::identity::{Credentials, as_user};
+use super::errand::{self, Errand, Found};
+use super::identity::Credentials;
 
 /// Something of the host, open for reference only (`O_PATH`).
 #[derive(Debug)]
@@ -20,10 +23,12 @@ pub struct Source {
     pub file: OwnedFd,
     /// What it is.
     pub kind: Kind,
+    /// Of a device: whether who has opened it could open it for reading and writing.
+    pub is_writable: bool,
 }
 
 /// What something is, as far as mounts are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A directory.
     Directory,
@@ -34,7 +39,7 @@ pub enum Kind {
 }
 
 /// The device behind a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Blocks, or characters.
     pub is_block: bool,
@@ -48,31 +53,23 @@ impl Source {
     /// Opens what is at `path` as `user` could, a directory only if they may enter it; without a user, as root.
     ///
     /// Links of /proc that lead past all rights are not followed: "/proc/self/fd/7" would be a file that root has open.
-    pub fn open(path: &Path, user: Option<&Credentials>) -> io::Result<Self> {
-        match user {
-            Some(user) => as_user(user, || open(path))?,
-            None => open(path),
-        }
-    }
-
-    /// Whether `user` could open it for reading and writing. Asked, not tried: to open a device may do something.
-    pub fn may_be_opened_by(&self, user: &Credentials) -> io::Result<bool> {
-        let mode = libc::R_OK | libc::W_OK;
-        let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
-        let asked = as_user(user, || {
-            let file = self.file.as_raw_fd();
-            // SAFETY: a valid descriptor and an empty path.
-            Errno::result(unsafe { libc::syscall(libc::SYS_faccessat2, file, c"".as_ptr(), mode, flags) })
-        })?;
-        match asked {
-            Ok(_) => Ok(true),
-            Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` when the file system does not answer.
+    pub async fn open(path: &Path, user: Option<&Credentials>) -> io::Result<Self> {
+        let sent = Errand::send(user, &[], || {
+            let file = open(path)?;
+            let kind = Kind::of(&file)?;
+            let is_writable = matches!(kind, Kind::Device(_)) && is_writable(&file)?;
+            Ok(Found::of(&(kind, is_writable))?.with(file))
+        });
+        let found = sent?.answer(errand::PATIENCE).await?;
+        let (kind, is_writable) = found.value()?;
+        Ok(Self { file: found.into_file()?, kind, is_writable })
     }
 }
 
-fn open(path: &Path) -> io::Result<Source> {
+fn open(path: &Path) -> io::Result<OwnedFd> {
     let at = |flags: OFlag| {
         let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
         openat2(AT_FDCWD, path, how)
@@ -80,16 +77,22 @@ fn open(path: &Path) -> io::Result<Source> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     // As a directory first: only then is one that is mounted on demand there.
     match at(flags | OFlag::O_DIRECTORY) {
-        Ok(directory) => {
-            // Needs the right to search the directory, which an O_PATH descriptor alone does not.
-            let file = openat(&directory, ".", flags | OFlag::O_DIRECTORY, Mode::empty())?;
-            Ok(Source { file, kind: Kind::Directory })
-        }
-        Err(Errno::ENOTDIR) => {
-            let file = at(flags)?;
-            let kind = Kind::of(&file)?;
-            Ok(Source { file, kind })
-        }
+        // Needs the right to search the directory, which an O_PATH descriptor alone does not.
+        Ok(directory) => Ok(openat(&directory, ".", flags | OFlag::O_DIRECTORY, Mode::empty())?),
+        Err(Errno::ENOTDIR) => Ok(at(flags)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether this process could open it for reading and writing. Asked, not tried: to open a device may do something.
+fn is_writable(file: &OwnedFd) -> io::Result<bool> {
+    let mode = libc::R_OK | libc::W_OK;
+    let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+    // SAFETY: a valid descriptor and an empty path.
+    let asked = unsafe { libc::syscall(libc::SYS_faccessat2, file.as_raw_fd(), c"".as_ptr(), mode, flags) };
+    match Errno::result(asked) {
+        Ok(_) => Ok(true),
+        Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -114,7 +117,8 @@ mod tests {
     use super::*;
 
     fn open_as_root(path: &str) -> io::Result<Kind> {
-        Source::open(Path::new(path), None).map(|source| source.kind)
+        let runtime = crate::docker::runtime().unwrap();
+        runtime.block_on(Source::open(Path::new(path), None)).map(|source| source.kind)
     }
 
     #[test]

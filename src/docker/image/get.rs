@@ -7,6 +7,7 @@ use bollard::auth::DockerCredentials;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
 
 use super::error::{ImageError, denied, not_found, pull_error};
 use super::found::{Image, usable};
@@ -32,7 +33,7 @@ pub struct ImagePolicy<'a> {
     /// When to ask the registry.
     pub pull: Pull,
     /// The user's logins, looked up only when a registry is asked.
-    pub logins: &'a dyn Fn() -> Logins,
+    pub logins: &'a dyn Fn() -> LocalBoxFuture<'a, Logins>,
     /// Pulls of private images on this node.
     pub pulls: &'a Pulls,
 }
@@ -97,7 +98,7 @@ impl Engine {
         if private::is_mark(reference) {
             return Err(not_found(reference));
         }
-        let login = (policy.logins)().at(reference.registry());
+        let login = (policy.logins)().await.at(reference.registry());
         match login {
             Ok(login) if !self.is_public(reference).await => {
                 self.get_private(policy, &login, layers, progress).await.map_err(|error| denied(error, None))

@@ -45,7 +45,7 @@ impl Engine {
         if marks.is_empty() {
             return Ok(());
         }
-        let logins = (policy.logins)();
+        let logins = (policy.logins)().await;
         let named = policy.reference.repository();
         let names = found.repo_digests.iter().flatten().filter_map(|name| name.parse::<Reference>().ok());
         let mut names: Vec<Reference> = names.filter(|name| believes(&marks, name.registry())).collect();

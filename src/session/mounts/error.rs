@@ -42,6 +42,15 @@ impl Origin {
             Self::Standard => "ask the admin",
         }
     }
+
+    fn way_around(self) -> &'static str {
+        match self {
+            Self::User => "look at its file system, or leave it out",
+            Self::Admin | Self::ReadOnly => "ask the admin",
+            Self::Home => "look at its file system, or use --no-docker-mount-home",
+            Self::Standard => "look at its file system, or submit from another directory",
+        }
+    }
 }
 
 /// Why something cannot be mounted.
@@ -69,6 +78,14 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
+        path: Shown,
+    },
+    /// Its server says nothing: it hangs, or is gone.
+    #[error("{origin}: '{path}' does not answer on this node: {}", origin.way_around())]
+    Silent {
+        /// Who wants it.
+        origin: Origin,
+        /// The source, or the place.
         path: Shown,
     },
     /// Another reason.
@@ -190,6 +207,7 @@ pub(super) fn explain_source(error: io::Error, origin: Origin, path: Shown) -> M
         Some(libc::ENOENT | libc::ENOTDIR) => MountError::Missing { origin, path },
         Some(libc::EACCES | libc::EPERM) => MountError::Denied { origin, path },
         Some(libc::ELOOP) => MountError::Link { origin, path },
+        Some(libc::ETIMEDOUT) => MountError::Silent { origin, path },
         _ => MountError::Source { origin, path, source: error },
     }
 }
@@ -200,6 +218,7 @@ pub(super) fn explain_place(error: PlaceError, origin: Origin, path: Shown, targ
         PlaceError::IsDirectory => MountError::OnDirectory { origin, path, target },
         PlaceError::NotDirectory => MountError::OnFile { origin, path, target },
         PlaceError::System => MountError::System { origin, target },
+        PlaceError::Silent { at } => MountError::Silent { origin, path: at.as_path().into() },
         PlaceError::Reach(source) => MountError::Target { origin, target, source },
         PlaceError::Make { at, source } => MountError::Make { origin, at: at.as_path().into(), source },
     }
@@ -264,6 +283,15 @@ mod tests {
                 words(make),
                 "--docker-mounts: '/b/c' does not exist in the container, and you cannot make it there: \
                  make it on the host, or choose another place",
+            ),
+            (
+                MountError::Silent { origin: Origin::Standard, path: path.clone() }.to_string(),
+                "working directory or home: '/a' does not answer on this node: look at its file system, \
+                 or submit from another directory",
+            ),
+            (
+                words(PlaceError::Silent { at: "/b/c".into() }),
+                "--docker-mounts: '/b/c' does not answer on this node: look at its file system, or leave it out",
             ),
             (words(reach), "--docker-mounts: '/b' cannot be mounted on: Permission denied (os error 13)"),
         ] {

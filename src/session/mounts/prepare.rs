@@ -38,12 +38,15 @@ impl Prepared {
 }
 
 /// Opens all that the container of `request` gets, those first that others may lie in.
-pub(in crate::session) fn prepare(config: &Config, request: &Request) -> Result<Vec<Prepared>, MountError> {
+pub(in crate::session) async fn prepare(
+    config: &Config,
+    request: &Request,
+) -> Result<Vec<Prepared>, MountError> {
     let user = &request.credentials;
     let gpus = request.gpus.clone().unwrap_or_default();
     let mut prepared = Vec::new();
     for wanted in wanted(config, request) {
-        match open(wanted, user, &gpus) {
+        match open(wanted, user, &gpus).await {
             // Slurm itself tells the user, as it does for a job without a container.
             Err(
                 MountError::Missing { origin: Origin::Standard, .. }
@@ -57,7 +60,7 @@ pub(in crate::session) fn prepare(config: &Config, request: &Request) -> Result<
     Ok(prepared)
 }
 
-fn open(wanted: Wanted, user: &Credentials, gpus: &Gpus) -> Result<Prepared, MountError> {
+async fn open(wanted: Wanted, user: &Credentials, gpus: &Gpus) -> Result<Prepared, MountError> {
     let Wanted { origin, mount: Mount { source, target, read_only, propagation }, mode } = wanted;
     let path = match source {
         Source::Tmpfs => return fresh(origin, target, read_only, mode, user),
@@ -66,12 +69,12 @@ fn open(wanted: Wanted, user: &Credentials, gpus: &Gpus) -> Result<Prepared, Mou
     let source = Shown::from(path.as_path());
     let failed = |error| explain_source(error, origin, source.clone());
     let opener = (origin != Origin::Admin).then_some(user);
-    let opened = source::Source::open(&path, opener).map_err(failed)?;
+    let opened = source::Source::open(&path, opener).await.map_err(failed)?;
     if let Kind::Device(device) = opened.kind {
         if read_only {
             return Err(MountError::ReadOnlyDevice { origin, path: source });
         }
-        if opener.map(|user| opened.may_be_opened_by(user)).transpose().map_err(failed)? == Some(false) {
+        if opener.is_some() && !opened.is_writable {
             return Err(MountError::Device { origin, path: source });
         }
         if opener.is_some() && gpus::is_foreign(gpus, device) {

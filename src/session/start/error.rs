@@ -69,6 +69,14 @@ pub enum StartError {
         /// In the container.
         path: Shown,
     },
+    /// The same, and its file system says nothing.
+    #[error(
+        "--docker-workdir: '{path}' does not answer on this node: look at its file system, or use another"
+    )]
+    SilentWorkdir {
+        /// In the container.
+        path: Shown,
+    },
     /// The image cannot be used as a container's root.
     #[error("image '{image}': {source}")]
     Furnish {

@@ -45,9 +45,12 @@ pub(super) fn check_gpus(order: &Order<'_>, root: &Root, nvidia: &[Nvidia]) -> R
 /// A place to start in that is named must be there.
 pub(super) fn check_workdir(order: &Order<'_>, root: &Root) -> Result<(), StartError> {
     let Some(path) = &order.request.options.workdir else { return Ok(()) };
-    let is_there = root.is_directory_for(path, &order.request.credentials);
-    match is_there.map_err(files_error("look for the working directory"))? {
-        true => Ok(()),
-        false => Err(StartError::Workdir { path: path.as_path().into() }),
+    match root.is_directory_for(path, &order.request.credentials) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StartError::Workdir { path: path.as_path().into() }),
+        Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
+            Err(StartError::SilentWorkdir { path: path.as_path().into() })
+        }
+        Err(error) => Err(files_error("look for the working directory")(error)),
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 
 use super::error::{StartError, files_error};
@@ -125,7 +126,7 @@ async fn undo(order: &Order<'_>, error: &StartError) {
 
 async fn run(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
     let mut clock = Clock::start();
-    let mut plan = prepare(order)?;
+    let mut plan = prepare(order).await?;
     clock.note("prepare");
     let engine = Engine::connect(&order.config.docker_host).await?;
     let image = find_image(order, &engine, progress).await?;
@@ -160,7 +161,7 @@ struct Plan {
     mounts: Vec<Prepared>,
 }
 
-fn prepare(order: &Order<'_>) -> Result<Plan, StartError> {
+async fn prepare(order: &Order<'_>) -> Result<Plan, StartError> {
     let Order { config, request, .. } = *order;
     policy::check_user(order)?;
     Ok(Plan {
@@ -169,7 +170,7 @@ fn prepare(order: &Order<'_>) -> Result<Plan, StartError> {
         nodes: hostlist::expand(&request.nodes)
             .map_err(|source| StartError::NodeList { list: Shown::new(&request.nodes), source })?,
         networks: interfaces::between_nodes(),
-        mounts: mounts::prepare(config, request)?,
+        mounts: mounts::prepare(config, request).await?,
     })
 }
 
@@ -179,7 +180,7 @@ async fn find_image(
     progress: &mut Progress<'_>,
 ) -> Result<Image, StartError> {
     let Order { config, request, .. } = *order;
-    let logins = || login::read(&request.credentials, Path::new(&request.account.home));
+    let logins = || login::read(&request.credentials, Path::new(&request.account.home)).boxed_local();
     let policy = ImagePolicy {
         reference: order.image,
         pull: request.options.pull.unwrap_or(config.pull),

@@ -21,6 +21,7 @@ mod reach;
 mod rights;
 mod running;
 mod secrets;
+mod served;
 mod ssh;
 mod steps;
 mod upkeep;

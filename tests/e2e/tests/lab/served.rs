@@ -1,0 +1,100 @@
+//! File systems that a user serves: they are mounted as on the host, and nobody waits for one that says nothing.
+
+use std::thread;
+use std::time::Duration;
+
+use spank_docker_e2e::{IMAGE, Lab, User};
+
+/// A directory, and the same twice as a file system of the user's own: for the user alone (`own`), and for all (`all`).
+const SERVE: &str = "mkdir source own all below && echo served >source/file && echo below >below/file
+    bindfs --no-allow-other source own && bindfs -o allow_other source all";
+
+/// Serves them on n1, until the test is over.
+#[track_caller]
+fn serve(lab: &Lab) -> User<'_> {
+    let alice = lab.alice();
+    let here = alice.directory();
+    let end = format!("pkill -KILL -x bindfs; umount --lazy {here}/own {here}/all");
+    lab.repair_with(lab.node("n1").command("").sh(&end));
+    alice.command("").sh(SERVE).run().success();
+    alice
+}
+
+#[track_caller]
+fn end(lab: &Lab, alice: &User<'_>) {
+    let here = alice.directory();
+    lab.node("n1").sh(&format!("pkill -CONT -x bindfs; umount {here}/own {here}/all")).success();
+    lab.assert_clean();
+}
+
+/// FUSE lets nobody in but its owner, root neither.
+#[test]
+fn file_system_that_a_user_serves_for_nobody_else_is_mounted() {
+    let lab = Lab::alone();
+    let alice = serve(&lab);
+    let here = alice.directory();
+    let options = format!("-w n1 --chdir={here}/own --docker-mounts={here}/own:/m,{here}/below:/m/new/place");
+    let seen = "pwd; cat file /m/file /m/new/place/file; echo by the job >/m/made";
+    let srun = alice.srun_image(&options).sh(seen).run().success();
+    assert_eq!(srun.lines(), [format!("{here}/own").as_str(), "served", "served", "below"], "{srun}");
+    let made = "cat source/made; stat -c %U source/made source/new/place";
+    alice.command("").sh(made).run().success().printed(&["alice", "alice", "by the job"]);
+    let options = format!("-w n1 --docker-mounts={here}/own:/m --docker-workdir=/m");
+    alice.srun_image(&options).args("cat file").run().success().printed(&["served"]);
+    end(&lab, &alice);
+}
+
+#[test]
+fn file_system_that_hangs_costs_its_user_the_job_alone() {
+    let lab = Lab::alone_within(Duration::from_secs(240));
+    let alice = serve(&lab);
+    let here = alice.directory();
+    alice.command("pkill -STOP -x bindfs").run().success();
+    let mounts = format!("--docker-mounts={here}/all:/m");
+    let chdir = format!("--chdir={here}/all");
+    let admin = lab.node("n1").state();
+    let cases = [
+        (
+            &mounts,
+            format!(
+                "--docker-mounts: '{here}/all' does not answer on this node: look at its file system, or leave it out"
+            ),
+        ),
+        (
+            &chdir,
+            format!(
+                "working directory or home: '{here}/all' does not answer on this node: look at its file system, or submit from another directory"
+            ),
+        ),
+    ];
+    // One at a time: of two at once slurmctld may lose the words that one waits for.
+    for (options, line) in cases {
+        thread::scope(|scope| {
+            let srun = alice.srun_image(&format!("-w n1 {options} echo it ran"));
+            let waiting = scope.spawn(move || srun.run());
+            // The node goes on meanwhile.
+            let other = lab.user("bob").srun_image("-w n1 hostname").run().success().printed(&["n1"]);
+            assert!(other.took < Duration::from_secs(15), "{other}");
+            let srun = waiting.join().expect("srun").refused().said(&[&format!("n1: {line}")]).printed(&[]);
+            assert!(srun.took < Duration::from_secs(40), "{srun}");
+        });
+    }
+    assert_eq!(lab.node("n1").state(), admin);
+    end(&lab, &alice);
+}
+
+/// Logins are read there, if there are any; an image that wants none can be had without.
+#[test]
+fn logins_that_cannot_be_read_hold_nothing_up_for_long() {
+    let lab = Lab::alone_within(Duration::from_secs(180));
+    let alice = serve(&lab);
+    let here = alice.directory();
+    lab.repair_with(alice.command("rm -f /home/alice/.docker"));
+    alice.command("ln -s").args(&format!("{here}/all /home/alice/.docker")).run().success();
+    alice.command("pkill -STOP -x bindfs").run().success();
+    let srun = alice.srun_image("-w n1 --docker-pull=always echo it ran").run().success();
+    let srun = srun.printed(&["it ran"]);
+    assert!(srun.took < Duration::from_secs(40), "{IMAGE}: {srun}");
+    alice.command("rm /home/alice/.docker").run().success();
+    end(&lab, &alice);
+}
