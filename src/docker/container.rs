@@ -19,6 +19,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 
 use super::engine::{Engine, EngineError, last_words};
+use super::facts::DOCKER;
 use super::gpu::GpuRequest;
 use crate::sys::cgroup;
 
@@ -79,6 +80,10 @@ pub struct Spec {
     pub device_rules: Vec<String>,
     /// GPUs.
     pub gpus: Option<GpuRequest>,
+    /// What the first process, the runtime and its hooks find in the environment.
+    pub variables: Vec<(&'static str, String)>,
+    /// Variables of the image's that they do not.
+    pub hidden: Vec<String>,
     /// Limits of the first process and of all that sshd starts.
     pub ulimits: Vec<Ulimit>,
     /// Size of /dev/shm in bytes.
@@ -139,7 +144,8 @@ impl Engine {
     /// Creates a container; nothing runs yet. The engine copies what the image has in its volumes, however much that is.
     pub async fn create(&self, spec: &Spec) -> Result<Container, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
-        let request = self.docker.create_container(Some(options), body(spec));
+        let hide = if self.name().await? == DOCKER { remove } else { empty };
+        let request = self.docker.create_container(Some(options), body(spec, hide));
         Ok(Container { id: self.patient_call("create the container", request).await?.id })
     }
 
@@ -240,17 +246,30 @@ impl Engine {
     }
 }
 
-/// Where a vendor's runtime is the engine's default, an image could have all GPUs of the node by a variable. It gets those
-/// that the engine is asked for. A name alone takes the image's variable away.
-const VENDORS: [&str; 5] = [
-    "NVIDIA_VISIBLE_DEVICES=void",
-    "NVIDIA_IMEX_CHANNELS",
-    "NVIDIA_MIG_CONFIG_DEVICES",
-    "NVIDIA_MIG_MONITOR_DEVICES",
-    "AMD_VISIBLE_DEVICES",
-];
+/// How the engine is told that the container has not a variable that its image has.
+type Hide = fn(&str) -> String;
 
-fn body(spec: &Spec) -> ContainerCreateBody {
+/// Docker's merge takes a name for the image's, and without a value for none (moby, `ReplaceOrAppendEnvValues`).
+fn remove(name: &str) -> String {
+    name.to_owned()
+}
+
+/// Of a name alone Podman has the value that it has itself, or the image's (`envLib.ParseSlice`).
+fn empty(name: &str) -> String {
+    format!("{name}=")
+}
+
+/// The image's variables are for the user's processes, which get them from us. The runtime and its hooks, which are root,
+/// read the container's: a library to load, the GPUs to hand out.
+fn environment(spec: &Spec, hide: Hide) -> Vec<String> {
+    let own = |name: &String| spec.variables.iter().any(|(own, _)| own == name);
+    // One without a name cannot be hidden: no engine takes it, and nobody can ask for it.
+    let hidden = spec.hidden.iter().filter(|name| !name.is_empty() && !own(name)).map(|name| hide(name));
+    let set = spec.variables.iter().map(|(name, value)| format!("{name}={value}"));
+    set.chain(hidden).collect()
+}
+
+fn body(spec: &Spec, hide: Hide) -> ContainerCreateBody {
     let emptied = spec.labels_of_image.iter().map(|name| (name.clone(), String::new()));
     let ours = spec.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
     ContainerCreateBody {
@@ -262,7 +281,7 @@ fn body(spec: &Spec) -> ContainerCreateBody {
         working_dir: Some(spec.directory.to_string_lossy().into_owned()),
         hostname: Some(spec.hostname.clone()),
         labels: Some(emptied.chain(ours).collect()),
-        env: Some(VENDORS.map(str::to_owned).to_vec()),
+        env: Some(environment(spec, hide)),
         // A health check of the image would run its programs again and again.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
         host_config: Some(host_config(spec)),
@@ -345,6 +364,33 @@ fn bind(bind: &Bind) -> Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_of_an_image_are_kept_from_the_engine() {
+        let spec = Spec {
+            variables: vec![("PATH", "/bin".to_owned())],
+            hidden: ["PATH", "LD_PRELOAD", ""].map(str::to_owned).to_vec(),
+            name: String::new(),
+            image_id: String::new(),
+            command: Vec::new(),
+            directory: PathBuf::new(),
+            uid: 1,
+            gid: 1,
+            groups: Vec::new(),
+            hostname: String::new(),
+            labels: Vec::new(),
+            labels_of_image: Vec::new(),
+            binds: Vec::new(),
+            devices: Vec::new(),
+            device_rules: Vec::new(),
+            gpus: None,
+            ulimits: Vec::new(),
+            shm_size: 0,
+            memory: None,
+        };
+        assert_eq!(body(&spec, remove).env.unwrap(), ["PATH=/bin", "LD_PRELOAD"]);
+        assert_eq!(body(&spec, empty).env.unwrap(), ["PATH=/bin", "LD_PRELOAD="]);
+    }
 
     /// As seen in answers of an engine.
     #[test]

@@ -13,13 +13,13 @@ use tokio::time::timeout;
 use super::container::Container;
 use super::engine::{Engine, EngineError, last_words};
 
-/// More output than that is not kept.
+/// Of longer output the end is kept.
 const LIMIT: usize = 4 << 20;
 
 /// What came of it.
 #[derive(Debug)]
 pub struct Ran {
-    /// Standard output and error together, as far as it is kept.
+    /// Standard output and error together, or the end of them.
     pub output: Vec<u8>,
     /// Standard error alone.
     errors: Vec<u8>,
@@ -36,7 +36,11 @@ impl Ran {
 }
 
 fn keep(kept: &mut Vec<u8>, message: &[u8]) {
-    kept.extend(message.iter().take(LIMIT.saturating_sub(kept.len())));
+    kept.extend_from_slice(message);
+    // Not with each message: to move what stays costs.
+    if kept.len() > 2 * LIMIT {
+        kept.drain(..kept.len() - LIMIT);
+    }
 }
 
 impl Engine {
@@ -49,7 +53,7 @@ impl Engine {
         limit: Duration,
     ) -> Result<Ran, EngineError> {
         let call = "run a program in the container";
-        // No user is named: the engine would look it up in the image's files, and drop the groups.
+        // No user is named: moby takes the container's (`ContainerExecCreate`), and drops the groups of another.
         let options = CreateExecOptions {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
@@ -81,5 +85,20 @@ impl Engine {
             Err(_) => None,
         };
         Ok(Ran { output, errors, code })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_long_output_the_end_is_kept() {
+        let mut kept = Vec::new();
+        for _ in 0..100 {
+            keep(&mut kept, &[b'x'; LIMIT / 10]);
+        }
+        keep(&mut kept, b"the end");
+        assert!(kept.ends_with(b"xthe end") && (LIMIT..=2 * LIMIT).contains(&kept.len()));
     }
 }

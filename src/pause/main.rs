@@ -18,6 +18,9 @@
 //! With `slurm_script_launcher PATH ARGUMENTS…` it executes PATH: a TaskProlog, which Slurm starts through a program that
 //! tidies up before.
 //!
+//! With `--as UID:GID:GROUP,… PROGRAM ARGUMENTS…` it executes PROGRAM, an image's ENTRYPOINT, if the kernel says that it is
+//! this user with exactly these groups and no privileges: the engine's word for that is the image's (`sys::rights`).
+//!
 //! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and writes down what that has exported.
 #![no_std]
 #![no_main]
@@ -32,6 +35,10 @@ const NO_OUTPUT: &[u8] = b"cannot open the FIFO 'sshd_output'\n";
 const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
 const NO_WRITE: &[u8] = b"cannot write the environment\n";
 const ENVIRONMENT: &[u8] = b"--environment\0";
+const AS: &[u8] = b"--as\0";
+const NOT_THE_USER: &[u8] =
+    b"the engine starts it with other rights than yours: leave lines whose name is a number out of /etc/group\n";
+const NO_PROGRAM: &[u8] = b"its program cannot be executed\n";
 const LAUNCHER: &[u8] = b"slurm_script_launcher\0";
 const NO_SCRIPT: &[u8] = b"spank_docker: cannot execute the TaskProlog: what runs it must be in the container too\n";
 const NO_FIFO: &[u8] = b"cannot open the FIFO 'go'\n";
@@ -43,6 +50,15 @@ compile_error!("the container's first process is written for x86_64 and aarch64"
 const ORDER: usize = 512;
 const ADDRESS: usize = 16;
 const BACKLOG: usize = 128;
+
+/// The most groups that the kernel lets a process have, and the longest path that it takes.
+const NGROUPS: usize = 65536;
+const PATH_MAX: usize = 4096;
+const PR_CAPBSET_READ: usize = 23;
+const PR_GET_NO_NEW_PRIVS: usize = 39;
+/// The kernel's sets of capabilities have so many bits.
+const CAPABILITIES: usize = 64;
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 const EINTR: isize = -4;
 const ECONNABORTED: isize = -103;
@@ -74,6 +90,13 @@ mod arch {
     pub const ACCEPT: usize = 43;
     pub const SENDTO: usize = 44;
     pub const DUP3: usize = 292;
+    pub const GETGROUPS: usize = 115;
+    pub const GETRESUID: usize = 118;
+    pub const GETRESGID: usize = 120;
+    pub const SETFSUID: usize = 122;
+    pub const SETFSGID: usize = 123;
+    pub const CAPGET: usize = 125;
+    pub const PRCTL: usize = 157;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -92,6 +115,13 @@ mod arch {
     pub const ACCEPT: usize = 202;
     pub const SENDTO: usize = 206;
     pub const DUP3: usize = 24;
+    pub const GETGROUPS: usize = 158;
+    pub const GETRESUID: usize = 148;
+    pub const GETRESGID: usize = 150;
+    pub const SETFSUID: usize = 151;
+    pub const SETFSGID: usize = 152;
+    pub const CAPGET: usize = 90;
+    pub const PRCTL: usize = 167;
 }
 
 // The kernel enters here with argc, argv and envp on the stack; the ABI wants a frame that is aligned to 16 bytes.
@@ -184,6 +214,167 @@ unsafe fn write_string(text: *const u8) {
     }
 }
 
+/// A number, and what stands behind it.
+///
+/// # Safety
+/// `text` ends with a NUL.
+unsafe fn number(mut text: *const u8) -> (u32, *const u8) {
+    let mut number = 0u32;
+    // SAFETY: the caller's word: a NUL is no digit.
+    unsafe {
+        while (*text).is_ascii_digit() {
+            number = number.wrapping_mul(10).wrapping_add(u32::from(*text - b'0'));
+            text = text.add(1);
+        }
+    }
+    (number, text)
+}
+
+/// Whether this number is in a list, `1,2,3`.
+///
+/// # Safety
+/// `list` ends with a NUL.
+unsafe fn lists(mut list: *const u8, wanted: u32) -> bool {
+    // SAFETY: the caller's word: a NUL ends the walk.
+    unsafe {
+        while (*list).is_ascii_digit() {
+            let (group, behind) = number(list);
+            if group == wanted {
+                return true;
+            }
+            list = behind.add(usize::from(*behind == b','));
+        }
+    }
+    false
+}
+
+/// Whether this process is the user `UID:GID:GROUP,…`, by all of its numbers, and exactly that. The primary group counts as
+/// one of the groups.
+///
+/// # Safety
+/// `user` ends with a NUL. Called once: it has a static list.
+unsafe fn is_user(user: *const u8) -> bool {
+    static mut GROUPS: [u32; NGROUPS] = [0; NGROUPS];
+    let groups = (&raw mut GROUPS).cast::<u32>();
+    // SAFETY: the caller's word; the kernel writes into a list that is as long as it is told.
+    unsafe {
+        let (uid, behind) = number(user);
+        let (gid, behind) = number(behind.add(usize::from(*behind == b':')));
+        let mut list = behind.add(usize::from(*behind == b':'));
+        if !has_ids(arch::GETRESUID, arch::SETFSUID, uid) || !has_ids(arch::GETRESGID, arch::SETFSGID, gid) {
+            return false;
+        }
+        let count = syscall(arch::GETGROUPS, [NGROUPS, groups as usize]);
+        let Ok(count) = usize::try_from(count) else { return false };
+        let own = |at: usize| groups.add(at).read();
+        if (0..count).any(|at| own(at) != gid && !lists(list, own(at))) {
+            return false;
+        }
+        while (*list).is_ascii_digit() {
+            let (group, behind) = number(list);
+            if group != gid && !(0..count).any(|at| own(at) == group) {
+                return false;
+            }
+            list = behind.add(usize::from(*behind == b','));
+        }
+        *list == 0
+    }
+}
+
+/// Whether these ids, and the one for file systems, are all this one.
+///
+/// # Safety
+/// `get` is getresuid(2) or getresgid(2), `set_for_files` setfsuid(2) or setfsgid(2).
+unsafe fn has_ids(get: usize, set_for_files: usize, wanted: u32) -> bool {
+    let mut ids = [0u32; 3];
+    let ids = (&raw mut ids).cast::<u32>();
+    // SAFETY: the caller's word: one has room for three numbers, the other sets none that is no id, and says what it is.
+    unsafe {
+        let got = syscall(get, [ids as usize, ids.add(1) as usize, ids.add(2) as usize]);
+        let for_files = syscall(set_for_files, [u32::MAX as usize]);
+        got == 0
+            && for_files == wanted as isize
+            && (0..3).all(|at| ids.add(at).read_volatile() == wanted)
+    }
+}
+
+/// Whether this process has no capability and no program can give it one.
+fn is_powerless() -> bool {
+    let mut header = [CAPABILITY_VERSION_3, 0];
+    let mut sets = [u32::MAX; 6];
+    let (header, sets) = ((&raw mut header).cast::<u32>(), (&raw mut sets).cast::<u32>());
+    // SAFETY: of this version the kernel writes two times three numbers; the others write nothing.
+    unsafe {
+        syscall(arch::CAPGET, [header as usize, sets as usize]) == 0
+            && (0..6).all(|at| sets.add(at).read_volatile() == 0)
+            // Those that the kernel does not know are an error, not a 1.
+            && (0..CAPABILITIES).all(|capability| syscall(arch::PRCTL, [PR_CAPBSET_READ, capability]) != 1)
+            && syscall(arch::PRCTL, [PR_GET_NO_NEW_PRIVS]) == 1
+    }
+}
+
+/// Executes a program as execvp(3) does: by its path, or where PATH has it.
+///
+/// # Safety
+/// Lists of strings that end with a NUL, which end with a null pointer; the first has one at least. Called once: it has a
+/// static buffer.
+unsafe fn execute(arguments: *const *const u8, environment: *const *const u8) -> ! {
+    static mut PATH: [u8; PATH_MAX] = [0; PATH_MAX];
+    let path = (&raw mut PATH).cast::<u8>();
+    // SAFETY: the caller's word; what is written into the buffer is counted.
+    unsafe {
+        let program = *arguments;
+        let run = |path: *const u8| {
+            syscall(arch::EXECVE, [path as usize, arguments as usize, environment as usize]);
+        };
+        let mut at = program;
+        while *at != 0 && *at != b'/' {
+            at = at.add(1);
+        }
+        if *at != 0 {
+            run(program);
+            fail(NO_PROGRAM, 127);
+        }
+        let mut variable = environment;
+        while !(*variable).is_null() && !starts_with(*variable, b"PATH=") {
+            variable = variable.add(1);
+        }
+        if (*variable).is_null() {
+            fail(NO_PROGRAM, 127);
+        }
+        let mut directory = (*variable).add(5);
+        loop {
+            let mut length = 0;
+            while !matches!(*directory, 0 | b':') {
+                if length < PATH_MAX {
+                    path.add(length).write_volatile(*directory);
+                }
+                length += 1;
+                directory = directory.add(1);
+            }
+            let mut from = program;
+            // A place that is relative would be one of the working directory's.
+            if length > 0 && *path == b'/' && length < PATH_MAX {
+                path.add(length).write(b'/');
+                length += 1;
+                while length < PATH_MAX && *from != 0 {
+                    path.add(length).write_volatile(*from);
+                    length += 1;
+                    from = from.add(1);
+                }
+                if length < PATH_MAX {
+                    path.add(length).write(0);
+                    run(path);
+                }
+            }
+            if *directory == 0 {
+                fail(NO_PROGRAM, 127);
+            }
+            directory = directory.add(1);
+        }
+    }
+}
+
 /// Says a line to whoever connects, for as long as that is possible.
 ///
 /// # Safety
@@ -237,6 +428,12 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
     unsafe {
         if *stack == 3 && starts_with(*stack.add(2) as *const u8, ENVIRONMENT) {
             write_environment(*stack.add(3) as *const u8, environment as *const *const u8);
+        }
+        if *stack >= 4 && starts_with(*stack.add(2) as *const u8, AS) {
+            if !is_user(*stack.add(3) as *const u8) || !is_powerless() {
+                fail(NOT_THE_USER, 126);
+            }
+            execute(stack.add(4) as *const *const u8, environment as *const *const u8);
         }
         if *stack >= 4 && starts_with(*stack.add(2) as *const u8, LAUNCHER) {
             // Slurm ends the whole group with it.

@@ -1,8 +1,10 @@
 //! The image's ENTRYPOINT, run once when the container is hardened and before anything else of the image: what it
 //! exports, tasks, batch scripts and ssh sessions see.
 //!
-//! Its command, as Docker calls what follows it, is our own first program, which writes down its environment: nothing
-//! of the image is needed for that. Runs as root where a container is started; the ENTRYPOINT itself as the user.
+//! The engine starts our own first program, which sees that it is the user before it executes the ENTRYPOINT: the engine
+//! looks users and groups up anew for everything that it starts. The ENTRYPOINT's command, as Docker calls what follows it,
+//! is our program again, which writes down its environment: nothing of the image is needed for that. Runs as root where a
+//! container is started; the ENTRYPOINT itself as the user.
 
 use std::time::Duration;
 
@@ -12,11 +14,14 @@ use crate::docker::{self, Container, Engine, EngineError, Image};
 use crate::image::Reference;
 use crate::in_container;
 use crate::job_environment;
+use crate::sys::identity::Credentials;
 
 /// How long it may take to come to its command.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What makes the first program write down its environment (src/pause).
 const WRITE: &str = "--environment";
+/// What makes it see who it is before it executes the ENTRYPOINT.
+const AS: &str = "--as";
 
 /// Why there is nothing that it has exported.
 #[derive(Debug, thiserror::Error)]
@@ -79,12 +84,16 @@ pub(super) async fn run(
     }
     let token =
         entry::random().map_err(|_| EntrypointError::Hangs { image: name.to_string(), words: None })?;
-    let command =
-        image.entrypoint.iter().cloned().chain([in_container::PAUSE, WRITE, &token].map(str::to_owned));
+    let command = [in_container::PAUSE.to_owned(), AS.to_owned(), user_of(&request.credentials)];
+    let command = command.into_iter().chain(image.entrypoint.iter().cloned());
+    let command = command.chain([in_container::PAUSE, WRITE, &token].map(str::to_owned));
     let user = request.account.name.to_string_lossy().into_owned();
     let home = request.account.home.to_string_lossy().into_owned();
     let results = job_environment::results(request.scope, &name.to_string(), &image.id, port);
     let variables = [("HOME", home), ("USER", user.clone()), ("LOGNAME", user)].into_iter().chain(results);
+    let variables = variables.map(|(name, value)| (name.to_owned(), value));
+    // The container itself has none of the image's. Of two with one name the last counts.
+    let variables = image.environment.iter().cloned().chain(variables);
     let variables = variables.map(|(name, value)| format!("{name}={value}")).collect();
     let ran = engine.run(container, command.collect(), variables, PATIENCE).await?;
     let image = name.to_string();
@@ -94,6 +103,12 @@ pub(super) async fn run(
         (_, Some(code)) => Err(EntrypointError::Failed { image, code, words: ran.last_words() }),
         (_, None) => Err(EntrypointError::Hangs { image, words: ran.last_words() }),
     }
+}
+
+/// As the first program reads it.
+fn user_of(user: &Credentials) -> String {
+    let groups: Vec<String> = user.groups.iter().map(u32::to_string).collect();
+    format!("{}:{}:{}", user.uid, user.gid, groups.join(","))
 }
 
 /// The variables between the two tokens, but for those that are the job's or the shell's own.
@@ -125,6 +140,54 @@ mod tests {
         assert_eq!(exported(output, "tok").unwrap(), pairs);
         for cut in [&output[..10], b"tok", b"", b"tok\0A=1\0"] {
             assert_eq!(exported(cut, "tok"), None);
+        }
+    }
+
+    /// In the words of setpriv(1), as which root starts our program: it executes nothing unless it is exactly this user.
+    #[test]
+    fn an_entrypoint_runs_as_the_user_or_not_at_all() {
+        use std::os::unix::fs::PermissionsExt;
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("pause");
+        std::fs::write(&program, crate::session::files::PAUSE).unwrap();
+        for path in [directory.path(), &program] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let run = |rights: &str, user: Credentials, command: &str| {
+            let mut setpriv = std::process::Command::new("setpriv");
+            setpriv
+                .args(rights.split(' '))
+                .arg(&program)
+                .args([AS, &user_of(&user)])
+                .args(command.split(' '));
+            let ran = setpriv.env("PATH", "::relative:/usr/bin:/bin").output().unwrap();
+            (ran.status.code(), String::from_utf8(ran.stdout).unwrap())
+        };
+        let all = "--reuid 5001 --regid 100 --groups 100,6001,6002 --no-new-privs --bounding-set -all --inh-caps=-all";
+        let user = |groups: &[u32]| Credentials { uid: 5001, gid: 100, groups: groups.to_vec() };
+        let alice = || user(&[6002, 6001, 6001]);
+        for command in ["echo a b", "/bin/echo a b"] {
+            assert_eq!(run(all, alice(), command), (Some(0), "a b\n".to_owned()), "{command}");
+        }
+        assert_eq!(run(all, alice(), "nothing").0, Some(127));
+        for (right, other) in [
+            ("--reuid 5001", "--reuid 5002"),
+            ("--regid 100", "--regid 101"),
+            (",6002", ""),
+            (",6002", ",6002,0"),
+            ("--no-new-privs ", ""),
+            ("--bounding-set -all", "--bounding-set -sys_admin"),
+            ("--inh-caps=-all", "--inh-caps=+chown"),
+        ] {
+            let rights = all.replace(right, other);
+            assert_ne!(rights, all);
+            assert_ne!(run(&rights, alice(), "echo a").1, "a\n", "{rights}");
+        }
+        for groups in [&[][..], &[6001], &[6001, 6002, 6003]] {
+            assert_eq!(run(all, user(groups), "echo a"), (Some(126), String::new()), "{groups:?}");
         }
     }
 

@@ -19,7 +19,7 @@ use crate::sys::identity::Credentials;
 use crate::sys::mount::{self, Attributes};
 
 /// The static program that is every container's first process (src/pause).
-static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+pub(super) static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
 /// The directory while it is being filled.
 #[derive(Debug)]

@@ -115,17 +115,14 @@ pub(super) fn intruder(
     })
 }
 
-/// Variables that a specification of GPUs has added to the container's: known to its first process, which is ours.
-pub(super) fn added(
-    process: &Process,
-    images: &[(String, String)],
-    request: Option<&GpuRequest>,
-) -> Vec<(String, String)> {
+/// Variables that a specification of GPUs has added to the container's, which has none of the image's: known to its first
+/// process, which is ours.
+pub(super) fn added(process: &Process, request: Option<&GpuRequest>) -> Vec<(String, String)> {
     const ENGINES: [&str; 3] = ["PATH", "TERM", "NVIDIA_VISIBLE_DEVICES"];
     let Some(GpuRequest::Cdi(_)) = request else { return Vec::new() };
     let environment = process.read("environ").unwrap_or_default();
     let entries = environment.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
     let mut added = docker::environment(&entries.map(str::to_owned).collect::<Vec<_>>());
-    added.retain(|variable| !ENGINES.contains(&variable.0.as_str()) && !images.contains(variable));
+    added.retain(|variable| !ENGINES.contains(&variable.0.as_str()));
     added
 }

@@ -41,6 +41,8 @@ pub(super) fn spec(
         labels_of_image: image.labels.clone(),
         binds: vec![ours],
         devices: devices(&config.devices),
+        variables: variables(image, gpus.as_ref()),
+        hidden: image.variables.clone(),
         gpus,
         device_rules: mounts.iter().filter_map(Prepared::device).map(device_rule).collect(),
         ulimits: ulimits(config),
@@ -67,6 +69,30 @@ fn labels(request: &Request) -> Vec<(&'static str, String)> {
         ("spank-docker.user", request.account.name.to_string_lossy().into_owned()),
         ("spank-docker.restart", request.restart.to_string()),
     ]
+}
+
+/// What the engine, its runtime and their hooks may know.
+fn variables(image: &Image, gpus: Option<&GpuRequest>) -> Vec<(&'static str, String)> {
+    // Where a vendor's runtime is the engine's default, a container without this word could have all GPUs of the node.
+    const NO_GPUS: &str = "void";
+    // Docker's own; what an image adds to it is for the user's processes.
+    const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut variables = vec![("PATH", PATH.to_owned()), ("NVIDIA_VISIBLE_DEVICES", NO_GPUS.to_owned())];
+    if let Some(GpuRequest::Nvidia(_)) = gpus {
+        variables.extend(libraries(image).map(|libraries| (LIBRARIES, libraries)));
+    }
+    variables
+}
+
+/// Which of the driver's libraries NVIDIA's hook puts into a container is the image's to say.
+const LIBRARIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
+
+/// In the words that the hook knows, and no others.
+fn libraries(image: &Image) -> Option<String> {
+    const KNOWN: [&str; 8] = ["all", "compat32", "compute", "display", "graphics", "ngx", "utility", "video"];
+    let (_, value) = image.environment.iter().rev().find(|(name, _)| name == LIBRARIES)?;
+    let words: Vec<&str> = value.split(',').filter(|word| KNOWN.contains(word)).collect();
+    (!words.is_empty()).then(|| words.join(","))
 }
 
 fn hostname() -> Option<String> {
@@ -130,4 +156,34 @@ fn half_of_memory() -> u64 {
     total
         .and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
         .map_or(FALLBACK, |kilobytes| kilobytes * 1024 / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(entries: &[(&str, &str)]) -> Image {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Image {
+            id: String::new(),
+            environment: entries.iter().map(pair).collect(),
+            variables: Vec::new(),
+            workdir: None,
+            volumes: Vec::new(),
+            entrypoint: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn of_an_image_the_engine_learns_which_libraries_of_a_driver_it_wants() {
+        let gpus = GpuRequest::Nvidia(vec!["0".to_owned()]);
+        let given = |entries: &[(&str, &str)], gpus: Option<&GpuRequest>| {
+            variables(&image(entries), gpus).into_iter().skip(2).map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        let wants = [("LD_PRELOAD", "/x.so"), (LIBRARIES, "compute"), (LIBRARIES, "video,\n,--x,compute")];
+        assert_eq!(given(&wants, Some(&gpus)), ["video,compute"]);
+        assert!(given(&wants, None).is_empty());
+        assert!(given(&wants, Some(&GpuRequest::Cdi(Vec::new()))).is_empty());
+        assert!(given(&[(LIBRARIES, "/x")], Some(&gpus)).is_empty());
+    }
 }

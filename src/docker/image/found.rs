@@ -15,6 +15,8 @@ pub struct Image {
     pub id: String,
     /// ENV entries, names and values, but for those that are the job's.
     pub environment: Vec<(String, String)>,
+    /// The names of all ENV entries.
+    pub variables: Vec<String>,
     /// WORKDIR, if it has one.
     pub workdir: Option<String>,
     /// VOLUME entries.
@@ -36,9 +38,11 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image
         });
     }
     let config = found.config.unwrap_or_default();
+    let entries = config.env.unwrap_or_default();
     Ok(Image {
         id: found.id.unwrap_or_default(),
-        environment: environment(&config.env.unwrap_or_default()),
+        environment: environment(&entries),
+        variables: entries.iter().filter_map(|entry| entry.split('=').next()).map(str::to_owned).collect(),
         workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
         volumes: config.volumes.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),

@@ -282,7 +282,7 @@ async fn complete_environment(
 ) -> Result<(), StartError> {
     let Order { config, request, .. } = *order;
     let Launched { image, container, process, gpus, .. } = launched;
-    let by_gpus = gpus::added(process, &image.environment, gpus.as_ref());
+    let by_gpus = gpus::added(process, gpus.as_ref());
     let runs_entrypoint = request.options.entrypoint.unwrap_or(config.entrypoint);
     if runs_entrypoint {
         image.environment =

@@ -14,6 +14,7 @@ fn what_the_entrypoint_exports_is_seen_by_tasks_scripts_and_ssh_sessions() {
     let alice = lab.alice();
     let script = "export EXPORTED=\"$1 of $USER\" PATH=/opt/added:$PATH SLURM_JOB_ID=0
         shift; { id -u; id -Gn; grep -E '^(NoNewPrivs|Cap)' /proc/self/status; } >/tmp/who
+        head -c 5000000 /dev/zero
         setsid sleep 292 >/dev/null 2>&1 </dev/null &
         exec \"$@\"";
     let built = build(&lab, "n2", "own/entrypoint-good", IMAGE, script);

@@ -28,6 +28,7 @@ struct Views {
     job: u32,
     labels: String,
     health: String,
+    environment: String,
     /// From the end of its script to that of its container.
     end: Duration,
     places: [(&'static str, View); 3],
@@ -55,6 +56,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     };
     let labels = inspect("{{json .Config.Labels}}");
     let health = inspect("{{.Config.Healthcheck.Test}} {{json .State.Health}}");
+    let environment = inspect("{{range .Config.Env}}{{println .}}{{end}}");
     let seen = |name: &str| view(&lab.node("n1").run(&format!("cat {directory}/{name}")).success().stdout);
     let (task, ssh) = (seen("task"), seen("ssh"));
     let script = view(&script.wait().completed().output);
@@ -65,7 +67,14 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let end = began.elapsed();
     let id = job.wait().completed().id;
     lab.assert_clean();
-    Views { job: id, labels, health, end, places: [("task", task), ("ssh", ssh), ("script", script)] }
+    Views {
+        job: id,
+        labels,
+        health,
+        environment,
+        end,
+        places: [("task", task), ("ssh", ssh), ("script", script)],
+    }
 });
 
 #[test]
@@ -96,6 +105,18 @@ fn what_an_image_has_in_our_place_is_covered() {
         // The name by which it was entered is gone.
         assert_eq!(view["root"], "0", "{place}");
     }
+}
+
+/// The engine's hooks run as root, with the container's variables: LD_PRELOAD of an image would be a library in theirs.
+#[test]
+fn variables_of_an_image_do_not_reach_the_engine() {
+    let lines = || VIEWS.environment.lines().filter(|line| !line.is_empty());
+    assert!(lines().any(|line| line.trim_end_matches('=') == "LD_PRELOAD"), "{}", VIEWS.environment);
+    let values: Vec<_> =
+        lines().filter_map(|line| line.split_once('=')).filter(|pair| !pair.1.is_empty()).collect();
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let known = [("PATH", path), ("NVIDIA_VISIBLE_DEVICES", "void"), ("container", "podman")];
+    assert!(values.iter().all(|value| known.contains(value)), "{values:?}");
 }
 
 /// It lands where ours is, after all that is less deep.
