@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use serde::{Deserialize, Serialize};
 
 use crate::number;
+use crate::shown::Shown;
 
 /// Variables by which libraries choose among GPUs. Slurm sets those that gres.conf says, or all.
 pub const SELECTIONS: [&str; 4] =
@@ -52,6 +53,14 @@ pub enum Error {
         /// What it knows.
         kinds: String,
     },
+    /// Slurm's list is none.
+    #[error(
+        "Slurm calls the job's GPUs on this node '{list}', which are no numbers: ask the admin to look at gres.conf"
+    )]
+    Unclear {
+        /// As Slurm has it.
+        list: Shown,
+    },
     /// The names of Slurm and those of the specification mean different GPUs.
     #[error(
         "the container was given '{device}', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification"
@@ -71,31 +80,48 @@ pub struct Nvidia {
     pub uuid: Option<String>,
     /// The numbers of its other device files (`/dev/dri/renderDN`), where the driver makes such.
     pub render_nodes: Vec<u32>,
+    /// Whether it is divided (MIG): then its device files alone are of no use, and come with each of its parts.
+    pub is_divided: bool,
 }
 
 impl Nvidia {
     /// From the driver's lines, among them `Device Minor: 0` and `GPU UUID: GPU-…`.
     #[must_use]
-    pub fn new(information: &str, render_nodes: Vec<u32>) -> Option<Self> {
+    pub fn new(
+        information: &str,
+        render_nodes: Vec<u32>,
+        is_divided: impl FnOnce(u32) -> bool,
+    ) -> Option<Self> {
         let value = |name| {
             information.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
         };
         // Of a GPU that was not used yet: question marks.
         let is_known = |uuid: &&str| uuid.starts_with("GPU-") && !uuid.contains('?');
+        let minor = number::whole(value("Device Minor")?)?;
         Some(Self {
-            minor: number::whole(value("Device Minor")?)?,
+            minor,
             uuid: value("GPU UUID").filter(is_known).map(str::to_owned),
             render_nodes,
+            is_divided: is_divided(minor),
         })
+    }
+}
+
+impl Nvidia {
+    /// Whether it is the GPU of a device node.
+    fn has(&self, path: &str) -> bool {
+        let number = number_of(path);
+        let is_render = path.starts_with("/dev/dri/");
+        number.is_some_and(|n| if is_render { self.render_nodes.contains(&n) } else { self.minor == n })
     }
 }
 
 /// What Slurm has given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpus {
-    /// The numbers of their device files.
+    /// The numbers of the device files of whole GPUs.
     pub numbers: Vec<u32>,
-    /// The vendor's names of parts of GPUs (`MIG-…`), where Slurm gives such: then numbers mean nothing.
+    /// The vendor's names of parts of GPUs (`MIG-…`), where Slurm gives such.
     pub parts: Vec<String>,
     /// Those of [`SELECTIONS`] that Slurm sets.
     pub variables: Vec<String>,
@@ -103,16 +129,28 @@ pub struct Gpus {
 
 impl Gpus {
     /// From the prolog's environment.
-    pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
-        let set = |name: &str| text(name).is_some_and(|value| !value.is_empty());
-        let parts = text("CUDA_VISIBLE_DEVICES").unwrap_or_default();
-        let parts = parts.split(',').filter(|name| name.starts_with("MIG-"));
-        Self {
-            numbers: text(OF_JOB).as_deref().and_then(numbers).unwrap_or_default(),
-            parts: parts.map(str::to_owned).collect(),
-            variables: SELECTIONS.into_iter().filter(|name| set(name)).map(str::to_owned).collect(),
-        }
+    pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
+        let text = |name: &str| text(name).filter(|value| !value.is_empty());
+        // Slurm gives parts a number too, which is no device file's: whoever has some has his whole GPUs from this list
+        // (gres_common_prep_set_env).
+        let named = text("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+        let (parts, whole): (Vec<&str>, Vec<&str>) =
+            named.split(',').partition(|name| name.starts_with("MIG-"));
+        let list = if parts.is_empty() { text(OF_JOB) } else { Some(whole.join(",")) };
+        let numbers = match list.filter(|list| !list.is_empty()) {
+            None => Vec::new(),
+            Some(list) => numbers(&list).ok_or_else(|| Error::Unclear { list: Shown::new(&list) })?,
+        };
+        Ok(Self {
+            numbers,
+            parts: parts.into_iter().map(str::to_owned).collect(),
+            variables: SELECTIONS
+                .into_iter()
+                .filter(|name| text(name).is_some())
+                .map(str::to_owned)
+                .collect(),
+        })
     }
 
     /// Whether there are none.
@@ -143,14 +181,12 @@ impl Gpus {
     /// driver may number the device files otherwise: only by the UUID do they mean the same.
     #[must_use]
     pub fn names(&self, nvidia: &[Nvidia]) -> Vec<Vec<String>> {
-        if !self.parts.is_empty() {
-            return self.parts.iter().map(|part| vec![part.clone()]).collect();
-        }
         let names = |number: &u32| {
             let uuid = nvidia.iter().find(|gpu| gpu.minor == *number).and_then(|gpu| gpu.uuid.clone());
             uuid.into_iter().chain([index(*number).to_string()]).collect()
         };
-        self.numbers.iter().map(names).collect()
+        let parts = self.parts.iter().map(|part| vec![part.clone()]);
+        parts.chain(self.numbers.iter().map(names)).collect()
     }
 
     /// Whether the device node at this path is of a whole GPU that is not among these. NVIDIA's have two.
@@ -159,7 +195,15 @@ impl Gpus {
         let Some(number) = number_of(path) else { return false };
         let of_nvidia = nvidia.iter().find(|gpu| gpu.render_nodes.contains(&number));
         let is_own = |number| self.numbers.contains(&number);
-        self.parts.is_empty() && !is_own(number) && !of_nvidia.is_some_and(|gpu| is_own(gpu.minor))
+        !is_own(number) && !of_nvidia.is_some_and(|gpu| is_own(gpu.minor))
+    }
+
+    /// Whether an engine that was asked for these must not have brought this device node. With a part comes the node of the
+    /// GPU that it is a part of: which one that is, its name does not say.
+    #[must_use]
+    pub fn exclude(&self, path: &str, nvidia: &[Nvidia]) -> bool {
+        let brings = |gpu: &Nvidia| gpu.is_divided && gpu.has(path);
+        self.lack(path, nvidia) && !(!self.parts.is_empty() && nvidia.iter().any(brings))
     }
 
     /// What a library must be told that was given `value`, in a step that has been given `given` of the node's. Where
@@ -228,9 +272,13 @@ pub fn numbers(list: &str) -> Option<Vec<u32>> {
 mod tests {
     use super::*;
 
-    fn of_job(variables: &[(&str, &str)]) -> Gpus {
+    fn try_of_job(variables: &[(&str, &str)]) -> Result<Gpus, Error> {
         let value = |name: &str| variables.iter().find(|(known, _)| *known == name);
         Gpus::of_job(|name| value(name).map(|(_, value)| OsString::from(value)))
+    }
+
+    fn of_job(variables: &[(&str, &str)]) -> Gpus {
+        try_of_job(variables).unwrap()
     }
 
     #[test]
@@ -242,28 +290,37 @@ mod tests {
         );
         assert_eq!(gpus.names(&[]), [["1"], ["3"]]);
         assert_eq!(gpus.selection().collect::<Vec<_>>(), [("CUDA_VISIBLE_DEVICES", "0,1".to_owned())]);
-        for none in ["", "NoDevFiles", "1,", "3-1", "-1", "99999"] {
-            let gpus = of_job(&[("SLURM_JOB_GPUS", none), ("CUDA_VISIBLE_DEVICES", "1")]);
-            assert!(gpus.is_empty(), "{none}");
+        for none in [&[("SLURM_JOB_GPUS", ""), ("CUDA_VISIBLE_DEVICES", "1")][..], &[]] {
+            let gpus = of_job(none);
+            assert!(gpus.is_empty());
             assert_eq!(gpus.selection().count(), 0);
         }
+        for unclear in ["NoDevFiles", "1,", "3-1", "-1", "99999", "0\n1"] {
+            let error = try_of_job(&[("SLURM_JOB_GPUS", unclear)]).unwrap_err();
+            assert_eq!(error, Error::Unclear { list: Shown::new(unclear) });
+        }
+        assert!(try_of_job(&[("CUDA_VISIBLE_DEVICES", "MIG-a,GPU-b")]).is_err());
         assert_eq!(of_job(&[("SLURM_JOB_GPUS", "128,129")]).names(&[]), [["0"], ["1"]]);
         assert_eq!(
             of_job(&[("SLURM_JOB_GPUS", "9"), ("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")]).names(&[]),
             [["MIG-a"], ["MIG-b"]]
         );
+        let mixed = of_job(&[("SLURM_JOB_GPUS", "9,1"), ("CUDA_VISIBLE_DEVICES", "MIG-a,1")]);
+        assert_eq!(mixed.names(&[]), [["MIG-a"], ["1"]]);
     }
 
     #[test]
     fn gpus_of_nvidia_are_known_by_what_the_driver_says() {
         let text = "Model: \t\t NVIDIA A100\nIRQ:   \t\t 183\nGPU UUID: \t GPU-5c\nBus Location: \t 0000:07:00.0\n\
             Device Minor: \t 3\nGPU Excluded:\t No\n";
-        let gpu = Nvidia { minor: 3, uuid: Some("GPU-5c".to_owned()), render_nodes: vec![130] };
-        assert_eq!(Nvidia::new(text, vec![130]).as_ref(), Some(&gpu));
+        let gpu =
+            Nvidia { minor: 3, uuid: Some("GPU-5c".to_owned()), render_nodes: vec![130], is_divided: false };
+        assert_eq!(Nvidia::new(text, vec![130], |_| false).as_ref(), Some(&gpu));
+        assert!(Nvidia::new(text, vec![130], |minor| minor == 3).unwrap().is_divided);
         let unused = text.replace("GPU-5c", "GPU-????????-????-????-????-????????????");
-        assert_eq!(Nvidia::new(&unused, Vec::new()).map(|gpu| gpu.uuid), Some(None));
+        assert_eq!(Nvidia::new(&unused, Vec::new(), |_| false).map(|gpu| gpu.uuid), Some(None));
         for text in ["", "Device Minor:", "Device Minor: x", "GPU UUID: GPU-5c"] {
-            assert_eq!(Nvidia::new(text, Vec::new()), None, "{text}");
+            assert_eq!(Nvidia::new(text, Vec::new(), |_| false), None, "{text}");
         }
 
         let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
@@ -301,6 +358,31 @@ mod tests {
         }
     }
 
+    /// A part is not the whole: what its user names is foreign; what comes with it is the node of a GPU that is divided.
+    #[test]
+    fn a_job_with_a_part_of_a_gpu_has_no_whole_one() {
+        let gpu =
+            |minor, is_divided| Nvidia { minor, uuid: None, render_nodes: vec![128 + minor], is_divided };
+        let nvidia = [gpu(0, true), gpu(1, false), gpu(2, false)];
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "7,2"), ("CUDA_VISIBLE_DEVICES", "MIG-a,2")]);
+        for number in 0..8 {
+            assert_eq!(gpus.lack(&format!("/dev/nvidia{number}"), &nvidia), number != 2, "{number}");
+        }
+        for (path, excluded) in [
+            ("/dev/nvidia0", false),
+            ("/dev/dri/renderD128", false),
+            ("/dev/nvidia1", true),
+            ("/dev/dri/renderD129", true),
+            ("/dev/nvidia2", false),
+            ("/dev/nvidia3", true),
+            ("/dev/nvidia128", true),
+        ] {
+            assert_eq!(gpus.exclude(path, &nvidia), excluded, "{path}");
+        }
+        assert!(gpus.exclude("/dev/nvidia0", &[]));
+        assert!(of_job(&[("SLURM_JOB_GPUS", "2")]).exclude("/dev/nvidia0", &nvidia));
+    }
+
     #[test]
     fn programs_count_what_is_in_the_container() {
         let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
@@ -327,6 +409,10 @@ mod tests {
             (
                 Error::Vendors { kinds: "amd.com/gpu, nvidia.com/gpu".to_owned() },
                 "the engine of this node knows GPUs of several vendors (amd.com/gpu, nvidia.com/gpu), and Slurm does not say whose the job's are: ask the admin to set Flags in gres.conf",
+            ),
+            (
+                Error::Unclear { list: Shown::new("NoDevFiles") },
+                "Slurm calls the job's GPUs on this node 'NoDevFiles', which are no numbers: ask the admin to look at gres.conf",
             ),
             (
                 Error::Foreign { device: "/dev/nvidia0".to_owned() },

@@ -9,11 +9,11 @@ use std::fs;
 use std::path::Path;
 
 use bollard::models::{DeviceRequest, SystemInfo};
+use serde::Deserialize;
 
 use super::engine::{Engine, EngineError};
 use super::facts::DOCKER;
 use crate::gpus::{Error, Gpus, Nvidia};
-use crate::number;
 
 /// What the engine is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,79 +68,65 @@ impl Engine {
 
 fn choose(gpus: &Gpus, nvidia: &[Nvidia], info: &SystemInfo) -> Result<GpuRequest, Error> {
     let names = gpus.names(nvidia);
-    let known = Known::of(info);
-    let Some(kind) = gpus.kind(&known.kinds())? else {
+    let known = known(info);
+    let kinds: Vec<&str> = known.iter().filter_map(|device| Some(device.split_once('=')?.0)).collect();
+    let Some(kind) = gpus.kind(&kinds)? else {
         return Ok(GpuRequest::Nvidia(
             names.into_iter().filter_map(|names| names.into_iter().next()).collect(),
         ));
     };
-    let full = |name: &String| format!("{kind}={name}");
     let device = |names: Vec<String>| {
-        let unknown = || Error::Unknown { device: names.last().map(full).unwrap_or_default() };
-        names.iter().find(|name| known.has(kind, name)).map(full).ok_or_else(unknown)
+        let full: Vec<String> = names.iter().map(|name| format!("{kind}={name}")).collect();
+        let unknown = || Error::Unknown { device: full.last().cloned().unwrap_or_default() };
+        full.iter().find(|name| known.contains(name)).cloned().ok_or_else(unknown)
     };
     names.into_iter().map(device).collect::<Result<_, _>>().map(GpuRequest::Cdi)
 }
 
-/// What the node's specifications name.
-enum Known {
-    /// The engine's list of devices.
-    Devices(Vec<String>),
-    /// The specifications, which the engine has read itself and says nothing of.
-    Specifications(Vec<String>),
+/// The full names of the devices in the node's specifications: as the engine lists them; or, where it has read the
+/// specifications and says nothing of them, as they do.
+fn known(info: &SystemInfo) -> Vec<String> {
+    if let Some(devices) = &info.discovered_devices {
+        let cdi = devices.iter().filter(|device| device.source.as_deref() == Some("cdi"));
+        return cdi.filter_map(|device| device.id.clone()).collect();
+    }
+    let directories = info.cdi_spec_dirs.iter().flatten();
+    let specifications = directories.flat_map(|directory| specifications(Path::new(directory)));
+    specifications.flat_map(Specification::into_names).collect()
 }
 
-impl Known {
-    fn of(info: &SystemInfo) -> Self {
-        if let Some(devices) = &info.discovered_devices {
-            let cdi = devices.iter().filter(|device| device.source.as_deref() == Some("cdi"));
-            return Self::Devices(cdi.filter_map(|device| device.id.clone()).collect());
-        }
-        let directories = info.cdi_spec_dirs.iter().flatten();
-        Self::Specifications(directories.flat_map(|directory| specifications(Path::new(directory))).collect())
+/// What matters here of a specification (CDI's SPEC.md, "CDI JSON Specification").
+#[derive(Deserialize)]
+struct Specification {
+    kind: String,
+    #[serde(default)]
+    devices: Vec<Device>,
+}
+
+#[derive(Deserialize)]
+struct Device {
+    name: String,
+}
+
+impl Specification {
+    /// JSON, or YAML, which it is too.
+    fn parse(text: &str) -> Option<Self> {
+        serde_yaml_ng::from_str(text).ok()
     }
 
-    fn kinds(&self) -> Vec<&str> {
-        match self {
-            Self::Devices(devices) => {
-                devices.iter().filter_map(|device| Some(device.split_once('=')?.0)).collect()
-            }
-            Self::Specifications(texts) => texts.iter().filter_map(|text| kind(text)).collect(),
-        }
-    }
-
-    /// Of a number a text does not tell whether it is a name: then the engine will say it.
-    fn has(&self, kind: &str, name: &str) -> bool {
-        let is_it = |device: &String| device.split_once('=') == Some((kind, name));
-        match self {
-            Self::Devices(devices) => devices.iter().any(is_it),
-            Self::Specifications(texts) => {
-                number::whole::<u32>(name).is_some() || texts.iter().any(|text| text.contains(name))
-            }
-        }
+    fn into_names(self) -> impl Iterator<Item = String> {
+        self.devices.into_iter().map(move |device| format!("{}={}", self.kind, device.name))
     }
 }
 
-/// What is in a directory of specifications, in JSON or YAML.
-fn specifications(directory: &Path) -> Vec<String> {
+/// Those of a directory. What cannot be read the engine cannot read either, and gives nothing of it.
+fn specifications(directory: &Path) -> Vec<Specification> {
     let files = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).map(|file| file.path());
     let is_specification = |extension: Option<&str>| matches!(extension, Some("json" | "yaml" | "yml"));
     files
         .filter(|path| is_specification(path.extension().and_then(|extension| extension.to_str())))
-        .filter_map(|path| fs::read_to_string(path).ok())
+        .filter_map(|path| Specification::parse(&fs::read_to_string(path).ok()?))
         .collect()
-}
-
-/// One line has it, in both formats: `kind: nvidia.com/gpu`, `"kind": "nvidia.com/gpu",`; or all is one line.
-fn kind(text: &str) -> Option<&str> {
-    let quotes = ['"', '\''];
-    let after = text
-        .split("kind")
-        .skip(1)
-        .find_map(|rest| rest.trim_start_matches(quotes).trim_start().strip_prefix(':'));
-    let value = after?.trim_start().trim_start_matches(quotes);
-    let end = value.find(|c: char| c.is_whitespace() || quotes.contains(&c) || matches!(c, ',' | '}'));
-    Some(&value[..end.unwrap_or(value.len())]).filter(|kind| kind.contains('/'))
 }
 
 #[cfg(test)]
@@ -173,8 +159,9 @@ mod tests {
         assert_eq!(choose(&gpus(), &[], &SystemInfo::default()), Ok(nvidia));
 
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("n.yaml"), "---\ncdiVersion: 0.5.0\nkind: nvidia.com/gpu\n").unwrap();
-        fs::write(directory.path().join("README"), "kind: amd.com/gpu\n").unwrap();
+        let text = "---\ncdiVersion: 0.5.0\nkind: nvidia.com/gpu\ndevices: [{name: \"1\"}]\n";
+        fs::write(directory.path().join("n.yaml"), text).unwrap();
+        fs::write(directory.path().join("README"), text.replace("nvidia", "amd")).unwrap();
         let directories = Some(vec![directory.path().to_str().unwrap().to_owned(), "/nowhere".to_owned()]);
         assert_eq!(
             choose(&gpus(), &[], &SystemInfo { cdi_spec_dirs: directories, ..Default::default() }),
@@ -185,7 +172,12 @@ mod tests {
     /// The names of parts of GPUs (MIG) are not numbers either.
     #[test]
     fn gpus_of_nvidia_are_asked_for_by_their_uuids_where_those_are_known() {
-        let nvidia = [Nvidia { minor: 1, uuid: Some("GPU-5c".to_owned()), render_nodes: Vec::new() }];
+        let nvidia = [Nvidia {
+            minor: 1,
+            uuid: Some("GPU-5c".to_owned()),
+            render_nodes: Vec::new(),
+            is_divided: false,
+        }];
         let cdi = |name: &str| GpuRequest::Cdi(vec![format!("nvidia.com/gpu={name}")]);
         let choose = |info| choose(&gpus(), &nvidia, &info);
         let both = ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-5c", "nvidia.com/gpu=1"];
@@ -200,26 +192,44 @@ mod tests {
             cdi_spec_dirs: Some(vec![directory.path().to_str().unwrap().to_owned()]),
             ..Default::default()
         };
-        for (names, chosen) in [("- name: \"0\"", "1"), ("- name: \"1\"\n- name: GPU-5c", "GPU-5c")] {
-            fs::write(directory.path().join("n.yaml"), format!("kind: nvidia.com/gpu\n{names}\n")).unwrap();
+        for (names, chosen) in [("- name: \"1\"", "1"), ("- name: \"1\"\n- name: GPU-5c", "GPU-5c")] {
+            let text = format!("kind: nvidia.com/gpu\ndevices:\n{names}\n");
+            fs::write(directory.path().join("n.yaml"), text).unwrap();
             assert_eq!(choose(info()), Ok(cdi(chosen)), "{names}");
         }
     }
 
     #[test]
-    fn a_specifications_kind_is_found_in_json_and_in_yaml() {
+    fn specifications_are_read_in_json_and_in_yaml() {
+        let names = |text: &str| {
+            Specification::parse(text).map(|specification| specification.into_names().collect::<Vec<_>>())
+        };
         for text in [
-            "{\"cdiVersion\":\"0.6.0\",\"kind\":\"v.com/gpu\",\"devices\":[]}",
-            "{\n  \"kind\" : \"v.com/gpu\"}",
-            "kind: v.com/gpu",
-            "kind: \"v.com/gpu\"\n",
-            "cdiVersion: 0.3.0\nkind: 'v.com/gpu'\ndevices: []\n",
+            r#"{"cdiVersion":"0.6.0","kind":"v.com/gpu","devices":[{"name":"0","containerEdits":{}},{"name":"b"}]}"#,
+            "---\n# kind: x.com/gpu\nkind: 'v.com/gpu'\ndevices:\n- name: \"0\"\n  containerEdits:\n    hooks: []\n- name: b\n",
         ] {
-            assert_eq!(kind(text), Some("v.com/gpu"), "{text}");
+            assert_eq!(names(text).unwrap(), ["v.com/gpu=0", "v.com/gpu=b"], "{text}");
         }
-        for text in ["", "kind:", "kind: x", "mankind"] {
-            assert_eq!(kind(text), None, "{text}");
+        assert_eq!(names("kind: v.com/gpu").unwrap(), [""; 0]);
+        for text in ["", "mankind", "devices: []", "kind: v.com/gpu\ndevices: [{name: [0]}]", "kind: ["] {
+            assert_eq!(names(text), None, "{text}");
         }
+    }
+
+    /// A comment, or the device of another vendor's, is not one of this kind.
+    #[test]
+    fn a_word_in_a_specification_is_no_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        write("n.yaml", "# formerly kind: nvidia.com/gpu, 1\nkind: lab.org/nic\ndevices:\n- name: \"1\"\n");
+        let directories = Some(vec![directory.path().to_str().unwrap().to_owned()]);
+        let info = SystemInfo { cdi_spec_dirs: directories, ..Default::default() };
+        assert_eq!(choose(&gpus(), &[], &info), Ok(GpuRequest::Nvidia(vec!["1".to_owned()])));
+        write("g.yaml", "kind: nvidia.com/gpu # 1\ndevices:\n- name: \"0\"\n");
+        assert_eq!(
+            choose(&gpus(), &[], &info),
+            Err(Error::Unknown { device: "nvidia.com/gpu=1".to_owned() })
+        );
     }
 
     /// As seen in answers of engines.

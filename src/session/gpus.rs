@@ -26,8 +26,9 @@ const PLACES: [&str; 2] = ["/dev", "/dev/dri"];
 /// The GPUs of the step that this process is a task of.
 ///
 /// Its environment is the user's, and slurmstepd tells plugins nothing of them. So it starts from the job's GPUs: by the
-/// record of its prolog, or, where the job has no container, by slurmctld. Of those, the step has those that its cgroup
-/// lets pass; where Slurm does not constrain devices, everything passes, on the host as in the container.
+/// record of its prolog, or, where the job has no container, by slurmctld, in a text that users have a part in. Of those,
+/// the step has those that its cgroup lets pass; where Slurm does not constrain devices, everything passes, on the host as
+/// in the container. Where its cgroup is not known, slurmctld's text is good for nothing.
 /// At `scratch` nothing is, before and after.
 pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
     let nodes = device_nodes();
@@ -41,12 +42,18 @@ pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
             ..Gpus::default()
         },
     };
+    if gpus.is_empty() {
+        return gpus;
+    }
     // slurmstepd puts tasks into the step's cgroups after it has forked them all.
-    if !gpus.is_empty() && matches!(Cgroups::of_own_step(), Ok(Some(_))) {
-        gpus.numbers.retain(|number| {
+    match Cgroups::of_own_step() {
+        Ok(Some(_)) => gpus.numbers.retain(|number| {
             let own = nodes.iter().find(|node| node.number == *number);
-            own.is_none_or(|node| passes(node.rdev, scratch))
-        });
+            own.is_some_and(|node| passes(node.rdev, scratch))
+        }),
+        // Nothing that Slurm constrains: what it has given to the job is what the step can have.
+        Ok(None) if request.gpus.is_some() => {}
+        Ok(None) | Err(_) => return Gpus::default(),
     }
     gpus
 }
@@ -109,8 +116,9 @@ pub(super) fn intruder(
     PLACES.iter().find_map(|place| {
         let paths =
             names(Path::new(place)).unwrap_or_default().into_iter().map(|name| format!("{place}/{name}"));
-        let mut foreign = paths
-            .filter(|path| gpus.lack(path, nvidia) && !configured.iter().any(|own| own == Path::new(path)));
+        let mut foreign = paths.filter(|path| {
+            gpus.exclude(path, nvidia) && !configured.iter().any(|own| own == Path::new(path))
+        });
         foreign.next()
     })
 }

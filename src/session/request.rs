@@ -78,6 +78,9 @@ pub enum RequestError {
         /// The list.
         list: Shown,
     },
+    /// GPUs.
+    #[error(transparent)]
+    Gpus(#[from] crate::gpus::Error),
     /// The user database of this node does not know the user.
     #[error("user {uid} is not known on this node; ask the admin to add the user here")]
     UnknownUser {
@@ -126,7 +129,7 @@ impl Request {
             credentials,
             workdir: variable("SLURM_JOB_WORK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
             options,
-            gpus: Some(Gpus::of_job(&variable)),
+            gpus: Some(Gpus::of_job(&variable)?),
         })
     }
 
