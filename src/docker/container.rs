@@ -39,13 +39,15 @@ pub struct Bind {
     pub target: PathBuf,
 }
 
-/// A resource limit, in bytes; `None` is unlimited.
+/// A resource limit; `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ulimit {
     /// As setrlimit(2) names it, lower case, without `RLIMIT_`.
     pub name: &'static str,
-    /// Soft and hard limit.
-    pub bytes: Option<u64>,
+    /// What holds.
+    pub soft: Option<u64>,
+    /// As far as it may be raised.
+    pub hard: Option<u64>,
 }
 
 /// What differs from one container to the next. All else is the same for every container, and stands in `create`.
@@ -342,8 +344,12 @@ fn device(path: &Path) -> DeviceMapping {
 
 fn ulimit(limit: &Ulimit) -> ResourcesUlimits {
     const UNLIMITED: i64 = -1;
-    let bytes = limit.bytes.map_or(UNLIMITED, |bytes| i64::try_from(bytes).unwrap_or(UNLIMITED));
-    ResourcesUlimits { name: Some(limit.name.to_owned()), soft: Some(bytes), hard: Some(bytes) }
+    let value = |limit: Option<u64>| limit.map_or(UNLIMITED, |value| value.try_into().unwrap_or(UNLIMITED));
+    ResourcesUlimits {
+        name: Some(limit.name.to_owned()),
+        soft: Some(value(limit.soft)),
+        hard: Some(value(limit.hard)),
+    }
 }
 
 /// As a mount, not as an entry of `Binds`: with those the engine makes a source that is missing.

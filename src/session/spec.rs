@@ -5,6 +5,8 @@
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
 use super::entry::Entry;
 use super::mounts::Prepared;
 use super::request::Request;
@@ -139,13 +141,26 @@ fn device_rule(device: Device) -> String {
     format!("{kind} {}:{} rw", device.major, device.minor)
 }
 
+/// Those that are configured, and of what else a user could take from a node those that Slurm's own processes have: an
+/// engine's are often unlimited.
 fn ulimits(config: &Config) -> Vec<Ulimit> {
-    let ulimit = |name, limit| match limit {
+    const OF_SLURM: [(&str, Resource); 3] = [
+        ("nproc", Resource::RLIMIT_NPROC),
+        ("nofile", Resource::RLIMIT_NOFILE),
+        ("core", Resource::RLIMIT_CORE),
+    ];
+    let configured = |name, limit| match limit {
         Limit::Inherit => None,
-        Limit::Unlimited => Some(Ulimit { name, bytes: None }),
-        Limit::Bytes(bytes) => Some(Ulimit { name, bytes: Some(bytes) }),
+        Limit::Unlimited => Some(Ulimit { name, soft: None, hard: None }),
+        Limit::Bytes(bytes) => Some(Ulimit { name, soft: Some(bytes), hard: Some(bytes) }),
     };
-    [ulimit("memlock", config.memlock), ulimit("stack", config.stack)].into_iter().flatten().collect()
+    let of_slurm = |(name, resource)| {
+        let (soft, hard) = getrlimit(resource).ok()?;
+        let finite = |value| (value != RLIM_INFINITY).then_some(value);
+        Some(Ulimit { name, soft: finite(soft), hard: finite(hard) })
+    };
+    let configured = [configured("memlock", config.memlock), configured("stack", config.stack)];
+    configured.into_iter().flatten().chain(OF_SLURM.into_iter().filter_map(of_slurm)).collect()
 }
 
 /// Half of this node's memory, in bytes.

@@ -184,3 +184,19 @@ fn host_name_is_that_of_the_node() {
         assert_eq!(VIEWS.inside[place]["hostname"], node);
     }
 }
+
+/// What sshd and the ENTRYPOINT start has them from the engine, whose own are often none.
+#[test]
+fn sessions_have_the_limits_of_slurms_own_processes() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    // Only a root with all capabilities could raise them again.
+    let back = n2.command("lab-slurmd restart");
+    lab.repair_with(back.clone());
+    n2.sh("prlimit --nofile=3000:4000 --nproc=5000:6000 --core=0:8192 --pid $(pgrep -ox slurmd)").success();
+    let look = "ssh n2 'for which in n u c; do echo $(ulimit -S$which) $(ulimit -H$which); done'";
+    let outcome = lab.alice().srun_image("-w n2").sh(look).run().success();
+    outcome.printed(&["0 8", "3000 4000", "5000 6000"]);
+    back.run().success();
+    lab.assert_empty();
+}
