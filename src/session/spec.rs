@@ -183,6 +183,7 @@ mod tests {
             id: String::new(),
             environment: entries.iter().map(pair).collect(),
             variables: Vec::new(),
+            labels: Vec::new(),
             workdir: None,
             volumes: Vec::new(),
             entrypoint: Vec::new(),
