@@ -263,12 +263,11 @@ fn empty(name: &str) -> String {
 
 /// The image's variables are for the user's processes, which get them from us. The runtime and its hooks, which are root,
 /// read the container's: a library to load, the GPUs to hand out.
-fn environment(spec: &Spec, hide: Hide) -> Vec<String> {
-    let own = |name: &String| spec.variables.iter().any(|(own, _)| own == name);
+fn environment(set: &[(&str, String)], hidden: &[String], hide: Hide) -> Vec<String> {
+    let own = |name: &String| set.iter().any(|(own, _)| own == name);
     // One without a name cannot be hidden: no engine takes it, and nobody can ask for it.
-    let hidden = spec.hidden.iter().filter(|name| !name.is_empty() && !own(name)).map(|name| hide(name));
-    let set = spec.variables.iter().map(|(name, value)| format!("{name}={value}"));
-    set.chain(hidden).collect()
+    let hidden = hidden.iter().filter(|name| !name.is_empty() && !own(name)).map(|name| hide(name));
+    set.iter().map(|(name, value)| format!("{name}={value}")).chain(hidden).collect()
 }
 
 fn body(spec: &Spec, hide: Hide) -> ContainerCreateBody {
@@ -283,7 +282,7 @@ fn body(spec: &Spec, hide: Hide) -> ContainerCreateBody {
         working_dir: Some(spec.directory.to_string_lossy().into_owned()),
         hostname: Some(spec.hostname.clone()),
         labels: Some(emptied.chain(ours).collect()),
-        env: Some(environment(spec, hide)),
+        env: Some(environment(&spec.variables, &spec.hidden, hide)),
         // A health check of the image would run its programs again and again.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
         host_config: Some(host_config(spec)),
@@ -373,29 +372,10 @@ mod tests {
 
     #[test]
     fn variables_of_an_image_are_kept_from_the_engine() {
-        let spec = Spec {
-            variables: vec![("PATH", "/bin".to_owned())],
-            hidden: ["PATH", "LD_PRELOAD", ""].map(str::to_owned).to_vec(),
-            name: String::new(),
-            image_id: String::new(),
-            command: Vec::new(),
-            directory: PathBuf::new(),
-            uid: 1,
-            gid: 1,
-            groups: Vec::new(),
-            hostname: String::new(),
-            labels: Vec::new(),
-            labels_of_image: Vec::new(),
-            binds: Vec::new(),
-            devices: Vec::new(),
-            device_rules: Vec::new(),
-            gpus: None,
-            ulimits: Vec::new(),
-            shm_size: 0,
-            memory: None,
-        };
-        assert_eq!(body(&spec, remove).env.unwrap(), ["PATH=/bin", "LD_PRELOAD"]);
-        assert_eq!(body(&spec, empty).env.unwrap(), ["PATH=/bin", "LD_PRELOAD="]);
+        let set = [("PATH", "/bin".to_owned())];
+        let hidden = ["PATH", "LD_PRELOAD", ""].map(str::to_owned);
+        assert_eq!(environment(&set, &hidden, remove), ["PATH=/bin", "LD_PRELOAD"]);
+        assert_eq!(environment(&set, &hidden, empty), ["PATH=/bin", "LD_PRELOAD="]);
     }
 
     /// As seen in answers of an engine.
