@@ -202,8 +202,8 @@ impl Gpus {
     /// GPU that it is a part of: which one that is, its name does not say.
     #[must_use]
     pub fn exclude(&self, path: &str, nvidia: &[Nvidia]) -> bool {
-        let brings = |gpu: &Nvidia| gpu.is_divided && gpu.has(path);
-        self.lack(path, nvidia) && !(!self.parts.is_empty() && nvidia.iter().any(brings))
+        let is_brought = nvidia.iter().any(|gpu| gpu.is_divided && gpu.has(path));
+        self.lack(path, nvidia) && (self.parts.is_empty() || !is_brought)
     }
 
     /// What a library must be told that was given `value`, in a step that has been given `given` of the node's. Where
