@@ -2,19 +2,23 @@
 //!
 //! Runs as root, in single-threaded processes: in the prolog, which comes back, and in a task before it becomes the
 //! user, which stays.
+#![expect(unsafe_code, reason = "nix does not wrap the ioctls of namespaces")]
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::linux::fs::MetadataExt;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
 use super::inside::Root;
 use super::process::Process;
 
-/// Which namespaces they are: the inode numbers that the kernel gave them. A container that died and a stranger that
-/// got its pid cannot both match.
+/// Which namespaces they are: the inode numbers that the kernel gave them. It gives a number again when its namespace is
+/// gone, which happens when all of its processes have left it: so they mean something only for namespaces that no user
+/// can have made (`Namespaces::of`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceIds {
     mount: u64,
@@ -31,13 +35,18 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Those of `process`.
+    /// Those of `process`. They belong to this process' own user namespace, or it is an error: a user can make and enter
+    /// others below a user namespace of theirs alone, where they have all rights and root has nothing to look for.
     pub fn of(process: &Process) -> io::Result<Self> {
-        Ok(Self {
-            mount: process.open("ns/mnt")?,
-            ipc: process.open("ns/ipc")?,
-            uts: process.open("ns/uts")?,
-        })
+        let own = fs::metadata("/proc/self/ns/user")?;
+        let open = |name| {
+            let namespace = process.open(name)?;
+            match is_same(&owner(&namespace)?.metadata()?, &own) {
+                true => Ok(namespace),
+                false => Err(io::Error::other("a namespace that a user has made")),
+            }
+        };
+        Ok(Self { mount: open("ns/mnt")?, ipc: open("ns/ipc")?, uts: open("ns/uts")? })
     }
 
     /// What identifies them.
@@ -59,12 +68,96 @@ impl Namespaces {
 
     /// Enters the mount namespace, runs `work` with its root directory, and comes back.
     pub fn visit<T>(&self, work: impl FnOnce(&Root) -> T) -> io::Result<T> {
-        let home = File::open("/proc/self/ns/mnt")?;
+        let home = Home(File::open("/proc/self/ns/mnt")?);
         // setns(2) refuses a thread that shares its root and working directory with others.
         unshare(CloneFlags::CLONE_FS)?;
         setns(&self.mount, CloneFlags::CLONE_NEWNS)?;
         let result = Root::current().map(|root| work(&root));
-        setns(&home, CloneFlags::CLONE_NEWNS)?;
+        drop(home);
         result
+    }
+}
+
+/// The mount namespace to come back to, whatever happens.
+struct Home(File);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if setns(&self.0, CloneFlags::CLONE_NEWNS).is_err() {
+            // What comes next, of ours, of Slurm's or of another plugin's, would do it as root among the image's files.
+            std::process::abort();
+        }
+    }
+}
+
+/// The user namespace that a namespace belongs to (ioctl_nsfs(2)). One that is not this process' own, nor below it, is not
+/// shown (EPERM).
+fn owner(namespace: &File) -> io::Result<File> {
+    // SAFETY: a valid descriptor; this request has no argument.
+    let result = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
+    let descriptor = Errno::result(result).map_err(io::Error::from)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { File::from_raw_fd(descriptor) })
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.st_dev(), one.st_ino()) == (other.st_dev(), other.st_ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// A process in namespaces of its own, once it is there; none where the tests do not run as root.
+    fn elsewhere(flags: &str) -> Option<(Child, Process)> {
+        let own = fs::metadata("/proc/self/ns/mnt").unwrap();
+        let mut child =
+            Command::new("unshare").args([flags, "--mount", "--", "sleep", "60"]).spawn().unwrap();
+        let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
+            let is_there = process
+                .open("ns/mnt")
+                .is_ok_and(|namespace| namespace.metadata().is_ok_and(|theirs| !is_same(&theirs, &own)));
+            if is_there {
+                return Some((child, process));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        None
+    }
+
+    #[test]
+    fn namespaces_of_a_user_namespace_are_not_opened() {
+        let Some((mut child, process)) = elsewhere("--user") else { return };
+        let error = Namespaces::of(&process).map(drop).unwrap_err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(error.to_string(), "a namespace that a user has made");
+    }
+
+    #[test]
+    fn a_visit_comes_back_from_a_panic() {
+        let Some((mut child, process)) = elsewhere("--ipc") else { return };
+        let here = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+        let (home, namespaces) = (here(), Namespaces::of(&process).unwrap());
+        let mut there = None;
+        let visited = catch_unwind(AssertUnwindSafe(|| {
+            namespaces.visit(|_| {
+                there = Some(here());
+                panic!("in a visit");
+            })
+        }));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(visited.is_err());
+        assert_ne!(there.as_ref(), Some(&home));
+        assert_eq!(here(), home);
     }
 }

@@ -14,6 +14,7 @@ mod hostile_user;
 mod images;
 mod launching;
 mod mounts;
+mod namespaces;
 mod options;
 mod own;
 mod private;
