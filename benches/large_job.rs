@@ -60,7 +60,7 @@ fn main() {
         hostfile::hydra(&nodes, &tasks),
         client::ssh_config(&nodes, port, "alice", &scope.container_name()),
         client::known_hosts(&scope.container_name(), &keys.host_public().unwrap()),
-        server::sshd_config("alice", port, &keys.banner("sha256:0").unwrap()),
+        server::sshd_config("alice", port, &keys.banner("sha256:0").unwrap(), server::Reach::Nodes),
         keys.user_private().unwrap().to_string(),
         keys.host_private().unwrap().to_string(),
     ];

@@ -12,6 +12,7 @@ use crate::docker::Image;
 use crate::in_container;
 use crate::mpi::{hostfile, layout};
 use crate::ssh::keys::JobKeys;
+use crate::ssh::server::Reach;
 use crate::ssh::{client, force_command, server};
 
 /// Everything that the files are made of.
@@ -47,7 +48,8 @@ impl Contents<'_> {
         files.public(in_container::AUTHORIZED_KEYS, user_key.as_bytes())?;
         let host_key = keys.host_public().map_err(io::Error::other)?;
         files.public(in_container::KNOWN_HOSTS, client::known_hosts(&alias, &host_key).as_bytes())?;
-        files.public(in_container::SSHD_CONFIG, server::sshd_config(&user, port, self.banner).as_bytes())?;
+        let sshd = server::sshd_config(&user, port, self.banner, Reach::of(nodes.len()));
+        files.public(in_container::SSHD_CONFIG, sshd.as_bytes())?;
         files.public(in_container::SSH_CONFIG, client::ssh_config(nodes, port, &user, &alias).as_bytes())?;
         files.program(in_container::SESSION, force_command::SCRIPT.as_bytes())?;
         let sessions = environment::of_sessions(request, self.name, self.image, nodes, port, self.networks);

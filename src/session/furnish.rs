@@ -32,8 +32,8 @@ pub(super) struct Found {
     pub(super) replaced: [Vec<u8>; 3],
     /// Its sshd.
     pub(super) sshd: Option<PathBuf>,
-    /// Whether that refuses addresses from which somebody has behaved badly.
-    pub(super) has_penalties: bool,
+    /// What its configuration has besides.
+    pub(super) sshd_lines: String,
     /// Which of the shells that were asked for it has first.
     pub(super) shell: Option<PathBuf>,
 }
@@ -138,7 +138,7 @@ pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf], user: &
     let program = sshd.as_ref().and_then(|sshd| root.read(sshd, SSHD_LIMIT).ok().flatten());
     Found {
         replaced: REPLACED.map(read),
-        has_penalties: program.is_some_and(|program| server::has_penalties(&program)),
+        sshd_lines: server::more_lines(&program.unwrap_or_default()),
         sshd,
         shell: shells.iter().find(|shell| root.is_program(shell)).cloned(),
     }

@@ -3,6 +3,7 @@
 //! Written by root in the prolog, read by ssh as the job's user. Any OpenSSH from 7.4 on.
 #![forbid(unsafe_code)]
 
+use super::server::Reach;
 use crate::in_container::{KNOWN_HOSTS, SSH_CONFIG, USER_KEY};
 
 /// OpenSSH 7.4 reads lines of up to 1023 bytes, and stops at a longer one.
@@ -14,9 +15,10 @@ const MAX_IMAGE_CONFIG: usize = 1 << 20;
 
 /// The text of `ssh_config`: one block with all settings for as many of the nodes as fit on a `Host` line.
 ///
-/// `alias` is the name under which [`known_hosts`] has the hosts' key. A name that is no host name is left out.
+/// `alias` is the name under which [`known_hosts`] has the hosts' key. A name that is no host name is left out. An sshd that
+/// listens for its own node alone is asked where it listens.
 pub fn ssh_config<S: AsRef<str>>(nodes: &[S], port: u16, user: &str, alias: &str) -> String {
-    let settings = settings(port, user, alias);
+    let settings = settings(port, user, alias, Reach::of(nodes.len()));
     let mut text = String::new();
     // Length of the current `Host` line; 0 when there is none.
     let mut line = 0;
@@ -56,13 +58,17 @@ pub fn known_hosts(alias: &str, host_key: &str) -> String {
 }
 
 /// The end of a `Host` line and everything that holds for these hosts.
-fn settings(port: u16, user: &str, alias: &str) -> String {
+fn settings(port: u16, user: &str, alias: &str, reach: Reach) -> String {
+    let host = match reach {
+        Reach::Nodes => "",
+        Reach::Loopback => "\n    HostName 127.0.0.1",
+    };
     // A name in quotes may hold a space; a quote or a line's end would be outside.
     let user: String = user.chars().filter(|c| !c.is_control() && *c != '"').collect();
     format!(
         "
     User \"{user}\"
-    Port {port}
+    Port {port}{host}
     IdentityFile {USER_KEY}
     IdentitiesOnly yes
     IdentityAgent none

@@ -1,7 +1,7 @@
 //! The configuration of the image's own sshd, which runs in the container as the job's user.
 //!
 //! Written by root in the prolog. It has to work with every OpenSSH from 7.4 (CentOS 7) to 10: an option that one of
-//! them does not know would keep sshd from starting, so there is nothing here that came after 7.4, but for one line.
+//! them does not know would keep sshd from starting, so there is nothing here that came after 7.4, but for what [`more_lines`] adds.
 #![forbid(unsafe_code)]
 
 use crate::in_container::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
@@ -14,25 +14,54 @@ use crate::in_container::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
 /// The log level is here too: sshd talks about options that it has given up before it comes to the level in the file.
 pub const ARGUMENTS: [&str; 5] = ["-D", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
 
-/// A line more for an sshd that knows it (OpenSSH 9.8 and later): otherwise any user of a node of the job could have ssh
-/// from there refused, by connections without a login.
-pub const NO_PENALTIES: &str = "PerSourcePenalties no\n";
+/// Lines for an sshd that knows them, each behind its option's name as it is in the program that reads it (servconf.c,
+/// `keywords`). From 9.8 on sshd refuses addresses that have connected without a login: any user of a node could have the job's
+/// ssh from there refused that way. From 8.5 on one address alone cannot take all connections that wait for a login.
+const LATER: [(&[u8], &str); 2] = [
+    (b"\0persourcepenalties\0", "PerSourcePenalties no\n"),
+    (b"\0persourcemaxstartups\0", "PerSourceMaxStartups 96\n"),
+];
 
-/// Whether an sshd, by the content of its program, knows [`NO_PENALTIES`]: the names of options are in it as they are read.
+/// What is to be added for an sshd, by the content of its program.
 #[must_use]
-pub fn has_penalties(program: &[u8]) -> bool {
-    const NAME: &[u8] = b"\0persourcepenalties\0";
-    program.windows(NAME.len()).any(|part| part == NAME)
+pub fn more_lines(program: &[u8]) -> String {
+    let is_known = |name: &[u8]| program.windows(name.len()).any(|part| part == name);
+    LATER.iter().filter(|(name, _)| is_known(name)).map(|(_, line)| *line).collect()
+}
+
+/// Who has to reach the sshd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The job's other nodes.
+    Nodes,
+    /// The job's only node itself.
+    Loopback,
+}
+
+impl Reach {
+    /// Of a container of so many nodes.
+    #[must_use]
+    pub fn of(nodes: usize) -> Self {
+        if nodes > 1 { Self::Nodes } else { Self::Loopback }
+    }
+
+    /// Without one of the two families sshd takes the other.
+    const fn listen(self) -> &'static str {
+        match self {
+            Self::Nodes => "",
+            Self::Loopback => "ListenAddress 127.0.0.1\nListenAddress ::1\n",
+        }
+    }
 }
 
 /// The text of `sshd_config` for this user, port and token (see [`super::keys::JobKeys::token`]).
-pub fn sshd_config(user: &str, port: u16, token: &str) -> String {
-    let user = pattern(user);
+pub fn sshd_config(user: &str, port: u16, token: &str, reach: Reach) -> String {
+    let (user, listen) = (pattern(user), reach.listen());
     let token: String = token.chars().filter(char::is_ascii_alphanumeric).collect();
     format!(
         "# Written by spank-docker for this job.
 Port {port}
-HostKey {HOST_KEY}
+{listen}HostKey {HOST_KEY}
 # How a node that waits for this sshd knows it from another job's.
 VersionAddendum {token}
 PidFile none
@@ -53,10 +82,11 @@ UsePrivilegeSeparation no
 # The image decides on owner and mode of / and /run, and may have them as it likes.
 StrictModes no
 
-# An MPI launcher opens its connections all at once, and several launchers may run.
-MaxStartups 1024
+# Several launchers may open their connections all at once. Whoever connects without a key costs the job a process each, so
+# they are neither many nor long there.
+MaxStartups 128
 MaxSessions 1024
-LoginGraceTime 120
+LoginGraceTime 20
 TCPKeepAlive yes
 X11Forwarding no
 PermitUserEnvironment no
@@ -95,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_configuration_names_port_user_and_token() {
-        let text = sshd_config("alice", 20123, "0123abcd");
+        let text = sshd_config("alice", 20123, "0123abcd", Reach::Nodes);
         for line in [
             "Port 20123",
             "AllowUsers alice",
@@ -117,14 +147,31 @@ mod tests {
 
     #[test]
     fn an_sshd_is_known_by_the_names_of_its_options() {
-        assert!(has_penalties(b"\x7fELF\0maxstartups\0persourcepenalties\0persourcemaxstartups\0"));
-        assert!(!has_penalties(b"\x7fELF\0maxstartups\0persourcepenaltyexemptlist\0"));
-        assert!(!has_penalties(b""));
+        for (program, lines) in [
+            (
+                &b"\x7fELF\0maxstartups\0persourcepenalties\0x\0persourcemaxstartups\0"[..],
+                "PerSourcePenalties no\nPerSourceMaxStartups 96\n",
+            ),
+            (b"\x7fELF\0maxstartups\0persourcemaxstartups\0", "PerSourceMaxStartups 96\n"),
+            (b"\x7fELF\0maxstartups\0persourcepenaltyexemptlist\0", ""),
+            (b"", ""),
+        ] {
+            assert_eq!(more_lines(program), lines);
+        }
+    }
+
+    #[test]
+    fn an_sshd_of_one_node_is_for_that_node_alone() {
+        let listens = |nodes| {
+            sshd_config("alice", 1, "0", Reach::of(nodes))
+                .contains("\nListenAddress 127.0.0.1\nListenAddress ::1\n")
+        };
+        assert!(listens(1) && !listens(2));
     }
 
     #[test]
     fn no_option_is_given_twice() {
-        let text = sshd_config("alice", 20123, "0123abcd");
+        let text = sshd_config("alice", 20123, "0123abcd", Reach::Nodes);
         let mut names: Vec<_> = text
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -138,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_hostile_name_stays_one_pattern_on_one_line() {
-        let plain = sshd_config("alice", 20123, "0123abcd");
-        let hostile = sshd_config("a@b *\nPort 22", 20123, "0123\nabcd");
+        let plain = sshd_config("alice", 20123, "0123abcd", Reach::Nodes);
+        let hostile = sshd_config("a@b *\nPort 22", 20123, "0123\nabcd", Reach::Nodes);
         assert_eq!(hostile.lines().count(), plain.lines().count());
         assert!(hostile.contains("\nAllowUsers a?b???Port?22\n"));
         assert!(hostile.contains("\nVersionAddendum 0123abcd\n"));

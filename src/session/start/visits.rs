@@ -15,7 +15,7 @@ use crate::session::entry::Entry;
 use crate::session::files::Files;
 use crate::session::furnish::{self, Found, FurnishError};
 use crate::session::mounts::{self, Prepared};
-use crate::ssh::{client, server};
+use crate::ssh::client;
 use crate::sys::inside::Root;
 use crate::sys::mountinfo;
 use crate::sys::namespace::Namespaces;
@@ -95,9 +95,7 @@ fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<[Own
     files.program(in_container::SSH, client::program(&image, missing.as_deref()).as_bytes())?;
     if let Some(sshd) = &found.sshd {
         files.link_sshd(sshd)?;
-        if found.has_penalties {
-            files.append(in_container::SSHD_CONFIG, server::NO_PENALTIES)?;
-        }
+        files.append(in_container::SSHD_CONFIG, &found.sshd_lines)?;
     }
     Ok([
         files.detached(in_container::PASSWD)?,

@@ -193,7 +193,7 @@ fn ssh_into_the_job_of_another_user_is_refused() {
     // With bob's own job's key, as alice and as bob.
     let script = format!(
         "for user in alice bob; do ssh -F none -p {port} -i /run/spank-docker/id_ed25519 -o BatchMode=yes \
-             -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null $user@n1 id 2>&1 | grep -o 'Permission denied'; done"
+             -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null $user@127.0.0.1 id 2>&1 | grep -o 'Permission denied'; done"
     );
     let outcome = lab.user("bob").srun_image("-w n1 sh -c").arg(script).run().success();
     outcome.printed(&["Permission denied", "Permission denied"]);
@@ -257,5 +257,62 @@ fn connections_of_another_user_do_not_keep_the_jobs_own_ssh_out() {
     assert!(heard.lines().iter().all(|line| line.starts_with("SSH-2.0-")), "{heard}");
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["up", "n2"], "{job}");
+    lab.assert_clean();
+}
+
+/// Connections without a login, from a node that is not the job's: each costs the job's user a process.
+#[test]
+fn another_user_cannot_take_all_places_of_the_jobs_sshd() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "echo up; until [ -e done ]; do sleep 0.1; done
+        began=$(date +%s); ssh n2 hostname; echo took $(($(date +%s) - began))";
+    let job = alice.submit_image("-w n[1-2] -N2", script);
+    job.wait_for_line("up");
+    let hold = format!(
+        "ulimit -n 1024; exec perl -MIO::Socket::INET -e '$| = 1; for (1..300) {{
+             my $s = IO::Socket::INET->new(PeerAddr => q(n2:{})) or next; push @s, $s
+         }} print qq(held\\n); sleep 60' >held",
+        20000 + job.id % 10000
+    );
+    let bob = lab.user("bob");
+    let release = bob.command("").sh("pkill -u bob perl; rm -f held; true").on("n3");
+    lab.repair_with(release.clone());
+    bob.command("").sh(&format!("rm -f held; ({hold}) </dev/null 2>/dev/null &")).on("n3").run().success();
+    let held = bob.command("cat held").on("n3");
+    assert!(lab.poll(|| (held.run().stdout == "held\n").then_some(())).is_some(), "no connections");
+    let count = lab.node("n2").sh("ps -C sshd,sshd-session,sshd-auth -o user= | grep -c ^alice");
+    let count: u32 = count.stdout.trim().parse().expect("a number");
+    // Of one address 96, and from 9.8 on two processes for each.
+    assert!((90..=200).contains(&count), "{count} processes");
+    alice.command("touch done").run().success();
+    let job = job.wait().completed();
+    assert_eq!(job.lines()[..2], ["up", "n2"], "{job}");
+    // Not after places have become free.
+    let seconds: u32 = job.after("took ").parse().expect("a number");
+    assert!(seconds < 10, "{job}");
+    release.run().success();
+    lab.assert_clean();
+}
+
+#[test]
+fn sshd_of_a_job_with_one_node_is_there_for_that_node_alone() {
+    let lab = Lab::get();
+    let script = "ssh n1 hostname; ssh -4 n1 hostname; until [ -e done ]; do sleep 0.1; done";
+    let job = lab.alice().submit_image("-w n1 -N1", script);
+    job.wait_for_line("n1");
+    let port = 20000 + job.id % 10000;
+    let knock = |to: &str, on: &str| {
+        let knock = format!(
+            "perl -MIO::Socket::IP -e 'my $s = IO::Socket::IP->new(PeerHost => q({to}), PeerPort => {port}) or exit 1; print scalar <$s>'"
+        );
+        lab.user("bob").command("").sh(&knock).on(on).run()
+    };
+    assert_eq!(knock("n1", "n2").code, Some(1));
+    assert_eq!(knock("n1", "n1").code, Some(1));
+    assert!(knock("127.0.0.1", "n1").success().stdout.starts_with("SSH-2.0-"));
+    lab.alice().command("touch done").run().success();
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["n1", "n1"], "{job}");
     lab.assert_clean();
 }
