@@ -105,7 +105,7 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
         return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn);
     };
     let mut pull = LongPull::new(request, log);
-    let started = session::start(config, request, image, &mut |line| pull.look(line), || true);
+    let started = session::start(config, request, image, began, &mut |line| pull.look(line), || true);
     let broken_off = pull.broken_off();
     match started {
         Ok(session) => {

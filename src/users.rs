@@ -7,6 +7,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::number;
 
 /// A file of an image that is larger counts as empty.
@@ -21,7 +23,7 @@ const TTY: u32 = 5;
 const SYSTEM_UIDS: [std::ops::Range<u32>; 2] = [74..75, 100..1000];
 
 /// The job's user, as the node knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Login name.
     pub name: OsString,
@@ -38,7 +40,7 @@ pub struct Account {
 }
 
 /// One of the user's groups, as the node knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Name.
     pub name: OsString,

@@ -5,6 +5,7 @@
 //! counts (job, step, user, node) comes from slurmstepd. The options, which a user can forge, come separately.
 
 use std::ffi::{CString, OsString};
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ use crate::job::{JobId, Scope};
 use crate::mpi::hostlist;
 use crate::options::Options;
 use crate::shown::Shown;
+use crate::sys::errand::{self, Errand, Found};
 use crate::sys::identity::Credentials;
 use crate::users::{Account, Group};
 
@@ -87,6 +89,12 @@ pub enum RequestError {
         /// The job's user.
         uid: u32,
     },
+    /// The user database hangs.
+    #[error("the user database of this node does not answer for user {uid}: ask the admin")]
+    SilentUserDatabase {
+        /// The job's user.
+        uid: u32,
+    },
     /// The user database cannot be asked.
     #[error("the user database of this node cannot be asked for user {uid}")]
     UserDatabase {
@@ -94,7 +102,7 @@ pub enum RequestError {
         uid: u32,
         /// Why not.
         #[source]
-        source: nix::Error,
+        source: io::Error,
     },
 }
 
@@ -211,14 +219,31 @@ pub struct StepFacts {
 /// The longest name of a cluster that is believed.
 const MAX_CLUSTER: usize = 255;
 
-/// A user as this node knows it, with the group that the job has, else the user's own.
+/// A user and all groups.
+type Known = (Account, Vec<Group>);
+
+/// A user as this node knows it, with the group that the job has, else the user's own. Asked by a child: a name service
+/// need not answer.
 fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, Credentials), RequestError> {
-    let failed = |source| RequestError::UserDatabase { uid, source };
-    let user =
-        User::from_uid(Uid::from_raw(uid)).map_err(failed)?.ok_or(RequestError::UnknownUser { uid })?;
+    let sent = Errand::send(None, &[], || Found::of(&known(uid, gid)?));
+    let answer = sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value::<Option<_>>());
+    let (account, groups): Known = match answer {
+        Ok(Some(known)) => known,
+        Ok(None) => return Err(RequestError::UnknownUser { uid }),
+        Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
+            return Err(RequestError::SilentUserDatabase { uid });
+        }
+        Err(source) => return Err(RequestError::UserDatabase { uid, source }),
+    };
+    let credentials =
+        Credentials { uid, gid: account.gid, groups: groups.iter().map(|group| group.gid).collect() };
+    Ok((account, groups, credentials))
+}
+
+fn known(uid: u32, gid: Option<u32>) -> io::Result<Option<Known>> {
+    let Some(user) = User::from_uid(Uid::from_raw(uid))? else { return Ok(None) };
     let gid = gid.unwrap_or(user.gid.as_raw());
-    let groups = groups(&user.name, gid).map_err(failed)?;
-    let credentials = Credentials { uid, gid, groups: groups.iter().map(|group| group.gid).collect() };
+    let groups = groups(&user.name, gid)?;
     let account = Account {
         name: user.name.into(),
         uid,
@@ -227,7 +252,7 @@ fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, Credential
         home: user.dir.into(),
         shell: user.shell.into(),
     };
-    Ok((account, groups, credentials))
+    Ok(Some((account, groups)))
 }
 
 /// All groups of a user, the job's own first; one without a name is kept by its number.

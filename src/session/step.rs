@@ -129,7 +129,7 @@ fn begin(
     directory.write(uid, Outcome::Starting)?;
     let gpus = gpus::of_step(request, &directory.scratch_device());
     let request = &Request { gpus: Some(gpus), ..request.clone() };
-    let started = match start::start(config, request, image, progress, || !signals::is_end_asked()) {
+    let started = match start::start(config, request, image, began, progress, || !signals::is_end_asked()) {
         Err(StartError::NotWanted) => Err(StepError::Ended { scope: request.scope }),
         Err(error) => Err(error.into()),
         Ok(session) => adopt(config, request.scope, directory, session),

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use spank_docker::config::Config;
 use spank_docker::job::{JobId, Scope};
@@ -120,7 +121,8 @@ impl Machine {
             Options { image: ImageChoice::Image(reference), pull: Some(pull), ..Options::default() };
         let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
         StateDir::new(&config.state_dir).of(request.scope).create().unwrap();
-        session::start(&config, &request, reference, &mut |_| ControlFlow::Continue(()), || true)
+        let mut progress = |_: &str| ControlFlow::Continue(());
+        session::start(&config, &request, reference, Instant::now(), &mut progress, || true)
     }
 
     /// Runs a command in the container, with the job's key and its known hosts.

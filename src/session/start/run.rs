@@ -34,11 +34,13 @@ use crate::sys::process::Process;
 /// Between two looks whether the container is still wanted.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Brings the job's container up. When this fails, nothing is left but an empty `state_dir/<job>`.
+/// Brings the job's container up, for a hook that has begun then. When this fails, nothing is left but an empty
+/// `state_dir/<job>`.
 pub fn start(
     config: &Config,
     request: &Request,
     image: &Reference,
+    began: Instant,
     progress: &mut Progress<'_>,
     is_wanted: impl Fn() -> bool,
 ) -> Result<Session, StartError> {
@@ -46,7 +48,7 @@ pub fn start(
     let directory = StateDir::new(&config.state_dir).of(request.scope);
     let order = Order { config, request, image, directory: &directory };
     runtime.block_on(async {
-        let started = while_wanted(&order, progress, is_wanted).await;
+        let started = while_wanted(&order, began, progress, is_wanted).await;
         if let Err(error) = &started {
             undo(&order, error).await;
         }
@@ -56,6 +58,7 @@ pub fn start(
 
 async fn while_wanted(
     order: &Order<'_>,
+    began: Instant,
     progress: &mut Progress<'_>,
     is_wanted: impl Fn() -> bool,
 ) -> Result<Session, StartError> {
@@ -64,15 +67,20 @@ async fn while_wanted(
             tokio::time::sleep(INTERVAL).await;
         }
     };
-    match select(pin!(in_time(order, progress)), pin!(unwanted)).await {
+    match select(pin!(in_time(order, began, progress)), pin!(unwanted)).await {
         Either::Left((started, _)) => started,
         Either::Right(_) => Err(StartError::NotWanted),
     }
 }
 
-async fn in_time(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+async fn in_time(
+    order: &Order<'_>,
+    began: Instant,
+    progress: &mut Progress<'_>,
+) -> Result<Session, StartError> {
     let Some(limit) = order.config.start_timeout else { return with_gpus_or_without(order, progress).await };
-    match tokio::time::timeout(limit, with_gpus_or_without(order, progress)).await {
+    let left = limit.saturating_sub(began.elapsed());
+    match tokio::time::timeout(left, with_gpus_or_without(order, progress)).await {
         Ok(started) => started,
         Err(_) => Err(too_late(order, limit).await),
     }

@@ -34,9 +34,10 @@ fn file_system_that_a_user_serves_for_nobody_else_is_mounted() {
     let alice = serve(&lab);
     let here = alice.directory();
     let options = format!("-w n1 --chdir={here}/own --docker-mounts={here}/own:/m,{here}/below:/m/new/place");
-    let seen = "pwd; cat file /m/file /m/new/place/file; echo by the job >/m/made";
-    let srun = alice.srun_image(&options).sh(seen).run().success();
-    assert_eq!(srun.lines(), [format!("{here}/own").as_str(), "served", "served", "below"], "{srun}");
+    // Slurm itself does not get there before it is the user, in a container or not.
+    let seen = format!("cat {here}/own/file /m/file /m/new/place/file; echo by the job >/m/made");
+    let srun = alice.srun_image(&options).sh(&seen).run().success();
+    assert_eq!(srun.lines(), ["served", "served", "below"], "{srun}");
     let made = "cat source/made; stat -c %U source/made source/new/place";
     alice.command("").sh(made).run().success().printed(&["alice", "alice", "by the job"]);
     let options = format!("-w n1 --docker-mounts={here}/own:/m --docker-workdir=/m");
@@ -97,4 +98,32 @@ fn logins_that_cannot_be_read_hold_nothing_up_for_long() {
     assert!(srun.took < Duration::from_secs(40), "{IMAGE}: {srun}");
     alice.command("rm /home/alice/.docker").run().success();
     end(&lab, &alice);
+}
+
+/// A name service that answers everybody but prologs.
+const HANGS: &str = r#"
+extern char *getenv(const char *);
+extern int pause(void);
+int _nss_hangs_getpwuid_r(unsigned uid, void *found, char *buffer, unsigned long size, int *error) {
+    while (getenv("SLURM_JOB_UID")) pause();
+    return 0;
+}
+"#;
+
+#[test]
+fn user_database_that_hangs_fails_the_job() {
+    let lab = Lab::alone();
+    let alice = lab.alice();
+    let library = alice.library("hangs.so", HANGS);
+    let node = lab.node("n1");
+    let end = node.command("").sh("sed -i 's/ hangs / /' /etc/nsswitch.conf; rm -f /lib/*/libnss_hangs.so.2");
+    lab.repair_with(end.clone());
+    let place = "d=$(dirname $(ls /lib/*/libc.so.6)); install $0 $d/libnss_hangs.so.2";
+    node.command("").sh(place).arg(library).run().success();
+    node.sh("sed -i 's/^passwd:/& hangs /' /etc/nsswitch.conf").success();
+    let line = "n1: the user database of this node does not answer for user 5001: ask the admin";
+    let srun = alice.srun_image("-w n1 echo it ran").run().refused().said(&[line]).printed(&[]);
+    assert!(srun.took < Duration::from_secs(40), "{srun}");
+    end.run().success();
+    lab.assert_clean();
 }
