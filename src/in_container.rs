@@ -52,6 +52,12 @@ pub fn file_name(in_container: &str) -> &str {
     in_container.rsplit('/').next().unwrap_or(in_container)
 }
 
+/// Whether this is one of the private keys.
+#[must_use]
+pub fn is_key(path: &std::path::Path) -> bool {
+    [USER_KEY, HOST_KEY].iter().any(|key| path.ends_with(file_name(key)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

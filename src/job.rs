@@ -73,6 +73,16 @@ impl FromStr for StepId {
     }
 }
 
+/// The slurmd that a container was started under. Engines may be shared by several.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slurmd {
+    /// The cluster's name, by slurmd's own word. Empty where that is not known: in a step of a job without a prolog of
+    /// ours, and in a starting slurmd.
+    pub cluster: String,
+    /// The node's name. Empty where it is not known.
+    pub node: String,
+}
+
 /// What a container belongs to. Its text is the name of its directory in `state_dir`: `123` or `123.4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Scope {

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::config::{Config, EngineFailure};
-use crate::job::{JobId, Scope};
+use crate::job::{JobId, Scope, Slurmd};
 use crate::log::{Log, chain, ready};
 use crate::long_pull::LongPull;
 use crate::options::ImageChoice;
 use crate::session::{self, JobFacts, Request};
 use crate::slurm::report::{self, End};
-use crate::state::{Outcome, ScopeDir, StateDir, StateError};
+use crate::state::{Origin, Outcome, ScopeDir, StateDir, StateError};
 
 /// What a hook tells slurmd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +41,16 @@ impl Subject {
         StateDir::new(&self.state_dir).of(Scope::job(self.facts.job))
     }
 
+    fn origin(&self, config: Option<&Config>) -> Origin {
+        let JobFacts { uid, slurmd, .. } = self.facts.clone();
+        Origin { uid, slurmd, engine: config.map(|config| config.docker_host.clone()) }
+    }
+
     /// Leaves the first record of this start.
-    fn begin(&self, outcome: Outcome) -> Result<(), StateError> {
+    fn begin(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
         let directory = self.directory();
         directory.create()?;
-        directory.write(self.facts.uid, outcome)
+        directory.write(origin, outcome)
     }
 }
 
@@ -54,8 +59,9 @@ pub type Input = Result<(Config, Request), Box<dyn Error>>;
 
 /// Starts the job's container, and leaves a record of how that went.
 pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
-    let JobFacts { job, uid, .. } = subject.facts;
-    if let Err(error) = subject.begin(Outcome::Starting) {
+    let job = subject.facts.job;
+    let origin = subject.origin(input.as_ref().ok().map(|(config, _)| config));
+    if let Err(error) = subject.begin(&origin, Outcome::Starting) {
         log.error(&format!("job {job}: {}", chain(&error)));
         tell_all(subject, &format!("{error}: ask the admin"), End::ByScript, log);
         return Verdict::GoOn;
@@ -72,7 +78,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
         // Another node has told all that there is to tell.
         Outcome::Host | Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { .. } => None,
     };
-    if let Err(error) = subject.directory().write(uid, outcome) {
+    if let Err(error) = subject.directory().write(&origin, outcome) {
         // What stands there says that the start was cut off: the tasks refuse.
         log.error(&format!("job {job}: {}", chain(&error)));
     }
@@ -86,7 +92,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
 /// Leaves a record of a job that wants no container: its steps are known by it from those of another component of a
 /// heterogeneous job, which has one.
 pub fn note_host(subject: &Subject, log: &mut dyn Log) {
-    if let Err(error) = subject.begin(Outcome::Host) {
+    if let Err(error) = subject.begin(&subject.origin(None), Outcome::Host) {
         log.error(&format!("job {}: {}", subject.facts.job, chain(&error)));
     }
 }
@@ -94,7 +100,7 @@ pub fn note_host(subject: &Subject, log: &mut dyn Log) {
 /// Those who cannot see this node's record: the user who waits, and the job's other nodes.
 fn tell_all(subject: &Subject, line: &str, end: End, log: &mut dyn Log) {
     let start = report::Start { job: subject.facts.job, restart: subject.facts.restart };
-    if let Err(error) = report::failure(start, &subject.facts.node, line, end) {
+    if let Err(error) = report::failure(start, &subject.facts.slurmd.node, line, end) {
         log.error(&format!("job {}: {}", start.job, chain(&error)));
     }
 }
@@ -121,8 +127,8 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
 }
 
 /// Removes what the job has on this node.
-pub fn epilog(config: &Config, job: JobId, log: &mut dyn Log) -> Verdict {
-    match session::stop(config, job) {
+pub fn epilog(config: &Config, slurmd: &Slurmd, job: JobId, log: &mut dyn Log) -> Verdict {
+    match session::stop(config, slurmd, job) {
         Ok(()) => Verdict::GoOn,
         Err(error) => {
             log.error(&format!("job {job}: {}", chain(&error)));

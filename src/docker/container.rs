@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bollard::container::LogOutput;
 use bollard::models::{
-    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
-    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
-    ResourcesUlimits,
+    ContainerCreateBody, ContainerSummaryStateEnum as State, DeviceMapping, HealthConfig, HostConfig,
+    HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
 };
 use bollard::query_parameters::{
     ContainerArchiveInfoOptions, CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
@@ -140,6 +140,10 @@ pub struct Listed {
     pub names: Vec<String>,
     /// Its labels.
     pub labels: HashMap<String, String>,
+    /// Whether a process of it may run, or is about to be started. In doubt it is.
+    pub is_live: bool,
+    /// How long ago it was created, by this machine's clock.
+    pub age: Option<Duration>,
 }
 
 impl Engine {
@@ -210,6 +214,8 @@ impl Engine {
                 container: Container { id: summary.id? },
                 names: names.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
                 labels: summary.labels.unwrap_or_default(),
+                is_live: !matches!(summary.state, Some(State::EXITED | State::DEAD)),
+                age: summary.created.and_then(age),
             })
         });
         Ok(ours.collect())
@@ -246,6 +252,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// How long ago that was, in seconds since 1970. Not known of what is still to come.
+fn age(created: i64) -> Option<Duration> {
+    let created = UNIX_EPOCH.checked_add(Duration::from_secs(created.try_into().ok()?))?;
+    created.elapsed().ok()
 }
 
 /// How the engine is told that the container has not a variable that its image has.

@@ -2,6 +2,7 @@
 
 mod exports;
 mod hooks;
+mod slurmd;
 mod slurmstepd;
 mod spank;
 mod version;

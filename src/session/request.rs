@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 
 use crate::gpus::Gpus;
-use crate::job::{JobId, Scope};
+use crate::job::{JobId, Scope, Slurmd};
 use crate::mpi::hostlist;
 use crate::options::Options;
 use crate::shown::Shown;
@@ -27,6 +27,8 @@ pub struct Request {
     pub scope: Scope,
     /// The cluster's name: part of the keys' context.
     pub cluster: String,
+    /// The slurmd that this is asked of, by its own word alone.
+    pub slurmd: Slurmd,
     /// This node's name.
     pub node: String,
     /// How often the job was requeued.
@@ -118,17 +120,21 @@ impl Request {
             value.filter(|value| !value.is_empty())
         };
         let required = |name| text(name).ok_or(RequestError::Missing { name });
-        if job.node.is_empty() {
+        if job.slurmd.node.is_empty() {
             return Err(RequestError::Missing { name: "SLURMD_NODENAME" });
         }
         let gid = text("SLURM_JOB_GID").map(|value| {
             value.parse().map_err(|_| RequestError::NotANumber { name: "SLURM_JOB_GID", value })
         });
         let (account, groups, credentials) = person(job.uid, gid.transpose()?)?;
+        if job.slurmd.cluster.is_empty() {
+            return Err(RequestError::Missing { name: "SLURM_CLUSTER_NAME" });
+        }
         Ok(Self {
             scope: Scope::job(job.job),
-            cluster: required("SLURM_CLUSTER_NAME")?,
-            node: job.node.clone(),
+            cluster: job.slurmd.cluster.clone(),
+            slurmd: job.slurmd.clone(),
+            node: job.slurmd.node.clone(),
             restart: job.restart,
             nodes: text("SLURM_JOB_NODELIST").map_or_else(|| required("SLURM_NODELIST"), Ok)?,
             slots: text("SLURM_JOB_CPUS_PER_NODE").unwrap_or_default(),
@@ -160,6 +166,7 @@ impl Request {
         Ok(Self {
             scope: step.scope,
             cluster: cluster.unwrap_or_default(),
+            slurmd: step.slurmd.clone(),
             node,
             restart: restart.unwrap_or_default(),
             slots: variable("SLURM_STEP_TASKS_PER_NODE").unwrap_or_default(),
@@ -195,8 +202,8 @@ pub struct JobFacts {
     pub uid: u32,
     /// How often it was queued again.
     pub restart: u32,
-    /// This node.
-    pub node: String,
+    /// The slurmd that tells it.
+    pub slurmd: Slurmd,
 }
 
 /// What slurmstepd itself says of a task's step.
@@ -214,6 +221,8 @@ pub struct StepFacts {
     pub workdir: Option<PathBuf>,
     /// The job's GPUs, by the record of its prolog, if there is one.
     pub gpus: Option<Gpus>,
+    /// The slurmd, by that record or by slurmstepd's word.
+    pub slurmd: Slurmd,
 }
 
 /// The longest name of a cluster that is believed.
@@ -275,7 +284,15 @@ mod tests {
     const SCOPE: Scope = Scope::step(JobId(12), StepId(3));
 
     fn of_step(node: u32, variables: &[(&str, &str)]) -> Result<Request, RequestError> {
-        let facts = StepFacts { scope: SCOPE, uid: 0, gid: 0, node, workdir: None, gpus: None };
+        let facts = StepFacts {
+            scope: SCOPE,
+            uid: 0,
+            gid: 0,
+            node,
+            workdir: None,
+            gpus: None,
+            slurmd: Slurmd::default(),
+        };
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };

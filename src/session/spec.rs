@@ -9,8 +9,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::entry::Entry;
 use super::mounts::Prepared;
+use super::ownership;
 use super::request::Request;
-use super::stop::LABEL_JOB;
 use crate::config::{Config, Devices, Limit, ShmSize};
 use crate::docker::{Bind, GpuRequest, Image, Spec, Ulimit};
 use crate::ssh::server;
@@ -39,7 +39,7 @@ pub(super) fn spec(
         gid: request.credentials.gid,
         groups: request.credentials.groups.clone(),
         hostname: hostname().unwrap_or_else(|| request.node.clone()),
-        labels: labels(request),
+        labels: ownership::labels(config, request),
         labels_of_image: image.labels.clone(),
         binds: vec![ours],
         devices: devices(&config.devices),
@@ -62,16 +62,6 @@ pub(super) fn spec(
 /// these, the adoption lifts the limits (`sys::cgroup`).
 const MEMORY_BEFORE_ADOPTION: u64 = 1 << 30;
 const PROCESSES_BEFORE_ADOPTION: i64 = 4096;
-
-fn labels(request: &Request) -> Vec<(&'static str, String)> {
-    vec![
-        ("spank-docker.cluster", request.cluster.clone()),
-        (LABEL_JOB, request.scope.job.to_string()),
-        ("spank-docker.step", request.scope.step.map(|step| step.to_string()).unwrap_or_default()),
-        ("spank-docker.user", request.account.name.to_string_lossy().into_owned()),
-        ("spank-docker.restart", request.restart.to_string()),
-    ]
-}
 
 /// What the engine, its runtime and their hooks may know.
 fn variables(image: &Image, gpus: Option<&GpuRequest>) -> Vec<(&'static str, String)> {

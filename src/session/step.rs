@@ -17,7 +17,7 @@ use crate::image::Reference;
 use crate::job::Scope;
 use crate::log::{Log, ready};
 use crate::mpi::hostlist;
-use crate::state::{Claim, Outcome, ScopeDir, Session, StateDir, StateError};
+use crate::state::{Claim, Origin, Outcome, ScopeDir, Session, StateDir, StateError};
 use crate::sys::signals;
 
 /// Between two looks whether another task has ended its work.
@@ -124,9 +124,14 @@ fn begin(
     log: &mut dyn Log,
     progress: &mut Progress<'_>,
 ) -> Result<Session, StepError> {
-    let (uid, began) = (request.credentials.uid, Instant::now());
+    let began = Instant::now();
+    let origin = Origin {
+        uid: request.credentials.uid,
+        slurmd: request.slurmd.clone(),
+        engine: Some(config.docker_host.clone()),
+    };
     directory.create()?;
-    directory.write(uid, Outcome::Starting)?;
+    directory.write(&origin, Outcome::Starting)?;
     let gpus = gpus::of_step(request, &directory.scratch_device());
     let request = &Request { gpus: Some(gpus), ..request.clone() };
     let started = match start::start(config, request, image, began, progress, || !signals::is_end_asked()) {
@@ -142,7 +147,7 @@ fn begin(
         Err(error) => Outcome::Failed { message: error.to_string() },
     };
     // Without a record the other tasks would begin anew, each by itself.
-    directory.write(uid, outcome)?;
+    directory.write(&origin, outcome)?;
     started
 }
 

@@ -6,19 +6,18 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use futures_util::future::join_all;
+
+use super::leftover;
+use super::ownership::{self, LABEL_JOB};
 use crate::config::Config;
 use crate::docker::{self, Engine, EngineError, ImageError, Listed};
-use crate::job::{JobId, Scope};
+use crate::job::{JobId, Scope, Slurmd};
 use crate::pulls::{Found, Pulls};
 use crate::slurm::stepd;
 use crate::state::{Outcome, ScopeDir, StateDir, StateError};
 use crate::sys::cgroup;
-use crate::sys::process::Process;
-
-/// The label by which a job's containers are found.
-pub(super) const LABEL_JOB: &str = "spank-docker.job";
 
 /// What could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +58,17 @@ pub enum StopError {
     /// Images that a pull which was cut off may have brought are not marked as private.
     #[error("cannot put right what a pull that was cut off has left")]
     Pulls(#[source] ImageError),
+    /// Which jobs run is not known: so nothing of any is removed.
+    #[error("cannot tell which jobs run on this node, nothing of others is removed")]
+    Processes(#[source] std::io::Error),
+    /// It would take longer than a hook may wait.
+    #[error(
+        "not all that is left of other jobs was removed within {seconds} s: the rest is left to later epilogs"
+    )]
+    Slow {
+        /// The deadline.
+        seconds: u64,
+    },
     /// No event loop could be made.
     #[error("cannot set up an event loop")]
     Runtime(#[source] std::io::Error),
@@ -72,18 +82,15 @@ impl StopError {
     }
 }
 
-/// Removes all that `job` has on this node: containers, mounts, files.
-pub fn stop(config: &Config, job: JobId) -> Result<(), StopError> {
-    let state = StateDir::new(&config.state_dir);
-    let prolog = end_prolog(&state, job);
-    let abandoned = abandoned(&state, job);
-    let is_meant = |scope: Scope| scope.job == job || abandoned.contains(&scope.job);
-    // And those without state, whose own end could not be: the engine was down in the epilog, or came up after slurmd.
-    let containers =
-        remove_containers(config, LABEL_JOB, |scope| is_meant(scope) || !state.of(scope).exists());
-    let pulls = settle_pulls(config);
-    let files = remove_state(&config.state_dir, is_meant);
-    prolog.and(containers).and(pulls).and(files)
+/// Removes all that `job` has on this node: containers, mounts, files. Then what others have left whose own epilog could
+/// not remove it: the engine was down, or came up after slurmd.
+pub fn stop(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
+    let prolog = end_prolog(&StateDir::new(&config.state_dir), job);
+    let own = end(config, job, |listed| ownership::is_of_job(listed, slurmd, job), |scope| scope.job == job);
+    // An engine that does not work is not asked again.
+    let others = if own.is_ok() { leftover::remove(config, slurmd, job) } else { Ok(()) };
+    let pulls = if own.is_ok() { settle_pulls(config) } else { Ok(()) };
+    prolog.and(own).and(others).and(pulls)
 }
 
 /// What the job's own pull has left, if it was cut off.
@@ -102,36 +109,6 @@ fn settle_pulls(config: &Config) -> Result<(), StopError> {
     }
 }
 
-/// Other jobs that have ended, and whose epilog never came: slurmctld takes a job for done on a node whose slurmd has
-/// died and registers anew without it.
-///
-/// Their container is dead and they have no slurmstepd. So no task can come any more, unless the prolog has only just
-/// ended, and the extern step is still to start.
-fn abandoned(state: &StateDir, job: JobId) -> BTreeSet<JobId> {
-    const STARTING: Duration = Duration::from_secs(60);
-    let is_dead = |scope: &Scope| {
-        let directory = state.of(*scope);
-        let Ok(Some(Outcome::Ready(session))) =
-            directory.read().map(|record| record.map(|record| record.outcome))
-        else {
-            return false;
-        };
-        directory.age().is_some_and(|age| age > STARTING)
-            && Process::recall(session.process).is_ok_and(|process| process.is_none())
-    };
-    let scopes = state.scopes().unwrap_or_default().into_iter();
-    let mut dead: BTreeSet<JobId> = scopes
-        .filter(|scope| scope.job != job && *scope == Scope::job(scope.job))
-        .filter(is_dead)
-        .map(|scope| scope.job)
-        .collect();
-    if !dead.is_empty() {
-        let running = stepd::jobs();
-        dead.retain(|job| !running.contains(job));
-    }
-    dead
-}
-
 /// A prolog that has not come to its end is an orphan of a slurmd that has died: Slurm itself lets prologs end first.
 fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
     match state.of(Scope::job(job)).read().map(|record| record.map(|record| record.outcome)) {
@@ -147,20 +124,26 @@ fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
 /// The same for one step, whose slurmstepd still runs. Slurm removes the step's cgroups, unless a start that was cut off has
 /// left a process where Slurm's kill does not look: so the epilog is told of them.
 pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> {
-    let containers = remove_container(config, scope);
     let state = StateDir::new(&config.state_dir);
     let (step, job) = (state.of(scope), state.of(Scope::job(scope.job)));
+    let is_its = is_of_scope(config, scope);
     let told = hand_on_cgroups(&step, &job);
-    let files = step.remove();
-    containers?;
-    told?;
-    Ok(files?)
+    // They are the job's to remove now.
+    let ended = end_without_cgroups(config, scope, is_its);
+    ended.and(told.map_err(StopError::from))
 }
 
 /// Removes the container of a job, or of a step, alone.
 pub(super) fn remove_container(config: &Config, scope: Scope) -> Result<(), StopError> {
-    let label = format!("{LABEL_JOB}={}", scope.job);
-    remove_containers(config, &label, |found| found == scope)
+    let is_its = is_of_scope(config, scope);
+    remove_containers(config, scope.job, is_its).0
+}
+
+/// Of the slurmd that the record names.
+fn is_of_scope(config: &Config, scope: Scope) -> impl Fn(&Listed) -> bool {
+    let record = StateDir::new(&config.state_dir).of(scope).read().ok().flatten();
+    let slurmd = record.map(|record| record.slurmd).unwrap_or_default();
+    move |listed| ownership::scope(listed) == Some(scope) && ownership::is_of_job(listed, &slurmd, scope.job)
 }
 
 /// As the job's own: those of the extern step say the same already, if the job has a container too, and so do those of a step
@@ -173,28 +156,77 @@ fn hand_on_cgroups(step: &ScopeDir, job: &ScopeDir) -> Result<(), StateError> {
     job.write_cgroups(cgroups.iter().map(|path| cgroup::job_of(path)))
 }
 
-fn remove_containers(
+fn end_without_cgroups(
     config: &Config,
-    label: &str,
-    is_meant: impl Fn(Scope) -> bool,
+    scope: Scope,
+    is_meant: impl Fn(&Listed) -> bool,
 ) -> Result<(), StopError> {
-    let runtime = docker::runtime().map_err(StopError::Runtime)?;
-    runtime.block_on(remove_containers_of(&config.docker_host, label, is_meant))
+    let (containers, directories) = remove_containers(config, scope.job, is_meant);
+    let mut first = containers;
+    for state in directories {
+        first = first.and(state.of(scope).remove().map_err(StopError::from));
+    }
+    first
 }
 
-async fn remove_containers_of(
-    socket: &Path,
-    label: &str,
-    is_meant: impl Fn(Scope) -> bool,
+/// Ends these containers of the job, and removes the state of these scopes of it.
+fn end(
+    config: &Config,
+    job: JobId,
+    is_meant: impl Fn(&Listed) -> bool,
+    is_meant_scope: impl Fn(Scope) -> bool,
 ) -> Result<(), StopError> {
-    let engine = match Engine::connect(socket).await {
-        Ok(engine) => engine,
-        // No engine, no containers.
-        Err(EngineError::Absent { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
+    let (containers, directories) = remove_containers(config, job, is_meant);
+    let mut first = containers;
+    for state in directories {
+        first = first.and(remove_state(&state, &is_meant_scope));
+    }
+    first
+}
+
+/// Removes these containers of the job from each engine that may have one. Returned with the result: where its state may be.
+fn remove_containers(
+    config: &Config,
+    job: JobId,
+    is_meant: impl Fn(&Listed) -> bool,
+) -> (Result<(), StopError>, BTreeSet<StateDir>) {
+    let configured = StateDir::new(&config.state_dir);
+    let sockets = engines(config, &configured, job);
+    let mut directories = BTreeSet::from([configured]);
+    let runtime = match docker::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return (Err(StopError::Runtime(error)), directories),
     };
-    let listed = engine.labelled(label).await?;
-    remove_listed(&engine, listed.iter().filter(|listed| scope(listed).is_some_and(&is_meant))).await
+    let label = format!("{LABEL_JOB}={job}");
+    let mut first = Ok(());
+    for socket in sockets {
+        let removed = runtime.block_on(async {
+            let Some(engine) = connect(&socket).await? else { return Ok(()) };
+            let listed = engine.labelled(&label).await?;
+            let meant: Vec<&Listed> = listed.iter().filter(|listed| is_meant(listed)).collect();
+            directories.extend(meant.iter().filter_map(|listed| ownership::state_dir(listed, config)));
+            remove_listed(&engine, meant.into_iter()).await
+        });
+        first = first.and(removed);
+    }
+    (first, directories)
+}
+
+/// The configured engine, and that which the job's containers were asked of, should the configuration have changed or be
+/// no longer readable.
+fn engines(config: &Config, state: &StateDir, job: JobId) -> BTreeSet<PathBuf> {
+    let scopes = state.scopes().unwrap_or_default().into_iter().filter(|scope| scope.job == job);
+    let records = scopes.filter_map(|scope| state.of(scope).read().ok().flatten());
+    records.filter_map(|record| record.engine).chain([config.docker_host.clone()]).collect()
+}
+
+/// `None` where there is no engine, and so no container.
+pub(super) async fn connect(socket: &Path) -> Result<Option<Engine>, StopError> {
+    match Engine::connect(socket).await {
+        Ok(engine) => Ok(Some(engine)),
+        Err(EngineError::Absent { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Removes these, going on past failures; the first is returned.
@@ -202,28 +234,15 @@ pub(super) async fn remove_listed(
     engine: &Engine,
     listed: impl Iterator<Item = &Listed>,
 ) -> Result<(), StopError> {
-    let mut first = Ok(());
-    for listed in listed {
-        let removed = engine.remove(&listed.container).await.map_err(StopError::from);
-        if first.is_ok() {
-            first = removed;
-        }
-    }
-    first
-}
-
-/// Whose container it is: name and label must agree, because the labels of an image are its containers' labels too,
-/// and an image may carry ours.
-pub(super) fn scope(listed: &Listed) -> Option<Scope> {
-    let scope: Scope = listed.names.iter().find_map(|name| name.strip_prefix("docker_")?.parse().ok())?;
-    (listed.labels.get(LABEL_JOB).map(String::as_str) == Some(scope.job.to_string().as_str()))
-        .then_some(scope)
+    let removals = listed.map(|listed| engine.remove(&listed.container));
+    let removed = join_all(removals).await;
+    Ok(removed.into_iter().collect::<Result<(), EngineError>>()?)
 }
 
 /// Removes the state of these scopes.
-pub(super) fn remove_state(state_dir: &Path, is_meant: impl Fn(Scope) -> bool) -> Result<(), StopError> {
-    let state = StateDir::new(state_dir);
-    let scopes = state.scopes().map_err(|source| StopError::List { path: state_dir.to_owned(), source })?;
+fn remove_state(state: &StateDir, is_meant: impl Fn(Scope) -> bool) -> Result<(), StopError> {
+    let scopes =
+        state.scopes().map_err(|source| StopError::List { path: state.path().to_owned(), source })?;
     let mut first = Ok(());
     for scope in scopes.into_iter().filter(|scope| is_meant(*scope)) {
         let removed = remove_scope(&state.of(scope));
@@ -235,7 +254,7 @@ pub(super) fn remove_state(state_dir: &Path, is_meant: impl Fn(Scope) -> bool) -
 }
 
 /// Where a cgroup cannot be removed, the record of it stays, for a later epilog to try again.
-fn remove_scope(directory: &ScopeDir) -> Result<(), StopError> {
+pub(super) fn remove_scope(directory: &ScopeDir) -> Result<(), StopError> {
     let cgroups = directory.cgroups();
     let cgroups: Vec<&Path> = cgroups.iter().map(PathBuf::as_path).collect();
     match cgroup::remove(&cgroups) {

@@ -1,5 +1,6 @@
 //! What Slurm itself offers besides the SPANK interface: its commands, its releases, its list of plugins, its processes on a node.
 
+pub mod command_line;
 pub mod commands;
 pub mod plugstack;
 pub mod release;

@@ -10,19 +10,51 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::job::JobId;
+use crate::shown::Shown;
 use crate::sys::process::{self, Process};
 
-/// Jobs of which a slurmstepd runs here, be it a step's or a prolog's.
-#[must_use]
-pub fn jobs() -> BTreeSet<JobId> {
-    let job_of = |pid: i32| {
-        let (process, title) = titled(pid)?;
-        match title.split_once("slurmstepd: [") {
-            Some((_, rest)) => rest.split(['.', ']', '_']).next()?.parse().ok(),
-            None => job_of_hook(&process, &title, "slurmstepd\0spank\0"),
+/// Jobs of which a slurmstepd runs here, be it a step's or a prolog's. An error unless all of them are known: who is not
+/// among them may lose what it has.
+pub fn jobs() -> io::Result<BTreeSet<JobId>> {
+    process::every()?.into_iter().filter_map(|pid| gone(job_of(pid)).transpose()).collect()
+}
+
+fn job_of(pid: i32) -> io::Result<Option<JobId>> {
+    let process = Process::find(pid)?;
+    if process.real_uid()? != 0 {
+        return Ok(None);
+    }
+    let title = process.read("cmdline")?;
+    let title = String::from_utf8_lossy(&title);
+    match title.strip_prefix("slurmstepd: [") {
+        Some(rest) => job_in_title(rest).map(Some),
+        None if title.contains("slurmstepd\0spank\0") => {
+            job_in_environment(&process.read("environ")?).map(Some)
         }
-    };
-    process::all().map(|pids| pids.filter_map(job_of).collect()).unwrap_or_default()
+        None => Ok(None),
+    }
+}
+
+/// `12.extern]`, `12.0]`, of a component `12+1.0]` (log_build_step_id_str() in Slurm's slurm_protocol_defs.c).
+fn job_in_title(rest: &str) -> io::Result<JobId> {
+    let number = rest.split(['.', ']', '_', '+']).next();
+    let job = number.and_then(|number| number.parse().ok());
+    job.ok_or_else(|| io::Error::other(format!("a slurmstepd of an unknown job: [{}", Shown::new(rest))))
+}
+
+fn job_in_environment(environment: &[u8]) -> io::Result<JobId> {
+    let mut entries = environment.split(|byte| *byte == 0);
+    let entry = entries.find_map(|entry| entry.strip_prefix(b"SLURM_JOB_ID="));
+    let job = entry.and_then(|job| std::str::from_utf8(job).ok()?.parse().ok());
+    job.ok_or_else(|| io::Error::other("a prolog or epilog of an unknown job"))
+}
+
+/// A process that ends while it is looked at is none.
+fn gone<T>(found: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        found => found,
+    }
 }
 
 /// Kills a prolog of this job that still runs, and waits for its end. That of a slurmd that has died outlives it: nobody
@@ -52,10 +84,7 @@ fn job_of_hook(process: &Process, title: &str, mark: &str) -> Option<JobId> {
     if !title.contains(mark) {
         return None;
     }
-    let environment = process.read("environ").ok()?;
-    let entry =
-        environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"SLURM_JOB_ID="))?;
-    std::str::from_utf8(entry).ok()?.parse().ok()
+    job_in_environment(&process.read("environ").ok()?).ok()
 }
 
 /// Whether the extern step of this job runs here.
@@ -74,4 +103,27 @@ fn titled(pid: i32) -> Option<(Process, String)> {
     }
     let title = process.read("cmdline").ok()?;
     Some((process, String::from_utf8_lossy(&title).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slurmstepd_names_its_job_or_nothing_can_be_said() {
+        for title in ["12.extern]", "12.batch]\0\0", "12.0]", "12_3.0]", "12+1.0]", "12]"] {
+            assert_eq!(job_in_title(title).unwrap(), JobId(12), "{title}");
+        }
+        for title in ["", "extern]", "12x.0]", "+1.0]"] {
+            job_in_title(title).unwrap_err();
+        }
+        assert_eq!(job_in_environment(b"A=1\0SLURM_JOB_ID=12\0").unwrap(), JobId(12));
+        job_in_environment(b"A=1\0").unwrap_err();
+        job_in_environment(b"SLURM_JOB_ID=\0").unwrap_err();
+    }
+
+    #[test]
+    fn the_processes_of_this_machine_can_be_told() {
+        jobs().unwrap();
+    }
 }

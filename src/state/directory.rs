@@ -2,17 +2,17 @@
 //! docs/architecture.md, "Files".
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, DirEntry, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::StateError;
-use super::record::{Outcome, Record};
+use super::record::{Origin, Outcome, Record};
 use crate::in_container;
 use crate::job::Scope;
 use crate::sys::mount;
@@ -60,7 +60,7 @@ impl Claim {
 }
 
 /// `state_dir` of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StateDir(PathBuf);
 
 impl StateDir {
@@ -76,6 +76,24 @@ impl StateDir {
         ScopeDir { scope, path: self.0.join(scope.to_string()) }
     }
 
+    /// Where.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whether nobody but root can have put there what is there, or put another directory in its place: it, and all above
+    /// it, is a directory of root's in which nobody else makes names, or is not there.
+    #[must_use]
+    pub fn is_roots_alone(&self) -> bool {
+        let is_plain = self.0.is_absolute() && self.0.components().all(|part| part != Component::ParentDir);
+        let is_roots = |path: &Path| match fs::symlink_metadata(path) {
+            Ok(found) => found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0,
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        is_plain && self.0.ancestors().all(is_roots)
+    }
+
     /// All containers of which there is a directory.
     pub fn scopes(&self) -> io::Result<Vec<Scope>> {
         let entries = match fs::read_dir(&self.0) {
@@ -83,7 +101,9 @@ impl StateDir {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+        let scope =
+            |entry: io::Result<DirEntry>| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
+        entries.map(scope).filter_map(io::Result::transpose).collect()
     }
 }
 
@@ -131,10 +151,20 @@ impl ScopeDir {
         DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(self.failed("create", path))
     }
 
-    /// Whether it is there: before its container is made, until that is removed.
+    /// Whose it is.
     #[must_use]
-    pub fn exists(&self) -> bool {
-        self.path.exists()
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Whether it is there: before its container is made, until that is removed. What cannot be looked at is not absent.
+    pub fn try_exists(&self) -> io::Result<bool> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(_) => Ok(true),
+            // A part of the way that is no directory says as little as one that cannot be entered.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Our directory in the container (a tmpfs: keys never reach a disk).
@@ -156,8 +186,8 @@ impl ScopeDir {
     }
 
     /// Writes the record: all or nothing.
-    pub fn write(&self, uid: u32, outcome: Outcome) -> Result<(), StateError> {
-        let record = Record::new(self.scope, uid, outcome);
+    pub fn write(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
+        let record = Record::new(self.scope, origin, outcome);
         let text = serde_json::to_vec(&record)
             .map_err(|source| StateError::Damaged { scope: self.scope, source })?;
         self.replace(RECORD, &text)
@@ -174,10 +204,14 @@ impl ScopeDir {
         }
     }
 
-    /// How long ago the record was written.
+    /// How long ago the record was written, or the directory, if there is none.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        fs::metadata(self.path.join(RECORD)).ok()?.modified().ok()?.elapsed().ok()
+        let metadata = match fs::symlink_metadata(self.path.join(RECORD)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::symlink_metadata(&self.path),
+            other => other,
+        };
+        metadata.ok()?.modified().ok()?.elapsed().ok()
     }
 
     /// Writes down that the extern step has taken the container over, or why it could not.
@@ -290,8 +324,25 @@ impl ScopeDir {
     /// Removes what is the container's own: keys, above all.
     pub fn remove_container(&self) -> Result<(), StateError> {
         let container = self.container();
+        self.unlink_files()?;
         mount::detach(&container).map_err(self.failed("unmount", &container))?;
         gone(fs::remove_dir(&container)).map_err(self.failed("remove", &container))
+    }
+
+    /// Takes the names of what is in our directory in the container, the keys first: a mount that a process of the job still
+    /// has in a namespace of its own outlives ours, and must not show a key.
+    fn unlink_files(&self) -> Result<(), StateError> {
+        let container = self.container();
+        let mut paths: Vec<PathBuf> = match fs::read_dir(&container) {
+            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+            // Absent, or nothing that could be unmounted either: what follows tells.
+            Err(_) => return Ok(()),
+        };
+        paths.sort_by_key(|path| !in_container::is_key(path));
+        for path in paths {
+            gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;
+        }
+        Ok(())
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {

@@ -11,4 +11,4 @@ mod record;
 pub use directory::{Claim, ScopeDir, StateDir};
 pub use error::StateError;
 pub use known::is_known;
-pub use record::{Outcome, Record, Session};
+pub use record::{Origin, Outcome, Record, Session};

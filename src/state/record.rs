@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StateError;
 use crate::gpus::Gpus;
-use crate::job::Scope;
+use crate::job::{Scope, Slurmd};
 use crate::mpi::hostlist;
 use crate::options::Options;
 use crate::phases::Phases;
@@ -27,8 +27,26 @@ pub struct Record {
     pub scope: Scope,
     /// The only user who may join.
     pub uid: u32,
+    /// Which slurmd has started it.
+    #[serde(default)]
+    pub slurmd: Slurmd,
+    /// The socket of the engine that it was asked of. `None` where the configuration could not be read, or by an earlier
+    /// build.
+    #[serde(default)]
+    pub engine: Option<PathBuf>,
     /// How far the prolog has come.
     pub outcome: Outcome,
+}
+
+/// Who has started a container, for whom, and with which engine.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The only user who may join.
+    pub uid: u32,
+    /// Which slurmd.
+    pub slurmd: Slurmd,
+    /// The socket of its engine, where that is known.
+    pub engine: Option<PathBuf>,
 }
 
 impl Record {
@@ -47,9 +65,16 @@ impl Record {
         matches!(self.outcome, Outcome::Ready(_))
     }
 
+    /// Who has started it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin { uid: self.uid, slurmd: self.slurmd.clone(), engine: self.engine.clone() }
+    }
+
     /// Of this release.
-    pub(crate) fn new(scope: Scope, uid: u32, outcome: Outcome) -> Self {
-        Self { version: VERSION, scope, uid, outcome }
+    pub(crate) fn new(scope: Scope, origin: &Origin, outcome: Outcome) -> Self {
+        let Origin { uid, slurmd, engine } = origin.clone();
+        Self { version: VERSION, scope, uid, slurmd, engine, outcome }
     }
 
     /// From the text of `state.json`; `scope` is whose it should be.

@@ -158,6 +158,19 @@ pub fn all() -> io::Result<impl Iterator<Item = i32>> {
     Ok(std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
+/// All of them, for whoever must not miss one. Where this process is not among them, /proc is not the kernel's, or another
+/// namespace's.
+pub fn every() -> io::Result<Vec<i32>> {
+    let mut pids: Vec<i32> = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    match i32::try_from(std::process::id()) {
+        Ok(own) if pids.contains(&own) => Ok(pids),
+        Ok(_) | Err(_) => Err(io::Error::other("/proc does not show this process")),
+    }
+}
+
 /// The directory of the program that this process runs, where Slurm's other programs may be found.
 #[must_use]
 pub fn program_directory() -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use crate::session;
 use crate::setting::Script;
 use crate::slurm::commands::SlurmError;
 use crate::slurm::report;
-use crate::state::{Claim, Outcome, Record, ScopeDir, Session};
+use crate::state::{Claim, Origin, Outcome, Record, ScopeDir, Session};
 
 /// Where a task runs.
 #[derive(Debug)]
@@ -106,7 +106,9 @@ pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> R
     }
     let Some(node) = session::other_image(session) else { return Ok(()) };
     let error = TaskError::Tag { image: session.image.clone(), node };
-    directory.write(step.uid, Outcome::Failed { message: error.to_string() })?;
+    let unknown = || Origin { uid: step.uid, ..Origin::default() };
+    let origin = directory.read()?.map_or_else(unknown, |record| record.origin());
+    directory.write(&origin, Outcome::Failed { message: error.to_string() })?;
     Err(error)
 }
 
@@ -135,7 +137,9 @@ mod tests {
     }
 
     fn decided(record: Option<(u32, Outcome)>, step: &Step) -> Result<Place, String> {
-        let record = record.map(|(uid, outcome)| Record::new(Scope::job(JOB), uid, outcome));
+        let record = record.map(|(uid, outcome)| {
+            Record::new(Scope::job(JOB), &Origin { uid, ..Origin::default() }, outcome)
+        });
         decide(record, step, &Config::default()).map_err(|error| error.to_string())
     }
 

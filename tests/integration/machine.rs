@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use spank_docker::config::Config;
-use spank_docker::job::{JobId, Scope};
+use spank_docker::job::{JobId, Scope, Slurmd};
 use spank_docker::options::{ImageChoice, Options};
 use spank_docker::session::{self, Request, StartError};
 use spank_docker::setting::Pull;
@@ -47,6 +47,7 @@ impl Machine {
         let request = Request {
             scope: Scope::job(JobId(FIRST + number)),
             cluster: "test".into(),
+            slurmd: slurmd(),
             node: "localhost".into(),
             restart: 0,
             nodes: "localhost".into(),
@@ -177,10 +178,15 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Err(error) = session::stop(&self.config, self.request.scope.job) {
+        if let Err(error) = session::stop(&self.config, &slurmd(), self.request.scope.job) {
             eprintln!("cannot stop: {error}");
         }
     }
+}
+
+/// Who starts its containers.
+pub(crate) fn slurmd() -> Slurmd {
+    Slurmd { cluster: "test".to_owned(), node: "localhost".to_owned() }
 }
 
 /// The newest of this name that `ci/images/build` has made.

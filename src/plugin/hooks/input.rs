@@ -37,7 +37,7 @@ pub(super) fn plugins_are_in_order() -> Result<(), OrderError> {
     plugstack::see_that_ours_is_last(env::var_os("SLURM_CONF").as_deref())
 }
 
-/// Enough to remove what was started: with a configuration that cannot be read nothing was.
+/// Enough to remove what was started: where the configuration cannot be read, the engine is that of the job's record.
 pub(super) fn configuration_for_removal(spank: &Spank<'_>) -> Config {
     configuration(spank).unwrap_or_else(|_| Config { state_dir: state_dir(spank), ..Config::default() })
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::input::{Spank, configuration, configuration_for_removal, given, plugins_are_in_order, state_dir};
 use super::output::SlurmLog;
-use crate::job::{JobId, Scope};
+use crate::job::{JobId, Scope, Slurmd};
 use crate::log::{Log, chain};
 use crate::options::{self, Options};
 use crate::plugin::slurmstepd;
@@ -40,8 +40,14 @@ fn facts(spank: &Spank<'_>) -> Option<JobFacts> {
         job: JobId(job),
         uid,
         restart: variable("SLURM_JOB_RESTART_COUNT").parse().unwrap_or_default(),
-        node: variable("SLURMD_NODENAME"),
+        slurmd: slurmd(),
     })
+}
+
+/// Whose prolog or epilog it is, by the variables that slurmd itself sets.
+fn slurmd() -> Slurmd {
+    let variable = |name| env::var(name).unwrap_or_default();
+    Slurmd { cluster: variable("SLURM_CLUSTER_NAME"), node: variable("SLURMD_NODENAME") }
 }
 
 fn input(spank: &Spank<'_>, facts: &JobFacts, options: Result<Options, options::Error>) -> prolog::Input {
@@ -56,7 +62,7 @@ pub(in crate::plugin) fn epilog(spank: &mut Spank<'_>) -> c_int {
     occupy_standard_descriptors();
     let Ok(job) = spank.job_id() else { return OK };
     let config = configuration_for_removal(spank);
-    value(prolog::epilog(&config, JobId(job), &mut SlurmLog))
+    value(prolog::epilog(&config, &slurmd(), JobId(job), &mut SlurmLog))
 }
 
 fn occupy_standard_descriptors() {

@@ -11,13 +11,13 @@ use super::output::{SlurmLog, by_this_node, tell_user};
 use crate::config::Config;
 use crate::gpus::Gpus;
 use crate::image::Reference;
-use crate::job::{JobId, Scope, StepId};
+use crate::job::{JobId, Scope, Slurmd, StepId};
 use crate::log::{Log, chain};
 use crate::options::Options;
 use crate::plugin::spank::OK;
 use crate::session::{self, Request, StepFacts, together};
 use crate::slurm::commands;
-use crate::state::Session;
+use crate::state::{Record, Session};
 
 /// Of a step on more nodes than that, one node is rarely alone in its trouble, and all of them telling it at once would be
 /// too much for slurmctld.
@@ -30,11 +30,11 @@ pub(super) fn enter(
     config: &Config,
     options: &Options,
     image: &Reference,
-    gpus: Option<Gpus>,
+    job: OfJob,
 ) -> Result<(Session, Option<SocketAddr>), Box<dyn Error>> {
     plugins_are_in_order()?;
     options.check(config)?;
-    let request = request(spank, options, gpus)?;
+    let request = request(spank, options, job)?;
     let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;
     let mut progress = |line: &str| {
         tell_progress(&request, line);
@@ -50,7 +50,26 @@ pub(super) fn enter(
     Ok((session, launcher))
 }
 
-fn request(spank: &Spank<'_>, options: &Options, gpus: Option<Gpus>) -> Result<Request, Box<dyn Error>> {
+/// What the record of the job's prolog says, if there is one.
+pub(super) struct OfJob {
+    gpus: Option<Gpus>,
+    slurmd: Slurmd,
+}
+
+impl OfJob {
+    /// Without a record slurmstepd's own environment names the node (slurmstepd.c, `_init_from_slurmd`), and nobody whom a
+    /// user could not have changed names the cluster.
+    pub(super) fn new(record: Option<&Record>) -> Self {
+        let node = || env::var("SLURMD_NODENAME").unwrap_or_default();
+        let slurmd = record.map(|record| record.slurmd.clone()).filter(|slurmd| !slurmd.node.is_empty());
+        Self {
+            gpus: record.and_then(Record::gpus),
+            slurmd: slurmd.unwrap_or_else(|| Slurmd { cluster: String::new(), node: node() }),
+        }
+    }
+}
+
+fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, Box<dyn Error>> {
     let facts = StepFacts {
         scope: Scope::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
         uid: spank.job_uid()?,
@@ -58,7 +77,8 @@ fn request(spank: &Spank<'_>, options: &Options, gpus: Option<Gpus>) -> Result<R
         node: spank.job_nodeid()?,
         // Where slurmstepd went before it forked, as the user.
         workdir: env::current_dir().ok(),
-        gpus,
+        gpus: job.gpus,
+        slurmd: job.slurmd,
     };
     let variable = |name: &str| spank.getenv_lossy(name).ok().flatten();
     Ok(Request::of_step(&facts, variable, options.clone())?)

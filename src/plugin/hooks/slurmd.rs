@@ -5,6 +5,7 @@ use std::ffi::c_int;
 use super::input::{Spank, configuration, plugins_are_in_order};
 use super::output::SlurmLog;
 use crate::log::{Log, chain};
+use crate::plugin::slurmd;
 use crate::plugin::spank::OK;
 use crate::session;
 
@@ -24,7 +25,7 @@ pub(super) fn clear_away(spank: &Spank<'_>) -> c_int {
             return OK;
         }
     };
-    match session::reap(&config) {
+    match session::reap(&config, &slurmd::identity()) {
         Ok(jobs) if jobs.is_empty() => {}
         Ok(jobs) => {
             let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();

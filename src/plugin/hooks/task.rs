@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::input::{Spank, configuration, given, state_dir};
 use super::output::{SlurmLog, by_this_node, tell_user};
-use super::own_step;
+use super::own_step::{self, OfJob};
 use crate::config::Config;
 use crate::in_container;
 use crate::job::{JobId, Scope, StepId};
@@ -176,7 +176,7 @@ fn container(
     step: &Step,
     config: &Config,
 ) -> Result<Option<Joined>, Box<dyn Error>> {
-    let gpus = record.as_ref().and_then(Record::gpus);
+    let of_job = OfJob::new(record.as_ref());
     let is_ready = record.as_ref().is_some_and(Record::is_ready);
     let place = task::decide(record, step, config)?;
     // On the host too: where the job's limits do not hold for its container, nothing of the job runs.
@@ -187,7 +187,7 @@ fn container(
         Place::Host => None,
         Place::Container(session) => Some(Joined { scope: Scope::job(step.job), session, launcher: None }),
         Place::Own(image) => {
-            let (session, launcher) = own_step::enter(spank, config, &step.options, &image, gpus)?;
+            let (session, launcher) = own_step::enter(spank, config, &step.options, &image, of_job)?;
             let scope = Scope::step(step.job, StepId(spank.job_stepid()?));
             Some(Joined { scope, session: Box::new(session), launcher })
         }

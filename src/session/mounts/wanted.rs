@@ -104,6 +104,7 @@ mod tests {
         Request {
             scope: Scope::job(JobId(1)),
             cluster: "c".into(),
+            slurmd: crate::job::Slurmd::default(),
             node: "n1".into(),
             restart: 0,
             nodes: "n1".into(),

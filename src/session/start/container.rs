@@ -4,13 +4,14 @@ use std::path::Path;
 
 use super::error::StartError;
 use super::order::Order;
-use crate::docker::{Container, Engine, EngineError, GpuRequest, Image, ImageError};
+use crate::docker::{Container, Engine, EngineError, GpuRequest, Image, ImageError, Listed};
 use crate::in_container;
 use crate::session::entry::{self, Entry, EntryError};
 use crate::session::files::Files;
 use crate::session::lookup::Trap;
 use crate::session::mounts::Prepared;
-use crate::session::stop::{self, LABEL_JOB};
+use crate::session::ownership::{self, LABEL_JOB};
+use crate::session::request::Request;
 use crate::session::{gpus, lookup, spec};
 use crate::sys::identity::Credentials;
 use crate::sys::nvidia;
@@ -52,8 +53,12 @@ pub(super) async fn create(
 
 /// Removes what the engine has of the same job or step.
 pub(super) async fn remove_namesake(order: &Order<'_>, engine: &Engine) -> Result<(), EngineError> {
-    let listed = engine.labelled(&format!("{LABEL_JOB}={}", order.request.scope.job)).await?;
-    for listed in listed.iter().filter(|listed| stop::scope(listed) == Some(order.request.scope)) {
+    let Request { scope, slurmd, .. } = order.request;
+    let listed = engine.labelled(&format!("{LABEL_JOB}={}", scope.job)).await?;
+    let is_its = |listed: &&Listed| {
+        ownership::scope(listed) == Some(*scope) && ownership::is_of_job(listed, slurmd, scope.job)
+    };
+    for listed in listed.iter().filter(is_its) {
         engine.remove(&listed.container).await?;
     }
     Ok(())

@@ -15,26 +15,40 @@ fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others
     job.wait_for_line("up");
     let mine = format!("docker inspect --format {{{{.Id}}}}{{{{.State.StartedAt}}}} docker_{}", job.id);
     let before = n2.run(&mine).success().stdout;
-    // A job's that ended while the node was down; those that only look like it, by name or by label; and one whose name
-    // and label do not agree.
-    let run = "docker run --detach --entrypoint sleep";
+    // A job's that ended while the node was down; those that only look like it, by name or by label; one whose name
+    // and label do not agree; of another slurmd that has the same engine; and one that runs, as that of a prolog which is
+    // about to end.
+    let name =
+        |job: u32, more: &str| format!("--name docker_{job} --label spank-docker.job={job} {more} {IMAGE}");
+    let dead = "docker run --detach --entrypoint true --label spank-docker.node";
     let script = format!(
-        "{run} --name docker_999999 --label spank-docker.job=999999 --label spank-docker.cluster=lab {IMAGE} 600
-         {run} --name docker_999998 {IMAGE} 600
-         {run} --name somebody --label spank-docker.job=999997 {IMAGE} 600
-         {run} --name docker_999996 --label spank-docker.job=999995 {IMAGE} 600
-         mkdir -p /run/spank-docker/999999"
+        "{dead}=n2 {}
+         {dead}=n2 --name docker_999998 {IMAGE}
+         {dead}=n2 --name somebody --label spank-docker.job=999997 {IMAGE}
+         {dead}=n2 --name docker_999996 --label spank-docker.job=999995 {IMAGE}
+         {dead}=n1 {}
+         docker run --detach --entrypoint sleep {} 600
+         cd /run/spank-docker; mkdir 999999 999993 999992; touch -d '-2 minutes' 999999 999993",
+        name(999_999, "--label spank-docker.cluster=lab"),
+        name(999_994, ""),
+        name(999_993, "--label spank-docker.node=n2"),
     );
-    lab.repair_with(n2.command("docker rm --force docker_999999 docker_999998 docker_999996 somebody"));
+    let fakes = "docker_999998 docker_999996 docker_999994 docker_999993 somebody";
+    lab.repair_with(
+        n2.command("")
+            .sh(&format!("docker rm --force docker_999999 {fakes}; rmdir /run/spank-docker/99999*")),
+    );
     n2.sh(&script).success();
     n2.run("lab-slurmd restart").success();
-    let names = n2.run("docker ps --format {{.Names}}").success();
+    let names = n2.run("docker ps --all --format {{.Names}}").success();
     let mine_is = format!("docker_{}", job.id);
-    let kept = [mine_is.as_str(), "docker_999996", "docker_999998", "somebody"];
+    let kept =
+        [mine_is.as_str(), "docker_999993", "docker_999994", "docker_999996", "docker_999998", "somebody"];
     assert_eq!(names.sorted(), kept, "{names}");
-    assert_eq!(n2.run("ls /run/spank-docker").success().lines(), [job.id.to_string()]);
+    // What was made only now may be that of a prolog, too.
+    assert_eq!(n2.run("ls /run/spank-docker").success().lines(), [job.id.to_string(), "999992".to_owned()]);
     assert_eq!(n2.run(&mine).success().stdout, before);
-    n2.run("docker rm --force docker_999998 docker_999996 somebody").success();
+    n2.sh(&format!("docker rm --force {fakes}; rmdir /run/spank-docker/999992")).success();
     alice.command("touch done").run().success();
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["up", "/opt/hpc/bin/hello"], "{job}");
@@ -69,9 +83,129 @@ fn container_that_an_epilog_could_not_remove_is_removed_by_a_later_one() {
     let n2 = lab.node("n2");
     lab.repair_with(n2.command("docker rm --force docker_999999"));
     lab.alice().srun_image("-w n2 true").run().success();
-    let run = "docker run --detach --entrypoint sleep --name docker_999999 --label spank-docker.job=999999";
-    n2.run(&format!("{run} {IMAGE} 600")).success();
+    let run = "docker run --detach --entrypoint true --name docker_999999 --label spank-docker.job=999999";
+    n2.run(&format!("{run} --label spank-docker.node=n2 {IMAGE}")).success();
     lab.alice().srun_image("-w n2 true").run().success();
+    lab.assert_empty();
+}
+
+/// Another slurmd may have the same engine: of another node, or of another cluster. And an earlier build named no node.
+#[test]
+fn containers_of_other_slurmds_are_left_alone_though_the_state_of_their_jobs_is_unknown() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let run = |job: u32, more: &str| {
+        let name = format!("--name docker_{job} --label spank-docker.job={job}");
+        format!("docker run --detach {name} {more} {IMAGE} 600")
+    };
+    let (dead, live) = ("--entrypoint true", "--entrypoint sleep");
+    let script = [
+        run(999_999, &format!("{dead} --label spank-docker.node=n1")),
+        run(999_998, &format!("{dead} --label spank-docker.node=n2 --label spank-docker.cluster=other")),
+        run(999_997, live),
+        // Young, and it runs: a prolog may have started it.
+        run(999_996, &format!("{live} --label spank-docker.node=n2")),
+        run(999_995, &format!("{dead} --label spank-docker.node=n2 --label spank-docker.cluster=lab")),
+        run(999_994, dead),
+    ];
+    let remove =
+        n2.command("docker rm --force").args("docker_999999 docker_999998 docker_999997 docker_999996");
+    lab.repair_with(remove.clone());
+    n2.sh(&script.join("\n")).success();
+    lab.alice().srun_image("-w n2 true").run().success();
+    let left = || n2.run("docker ps --all --format {{.Names}}").success();
+    let kept = ["docker_999996", "docker_999997", "docker_999998", "docker_999999"];
+    assert!(lab.poll(|| (left().sorted() == kept).then_some(())).is_some(), "{}", left());
+    remove.run().success();
+    lab.assert_empty();
+}
+
+/// The admin has changed `state_dir` meanwhile: for the hooks of other jobs there is no state of this one any more. Its own
+/// epilog finds what it has.
+#[test]
+fn running_job_outlives_a_change_of_state_dir_and_leaves_nothing_in_either() {
+    let lab = Lab::alone();
+    let (alice, n2) = (lab.alice(), lab.node("n2"));
+    lab.repair_with(n2.command("rm -rf /run/other"));
+    let wait = "until [ -e done ]; do sleep 0.2; done";
+    let script = format!(
+        "srun --overlap --docker-image=registry:5000/hpc/mpich sh -c 'touch up-step; {wait}' &
+         srun --overlap sh -c 'echo up; {wait}; command -v hello'; wait"
+    );
+    let job = alice.submit_image("-w n2 --docker-script=host", &script);
+    job.wait_for_line("up");
+    let is_up = || (alice.command("test -e up-step").run().code == Some(0)).then_some(());
+    lab.poll(is_up).expect("the step");
+    let names = "docker ps --format '{{.Names}} {{.ID}}'";
+    let before = n2.sh(names).success();
+    assert_eq!(before.lines().len(), 2, "{before}");
+    // Old enough that it is not for its youth that it is kept.
+    std::thread::sleep(Duration::from_secs(62));
+    lab.with_arguments("n2", "memlock=inherit state_dir=/run/other", || {
+        alice.srun("-w n2 true").run().success();
+        alice.srun_image("-w n2 true").run().success();
+        let is_over = || n2.run("ls /run/other").lines().is_empty().then_some(());
+        lab.poll(is_over).expect("the other job's end");
+        assert_eq!(n2.sh(names).success().sorted(), before.sorted());
+        n2.run("lab-slurmd restart").success();
+        assert_eq!(n2.sh(names).success().sorted(), before.sorted());
+        alice.command("touch done").run().success();
+        let job = job.wait().completed();
+        assert_eq!(job.lines(), ["up", "/opt/hpc/bin/hello"], "{job}");
+        let left = "ls /run/other /run/spank-docker | grep '[0-9]'; docker ps --all --quiet; grep -E '/run/(other|spank-docker)' /proc/self/mountinfo; true";
+        let is_clean = || n2.sh(left).success().stdout.is_empty().then_some(());
+        assert!(lab.poll(is_clean).is_some(), "{}", n2.sh(left));
+    });
+    n2.run("rmdir /run/other").success();
+    lab.assert_empty();
+}
+
+/// A slurmd in front of whose /proc there is something else: no job runs, for all that it can tell.
+#[test]
+fn nothing_is_removed_while_slurmd_cannot_see_who_runs() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let job = lab.alice().submit_image("-w n2", "echo up; until [ -e done ]; do sleep 0.2; done");
+    job.wait_for_line("up");
+    std::thread::sleep(Duration::from_secs(62));
+    let back = n2.command("lab-slurmd restart");
+    lab.repair_with(back.clone());
+    let log = "grep -c 'cannot tell which jobs run on this node' /var/log/slurm/slurmd.log || true";
+    let count = || n2.sh(log).success().stdout.trim().parse::<u32>().expect("a number");
+    let before = count();
+    // Only its first moment counts, so whether it can serve jobs does not matter.
+    n2.sh("lab-slurmd stop; unshare --mount sh -c 'mount -t tmpfs none /proc; timeout 5 slurmd -D >/dev/null 2>&1'; true")
+        .success();
+    assert_eq!(count(), before + 1);
+    let names = n2.run("docker ps --format {{.Names}}").success();
+    assert_eq!(names.lines(), [format!("docker_{}", job.id)], "{names}");
+    back.run().success();
+    lab.alice().command("touch done").run().success();
+    job.wait().completed();
+    lab.assert_empty();
+}
+
+/// The configuration was broken after the job had started: the record says which engine has its container.
+#[test]
+fn job_whose_configuration_breaks_leaves_nothing() {
+    let lab = Lab::alone();
+    let (alice, n2) = (lab.alice(), lab.node("n2"));
+    // The engine is not where an epilog would look that knows of no other.
+    let script = "mv /var/run/docker.sock /run/other.sock";
+    let back = n2.command("").sh("test ! -e /run/other.sock || mv /run/other.sock /var/run/docker.sock");
+    lab.repair_with(back.clone());
+    n2.sh(script).success();
+    lab.with_arguments("n2", "memlock=inherit docker_host=unix:///run/other.sock", || {
+        let job = alice.submit_image("-w n2", "echo up; until [ -e done ]; do sleep 0.2; done");
+        job.wait_for_line("up");
+        n2.run("sed -i s/memlock/memlok/ /etc/slurm/plugstack.conf").success();
+        alice.command("touch done").run().success();
+        job.wait();
+        let left = "docker --host unix:///run/other.sock ps --all --quiet";
+        let is_clean = || n2.run(left).success().stdout.is_empty().then_some(());
+        lab.poll(is_clean).expect("the container's end");
+    });
+    back.run().success();
     lab.assert_empty();
 }
 

@@ -1,0 +1,138 @@
+//! What jobs have left that run no more, and whose own epilog will never come, or could not remove it: the engine was down,
+//! slurmd had died with them, the node has started anew.
+//!
+//! Nothing of a job that runs may be among it. So what is left is listed first, then the kernel is asked which jobs have a
+//! slurmstepd; and what is young is left alone, since between a prolog's end and the extern step there is none.
+//!
+//! Runs as root in the epilog of another job, and in a starting slurmd: neither may take long.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use super::ownership::{self, LABEL_JOB};
+use super::stop::{self, StopError};
+use crate::config::Config;
+use crate::docker::{self, Engine, Listed};
+use crate::job::{JobId, Scope, Slurmd};
+use crate::slurm::stepd;
+use crate::state::{Outcome, Record, ScopeDir, StateDir};
+use crate::sys::process::Process;
+
+/// How old a container that may run, or a record, has to be.
+const GRACE: Duration = Duration::from_secs(60);
+/// How long the epilog of another job may be kept.
+const IN_EPILOG: Duration = Duration::from_secs(5);
+/// How long a starting slurmd may be kept: systemd waits for 90 s.
+const AT_START: Duration = Duration::from_secs(25);
+
+/// Removes what others have left than this job, which ends.
+pub(super) fn remove(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
+    let look = Look { config, slurmd, is_meant: &|scope, state| scope.job != job && has_ended(state) };
+    within(IN_EPILOG, look.remove()).map(drop)
+}
+
+/// Removes what belongs to no running job, and returns whose it was. For a slurmd that starts.
+pub fn reap(config: &Config, slurmd: &Slurmd) -> Result<BTreeSet<JobId>, StopError> {
+    let look = Look { config, slurmd, is_meant: &|_, _| true };
+    within(AT_START, look.remove())
+}
+
+fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, StopError>>) -> Result<T, StopError> {
+    let runtime = docker::runtime().map_err(StopError::Runtime)?;
+    let slow = StopError::Slow { seconds: deadline.as_secs() };
+    runtime.block_on(async { tokio::time::timeout(deadline, work).await.unwrap_or(Err(slow)) })
+}
+
+/// By its own word a job's state says that no task of it can come any more: there is none, or its container has died. What
+/// cannot be read says nothing.
+fn has_ended(state: &ScopeDir) -> bool {
+    match state.try_exists() {
+        Ok(false) => true,
+        Ok(true) => {
+            is_old(state.age()) && state.read().is_ok_and(|record| record.as_ref().is_some_and(is_dead))
+        }
+        Err(_) => false,
+    }
+}
+
+/// Whether a container was ready once, and its first process is no more.
+fn is_dead(record: &Record) -> bool {
+    match &record.outcome {
+        Outcome::Ready(session) => Process::recall(session.process).is_ok_and(|process| process.is_none()),
+        Outcome::Host | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => false,
+    }
+}
+
+fn is_old(age: Option<Duration>) -> bool {
+    age.is_some_and(|age| age > GRACE)
+}
+
+struct Look<'a> {
+    config: &'a Config,
+    slurmd: &'a Slurmd,
+    /// Whose, as far as the hook knows, and its state tells.
+    is_meant: &'a dyn Fn(Scope, &ScopeDir) -> bool,
+}
+
+impl Look<'_> {
+    async fn remove(&self) -> Result<BTreeSet<JobId>, StopError> {
+        let engine = stop::connect(&self.config.docker_host).await;
+        let engine = engine.as_ref().map(Option::as_ref);
+        let listed = match engine {
+            Ok(Some(engine)) => self.containers(engine).await?,
+            Ok(None) | Err(_) => Vec::new(),
+        };
+        let states = self.states()?;
+        if listed.is_empty() && states.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        // Last, so that no job is missing which began meanwhile.
+        let running = stepd::jobs().map_err(StopError::Processes)?;
+        let is_left = |scope: Scope| !running.contains(&scope.job);
+        let listed: Vec<_> = listed.into_iter().filter(|(scope, ..)| is_left(*scope)).collect();
+        let states = states.into_iter().filter(|state| is_left(state.scope()) && self.is_over(state));
+        let states: Vec<_> = listed.iter().map(|(_, _, state)| state.clone()).chain(states).collect();
+        let jobs = states.iter().map(|state| state.scope().job).collect();
+        let containers = match engine {
+            Ok(Some(engine)) => stop::remove_listed(engine, listed.iter().map(|(_, listed, _)| listed)).await,
+            Ok(None) | Err(_) => Ok(()),
+        };
+        let mut first = containers;
+        for state in states {
+            first = first.and(stop::remove_scope(&state));
+            // Where a cgroup keeps it for long, the deadline comes first.
+            tokio::task::yield_now().await;
+        }
+        first.map(|()| jobs)
+    }
+
+    /// Containers that are this slurmd's for sure, with their state.
+    async fn containers(&self, engine: &Engine) -> Result<Vec<(Scope, Listed, ScopeDir)>, StopError> {
+        let listed = engine.labelled(LABEL_JOB).await?.into_iter();
+        let listed = listed.filter(|listed| !listed.is_live || is_old(listed.age));
+        let listed = listed.filter(|listed| ownership::is_surely_of(listed, self.slurmd));
+        let found = listed.filter_map(|listed| {
+            let scope = ownership::scope(&listed)?;
+            let state = ownership::state_dir(&listed, self.config)?.of(scope);
+            (self.is_meant)(scope, &state).then_some((scope, listed, state))
+        });
+        Ok(found.collect())
+    }
+
+    /// State of whole jobs, and of their steps.
+    fn states(&self) -> Result<Vec<ScopeDir>, StopError> {
+        let state = StateDir::new(&self.config.state_dir);
+        let path = || self.config.state_dir.clone();
+        let scopes = state.scopes().map_err(|source| StopError::List { path: path(), source })?;
+        let is_meant = |scope: &Scope| (self.is_meant)(*scope, &state.of(Scope::job(scope.job)));
+        Ok(scopes.into_iter().filter(is_meant).map(|scope| state.of(scope)).collect())
+    }
+
+    /// Whether nothing of it can be under way: it is old; or its prolog was cut off, as nobody runs it any more; or its
+    /// container has died.
+    fn is_over(&self, state: &ScopeDir) -> bool {
+        let is_over = |record: &Record| matches!(record.outcome, Outcome::Starting) || is_dead(record);
+        is_old(state.age()) || state.read().is_ok_and(|record| record.as_ref().is_some_and(is_over))
+    }
+}
