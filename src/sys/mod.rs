@@ -16,3 +16,4 @@ pub mod process;
 pub mod rights;
 pub mod signals;
 pub mod source;
+pub mod tree;

@@ -1,0 +1,320 @@
+//! Removes a directory tree of any depth and width: with a handful of descriptors, memory for one batch of names, and in slices
+//! of time. A recursive removal holds a descriptor, or a stack frame, for each level, and whoever makes the tree chooses how
+//! many there are: mkdir(2) and chdir(2) know no limit.
+//!
+//! So nothing is ever descended into. Of each directory what is empty or no directory is unlinked, and what is neither is
+//! moved to the top: into a directory for all of the next level. When a level is through, the next takes its turn. Each
+//! directory is opened once and moved once, however the tree looks.
+//!
+//! Runs as root on the host: on trees that users have made, and may go on making.
+#![forbid(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Instant;
+
+use nix::dir::{Dir, Entry, OwningIter, Type};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// The content of one directory, which is to go; the directory itself stays.
+pub struct Content {
+    top: OwnedFd,
+    /// The directory whose turn it is: the top, or one of a level, by its name in the top.
+    level: Directory,
+    level_name: Option<CString>,
+    /// One of this level that was not empty.
+    inner: Option<(CString, Directory)>,
+    /// The next level, by its name in the top, if anything was moved there.
+    next: Option<(CString, OwnedFd)>,
+    /// For names that were not there before.
+    names: u64,
+    /// How many names are gone, and how many there were when this reading of the level began.
+    gone: u64,
+    gone_before: u64,
+    /// Something of this level is still there: somebody goes on making files, or it cannot be removed.
+    is_left: bool,
+    failure: Option<Errno>,
+}
+
+/// An open directory, and what of it was not read yet.
+struct Directory {
+    file: OwnedFd,
+    entries: OwningIter,
+}
+
+enum Removed {
+    Gone,
+    /// A directory with something in it.
+    Full,
+}
+
+impl Content {
+    /// Of the directory at this path, which must be root's to walk.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let top = open(path, READ | OFlag::O_NOFOLLOW, Mode::empty())?;
+        Ok(Self {
+            level: Directory::again(&top)?,
+            top,
+            level_name: None,
+            inner: None,
+            next: None,
+            names: 0,
+            gone: 0,
+            gone_before: 0,
+            is_left: false,
+            failure: None,
+        })
+    }
+
+    /// How many names are gone.
+    #[must_use]
+    pub fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    /// Goes on with it until then. Whether it has come to its end: what could not be removed until then is an error.
+    pub fn remove(&mut self, until: Instant) -> io::Result<bool> {
+        while !self.step()? {
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+        }
+        match self.failure.take() {
+            Some(error) => Err(error.into()),
+            None => Ok(true),
+        }
+    }
+
+    /// One name further. Whether that was the last one.
+    fn step(&mut self) -> io::Result<bool> {
+        if let Some((name, directory)) = &mut self.inner {
+            match directory.entries.next().transpose()? {
+                Some(entry) if is_dots(&entry) => {}
+                Some(entry) => match remove(&directory.file, &entry) {
+                    Ok(Removed::Gone) => self.gone += 1,
+                    Ok(Removed::Full) => self.move_up(&entry)?,
+                    Err(error) => self.fail(error),
+                },
+                None => {
+                    match unlinkat(&self.level.file, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+                        Ok(()) | Err(Errno::ENOENT) => self.gone += 1,
+                        Err(Errno::ENOTEMPTY | Errno::EEXIST) => self.is_left = true,
+                        Err(error) => self.fail(error),
+                    }
+                    self.inner = None;
+                }
+            }
+            return Ok(false);
+        }
+        match self.level.entries.next().transpose()? {
+            Some(entry) if is_dots(&entry) || self.is_next_level(&entry) => {}
+            Some(entry) => match remove(&self.level.file, &entry) {
+                Ok(Removed::Gone) => self.gone += 1,
+                Ok(Removed::Full) => match Directory::open(&self.level.file, entry.file_name()) {
+                    Ok(directory) => self.inner = Some((entry.file_name().to_owned(), directory)),
+                    Err(Errno::ENOENT) => {}
+                    Err(error) => self.fail(error),
+                },
+                Err(error) => self.fail(error),
+            },
+            None => return self.end_level(),
+        }
+        Ok(false)
+    }
+
+    /// The directory of this entry goes to the next level.
+    fn move_up(&mut self, entry: &Entry) -> io::Result<()> {
+        let (_, next) = match &mut self.next {
+            Some(next) => next,
+            None => {
+                let made = self.make_level()?;
+                self.next.insert(made)
+            }
+        };
+        self.names += 1;
+        let Some((_, from)) = &self.inner else { return Ok(()) };
+        match renameat(&from.file, entry.file_name(), &*next, self.names.to_string().as_str()) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => {
+                self.fail(error);
+                Ok(())
+            }
+        }
+    }
+
+    fn make_level(&mut self) -> io::Result<(CString, OwnedFd)> {
+        loop {
+            self.names += 1;
+            let name = CString::new(format!(".level-{}", self.names))?;
+            match mkdirat(&self.top, name.as_c_str(), Mode::S_IRWXU) {
+                Ok(()) => return Ok((name.clone(), beneath(&self.top, &name)?)),
+                // Of the tree's own, or of a removal that was cut off.
+                Err(Errno::EEXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn is_next_level(&self, entry: &Entry) -> bool {
+        self.level_name.is_none()
+            && self.next.as_ref().is_some_and(|(name, _)| entry.file_name() == name.as_c_str())
+    }
+
+    /// The next one takes its turn. Whether there is none.
+    fn end_level(&mut self) -> io::Result<bool> {
+        if self.is_left && self.gone > self.gone_before {
+            (self.is_left, self.gone_before) = (false, self.gone);
+            self.level.entries = Directory::again(&self.level.file)?.entries;
+            return Ok(false);
+        }
+        if std::mem::take(&mut self.is_left) {
+            self.fail(Errno::ENOTEMPTY);
+        }
+        if let Some(name) = self.level_name.take()
+            && let Err(error) = unlinkat(&self.top, name.as_c_str(), UnlinkatFlags::RemoveDir)
+        {
+            self.fail(error);
+        }
+        let Some((name, file)) = self.next.take() else { return Ok(true) };
+        self.level = Directory::again(&file)?;
+        self.level_name = Some(name);
+        self.gone_before = self.gone;
+        Ok(false)
+    }
+
+    /// The first failure is told, the rest of the tree goes all the same.
+    fn fail(&mut self, error: Errno) {
+        self.failure.get_or_insert(error);
+    }
+}
+
+const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+impl Directory {
+    fn open(parent: &OwnedFd, name: &CStr) -> nix::Result<Self> {
+        let file = beneath(parent, name)?;
+        let entries = openat(&file, ".", READ, Mode::empty())?;
+        Ok(Self { entries: Dir::from_fd(entries)?.into_iter(), file })
+    }
+
+    fn again(file: &OwnedFd) -> nix::Result<Self> {
+        Self::open(file, c".")
+    }
+}
+
+/// Neither by a link nor into what is mounted there.
+fn beneath(parent: &OwnedFd, name: &CStr) -> nix::Result<OwnedFd> {
+    let inside =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+    openat2(parent, name, OpenHow::new().flags(READ).resolve(inside))
+}
+
+fn remove(parent: &OwnedFd, entry: &Entry) -> nix::Result<Removed> {
+    let name = entry.file_name();
+    if entry.file_type() != Some(Type::Directory) {
+        match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(Removed::Gone),
+            // A directory, where the file system does not tell kinds.
+            Err(Errno::EISDIR | Errno::EPERM) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match unlinkat(parent, name, UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(Removed::Gone),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(Removed::Full),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_dots(entry: &Entry) -> bool {
+    matches!(entry.file_name().to_bytes(), b"." | b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Made as a user would: no path could name the deepest one.
+    fn nest(top: &Path, depth: u32) {
+        let mut directory = open(top, READ, Mode::empty()).unwrap();
+        for _ in 0..depth {
+            mkdirat(&directory, "d", Mode::S_IRWXU).unwrap();
+            directory = openat(&directory, "d", READ, Mode::empty()).unwrap();
+        }
+        let deepest = openat(&directory, "f", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRWXU);
+        drop(deepest.unwrap());
+    }
+
+    fn names(top: &Path) -> Vec<String> {
+        let name = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        fs::read_dir(top).unwrap().map(name).collect()
+    }
+
+    fn in_time() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn depth_and_width_do_not_matter() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path();
+        // More levels than descriptors.
+        nest(top, 3000);
+        for name in ["a", "b", ".level-1", "a/b", "a/b/c", "b/c"] {
+            fs::create_dir_all(top.join(name)).unwrap();
+            for number in 0..300 {
+                fs::write(top.join(name).join(format!("file{number}")), "").unwrap();
+                fs::create_dir(top.join(name).join(format!("directory{number}"))).unwrap();
+            }
+            nest(&top.join(name).join("directory7"), 20);
+        }
+        let mut content = Content::of(top).unwrap();
+        assert!(content.remove(in_time()).unwrap());
+        assert!(names(top).is_empty());
+        assert!(content.gone() > 3000 + 6 * 620, "{}", content.gone());
+    }
+
+    #[test]
+    fn a_removal_that_was_cut_off_is_taken_up_by_the_next_one() {
+        let directory = tempfile::tempdir().unwrap();
+        nest(directory.path(), 2000);
+        let mut turns = 0;
+        while !Content::of(directory.path())
+            .unwrap()
+            .remove(Instant::now() + Duration::from_millis(3))
+            .unwrap()
+        {
+            turns += 1;
+            assert!(turns < 10_000);
+        }
+        assert!(turns > 0);
+        assert!(names(directory.path()).is_empty());
+    }
+
+    #[test]
+    fn links_are_removed_and_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (top, kept) = (directory.path().join("top"), directory.path().join("kept"));
+        fs::create_dir_all(top.join("inner/deep")).unwrap();
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("file"), "").unwrap();
+        for link in ["link", "inner/link", "inner/deep/link"] {
+            std::os::unix::fs::symlink(&kept, top.join(link)).unwrap();
+        }
+        assert!(Content::of(&top).unwrap().remove(in_time()).unwrap());
+        assert!(names(&top).is_empty());
+        assert_eq!(names(&kept), ["file"]);
+        // Neither is one at the place itself.
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&kept, &link).unwrap();
+        assert!(Content::of(&link).is_err());
+    }
+}
