@@ -3,6 +3,7 @@
 //!
 //! Runs as root in the container's mount namespace. The image is hostile until shown otherwise: see `sys::inside`.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -83,8 +84,13 @@ const SYSTEM: [(&str, &str); 4] =
 
 /// No setuid programs, no file capabilities and no device nodes, on any mount but /dev: joined tasks are outside the
 /// engine's confinement, so that a setuid-root shell of the image would make them root on the node. `mounts` is what
-/// the kernel says is mounted there.
-pub(super) fn harden(root: &Root, mounts: &[Mounted]) -> Result<(), FurnishError> {
+/// the kernel says is mounted there, `hiding` what the host's own /proc hides of other users' processes: the container has
+/// another one, in the host's PID namespace.
+pub(super) fn harden(
+    root: &Root,
+    mounts: &[Mounted],
+    hiding: &[(CString, CString)],
+) -> Result<(), FurnishError> {
     for (path, kind) in SYSTEM {
         let mut here = mounts.iter().filter(|mount| mount.point == Path::new(path));
         let whole = |mount: &Mounted| mount.root == Path::new("/") && mount.kind == kind;
@@ -100,6 +106,10 @@ pub(super) fn harden(root: &Root, mounts: &[Mounted]) -> Result<(), FurnishError
         let directory = root.find(Path::new(path)).map_err(failed("open /dev"))?;
         mount::change(&directory, false, Attributes::NONE, Attributes::NODEV)
             .map_err(failed("allow devices in /dev"))?;
+    }
+    if !hiding.is_empty() {
+        let proc = root.find(Path::new("/proc")).map_err(failed("open /proc"))?;
+        mount::reconfigure(&proc, hiding).map_err(failed("hide in /proc what the node's own hides"))?;
     }
     // NVIDIA's hook mounts device nodes of the node there, each by itself. An image's volume is always a directory.
     for mount in mounts.iter().filter(|mount| mount.point.starts_with("/dev")) {

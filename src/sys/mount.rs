@@ -3,7 +3,7 @@
 //! Runs as root: in the prolog and epilog on the host, and in the prolog inside a container's mount namespace.
 #![expect(unsafe_code, reason = "neither libc nor nix wraps these system calls")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -104,26 +104,49 @@ fn set_attributes(
 /// A fresh tmpfs that is attached nowhere yet, with these options; neither setuid programs nor device nodes.
 pub fn detached_tmpfs(options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
     // linux/mount.h: enum fsconfig_command.
-    const SET_STRING: libc::c_uint = 1;
     const CMD_CREATE: libc::c_uint = 6;
     const FSOPEN_CLOEXEC: libc::c_uint = 1;
     const FSMOUNT_CLOEXEC: libc::c_uint = 1;
     let safe = Attributes::NOSUID.and(Attributes::NODEV).0 as libc::c_uint;
-    // SAFETY: static strings, and descriptors that these calls make and nobody else owns.
-    unsafe {
-        let context = descriptor(libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC))?;
-        let configure = |command: libc::c_uint, name: *const libc::c_char, value: *const libc::c_char| {
-            let context = context.as_raw_fd();
-            let result = libc::syscall(libc::SYS_fsconfig, context, command, name, value, 0);
-            Errno::result(result).map(drop).map_err(io::Error::from)
-        };
-        configure(SET_STRING, c"source".as_ptr(), c"spank-docker".as_ptr())?;
-        for (name, value) in options {
-            configure(SET_STRING, name.as_ptr(), value.as_ptr())?;
-        }
-        configure(CMD_CREATE, std::ptr::null(), std::ptr::null())?;
-        descriptor(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, safe))
-    }
+    // SAFETY: a static string, and a descriptor that nobody else owns.
+    let context = unsafe { descriptor(libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC))? };
+    set_option(&context, c"source", c"spank-docker")?;
+    options.iter().try_for_each(|(name, value)| set_option(&context, name, value))?;
+    configure(&context, CMD_CREATE, None)?;
+    // SAFETY: a valid descriptor, and a new one that nobody else owns.
+    unsafe { descriptor(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, safe)) }
+}
+
+/// Changes options of the file system whose mount `file` is the root of; all others stay.
+pub fn reconfigure(file: impl AsFd, options: &[(CString, CString)]) -> io::Result<()> {
+    // linux/mount.h: enum fsconfig_command, and flags of fspick(2).
+    const CMD_RECONFIGURE: libc::c_uint = 7;
+    const FSPICK_CLOEXEC: libc::c_uint = 1;
+    const FSPICK_EMPTY_PATH: libc::c_uint = 8;
+    // SAFETY: a valid descriptor and an empty path, and a descriptor that nobody else owns.
+    let context = unsafe {
+        descriptor(libc::syscall(
+            libc::SYS_fspick,
+            file.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            FSPICK_CLOEXEC | FSPICK_EMPTY_PATH,
+        ))?
+    };
+    options.iter().try_for_each(|(name, value)| set_option(&context, name, value))?;
+    configure(&context, CMD_RECONFIGURE, None)
+}
+
+fn set_option(context: &OwnedFd, name: &CStr, value: &CStr) -> io::Result<()> {
+    const SET_STRING: libc::c_uint = 1;
+    configure(context, SET_STRING, Some((name, value)))
+}
+
+fn configure(context: &OwnedFd, command: libc::c_uint, option: Option<(&CStr, &CStr)>) -> io::Result<()> {
+    let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    let [name, value] = [pointer(option.map(|(name, _)| name)), pointer(option.map(|(_, value)| value))];
+    // SAFETY: a valid descriptor, and strings that outlive the call, or none.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, name, value, 0) };
+    Errno::result(result).map(drop).map_err(io::Error::from)
 }
 
 /// Mounts a small private tmpfs at `path`, with files that may be executed (a state directory may lie on a noexec

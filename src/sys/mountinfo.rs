@@ -4,9 +4,10 @@
 //! Pure; read by root on the host.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,20 @@ pub struct Mounted {
 /// All mounts, in the order in which they cover each other.
 pub fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mounted> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(line)
+}
+
+/// What the mount of /proc shows of other users' processes, as options to give to another one: none where it shows all. An
+/// error where there is no such mount.
+pub fn hiding(mountinfo: &[u8]) -> io::Result<Vec<(CString, CString)>> {
+    const OPTIONS: [&[u8]; 3] = [b"hidepid", b"gid", b"subset"];
+    let whole = |mount: &Mounted| mount.point == Path::new("/proc") && mount.kind == "proc";
+    let mount = parse(mountinfo).filter(whole).last().ok_or(io::ErrorKind::NotFound)?;
+    let options = mount.options.as_bytes().split(|byte| *byte == b',').filter_map(|option| {
+        let mut parts = option.splitn(2, |byte| *byte == b'=');
+        let name = parts.next().filter(|name| OPTIONS.contains(name))?;
+        Some((CString::new(name).ok()?, CString::new(parts.next()?).ok()?))
+    });
+    Ok(options.collect())
 }
 
 /// `id parent major:minor root point options optional… - type source super-options`
@@ -75,6 +90,23 @@ mod tests {
                 mounted("/srv/a \\b", "/volumes/a b", "ext4", "rw")
             ]
         );
+    }
+
+    #[test]
+    fn what_proc_hides_is_read_from_the_last_mount_of_it() {
+        let line = |options: &str| format!("66 65 0:23 / /proc rw,nosuid - proc proc {options}\n");
+        let read = |text: &str| {
+            let options = hiding(text.as_bytes()).unwrap().into_iter();
+            let texts = options.map(|(name, value)| [name, value].map(|text| text.into_string().unwrap()));
+            texts.map(|[name, value]| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(read(&line("rw")), [""; 0]);
+        assert_eq!(
+            read(&line("rw,gid=50,hidepid=invisible,subset=pid")),
+            ["gid=50", "hidepid=invisible", "subset=pid"]
+        );
+        assert_eq!(read(&(line("rw") + &line("rw,hidepid=2"))), ["hidepid=2"]);
+        hiding(b"66 65 0:23 / /proc rw,nosuid - tmpfs tmpfs rw\n").unwrap_err();
     }
 
     #[test]

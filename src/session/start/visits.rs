@@ -36,9 +36,11 @@ pub(super) fn harden(
     let shells = [PathBuf::from(&order.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
     let engines = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
     let engines: Vec<_> = mountinfo::parse(&engines).collect();
+    let hiding = fs::read("/proc/self/mountinfo").and_then(|mounts| mountinfo::hiding(&mounts));
+    let hiding = hiding.map_err(files_error("read what the node's /proc hides"))?;
     let nvidia = nvidia::gpus();
     visit(namespaces, |root| {
-        furnish::harden(root, &engines).map_err(furnish_error(order))?;
+        furnish::harden(root, &engines, &hiding).map_err(furnish_error(order))?;
         policy::check_gpus(order, root, &nvidia)?;
         furnish::settle(root, entry).map_err(furnish_error(order))?;
         Ok(furnish::look(root, path, &shells, &order.request.credentials))

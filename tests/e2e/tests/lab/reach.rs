@@ -186,3 +186,35 @@ fn first_process_of_a_container_is_closed_to_its_own_user() {
     job.cancel();
     lab.assert_clean();
 }
+
+/// The engine mounts a /proc of its own, which shows all there is.
+#[test]
+fn processes_that_the_host_hides_are_hidden_in_containers() {
+    let lab = Lab::alone();
+    let (alice, n2) = (lab.alice(), lab.node("n2"));
+    let image = image("mpich");
+    let look = "cat /proc/1/cmdline; ls -d /proc/[0-9]* | wc -l | sed 's/^[1-9]$/few/'; sed -n 's/.* - proc proc //p' /proc/self/mountinfo";
+    let look = format!("{look} | sort -u");
+    lab.repair_with(n2.command("mount -o remount,hidepid=0,gid=0 /proc"));
+    n2.run("mount -o remount,hidepid=2,gid=6003 /proc").success();
+    let hidden = |outcome: spank_docker_e2e::Outcome, place: &str| {
+        let lines = outcome.lines();
+        assert_eq!(lines[0], "few", "{place}: {outcome}");
+        assert!(
+            lines[1..].iter().all(|line| line.contains(",gid=6003,hidepid=invisible")),
+            "{place}: {outcome}"
+        );
+        assert!(outcome.stderr.contains("/proc/1/cmdline: No such file"), "{place}: {outcome}");
+    };
+    for words in ["", "--docker-entrypoint"] {
+        let srun = alice.srun(&format!("-w n2 {words} --docker-image={image} sh -c")).arg(&look);
+        hidden(srun.run().success(), words);
+    }
+    // The same for those of a step's own, and for sessions.
+    let inner = format!("srun --docker-image={image} sh -c").to_owned();
+    hidden(alice.salloc("-w n2").args(&inner).arg(&look).run().success(), "own");
+    let session = alice.srun(&format!("-w n2 --docker-image={image} ssh n2")).arg(&look);
+    hidden(session.run().success(), "session");
+    n2.run("mount -o remount,hidepid=0,gid=0 /proc").success();
+    lab.assert_clean();
+}
