@@ -8,9 +8,11 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, alarm, fork};
+use nix::unistd::{ForkResult, fork};
 
 use crate::job::JobId;
+use crate::sys::orphan;
+use crate::sys::process::{Process, ProcessId};
 
 /// Whoever answers, does so in milliseconds.
 const SECONDS: u32 = 30;
@@ -29,19 +31,21 @@ type RunCommandInit = unsafe extern "C" fn(c_int, *const *const c_char, *const c
 ///
 /// The extern step's slurmstepd is asked over its socket, and does not answer before this hook has returned: so a process
 /// of its own asks, which nobody waits for.
-pub(super) fn account(job: JobId, node: &str, pid: i32) {
+pub(super) fn account(job: JobId, node: &str, process: ProcessId) {
     let Ok(node) = CString::new(node) else { return };
     let (Some(connect), Some(add)) = (find(c"stepd_connect"), find(c"stepd_add_extern_pid")) else { return };
-    // SAFETY: the C library's own locks survive fork(2), as do those of Slurm's log; whatever else might be held by another
-    // thread is met by the alarm. Both children end by _exit(2).
+    let Ok(open) = orphan::descriptors() else { return };
+    // SAFETY: the C library's own locks survive fork(2), as do those of Slurm's log; where another thread has held whatever
+    // else, the child ends with its time. Both children end by _exit(2).
     match unsafe { fork() } {
         Ok(ForkResult::Parent { child }) => {
             let _ = waitpid(child, None);
         }
         Ok(ForkResult::Child) => {
             // SAFETY: as above.
-            if let Ok(ForkResult::Child) = unsafe { fork() } {
-                alarm::set(SECONDS);
+            if let Ok(ForkResult::Child) = unsafe { fork() }
+                && orphan::begin(SECONDS, &open).is_ok()
+            {
                 // SAFETY: these are the functions of these names, in all releases that the plugin loads in.
                 unsafe {
                     add_extern_pid(
@@ -49,7 +53,7 @@ pub(super) fn account(job: JobId, node: &str, pid: i32) {
                         std::mem::transmute::<*mut c_void, AddExternPid>(add),
                         &node,
                         job,
-                        pid,
+                        process,
                     );
                 }
             }
@@ -62,7 +66,8 @@ pub(super) fn account(job: JobId, node: &str, pid: i32) {
 
 /// # Safety
 /// `connect` and `add` are what their types say.
-unsafe fn add_extern_pid(connect: Connect, add: AddExternPid, node: &CStr, job: JobId, pid: i32) {
+unsafe fn add_extern_pid(connect: Connect, add: AddExternPid, node: &CStr, job: JobId, process: ProcessId) {
+    let lives = || matches!(Process::recall(process), Ok(Some(_)));
     let id = [job.0, NO_HET_COMPONENT, EXTERN];
     // The other layout's socket does not exist. Room for both, and zeroes behind.
     let layouts = [[id[0], id[1], id[2], 0, 0, 0, 0, 0], [0, 0, id[0], id[1], id[2], 0, 0, 0]];
@@ -72,7 +77,10 @@ unsafe fn add_extern_pid(connect: Connect, add: AddExternPid, node: &CStr, job: 
         unsafe {
             let socket = connect(ptr::null(), node.as_ptr(), layout.as_mut_ptr().cast(), &raw mut version);
             if socket >= 0 {
-                add(socket, version, pid);
+                // It has answered, so that nothing is waited for any more: Slurm is told a number, which must be its still.
+                if lives() {
+                    add(socket, version, process.pid);
+                }
                 return;
             }
         }

@@ -11,6 +11,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod nvidia;
+pub mod orphan;
 pub mod privilege;
 pub mod process;
 pub mod rights;

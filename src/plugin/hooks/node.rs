@@ -76,7 +76,7 @@ pub(in crate::plugin) fn adopt(spank: &mut Spank<'_>) -> c_int {
     let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
     let job = JobId(job);
     match session::adopt(&configuration_for_removal(spank), Scope::job(job), placeholder) {
-        Ok(Some(session)) => slurmstepd::account(job, &session.node, session.process.pid),
+        Ok(Some(session)) => slurmstepd::account(job, &session.node, session.process),
         Ok(None) => {}
         Err(error) => SlurmLog.error(&format!("job {job}: {}", chain(&error))),
     }

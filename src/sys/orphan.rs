@@ -1,0 +1,89 @@
+//! A child that was forked to do one thing, which nobody waits for: it must not outlive its time, nor keep anything of its
+//! parent's open.
+//!
+//! Runs as root in the extern step's slurmstepd, and in the child.
+#![expect(unsafe_code, reason = "descriptors and a signal handler of a forked child")]
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::unistd::alarm;
+
+/// What this process has open.
+pub fn descriptors() -> io::Result<Vec<RawFd>> {
+    Ok(fs::read_dir("/proc/self/fd")?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// In the child, first of all: after so many seconds the kernel ends it, whatever it waits for then, and what it has
+/// inherited is let go.
+///
+/// slurmstepd blocks SIGALRM in all of its threads (slurmstepd.c, `slurmstepd_blocked_signals`; up to 24.05), and a child
+/// inherits that. The numbers of `descriptors` stay taken: Slurm's log, for one, goes on to write to one of them, and must
+/// not find a socket there.
+pub fn begin(seconds: u32, descriptors: &[RawFd]) -> io::Result<()> {
+    // SAFETY: no handler of ours is installed.
+    unsafe { signal(Signal::SIGALRM, SigHandler::SigDfl) }?;
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGALRM);
+    mask.thread_unblock()?;
+    alarm::set(seconds);
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for descriptor in descriptors {
+        // SAFETY: in a child that was forked for this, nobody else uses them.
+        Errno::result(unsafe { libc::dup2(null.as_raw_fd(), *descriptor) })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::time::{Duration, Instant};
+
+    use nix::sys::signal::kill;
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+
+    #[test]
+    fn ends_after_its_time_though_the_signal_was_blocked_and_keeps_nothing_open() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGALRM);
+        mask.thread_block().unwrap();
+        let open = [writer.as_raw_fd()];
+        // SAFETY: the child calls nothing but the kernel.
+        let child = match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                let begun = begin(1, &open);
+                while begun.is_ok() {
+                    nix::unistd::pause();
+                }
+                // SAFETY: ends this process alone.
+                unsafe { libc::_exit(1) }
+            }
+        };
+        mask.thread_unblock().unwrap();
+        drop(writer);
+        // Comes to its end while the child still runs.
+        reader.read_to_end(&mut Vec::new()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut ended = WaitStatus::StillAlive;
+        while ended == WaitStatus::StillAlive {
+            std::thread::sleep(Duration::from_millis(10));
+            ended = waitpid(child, Some(WaitPidFlag::WNOHANG)).unwrap();
+            if Instant::now() > deadline {
+                kill(child, Signal::SIGKILL).unwrap();
+            }
+        }
+        assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGALRM, _)), "{ended:?}");
+    }
+}
