@@ -12,6 +12,8 @@ use std::path::Path;
 
 /// As many characters of a value are shown at most, `...` included.
 const WIDTH: usize = 80;
+/// And of a whole line, whoever has written parts of it.
+const LINE: usize = 1000;
 
 /// A value that someone else chose, fit for an error message.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -20,11 +22,20 @@ pub struct Shown(String);
 impl Shown {
     /// Escapes what is not printable and shortens what is long.
     pub fn new(value: impl AsRef<[u8]>) -> Self {
+        Self::within(value.as_ref(), WIDTH)
+    }
+
+    /// The same for a whole line, of which values are parts: what is shown already stays as it is.
+    pub fn line(line: &str) -> Self {
+        Self::within(line.as_bytes(), LINE)
+    }
+
+    fn within(value: &[u8], limit: usize) -> Self {
         let mut shown = String::new();
         let mut width = 0;
         // Up to here, `...` still fits behind.
         let mut cut = 0;
-        'text: for chunk in value.as_ref().utf8_chunks() {
+        'text: for chunk in value.utf8_chunks() {
             let characters = chunk.valid().chars().map(Ok).chain(chunk.invalid().iter().map(Err));
             for character in characters {
                 let before = shown.len();
@@ -34,12 +45,12 @@ impl Shown {
                     Err(byte) => shown.extend(byte.escape_ascii().map(char::from)),
                 }
                 width += shown[before..].chars().count();
-                if width > WIDTH {
+                if width > limit {
                     shown.truncate(cut);
                     shown.push_str("...");
                     break 'text;
                 }
-                if width <= WIDTH - 3 {
+                if width <= limit - 3 {
                     cut = shown.len();
                 }
             }
@@ -104,6 +115,14 @@ mod tests {
         assert_eq!(Shown::new(vec![b'A'; 80]).as_str(), "A".repeat(80));
         assert_eq!(Shown::new(vec![b'A'; 1 << 20]).as_str(), format!("{}...", "A".repeat(77)));
         assert_eq!(Shown::new(vec![b'\n'; 81]).as_str(), format!("{}...", r"\n".repeat(38)));
+    }
+
+    #[test]
+    fn a_line_is_cleaned_once() {
+        let line = Shown::line("job 1: 'a\nb\u{202e}c\x1b[2J' – é");
+        assert_eq!(line.as_str(), r"job 1: 'a\nb\u{202e}c\u{1b}[2J' – é");
+        assert_eq!(Shown::line(line.as_str()), line);
+        assert_eq!(Shown::line(&"x".repeat(1 << 20)).as_str().len(), LINE);
     }
 
     proptest! {

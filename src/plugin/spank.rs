@@ -9,6 +9,7 @@ use slurm_spank::spank_sys::{self, spank_t};
 use slurm_spank::{LogLevel, Plugin, SpankHandle, init_spank_handle, spank_callback_with_globals, spank_log};
 
 use crate::config;
+use crate::shown::Shown;
 use crate::state;
 use crate::sys::privilege;
 use crate::task::{IMAGE_OF_JOB, JOBS_WITH_IMAGE, StepKind};
@@ -129,7 +130,10 @@ pub(super) fn guarded(raw: &Raw, hook: fn(&mut SpankHandle<'_>) -> c_int, panick
         let mut spank = init_spank_handle(raw.handle, raw.argc, raw.argv, options);
         let mut spank = AssertUnwindSafe(&mut spank);
         **result_in = catch_unwind(move || hook(*spank)).unwrap_or_else(|panic| {
-            spank_log(LogLevel::Error, &format!("spank_docker: panicked: {}", words(panic.as_ref())));
+            spank_log(
+                LogLevel::Error,
+                &format!("spank_docker: panicked: {}", Shown::line(words(panic.as_ref()))),
+            );
             panicked()
         });
         Ok(())
