@@ -24,7 +24,7 @@ fn judge(
     let bytes = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |bytes| format!("{bytes} bytes"));
     let lowest = daemons.iter().min_by_key(|daemon| hard(daemon).unwrap_or(u64::MAX));
     let Some(lowest) = lowest else {
-        return Finding::warn(name, "no daemon of an engine's is to be seen: start it");
+        return Finding::warn(name, "neither slurmd nor a daemon of an engine is to be seen: start them");
     };
     let wanted = match wanted {
         Limit::Inherit => {
@@ -79,7 +79,7 @@ mod tests {
         );
         assert_eq!(
             judged(Limit::Unlimited, &[]),
-            "warn memlock: no daemon of an engine's is to be seen: start it"
+            "warn memlock: neither slurmd nor a daemon of an engine is to be seen: start them"
         );
     }
 }
