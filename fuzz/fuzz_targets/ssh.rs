@@ -12,8 +12,8 @@ fuzz_target!(|data: &[u8]| {
         assert!(banner.starts_with(b"SSH-2.0-"));
     }
     let user = String::from_utf8_lossy(user);
-    let config = server::sshd_config(&user, 20000, TOKEN);
-    assert_eq!(config.lines().count(), server::sshd_config("alice", 20000, TOKEN).lines().count());
+    let config = server::sshd_config(&user, 20000, TOKEN, server::Reach::Nodes);
+    assert_eq!(config.lines().count(), server::sshd_config("alice", 20000, TOKEN, server::Reach::Nodes).lines().count());
     assert_eq!(config.lines().filter(|line| line.starts_with("AllowUsers ")).count(), 1);
 
     let nodes = String::from_utf8_lossy(nodes);

@@ -2,6 +2,7 @@
 
 pub mod command_line;
 pub mod commands;
+pub mod own_arguments;
 pub mod plugstack;
 pub mod release;
 pub mod report;

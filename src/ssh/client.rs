@@ -129,17 +129,18 @@ export "}; [ "$spank_docker_more" != "$spank_docker_rest" ]; do
         export SLURM_DOCKERENVIRONMENT
     fi
     ssh -F SSH_CONFIG "$@"
-    code=$?
-    [ "$code" = 255 ] || exit "$code"
-    for word do
+    spank_docker_code=$?
+    [ "$spank_docker_code" = 255 ] || exit "$spank_docker_code"
+    spank_docker_skip=
+    for spank_docker_word do
         shift
-        case $word in
-        -[bcDEeFIiJLlmOopQRSWw]) skip=yes ;;
+        case $spank_docker_word in
+        -[bcDEeFIiJLlmOopQRSWw]) spank_docker_skip=yes ;;
         -*) ;;
-        *) [ "$skip" ] || break; skip= ;;
+        *) [ "$spank_docker_skip" ] || break; spank_docker_skip= ;;
         esac
     done
-    echo "spank_docker: cannot reach the job's container on '$word' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin" >&2
+    echo "spank_docker: cannot reach the job's container on '$spank_docker_word' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin" >&2
     exit 255
 fi
 "#;
@@ -268,7 +269,9 @@ mod tests {
         std::fs::write(&ssh, format!("#!/bin/sh\nexit {code}\n")).unwrap();
         std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mut sh = Command::new("/bin/sh");
+        // A variable of the user's that could be taken for one of its own.
         sh.args(["-c", &program("a", None), "ssh"]).args(arguments).env("PATH", directory.path());
+        sh.envs([("skip", "1"), ("spank_docker_skip", "1")]);
         let output = sh.output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }

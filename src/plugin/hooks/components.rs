@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::input::{Spank, given};
 use crate::options::TABLE;
+use crate::slurm::own_arguments;
 use crate::sys::environment;
 use crate::task;
 
@@ -51,6 +52,5 @@ pub(super) fn forget_variable() {
 }
 
 fn is_within_a_job() -> bool {
-    env::var_os("SLURM_JOB_ID").is_some()
-        || env::args_os().any(|argument| argument.as_encoded_bytes().starts_with(b"--jobid"))
+    env::var_os("SLURM_JOB_ID").is_some() || own_arguments::name_a_job(env::args_os().skip(1))
 }

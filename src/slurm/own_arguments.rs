@@ -1,0 +1,42 @@
+//! The arguments of srun that are srun's, and not its program's. Pure.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+
+/// Whether one of them names a job to be in (`--jobid`). A component's program is the first argument that is no option, and not
+/// the value of the option before it; what may be a value counts as one.
+pub fn name_a_job(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let (mut may_be_value, mut is_programs) = (false, false);
+    for argument in arguments {
+        match argument.as_encoded_bytes() {
+            b":" => (may_be_value, is_programs) = (false, false),
+            _ if is_programs => {}
+            option @ [b'-', ..] if option.starts_with(b"--jobid") => return true,
+            option @ [b'-', ..] => may_be_value = !option.contains(&b'='),
+            _ => (may_be_value, is_programs) = (false, !may_be_value),
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_is_given_is_not_sruns() {
+        for (line, names) in [
+            ("--jobid=5 a", true),
+            ("-n 4 --jobid 5 a", true),
+            ("-n4 --mem=5 a --jobid=5", false),
+            ("--mem=5 a : --jobid=5 b", true),
+            ("--mem=5 a --jobid=5 : --mem=5 b --jobid=5", false),
+            // `a` may be the value of `-l`.
+            ("-l a --jobid=5", true),
+            ("a b", false),
+            ("", false),
+        ] {
+            assert_eq!(name_a_job(line.split_whitespace().map(OsString::from)), names, "{line}");
+        }
+    }
+}
