@@ -161,11 +161,10 @@ impl Request {
             .and_then(|nodes| nodes.into_iter().nth(usize::try_from(step.node).ok()?))
             .ok_or_else(|| RequestError::NotInStep { index: step.node, list: Shown::new(&nodes) })?;
         // Part of the keys' context, which each node has to arrive at, and of nothing that others rely on.
-        let cluster = variable("SLURM_CLUSTER_NAME").filter(|name| name.len() <= MAX_CLUSTER);
         let restart = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok());
         Ok(Self {
             scope: step.scope,
-            cluster: cluster.unwrap_or_default(),
+            cluster: step.cluster.clone(),
             slurmd: step.slurmd.clone(),
             node,
             restart: restart.unwrap_or_default(),
@@ -215,6 +214,8 @@ pub struct StepFacts {
     pub uid: u32,
     /// The user's group in this job.
     pub gid: u32,
+    /// The cluster's name, by slurmd's own configuration: another one's would make the keys of a job there.
+    pub cluster: String,
     /// The place of this node among the step's.
     pub node: u32,
     /// Where its tasks start.
@@ -224,9 +225,6 @@ pub struct StepFacts {
     /// The slurmd, by that record or by slurmstepd's word.
     pub slurmd: Slurmd,
 }
-
-/// The longest name of a cluster that is believed.
-const MAX_CLUSTER: usize = 255;
 
 /// A user and all groups.
 type Known = (Account, Vec<Group>);
@@ -288,6 +286,7 @@ mod tests {
             scope: SCOPE,
             uid: 0,
             gid: 0,
+            cluster: "lab".into(),
             node,
             workdir: None,
             gpus: None,
@@ -304,7 +303,7 @@ mod tests {
         let variables = [
             ("SLURM_STEP_NODELIST", "n[1-3]"),
             ("SLURM_STEP_TASKS_PER_NODE", "2(x3)"),
-            ("SLURM_CLUSTER_NAME", "lab"),
+            ("SLURM_CLUSTER_NAME", "another"),
             ("SLURM_RESTART_COUNT", "2"),
         ];
         let request = of_step(1, &variables).unwrap();
@@ -327,10 +326,8 @@ mod tests {
                 )
             );
         }
-        let long = "x".repeat(MAX_CLUSTER + 1);
-        let variables =
-            [("SLURM_STEP_NODELIST", "n1"), ("SLURM_CLUSTER_NAME", &long), ("SLURM_RESTART_COUNT", "-1")];
+        let variables = [("SLURM_STEP_NODELIST", "n1"), ("SLURM_RESTART_COUNT", "-1")];
         let request = of_step(0, &variables).unwrap();
-        assert_eq!((request.cluster.as_str(), request.restart), ("", 0));
+        assert_eq!((request.cluster.as_str(), request.restart), ("lab", 0));
     }
 }

@@ -20,6 +20,8 @@ use crate::sys::process;
 
 /// How long such a command may take before it is killed.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// As much may it print: all of an array of tens of thousands.
+const MOST: u64 = 64 << 20;
 /// Between two looks whether it has ended.
 const INTERVAL: Duration = Duration::from_millis(2);
 
@@ -208,23 +210,23 @@ fn run_program(program: PathBuf, arguments: &[&str]) -> Result<String, SlurmErro
 fn printed_by(command: &mut Command) -> io::Result<Option<String>> {
     let mut output = File::from(memfd_create(c"spank_docker", MFdFlags::MFD_CLOEXEC)?);
     let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(Stdio::null()).spawn()?;
-    if !wait(child)? {
+    if !wait(child, || output.metadata().is_ok_and(|printed| printed.len() <= MOST))? {
         return Ok(None);
     }
     let mut printed = Vec::new();
     output.rewind()?;
-    output.read_to_end(&mut printed)?;
+    output.take(MOST).read_to_end(&mut printed)?;
     Ok(Some(String::from_utf8_lossy(&printed).into_owned()))
 }
 
-/// Whether it succeeded in time. Never leaves a child behind.
-fn wait(mut child: Child) -> io::Result<bool> {
+/// Whether it succeeded in time, and while it could be borne. Never leaves a child behind.
+fn wait(mut child: Child, is_bearable: impl Fn() -> bool) -> io::Result<bool> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status.success());
         }
-        if Instant::now() > deadline {
+        if Instant::now() > deadline || !is_bearable() {
             child.kill()?;
             child.wait()?;
             return Ok(false);
@@ -373,6 +375,14 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
         let printed = run_program("/bin/sh".into(), &["-c", "head -c 1000000 /dev/zero; echo end"]).unwrap();
         assert_eq!(printed.len(), 1_000_004);
         assert!(printed.ends_with("end\n"));
+    }
+
+    #[test]
+    fn what_prints_without_end_is_ended() {
+        let began = Instant::now();
+        let printed = run_program("/bin/sh".into(), &["-c", "exec cat /dev/zero"]);
+        assert!(matches!(printed, Err(SlurmError::Failed(_))));
+        assert!(began.elapsed() < DEADLINE);
     }
 
     #[test]

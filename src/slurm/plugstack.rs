@@ -178,17 +178,47 @@ pub fn see_that_ours_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderErro
     }
 }
 
-/// `PlugStackConfig`, else beside slurm.conf (src/common/spank.c: `spank_stack_init`).
-fn file_beside(slurm_conf: &Path) -> io::Result<PathBuf> {
-    let configured = text_of(slurm_conf)?.lines().find_map(plug_stack_config);
-    let beside = slurm_conf.parent().unwrap_or(Path::new("/"));
-    Ok(beside.join(configured.as_deref().unwrap_or(Path::new("plugstack.conf"))))
+/// The cluster's name, as slurmd has it. In a task: what the user's variables say of it is no word of Slurm's.
+#[must_use]
+pub fn cluster_name(slurm_conf: Option<&OsStr>) -> Option<String> {
+    let name = setting(Path::new(slurm_conf?), "ClusterName", DEPTH).ok()?;
+    // So does Slurm (src/common/read_config.c, `_validate_and_set_defaults`).
+    Some(name?.to_ascii_lowercase())
 }
 
-fn plug_stack_config(line: &str) -> Option<PathBuf> {
-    let (key, value) = line.split('#').next()?.split_once('=')?;
+/// `PlugStackConfig`, else beside slurm.conf (src/common/spank.c: `spank_stack_init`).
+fn file_beside(slurm_conf: &Path) -> io::Result<PathBuf> {
+    let configured = setting(slurm_conf, "PlugStackConfig", DEPTH)?;
+    let beside = slurm_conf.parent().unwrap_or(Path::new("/"));
+    Ok(beside.join(configured.as_deref().unwrap_or("plugstack.conf")))
+}
+
+/// What slurm.conf, or what it includes, sets this key to: what comes last counts.
+fn setting(slurm_conf: &Path, key: &str, depth: usize) -> io::Result<Option<String>> {
+    let mut found = None;
+    for line in text_of(slurm_conf)?.lines() {
+        if let Some(value) = value(line, key) {
+            found = Some(value.to_owned());
+        } else if let Some(file) = included(line).filter(|_| depth > 0) {
+            let file = slurm_conf.parent().unwrap_or(Path::new("/")).join(file);
+            found = setting(&file, key, depth - 1)?.or(found);
+        }
+    }
+    Ok(found)
+}
+
+/// `Include FILE`.
+fn included(line: &str) -> Option<&str> {
+    let mut words = line.split('#').next()?.split_whitespace();
+    words.next().filter(|word| word.eq_ignore_ascii_case("include"))?;
+    words.next()
+}
+
+/// What a line of slurm.conf sets this key to.
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let (found, value) = line.split('#').next()?.split_once('=')?;
     let value = value.trim().trim_matches('"');
-    (key.trim().eq_ignore_ascii_case("PlugStackConfig") && !value.is_empty()).then(|| value.into())
+    (found.trim().eq_ignore_ascii_case(key) && !value.is_empty()).then_some(value)
 }
 
 #[cfg(test)]
@@ -270,5 +300,9 @@ mod tests {
             fs::write(&conf, text).unwrap();
             assert_eq!(file_beside(&conf).unwrap(), file);
         }
+        fs::write(directory.path().join("more.conf"), "clustername = One\n# ClusterName=two\n").unwrap();
+        fs::write(&conf, "ClusterName=zero\ninclude more.conf\nSlurmctldHost=n1\n").unwrap();
+        assert_eq!(cluster_name(Some(conf.as_os_str())).as_deref(), Some("one"));
+        assert_eq!(cluster_name(Some(directory.path().as_os_str())), None);
     }
 }

@@ -16,7 +16,7 @@ use crate::log::{Log, chain};
 use crate::options::Options;
 use crate::plugin::spank::OK;
 use crate::session::{self, Request, StepFacts, together};
-use crate::slurm::commands;
+use crate::slurm::{commands, plugstack};
 use crate::state::{Record, Session};
 
 /// Of a step on more nodes than that, one node is rarely alone in its trouble, and all of them telling it at once would be
@@ -74,6 +74,7 @@ fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, 
         scope: Scope::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
         uid: spank.job_uid()?,
         gid: spank.job_gid()?,
+        cluster: plugstack::cluster_name(env::var_os("SLURM_CONF").as_deref()).unwrap_or_default(),
         node: spank.job_nodeid()?,
         // Where slurmstepd went before it forked, as the user.
         workdir: env::current_dir().ok(),
