@@ -6,6 +6,7 @@ mod exec;
 mod facts;
 mod gpu;
 mod image;
+mod put;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub(crate) use engine::last_words;

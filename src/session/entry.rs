@@ -50,9 +50,7 @@ pub(super) enum EntryError {
     )]
     Identity,
     /// The engine looked the numbers of groups up as if they were names.
-    #[error(
-        "the container's first process has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out"
-    )]
+    #[error("the container's first process has other groups than the job's user")]
     Groups,
     /// It may do more than its user.
     #[error(

@@ -18,7 +18,7 @@ use crate::sys::mountinfo::Mounted;
 
 /// Files of the image that ours replace, and the limit for reading them.
 pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
-const LIMIT: u64 = 1 << 20;
+pub(super) const LIMIT: u64 = 1 << 20;
 /// For an sshd: they have 1 to 4 MB.
 const SSHD_LIMIT: u64 = 16 << 20;
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::error::StartError;
+use super::error::{StartError, files_error};
 use super::order::Order;
+use super::visits;
 use crate::docker::{Container, Engine, EngineError, GpuRequest, Image, ImageError, Listed};
 use crate::in_container;
 use crate::session::entry::{self, Entry, EntryError};
@@ -14,8 +15,13 @@ use crate::session::ownership::{self, LABEL_JOB};
 use crate::session::request::Request;
 use crate::session::{gpus, lookup, spec};
 use crate::sys::identity::Credentials;
+use crate::sys::namespace::Namespaces;
 use crate::sys::nvidia;
 use crate::sys::process::Process;
+use crate::users::merge_group;
+
+/// Where engines look groups up: a directory and a file.
+const GROUPS: [&str; 2] = ["/etc", "group"];
 
 /// How the engine is asked for the job's GPUs, if it has any.
 pub(super) async fn gpus(order: &Order<'_>, engine: &Engine) -> Result<Option<GpuRequest>, StartError> {
@@ -93,8 +99,34 @@ pub(super) async fn start(
             let words = engine.last_words(container).await.unwrap_or_default();
             Err(StartError::Ended { image, words })
         }
+        Err(EntryError::Groups) => Err(StartError::Groups { image }),
         Err(error) => Err(StartError::Entry { image, source: error.into() }),
     }
+}
+
+/// What the image's list of groups should be: without names that an engine takes for numbers. Of a container in which our
+/// own first process waits.
+pub(super) async fn groups(
+    order: &Order<'_>,
+    engine: &Engine,
+    container: &Container,
+) -> Result<Vec<u8>, StartError> {
+    let pid = engine.first_process(container).await?;
+    let gone = || StartError::Ended { image: order.image_name(), words: None };
+    let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or_else(gone)?;
+    let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
+    let image = visits::read(&namespaces, GROUPS.join("/").as_ref())?;
+    Ok(merge_group(&image, &order.request.groups, &order.request.account))
+}
+
+/// Gives this list to a container that was not started yet. What the engine reads there before the start, no mount changes.
+pub(super) async fn put_groups(
+    engine: &Engine,
+    container: &Container,
+    groups: &[u8],
+) -> Result<(), EngineError> {
+    let [directory, name] = GROUPS;
+    engine.put(container, directory, name, groups).await
 }
 
 /// The container's first process, when it runs `program` as `user`.

@@ -117,6 +117,14 @@ pub enum StartError {
         /// Its last line.
         words: Option<String>,
     },
+    /// The engine looked the numbers of groups up as if they were names, and went on to do so.
+    #[error(
+        "image '{image}': its container has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out"
+    )]
+    Groups {
+        /// As the user wrote it.
+        image: String,
+    },
     /// What runs in the container is not what was to be started.
     #[error("image '{image}': {source}")]
     Entry {

@@ -224,15 +224,43 @@ async fn launch<'a>(
     let banner = plan.keys.banner(&image.id)?;
     let files = write_files(order, plan, &image, &banner)?;
     clock.note("files");
-    let entry = Entry::draw().map_err(files_error("draw a random name"))?;
-    let container = container::create(order, engine, &image, &entry, &plan.mounts, gpus.clone()).await?;
-    clock.note("create");
-    let process = container::start(order, engine, &container, &files, gpus.as_ref()).await?;
-    clock.note("start");
+    let (entry, container, process) =
+        first_process(order, plan, engine, &image, &files, gpus.as_ref(), clock).await?;
     let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
     let cgroups = Cgroups::of_container(process.id().pid, &container.id)
         .map_err(files_error("look at the container's cgroups"))?;
     Ok(Launched { image, banner, gpus, files, entry, container, process, cgroups, namespaces })
+}
+
+/// Starts it in a new container; where names of the image have passed for numbers of groups, once more without them.
+async fn first_process(
+    order: &Order<'_>,
+    plan: &Plan,
+    engine: &Engine,
+    image: &Image,
+    files: &Files<'_>,
+    gpus: Option<&GpuRequest>,
+    clock: &mut Clock,
+) -> Result<(Entry, Container, Process), StartError> {
+    let mut groups: Option<Vec<u8>> = None;
+    loop {
+        let entry = Entry::draw().map_err(files_error("draw a random name"))?;
+        let container = container::create(order, engine, image, &entry, &plan.mounts, gpus.cloned()).await?;
+        if let Some(groups) = &groups {
+            container::put_groups(engine, &container, groups).await?;
+        }
+        clock.note("create");
+        match container::start(order, engine, &container, files, gpus).await {
+            Err(StartError::Groups { .. }) if groups.is_none() => {
+                groups = Some(container::groups(order, engine, &container).await?);
+                engine.remove(&container).await?;
+            }
+            started => {
+                clock.note("start");
+                return started.map(|process| (entry, container, process));
+            }
+        }
+    }
 }
 
 fn write_files<'a>(

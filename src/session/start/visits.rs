@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::{StartError, files_error};
 use super::order::Order;
@@ -45,6 +45,12 @@ pub(super) fn harden(
         furnish::settle(root, entry).map_err(furnish_error(order))?;
         Ok(furnish::look(root, path, &shells, &order.request.credentials))
     })
+}
+
+/// What the image has in a file; nothing, where that is none.
+pub(super) fn read(namespaces: &Namespaces, path: &Path) -> Result<Vec<u8>, StartError> {
+    let read = |root: &Root| root.read(path, furnish::LIMIT).map_err(files_error("read the image's files"));
+    Ok(visit(namespaces, read)?.unwrap_or_default())
 }
 
 /// Puts mounts and our files in place.

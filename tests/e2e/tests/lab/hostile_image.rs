@@ -323,11 +323,20 @@ fn images_that_would_lead_root_astray_are_refused() {
 #[test]
 fn groups_of_an_image_do_not_pass_for_numbers() {
     let lab = Lab::get();
-    let line = "the container's first process has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out";
-    let names = "5001:x:0: 6001:x:105: 6002:x:42:";
-    let lines = format!("RUN {{ printf '%s\\n' {names}; cat /etc/group; }} >/x && cat /x >/etc/group");
-    let image = build(&lab, "groups", &lines);
+    let names = "5001:x:0: 6001:x:105: 6002:x:42: theirs:x:4242:";
+    let numbers = format!("RUN {{ printf '%s\\n' {names}; cat /etc/group; }} >/x && cat /x >/etc/group");
+    let write = "#!/bin/sh\nid -G >/tmp/entry\nexec \"$@\"\n";
+    let lines = format!("{numbers}\nCOPY program /entry\nENTRYPOINT [\"/entry\"]");
+    let image = lab.node("n1").build("registry:5000/built/groups", IMAGE, &lines, write);
+    let look =
+        "id -G; ssh n1 id -G; cat /tmp/entry; ssh n1 grep -c '^[0-9]*:' /etc/group; grep theirs /etc/group";
+    let options = format!("-w n1 --docker-pull=never --docker-entrypoint --docker-image={}", image.name);
+    let own = "5001 6001 6002";
+    lab.alice().srun(&options).sh(look).run().success().printed(&["0", own, own, own, "theirs:x:4242:"]);
+    // Where the engine goes on to read another list.
+    let image = build(&lab, "groups-volume", &format!("{numbers}\nVOLUME /etc"));
     let outcome = run(&lab, &image, "echo it ran").refused();
+    let line = "its container has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out";
     outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
     // One that means what it says changes nothing.
     let image = build(&lab, "harmless", "RUN printf '%s\\n' 5001:x:5001: 6001:x:6001: >>/etc/group");
