@@ -113,7 +113,9 @@ pub enum Kind {
     },
     /// A symbolic link, and where its links end.
     Link(String),
-    /// A directory, FIFO, device …
+    /// A directory.
+    Directory,
+    /// A FIFO, device …
     Other,
 }
 
@@ -121,10 +123,12 @@ impl Kind {
     /// From a mode as Go writes it (os.FileMode).
     fn new(mode: u32, size: i64, link_target: String) -> Self {
         const LINK: u32 = 1 << 27;
-        // Directory, device, FIFO, socket, character device, irregular.
-        const OTHER: u32 = 1 << 31 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+        const DIRECTORY: u32 = 1 << 31;
+        // Device, FIFO, socket, character device, irregular.
+        const OTHER: u32 = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
         match mode {
             mode if mode & LINK != 0 => Self::Link(link_target),
+            mode if mode & DIRECTORY != 0 => Self::Directory,
             mode if mode & OTHER != 0 => Self::Other,
             _ => Self::File { size: size.try_into().unwrap_or_default() },
         }
@@ -395,7 +399,7 @@ mod tests {
     fn kinds_of_files_are_told_from_modes_in_go() {
         assert_eq!(Kind::new(420, 7, String::new()), Kind::File { size: 7 });
         assert_eq!(Kind::new(0o4755 | 1 << 23, -1, String::new()), Kind::File { size: 0 });
-        assert_eq!(Kind::new(2_147_484_141, 7, String::new()), Kind::Other);
+        assert_eq!(Kind::new(2_147_484_141, 7, String::new()), Kind::Directory);
         assert_eq!(Kind::new(33_554_870, 7, String::new()), Kind::Other);
         assert_eq!(Kind::new(134_218_239, 7, "/x".to_owned()), Kind::Link("/x".to_owned()));
     }

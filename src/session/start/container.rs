@@ -81,6 +81,7 @@ pub(super) async fn start(
     let image = order.image_name();
     match lookup::trap(engine, container).await? {
         Some(Trap::File(path)) => return Err(StartError::Account { image, path }),
+        Some(Trap::Directory(path)) => return Err(StartError::System { image, path }),
         Some(Trap::Closed) => return Err(StartError::Closed { image }),
         None => {}
     }

@@ -93,6 +93,14 @@ pub enum StartError {
         /// In the image.
         path: &'static str,
     },
+    /// The engine would make its own in it, as root, wherever that leads.
+    #[error("image '{image}': '{path}' is not a directory: build it with one")]
+    System {
+        /// As the user wrote it.
+        image: String,
+        /// In the image.
+        path: &'static str,
+    },
     /// The engine does not let anybody look into the container before its start.
     #[error(
         "image '{image}': the engine cannot look into it: is a volume behind a link? Declare it where it is"

@@ -115,7 +115,8 @@ fn variables_of_an_image_do_not_reach_the_engine() {
     let values: Vec<_> =
         lines().filter_map(|line| line.split_once('=')).filter(|pair| !pair.1.is_empty()).collect();
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let known = [("PATH", path), ("NVIDIA_VISIBLE_DEVICES", "void"), ("container", "podman")];
+    let podmans = [("container", "podman"), ("HOSTNAME", "n1")];
+    let known = [("PATH", path), ("NVIDIA_VISIBLE_DEVICES", "void"), podmans[0], podmans[1]];
     assert!(values.iter().all(|value| known.contains(value)), "{values:?}");
 }
 
@@ -341,6 +342,37 @@ fn groups_of_an_image_do_not_pass_for_numbers() {
     // One that means what it says changes nothing.
     let image = build(&lab, "harmless", "RUN printf '%s\\n' 5001:x:5001: 6001:x:6001: >>/etc/group");
     run(&lab, &image, "ssh n1 id -G").success().printed(&["5001 6001 6002"]);
+    lab.assert_clean();
+}
+
+/// A runtime that follows it makes its devices there, as root, on the node.
+#[test]
+fn devices_of_a_container_are_made_in_no_place_that_its_image_names() {
+    let lab = Lab::get();
+    let n1 = lab.node("n1");
+    let remove = n1.command("rm -rf /tmp/of-a-device; docker rmi --force registry:5000/built/linked");
+    lab.repair_with(remove.clone());
+    // A build has /dev mounted.
+    let make = format!(
+        "set -e; cd $(mktemp -d); mkdir -m 0777 /tmp/of-a-device
+         docker image inspect {IMAGE} >/dev/null 2>&1 || docker pull --quiet {IMAGE} >/dev/null
+         container=$(docker create --entrypoint sh {IMAGE})
+         mkdir root; docker export $container | tar --extract --directory=root --exclude='dev/*'
+         docker rm $container >/dev/null; rm -rf root/dev; ln -s /tmp/of-a-device root/dev
+         tar --create --directory=root . | docker import - registry:5000/built/linked >/dev/null; rm -rf $PWD"
+    );
+    n1.command("").sh(&make).run().success();
+    let command = "stat --format=%F:%t,%T /dev/. /dev/null";
+    let options = format!("-w n1 --docker-pull=never --docker-image=registry:5000/built/linked {command}");
+    let outcome = lab.alice().srun(&options).run();
+    if n1.run("test -x /usr/bin/podman").code == Some(0) {
+        let line = "n1: image 'registry:5000/built/linked': '/dev' is not a directory: build it with one";
+        outcome.refused().said(&[line]).printed(&[]);
+    } else {
+        outcome.success().printed(&["character special file:1,3", "directory:0,0"]);
+    }
+    assert_eq!(n1.run("ls -A /tmp/of-a-device").success().stdout, "");
+    remove.run().success();
     lab.assert_clean();
 }
 
