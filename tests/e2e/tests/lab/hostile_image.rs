@@ -350,7 +350,8 @@ fn groups_of_an_image_do_not_pass_for_numbers() {
 fn devices_of_a_container_are_made_in_no_place_that_its_image_names() {
     let lab = Lab::get();
     let n1 = lab.node("n1");
-    let remove = n1.command("rm -rf /tmp/of-a-device; docker rmi --force registry:5000/built/linked");
+    let remove = "rm -rf /tmp/of-a-device; docker rmi --force registry:5000/built/linked";
+    let remove = n1.command("").sh(remove);
     lab.repair_with(remove.clone());
     // A build has /dev mounted.
     let make = format!(
