@@ -265,3 +265,27 @@ pub(super) fn remove_scope(directory: &ScopeDir) -> Result<(), StopError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn cgroup_that_cannot_be_removed_stays_recorded_until_it_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (job, cgroup) = (directory.path().join("job_7"), directory.path().join("job_7/step_extern"));
+        // A file of no kernel's keeps it.
+        fs::create_dir_all(&cgroup).unwrap();
+        fs::write(job.join("kept"), "").unwrap();
+        let state = StateDir::new(&directory.path().join("state")).of(Scope::job(JobId(7)));
+        state.ensure().unwrap();
+        state.write_cgroups([cgroup.as_path()].into_iter()).unwrap();
+        assert!(matches!(remove_scope(&state), Err(StopError::Cgroup { path, .. }) if path == job));
+        assert_eq!(state.cgroups(), [cgroup]);
+        fs::remove_file(job.join("kept")).unwrap();
+        remove_scope(&state).unwrap();
+        assert!(!job.exists() && !directory.path().join("state/7").exists());
+    }
+}

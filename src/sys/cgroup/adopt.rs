@@ -130,4 +130,42 @@ mod tests {
         lift(Path::new("/nonexistent")).unwrap();
         assert_eq!(fs::read_to_string(limit).unwrap(), "max");
     }
+
+    /// With the kernel's cgroup v2, on any machine whose root may mount it: its core can stop processes, without any
+    /// controller. What is stopped there can be moved and ended.
+    #[test]
+    fn processes_that_fork_all_the_time_are_all_moved_and_all_ended() {
+        use nix::mount::{MsFlags, mount};
+        use nix::sched::{CloneFlags, unshare};
+
+        const LINEAGES: &str =
+            "echo $$ >$0/cgroup.procs || exit; f() { f & }; for i in $(seq 40); do f & done";
+        let directory = tempfile::tempdir().unwrap();
+        let nothing = None::<&str>;
+        // This thread alone sees the mount.
+        let mounted = unshare(CloneFlags::CLONE_NEWNS)
+            .and_then(|()| mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing))
+            .and_then(|()| mount(nothing, directory.path(), Some("cgroup2"), MsFlags::empty(), nothing));
+        if mounted.is_err() {
+            return;
+        }
+        let parent = directory.path().join(format!("spank-docker-{}", std::process::id()));
+        let [engines, slurms] = ["engine", "slurm"].map(|name| parent.join(name));
+        for path in [&parent, &engines, &slurms] {
+            fs::create_dir(path).unwrap();
+        }
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", LINEAGES]).arg(&engines).spawn().unwrap().wait().unwrap();
+        let cgroups = |path: &Path| Cgroups([(directory.path().to_owned(), path.to_owned())].into());
+        let adopted = cgroups(&slurms).adopt(&cgroups(&engines));
+        let counts = [&engines, &slurms].map(|path| members(path).unwrap().len());
+        let ended = cgroups(&parent).end();
+        for path in [&engines, &slurms, &parent] {
+            fs::remove_dir(path).unwrap();
+        }
+        nix::mount::umount(directory.path()).unwrap();
+        adopted.unwrap();
+        ended.unwrap();
+        assert!(counts[0] == 0 && counts[1] > 0, "{counts:?}");
+    }
 }

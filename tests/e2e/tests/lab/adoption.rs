@@ -46,8 +46,8 @@ int main(int argc, char **argv)
 }
 "#;
 
-/// What is in the engine's cgroups of the only container of this node, where Slurm has its own.
-const LEFT: &str = "cat /sys/fs/cgroup/{cpuset,devices,freezer,memory}/docker/*/cgroup.procs | wc -l";
+/// How many processes are in the cgroups that the engine has made for container `$0`, where Slurm has its own.
+const LEFT: &str = "cat /sys/fs/cgroup/{cpuset,devices,freezer,memory}/*/*$0/cgroup.procs | wc -l";
 
 #[test]
 fn entrypoint_that_forks_all_the_time_does_not_escape_the_limits_of_the_job() {
@@ -62,7 +62,13 @@ fn entrypoint_that_forks_all_the_time_does_not_escape_the_limits_of_the_job() {
     let script = "echo up; until [ -e done ]; do sleep 0.2; done; srun hostname";
     let job = alice.submit(&options, script);
     job.wait_for_line("up");
-    assert_eq!(lab.node("n1").command("bash -c").arg(LEFT).run().success().lines(), ["0"]);
+    let id = lab
+        .node("n1")
+        .sh(&format!("docker inspect --format '{{{{.Id}}}}' docker_{}", job.id))
+        .success()
+        .stdout;
+    let left = lab.node("n1").command("bash -o pipefail -c").arg(LEFT).arg(id.trim()).run();
+    assert_eq!(left.success().lines(), ["0"]);
     alice.command("touch done").run().success();
     assert_eq!(job.wait().completed().lines(), ["up", "n1"]);
     lab.assert_clean();
@@ -79,7 +85,7 @@ fn what_limits_a_container_before_the_adoption_does_not_afterwards() {
     let inspected = lab.node("n2").sh(&inspect).success().stdout;
     let (id, limit) = inspected.trim().split_once(' ').expect(&inspected);
     assert_eq!(limit, "4096");
-    let limit = lab.node("n2").sh(&format!("cat /sys/fs/cgroup/pids/docker/{id}/pids.max")).success();
+    let limit = lab.node("n2").sh(&format!("cat /sys/fs/cgroup/pids/*/*{id}/pids.max")).success();
     assert_eq!(limit.lines(), ["max"]);
     lab.alice().command("touch done").run().success();
     job.wait().completed();
