@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use spank_docker::check;
 use spank_docker::ssh::new_secret;
 
-const USAGE: &str = "usage: spank-docker check [--json]
+const USAGE: &str = "usage: spank-docker check [--json] [--accept NAME,...]
        spank-docker secret
        spank-docker --help | --version
 
@@ -18,7 +18,9 @@ To be run as root on a node with slurmd.
 
 Prints a line `LEVEL CHECK: WHAT` for each thing that was looked at, or, with
 --json, one object. Exits with 0 if all is ok, 1 if something is to be warned
-of, 2 if something fails, and 3 if it could not look.
+of, 2 if something fails, and 3 if it could not look. What --accept names is not
+warned of: a CHECK, or a hole such as CVE-2025-31133 that a distribution has
+mended without another number. What fails cannot be accepted.
 
 secret: makes the file from which the ssh keys of all jobs are derived, where the
 configuration says (secret=), else /etc/slurm/spank-docker.secret. Never in the
@@ -34,23 +36,49 @@ fn main() -> ExitCode {
     match arguments.as_slice() {
         ["--help" | "-h"] | ["check", "--help" | "-h"] => print(USAGE, 0),
         ["--version"] => print(concat!("spank-docker ", env!("CARGO_PKG_VERSION"), "\n"), 0),
-        ["check"] => check(false),
-        ["check", "--json"] => check(true),
+        ["check", options @ ..] => match check_options(options) {
+            Ok((json, accepted)) => check(json, &accepted),
+            Err(line) => refuse(&line),
+        },
         ["secret"] => secret(),
         ["secret", "--help" | "-h"] => print(USAGE, 0),
         [] => refuse("nothing to do: use 'spank-docker check'"),
         ["secret", other, ..] => refuse(&format!("'{other}' is no option of secret: it takes none")),
-        ["check", other, ..] => refuse(&format!("'{other}' is no option of check: use --json, or nothing")),
         [other, ..] => refuse(&format!("'{other}' is no command: use check, secret, --help or --version")),
     }
 }
 
-fn check(json: bool) -> ExitCode {
+/// Whether JSON is wanted, and what is accepted.
+fn check_options(options: &[&str]) -> Result<(bool, Vec<String>), String> {
+    let (mut json, mut accepted) = (false, Vec::new());
+    let mut rest = options.iter();
+    while let Some(option) = rest.next() {
+        let names = match option.split_once('=') {
+            None if *option == "--json" => {
+                json = true;
+                continue;
+            }
+            None if *option == "--accept" => {
+                rest.next().copied().ok_or("--accept: names nothing: use --accept NAME,NAME")?
+            }
+            Some(("--accept", names)) => names,
+            _ => {
+                return Err(format!(
+                    "'{option}' is no option of check: use --json, --accept NAME, or nothing"
+                ));
+            }
+        };
+        accepted.extend(names.split(',').map(str::to_owned));
+    }
+    Ok((json, accepted))
+}
+
+fn check(json: bool, accepted: &[String]) -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
         return refuse("only root can look at all of it: run it as root");
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    let report = check::check(&path, env::var_os("SLURM_CONF").as_deref());
+    let report = check::check(&path, env::var_os("SLURM_CONF").as_deref(), accepted);
     let text =
         if json { serde_json::to_string(&report).map(|text| text + "\n") } else { Ok(report.to_string()) };
     match text {

@@ -5,20 +5,32 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group};
 
+use super::engine_data;
 use super::finding::Finding;
+use super::holes::Release;
 use crate::docker::{self, Engine, EngineError, Facts};
 use crate::shown::Shown;
 
 /// That of Docker Engine 20.10, the first with cgroup v2 and a choice of cgroup namespaces.
 const OLDEST: (u32, u32) = (1, 41);
 
-pub(super) fn check(socket: &Path) -> Vec<Finding> {
-    let mut findings = match ask(socket) {
-        Ok(facts) => vec![judge(&facts), rights(&facts), cgroups(&facts), restart(&facts)],
-        Err(error) => vec![broken(&error)],
+/// And the releases of what it is made of.
+pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
+    let facts = match ask(socket) {
+        Ok(facts) => facts,
+        Err(error) => return (std::iter::once(broken(&error)).chain(reach(socket)).collect(), Vec::new()),
     };
+    let mut findings = vec![judge(&facts), rights(&facts), cgroups(&facts), restart(&facts)];
     findings.extend(reach(socket));
-    findings
+    match &facts.root {
+        Some(root) => findings.extend(engine_data::check(root)),
+        None => findings.push(Finding::warn(
+            "engine_data",
+            "the engine does not say where its images are: see that users cannot go there",
+        )),
+    }
+    let releases = facts.components.into_iter().map(|(of, version)| Release { of, version });
+    (findings, releases.collect())
 }
 
 fn ask(socket: &Path) -> Result<Facts, EngineError> {
@@ -125,6 +137,8 @@ mod tests {
             is_rootless: false,
             remaps_users: false,
             keeps_containers: false,
+            root: None,
+            components: Vec::new(),
         }
     }
 

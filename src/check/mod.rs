@@ -4,7 +4,9 @@
 
 mod devices;
 mod engine;
+mod engine_data;
 mod finding;
+mod holes;
 mod kernel;
 mod limits;
 mod node;

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::finding::{Finding, Report};
+use super::finding::{Finding, Level, Report};
+use super::holes::{self, Release};
 use super::processes::{self, Loaded};
 use super::slurm::Settings;
 use super::{devices, engine, kernel, limits, plugstack, ports, secret, slurm, state_dir};
@@ -16,9 +17,10 @@ use crate::ssh::keys;
 /// Where slurm.conf usually is, with plugstack.conf beside it; the second is that of nodes that get it from slurmctld.
 const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/etc/slurm-llnl"];
 
-/// Looks at everything. `path` and `slurm_conf` are the variables PATH and SLURM_CONF.
+/// Looks at everything. `path` and `slurm_conf` are the variables PATH and SLURM_CONF, `accepted` names of checks and of holes
+/// that are not to be warned of.
 #[must_use]
-pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>) -> Report {
+pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> Report {
     let mut findings = vec![kernel::check()];
     let shown = crate::slurm::commands::configuration(path);
     let settings = Settings::parse(shown.as_deref().unwrap_or_default());
@@ -46,12 +48,36 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>) -> Report {
         findings.push(secret::check(&config.secret, settings.get("AuthType")));
         findings.push(state_dir::check(&config.state_dir));
         findings.push(ports::check(config.ports));
-        findings.extend(engine::check(&config.docker_host));
+        let (found, mut releases) = engine::check(&config.docker_host);
+        findings.extend(found);
+        releases.extend(others(&config.secret, &settings));
+        findings.push(holes::check(&releases, accepted));
         findings.extend(limits::check(&config));
         findings.push(devices::check(&config.devices));
     }
+    for finding in findings.iter_mut().filter(|finding| finding.level == Level::Warn) {
+        if accepted.iter().any(|name| name == finding.check) {
+            finding.level = Level::Ok;
+            finding.text.push_str(" (accepted)");
+        }
+    }
     let node = nix::unistd::gethostname().unwrap_or_default();
     Report::new(node.to_string_lossy().into_owned(), findings)
+}
+
+/// What else containers depend on.
+fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
+    let slurm = Some(settings.version()).filter(|version| !version.is_empty());
+    let slurm = slurm.map(|version| Release { of: "Slurm".into(), version: version.into() });
+    let toolkit = Release::told_by(
+        "NVIDIA Container Toolkit",
+        &["/usr/bin/nvidia-ctk", "/usr/local/bin/nvidia-ctk"],
+        "--version",
+    );
+    let is_munges = keys::secret_file(secret).is_ok_and(|path| path == Path::new(keys::MUNGE));
+    let munged = ["/usr/sbin/munged", "/usr/local/sbin/munged", "/opt/munge/sbin/munged"];
+    let munge = if is_munges { Release::told_by(holes::MUNGE, &munged, "--version") } else { None };
+    [slurm, toolkit, munge].into_iter().flatten().collect()
 }
 
 /// Where a new secret belongs on this node: where the configuration says, else the plugin's own place.
@@ -127,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_node_without_slurm_gets_its_findings_all_the_same() {
-        let report = check(OsStr::new("/nowhere"), Some(OsStr::new("/nowhere/slurm.conf")));
+        let report = check(OsStr::new("/nowhere"), Some(OsStr::new("/nowhere/slurm.conf")), &[]);
         let line = |check: &str| report.findings.iter().find(|finding| finding.check == check);
         assert!(line("plugstack").is_some_and(|finding| finding.text.contains("does not exist")), "{report}");
         assert!(line("ports").is_some(), "{report}");

@@ -30,6 +30,11 @@ impl Settings {
         self.get(key).split(',').any(|one| one.trim().eq_ignore_ascii_case(word))
     }
 
+    /// Slurm's own release, as it says it.
+    pub(super) fn version(&self) -> &str {
+        self.get("SLURM_VERSION")
+    }
+
     fn release(&self) -> Option<(u8, u8)> {
         let mut numbers = self.get("SLURM_VERSION").split('.');
         Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
@@ -45,6 +50,7 @@ pub(super) fn check(settings: &Settings, start_timeout: Option<Duration>) -> Vec
         task_plugin(settings),
         task_prolog(settings),
         job_container(settings),
+        launch_parameters(settings),
         prolog_timeout(settings, start_timeout),
     ]
 }
@@ -140,14 +146,33 @@ fn task_prolog(settings: &Settings) -> Finding {
 
 fn job_container(settings: &Settings) -> Finding {
     const NAME: &str = "job_container";
-    match settings.get("JobContainerType") {
-        "" | "job_container/none" => Finding::ok(NAME, "none"),
-        found @ "job_container/tmpfs" => Finding::ok(NAME, format!("{found}, for steps on the host")),
+    // So it is called since 25.11.
+    let found = match settings.get("NamespaceType") {
+        "" => settings.get("JobContainerType"),
+        found => found,
+    };
+    match found {
+        "" | "job_container/none" | "namespace/none" => Finding::ok(NAME, "none"),
+        "job_container/tmpfs" | "namespace/tmpfs" => {
+            Finding::ok(NAME, format!("{found}, for steps on the host"))
+        }
         found => Finding::warn(
             NAME,
-            format!("'{}' was not tried with containers: use job_container/tmpfs or none", Shown::new(found)),
+            format!("'{}' was not tried with containers: use its tmpfs, or none", Shown::new(found)),
         ),
     }
+}
+
+/// srun looks for the program itself then, where it runs.
+fn launch_parameters(settings: &Settings) -> Finding {
+    const NAME: &str = "launch_parameters";
+    if settings.has("LaunchParameters", "test_exec") {
+        return Finding::warn(
+            NAME,
+            "test_exec: srun refuses programs that only the image has, take it out of LaunchParameters",
+        );
+    }
+    Finding::ok(NAME, "no test_exec")
 }
 
 /// A node whose prolog lasts longer than Slurm allows is drained.
@@ -226,6 +251,7 @@ Slurmctld(primary) at n1 is UP
                 "ok   task_plugin: task/cgroup,task/affinity",
                 "ok   task_prolog: none",
                 "ok   job_container: none",
+                "ok   launch_parameters: no test_exec",
                 "ok   prolog_timeout: none",
             ]
         );
@@ -268,7 +294,15 @@ Slurmctld(primary) at n1 is UP
             ),
             (
                 "JobContainerType = job_container/cncu",
-                "warn job_container: 'job_container/cncu' was not tried with containers: use job_container/tmpfs or none",
+                "warn job_container: 'job_container/cncu' was not tried with containers: use its tmpfs, or none",
+            ),
+            (
+                "NamespaceType = namespace/linux",
+                "warn job_container: 'namespace/linux' was not tried with containers: use its tmpfs, or none",
+            ),
+            (
+                "LaunchParameters = use_interactive_step,test_exec",
+                "warn launch_parameters: test_exec: srun refuses programs that only the image has, take it out of LaunchParameters",
             ),
             (
                 "PrologEpilogTimeout = 300 sec",
@@ -278,5 +312,6 @@ Slurmctld(primary) at n1 is UP
             assert_eq!(told(change), [line]);
         }
         assert_eq!(told("PrologEpilogTimeout = 900\nJobContainerType = job_container/tmpfs"), [""; 0]);
+        assert_eq!(told("NamespaceType = namespace/tmpfs"), [""; 0]);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! For `spank-docker check`, as root; its name also where engines differ in what they do without a word.
 
-use bollard::models::{SystemInfo, SystemVersion};
+use std::path::PathBuf;
+
+use bollard::models::{SystemInfo, SystemVersion, SystemVersionComponents};
 
 use super::engine::{Engine, EngineError};
 
@@ -26,6 +28,10 @@ pub struct Facts {
     pub remaps_users: bool,
     /// Whether containers live on when it is restarted.
     pub keeps_containers: bool,
+    /// Where it keeps images and containers, if it says so.
+    pub root: Option<PathBuf>,
+    /// What it is made of, with releases: itself, containerd, runc.
+    pub components: Vec<(String, String)>,
 }
 
 impl Engine {
@@ -55,8 +61,16 @@ fn facts(version: SystemVersion, info: SystemInfo) -> Facts {
         let option = format!("name={name}");
         info.security_options.iter().flatten().any(|one| one.split(',').any(|part| part == option))
     };
+    let root = info.docker_root_dir.filter(|root| root.starts_with('/')).map(PathBuf::from);
+    let components = version.components.into_iter().flatten();
+    let component = |component: SystemVersionComponents| match component.name.as_str() {
+        "Engine" => (DOCKER.to_owned(), component.version),
+        _ => (component.name, component.version),
+    };
     Facts {
         name,
+        root,
+        components: components.map(component).collect(),
         version: version.version.unwrap_or_default(),
         api: version.api_version.unwrap_or_default(),
         cgroups: (

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -111,6 +111,11 @@ pub fn configuration(path: &OsStr) -> Result<String, SlurmError> {
     let program = named.filter(|path| path.is_absolute()).find(|path| path.is_file());
     let program = program.or_else(|| find("scontrol")).ok_or(SlurmError::NotFound("scontrol"))?;
     run_program(program, &["show", "config"])
+}
+
+/// What another program says when it is asked for its release, if it does.
+pub fn told_by(program: &Path, argument: &str) -> Option<String> {
+    run_program(program.to_owned(), &[argument]).ok()
 }
 
 /// Adds to what is written to a job as AdminComment. (scontrol's own `+=` fails in 24.11.) Not, where that is not known.

@@ -5,9 +5,9 @@ use spank_docker_e2e::{Lab, Node};
 
 const PLUGSTACK: &str = "/etc/slurm/plugstack.conf";
 
-/// The lines that are not `ok`, and the exit code.
+/// The lines that are not `ok`, and the exit code. Old releases of engines are what a lab is for.
 pub(crate) fn complaints(node: &Node<'_>) -> (Vec<String>, Option<i32>) {
-    let outcome = node.run("spank-docker check");
+    let outcome = node.run("spank-docker check --accept known_holes");
     assert_eq!(outcome.stderr, "", "{outcome}");
     let lines = outcome.lines().into_iter().filter(|line| !line.starts_with("ok "));
     (lines.map(str::to_owned).collect(), outcome.code)
@@ -19,7 +19,7 @@ fn check_finds_nothing_wrong_with_a_node_that_runs_jobs_and_refuses_what_it_does
     let n2 = lab.node("n2");
     let (lines, code) = complaints(&n2);
     assert_eq!((lines.as_slice(), code), ([].as_slice(), Some(0)));
-    let json = n2.run("spank-docker check --json").success();
+    let json = n2.run("spank-docker check --json --accept=known_holes").success();
     assert!(json.stdout.starts_with("{\"version\":\""), "{json}");
     assert!(
         json.stdout.contains(
@@ -32,7 +32,8 @@ fn check_finds_nothing_wrong_with_a_node_that_runs_jobs_and_refuses_what_it_does
     for (command, line) in [
         ("spank-docker", "nothing to do: use 'spank-docker check'"),
         ("spank-docker chek", "'chek' is no command: use check, secret, --help or --version"),
-        ("spank-docker check --jsn", "'--jsn' is no option of check: use --json, or nothing"),
+        ("spank-docker check --jsn", "'--jsn' is no option of check: use --json, --accept NAME, or nothing"),
+        ("spank-docker check --accept", "--accept: names nothing: use --accept NAME,NAME"),
         ("runuser -u alice -- spank-docker check", "only root can look at all of it: run it as root"),
     ] {
         let outcome = n2.run(command);
@@ -125,5 +126,44 @@ fn check_tells_what_is_wrong_with_plugstack_conf_and_with_the_plugin_that_is_loa
     }
     back.run().success();
     assert_eq!(complaints(&n2), (vec![], Some(0)));
+    lab.assert_empty();
+}
+
+#[test]
+fn check_tells_what_users_can_reach_of_an_engine_and_what_is_known_to_be_open() {
+    const DATA: &str = "/var/lib/docker";
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    if n2.run("docker info --format {{.DockerRootDir}}").stdout.trim() != DATA {
+        return lab.skip("an engine with another directory");
+    }
+    let back = n2.command("chmod 710").args(DATA);
+    lab.repair_with(back.clone());
+    let (before, code) = complaints(&n2);
+    assert_eq!((before.as_slice(), code), ([].as_slice(), Some(0)));
+    n2.run(&format!("chmod 711 {DATA}")).success();
+    let line = format!(
+        "fail engine_data: users can reach '{DATA}', where programs of images are that are setuid root, and images of others: chmod 0710, or update the engine"
+    );
+    assert_eq!(complaints(&n2), (vec![line], Some(2)));
+    back.run().success();
+    // Slurm 22.05.8, and what Debian 12 has besides.
+    let all = n2.run("spank-docker check");
+    if n2.run("sinfo --version").stdout.contains(" 22.05.8") {
+        let holes =
+            all.lines().into_iter().find(|line| line.starts_with("warn known_holes: ")).expect("a line");
+        assert!(
+            holes.contains("munge 0.5.15 (CVE-2026-25506); ")
+                || holes.contains("munge 0.5.15 (CVE-2026-25506): "),
+            "{all}"
+        );
+        assert!(holes.contains("Slurm 22.05.8 (CVE-2023-49933, CVE-2025-43904)"), "{all}");
+        assert_eq!(all.code, Some(1));
+        let some = n2.run("spank-docker check --accept CVE-2026-25506,CVE-2025-43904");
+        assert!(
+            some.stdout.contains("Slurm 22.05.8 (CVE-2023-49933)") && !some.stdout.contains("munge 0.5.15 ("),
+            "{some}"
+        );
+    }
     lab.assert_empty();
 }

@@ -1,0 +1,160 @@
+//! Where the engine keeps images and containers: closed to users, and with room.
+//!
+//! In an image may be a program that is setuid root. In a container it gives no rights; by a path of the host's it would. And
+//! the layers of private images are no business of other users.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+
+use super::finding::Finding;
+use crate::shown::Shown;
+
+const NAME: &str = "engine_data";
+/// Room for a small image.
+const ENOUGH: u64 = 2 << 30;
+/// Files of a small image.
+const ENOUGH_FILES: u64 = 50_000;
+/// containerd's, where it is not a child of the engine's own. Its own mode lets everybody pass before 1.7.29 (CVE-2024-25621).
+const CONTAINERD: &str = "/var/lib/containerd";
+
+/// `root` is what the engine says.
+pub(super) fn check(root: &Path) -> Vec<Finding> {
+    let mut directories = vec![root.to_owned()];
+    match containerds(Path::new(CONTAINERD)) {
+        Ok(more) => directories.extend(more),
+        Err(error) => return vec![unknown(Path::new(CONTAINERD), &error)],
+    }
+    let reach = directories.iter().find_map(|path| match is_closed(path) {
+        Ok(true) => None,
+        Ok(false) => Some(open(path)),
+        Err(error) => Some(unknown(path, &error)),
+    });
+    let reach =
+        reach.unwrap_or_else(|| Finding::ok(NAME, format!("'{}' is closed to users", Shown::from(root))));
+    vec![reach, room(root)]
+}
+
+/// Those of containerd's directories that hold what is in images; all of them, where nobody can pass the one above.
+fn containerds(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let holds_images = |path: &PathBuf| {
+        let name = path.to_string_lossy();
+        name.contains(".content.") || name.contains(".snapshotter.")
+    };
+    Ok(paths?.into_iter().filter(holds_images).collect())
+}
+
+/// Whether nobody but root and members of a directory's group comes that far: there, or somewhere above.
+fn is_closed(directory: &Path) -> io::Result<bool> {
+    for path in directory.ancestors() {
+        let metadata = fs::metadata(path)?;
+        if metadata.uid() == 0 && metadata.mode() & 0o001 == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn open(path: &Path) -> Finding {
+    let text = format!(
+        "users can reach '{}', where programs of images are that are setuid root, and images of others: chmod 0710, or update the engine",
+        Shown::from(path)
+    );
+    Finding::fail(NAME, text)
+}
+
+fn unknown(path: &Path, error: &io::Error) -> Finding {
+    let path = Shown::from(path);
+    Finding::fail(NAME, format!("'{path}' cannot be looked at ({error}): run this on the node, as root"))
+}
+
+fn room(root: &Path) -> Finding {
+    match statvfs(root) {
+        Ok(space) => judge_room(
+            root,
+            space.blocks_available() * space.fragment_size(),
+            // Some file systems do not count them.
+            (space.files() > 0).then(|| space.files_available()),
+        ),
+        Err(error) => Finding::fail("engine_room", format!("'{}': {error}: mount it", Shown::from(root))),
+    }
+}
+
+fn judge_room(root: &Path, free: u64, files: Option<u64>) -> Finding {
+    const NAME: &str = "engine_room";
+    let shown = Shown::from(root);
+    if free < ENOUGH {
+        let text = format!("'{shown}' has only {} MiB left: remove images, or make room", free >> 20);
+        return Finding::warn(NAME, text);
+    }
+    match files {
+        Some(files) if files < ENOUGH_FILES => Finding::warn(
+            NAME,
+            format!("'{shown}' has inodes for only {files} files left: remove images, or make room"),
+        ),
+        _ => Finding::ok(NAME, format!("'{shown}' has {} GiB left", free >> 30)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_of_the_engines_is_closed_there_or_above() {
+        if !nix::unistd::getuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (above, below) = (directory.path().join("docker"), directory.path().join("docker/overlay2"));
+        fs::create_dir_all(&below).unwrap();
+        let judged = |modes: [u32; 3]| {
+            for (path, mode) in [directory.path(), &above, &below].into_iter().zip(modes) {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            is_closed(&below).unwrap()
+        };
+        assert!(
+            judged([0o755, 0o710, 0o755]) && judged([0o755, 0o711, 0o700]) && judged([0o700, 0o755, 0o755])
+        );
+        assert!(!judged([0o755, 0o711, 0o711]) && !judged([0o755, 0o701, 0o755]));
+        std::os::unix::fs::chown(&below, Some(5001), None).unwrap();
+        assert!(!judged([0o755, 0o711, 0o700]));
+        assert!(is_closed(Path::new("/nowhere/docker")).is_err());
+    }
+
+    #[test]
+    fn those_of_containerd_are_found_that_hold_images() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in
+            ["io.containerd.content.v1.content", "io.containerd.snapshotter.v1.overlayfs", "tmpmounts"]
+        {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        assert_eq!(containerds(directory.path()).unwrap().len(), 2);
+        assert_eq!(containerds(Path::new("/nowhere")).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn room_is_bytes_and_files() {
+        let judged = |free, files| judge_room(Path::new("/d"), free, files).to_string();
+        assert_eq!(judged(9 << 30, None), "ok   engine_room: '/d' has 9 GiB left");
+        assert_eq!(
+            judged(1 << 20, None),
+            "warn engine_room: '/d' has only 1 MiB left: remove images, or make room"
+        );
+        assert_eq!(
+            judged(9 << 30, Some(7)),
+            "warn engine_room: '/d' has inodes for only 7 files left: remove images, or make room"
+        );
+    }
+}
