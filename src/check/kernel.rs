@@ -11,11 +11,25 @@ use crate::sys::mount::{self, Attributes};
 const NAME: &str = "kernel";
 
 pub(super) fn check() -> Finding {
-    judge(release().as_deref().unwrap_or("of unknown release"), attempt())
+    let release = setting("kernel/osrelease");
+    let release = release.as_deref().unwrap_or("of unknown release");
+    match judge_dumpable(release, setting("fs/suid_dumpable").as_deref()) {
+        Some(finding) => finding,
+        None => judge(release, attempt()),
+    }
 }
 
-fn release() -> Option<String> {
-    Some(std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.trim().to_owned())
+fn setting(name: &str) -> Option<String> {
+    Some(std::fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().to_owned())
+}
+
+/// With 1, programs that their user may not read are as open to that user's other processes as any: so is the first process
+/// of a container, before it is safe.
+fn judge_dumpable(release: &str, value: Option<&str>) -> Option<Finding> {
+    let text = format!(
+        "Linux {release}: fs.suid_dumpable is 1, which opens processes of containers to their users: none will start, set it to 0 or 2"
+    );
+    (value == Some("1")).then(|| Finding::fail(NAME, text))
 }
 
 /// Does to a copy of a mount that is attached nowhere what is done to those of a container.
@@ -45,6 +59,18 @@ fn judge(release: &str, attempt: Result<(), (&'static str, io::Error)>) -> Findi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_setting_for_debugging_that_opens_processes_is_told() {
+        let text = "fail kernel: Linux 6.1.0: fs.suid_dumpable is 1, which opens processes of containers to their users: none will start, set it to 0 or 2";
+        assert_eq!(
+            judge_dumpable("6.1.0", Some("1")).map(|finding| finding.to_string()).as_deref(),
+            Some(text)
+        );
+        for value in [Some("0"), Some("2"), None] {
+            assert!(judge_dumpable("6.1.0", value).is_none(), "{value:?}");
+        }
+    }
 
     #[test]
     fn a_kernel_that_is_too_old_is_told_by_the_call_that_it_lacks() {

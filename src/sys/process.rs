@@ -194,6 +194,41 @@ pub fn occupy_standard_descriptors() -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// By the mode of its program (would_dump() in the kernel's fs/exec.c).
+    #[test]
+    fn a_process_whose_user_may_not_read_its_program_is_closed() {
+        use std::fs::{Permissions, copy, set_permissions};
+        use std::os::unix::fs::PermissionsExt;
+        let is_debugged = std::fs::read_to_string("/proc/sys/fs/suid_dumpable").unwrap().trim() == "1";
+        if !nix::unistd::geteuid().is_root() || is_debugged {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let program = directory.path().join("sleep");
+        for (mode, closed) in [(0o755, false), (0o711, true)] {
+            copy("/bin/sleep", &program).unwrap();
+            set_permissions(&program, Permissions::from_mode(mode)).unwrap();
+            let mut setpriv = std::process::Command::new("setpriv");
+            // It has root's capabilities until it executes something.
+            let setpriv = setpriv.args(["--reuid", "65534", "--clear-groups", "sh", "-c", "exec \"$0\" 60"]);
+            let setpriv = setpriv.arg(&program);
+            let mut child = setpriv.spawn().unwrap();
+            let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
+            let runs = FileId::of(&program).unwrap();
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+            while process.program().ok() != Some(runs) || !process.has_environment() {
+                assert!(std::time::Instant::now() < deadline, "it does not start");
+                std::thread::yield_now();
+            }
+            let found = process.is_closed();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(found.unwrap(), closed, "{mode:o}");
+            std::fs::remove_file(&program).unwrap();
+        }
+    }
+
     /// Its number is free, and may be another's by then.
     #[test]
     fn signal_for_a_process_that_is_gone_reaches_nobody() {
