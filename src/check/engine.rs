@@ -43,10 +43,13 @@ fn ask(socket: &Path) -> Result<Facts, EngineError> {
 fn broken(error: &EngineError) -> Finding {
     let remedy = match error {
         EngineError::Absent { .. } => "install it, or correct docker_host=",
-        EngineError::Down { .. } => "start it",
-        EngineError::Silent { .. } | EngineError::Broken { .. } | EngineError::Refused { .. } => {
-            "look at its log, restart it"
-        }
+        EngineError::Down { .. } | EngineError::Gone { .. } => "start it",
+        EngineError::Silent { .. }
+        | EngineError::Stuck { .. }
+        | EngineError::Unintelligible { .. }
+        | EngineError::Broken { .. }
+        | EngineError::Back { .. }
+        | EngineError::Refused { .. } => "look at its log, restart it",
     };
     Finding::fail("engine", format!("{error}: {remedy}"))
 }

@@ -13,12 +13,13 @@ use bollard::models::{
     MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
 };
 use bollard::query_parameters::{
-    ContainerArchiveInfoOptions, CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
-    LogsOptions, RemoveContainerOptions, StartContainerOptions,
+    ContainerArchiveInfoOptions, CreateContainerOptions, DownloadFromContainerOptions,
+    InspectContainerOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
+    StartContainerOptions,
 };
 use futures_util::StreamExt;
 
-use super::engine::{Engine, EngineError, last_words};
+use super::engine::{CALL, Engine, EngineError, last_words};
 use super::facts::DOCKER;
 use super::gpu::GpuRequest;
 use crate::sys::cgroup;
@@ -27,6 +28,8 @@ use crate::sys::cgroup;
 const REMOVAL: Duration = Duration::from_secs(60);
 /// How long a removal may last before its processes are ended for the engine.
 const HANGING: Duration = Duration::from_secs(10);
+/// As much of an archive as is read for a link: its own head, and one before that for a long name.
+const HEAD: usize = 16 << 10;
 /// How long the engine may take to see that a container has ended.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -103,16 +106,16 @@ pub struct Container {
     pub id: String,
 }
 
-/// What a path in a container leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is at a path in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
     File {
         /// In bytes.
         size: u64,
     },
-    /// A symbolic link, and where its links end.
-    Link(String),
+    /// A symbolic link.
+    Link,
     /// A directory.
     Directory,
     /// A FIFO, device …
@@ -121,13 +124,13 @@ pub enum Kind {
 
 impl Kind {
     /// From a mode as Go writes it (os.FileMode).
-    fn new(mode: u32, size: i64, link_target: String) -> Self {
+    fn new(mode: u32, size: i64) -> Self {
         const LINK: u32 = 1 << 27;
         const DIRECTORY: u32 = 1 << 31;
         // Device, FIFO, socket, character device, irregular.
         const OTHER: u32 = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
         match mode {
-            mode if mode & LINK != 0 => Self::Link(link_target),
+            mode if mode & LINK != 0 => Self::Link,
             mode if mode & DIRECTORY != 0 => Self::Directory,
             mode if mode & OTHER != 0 => Self::Other,
             _ => Self::File { size: size.try_into().unwrap_or_default() },
@@ -159,15 +162,35 @@ impl Engine {
         Ok(Container { id: self.patient_call("create the container", request).await?.id })
     }
 
-    /// What lies at a path in it, as the engine finds it there before the start. `None` for nothing.
+    /// What lies at a path in it, as the engine finds it there before the start. `None` for nothing. Links on the way are
+    /// followed by the engine, one at its end is not.
     pub async fn kind(&self, container: &Container, path: &str) -> Result<Option<Kind>, EngineError> {
         let options = ContainerArchiveInfoOptions { path: path.to_owned() };
         let request = self.docker.get_container_archive_info(&container.id, Some(options));
         match self.call("look into the container", request).await {
-            Ok(found) => Ok(Some(Kind::new(found.file_mode, found.size, found.link_target))),
+            Ok(found) => Ok(Some(Kind::new(found.file_mode, found.size))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// What a link in it says, as it stands in the image: the head of the archive that the engine would make of it, and no
+    /// more of that. `None` where the engine gives something else than a link.
+    pub async fn link(&self, container: &Container, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let options = DownloadFromContainerOptions { path: path.to_owned() };
+        let mut stream = self.docker.download_from_container(&container.id, Some(options));
+        let read = async {
+            let mut head = Vec::new();
+            while let Some(chunk) = stream.next().await.transpose()? {
+                head.extend(chunk.iter().take(HEAD - head.len()));
+                if head.len() == HEAD {
+                    break;
+                }
+            }
+            Ok(head)
+        };
+        let head = self.call("look into the container", read).await?;
+        Ok(target_of_link(&head))
     }
 
     /// Starts it, and returns the pid of its first process.
@@ -235,14 +258,10 @@ impl Engine {
         loop {
             let options = RemoveContainerOptions { v: true, force: true, link: false };
             let request = self.docker.remove_container(&container.id, Some(options));
-            let result = if freed {
-                self.call("remove the container", request).await
-            } else {
-                self.call_within(HANGING, "remove the container", request).await
-            };
-            match result {
+            let patience = if freed { CALL } else { HANGING };
+            match self.call_within(patience, "remove the container", request).await {
                 Ok(()) => return Ok(()),
-                Err(EngineError::Silent { .. }) if !freed => {
+                Err(EngineError::Stuck { .. }) if !freed => {
                     freed = true;
                     // If that fails too, the engine says so.
                     let _ = cgroup::kill_all(&container.id);
@@ -262,6 +281,14 @@ impl Engine {
 fn age(created: i64) -> Option<Duration> {
     let created = UNIX_EPOCH.checked_add(Duration::from_secs(created.try_into().ok()?))?;
     created.elapsed().ok()
+}
+
+/// Of the first thing in an archive.
+fn target_of_link(head: &[u8]) -> Option<Vec<u8>> {
+    let mut archive = tar::Archive::new(head);
+    let first = archive.entries().ok()?.next()?.ok()?;
+    let target = first.header().entry_type().is_symlink().then(|| first.link_name_bytes())?;
+    target.map(std::borrow::Cow::into_owned)
 }
 
 /// How the engine is told that the container has not a variable that its image has.
@@ -397,10 +424,34 @@ mod tests {
     /// As seen in answers of an engine.
     #[test]
     fn kinds_of_files_are_told_from_modes_in_go() {
-        assert_eq!(Kind::new(420, 7, String::new()), Kind::File { size: 7 });
-        assert_eq!(Kind::new(0o4755 | 1 << 23, -1, String::new()), Kind::File { size: 0 });
-        assert_eq!(Kind::new(2_147_484_141, 7, String::new()), Kind::Directory);
-        assert_eq!(Kind::new(33_554_870, 7, String::new()), Kind::Other);
-        assert_eq!(Kind::new(134_218_239, 7, "/x".to_owned()), Kind::Link("/x".to_owned()));
+        assert_eq!(Kind::new(420, 7), Kind::File { size: 7 });
+        assert_eq!(Kind::new(0o4755 | 1 << 23, -1), Kind::File { size: 0 });
+        assert_eq!(Kind::new(2_147_484_141, 7), Kind::Directory);
+        assert_eq!(Kind::new(33_554_870, 7), Kind::Other);
+        assert_eq!(Kind::new(134_218_239, 7), Kind::Link);
+    }
+
+    #[test]
+    fn link_is_read_from_the_head_of_an_archive() {
+        let link = |target: &str| {
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            archive.append_link(&mut header, "passwd", target).unwrap();
+            archive.into_inner().unwrap()
+        };
+        let long = format!("/{}", "x/".repeat(500));
+        for target in ["/proc/1/root/etc", long.as_str()] {
+            assert_eq!(target_of_link(&link(target)).as_deref(), Some(target.as_bytes()));
+        }
+        let whole = link(&long);
+        for cut in [0, 100, 600, 1100] {
+            assert_eq!(target_of_link(&whole[..cut]), None, "{cut}");
+        }
+        let mut file = tar::Header::new_ustar();
+        file.set_size(0);
+        file.set_cksum();
+        assert_eq!(target_of_link(file.as_bytes()), None);
     }
 }

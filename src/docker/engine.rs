@@ -1,5 +1,8 @@
 //! The connection to this node's engine. Every call has a deadline: an engine that hangs must not hang Slurm.
 //!
+//! Only an engine that does not answer is at fault, which takes its node out of service. What a user's image or registry
+//! prolongs is told from that by asking the engine something harmless: whoever answers that works.
+//!
 //! Runs as root in the prolog, the epilog and a starting slurmd.
 
 use std::future::Future;
@@ -15,6 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// How long the engine may take to say which API it speaks. It does nothing for that.
 const GREETING: Duration = Duration::from_secs(15);
+/// The first calls.
+const CONNECT: &str = "connect";
+const VERSION: &str = "tell its version";
 /// How long one call may take: creating and removing wait for disks, and for the engine's other callers.
 pub(super) const CALL: Duration = Duration::from_secs(60);
 
@@ -28,6 +34,12 @@ pub enum EngineError {
     /// The node never had an engine: its socket is not there.
     #[error("no Docker Engine on this node: '{}' does not exist", socket.display())]
     Absent {
+        /// The configured socket.
+        socket: PathBuf,
+    },
+    /// There was an engine, and its socket is gone.
+    #[error("Docker Engine is gone from this node: '{}' does not exist any more", socket.display())]
+    Gone {
         /// The configured socket.
         socket: PathBuf,
     },
@@ -48,6 +60,14 @@ pub enum EngineError {
         /// The deadline that passed.
         seconds: u64,
     },
+    /// The engine does not come to an end with this, and answers others: what it works on makes it wait.
+    #[error("Docker Engine works, but did not come to an end within {seconds} s when asked to {call}")]
+    Stuck {
+        /// What was asked.
+        call: &'static str,
+        /// The deadline that passed.
+        seconds: u64,
+    },
     /// The engine answered with an error.
     #[error("Docker Engine refused to {call}: {message}")]
     Refused {
@@ -58,7 +78,16 @@ pub enum EngineError {
         /// The engine's own words, on one line.
         message: String,
     },
-    /// The connection broke, or the answer makes no sense.
+    /// The engine answered something that nobody here understands: a later one, or something of an image's.
+    #[error("Docker Engine's answer makes no sense, when asked to {call}: ask the admin")]
+    Unintelligible {
+        /// What was asked.
+        call: &'static str,
+        /// What the client said.
+        #[source]
+        source: bollard::errors::Error,
+    },
+    /// The connection broke.
     #[error("Docker Engine broke off while asked to {call}")]
     Broken {
         /// What was asked.
@@ -67,13 +96,26 @@ pub enum EngineError {
         #[source]
         source: bollard::errors::Error,
     },
+    /// The engine went away in the middle of a start, and is there again: whoever brought that about, the node works.
+    #[error("Docker Engine went away while it worked for this job, and works again: submit again")]
+    Back {
+        /// What was met first.
+        #[source]
+        source: Box<EngineError>,
+    },
 }
 
 impl EngineError {
     /// Whether the engine is there and does not do its work: the one fault that drains a node.
     #[must_use]
     pub fn is_engine_fault(&self) -> bool {
-        matches!(self, Self::Down { .. } | Self::Silent { .. } | Self::Broken { .. })
+        matches!(self, Self::Gone { .. } | Self::Down { .. } | Self::Silent { .. } | Self::Broken { .. })
+    }
+
+    /// Whether the engine hung before anything was asked of it for this job.
+    #[must_use]
+    pub fn is_silence_at_once(&self) -> bool {
+        matches!(self, Self::Silent { call: CONNECT | VERSION, .. })
     }
 
     /// Whether what was asked for is not there (any more).
@@ -88,8 +130,19 @@ impl EngineError {
                 Self::Refused { call, status: status_code, message: one_line(&message) }
             }
             bollard::errors::Error::RequestTimeoutError => Self::Silent { call, seconds: CALL.as_secs() },
-            source => Self::Broken { call, source },
+            source if is_of_connection(&source) => Self::Broken { call, source },
+            source => Self::Unintelligible { call, source },
         }
+    }
+}
+
+/// Whether there is no answer at all. All other errors of the client are about what stands in one.
+fn is_of_connection(error: &bollard::errors::Error) -> bool {
+    use bollard::errors::Error;
+    match error {
+        Error::HyperResponseError { err } => !err.is_parse(),
+        Error::IOError { .. } | Error::HyperLegacyError { .. } | Error::SocketNotFoundError(_) => true,
+        _ => false,
     }
 }
 
@@ -114,19 +167,18 @@ impl Engine {
                 return Err(EngineError::Absent { socket: socket.to_owned() });
             }
             Ok(Err(source)) => return Err(EngineError::Down { socket: socket.to_owned(), source }),
-            Err(_) => return Err(EngineError::Silent { call: "connect", seconds: GREETING.as_secs() }),
+            Err(_) => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
         }
         // bollard's own deadline is for whole pulls, which have one of ours.
         const BOLLARD_SECONDS: u64 = u32::MAX as u64;
-        let call = "tell its version";
         let docker =
             Docker::connect_with_unix(&socket.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
-                .map_err(|error| EngineError::new(call, error))?;
-        let docker = within(GREETING, call, docker.negotiate_version()).await?;
+                .map_err(|error| EngineError::new(VERSION, error))?;
+        let docker = within(GREETING, VERSION, docker.negotiate_version()).await?;
         Ok(Self { docker })
     }
 
-    /// Whether it still answers: asked when something takes long that has no deadline of its own.
+    /// Whether it still answers: asked when something takes long.
     pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
         within(GREETING, call, self.docker.ping()).await.map(drop)
     }
@@ -152,7 +204,13 @@ impl Engine {
         call: &'static str,
         request: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, EngineError> {
-        within(deadline, call, request).await
+        match timeout(deadline, request).await {
+            Ok(answer) => answer.map_err(|error| EngineError::new(call, error)),
+            Err(_) => {
+                self.answers(call).await?;
+                Err(EngineError::Stuck { call, seconds: deadline.as_secs() })
+            }
+        }
     }
 
     /// Asks for states of containers. Podman says `stopped` of one whose processes have ended, until it has put it away:
@@ -165,9 +223,10 @@ impl Engine {
         let deadline = Instant::now() + PASSING;
         loop {
             match self.call(call, request()).await {
-                Err(EngineError::Broken { source: bollard::errors::Error::JsonDataError { .. }, .. })
-                    if Instant::now() < deadline =>
-                {
+                Err(EngineError::Unintelligible {
+                    source: bollard::errors::Error::JsonDataError { .. },
+                    ..
+                }) if Instant::now() < deadline => {
                     sleep(INTERVAL).await;
                 }
                 other => return other,
@@ -243,6 +302,56 @@ mod tests {
         assert!(!refused.is_engine_fault());
         assert!(!EngineError::Absent { socket: "/s".into() }.is_engine_fault());
         assert!(EngineError::Silent { call: "start", seconds: 1 }.is_engine_fault());
+        assert!(!EngineError::Stuck { call: "start", seconds: 1 }.is_engine_fault());
+        let silent = Box::new(EngineError::Silent { call: "start", seconds: 1 });
+        assert!(!EngineError::Back { source: silent }.is_engine_fault());
+    }
+
+    #[test]
+    fn answer_that_cannot_be_read_is_no_engine_fault() {
+        use bollard::errors::Error;
+        let novel = serde_json::from_str::<bollard::models::ContainerState>(r#"{"Status":"novel"}"#);
+        let novel = EngineError::new("look", Error::from(novel.unwrap_err()));
+        assert!(matches!(novel, EngineError::Unintelligible { .. }) && !novel.is_engine_fault(), "{novel:?}");
+        let data = Error::JsonDataError { message: String::new(), column: 0 };
+        assert!(!EngineError::new("look", data).is_engine_fault());
+        let cut = Error::IOError { err: io::ErrorKind::ConnectionReset.into() };
+        assert!(EngineError::new("look", cut).is_engine_fault());
+    }
+
+    /// An engine that answers a ping, and nothing else.
+    #[test]
+    fn engine_that_answers_others_is_not_at_fault() {
+        use std::io::{Read, Write};
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let serve = move || {
+            let mut silent = Vec::new();
+            for mut client in listener.incoming().take(4).flatten() {
+                let mut request = [0; 1000];
+                let length = client.read(&mut request).unwrap();
+                let body = match String::from_utf8_lossy(&request[..length]) {
+                    request if request.contains("/version ") => r#"{"ApiVersion":"1.41"}"#,
+                    request if request.contains("/_ping ") => "OK",
+                    // The first connection only looks whether there is somebody.
+                    _ => {
+                        silent.push(client);
+                        continue;
+                    }
+                };
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+                write!(client, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            }
+        };
+        let served = std::thread::spawn(serve);
+        let result = runtime().unwrap().block_on(async {
+            let engine = Engine::connect(&socket).await.unwrap();
+            let request = engine.docker.list_containers(None);
+            engine.call_within(Duration::from_millis(200), "list containers", request).await
+        });
+        assert!(matches!(result, Err(EngineError::Stuck { .. })), "{result:?}");
+        served.join().unwrap();
     }
 
     #[test]

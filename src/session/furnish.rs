@@ -135,14 +135,27 @@ pub(super) fn settle(root: &Root, entry: &Entry) -> Result<(), FurnishError> {
     Ok(())
 }
 
+/// Where an sshd is looked for, each once: a PATH may name a directory thousands of times, or thousands of them.
+fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
+    const LIMIT: usize = 64;
+    let mut directories = Vec::new();
+    for directory in SSHD_DIRECTORIES.into_iter().chain(path_of_image.split(':')) {
+        if directory.starts_with('/') && !directories.contains(&directory) {
+            directories.push(directory);
+        }
+        if directories.len() == LIMIT {
+            break;
+        }
+    }
+    directories
+}
+
 /// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
 /// Root's sshd would want capabilities before it lets anybody in, later ones (OpenSSH 10.6) before their first word: it
 /// counts as none.
 pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf], user: &Credentials) -> Found {
     let read = |path: &str| root.read(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();
-    let directories = SSHD_DIRECTORIES.into_iter().chain(path_of_image.split(':'));
-    let candidates =
-        directories.filter(|directory| directory.starts_with('/')).map(|d| Path::new(d).join("sshd"));
+    let candidates = directories_of_sshd(path_of_image).into_iter().map(|d| Path::new(d).join("sshd"));
     let is_sshd = |path: &PathBuf| user.uid != 0 && root.is_program(path);
     let sshd = candidates.into_iter().find(is_sshd);
     let program = sshd.as_ref().and_then(|sshd| root.read(sshd, SSHD_LIMIT).ok().flatten());
@@ -172,4 +185,18 @@ pub(super) fn make_read_only(root: &Root) -> Result<(), FurnishError> {
         .find(Path::new("/"))
         .and_then(|root| mount::change(root, false, Attributes::RDONLY, Attributes::NONE));
     own.map_err(|source| FurnishError::Mount { what: "make the container's files read-only", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sshd_is_looked_for_in_few_directories() {
+        let found = directories_of_sshd("bin:/opt/a::/usr/bin:/opt/a/b:/opt/a");
+        assert_eq!(found[..SSHD_DIRECTORIES.len()], SSHD_DIRECTORIES);
+        assert_eq!(found[SSHD_DIRECTORIES.len()..], ["/opt/a", "/opt/a/b"]);
+        let many: Vec<_> = (0..100_000).map(|n| format!("/{n}")).collect();
+        assert_eq!(directories_of_sshd(&many.join(":")).len(), 64);
+    }
 }

@@ -77,7 +77,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     async fn remove(&self) -> Result<BTreeSet<JobId>, StopError> {
-        let engine = stop::connect(&self.config.docker_host).await;
+        let engine = stop::connect(self.config, &self.config.docker_host).await;
         let engine = engine.as_ref().map(Option::as_ref);
         let listed = match engine {
             Ok(Some(engine)) => self.containers(engine).await?,

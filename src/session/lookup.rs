@@ -5,6 +5,9 @@
 //! of a user. Where they are a device, root opens that. Where they are huge, the engine may hold all of them in memory.
 //! So they are looked at before the start.
 //!
+//! Links are followed here, one by one, from what stands in the image. The engine's own word, where a link ends, is about
+//! the image alone: a link through /proc ends in the image's own decoy before the start, and in the host's files after it.
+//!
 //! Runs as root in the prolog.
 
 use futures_util::future::{try_join, try_join_all};
@@ -15,9 +18,12 @@ use crate::docker::{Container, Engine, EngineError, Kind};
 const READ: [&str; 2] = ["/etc/passwd", "/etc/group"];
 /// The largest that it may read, in bytes: more than any site's accounts.
 const LIMIT: u64 = 64 << 20;
-
-/// Where a runtime mounts and makes devices, as root.
+/// Where a runtime mounts and makes devices, as root: what the image has there is not what the container has.
 const SYSTEM: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// More links on the way to one file are a loop, or meant to be one.
+const LINKS: usize = 10;
+/// Of the same, what a path may have of parts.
+const PARTS: usize = 100;
 
 /// Why the engine had better not start a container.
 #[derive(Debug)]
@@ -31,7 +37,7 @@ pub(super) enum Trap {
     Closed,
 }
 
-/// What is wrong with what the engine would open, if anything is.
+/// What is wrong with what the engine would open or mount on, if anything is.
 pub(super) async fn trap(engine: &Engine, container: &Container) -> Result<Option<Trap>, EngineError> {
     let files = READ.map(|path| async move {
         let harmless = is_harmless(engine, container, path).await?;
@@ -60,22 +66,149 @@ async fn is_directory(engine: &Engine, container: &Container, path: &str) -> Res
     }
 }
 
-/// A regular file of a size that a list of accounts may have, by way of links too, or nothing. A link into /proc leads
-/// elsewhere when the container runs.
+/// A regular file of a size that a list of accounts may have, by way of links too, or nothing.
 async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
-    let end = match engine.kind(container, path).await {
-        Ok(Some(Kind::Link(end))) if end.starts_with("/proc") => return Ok(false),
-        Ok(Some(Kind::Link(end))) => engine.kind(container, &end).await,
-        other => other,
-    };
-    match end {
-        Ok(end) => Ok(match end {
-            None => true,
-            Some(Kind::File { size }) => size <= LIMIT,
-            Some(Kind::Link(_) | Kind::Directory | Kind::Other) => false,
-        }),
-        // It does not come to an end of the links.
+    match end(engine, container, path).await {
+        Ok(End::Nothing) => Ok(true),
+        Ok(End::At(Kind::File { size })) => Ok(size <= LIMIT),
+        Ok(End::At(Kind::Link | Kind::Directory | Kind::Other) | End::Elsewhere) => Ok(false),
         Err(EngineError::Refused { .. }) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Nothing,
+    At(Kind),
+    /// Out of the image's own files, or nobody knows where.
+    Elsewhere,
+}
+
+/// An engine that does not give a link as it stands in the image leaves it unknown where that leads.
+async fn end(engine: &Engine, container: &Container, path: &str) -> Result<End, EngineError> {
+    let (mut way, mut links) = (Way::default(), 0);
+    way.turn(path);
+    while let Some(next) = way.next() {
+        let here = match next {
+            Step::To(path) => path,
+            Step::Out => return Ok(End::Elsewhere),
+        };
+        match engine.kind(container, &here).await? {
+            None => return Ok(End::Nothing),
+            Some(Kind::Directory) => {}
+            Some(Kind::Link) if links < LINKS => {
+                links += 1;
+                let target = engine.link(container, &here).await?;
+                let Some(target) = target.and_then(|target| String::from_utf8(target).ok()) else {
+                    return Ok(End::Elsewhere);
+                };
+                way.turn(&target);
+            }
+            Some(other) if way.is_at_end() => return Ok(End::At(other)),
+            Some(_) => return Ok(End::Elsewhere),
+        }
+    }
+    Ok(End::At(Kind::Directory))
+}
+
+/// A walk from the root of an image: only where it has been seen to be a directory does it go on.
+#[derive(Debug, Default)]
+struct Way {
+    /// Parts of the path that was walked.
+    walked: Vec<String>,
+    /// Parts that are to be walked, the next one last.
+    ahead: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// What is there must be looked at.
+    To(String),
+    /// Where the container has something else than the image; or the way is too long.
+    Out,
+}
+
+impl Way {
+    /// A link, or the first path: it stands in the directory where the walk is before its last step.
+    fn turn(&mut self, target: &str) {
+        self.walked.pop();
+        if target.starts_with('/') {
+            self.walked.clear();
+        }
+        self.ahead.extend(target.split('/').rev().map(str::to_owned));
+    }
+
+    fn next(&mut self) -> Option<Step> {
+        while let Some(part) = self.ahead.pop() {
+            match part.as_str() {
+                "" | "." => {}
+                ".." => drop(self.walked.pop()),
+                _ => {
+                    self.walked.push(part);
+                    let path = format!("/{}", self.walked.join("/"));
+                    // Also if it would lead back: `/proc/1/root/..` is the host's.
+                    let is_out = SYSTEM.contains(&path.as_str()) || self.ahead.len() > PARTS;
+                    return Some(if is_out { Step::Out } else { Step::To(path) });
+                }
+            }
+        }
+        None
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.ahead.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The steps of a walk in which each of `links` is found to be one.
+    fn walk(path: &str, links: &[(&str, &str)]) -> Vec<String> {
+        let mut way = Way::default();
+        way.turn(path);
+        let mut steps = Vec::new();
+        while let Some(step) = way.next() {
+            let Step::To(path) = step else {
+                steps.push("out".to_owned());
+                break;
+            };
+            if let Some((_, target)) = links.iter().find(|(link, _)| *link == path) {
+                way.turn(target);
+            }
+            steps.push(path);
+        }
+        steps
+    }
+
+    #[test]
+    fn links_are_followed_from_part_to_part() {
+        assert_eq!(walk("/etc/passwd", &[]), ["/etc", "/etc/passwd"]);
+        let relative = [("/etc", "usr/./etc"), ("/usr/etc/passwd", "../lib//accounts")];
+        let steps = ["/etc", "/usr", "/usr/etc", "/usr/etc/passwd", "/usr/lib", "/usr/lib/accounts"];
+        assert_eq!(walk("/etc/passwd", &relative), steps);
+        let up = [("/etc/passwd", "../../../x/../y")];
+        assert_eq!(walk("/etc/passwd", &up), ["/etc", "/etc/passwd", "/x", "/y"]);
+    }
+
+    #[test]
+    fn way_through_the_system_leads_out_wherever_it_seems_to_end() {
+        for target in [
+            "/proc/1/root/tmp/f",
+            "/proc/1/root/../../../tmp/f",
+            "../dev/stdout",
+            "/x/../sys",
+            "/./proc/..//etc/accounts",
+        ] {
+            let steps = walk("/etc/passwd", &[("/etc/passwd", target)]);
+            assert_eq!(steps.last().map(String::as_str), Some("out"), "{target}: {steps:?}");
+        }
+        assert_eq!(walk("/etc/passwd", &[("/etc", "/sys"), ("/sys", "/usr")]), ["/etc", "out"]);
+        assert_eq!(walk("/etc/passwd", &[("/etc", &"x/".repeat(200))]), ["/etc", "out"]);
+        // By their names alone they are the image's own.
+        assert_eq!(walk("/etc/passwd", &[("/etc/passwd", "/process/x")]).last().unwrap(), "/process/x");
     }
 }

@@ -4,6 +4,7 @@
 mod adopt;
 mod alike;
 mod contents;
+mod engine;
 mod entry;
 mod entrypoint;
 mod environment;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
 
+use super::engine;
 use super::leftover;
 use super::ownership::{self, LABEL_JOB};
 use crate::config::Config;
@@ -101,7 +102,7 @@ fn settle_pulls(config: &Config) -> Result<(), StopError> {
     }
     let runtime = docker::runtime().map_err(StopError::Runtime)?;
     let settled: Result<(), ImageError> =
-        runtime.block_on(async { Engine::connect(&config.docker_host).await?.settle_pulls(&pulls).await });
+        runtime.block_on(async { engine::connect(config).await?.settle_pulls(&pulls).await });
     match settled {
         Ok(()) | Err(ImageError::Engine(EngineError::Absent { .. })) => Ok(()),
         Err(ImageError::Engine(error)) => Err(error.into()),
@@ -201,7 +202,7 @@ fn remove_containers(
     let mut first = Ok(());
     for socket in sockets {
         let removed = runtime.block_on(async {
-            let Some(engine) = connect(&socket).await? else { return Ok(()) };
+            let Some(engine) = connect(config, &socket).await? else { return Ok(()) };
             let listed = engine.labelled(&label).await?;
             let meant: Vec<&Listed> = listed.iter().filter(|listed| is_meant(listed)).collect();
             directories.extend(meant.iter().filter_map(|listed| ownership::state_dir(listed, config)));
@@ -220,9 +221,9 @@ fn engines(config: &Config, state: &StateDir, job: JobId) -> BTreeSet<PathBuf> {
     records.filter_map(|record| record.engine).chain([config.docker_host.clone()]).collect()
 }
 
-/// `None` where there is no engine, and so no container.
-pub(super) async fn connect(socket: &Path) -> Result<Option<Engine>, StopError> {
-    match Engine::connect(socket).await {
+/// `None` where there never was an engine, and so no container.
+pub(super) async fn connect(config: &Config, socket: &Path) -> Result<Option<Engine>, StopError> {
+    match engine::connect_to(config, socket).await {
         Ok(engine) => Ok(Some(engine)),
         Err(EngineError::Absent { .. }) => Ok(None),
         Err(error) => Err(error.into()),

@@ -105,7 +105,28 @@ impl StateDir {
             |entry: io::Result<DirEntry>| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
         entries.map(scope).filter_map(io::Result::transpose).collect()
     }
+
+    /// Whether this node has had an engine at `socket` since `state_dir` was made, by default at the node's boot.
+    #[must_use]
+    pub fn knows_engine(&self, socket: &Path) -> bool {
+        fs::read(self.0.join(ENGINE)).is_ok_and(|known| known == socket.as_os_str().as_bytes())
+    }
+
+    /// Notes that it has one.
+    pub fn note_engine(&self, socket: &Path) -> io::Result<()> {
+        if self.knows_engine(socket) {
+            return Ok(());
+        }
+        DirBuilder::new().mode(0o700).recursive(true).create(&self.0)?;
+        let (path, temporary) =
+            (self.0.join(ENGINE), self.0.join(format!(".{ENGINE}.{}", std::process::id())));
+        write_new(&temporary, 0o600, socket.as_os_str().as_bytes())?;
+        fs::rename(&temporary, &path)
+    }
 }
+
+/// In `state_dir`: the socket of this node's engine, by which one that is gone is told from one that never was.
+const ENGINE: &str = "engine";
 
 /// `state_dir/<job>` or `state_dir/<job>.<step>`.
 #[derive(Clone, Debug)]
@@ -388,6 +409,19 @@ mod tests {
 
     use super::*;
     use crate::job::JobId;
+
+    #[test]
+    fn engine_that_was_here_is_known_by_its_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::new(&directory.path().join("state"));
+        assert!(!state.knows_engine(Path::new("/run/a")));
+        for socket in ["/run/a", "/run/b"] {
+            state.note_engine(Path::new(socket)).unwrap();
+            assert!(state.knows_engine(Path::new(socket)));
+        }
+        assert!(!state.knows_engine(Path::new("/run/a")));
+        assert!(state.scopes().unwrap().is_empty());
+    }
 
     #[test]
     fn no_task_goes_on_before_the_hostfiles_are_written() {

@@ -102,6 +102,14 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
+    /// More text than there is a use for.
+    #[error(
+        "image '{image}': its ENV, LABEL, VOLUME and ENTRYPOINT have more than 1 MiB: build it with less"
+    )]
+    Configuration {
+        /// As the user wrote it.
+        image: String,
+    },
     /// It is for other machines.
     #[error("image '{image}': built for '{theirs}', this node is '{ours}'")]
     Architecture {

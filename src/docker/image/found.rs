@@ -1,7 +1,7 @@
 //! An image that is here: what the plugin takes from it, and what it does not believe.
 #![forbid(unsafe_code)]
 
-use bollard::models::ImageInspect;
+use bollard::models::{ImageConfig, ImageInspect};
 
 use super::error::ImageError;
 use crate::docker::engine::one_line;
@@ -38,6 +38,9 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image
         });
     }
     let config = found.config.unwrap_or_default();
+    if size(&config) > CONFIGURATION {
+        return Err(ImageError::Configuration { image: reference.to_string() });
+    }
     let entries = config.env.unwrap_or_default();
     Ok(Image {
         id: found.id.unwrap_or_default(),
@@ -48,6 +51,18 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image
         entrypoint: config.entrypoint.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_keys().collect(),
     })
+}
+
+/// As much text as an image's configuration may hold, in bytes: it goes back to the engine, into environments and to disk.
+/// A program's whole environment may have twice as much.
+const CONFIGURATION: usize = 1 << 20;
+
+/// What of it is gone by, in bytes.
+fn size(config: &ImageConfig) -> usize {
+    let lists = [&config.env, &config.volumes, &config.entrypoint];
+    let texts = lists.into_iter().flatten().flatten().chain(&config.working_dir);
+    let labels = config.labels.iter().flatten().map(|(name, value)| name.len() + value.len());
+    texts.map(String::len).chain(labels).sum()
 }
 
 /// The variables that an image's ENV entries set, but for those that are the job's.
@@ -79,5 +94,26 @@ pub(super) fn architecture() -> &'static str {
         "aarch64" => "arm64",
         "powerpc64" => "ppc64le",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configuration_without_measure_is_refused() {
+        let with_labels = |length: usize| ImageInspect {
+            config: Some(ImageConfig {
+                labels: Some([("a".to_owned(), "x".repeat(length))].into()),
+                env: Some(vec!["A=1".to_owned()]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let reference: Reference = "a".parse().unwrap();
+        assert!(usable(&reference, with_labels(CONFIGURATION - 4)).is_ok());
+        let refused = usable(&reference, with_labels(CONFIGURATION));
+        assert!(matches!(refused, Err(ImageError::Configuration { .. })), "{refused:?}");
     }
 }

@@ -130,12 +130,8 @@ impl Engine {
             return pulled;
         }
         // Also when it has failed: the engine may have gone further than it could tell.
-        if let Some(found) = self.present(reference).await?
-            && let Some(id) = &found.id
-            && layers.any()
-            && !public.contains(id)
-        {
-            self.mark(id, reference.registry()).await?;
+        if layers.any() {
+            self.mark_others(&repository, &public).await?;
         }
         underway.end().map_err(ImageError::Pulls)?;
         pulled

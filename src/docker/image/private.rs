@@ -143,12 +143,19 @@ impl Engine {
     }
 
     async fn settle(&self, pull: &Found) -> Result<(), ImageError> {
-        for id in self.unmarked(&pull.repository).await? {
-            if !pull.public.contains(&id) {
-                self.mark(&id, registry_of(&pull.repository)).await?;
+        self.mark_others(&pull.repository, &pull.public).await?;
+        pull.forget().map_err(ImageError::Pulls)
+    }
+
+    /// Marks all that has come into a repository with a login. The name that was pulled may lead to another image by now: a
+    /// tag that was moved in between leaves the one that came without a tag.
+    pub(super) async fn mark_others(&self, repository: &str, public: &[String]) -> Result<(), EngineError> {
+        for id in self.unmarked(repository).await? {
+            if !public.contains(&id) {
+                self.mark(&id, registry_of(repository)).await?;
             }
         }
-        pull.forget().map_err(ImageError::Pulls)
+        Ok(())
     }
 
     /// The images of a repository that everybody may use: what a private pull finds there stays public. Not what another
@@ -163,7 +170,7 @@ impl Engine {
     }
 
     /// Marks this image as one that this registry does not give to everybody.
-    pub(super) async fn mark(&self, id: &str, registry: &str) -> Result<(), EngineError> {
+    async fn mark(&self, id: &str, registry: &str) -> Result<(), EngineError> {
         let options = TagImageOptions { repo: Some(mark(registry)), tag: Some(digits(id).to_owned()) };
         self.call("mark the image as private", self.docker.tag_image(id, Some(options))).await
     }

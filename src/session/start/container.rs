@@ -87,11 +87,8 @@ pub(super) async fn start(
     }
     let pid = match engine.start(container).await {
         Ok(pid) => pid,
-        // Hangs the engine, or does an image make it wait? Then the container can be removed.
-        Err(error @ EngineError::Silent { .. }) => {
-            let removed = engine.remove(container).await;
-            return Err(removed.map_or(error.into(), |()| StartError::Hung { image }));
-        }
+        // Whatever becomes of its removal: the engine answers others.
+        Err(EngineError::Stuck { .. }) => return Err(StartError::Hung { image }),
         Err(error) => return Err(explain(order, error, gpus)),
     };
     match ours(pid, &files.path(in_container::PAUSE), &order.request.credentials).await {

@@ -2,8 +2,10 @@
 
 use std::io;
 
+use crate::config::Config;
 use crate::docker::{EngineError, ImageError};
 use crate::mpi::hostlist;
+use crate::session::engine;
 use crate::session::entrypoint::EntrypointError;
 use crate::session::mounts::MountError;
 use crate::shown::Shown;
@@ -29,6 +31,14 @@ pub enum StartError {
         image: String,
         /// The path.
         volume: Shown,
+    },
+    /// The image declares too many.
+    #[error("image '{image}': declares {number} volumes: build it with 256 or fewer")]
+    Volumes {
+        /// As the user wrote it.
+        image: String,
+        /// How many.
+        number: usize,
     },
     /// The key material of the cluster.
     #[error(transparent)]
@@ -205,6 +215,20 @@ impl StartError {
             | Self::Image(ImageError::Engine(error))
             | Self::Entrypoint(EntrypointError::Engine(error)) => error.is_engine_fault(),
             _ => false,
+        }
+    }
+
+    /// The same, when an engine that is at fault has had the time to come back.
+    pub(super) async fn after(self, config: &Config) -> Self {
+        match self {
+            Self::Engine(error)
+            | Self::Image(ImageError::Engine(error))
+            | Self::Entrypoint(EntrypointError::Engine(error))
+                if error.is_engine_fault() =>
+            {
+                Self::Engine(engine::after(config, error).await)
+            }
+            other => other,
         }
     }
 }

@@ -19,9 +19,16 @@ pub(super) fn check_user(order: &Order<'_>) -> Result<(), StartError> {
     Ok(())
 }
 
+/// More volumes than any image has that is meant to be used. Each is a directory and some writes to disk for the engine,
+/// with every container and at its end.
+const VOLUMES: usize = 256;
+
 /// An engine puts volumes over its own mounts: an image must not bring its own /dev or /proc that way.
 pub(super) fn check_volumes(order: &Order<'_>, image: &Image) -> Result<(), StartError> {
     const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", in_container::DIRECTORY];
+    if image.volumes.len() > VOLUMES {
+        return Err(StartError::Volumes { image: order.image_name(), number: image.volumes.len() });
+    }
     let hides = |volume: &&String| {
         let volume = Path::new(volume.as_str());
         volume.components().any(|part| matches!(part, Component::ParentDir))

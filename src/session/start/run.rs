@@ -22,7 +22,7 @@ use crate::session::entry::Entry;
 use crate::session::files::Files;
 use crate::session::mounts::{self, Prepared};
 use crate::session::request::Request;
-use crate::session::{alike, entrypoint, environment, gpus, login};
+use crate::session::{alike, engine, entrypoint, environment, gpus, login};
 use crate::shown::Shown;
 use crate::slurm::commands;
 use crate::ssh::keys::JobKeys;
@@ -48,7 +48,10 @@ pub fn start(
     let directory = StateDir::new(&config.state_dir).of(request.scope);
     let order = Order { config, request, image, directory: &directory };
     runtime.block_on(async {
-        let started = while_wanted(&order, began, progress, is_wanted).await;
+        let mut started = while_wanted(&order, began, progress, is_wanted).await;
+        if let Err(error) = started {
+            started = Err(error.after(config).await);
+        }
         if let Err(error) = &started {
             undo(&order, error).await;
         }
@@ -113,7 +116,7 @@ async fn with_image(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Se
 
 /// A start that lasts too long is the fault of the image or its registry, unless the engine itself says nothing.
 async fn too_late(order: &Order<'_>, limit: Duration) -> StartError {
-    match Engine::connect(&order.config.docker_host).await {
+    match engine::connect(order.config).await {
         Err(error) if error.is_engine_fault() => error.into(),
         Ok(_) | Err(_) => StartError::TimedOut { image: order.image_name(), seconds: limit.as_secs() },
     }
@@ -123,7 +126,7 @@ async fn too_late(order: &Order<'_>, limit: Duration) -> StartError {
 /// epilog follows, and finds by label what is left.
 async fn undo(order: &Order<'_>, error: &StartError) {
     if !error.is_engine_fault()
-        && let Ok(engine) = Engine::connect(&order.config.docker_host).await
+        && let Ok(engine) = engine::connect(order.config).await
     {
         // What fails here the epilog will meet again, and tell.
         let _ = container::remove_namesake(order, &engine).await;
@@ -136,7 +139,7 @@ async fn run(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, 
     let mut clock = Clock::start();
     let mut plan = prepare(order).await?;
     clock.note("prepare");
-    let engine = Engine::connect(&order.config.docker_host).await?;
+    let engine = engine::connect(order.config).await?;
     let image = find_image(order, &engine, progress).await?;
     clock.note("image");
     let mut launched = launch(order, &plan, &engine, image, &mut clock).await?;

@@ -266,6 +266,13 @@ fn run(lab: &Lab, image: &Built, command: &str) -> Outcome {
     lab.alice().srun(&words).run()
 }
 
+/// A /proc of the image's own, which is not the one that the container has.
+const DECOY: &str =
+    "RUN mkdir -p /r/proc/1 /r/decoy/tmp && touch /r/decoy/tmp/accounts && ln -s /decoy /r/proc/1/root";
+const TO_DECOY: &str = "RUN ln -sf /proc/1/root/tmp/accounts /etc/passwd";
+const TWENTY_LINKS: &str =
+    "RUN for n in $(seq 20); do ln -s /l$((n-1)) /l$n; done; mv /etc/group /l0; ln -s /l20 /etc/group";
+
 /// Each fails its job with one line and drains no node.
 #[test]
 fn images_that_would_lead_root_astray_are_refused() {
@@ -273,6 +280,10 @@ fn images_that_would_lead_root_astray_are_refused() {
     let no_file =
         |path: &str| format!("'{path}' is not a regular file of up to 64 MiB: make it one, or leave it out");
     let (no_passwd, no_group) = (no_file("/etc/passwd"), no_file("/etc/group"));
+    let (decoy, no_decoy) =
+        (format!("{DECOY}\nFROM {IMAGE}\nCOPY --from=0 /r /\n{TO_DECOY}"), no_passwd.clone());
+    let volumes: Vec<_> = (0..257).map(|number| format!("/v/{number}")).collect();
+    let many_volumes = format!("VOLUME {}", volumes.join(" "));
     let volume = |path: &str| {
         format!("declares a volume at '{path}', where a container's own system is; build it without")
     };
@@ -286,7 +297,12 @@ fn images_that_would_lead_root_astray_are_refused() {
         ("loop", "RUN rm /etc/group && ln -s group /etc/group", no_group.clone()),
         ("huge", "RUN truncate -s 65M /etc/group", no_group.clone()),
         ("huge-passwd", "RUN truncate -s 65M /etc/passwd", no_passwd),
-        ("root-self", "RUN ln -sf /proc/self/root/etc/shadow /etc/group", no_group),
+        ("root-self", "RUN ln -sf /proc/self/root/etc/shadow /etc/group", no_group.clone()),
+        ("up", "RUN ln -sf /proc/1/root/../../../etc/shadow /etc/group", no_group.clone()),
+        ("stdout", "RUN rm -rf /dev/stdout; ln -sf /opt/../dev/stdout /etc/group", no_group.clone()),
+        ("sys", "RUN ln -sf ../sys/kernel/notes /etc/group", no_group.clone()),
+        ("twenty", TWENTY_LINKS, no_group),
+        ("decoy", &decoy, no_decoy),
         (
             "run",
             "RUN rm -rf /run && ln -s /proc/1/root/tmp /run",
@@ -304,6 +320,7 @@ fn images_that_would_lead_root_astray_are_refused() {
                 "has its own '/dev' in place of the system's: build it without a volume there".to_owned()
             }),
         ),
+        ("volumes", &many_volumes, "declares 257 volumes: build it with 256 or fewer".to_owned()),
         ("volume-run", "VOLUME /run", volume("/run")),
         ("volume-ours", "VOLUME /run/spank-docker/x", volume("/run/spank-docker/x")),
         ("volume-dev", "VOLUME /dev/shm", volume("/dev/shm")),
@@ -316,6 +333,17 @@ fn images_that_would_lead_root_astray_are_refused() {
         outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
     };
     at_once(&cases, refused);
+    lab.assert_clean();
+}
+
+/// Some are made that way; one name is longer than the head of an archive has room for.
+#[test]
+fn accounts_of_an_image_may_be_behind_links() {
+    let lab = Lab::get();
+    let lines = "RUN d=/opt/$(printf %0120d)/$(printf %0120d) && mkdir -p $d && mv /etc/passwd $d/accounts && ln -s $d/accounts /opt/it \\
+        && ln -s ../opt/./it /etc/passwd && grep -q root /etc/passwd";
+    let image = build(&lab, "links", lines);
+    run(&lab, &image, "id -un").success().printed(&["alice"]);
     lab.assert_clean();
 }
 

@@ -11,15 +11,52 @@ use crate::failures::each_fails;
 #[test]
 fn node_without_an_engine_fails_the_job_and_is_not_drained() {
     let lab = Lab::alone();
-    let back = lab.node("n2").command("mv -n /run/docker.sock.away /run/docker.sock");
-    lab.repair_with(back.clone());
-    lab.node("n2").run("mv /run/docker.sock /run/docker.sock.away").success();
+    let back = hide_engine(&lab);
+    // By this the node would know of one.
+    lab.node("n2").run("rm -f /run/spank-docker/engine").success();
     let line = "no Docker Engine on this node: '/var/run/docker.sock' does not exist";
     each_fails(&lab, "n2", &[(format!("--docker-image={IMAGE}"), line.to_owned())]);
     lab.assert_no_job_completed();
     // Jobs without an image do not care.
     lab.alice().srun("-w n2 hostname").run().success().printed(&["n2"]);
     back.run().success();
+    lab.assert_empty();
+}
+
+/// Takes the socket of that of n2 away. What brings it back.
+fn hide_engine(lab: &Lab) -> Command {
+    let n2 = lab.node("n2");
+    let back = n2.command("mv -n /run/docker.sock.away /run/docker.sock");
+    lab.repair_with(back.clone());
+    n2.run("mv /run/docker.sock /run/docker.sock.away").success();
+    back
+}
+
+/// An engine that ends in good order takes its socket along.
+#[test]
+fn engine_that_is_gone_drains_its_node() {
+    let lab = Lab::alone();
+    let (n2, alice) = (lab.node("n2"), lab.alice());
+    alice.srun_image("-w n2 hostname").run().success();
+    // Its epilog needs the engine.
+    lab.assert_clean();
+    let back = hide_engine(&lab);
+    let job = alice.submit_image("-w n2", "echo it ran");
+    let drained = lab.poll(|| n2.state().contains("DRAIN").then_some(()));
+    assert!(drained.is_some(), "n2 is not drained: {}", n2.state());
+    job.wait_for("queued again", |record| {
+        record.contains("JobState=PENDING") && record.contains("Restarts=1")
+    });
+    let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success().stdout;
+    assert!(
+        record
+            .contains("Docker Engine is gone from this node: '/var/run/docker.sock' does not exist any more"),
+        "{record}"
+    );
+    job.cancel();
+    back.run().success();
+    lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
+    alice.srun_image("-w n2 hostname").run().success().printed(&["n2"]);
     lab.assert_empty();
 }
 
@@ -107,9 +144,12 @@ ip link add second0 type bridge
 ip address add 10.213.0.1/24 dev second0
 # 20.10 does not take an empty file.
 echo '{}' >daemon.json
+cat >engine <<'END'
 setsid dockerd --config-file /run/second/daemon.json --data-root /run/second/data --exec-root /run/second/exec --pidfile /run/second/pid \
     --host unix:///run/second/socket --bridge second0 --iptables=false --ip-forward=false \
-    --insecure-registry registry:5000 --max-download-attempts 1 >log 2>&1 </dev/null &
+    --insecure-registry registry:5000 --max-download-attempts 1 >>log 2>&1 </dev/null &
+END
+sh ./engine
 cat >proxy.pl <<'END'
 use IO::Socket::INET;
 $SIG{CHLD} = "IGNORE";
@@ -132,6 +172,13 @@ for arguments in "5007 cut" "5008 stall"; do
 done
 until docker --host unix:///run/second/socket version; do sleep 0.1; done >/dev/null 2>&1
 "#;
+
+/// Once more, when it has died.
+const SECOND_ENGINE: &str = "
+cd /run/second
+for pid in $(cat exec/containerd/containerd.pid 2>/dev/null); do kill -KILL $pid; done
+sh ./engine
+until docker --host unix:///run/second/socket version; do sleep 0.1; done >/dev/null 2>&1";
 
 /// The engine and its containerd are one process group, each proxy another.
 const NO_SECOND: &str = "
@@ -216,6 +263,23 @@ fn a_pull_is_not_waited_for_when_the_job_is_cancelled(lab: &Lab) {
     );
 }
 
+/// A registry, for one, may have it take more memory than there is.
+fn engine_that_dies_in_a_start_and_comes_back_fails_the_job(lab: &Lab) {
+    let n2 = lab.node("n2");
+    n2.run("rm -f /run/second/stalled").success();
+    let srun = lab.alice().srun("-w n2 --docker-image=localhost:5008/hpc/openmpi echo it ran");
+    let srun = thread::scope(|threads| {
+        let srun = threads.spawn(|| srun.run().refused());
+        wait_for_a_stalled_pull(lab);
+        n2.sh(&format!("kill -KILL $(cat /run/second/pid); rm -f /run/second/pid\n{SECOND_ENGINE}"))
+            .success();
+        srun.join().expect("a thread of the test")
+    });
+    let line = "n2: Docker Engine went away while it worked for this job, and works again: submit again";
+    srun.printed(&[]).said(&[line]);
+    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
+}
+
 #[test]
 fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
     let lab = Lab::alone_within(Duration::from_secs(180));
@@ -247,6 +311,7 @@ fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
     lab.with_arguments("n2", arguments, || a_pull_is_not_waited_for_when_the_job_is_cancelled(&lab));
     lab.assert_no_job_completed();
     lab.with_arguments("n2", arguments, || a_container_that_fills_the_disk_is_its_jobs_trouble(&lab));
+    lab.with_arguments("n2", arguments, || engine_that_dies_in_a_start_and_comes_back_fails_the_job(&lab));
     lab.with_arguments("n2", arguments, || {
         n2.run("rm -f /run/second/stalled").success();
         let srun = lab.alice().srun("-w n2 --docker-image=localhost:5008/hpc/openmpi echo it ran");
