@@ -35,18 +35,23 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Those of `process`. They belong to this process' own user namespace, or it is an error: a user can make and enter
-    /// others below a user namespace of theirs alone, where they have all rights and root has nothing to look for.
-    pub fn of(process: &Process) -> io::Result<Self> {
+    /// Those of `process`. `None` unless they belong to this process' own user namespace: a user can make and enter others
+    /// below a user namespace of theirs alone, where they have all rights and root has nothing to look for.
+    pub fn of(process: &Process) -> io::Result<Option<Self>> {
         let own = fs::metadata("/proc/self/ns/user")?;
-        let open = |name| {
-            let namespace = process.open(name)?;
-            match is_same(&owner(&namespace)?.metadata()?, &own) {
-                true => Ok(namespace),
-                false => Err(io::Error::other("a namespace that a user has made")),
+        let [mount, ipc, uts] = ["ns/mnt", "ns/ipc", "ns/uts"].map(|name| process.open(name));
+        let namespaces = Self { mount: mount?, ipc: ipc?, uts: uts? };
+        for namespace in [&namespaces.mount, &namespaces.ipc, &namespaces.uts] {
+            if !is_same(&owner(namespace)?.metadata()?, &own) {
+                return Ok(None);
             }
-        };
-        Ok(Self { mount: open("ns/mnt")?, ipc: open("ns/ipc")?, uts: open("ns/uts")? })
+        }
+        Ok(Some(namespaces))
+    }
+
+    /// Those of a process that has run nothing of an image: the engine's.
+    pub fn as_made(process: &Process) -> io::Result<Self> {
+        Self::of(process)?.ok_or_else(|| io::Error::other("they belong to another user namespace"))
     }
 
     /// What identifies them.
@@ -136,17 +141,17 @@ mod tests {
     #[test]
     fn namespaces_of_a_user_namespace_are_not_opened() {
         let Some((mut child, process)) = elsewhere("--user") else { return };
-        let error = Namespaces::of(&process).map(drop).unwrap_err();
+        let namespaces = Namespaces::of(&process);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(error.to_string(), "a namespace that a user has made");
+        assert!(namespaces.unwrap().is_none());
     }
 
     #[test]
     fn a_visit_comes_back_from_a_panic() {
         let Some((mut child, process)) = elsewhere("--ipc") else { return };
         let here = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
-        let (home, namespaces) = (here(), Namespaces::of(&process).unwrap());
+        let (home, namespaces) = (here(), Namespaces::of(&process).unwrap().unwrap());
         let mut there = None;
         let visited = catch_unwind(AssertUnwindSafe(|| {
             namespaces.visit(|_| {

@@ -54,6 +54,14 @@ pub enum TaskError {
         /// The job, or its step.
         scope: Scope,
     },
+    /// The container's first process is somewhere else.
+    #[error(
+        "the container of job {scope} is not where it was started: its sshd has made namespaces of its own; use an image whose sshd does not"
+    )]
+    Left {
+        /// The job, or its step.
+        scope: Scope,
+    },
     /// No extern step came.
     #[error(
         "the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"

@@ -44,6 +44,7 @@ pub fn join(
     let found = Process::recall(session.process).map_err(failed("find the container"))?;
     let process = found.ok_or(TaskError::Gone { scope })?;
     let namespaces = Namespaces::of(&process).map_err(failed("open the namespaces of the container"))?;
+    let namespaces = namespaces.ok_or(TaskError::Left { scope })?;
     if namespaces.ids().map_err(failed("look at the namespaces of the container"))? != session.namespaces {
         return Err(TaskError::Gone { scope });
     }

@@ -112,7 +112,7 @@ pub(super) async fn groups(
     let pid = engine.first_process(container).await?;
     let gone = || StartError::Ended { image: order.image_name(), words: None };
     let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or_else(gone)?;
-    let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
+    let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
     let image = visits::read(&namespaces, GROUPS.join("/").as_ref())?;
     Ok(merge_group(&image, &order.request.groups, &order.request.account))
 }

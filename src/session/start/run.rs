@@ -229,7 +229,7 @@ async fn launch<'a>(
     clock.note("files");
     let (entry, container, process) =
         first_process(order, plan, engine, &image, &files, gpus.as_ref(), clock).await?;
-    let namespaces = Namespaces::of(&process).map_err(files_error("open the container's namespaces"))?;
+    let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
     let cgroups = Cgroups::of_container(process.id().pid, &container.id)
         .map_err(files_error("look at the container's cgroups"))?;
     Ok(Launched { image, banner, gpus, files, entry, container, process, cgroups, namespaces })

@@ -23,7 +23,8 @@ fn with_setting(lab: &Lab, key: &str, value: &str, work: impl FnOnce()) {
     let configure = |change: &str| {
         lab.everywhere(&format!("{CONFIGURE}; {change}"));
         lab.node("n1").run("scontrol reconfigure").success();
-        let shown = format!("scontrol show config | sed -n 's/^{key} *= //p'");
+        // Of those that may be several the first has a number, in later releases.
+        let shown = format!(r"scontrol show config | sed -n 's/^{key}\(\[0\]\)* *= //p'");
         let shown = lab.poll(|| Some(lab.node("n1").sh(&shown)).filter(|shown| shown.code == Some(0)));
         let shown = shown.expect("slurmctld answers").stdout;
         shown.trim().split(',').map(str::to_owned).collect::<Vec<_>>()
