@@ -24,7 +24,10 @@ pub fn ready(scope: Scope, session: &Session, began: Instant) -> String {
     format!("job {scope}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})")
 }
 
-/// An error with all its causes, on one line.
+/// The longest line, in characters: words of engines and registries stand in them.
+const LONGEST: usize = 1000;
+
+/// An error with all its causes, on one line that is not too long.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
@@ -38,5 +41,8 @@ pub fn chain(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    line
+    match line.char_indices().nth(LONGEST) {
+        None => line,
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
 }

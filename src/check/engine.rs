@@ -49,6 +49,7 @@ fn broken(error: &EngineError) -> Finding {
         | EngineError::Unintelligible { .. }
         | EngineError::Broken { .. }
         | EngineError::Back { .. }
+        | EngineError::Kept { .. }
         | EngineError::Refused { .. } => "look at its log, restart it",
     };
     Finding::fail("engine", format!("{error}: {remedy}"))

@@ -14,20 +14,14 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     ContainerArchiveInfoOptions, CreateContainerOptions, DownloadFromContainerOptions,
-    InspectContainerOptions, ListContainersOptions, LogsOptions, RemoveContainerOptions,
-    StartContainerOptions,
+    InspectContainerOptions, ListContainersOptions, LogsOptions, StartContainerOptions,
 };
 use futures_util::StreamExt;
 
-use super::engine::{CALL, Engine, EngineError, last_words};
+use super::engine::{Engine, EngineError, last_words};
 use super::facts::DOCKER;
 use super::gpu::GpuRequest;
-use crate::sys::cgroup;
 
-/// How long a removal that somebody else has begun may last.
-const REMOVAL: Duration = Duration::from_secs(60);
-/// How long a removal may last before its processes are ended for the engine.
-const HANGING: Duration = Duration::from_secs(10);
 /// As much of an archive as is read for a link: its own head, and one before that for a long name.
 const HEAD: usize = 16 << 10;
 /// How long the engine may take to see that a container has ended.
@@ -246,34 +240,6 @@ impl Engine {
             })
         });
         Ok(ours.collect())
-    }
-
-    /// Kills and removes it with its anonymous volumes. Absent is success.
-    ///
-    /// A container that hangs in its start (the engine's own first process has opened a FIFO of the image's, as root)
-    /// cannot be removed before that start has failed.
-    pub async fn remove(&self, container: &Container) -> Result<(), EngineError> {
-        let deadline = Instant::now() + REMOVAL;
-        let mut freed = false;
-        loop {
-            let options = RemoveContainerOptions { v: true, force: true, link: false };
-            let request = self.docker.remove_container(&container.id, Some(options));
-            let patience = if freed { CALL } else { HANGING };
-            match self.call_within(patience, "remove the container", request).await {
-                Ok(()) => return Ok(()),
-                Err(EngineError::Stuck { .. }) if !freed => {
-                    freed = true;
-                    // If that fails too, the engine says so.
-                    let _ = cgroup::kill_all(&container.id);
-                }
-                Err(error) if error.is_not_found() => return Ok(()),
-                // Somebody else (an epilog that was cut off) has begun to remove it: see it gone.
-                Err(EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
     }
 }
 

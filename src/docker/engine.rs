@@ -78,6 +78,15 @@ pub enum EngineError {
         /// The engine's own words, on one line.
         message: String,
     },
+    /// What a container has written is too much to be removed in time, or cannot be removed.
+    #[error("cannot remove what the container has written, in '{}'", path.display())]
+    Kept {
+        /// Its directory on the host.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The engine answered something that nobody here understands: a later one, or something of an image's.
     #[error("Docker Engine's answer makes no sense, when asked to {call}: ask the admin")]
     Unintelligible {
@@ -116,6 +125,12 @@ impl EngineError {
     #[must_use]
     pub fn is_silence_at_once(&self) -> bool {
         matches!(self, Self::Silent { call: CONNECT | VERSION, .. })
+    }
+
+    /// Whether a removal was broken off while it went on.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self, Self::Kept { source, .. } if source.kind() == io::ErrorKind::TimedOut)
     }
 
     /// Whether what was asked for is not there (any more).

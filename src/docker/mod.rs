@@ -7,6 +7,7 @@ mod facts;
 mod gpu;
 mod image;
 mod put;
+mod removal;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub(crate) use engine::last_words;
@@ -14,3 +15,4 @@ pub use engine::{Engine, EngineError, runtime};
 pub use facts::Facts;
 pub use gpu::GpuRequest;
 pub use image::{Image, ImageError, ImagePolicy, Progress, environment};
+pub use removal::{PATIENCE, written_to};

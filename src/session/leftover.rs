@@ -11,9 +11,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::ownership::{self, LABEL_JOB};
-use super::stop::{self, StopError};
+use super::stop::{self, Belonging, StopError};
 use crate::config::Config;
-use crate::docker::{self, Engine, Listed};
+use crate::docker::{self, Engine};
 use crate::job::{JobId, Scope, Slurmd};
 use crate::slurm::stepd;
 use crate::state::{Outcome, Record, ScopeDir, StateDir};
@@ -25,16 +25,19 @@ const GRACE: Duration = Duration::from_secs(60);
 const IN_EPILOG: Duration = Duration::from_secs(5);
 /// How long a starting slurmd may be kept: systemd waits for 90 s.
 const AT_START: Duration = Duration::from_secs(25);
+/// What is left of that when the content of containers is not waited for any longer.
+const REST: Duration = Duration::from_secs(2);
 
 /// Removes what others have left than this job, which ends.
 pub(super) fn remove(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
-    let look = Look { config, slurmd, is_meant: &|scope, state| scope.job != job && has_ended(state) };
+    let is_meant = |scope: Scope, state: &ScopeDir| scope.job != job && has_ended(state);
+    let look = Look { config, slurmd, is_meant: &is_meant, postpones: true, patience: IN_EPILOG - REST };
     within(IN_EPILOG, look.remove()).map(drop)
 }
 
 /// Removes what belongs to no running job, and returns whose it was. For a slurmd that starts.
 pub fn reap(config: &Config, slurmd: &Slurmd) -> Result<BTreeSet<JobId>, StopError> {
-    let look = Look { config, slurmd, is_meant: &|_, _| true };
+    let look = Look { config, slurmd, is_meant: &|_, _| true, postpones: false, patience: AT_START - REST };
     within(AT_START, look.remove())
 }
 
@@ -49,9 +52,9 @@ fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, StopError>
 fn has_ended(state: &ScopeDir) -> bool {
     match state.try_exists() {
         Ok(false) => true,
-        Ok(true) => {
+        Ok(true) => state.is_due().unwrap_or_else(|| {
             is_old(state.age()) && state.read().is_ok_and(|record| record.as_ref().is_some_and(is_dead))
-        }
+        }),
         Err(_) => false,
     }
 }
@@ -73,6 +76,10 @@ struct Look<'a> {
     slurmd: &'a Slurmd,
     /// Whose, as far as the hook knows, and its state tells.
     is_meant: &'a dyn Fn(Scope, &ScopeDir) -> bool,
+    /// Whether what is tried in vain is left alone for a while.
+    postpones: bool,
+    /// How long the content of a container may take: less than all of it.
+    patience: Duration,
 }
 
 impl Look<'_> {
@@ -90,15 +97,24 @@ impl Look<'_> {
         // Last, so that no job is missing which began meanwhile.
         let running = stepd::jobs().map_err(StopError::Processes)?;
         let is_left = |scope: Scope| !running.contains(&scope.job);
-        let listed: Vec<_> = listed.into_iter().filter(|(scope, ..)| is_left(*scope)).collect();
+        let found: Vec<_> = listed.into_iter().filter(|found| is_left(found.state.scope())).collect();
         let states = states.into_iter().filter(|state| is_left(state.scope()) && self.is_over(state));
-        let states: Vec<_> = listed.iter().map(|(_, _, state)| state.clone()).chain(states).collect();
+        let mut states: Vec<_> = found.iter().map(|found| found.state.clone()).chain(states).collect();
         let jobs = states.iter().map(|state| state.scope().job).collect();
-        let containers = match engine {
-            Ok(Some(engine)) => stop::remove_listed(engine, listed.iter().map(|(_, listed, _)| listed)).await,
-            Ok(None) | Err(_) => Ok(()),
-        };
-        let mut first = containers;
+        let mut first = Ok(());
+        if let Ok(Some(engine)) = engine {
+            if self.postpones {
+                // Before it is tried: whoever takes too long is broken off.
+                found.iter().try_for_each(|found| found.state.postpone())?;
+            }
+            for (kept, error) in stop::remove_found(engine, &found, self.patience).await {
+                states.retain(|state| state.scope() != kept.scope());
+                if self.postpones && error.is_unfinished() {
+                    kept.postpone_no_longer()?;
+                }
+                first = first.and(Err(error.into()));
+            }
+        }
         for state in states {
             first = first.and(stop::remove_scope(&state));
             // Where a cgroup keeps it for long, the deadline comes first.
@@ -108,16 +124,15 @@ impl Look<'_> {
     }
 
     /// Containers that are this slurmd's for sure, with their state.
-    async fn containers(&self, engine: &Engine) -> Result<Vec<(Scope, Listed, ScopeDir)>, StopError> {
+    async fn containers(&self, engine: &Engine) -> Result<Vec<Belonging>, StopError> {
         let listed = engine.labelled(LABEL_JOB).await?.into_iter();
         let listed = listed.filter(|listed| !listed.is_live || is_old(listed.age));
         let listed = listed.filter(|listed| ownership::is_surely_of(listed, self.slurmd));
         let found = listed.filter_map(|listed| {
-            let scope = ownership::scope(&listed)?;
-            let state = ownership::state_dir(&listed, self.config)?.of(scope);
-            (self.is_meant)(scope, &state).then_some((scope, listed, state))
+            let state_dir = ownership::state_dir(&listed, self.config)?;
+            Belonging::of(listed, state_dir)
         });
-        Ok(found.collect())
+        Ok(found.filter(|found| (self.is_meant)(found.state.scope(), &found.state)).collect())
     }
 
     /// State of whole jobs, and of their steps.

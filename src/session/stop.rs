@@ -1,4 +1,4 @@
-//! The end of a job, or of a step, on this node. Found by label, not by memory; absent is success; one failure does not keep the
+//! The end of a job, or of a step, on this node. Belonging by label, not by memory; absent is success; one failure does not keep the
 //! rest from being removed.
 //!
 //! Runs as root in the epilog, in the prolog when a start has failed, in a step's slurmstepd when the step ends, and in
@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -137,7 +138,7 @@ pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> 
 /// Removes the container of a job, or of a step, alone.
 pub(super) fn remove_container(config: &Config, scope: Scope) -> Result<(), StopError> {
     let is_its = is_of_scope(config, scope);
-    remove_containers(config, scope.job, is_its).0
+    remove_containers(config, scope.job, is_its).result
 }
 
 /// Of the slurmd that the record names.
@@ -162,11 +163,12 @@ fn end_without_cgroups(
     scope: Scope,
     is_meant: impl Fn(&Listed) -> bool,
 ) -> Result<(), StopError> {
-    let (containers, directories) = remove_containers(config, scope.job, is_meant);
-    let mut first = containers;
+    let Removal { result, directories, kept } = remove_containers(config, scope.job, is_meant);
+    let mut first = result;
     for state in directories {
         first = first.and(state.of(scope).remove().map_err(StopError::from));
     }
+    postpone(&kept);
     first
 }
 
@@ -177,40 +179,71 @@ fn end(
     is_meant: impl Fn(&Listed) -> bool,
     is_meant_scope: impl Fn(Scope) -> bool,
 ) -> Result<(), StopError> {
-    let (containers, directories) = remove_containers(config, job, is_meant);
-    let mut first = containers;
+    let Removal { result, directories, kept } = remove_containers(config, job, is_meant);
+    let mut first = result;
     for state in directories {
         first = first.and(remove_state(&state, &is_meant_scope));
     }
+    postpone(&kept);
     first
 }
 
-/// Removes these containers of the job from each engine that may have one. Returned with the result: where its state may be.
-fn remove_containers(
-    config: &Config,
-    job: JobId,
-    is_meant: impl Fn(&Listed) -> bool,
-) -> (Result<(), StopError>, BTreeSet<StateDir>) {
+/// Containers that are still there are left to others, who find no more of the job than that.
+fn postpone(kept: &[ScopeDir]) {
+    for state in kept {
+        // Where it cannot be written, each tries.
+        let _ = state.postpone();
+    }
+}
+
+/// What has become of the containers of a job.
+struct Removal {
+    result: Result<(), StopError>,
+    /// Where its state may be.
+    directories: BTreeSet<StateDir>,
+    /// Whose container is still there.
+    kept: Vec<ScopeDir>,
+}
+
+/// Removes these containers of the job from each engine that may have one.
+fn remove_containers(config: &Config, job: JobId, is_meant: impl Fn(&Listed) -> bool) -> Removal {
     let configured = StateDir::new(&config.state_dir);
     let sockets = engines(config, &configured, job);
-    let mut directories = BTreeSet::from([configured]);
     let runtime = match docker::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return (Err(StopError::Runtime(error)), directories),
+        Err(error) => {
+            let result = Err(StopError::Runtime(error));
+            return Removal { result, directories: BTreeSet::from([configured]), kept: Vec::new() };
+        }
     };
     let label = format!("{LABEL_JOB}={job}");
-    let mut first = Ok(());
+    let mut removal =
+        Removal { result: Ok(()), directories: BTreeSet::from([configured.clone()]), kept: Vec::new() };
     for socket in sockets {
         let removed = runtime.block_on(async {
-            let Some(engine) = connect(config, &socket).await? else { return Ok(()) };
-            let listed = engine.labelled(&label).await?;
-            let meant: Vec<&Listed> = listed.iter().filter(|listed| is_meant(listed)).collect();
-            directories.extend(meant.iter().filter_map(|listed| ownership::state_dir(listed, config)));
-            remove_listed(&engine, meant.into_iter()).await
+            let Some(engine) = connect(config, &socket).await? else { return Ok(Vec::new()) };
+            let listed = engine.labelled(&label).await?.into_iter().filter(|listed| is_meant(listed));
+            let found = listed.filter_map(|listed| {
+                let state_dir = ownership::state_dir(&listed, config);
+                Belonging::of(listed, state_dir.unwrap_or_else(|| configured.clone()))
+            });
+            let found: Vec<_> = found.collect();
+            removal.directories.extend(found.iter().map(|found| found.state_dir.clone()));
+            Ok::<_, StopError>(remove_found(&engine, &found, docker::PATIENCE).await)
         });
-        first = first.and(removed);
+        let failed = match removed {
+            Ok(failed) => failed,
+            Err(error) => {
+                removal.result = removal.result.and(Err(error));
+                continue;
+            }
+        };
+        for (state, error) in failed {
+            removal.kept.push(state);
+            removal.result = removal.result.and(Err(error.into()));
+        }
     }
-    (first, directories)
+    removal
 }
 
 /// The configured engine, and that which the job's containers were asked of, should the configuration have changed or be
@@ -230,14 +263,31 @@ pub(super) async fn connect(config: &Config, socket: &Path) -> Result<Option<Eng
     }
 }
 
-/// Removes these, going on past failures; the first is returned.
-pub(super) async fn remove_listed(
+/// A container that was found by its labels, and where its state is.
+pub(super) struct Belonging {
+    pub(super) listed: Listed,
+    state_dir: StateDir,
+    pub(super) state: ScopeDir,
+}
+
+impl Belonging {
+    /// `None` for what is no container of ours.
+    pub(super) fn of(listed: Listed, state_dir: StateDir) -> Option<Self> {
+        let state = state_dir.of(ownership::scope(&listed)?);
+        Some(Self { listed, state_dir, state })
+    }
+}
+
+/// Removes these, all at the same time. Those that are still there, and why.
+pub(super) async fn remove_found(
     engine: &Engine,
-    listed: impl Iterator<Item = &Listed>,
-) -> Result<(), StopError> {
-    let removals = listed.map(|listed| engine.remove(&listed.container));
-    let removed = join_all(removals).await;
-    Ok(removed.into_iter().collect::<Result<(), EngineError>>()?)
+    found: &[Belonging],
+    patience: Duration,
+) -> Vec<(ScopeDir, EngineError)> {
+    let removals =
+        found.iter().map(|found| engine.remove(&found.listed.container, found.state.written_to(), patience));
+    let removed = join_all(removals).await.into_iter().zip(found);
+    removed.filter_map(|(removed, found)| Some((found.state.clone(), removed.err()?))).collect()
 }
 
 /// Removes the state of these scopes.

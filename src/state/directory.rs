@@ -23,6 +23,8 @@ const RECORD_LIMIT: u64 = 16 << 20;
 const RECORD: &str = "state.json";
 const ADOPTED: &str = "adopted";
 const CGROUPS: &str = "cgroups";
+const WRITTEN_TO: &str = "written_to";
+const POSTPONED: &str = "postponed";
 const LAYOUT: &str = "layout";
 const LAYOUT_LOCK: &str = "layout.lock";
 const CONTAINER: &str = "container";
@@ -252,6 +254,47 @@ impl ScopeDir {
         let text = fs::read(self.path.join(CGROUPS)).unwrap_or_default();
         let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| PathBuf::from(OsStr::from_bytes(line))).collect()
+    }
+
+    /// Writes down which directory of the host takes what the container writes.
+    pub fn note_written_to(&self, path: &Path) -> Result<(), StateError> {
+        self.replace(WRITTEN_TO, path.as_os_str().as_bytes())
+    }
+
+    /// That directory, if it was written down.
+    #[must_use]
+    pub fn written_to(&self) -> Option<PathBuf> {
+        let path = fs::read(self.path.join(WRITTEN_TO)).ok()?;
+        Some(PathBuf::from(OsStr::from_bytes(&path)))
+    }
+
+    /// Writes down that the container could not be removed, or is about to be tried: the next to try is who comes when a
+    /// pause is over, which grows from a minute to a day.
+    pub fn postpone(&self) -> Result<(), StateError> {
+        let tries = self.tries().unwrap_or(0);
+        self.ensure()?;
+        self.replace(POSTPONED, tries.saturating_add(1).to_string().as_bytes())
+    }
+
+    /// Where it goes on, but takes long, the next pause is the shortest again.
+    pub fn postpone_no_longer(&self) -> Result<(), StateError> {
+        self.replace(POSTPONED, b"1")
+    }
+
+    /// Whether it was postponed, and if so, whether the pause is over.
+    #[must_use]
+    pub fn is_due(&self) -> Option<bool> {
+        const MINUTE: u64 = 60;
+        const DAY: u64 = 24 * 60 * MINUTE;
+        let since = fs::metadata(self.path.join(POSTPONED)).ok()?.modified().ok()?.elapsed();
+        let tries = self.tries().unwrap_or(u32::MAX);
+        let pause =
+            2u64.checked_pow(tries.saturating_sub(1)).map_or(DAY, |pauses| DAY.min(MINUTE * pauses.min(DAY)));
+        Some(since.is_ok_and(|since| since.as_secs() >= pause))
+    }
+
+    fn tries(&self) -> Option<u32> {
+        fs::read_to_string(self.path.join(POSTPONED)).ok()?.parse().ok()
     }
 
     /// What the extern step wrote down. `None` when it has not come to it.

@@ -31,6 +31,12 @@ pub struct Content {
     inner: Option<(CString, Directory)>,
     /// The next level, by its name in the top, if anything was moved there.
     next: Option<(CString, OwnedFd)>,
+    /// One that is empty again, for the level after that: on a deep tree making and removing them would cost as much as the
+    /// rest.
+    spare: Option<(CString, OwnedFd)>,
+    /// How many directories were moved to the next level, and to this one.
+    moved: u64,
+    moved_before: u64,
     /// For names that were not there before.
     names: u64,
     /// How many names are gone, and how many there were when this reading of the level began.
@@ -63,6 +69,9 @@ impl Content {
             level_name: None,
             inner: None,
             next: None,
+            spare: None,
+            moved: 0,
+            moved_before: 0,
             names: 0,
             gone: 0,
             gone_before: 0,
@@ -132,11 +141,12 @@ impl Content {
         let (_, next) = match &mut self.next {
             Some(next) => next,
             None => {
-                let made = self.make_level()?;
-                self.next.insert(made)
+                let level = self.spare.take().map_or_else(|| self.make_level(), Ok)?;
+                self.next.insert(level)
             }
         };
         self.names += 1;
+        self.moved += 1;
         let Some((_, from)) = &self.inner else { return Ok(()) };
         match renameat(&from.file, entry.file_name(), &*next, self.names.to_string().as_str()) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -175,16 +185,37 @@ impl Content {
         if std::mem::take(&mut self.is_left) {
             self.fail(Errno::ENOTEMPTY);
         }
-        if let Some(name) = self.level_name.take()
-            && let Err(error) = unlinkat(&self.top, name.as_c_str(), UnlinkatFlags::RemoveDir)
-        {
-            self.fail(error);
+        if let Some(name) = self.level_name.take() {
+            self.end_level_directory(name)?;
         }
-        let Some((name, file)) = self.next.take() else { return Ok(true) };
+        self.moved_before = std::mem::take(&mut self.moved);
+        let Some((name, file)) = self.next.take() else {
+            if let Some((name, _)) = self.spare.take() {
+                self.remove_level(&name);
+            }
+            return Ok(true);
+        };
         self.level = Directory::again(&file)?;
         self.level_name = Some(name);
         self.gone_before = self.gone;
         Ok(false)
+    }
+
+    /// Kept for later, unless it has become large: a directory's file never shrinks, and would be read whole each time.
+    fn end_level_directory(&mut self, name: CString) -> io::Result<()> {
+        const LARGE: u64 = 1000;
+        if self.spare.is_none() && self.moved_before < LARGE && self.failure.is_none() {
+            self.spare = Some((name, self.level.file.try_clone()?));
+        } else {
+            self.remove_level(&name);
+        }
+        Ok(())
+    }
+
+    fn remove_level(&mut self, name: &CStr) {
+        if let Err(error) = unlinkat(&self.top, name, UnlinkatFlags::RemoveDir) {
+            self.fail(error);
+        }
     }
 
     /// The first failure is told, the rest of the tree goes all the same.

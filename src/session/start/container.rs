@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::{StartError, files_error};
 use super::order::Order;
 use super::visits;
-use crate::docker::{Container, Engine, EngineError, GpuRequest, Image, ImageError, Listed};
+use crate::docker::{self, Container, Engine, EngineError, GpuRequest, Image, ImageError, Listed};
 use crate::in_container;
 use crate::session::entry::{self, Entry, EntryError};
 use crate::session::files::Files;
@@ -65,7 +65,7 @@ pub(super) async fn remove_namesake(order: &Order<'_>, engine: &Engine) -> Resul
         ownership::scope(listed) == Some(*scope) && ownership::is_of_job(listed, slurmd, scope.job)
     };
     for listed in listed.iter().filter(is_its) {
-        engine.remove(&listed.container).await?;
+        engine.remove(&listed.container, order.directory.written_to(), docker::PATIENCE).await?;
     }
     Ok(())
 }

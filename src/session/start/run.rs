@@ -229,6 +229,7 @@ async fn launch<'a>(
     clock.note("files");
     let (entry, container, process) =
         first_process(order, plan, engine, &image, &files, gpus.as_ref(), clock).await?;
+    note_where_it_writes(order, &process)?;
     let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
     let cgroups = Cgroups::of_container(process.id().pid, &container.id)
         .map_err(files_error("look at the container's cgroups"))?;
@@ -256,13 +257,23 @@ async fn first_process(
         match container::start(order, engine, &container, files, gpus).await {
             Err(StartError::Groups { .. }) if groups.is_none() => {
                 groups = Some(container::groups(order, engine, &container).await?);
-                engine.remove(&container).await?;
+                engine.remove(&container, None, docker::PATIENCE).await?;
             }
             started => {
                 clock.note("start");
                 return started.map(|process| (entry, container, process));
             }
         }
+    }
+}
+
+/// For its removal: before anything of the image runs, which could bring other mounts into view.
+fn note_where_it_writes(order: &Order<'_>, process: &Process) -> Result<(), StartError> {
+    let mountinfo = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
+    match docker::written_to(&mountinfo) {
+        Some(path) => Ok(order.directory.note_written_to(&path)?),
+        // A store that needs no such directory; the engine may say more.
+        None => Ok(()),
     }
 }
 

@@ -53,6 +53,24 @@ fn srun_that_is_terminated_leaves_nothing() {
     lab.assert_clean();
 }
 
+/// More levels than an engine may have open files: in the container's own layer, and in a volume of the image.
+#[test]
+fn tree_that_no_engine_can_remove_is_gone_with_its_job() {
+    let lab = Lab::within(Duration::from_secs(300));
+    let n2 = lab.node("n2");
+    let built = n2.build("own/volume", IMAGE, "RUN mkdir -m 1777 /srv/volume\nVOLUME /srv/volume", "");
+    let nest = "perl -e 'for (1..21000) { mkdir q(d) and chdir q(d) or die $! } print qq(made\n)'";
+    let script = format!("cd /var/tmp && {nest}; cd /srv/volume && {nest}");
+    let srun = lab.alice().srun(&format!("-w n2 --docker-image={}", built.name));
+    srun.sh(&script).run().success().printed(&["made", "made"]);
+    // Another job's end does not wait for that.
+    lab.alice().srun_image("-w n2 true").run().success();
+    let left = || n2.sh("docker ps --all --quiet; docker volume ls --quiet; ls /run/spank-docker").success();
+    assert!(lab.poll(|| left().stdout.is_empty().then_some(())).is_some(), "{}", left());
+    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
+    lab.assert_clean();
+}
+
 /// Nobody ends the processes of a step whose supervisor was killed, and nobody removes its cgroups; the epilog does.
 #[test]
 fn job_whose_slurmstepds_were_killed_leaves_nothing() {

@@ -160,6 +160,44 @@ fn running_job_outlives_a_change_of_state_dir_and_leaves_nothing_in_either() {
     lab.assert_empty();
 }
 
+/// Each epilog would try in vain: so there are pauses between, which grow.
+#[test]
+fn container_that_cannot_be_removed_is_tried_again_after_a_pause() {
+    let lab = Lab::alone();
+    let (alice, n2) = (lab.alice(), lab.node("n2"));
+    let job =
+        alice.submit_image("-w n2", "touch /var/tmp/kept; echo up; until [ -e done ]; do sleep 0.2; done");
+    job.wait_for_line("up");
+    let find = format!("docker inspect --format {{{{.GraphDriver.Data.UpperDir}}}} docker_{}", job.id);
+    let layer = n2.run(&find).success().stdout.trim().to_owned();
+    // What is above it is removed, and it is moved.
+    let change = |how: &str| n2.command("").sh(&format!("find {layer} -name kept -exec chattr {how} {{}} +"));
+    let free = change("-i");
+    lab.repair_with(free.clone());
+    change("+i").run().success();
+    alice.command("touch done").run().success();
+    job.wait().completed();
+    let note = format!("/run/spank-docker/{}/postponed", job.id);
+    let tries = || {
+        n2.sh(&format!("cat {note}; docker ps --all --quiet | wc -l; ls /run/spank-docker | wc -l")).stdout
+    };
+    let another_job = |expected: &str| {
+        alice.srun_image("-w n2 true").run().success();
+        assert!(lab.poll(|| (tries() == expected).then_some(())).is_some(), "{}", tries());
+    };
+    another_job("11\n1\n");
+    another_job("11\n1\n");
+    n2.run(&format!("touch -d -61seconds {note}")).success();
+    another_job("21\n1\n");
+    n2.run(&format!("touch -d -61seconds {note}")).success();
+    another_job("21\n1\n");
+    free.run().success();
+    n2.run(&format!("touch -d -121seconds {note}")).success();
+    another_job("0\n0\n");
+    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
+    lab.assert_empty();
+}
+
 /// A slurmd in front of whose /proc there is something else: no job runs, for all that it can tell.
 #[test]
 fn nothing_is_removed_while_slurmd_cannot_see_who_runs() {
