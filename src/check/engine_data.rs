@@ -5,13 +5,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
 
 use super::finding::Finding;
 use crate::shown::Shown;
+use crate::sys::closed;
 
 const NAME: &str = "engine_data";
 /// Room for a small image.
@@ -28,7 +28,7 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
         Ok(more) => directories.extend(more),
         Err(error) => return vec![unknown(Path::new(CONTAINERD), &error)],
     }
-    let reach = directories.iter().find_map(|path| match is_closed(path) {
+    let reach = directories.iter().find_map(|path| match closed::to_users(path) {
         Ok(true) => None,
         Ok(false) => Some(open(path)),
         Err(error) => Some(unknown(path, &error)),
@@ -50,17 +50,6 @@ fn containerds(root: &Path) -> io::Result<Vec<PathBuf>> {
         name.contains(".content.") || name.contains(".snapshotter.")
     };
     Ok(paths?.into_iter().filter(holds_images).collect())
-}
-
-/// Whether nobody but root and members of a directory's group comes that far: there, or somewhere above.
-fn is_closed(directory: &Path) -> io::Result<bool> {
-    for path in directory.ancestors() {
-        let metadata = fs::metadata(path)?;
-        if metadata.uid() == 0 && metadata.mode() & 0o001 == 0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn open(path: &Path) -> Finding {
@@ -107,30 +96,6 @@ fn judge_room(root: &Path, free: u64, files: Option<u64>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_directory_of_the_engines_is_closed_there_or_above() {
-        if !nix::unistd::getuid().is_root() {
-            return;
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let (above, below) = (directory.path().join("docker"), directory.path().join("docker/overlay2"));
-        fs::create_dir_all(&below).unwrap();
-        let judged = |modes: [u32; 3]| {
-            for (path, mode) in [directory.path(), &above, &below].into_iter().zip(modes) {
-                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-            }
-            is_closed(&below).unwrap()
-        };
-        assert!(
-            judged([0o755, 0o710, 0o755]) && judged([0o755, 0o711, 0o700]) && judged([0o700, 0o755, 0o755])
-        );
-        assert!(!judged([0o755, 0o711, 0o711]) && !judged([0o755, 0o701, 0o755]));
-        std::os::unix::fs::chown(&below, Some(5001), None).unwrap();
-        assert!(!judged([0o755, 0o711, 0o700]));
-        assert!(is_closed(Path::new("/nowhere/docker")).is_err());
-    }
 
     #[test]
     fn those_of_containerd_are_found_that_hold_images() {

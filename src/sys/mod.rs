@@ -2,6 +2,7 @@
 //! that cannot leave a container. Every `unsafe` block outside the hooks is in this folder.
 
 pub mod cgroup;
+pub mod closed;
 pub mod environment;
 pub mod errand;
 pub mod identity;

@@ -27,6 +27,17 @@ pub fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mounted> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(line)
 }
 
+/// Where the files are that an overlay at the root of this namespace takes: none where it is no overlay, or where the one who
+/// mounted it named them from a directory of its own.
+#[must_use]
+pub fn upper_directory(mountinfo: &[u8]) -> Option<PathBuf> {
+    let root = parse(mountinfo).filter(|mount| mount.point == Path::new("/")).last()?;
+    let options = root.options.as_bytes().split(|byte| *byte == b',');
+    let upper = options.filter_map(|option| option.strip_prefix(b"upperdir=")).next_back()?;
+    let upper = PathBuf::from(OsString::from_vec(upper.to_owned()));
+    (root.kind == "overlay" && upper.is_absolute()).then_some(upper)
+}
+
 /// What the mount of /proc shows of other users' processes, as options to give to another one: none where it shows all. An
 /// error where there is no such mount.
 pub fn hiding(mountinfo: &[u8]) -> io::Result<Vec<(CString, CString)>> {
@@ -71,6 +82,22 @@ fn plain(field: &[u8]) -> OsString {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn finds_where_an_overlay_writes() {
+        let upper = |kind: &str, options: &str| {
+            let text = format!(
+                "1 0 0:5 / / rw - {kind} {kind} {options}\n2 1 0:6 / /tmp rw - overlay o rw,upperdir=/x\n"
+            );
+            upper_directory(text.as_bytes())
+        };
+        assert_eq!(
+            upper("overlay", "rw,lowerdir=/a:/b,upperdir=/d/1/diff,workdir=/d/1/work"),
+            Some("/d/1/diff".into())
+        );
+        assert_eq!(upper("overlay", "rw,lowerdir=l/A,upperdir=1/diff"), None);
+        assert_eq!(upper("ext4", "rw"), None);
+    }
 
     #[test]
     fn reads_what_the_kernel_writes() {

@@ -14,7 +14,9 @@ use crate::session::mounts::Prepared;
 use crate::session::ownership::{self, LABEL_JOB};
 use crate::session::request::Request;
 use crate::session::{gpus, lookup, spec};
+use crate::sys::closed;
 use crate::sys::identity::Credentials;
+use crate::sys::mountinfo;
 use crate::sys::namespace::Namespaces;
 use crate::sys::nvidia;
 use crate::sys::process::Process;
@@ -92,13 +94,26 @@ pub(super) async fn start(
         Err(error) => return Err(explain(order, error, gpus)),
     };
     match ours(pid, &files.path(in_container::PAUSE), &order.request.credentials).await {
-        Ok(process) => Ok(process),
+        Ok(process) => see_that_it_is_closed(&process).map(|()| process),
         Err(EntryError::Ended) => {
             let words = engine.last_words(container).await.unwrap_or_default();
             Err(StartError::Ended { image, words })
         }
         Err(EntryError::Groups) => Err(StartError::Groups { image }),
         Err(error) => Err(StartError::Entry { image, source: error.into() }),
+    }
+}
+
+/// A program of the image's that is setuid root gives no rights in the container, and all of them by a path of the host's.
+fn see_that_it_is_closed(process: &Process) -> Result<(), StartError> {
+    let look = || match mountinfo::upper_directory(&process.read("mountinfo")?) {
+        Some(directory) => Ok((!closed::to_users(&directory)?).then_some(directory)),
+        // Of another kind: `spank-docker check` looks at all of the engine's.
+        None => Ok(None),
+    };
+    match look().map_err(files_error("look at the engine's directories"))? {
+        None => Ok(()),
+        Some(directory) => Err(StartError::OpenEngine { directory: directory.as_path().into() }),
     }
 }
 

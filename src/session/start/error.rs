@@ -19,6 +19,14 @@ pub enum StartError {
     /// Root's jobs are refused unless the admin allows them.
     #[error("root may not run containers here: submit as another user, or ask the admin for allow_root=yes")]
     Root,
+    /// Users could reach the container's files by a path of the host's.
+    #[error(
+        "users of this node can reach the engine's '{directory}': ask the admin to close it, see 'spank-docker check'"
+    )]
+    OpenEngine {
+        /// Where the container's files are.
+        directory: Shown,
+    },
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),

@@ -137,7 +137,9 @@ fn check_tells_what_users_can_reach_of_an_engine_and_what_is_known_to_be_open() 
     if n2.run("docker info --format {{.DockerRootDir}}").stdout.trim() != DATA {
         return lab.skip("an engine with another directory");
     }
-    let back = n2.command("chmod 710").args(DATA);
+    let back = n2.command("").sh(&format!(
+        "rm -f /run/lab/opening; chmod 710 {DATA}; chmod -f 710 {DATA}/overlay2 {DATA}/overlay2/*; true"
+    ));
     lab.repair_with(back.clone());
     let (before, code) = complaints(&n2);
     assert_eq!((before.as_slice(), code), ([].as_slice(), Some(0)));
@@ -146,6 +148,21 @@ fn check_tells_what_users_can_reach_of_an_engine_and_what_is_known_to_be_open() 
         "fail engine_data: users can reach '{DATA}', where programs of images are that are setuid root, and images of others: chmod 0710, or update the engine"
     );
     assert_eq!(complaints(&n2), (vec![line], Some(2)));
+    // Closed further down: containers are safe.
+    let job = || lab.alice().srun_image("-w n2 echo it ran").run();
+    if n2.run(&format!("test -d {DATA}/overlay2")).code == Some(0) {
+        n2.run(&format!("chmod 710 {DATA}/overlay2")).success();
+        job().success().printed(&["it ran"]);
+        // As an engine would have it that opens all: each container has a directory of its own.
+        n2.sh(&format!(
+            "chmod 711 {DATA}/overlay2; touch /run/lab/opening
+             (while [ -e /run/lab/opening ]; do chmod -f 711 {DATA}/overlay2 {DATA}/overlay2/*; sleep 0.01; done) </dev/null >/dev/null 2>&1 &"
+        ))
+        .success();
+        let refused = job().failure().printed(&[]);
+        let line = format!("n2: users of this node can reach the engine's '{DATA}/overlay2/");
+        assert!(refused.ours().iter().any(|said| said.starts_with(&line)), "{refused}");
+    }
     back.run().success();
     // Slurm 22.05.8, and what Debian 12 has besides.
     let all = n2.run("spank-docker check");
