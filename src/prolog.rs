@@ -82,11 +82,29 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
         // What stands there says that the start was cut off: the tasks refuse.
         log.error(&format!("job {job}: {}", chain(&error)));
     }
-    if let Some(line) = failed {
-        let end = if verdict == Verdict::Drain { End::BySlurm } else { End::ByTasks };
-        tell_all(subject, &line, end, log);
-    }
+    let Some(line) = failed else { return verdict };
+    let (end, verdict) = match verdict {
+        Verdict::GoOn => (End::ByTasks, Verdict::GoOn),
+        Verdict::Drain => out_of_service(subject, &line, log),
+    };
+    tell_all(subject, &line, end, log);
     verdict
+}
+
+/// Drains the node. Where slurmctld does not hear of it, slurmd tells it later, of a prolog that has failed.
+fn out_of_service(subject: &Subject, line: &str, log: &mut dyn Log) -> (End, Verdict) {
+    match report::out_of_service(start_of(subject), &subject.facts.slurmd.node, line) {
+        Ok(true) => (End::BySlurm, Verdict::GoOn),
+        Ok(false) => (End::ByTasks, Verdict::GoOn),
+        Err(error) => {
+            log.error(&format!("job {}: {}", subject.facts.job, chain(&error)));
+            (End::BySlurm, Verdict::Drain)
+        }
+    }
+}
+
+fn start_of(subject: &Subject) -> report::Start {
+    report::Start { job: subject.facts.job, restart: subject.facts.restart }
 }
 
 /// Leaves a record of a job that wants no container: its steps are known by it from those of another component of a
@@ -99,7 +117,7 @@ pub fn note_host(subject: &Subject, log: &mut dyn Log) {
 
 /// Those who cannot see this node's record: the user who waits, and the job's other nodes.
 fn tell_all(subject: &Subject, line: &str, end: End, log: &mut dyn Log) {
-    let start = report::Start { job: subject.facts.job, restart: subject.facts.restart };
+    let start = start_of(subject);
     if let Err(error) = report::failure(start, &subject.facts.slurmd.node, line, end) {
         log.error(&format!("job {}: {}", start.job, chain(&error)));
     }

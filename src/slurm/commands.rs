@@ -57,6 +57,8 @@ pub struct Known {
     pub batch: bool,
     /// Whether that script is another component's of a heterogeneous job: the first one's.
     pub is_later_component: bool,
+    /// Of a component of a heterogeneous job, the first one.
+    pub leader: Option<JobId>,
     /// Whether nodes of it are still in their prologs.
     pub in_prolog: bool,
     /// Whether it has ended, or is ending.
@@ -131,6 +133,30 @@ pub fn notify(job: JobId, text: &str) -> Result<(), SlurmError> {
     run("scontrol", &["notify", &job.to_string(), text]).map(drop)
 }
 
+/// Takes a node out of service, unless it is already: then the reason is somebody else's.
+pub fn drain(node: &str, reason: &str) -> Result<(), SlurmError> {
+    let node = format!("NodeName={node}");
+    let shown = run("scontrol", &["show", "node", node.trim_start_matches("NodeName=")])?;
+    if is_drained(&shown) {
+        return Ok(());
+    }
+    run("scontrol", &["update", &node, "State=DRAIN", &format!("Reason={reason}")]).map(drop)
+}
+
+/// Of a line such as `   State=IDLE+DRAIN ThreadsPerCore=1 …`.
+fn is_drained(shown: &str) -> bool {
+    let states = shown.lines().filter_map(|line| line.strip_prefix("   State="));
+    let mut flags = states.flat_map(|rest| rest.split(' ').next().unwrap_or_default().split('+'));
+    flags.any(|flag| flag.starts_with("DRAIN"))
+}
+
+/// Has a job queued again (`scontrol requeue`). slurmctld refuses that for one without a script, and where its user has said
+/// so; of the components of a heterogeneous job it takes the first alone, for all.
+pub fn requeue(job: &Known) -> Result<(), SlurmError> {
+    let name = job.leader.map_or_else(|| job.name.to_string(), |leader| leader.to_string());
+    run("scontrol", &["requeue", &name]).map(drop)
+}
+
 /// Ends a job that cannot run here (`scancel`).
 pub fn cancel(job: &Known) -> Result<(), SlurmError> {
     run("scancel", &[&job.name.to_string()]).map(drop)
@@ -166,6 +192,7 @@ pub fn parse(shown: &str, job: JobId) -> Option<Known> {
     Some(Known {
         name,
         is_later_component: field("HetJobOffset=").is_some_and(|offset| offset > 0),
+        leader: field("HetJobId=").map(JobId),
         in_prolog: state.is_some_and(|rest| rest.contains(" Reason=Prolog ")),
         over: state.is_some_and(|rest| {
             let state = rest.split(' ').next().unwrap_or_default();
@@ -278,6 +305,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
                 name: Name::Element { array: 12, task: 3 },
                 batch: true,
                 is_later_component: false,
+                leader: None,
                 in_prolog: true,
                 over: false,
                 asks_for_gpus: false,
@@ -291,6 +319,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
                 name: Name::Element { array: 12, task: 2 },
                 batch: false,
                 is_later_component: false,
+                leader: None,
                 in_prolog: false,
                 over: false,
                 asks_for_gpus: false,
@@ -305,7 +334,19 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
         let shown = "JobId=7 HetJobId=7 HetJobOffset=0 JobName=x\n   JobState=RUNNING\n
 JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\n";
         for (job, is_later) in [(7, false), (8, true)] {
-            assert_eq!(parse(shown, JobId(job)).unwrap().is_later_component, is_later, "{job}");
+            let known = parse(shown, JobId(job)).unwrap();
+            assert_eq!((known.is_later_component, known.leader), (is_later, Some(JobId(7))), "{job}");
+        }
+    }
+
+    #[test]
+    fn node_that_is_drained_is_left_as_it_is() {
+        for (state, drained) in
+            [("IDLE", false), ("MIXED+DRAIN", true), ("IDLE+DRAIN+NOT_RESPONDING", true), ("DOWN*", false)]
+        {
+            let shown =
+                format!("NodeName=n1 Arch=x\n   State={state} Weight=1 x=a+DRAIN\n   Comment=DRAIN\n");
+            assert_eq!(is_drained(&shown), drained, "{state}");
         }
     }
 

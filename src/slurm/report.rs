@@ -34,7 +34,7 @@ pub enum End {
     /// A batch job's own script, which knows that there should be a record, and asks. Where the script is another component's,
     /// whose job may have no image, nobody would: the job is ended before it has tasks, as those of srun and salloc are.
     ByScript,
-    /// Slurm, when the prolog fails.
+    /// Slurm: it has been queued again, or is when the prolog fails.
     BySlurm,
 }
 
@@ -72,6 +72,24 @@ fn ends_now(job: &Known, end: End) -> bool {
         End::ByScript => !job.batch || job.is_later_component,
         End::BySlurm => false,
     }
+}
+
+/// Takes a node out of service, and has the job queued again. Whether it is: slurmctld refuses it for a job without a script,
+/// and where its user has said so.
+///
+/// Not by a prolog that fails. Slurm would do the same then; but of a job that cannot be queued again it refuses to take the
+/// word that the prolog has ended, and slurmd repeats that every 15 s: each time the node is drained anew, whatever the admin
+/// does (slurmd, `_notify_slurmctld_prolog_fini`; seen with 22.05 and 26.05).
+pub fn out_of_service(start: Start, node: &str, line: &str) -> Result<bool, SlurmError> {
+    // First: it must not come back to this node.
+    commands::drain(node, &format!("spank_docker: {line}"))?;
+    let is_again = |known: Known| {
+        let script = known.batch || known.leader.is_some();
+        script && commands::requeue(&known).is_ok()
+    };
+    let is_queued = commands::show(start.job).is_ok_and(is_again);
+    // Another node has been quicker, or it was cancelled.
+    Ok(is_queued || commands::show(start.job).is_ok_and(|known| known.over))
 }
 
 /// What slurmctld knows of a job's nodes.

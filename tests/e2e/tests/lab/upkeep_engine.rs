@@ -78,6 +78,7 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     let go_on = silence_engine(&lab);
     let alice = lab.alice();
     let job = alice.submit_image("-w n2", "echo it ran");
+    let once = alice.submit_image("-w n2 --no-requeue", "echo it ran");
     thread::scope(|threads| {
         // Not one after the other: after the first the node takes no jobs.
         let srun = threads.spawn(|| alice.srun_image("-w n2 echo it ran").run().failure());
@@ -101,9 +102,14 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     );
     job.cancel();
     assert!(!job.wait().output.contains("it ran"));
+    let once = once.wait().failed();
+    assert_eq!(once.ours(), [SILENT], "{once}");
     lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
     let outcome = alice.srun_image("-w n2 hostname").run().success();
     outcome.printed(&["n2"]);
+    // Slurm would drain it anew for jobs that cannot be queued again, every 15 s.
+    thread::sleep(Duration::from_secs(20));
+    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
     lab.assert_empty();
 }
 
