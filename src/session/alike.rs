@@ -42,11 +42,12 @@ pub fn other_image(session: &Session) -> Option<String> {
         0 => nodes.get(1..nodes.len().min(MANY + 1))?,
         own => nodes.get(own - 1..own)?,
     };
+    let addresses = together::addresses(asked, session.port);
     let runtime = docker::runtime().ok()?;
     runtime.block_on(async {
         let mut answers = JoinSet::new();
-        for node in asked {
-            let Some(address) = together::address(node, session.port) else { continue };
+        for (node, address) in asked.iter().zip(addresses) {
+            let Some(address) = address else { continue };
             let (node, banner) = (node.clone(), session.banner.clone());
             answers.spawn(async move { differs(address, &banner).await.then_some(node) });
         }

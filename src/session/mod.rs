@@ -32,5 +32,5 @@ pub use mounts::{MountError, Origin};
 pub use request::{JobFacts, Request, RequestError, StepFacts};
 pub use spec::devices;
 pub use start::{StartError, start};
-pub use step::{StepError, doom, enter, is_doomed, leave, wait_for_others};
+pub use step::{StepError, awaited, doom, enter, is_doomed, leave, wait_for_others};
 pub use stop::{StopError, stop};

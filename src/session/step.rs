@@ -3,6 +3,7 @@
 //!
 //! Runs as root: in the forked child that becomes a task, and at the step's end in its slurmstepd.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::adopt::{self, AdoptError};
@@ -10,7 +11,7 @@ use super::gpus;
 use super::request::Request;
 use super::start::{self, StartError};
 use super::stop;
-use super::together;
+use super::together::{self, Missing};
 use crate::config::Config;
 use crate::docker::Progress;
 use crate::image::Reference;
@@ -22,6 +23,8 @@ use crate::sys::signals;
 
 /// Between two looks whether another task has ended its work.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// The same when that takes long: there may be a task for each of many cores.
+const LONG_INTERVAL: Duration = Duration::from_millis(500);
 /// What a start may take besides the time that it is given: undoing it, for the most part.
 const GRACE: Duration = Duration::from_secs(90);
 
@@ -67,6 +70,14 @@ pub enum StepError {
         /// How long this task has waited.
         seconds: u64,
     },
+    /// Nobody knows where another node is.
+    #[error("step {scope}: no address of node '{node}' is known on this node: ask the admin")]
+    Nameless {
+        /// The step.
+        scope: Scope,
+        /// The node.
+        node: String,
+    },
     /// There is a record of another user's.
     #[error("the container of step {scope} on this node belongs to another user")]
     OtherUser {
@@ -93,7 +104,7 @@ pub fn enter(
     job.ensure()?;
     // In the job's directory: the step's own is made anew by whoever starts. Held by a process: who is killed lets it go.
     let limit = config.start_timeout.map(|limit| limit + GRACE);
-    let waiting = Instant::now();
+    let (waiting, mut interval) = (Instant::now(), INTERVAL);
     let _turn = loop {
         match job.lock_start(scope)? {
             Some(turn) => break turn,
@@ -101,7 +112,10 @@ pub fn enter(
             None if limit.is_some_and(|limit| waiting.elapsed() > limit) => {
                 return Err(StepError::Waited { scope, seconds: waiting.elapsed().as_secs() });
             }
-            None => std::thread::sleep(INTERVAL),
+            None => {
+                std::thread::sleep(interval);
+                interval = LONG_INTERVAL.min(interval * 2);
+            }
         }
     };
     let directory = state.of(scope);
@@ -175,10 +189,19 @@ pub fn wait_for_others(config: &Config, request: &Request, session: &Session) ->
     let (scope, began) = (request.scope, Instant::now());
     let is_late = || limit.is_some_and(|limit| began.elapsed() > limit);
     let missing = together::wait_for_all(&nodes, session.port, || !is_late() && !signals::is_end_asked());
-    missing.map_err(|node| match signals::is_end_asked() {
-        true => StepError::Ended { scope },
-        false => StepError::Alone { scope, node, seconds: limit.unwrap_or_default().as_secs() },
+    missing.map_err(|missing| match missing {
+        _ if signals::is_end_asked() => StepError::Ended { scope },
+        Missing::Address(node) => StepError::Nameless { scope, node },
+        Missing::Sshd(node) => StepError::Alone { scope, node, seconds: limit.unwrap_or_default().as_secs() },
     })
+}
+
+/// For a task that keeps its node's container: the sshd whose end it waits for. None on the first node.
+pub fn awaited(request: &Request, session: &Session) -> Result<Option<SocketAddr>, StepError> {
+    let nodes = hostlist::expand(&request.nodes).unwrap_or_default();
+    let Some(node) = together::awaited(&nodes, &request.node) else { return Ok(None) };
+    let address = together::addresses(std::slice::from_ref(&node), session.port).pop().flatten();
+    address.map(Some).ok_or(StepError::Nameless { scope: request.scope, node })
 }
 
 /// Notes that a launcher on another node would wait in vain for this one.
@@ -220,6 +243,10 @@ mod tests {
             (
                 StepError::Alone { scope, node: "n2".to_owned(), seconds: 690 },
                 "step 12.3: its container on node 'n2' was not ready within 690 s (start_timeout)",
+            ),
+            (
+                StepError::Nameless { scope, node: "n2".to_owned() },
+                "step 12.3: no address of node 'n2' is known on this node: ask the admin",
             ),
             (
                 StepError::OtherUser { scope },

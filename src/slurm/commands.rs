@@ -3,6 +3,7 @@
 //! Runs as root: in the prolog, which has neither PATH nor HOME, in a batch step before it becomes the user, and in the
 //! slurmstepd of a step; by `spank-docker check` too.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -104,6 +105,12 @@ pub fn show(job: JobId) -> Result<Known, SlurmError> {
 pub fn gpus(job: JobId, node: &str) -> Result<Vec<u32>, SlurmError> {
     let shown = run("scontrol", &["show", "job", "--details", &job.to_string()])?;
     Ok(parse_gpus(&shown, job, node))
+}
+
+/// What Slurm has as the addresses of these nodes (NodeAddr).
+pub fn addresses(nodes: &[&String]) -> Result<HashMap<String, String>, SlurmError> {
+    let names = nodes.iter().map(|node| node.as_str()).collect::<Vec<_>>().join(",");
+    Ok(parse_addresses(&run("scontrol", &["--oneliner", "show", "node", &names])?))
 }
 
 /// slurm.conf as slurmctld has it (`scontrol show config`). For an admin's program: `path` is where to look first, as
@@ -222,6 +229,19 @@ pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
         }
     }
     found
+}
+
+/// Of lines such as `NodeName=n1 Arch=x86_64 … NodeAddr=10.0.0.1 NodeHostName=n1 … Comment=…`: what admins may write as
+/// they like comes later.
+#[must_use]
+pub fn parse_addresses(shown: &str) -> HashMap<String, String> {
+    let address = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let name = words.next()?.strip_prefix("NodeName=")?;
+        let address = words.find_map(|word| word.strip_prefix("NodeAddr="))?;
+        Some((name.to_owned(), address.to_owned()))
+    };
+    shown.lines().filter_map(address).collect()
 }
 
 /// Runs one to its end, and returns what it printed.
@@ -392,6 +412,15 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
             assert_eq!(parse_gpus(shown, JobId(12), node), places, "{node}");
         }
         assert!(parse_gpus(shown, JobId(1), "n1").is_empty());
+    }
+
+    #[test]
+    fn addresses_of_nodes_are_slurms() {
+        let shown = "NodeName=x1 Arch=x86_64 CPUAlloc=0 NodeAddr=n1 NodeHostName=n1 Comment=NodeAddr=z \n\
+                     NodeName=x2 NodeAddr=10.0.0.2\nNodeName=x3 Arch=y\nNode x4 not found\n";
+        let found = parse_addresses(shown);
+        let address = |name: &str| found.get(name).map(String::as_str);
+        assert_eq!(["x1", "x2", "x3", "x4"].map(address), [Some("n1"), Some("10.0.0.2"), None, None]);
     }
 
     #[test]

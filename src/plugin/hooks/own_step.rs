@@ -15,7 +15,7 @@ use crate::job::{JobId, Scope, Slurmd, StepId};
 use crate::log::{Log, chain};
 use crate::options::Options;
 use crate::plugin::spank::OK;
-use crate::session::{self, Request, StepFacts, together};
+use crate::session::{self, Request, StepFacts};
 use crate::slurm::{commands, plugstack};
 use crate::state::{Record, Session};
 
@@ -93,8 +93,8 @@ fn tell_progress(request: &Request, line: &str) {
     }
 }
 
-/// The launcher waits until the containers of all nodes are there. The first task on another node learns where the
-/// launcher is, to keep the container until it ends.
+/// The launcher waits until the containers of all nodes are there. The first task on another node learns whose end it has to
+/// keep the container for.
 fn launcher(
     spank: &Spank<'_>,
     config: &Config,
@@ -107,7 +107,7 @@ fn launcher(
     if request.is_first_node() || spank.task_id()? != 0 {
         return Ok(None);
     }
-    Ok(request.first_node().and_then(|node| together::address(&node, session.port)))
+    Ok(session::awaited(request, session)?)
 }
 
 pub(in crate::plugin) fn leave(spank: &mut Spank<'_>) -> c_int {

@@ -117,7 +117,7 @@ fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Resul
         signals::ignore_words();
         obey_signals();
         let limit = work.config.start_timeout;
-        together::wait_for_end(launcher, spank.job_nnodes()?, limit, signals::ignore_ends);
+        together::wait_for_end(launcher, limit, signals::ignore_ends);
     }
     Ok(Runs::Nothing)
 }
