@@ -65,7 +65,10 @@ fn tree_that_no_engine_can_remove_is_gone_with_its_job() {
     srun.sh(&script).run().success().printed(&["made", "made"]);
     // Another job's end does not wait for that.
     lab.alice().srun_image("-w n2 true").run().success();
-    let left = || n2.sh("docker ps --all --quiet; docker volume ls --quiet; ls /run/spank-docker").success();
+    let left = || {
+        n2.sh("docker ps --all --quiet; docker volume ls --quiet; ls /run/spank-docker | grep [0-9]; true")
+            .success()
+    };
     assert!(lab.poll(|| left().stdout.is_empty().then_some(())).is_some(), "{}", left());
     assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
     lab.assert_clean();
