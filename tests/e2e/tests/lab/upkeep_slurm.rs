@@ -90,10 +90,10 @@ fn container_that_cannot_be_adopted_is_ended_and_nothing_of_its_job_runs() {
             let salloc = scope.spawn(|| salloc.run());
             let names =
                 || lab.node("n2").run("docker ps --all --quiet --filter label=spank-docker.job").success();
-            lab.poll(|| lab.jobs().pop().filter(|id| *id > job.id)).expect("the job");
-            let extern_step = "pgrep -f 'slurmstepd: .*extern'";
-            lab.poll(|| Some(()).filter(|()| lab.node("n2").sh(extern_step).code == Some(0)))
-                .expect("its step");
+            let id = lab.poll(|| lab.jobs().into_iter().max().filter(|id| *id > job.id)).expect("the job");
+            let told = format!("test -s /run/spank-docker/{id}/adopted");
+            lab.poll(|| Some(()).filter(|()| lab.node("n2").run(&told).code == Some(0)))
+                .expect("no adoption");
             lab.poll(|| Some(()).filter(|()| names().stdout.is_empty())).expect("no container");
             lab.alice().command("touch done").run().success();
             let salloc = salloc.join().expect("salloc");
