@@ -67,6 +67,11 @@ fn is_dead(record: &Record) -> bool {
     }
 }
 
+/// Of a job that had one, a slurmstepd runs as long as the job does.
+fn had_extern_step(state: &ScopeDir) -> bool {
+    state.adoption().is_some()
+}
+
 fn is_old(age: Option<Duration>) -> bool {
     age.is_some_and(|age| age > GRACE)
 }
@@ -126,11 +131,12 @@ impl Look<'_> {
     /// Containers that are this slurmd's for sure, with their state.
     async fn containers(&self, engine: &Engine) -> Result<Vec<Belonging>, StopError> {
         let listed = engine.labelled(LABEL_JOB).await?.into_iter();
-        let listed = listed.filter(|listed| !listed.is_live || is_old(listed.age));
         let listed = listed.filter(|listed| ownership::is_surely_of(listed, self.slurmd));
         let found = listed.filter_map(|listed| {
             let state_dir = ownership::state_dir(&listed, self.config)?;
-            Belonging::of(listed, state_dir)
+            let is_settled = !listed.is_live || is_old(listed.age);
+            let found = Belonging::of(listed, state_dir)?;
+            (is_settled || had_extern_step(&found.state)).then_some(found)
         });
         Ok(found.filter(|found| (self.is_meant)(found.state.scope(), &found.state)).collect())
     }
@@ -144,10 +150,12 @@ impl Look<'_> {
         Ok(scopes.into_iter().filter(is_meant).map(|scope| state.of(scope)).collect())
     }
 
-    /// Whether nothing of it can be under way: it is old; or its prolog was cut off, as nobody runs it any more; or its
-    /// container has died.
+    /// Whether nothing of it can be under way: it is old; or it had its extern step; or its prolog was cut off, as nobody runs
+    /// it any more; or its container has died.
     fn is_over(&self, state: &ScopeDir) -> bool {
         let is_over = |record: &Record| matches!(record.outcome, Outcome::Starting) || is_dead(record);
-        is_old(state.age()) || state.read().is_ok_and(|record| record.as_ref().is_some_and(is_over))
+        is_old(state.age())
+            || had_extern_step(state)
+            || state.read().is_ok_and(|record| record.as_ref().is_some_and(is_over))
     }
 }

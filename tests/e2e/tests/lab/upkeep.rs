@@ -58,6 +58,24 @@ fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others
     lab.assert_empty();
 }
 
+/// However young: it had its extern step, so no prolog of it can be about to end.
+#[test]
+fn container_of_a_job_whose_slurmstepds_and_slurmd_died_is_gone_when_slurmd_has_started() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    lab.repair_with(n2.command("lab-slurmd start"));
+    let job = lab.alice().submit_image("-w n2 --no-requeue", "echo up; exec sleep 600");
+    job.wait_for_line("up");
+    let kill = format!("lab-slurmd kill; pkill -KILL -f '^slurmstepd: .{}[.]'", job.id);
+    n2.sh(&kill).success();
+    let inspect = format!("docker inspect --format '{{{{.State.Running}}}}' docker_{}", job.id);
+    assert_eq!(n2.sh(&inspect).success().stdout, "true\n", "it would end by itself");
+    n2.run("lab-slurmd restart").success();
+    assert_ne!(n2.sh(&inspect).code, Some(0), "it is still there");
+    job.wait();
+    lab.assert_empty();
+}
+
 /// From 23.11 on a prolog ends with its slurmd by itself.
 #[test]
 fn prolog_that_outlives_its_slurmd_does_not_outlive_the_job() {
