@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 
 use super::request::Request;
@@ -99,11 +98,11 @@ fn device_nodes() -> Vec<Node> {
 }
 
 /// Whether the cgroups of this process let a device be used. To make a node of it is as much as to open it, for them, and
-/// does nothing to the device.
+/// does nothing to the device. Where none can be made, whyever, they have not said so.
 fn passes(rdev: u64, scratch: &Path) -> bool {
     let made = mknod(scratch, SFlag::S_IFCHR, Mode::empty(), rdev);
     let _ = fs::remove_file(scratch);
-    !matches!(made, Err(Errno::EPERM))
+    made.is_ok()
 }
 
 /// Of the container's device nodes (names below [`PLACES`]), one of a GPU that is not the job's.
@@ -112,15 +111,21 @@ pub(super) fn intruder(
     nvidia: &[Nvidia],
     configured: &[PathBuf],
     names: impl Fn(&Path) -> io::Result<Vec<String>>,
-) -> Option<String> {
-    PLACES.iter().find_map(|place| {
-        let paths =
-            names(Path::new(place)).unwrap_or_default().into_iter().map(|name| format!("{place}/{name}"));
-        let mut foreign = paths.filter(|path| {
+) -> io::Result<Option<String>> {
+    for place in PLACES {
+        let names = match names(Path::new(place)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names?,
+        };
+        let mut paths = names.into_iter().map(|name| format!("{place}/{name}"));
+        let is_foreign = |path: &String| {
             gpus.exclude(path, nvidia) && !configured.iter().any(|own| own == Path::new(path))
-        });
-        foreign.next()
-    })
+        };
+        if let Some(foreign) = paths.find(is_foreign) {
+            return Ok(Some(foreign));
+        }
+    }
+    Ok(None)
 }
 
 /// Variables that a specification of GPUs has added to the container's, which has none of the image's: known to its first
@@ -133,4 +138,38 @@ pub(super) fn added(process: &Process, request: Option<&GpuRequest>) -> Vec<(Str
     let mut added = docker::environment(&entries.map(str::to_owned).collect::<Vec<_>>());
     added.retain(|variable| !ENGINES.contains(&variable.0.as_str()));
     added
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_is_not_the_jobs_is_found_and_what_cannot_be_listed_is_not_taken_for_empty() {
+        let found = |dev: io::Result<&[&str]>, dri: io::ErrorKind| {
+            let names = |path: &Path| match (path.to_str(), &dev) {
+                (Some("/dev"), Ok(names)) => Ok(names.iter().map(|name| (*name).to_owned()).collect()),
+                (Some("/dev"), Err(error)) => Err(error.kind().into()),
+                _ => Err(dri.into()),
+            };
+            intruder(&Gpus::default(), &[], &[PathBuf::from("/dev/nvidia1")], names)
+                .map_err(|error| error.kind())
+        };
+        let (absent, other) = (io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied);
+        assert_eq!(found(Ok(&["null", "nvidia1", "nvidiactl"]), absent), Ok(None));
+        assert_eq!(found(Ok(&["null", "nvidia0"]), absent), Ok(Some("/dev/nvidia0".to_owned())));
+        assert_eq!(found(Ok(&["null"]), other), Err(other));
+        assert_eq!(found(Err(other.into()), absent), Err(other));
+    }
+
+    /// A place where no node can be made does not say that the cgroups let it pass.
+    #[test]
+    fn a_device_passes_only_where_a_node_of_it_was_made() {
+        let null = fs::metadata("/dev/null").unwrap().rdev();
+        assert!(!passes(null, Path::new("/nowhere/device")));
+        if nix::unistd::geteuid().is_root() {
+            let directory = tempfile::tempdir().unwrap();
+            assert!(passes(null, &directory.path().join("device")));
+        }
+    }
 }

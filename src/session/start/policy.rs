@@ -43,7 +43,9 @@ pub(super) fn check_volumes(order: &Order<'_>, image: &Image) -> Result<(), Star
 /// No other job's GPU may be in the container: names in a specification are only names.
 pub(super) fn check_gpus(order: &Order<'_>, root: &Root, nvidia: &[Nvidia]) -> Result<(), StartError> {
     let own = order.request.gpus.clone().unwrap_or_default();
-    match gpus::intruder(&own, nvidia, &spec::devices(&order.config.devices), |path| root.names(path)) {
+    let devices = spec::devices(&order.config.devices);
+    let intruder = gpus::intruder(&own, nvidia, &devices, |path| root.names(path));
+    match intruder.map_err(files_error("list the container's devices"))? {
         None => Ok(()),
         Some(device) => Err(crate::gpus::Error::Foreign { device }.into()),
     }
