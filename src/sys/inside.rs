@@ -8,8 +8,9 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -27,13 +28,41 @@ use crate::in_container;
 
 /// The root directory of a container, as a descriptor.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root {
+    directory: OwnedFd,
+    /// When users' file systems have been waited for long enough.
+    deadline: Instant,
+}
+
+/// How long a visit may wait for users' file systems in all. One look has a limit of its own, but a path has hundreds of
+/// parts, and a job many mounts.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Root {
     /// The root directory of this process: meant for use right after joining a container's mount namespace.
     pub fn current() -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self(nix::fcntl::open("/", flags, Mode::empty())?))
+        Ok(Self::at(nix::fcntl::open("/", flags, Mode::empty())?))
+    }
+
+    fn at(directory: OwnedFd) -> Self {
+        Self { directory, deadline: Instant::now() + PATIENCE }
+    }
+
+    /// Has a child do `work` as `user`, with these descriptors.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` when the file system does not answer, or all of them together take too long.
+    fn ask(
+        &self,
+        user: &Credentials,
+        files: &[BorrowedFd<'_>],
+        work: impl FnOnce() -> io::Result<Found>,
+    ) -> io::Result<Found> {
+        match self.deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(Errno::ETIMEDOUT.into()),
+            left => Errand::send(Some(user), files, work)?.wait(left.min(errand::PATIENCE)),
+        }
     }
 
     /// Opens what is at `path`, for reference only (`O_PATH`).
@@ -49,7 +78,7 @@ impl Root {
         // Today the first implies the second; openat2(2) wants it named by those who rely on it.
         let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(inside | resolve);
-        Ok(openat2(&self.0, relative(path), how)?)
+        Ok(openat2(&self.directory, relative(path), how)?)
     }
 
     /// A directory in which something may be made: on the container's own root mount. What is mounted elsewhere may be
@@ -100,13 +129,13 @@ impl Root {
     /// `ETIMEDOUT` when its file system does not answer.
     pub fn is_directory_for(&self, path: &Path, user: &Credentials) -> io::Result<bool> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        let sent = Errand::send(Some(user), &[self.0.as_fd()], || {
+        let found = self.ask(user, &[self.directory.as_fd()], || {
             let directory = self.open(path, flags);
             let entered =
                 directory.and_then(|here| Ok(openat(&here, ".", flags | OFlag::O_CLOEXEC, Mode::empty())?));
             Found::of(&entered.is_ok())
         });
-        sent?.wait(errand::PATIENCE)?.value()
+        found?.value()
     }
 
     /// The directory at `path`, made with those above it when absent. Made ones are root's, mode 0755; none is made
@@ -139,7 +168,7 @@ impl Root {
 
     /// Removes an empty directory of the root directory, by its name.
     pub fn remove_directory(&self, name: &OsStr) -> io::Result<()> {
-        Ok(unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?)
+        Ok(unlinkat(&self.directory, name, UnlinkatFlags::RemoveDir)?)
     }
 
     /// What is at `path`, for a mount on top of it; made, with the directories above it, when absent.
@@ -203,11 +232,10 @@ impl Root {
     fn locate(&self, path: &Path, user: &Credentials) -> io::Result<Located> {
         match self.resolve(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_XDEV) {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
-                let sent = Errand::send(Some(user), &[self.0.as_fd()], || {
+                let found = self.ask(user, &[self.directory.as_fd()], || {
                     let file = self.find(path)?;
                     Ok(Found::of(&Facts::of(&file)?)?.with(file))
-                });
-                let found = sent?.wait(errand::PATIENCE)?;
+                })?;
                 Ok(Located { facts: found.value()?, file: found.into_file()?, is_own: false })
             }
             other => {
@@ -233,7 +261,7 @@ impl Root {
                     let made = if directory.is_own {
                         self.make_own(&directory.file, &above, name, is_directory)
                     } else {
-                        make_entry_as(user, &directory.file, name, is_directory)
+                        self.make_entry_as(user, &directory.file, name, is_directory)
                     };
                     made.map_err(|error| unmade(error, &walked))?;
                     self.locate(&walked, user)
@@ -249,13 +277,25 @@ impl Root {
     fn make_own(&self, directory: &OwnedFd, path: &Path, name: &OsStr, is_directory: bool) -> io::Result<()> {
         match make_entry(directory, name, is_directory) {
             Err(error) if error.raw_os_error() == Some(libc::EROFS) => {
-                let writable = mount::detached_copy(&self.0, false)?;
+                let writable = mount::detached_copy(&self.directory, false)?;
                 mount::change(&writable, false, Attributes::NONE, Attributes::RDONLY)?;
-                let directory = Self(writable).open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+                let directory = Self::at(writable).open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
                 make_entry(&directory, name, is_directory)
             }
             other => other,
         }
+    }
+
+    /// Makes one empty entry with a user's rights, in a directory of a file system that may be the user's too.
+    fn make_entry_as(
+        &self,
+        user: &Credentials,
+        directory: &OwnedFd,
+        name: &OsStr,
+        is_directory: bool,
+    ) -> io::Result<()> {
+        let work = || make_entry(directory, name, is_directory).map(|()| Found::default());
+        self.ask(user, &[directory.as_fd()], work).map(drop)
     }
 
     /// Whether a place is part of what the kernel invents, of the device nodes, or of our directory.
@@ -346,19 +386,6 @@ fn fits(place: &Facts, is_directory: bool) -> Result<(), PlaceError> {
     }
 }
 
-/// Makes one empty entry with a user's rights, in a directory of a file system that may be the user's too.
-fn make_entry_as(
-    user: &Credentials,
-    directory: &OwnedFd,
-    name: &OsStr,
-    is_directory: bool,
-) -> io::Result<()> {
-    let sent = Errand::send(Some(user), &[directory.as_fd()], || {
-        make_entry(directory, name, is_directory).map(|()| Found::default())
-    });
-    sent?.wait(errand::PATIENCE).map(drop)
-}
-
 /// Makes one empty entry, by the rights that this process has. One that is there already is as good.
 fn make_entry(directory: &OwnedFd, name: &OsStr, is_directory: bool) -> io::Result<()> {
     // Whatever daemon started this process: without it users could not pass.
@@ -412,7 +439,7 @@ mod tests {
     fn root() -> (tempfile::TempDir, Root) {
         let directory = tempfile::tempdir().unwrap();
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = Root(nix::fcntl::open(directory.path(), flags, Mode::empty()).unwrap());
+        let root = Root::at(nix::fcntl::open(directory.path(), flags, Mode::empty()).unwrap());
         (directory, root)
     }
 
@@ -421,6 +448,16 @@ mod tests {
         let groups = nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         Credentials { uid, gid, groups }
+    }
+
+    /// Each look has an answer in time, and there is always one more.
+    #[test]
+    fn users_file_systems_are_not_waited_for_any_longer_than_a_visit_may_last() {
+        let (_directory, mut root) = root();
+        let look = |root: &Root| root.is_directory_for(Path::new("/"), &own()).map_err(|e| e.raw_os_error());
+        assert_eq!(look(&root), Ok(true));
+        root.deadline = Instant::now();
+        assert_eq!(look(&root), Err(Some(libc::ETIMEDOUT)));
     }
 
     #[test]
