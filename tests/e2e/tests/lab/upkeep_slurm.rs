@@ -1,7 +1,9 @@
 //! Slurm configured in another way than the plugin needs: nothing runs, and the user reads what the admin must set. Each
 //! test has the lab alone, and comes last.
 
-use spank_docker_e2e::{IMAGE, Lab, NODES, image};
+use std::time::{Duration, Instant};
+
+use spank_docker_e2e::{IMAGE, Lab, NODES, image, poll};
 
 use crate::upkeep_check::complaints;
 
@@ -94,9 +96,12 @@ fn container_that_cannot_be_adopted_is_ended_and_nothing_of_its_job_runs() {
             let told = format!("test -s /run/spank-docker/{id}/adopted");
             lab.poll(|| Some(()).filter(|()| lab.node("n2").run(&told).code == Some(0)))
                 .expect("no adoption");
-            lab.poll(|| Some(()).filter(|()| names().stdout.is_empty())).expect("no container");
+            // Long before the job ends.
+            let soon = Instant::now() + Duration::from_secs(20);
+            let ended = poll(soon, || Some(()).filter(|()| names().stdout.is_empty()));
             lab.alice().command("touch done").run().success();
             let salloc = salloc.join().expect("salloc");
+            assert!(ended.is_some(), "the container runs on");
             assert!(salloc.ours().contains(&format!("n2: {line}").as_str()), "{salloc}");
             salloc.printed(&[]);
         });
