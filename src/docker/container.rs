@@ -21,6 +21,7 @@ use futures_util::StreamExt;
 use super::engine::{Engine, EngineError, last_words};
 use super::facts::DOCKER;
 use super::gpu::GpuRequest;
+use super::shim;
 
 /// As much of an archive as is read for a link: its own head, and one before that for a long name.
 const HEAD: usize = 16 << 10;
@@ -190,7 +191,12 @@ impl Engine {
     /// Starts it, and returns the pid of its first process.
     pub async fn start(&self, container: &Container) -> Result<Option<i32>, EngineError> {
         let request = self.docker.start_container(&container.id, None::<StartContainerOptions>);
-        self.call("start the container", request).await?;
+        let started = self.call("start the container", request).await;
+        if let Err(EngineError::Refused { .. }) = started {
+            // Where that fails, the refusal is what counts.
+            let _ = shim::end(&container.id);
+        }
+        started?;
         self.first_process(container).await
     }
 

@@ -8,6 +8,7 @@ mod gpu;
 mod image;
 mod put;
 mod removal;
+mod shim;
 
 pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
 pub(crate) use engine::last_words;
