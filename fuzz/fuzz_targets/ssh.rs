@@ -13,7 +13,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let user = String::from_utf8_lossy(user);
     let config = server::sshd_config(&user, 20000, TOKEN, server::Reach::Nodes);
-    assert_eq!(config.lines().count(), server::sshd_config("alice", 20000, TOKEN, server::Reach::Nodes).lines().count());
+    assert_eq!(
+        config.lines().count(),
+        server::sshd_config("alice", 20000, TOKEN, server::Reach::Nodes).lines().count()
+    );
     assert_eq!(config.lines().filter(|line| line.starts_with("AllowUsers ")).count(), 1);
 
     let nodes = String::from_utf8_lossy(nodes);
