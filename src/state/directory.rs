@@ -108,10 +108,12 @@ impl StateDir {
         entries.map(scope).filter_map(io::Result::transpose).collect()
     }
 
-    /// Whether this node has had an engine at `socket` since `state_dir` was made, by default at the node's boot.
+    /// Whether this node has had an engine at `socket` since the note was made, by default since the node's boot.
     #[must_use]
     pub fn knows_engine(&self, socket: &Path) -> bool {
-        fs::read(self.0.join(ENGINE)).is_ok_and(|known| known == socket.as_os_str().as_bytes())
+        let note = self.engine_note();
+        let is_roots = fs::symlink_metadata(&note).is_ok_and(|found| found.is_file() && found.uid() == 0);
+        is_roots && fs::read(note).is_ok_and(|known| known == socket.as_os_str().as_bytes())
     }
 
     /// Notes that it has one.
@@ -119,16 +121,23 @@ impl StateDir {
         if self.knows_engine(socket) {
             return Ok(());
         }
-        DirBuilder::new().mode(0o700).recursive(true).create(&self.0)?;
-        let (path, temporary) =
-            (self.0.join(ENGINE), self.0.join(format!(".{ENGINE}.{}", std::process::id())));
+        let temporary = self.beside(&format!(".engine.{}", std::process::id()));
         write_new(&temporary, 0o600, socket.as_os_str().as_bytes())?;
-        fs::rename(&temporary, &path)
+        fs::rename(&temporary, self.engine_note())
+    }
+
+    /// The socket of this node's engine, by which one that is gone is told from one that never was. Beside the directory, which
+    /// is empty when no job is here.
+    fn engine_note(&self) -> PathBuf {
+        self.beside(".engine")
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        let mut path = self.0.clone().into_os_string();
+        path.push(ending);
+        path.into()
     }
 }
-
-/// In `state_dir`: the socket of this node's engine, by which one that is gone is told from one that never was.
-const ENGINE: &str = "engine";
 
 /// `state_dir/<job>` or `state_dir/<job>.<step>`.
 #[derive(Clone, Debug)]

@@ -214,7 +214,7 @@ fn wait_for_later_epilogs(lab: &Lab) {
     /// What the last epilogs may still take.
     const ENDING: Duration = Duration::from_secs(10);
     let is_clear = || {
-        let states = lab.everywhere("ls -A -I engine /run/spank-docker 2>/dev/null || true");
+        let states = lab.everywhere("ls -A /run/spank-docker 2>/dev/null || true");
         states.concat().trim().is_empty().then_some(())
     };
     let is_clear_soon = || poll(Instant::now() + ENDING, is_clear);

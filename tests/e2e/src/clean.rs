@@ -30,7 +30,7 @@ if [ -n "$ALL" ]; then
     # From 26.05 on, with cgroup v2, a job's cgroup does not have its number.
     find /sys/fs/cgroup -type d -path '*_slurmstepd.scope/*' ! -path '*_slurmstepd.scope/system' 2>/dev/null | sed 's/^/cgroup /'
     find /sys/fs/cgroup -type d -name 'docker-*.scope' 2>/dev/null | sed 's/^/cgroup /'
-    ls -d /run/spank-docker/* 2>/dev/null | grep -v '/engine$' | sed 's/^/state /'
+    ls -d /run/spank-docker/* 2>/dev/null | sed 's/^/state /'
     docker ps --all --filter label=spank-docker.job --format "container {{.Names}} ({{.Status}})"
     docker ps --all --filter 'name=^docker_[0-9]' --format "container {{.Names}} ({{.Status}})"
     docker volume ls --quiet | sed 's/^/volume /'
