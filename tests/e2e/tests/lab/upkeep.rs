@@ -72,6 +72,8 @@ fn container_of_a_job_whose_slurmstepds_and_slurmd_died_is_gone_when_slurmd_has_
     assert_eq!(n2.sh(&inspect).success().stdout, "true\n", "it would end by itself");
     n2.run("lab-slurmd restart").success();
     assert_ne!(n2.sh(&inspect).code, Some(0), "it is still there");
+    // slurmctld would wait for its node's word.
+    job.cancel();
     job.wait();
     lab.assert_empty();
 }
