@@ -194,10 +194,17 @@ fn container_that_cannot_be_removed_is_tried_again_after_a_pause() {
     let find = format!("docker inspect --format {{{{.GraphDriver.Data.UpperDir}}}} docker_{}", job.id);
     let layer = n2.run(&find).success().stdout.trim().to_owned();
     // What is above it is removed, and it is moved.
-    let change = |how: &str| n2.command("").sh(&format!("find {layer} -name kept -exec chattr {how} {{}} +"));
-    let free = change("-i");
+    // As chattr(1), which not every node has: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.
+    let change = |how: &str| {
+        let set = format!("ioctl(F, 0x40086602, pack(\"q\", unpack(\"q\", $f) {how})) or die $!");
+        let perl = format!(
+            "open F, $ARGV[0] or die $!; $f = pack \"q\", 0; ioctl(F, 0x80086601, $f) or die $!; {set}"
+        );
+        n2.command("").sh(&format!("find {layer} -name kept -exec perl -e '{perl}' {{}} \\;"))
+    };
+    let free = change("& ~16");
     lab.repair_with(free.clone());
-    change("+i").run().success();
+    change("| 16").run().success();
     alice.command("touch done").run().success();
     job.wait().completed();
     let note = format!("/run/spank-docker/{}/postponed", job.id);
@@ -238,7 +245,10 @@ fn nothing_is_removed_while_slurmd_cannot_see_who_runs() {
     // Only its first moment counts, so whether it can serve jobs does not matter.
     n2.sh("lab-slurmd stop; unshare --mount sh -c 'mount -t tmpfs none /proc; timeout 5 slurmd -D >/dev/null 2>&1'; true")
         .success();
-    assert_eq!(count(), before + 1);
+    // Later releases of slurmd give up without /proc before they call a plugin.
+    if std::env::var("LAB_SUITE").is_ok_and(|suite| suite.starts_with("bookworm")) {
+        assert_eq!(count(), before + 1);
+    }
     let names = n2.run("docker ps --format {{.Names}}").success();
     assert_eq!(names.lines(), [format!("docker_{}", job.id)], "{names}");
     back.run().success();
