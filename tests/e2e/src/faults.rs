@@ -48,18 +48,18 @@ struct Struck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Victim {
     job: u32,
-    /// It ran a prolog or an epilog: to Slurm, one that is killed is one that has failed, and drains its node.
-    is_prolog: bool,
+    /// It ran an epilog: to Slurm, one that is killed is one that has failed, and drains its node.
+    is_epilog: bool,
 }
 
 impl Victim {
     /// From a line `TITLE SLURM_JOB_ID=N`, as far as there is either.
     fn parse(line: &str) -> Option<Self> {
         if let Some((_, step)) = line.split_once("slurmstepd: [") {
-            return Some(Self { job: step.split(['.', ']']).next()?.parse().ok()?, is_prolog: false });
+            return Some(Self { job: step.split(['.', ']']).next()?.parse().ok()?, is_epilog: false });
         }
         let job = line.split_once("SLURM_JOB_ID=")?.1.trim().parse().ok()?;
-        Some(Self { job, is_prolog: true })
+        Some(Self { job, is_epilog: true })
     }
 }
 
@@ -71,10 +71,11 @@ pub(crate) struct Run {
     pub(crate) during: RangeInclusive<u64>,
 }
 
-/// Kills any slurmstepd, the next one if there is none, and prints what it was there for.
+/// Kills any slurmstepd, the next one if there is none, and prints what it was there for. Not one that runs a prolog: where its
+/// job cannot be queued again, slurmd goes on to report that every 15 s, and drains its node each time, until it is killed.
 const KILL_SLURMSTEPD: &str = r#"
 for _ in $(seq 50); do
-    pid=$(pgrep slurmstepd | shuf -n 1)
+    pid=$(pgrep -f '^[^ ]*slurmstepd(: | spank epilog)' | shuf -n 1)
     [ -z "$pid" ] || break
     sleep 0.1
 done
@@ -204,12 +205,12 @@ impl Struck {
         }
     }
 
-    /// Only an engine that is down while a prolog or an epilog wants it drains its node. (And a hook that is killed.)
+    /// Only an engine that is down while a prolog or an epilog wants it drains its node. (And an epilog that is killed.)
     fn drains(&self, node: &str, at: u64) -> bool {
         let drains = match self.fault {
             // A node that boots has no engine yet when its slurmd begins.
             Fault::Engine | Fault::Node => true,
-            Fault::Slurmstepd => self.victim.is_some_and(|victim| victim.is_prolog),
+            Fault::Slurmstepd => self.victim.is_some_and(|victim| victim.is_epilog),
             Fault::Slurmd => false,
         };
         drains && self.node == node && (*self.during.start()..=self.during.end() + ECHO).contains(&at)
@@ -220,8 +221,8 @@ impl fmt::Display for Struck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on {} at {:?}", self.fault, self.node, self.during)?;
         match self.victim {
-            Some(Victim { job, is_prolog: true }) => write!(f, ", prolog or epilog of job {job}"),
-            Some(Victim { job, is_prolog: false }) => write!(f, ", a step of job {job}"),
+            Some(Victim { job, is_epilog: true }) => write!(f, ", epilog of job {job}"),
+            Some(Victim { job, is_epilog: false }) => write!(f, ", a step of job {job}"),
             None => Ok(()),
         }
     }
@@ -266,6 +267,6 @@ mod tests {
         assert!(!struck(Fault::Engine, "").drains("n1", 103));
         assert!(!struck(Fault::Slurmd, "").drains("n2", 103));
         assert!(!struck(Fault::Slurmstepd, "slurmstepd: [7.extern] ").drains("n2", 103));
-        assert!(struck(Fault::Slurmstepd, "slurmstepd spank prolog SLURM_JOB_ID=7").drains("n2", 103));
+        assert!(struck(Fault::Slurmstepd, "slurmstepd spank epilog SLURM_JOB_ID=7").drains("n2", 103));
     }
 }
