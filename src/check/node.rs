@@ -14,7 +14,8 @@ use crate::shown::Shown;
 use crate::slurm::plugstack as stack;
 use crate::ssh::keys;
 
-/// Where slurm.conf usually is, with plugstack.conf beside it; the second is that of nodes that get it from slurmctld.
+/// Where slurm.conf usually is, with plugstack.conf beside it; the second is that of nodes that get it from slurmctld, which
+/// is a link to conf-cache in SlurmdSpoolDir.
 const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/etc/slurm-llnl"];
 
 /// Looks at everything. `path` and `slurm_conf` are the variables PATH and SLURM_CONF, `accepted` names of checks and of holes
@@ -109,13 +110,16 @@ fn plugstack_file(settings: &Settings, slurm_conf: Option<&OsStr>) -> PathBuf {
         return configured.into();
     }
     let beside = |conf: &Path| Some(conf.parent()?.join(NAME));
-    let usual =
-        || USUAL.map(|directory| Path::new(directory).join(NAME)).into_iter().find(|path| path.exists());
-    slurm_conf
-        .and_then(|conf| beside(Path::new(conf)))
-        .or_else(|| beside(Path::new(settings.get("SLURM_CONF"))).filter(|path| path.is_absolute()))
-        .or_else(usual)
-        .unwrap_or_else(|| Path::new(USUAL[0]).join(NAME))
+    if let Some(file) = slurm_conf.and_then(|conf| beside(Path::new(conf))) {
+        return file;
+    }
+    // What scontrol shows is where slurmctld has it.
+    let shown = beside(Path::new(settings.get("SLURM_CONF"))).filter(|path| path.is_absolute());
+    let cache = Path::new(settings.get("SlurmdSpoolDir")).join("conf-cache").join(NAME);
+    let usual = USUAL.iter().map(|directory| Path::new(directory).join(NAME));
+    let candidates = shown.iter().cloned().chain(usual).chain([cache]);
+    let there = candidates.into_iter().find(|path| path.is_absolute() && path.exists());
+    there.or(shown).unwrap_or_else(|| Path::new(USUAL[0]).join(NAME))
 }
 
 /// slurmd looks only when it starts whether plugins have a prolog.
@@ -149,6 +153,14 @@ mod tests {
         assert_eq!(at(shown, None), Path::new("/run/slurm/conf/plugstack.conf"));
         assert_eq!(at(shown, Some("/opt/slurm.conf")), Path::new("/opt/plugstack.conf"));
         assert_eq!(at("PlugStackConfig = /x/stack", Some("/opt/slurm.conf")), Path::new("/x/stack"));
+        // A node that has it from slurmctld, which has it elsewhere.
+        let directory = tempfile::tempdir().unwrap();
+        let cached = directory.path().join("conf-cache/plugstack.conf");
+        std::fs::create_dir(cached.parent().unwrap()).unwrap();
+        std::fs::write(&cached, "").unwrap();
+        let spool = directory.path().display();
+        let shown = format!("SLURM_CONF = /nowhere/slurm.conf\nSlurmdSpoolDir = {spool}");
+        assert_eq!(at(&shown, None), cached);
     }
 
     #[test]

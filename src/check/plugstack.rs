@@ -26,11 +26,11 @@ pub(super) fn check(
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let file = Shown::from(file);
             let text = format!("'{file}' does not exist: make it, with 'required {USUAL}'");
-            return (None, vec![Finding::fail(NAME, text)]);
+            return (None, vec![Finding::fail(NAME, text), not_seen()]);
         }
         Err(error) => {
             let text = format!("'{}' cannot be read ({error}): Slurm cannot either", Shown::from(file));
-            return (None, vec![Finding::fail(NAME, text)]);
+            return (None, vec![Finding::fail(NAME, text), not_seen()]);
         }
     };
     let mut ours = lines.iter().filter(|line| line.is_ours());
@@ -39,18 +39,23 @@ pub(super) fn check(
             "'{}' does not name the plugin: add 'required {USUAL}' as its last line",
             Shown::from(file)
         );
-        return (None, vec![Finding::fail(NAME, text)]);
+        return (None, vec![Finding::fail(NAME, text), not_seen()]);
     };
     let findings = vec![judge(&line, 1 + ours.count(), directories), order(first_behind_ours(&lines))];
     (Some(line), findings)
 }
 
+const ORDER: &str = "plugin_order";
+
 fn order(behind: Option<&Line>) -> Finding {
-    const NAME: &str = "plugin_order";
     match behind {
-        None => Finding::ok(NAME, "no other plugin comes after spank_docker.so"),
-        Some(line) => Finding::fail(NAME, line.comes_after_ours()),
+        None => Finding::ok(ORDER, "no other plugin comes after spank_docker.so"),
+        Some(line) => Finding::fail(ORDER, line.comes_after_ours()),
     }
+}
+
+fn not_seen() -> Finding {
+    Finding::fail(ORDER, "what comes after spank_docker.so cannot be seen")
 }
 
 fn judge(line: &Line, count: usize, directories: &str) -> Finding {

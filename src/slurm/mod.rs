@@ -2,6 +2,7 @@
 
 pub mod command_line;
 pub mod commands;
+pub mod conf;
 pub mod own_arguments;
 pub mod plugstack;
 pub mod release;

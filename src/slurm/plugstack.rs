@@ -5,12 +5,12 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use glob::MatchOptions;
 
+use super::conf::{setting, text_of};
 use crate::shown::Shown;
 
 /// As README installs the plugin.
@@ -19,8 +19,6 @@ const FILE: &str = "spank_docker.so";
 pub const LONGEST: usize = 4095;
 /// Includes in includes; Slurm has no limit, and no way out of a circle.
 const DEPTH: usize = 8;
-/// Of its own file or of slurm.conf: more is no configuration.
-const MAX_FILE: usize = 4 << 20;
 
 /// A line that names a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +41,7 @@ impl Line {
     /// Whether it names this plugin.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        self.plugin.as_os_str().as_encoded_bytes().ends_with(FILE.as_bytes())
+        self.plugin.file_name().is_some_and(|name| name == FILE)
     }
 
     /// What an admin is told of a plugin behind this one.
@@ -147,14 +145,6 @@ fn include(pattern: &Path, depth: usize, lines: &mut Vec<Line>) -> io::Result<()
     Ok(())
 }
 
-fn text_of(file: &Path) -> io::Result<String> {
-    let bytes = fs::read(file)?;
-    if bytes.len() > MAX_FILE {
-        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 /// Why no container may be started on this node.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
@@ -164,6 +154,9 @@ pub enum OrderError {
     /// Whether one would is not known.
     #[error("plugstack.conf: cannot be read: ask the admin")]
     Unreadable(#[source] io::Error),
+    /// Nor is it known here: the file that Slurm reads is another one, or the plugin is there under another name.
+    #[error("plugstack.conf: '{0}' does not name {FILE}, so what comes after it cannot be seen: ask the admin")]
+    NotNamed(Shown),
 }
 
 /// Nothing, where this plugin is the last one. `slurm_conf` is slurmd's variable SLURM_CONF, which it sets before it calls a
@@ -171,58 +164,39 @@ pub enum OrderError {
 /// `setenv("SLURM_CONF", conf->conffile, 1)`).
 pub fn see_that_ours_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderError> {
     let slurm_conf = slurm_conf.ok_or(OrderError::Unreadable(io::ErrorKind::NotFound.into()))?;
-    let lines = file_beside(Path::new(slurm_conf)).and_then(|file| read(&file));
-    match first_behind_ours(&lines.map_err(OrderError::Unreadable)?) {
+    let file = file_beside(Path::new(slurm_conf)).map_err(OrderError::Unreadable)?;
+    let lines = read(&file).map_err(OrderError::Unreadable)?;
+    if !lines.iter().any(Line::is_ours) {
+        return Err(OrderError::NotNamed(Shown::from(file.as_path())));
+    }
+    match first_behind_ours(&lines) {
         Some(line) => Err(OrderError::Behind(line.comes_after_ours())),
         None => Ok(()),
     }
 }
 
 /// The cluster's name, as slurmd has it. In a task: what the user's variables say of it is no word of Slurm's.
-#[must_use]
-pub fn cluster_name(slurm_conf: Option<&OsStr>) -> Option<String> {
-    let name = setting(Path::new(slurm_conf?), "ClusterName", DEPTH).ok()?;
+pub fn cluster_name(slurm_conf: Option<&OsStr>) -> io::Result<String> {
+    let slurm_conf = slurm_conf.ok_or(io::ErrorKind::NotFound)?;
+    let name = setting(Path::new(slurm_conf), "ClusterName")?.ok_or(io::ErrorKind::InvalidData)?;
     // So does Slurm (src/common/read_config.c, `_validate_and_set_defaults`).
-    Some(name?.to_ascii_lowercase())
+    Ok(name.to_ascii_lowercase())
 }
 
-/// `PlugStackConfig`, else beside slurm.conf (src/common/spank.c: `spank_stack_init`).
+/// `PlugStackConfig`, else beside slurm.conf (src/common/spank.c: `spank_stack_init`; src/common/read_config.c:
+/// `get_extra_conf_path`). Slurm would look for a path without a beginning from where it happens to be.
 fn file_beside(slurm_conf: &Path) -> io::Result<PathBuf> {
-    let configured = setting(slurm_conf, "PlugStackConfig", DEPTH)?;
-    let beside = slurm_conf.parent().unwrap_or(Path::new("/"));
-    Ok(beside.join(configured.as_deref().unwrap_or("plugstack.conf")))
-}
-
-/// What slurm.conf, or what it includes, sets this key to: what comes last counts.
-fn setting(slurm_conf: &Path, key: &str, depth: usize) -> io::Result<Option<String>> {
-    let mut found = None;
-    for line in text_of(slurm_conf)?.lines() {
-        if let Some(value) = value(line, key) {
-            found = Some(value.to_owned());
-        } else if let Some(file) = included(line).filter(|_| depth > 0) {
-            let file = slurm_conf.parent().unwrap_or(Path::new("/")).join(file);
-            found = setting(&file, key, depth - 1)?.or(found);
-        }
+    match setting(slurm_conf, "PlugStackConfig")?.map(PathBuf::from) {
+        Some(configured) if configured.is_absolute() => Ok(configured),
+        Some(_) => Err(io::ErrorKind::InvalidFilename.into()),
+        None => Ok(slurm_conf.parent().unwrap_or(Path::new("/")).join("plugstack.conf")),
     }
-    Ok(found)
-}
-
-/// `Include FILE`.
-fn included(line: &str) -> Option<&str> {
-    let mut words = line.split('#').next()?.split_whitespace();
-    words.next().filter(|word| word.eq_ignore_ascii_case("include"))?;
-    words.next()
-}
-
-/// What a line of slurm.conf sets this key to.
-fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
-    let (found, value) = line.split('#').next()?.split_once('=')?;
-    let value = value.trim().trim_matches('"');
-    (found.trim().eq_ignore_ascii_case(key) && !value.is_empty()).then_some(value)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -293,16 +267,41 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let conf = directory.path().join("slurm.conf");
         for (text, file) in [
-            ("ClusterName=x\n#PlugStackConfig=/y\n", directory.path().join("plugstack.conf")),
-            ("plugstackconfig = /y/z # here\n", "/y/z".into()),
-            ("PlugStackConfig=\"other\"\n", directory.path().join("other")),
+            ("ClusterName=x\n#PlugStackConfig=/y\n", Some(directory.path().join("plugstack.conf"))),
+            ("plugstackconfig = /y/z # here\n", Some("/y/z".into())),
+            ("PlugStackConfig=\"other\"\n", None),
         ] {
             fs::write(&conf, text).unwrap();
-            assert_eq!(file_beside(&conf).unwrap(), file);
+            assert_eq!(file_beside(&conf).ok(), file);
         }
-        fs::write(directory.path().join("more.conf"), "clustername = One\n# ClusterName=two\n").unwrap();
-        fs::write(&conf, "ClusterName=zero\ninclude more.conf\nSlurmctldHost=n1\n").unwrap();
-        assert_eq!(cluster_name(Some(conf.as_os_str())).as_deref(), Some("one"));
-        assert_eq!(cluster_name(Some(directory.path().as_os_str())), None);
+    }
+
+    /// The one about the order, and the one about the keys: neither is got from a file that cannot be read.
+    #[test]
+    fn what_cannot_be_seen_is_not_taken_for_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let conf = path("slurm.conf");
+        let order = || see_that_ours_is_last(Some(conf.as_os_str())).map_err(|error| error.to_string());
+        let cluster = || cluster_name(Some(conf.as_os_str())).ok();
+        const UNREADABLE: &str = "plugstack.conf: cannot be read: ask the admin";
+        assert_eq!((order().unwrap_err(), cluster()), (UNREADABLE.to_owned(), None));
+        assert!(see_that_ours_is_last(None).is_err() && cluster_name(None).is_err());
+        fs::write(&conf, "ClusterName=One\n").unwrap();
+        assert_eq!((order().unwrap_err(), cluster()), (UNREADABLE.to_owned(), Some("one".to_owned())));
+        for (text, is_in_order) in [
+            ("required /usr/lib/spank-docker/spank_docker.so", true),
+            ("required b.so\nrequired spank_docker.so", true),
+            ("", false),
+            ("required b.so", false),
+            ("required docker.so", false),
+            ("required another_spank_docker.so", false),
+            ("include nowhere*", false),
+        ] {
+            fs::write(path("plugstack.conf"), text).unwrap();
+            assert_eq!(order().is_ok(), is_in_order, "{text}");
+        }
+        fs::write(&conf, "SlurmctldHost=n1\n").unwrap();
+        assert_eq!(cluster(), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::error::Error;
 use std::ffi::c_int;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
@@ -69,12 +70,17 @@ impl OfJob {
     }
 }
 
+/// Without the cluster's name nobody knows whose keys would be made: those of a cluster without a name are another one's too.
+#[derive(Debug, thiserror::Error)]
+#[error("slurm.conf of this node does not tell the cluster's name, or cannot be read: ask the admin")]
+struct Unnamed(#[source] io::Error);
+
 fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, Box<dyn Error>> {
     let facts = StepFacts {
         scope: Scope::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
         uid: spank.job_uid()?,
         gid: spank.job_gid()?,
-        cluster: plugstack::cluster_name(env::var_os("SLURM_CONF").as_deref()).unwrap_or_default(),
+        cluster: plugstack::cluster_name(env::var_os("SLURM_CONF").as_deref()).map_err(Unnamed)?,
         node: spank.job_nodeid()?,
         // Where slurmstepd went before it forked, as the user.
         workdir: env::current_dir().ok(),

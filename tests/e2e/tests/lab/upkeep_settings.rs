@@ -81,6 +81,34 @@ fn plugin_that_comes_after_ours_keeps_containers_from_starting() {
     lab.assert_empty();
 }
 
+/// Under another name, or from another file than Slurm's: what comes after it cannot be seen.
+#[test]
+fn plugin_that_plugstack_conf_does_not_name_starts_no_container() {
+    const OURS: &str = "/usr/lib/spank-docker/spank_docker.so";
+    const RENAMED: &str = "/usr/lib/spank-docker/renamed.so";
+    const FILE: &str = "/etc/slurm/plugstack.conf";
+    let lab = Lab::alone();
+    let n1 = lab.node("n1");
+    let remove = n1.command("rm -f").args(RENAMED);
+    lab.repair_with(remove.clone());
+    let told = format!("plugstack.conf: '{FILE}' does not name spank_docker.so, so what comes after it cannot be seen: ask the admin");
+    lab.with_arguments("n1", "memlock=inherit\\noptional /nowhere/behind.so", || {
+        n1.sh(&format!("ln -s {OURS} {RENAMED}; sed -i 's|{OURS}|{RENAMED}|' {FILE}")).success();
+        let log = format!("grep -c \"{told}\" /var/log/slurm/slurmd.log || true");
+        let count = || n1.sh(&log).success().stdout.trim().parse::<u32>().expect("a number");
+        let before = count();
+        n1.run("lab-slurmd restart").success();
+        assert_eq!(count(), before + 1, "lines in the log of slurmd");
+        let (complaints, _) = complaints(&n1);
+        let line = "fail plugin_order: what comes after spank_docker.so cannot be seen";
+        assert!(complaints.iter().any(|complaint| complaint == line), "{complaints:?}");
+        each_fails(&lab, "n1", &usual(&[("", &told)]));
+    });
+    remove.run().success();
+    n1.run("lab-slurmd restart").success();
+    lab.assert_empty();
+}
+
 #[test]
 fn secret_that_is_made_is_used_by_jobs_and_never_replaced() {
     const SECRET: &str = "/etc/slurm/spank-docker.secret";

@@ -1,0 +1,199 @@
+//! slurm.conf, read as Slurm reads it (src/common/parse_config.c: `s_p_parse_file`, `_get_next_line`,
+//! `_parse_include_directive`): what it sets one key to.
+//!
+//! Runs as root: in slurmd, in the prolog, in a task before it is the user's. What cannot be followed is an error, and never
+//! the same as a key that is not there.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Includes in includes; Slurm has no limit, and no way out of a circle.
+const DEPTH: usize = 8;
+/// Of one file: more is no configuration.
+const MAX_FILE: usize = 4 << 20;
+/// In the name of an included file, the cluster's.
+const CLUSTER: &str = "%c";
+
+/// What slurm.conf, or what it includes, sets this key to: what comes last counts.
+pub fn setting(slurm_conf: &Path, key: &str) -> io::Result<Option<String>> {
+    let beside = slurm_conf.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut reading = Reading { beside, key, cluster: None, found: None };
+    reading.read(slurm_conf, DEPTH)?;
+    Ok(reading.found)
+}
+
+/// A file of Slurm's configuration, as text.
+pub(super) fn text_of(file: &Path) -> io::Result<String> {
+    let bytes = fs::read(file)?;
+    if bytes.len() > MAX_FILE {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+struct Reading<'a> {
+    /// Where Slurm looks for an included file without a path.
+    beside: PathBuf,
+    key: &'a str,
+    /// As far as it is known, for names of included files.
+    cluster: Option<String>,
+    found: Option<String>,
+}
+
+impl Reading<'_> {
+    fn read(&mut self, file: &Path, depth: usize) -> io::Result<()> {
+        for line in lines(&text_of(file)?) {
+            if let Some(name) = included(&line) {
+                // Slurm says that it knows no patterns, and goes on.
+                if !name.contains('*') {
+                    let depth = depth.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
+                    self.read(&self.place(name, file)?, depth)?;
+                }
+            } else if let Some((key, value)) = pair(&line) {
+                if key.eq_ignore_ascii_case("ClusterName") {
+                    self.cluster = Some(value.to_ascii_lowercase());
+                }
+                if key.eq_ignore_ascii_case(self.key) {
+                    self.found = Some(value.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Beside slurm.conf; before 23.11 beside the file that includes it.
+    fn place(&self, name: &str, file: &Path) -> io::Result<PathBuf> {
+        let name = match &self.cluster {
+            Some(cluster) => name.replace(CLUSTER, cluster),
+            None if name.contains(CLUSTER) => return Err(io::ErrorKind::InvalidData.into()),
+            None => name.to_owned(),
+        };
+        let place = self.beside.join(&name);
+        if place.try_exists()? {
+            return Ok(place);
+        }
+        Ok(file.parent().unwrap_or(Path::new("/")).join(name))
+    }
+}
+
+/// Without comments, joined where a backslash ends them, and without the backslashes.
+fn lines(text: &str) -> Vec<String> {
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for part in text.split('\n') {
+        let part = part.get(..comment(part)).unwrap_or(part);
+        let end = part.trim_end();
+        let backslashes = end.len() - end.trim_end_matches('\\').len();
+        if backslashes % 2 == 1 {
+            line.push_str(end.get(..end.len() - 1).unwrap_or(end));
+            continue;
+        }
+        line.push_str(part);
+        lines.push(without_backslashes(&line));
+        line.clear();
+    }
+    lines.push(without_backslashes(&line));
+    lines
+}
+
+/// Where the comment of a line begins: at a `#` without a backslash of its own.
+fn comment(line: &str) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in line.bytes().enumerate() {
+        match byte {
+            b'#' if !is_escaped => return at,
+            b'\\' => is_escaped = !is_escaped,
+            _ => is_escaped = false,
+        }
+    }
+    line.len()
+}
+
+fn without_backslashes(line: &str) -> String {
+    let mut chars = line.chars();
+    std::iter::from_fn(|| match chars.next()? {
+        '\\' => chars.next(),
+        other => Some(other),
+    })
+    .collect()
+}
+
+/// `Include FILE`.
+fn included(line: &str) -> Option<&str> {
+    const WORD: &str = "include";
+    // Slurm wants it at the very beginning.
+    let (word, rest) = line.split_at_checked(WORD.len())?;
+    let is_word = word.eq_ignore_ascii_case(WORD) && rest.starts_with(|c: char| c.is_ascii_whitespace());
+    if is_word { rest.split_ascii_whitespace().next() } else { None }
+}
+
+/// The first `KEY=VALUE` of a line; what follows is an error to Slurm, unless the key is that of a node, partition, or the like.
+fn pair(line: &str) -> Option<(&str, &str)> {
+    let (key, rest) = line.split_once('=')?;
+    let (key, rest) = (key.trim_ascii(), rest.trim_ascii_start());
+    let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')).map(|(value, _)| value);
+    let value = quoted.or_else(|| rest.split_ascii_whitespace().next()).unwrap_or_default();
+    (!value.is_empty()).then_some((key, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(files: &[(&str, &str)], key: &str) -> io::Result<Option<String>> {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let file = directory.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        setting(&directory.path().join("slurm.conf"), key)
+    }
+
+    #[test]
+    fn a_key_has_the_value_that_slurm_gives_it() {
+        for (text, value) in [
+            ("", None),
+            ("Key=", None),
+            ("#Key=/y", None),
+            ("Key=/y", Some("/y")),
+            ("  kEy = /y # here", Some("/y")),
+            ("Key=\"/a b\" # here", Some("/a b")),
+            ("Key=/a b", Some("/a")),
+            ("Key=/a\nOther=x\nKey=/b\n", Some("/b")),
+            ("Other=x Key=/a", None),
+            ("Key=\\\n  /y\nOther=x", Some("/y")),
+            ("Key=/a\\#b\\\\c#d", Some("/a#b\\c")),
+            ("# x \\\nKey=/y", Some("/y")),
+            ("Other=\\\nKey=/y", None),
+        ] {
+            assert_eq!(found(&[("slurm.conf", text)], "Key").unwrap().as_deref(), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_included_counts_where_it_stands() {
+        let more = ("more.conf", "Key=/b\n");
+        for (text, value) in [
+            ("Key=/a\ninclude more.conf\n", "/b"),
+            ("INCLUDE\tmore.conf # here\nKey=/a\n", "/a"),
+            ("Key=/a\n include more.conf\n", "/a"),
+            ("Key=/a\nincluded more.conf\n", "/a"),
+            ("Key=/a\ninclude m*.conf\n", "/a"),
+            ("ClusterName=More\ninclude %c.conf\n", "/b"),
+            ("include d/in.conf\n", "/c"),
+        ] {
+            let files = [("slurm.conf", text), more, ("d/in.conf", "Include own.conf"), ("d/own.conf", "Key=/c")];
+            assert_eq!(found(&files, "Key").unwrap().as_deref(), Some(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_not_taken_for_absent() {
+        for text in ["include slurm.conf", "include nowhere.conf", "include .", "include %c.conf"] {
+            assert!(found(&[("slurm.conf", text)], "Key").is_err(), "{text}");
+        }
+        assert!(found(&[], "Key").is_err());
+    }
+}
