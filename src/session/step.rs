@@ -99,13 +99,14 @@ pub fn enter(
 ) -> Result<Session, StepError> {
     let (scope, uid) = (request.scope, request.credentials.uid);
     let state = StateDir::new(&config.state_dir);
-    // By the job's directory the epilog knows that there is something to remove, also if the step's end never comes.
     let job = state.of(Scope::job(scope.job));
-    job.ensure()?;
     // In the job's directory: the step's own is made anew by whoever starts. Held by a process: who is killed lets it go.
     let limit = config.start_timeout.map(|limit| limit + GRACE);
     let (waiting, mut interval) = (Instant::now(), INTERVAL);
     let _turn = loop {
+        // By the job's directory the epilog knows that there is something to remove, also if the step's end never comes. Where
+        // no prolog has made it, another step's end may have removed it.
+        job.ensure()?;
         match job.lock_start(scope)? {
             Some(turn) => break turn,
             None if signals::is_end_asked() => return Err(StepError::Ended { scope }),
@@ -216,11 +217,13 @@ pub fn is_doomed(config: &Config, scope: Scope) -> bool {
     StateDir::new(&config.state_dir).of(scope).is_claimed(Claim::Doomed)
 }
 
-/// Removes all that the step has on this node.
+/// Removes all that the step has on this node; and where Slurm has called no prolog, and so will call no epilog, what its job
+/// has here.
 pub fn leave(config: &Config, scope: Scope) -> Result<(), stop::StopError> {
     let removed = stop::stop_step(config, scope);
     let job = StateDir::new(&config.state_dir).of(Scope::job(scope.job));
-    removed.and(job.remove_lock(scope).map_err(stop::StopError::from))
+    let left = job.remove_lock(scope).and_then(|()| job.remove_if_unused());
+    removed.and(left.map_err(stop::StopError::from))
 }
 
 #[cfg(test)]

@@ -338,12 +338,16 @@ impl ScopeDir {
         self.path.join(claim.file_name()).exists()
     }
 
-    /// In a job's directory, the lock of whoever starts the container of `step`, unless another process has it. It is let
-    /// go when that process drops it, or ends.
+    /// In a job's directory, the lock of whoever starts the container of `step`, unless another process has it, or has just
+    /// removed the directory. It is let go when that process drops it, or ends.
     pub fn lock_start(&self, step: Scope) -> Result<Option<Flock<File>>, StateError> {
         match self.lock(&start_of(step), FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
-            Err(StateError::File { source, .. }) if source.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(StateError::File { source, .. })
+                if matches!(source.kind(), ErrorKind::WouldBlock | ErrorKind::NotFound) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -352,6 +356,14 @@ impl ScopeDir {
     pub fn remove_lock(&self, step: Scope) -> Result<(), StateError> {
         let path = self.path.join(start_of(step));
         gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
+    }
+
+    /// Removes the directory when there is nothing in it, neither a record nor the lock of another step.
+    pub fn remove_if_unused(&self) -> Result<(), StateError> {
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => gone(removed).map_err(self.failed("remove", &self.path)),
+        }
     }
 
     /// Has the hostfiles written of a layout of so many tasks, unless those of one as large are there. No task goes on
@@ -460,7 +472,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::job::JobId;
+    use crate::job::{JobId, StepId};
 
     #[test]
     fn engine_that_was_here_is_known_by_its_socket() {
@@ -473,6 +485,29 @@ mod tests {
         }
         assert!(!state.knows_engine(Path::new("/run/a")));
         assert!(state.scopes().unwrap().is_empty());
+    }
+
+    #[test]
+    fn directory_without_a_prolog_goes_with_the_last_step_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::new(&directory.path().join("state"));
+        let job = state.of(Scope::job(JobId(7)));
+        let [first, second] = [0, 1].map(|step| Scope::step(JobId(7), StepId(step)));
+        // Nobody has made it, or it was removed since: it is asked again.
+        assert!(job.lock_start(first).unwrap().is_none());
+        job.ensure().unwrap();
+        let turns = [first, second].map(|step| job.lock_start(step).unwrap().unwrap());
+        for (step, is_left) in [(first, true), (second, false)] {
+            job.remove_lock(step).unwrap();
+            job.remove_if_unused().unwrap();
+            assert_eq!(job.try_exists().unwrap(), is_left);
+        }
+        drop(turns);
+        // A prolog's stays for the epilog.
+        job.ensure().unwrap();
+        job.write(&Origin::default(), Outcome::Host).unwrap();
+        job.remove_if_unused().unwrap();
+        assert!(job.read().unwrap().is_some());
     }
 
     #[test]
