@@ -7,11 +7,12 @@
 use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::resource::{UsageWho, getrusage};
-use spank_docker::config::Config;
-use spank_docker::job::{JobId, Scope};
-use spank_docker::mpi::{hostfile, hostlist, layout};
-use spank_docker::options::{Given, Options, Source};
-use spank_docker::ssh::{client, keys, server};
+use spank_docker::guest::mpi::hostfile;
+use spank_docker::guest::ssh::{client, keys, server};
+use spank_docker::settings::options::{Given, Options, Source};
+use spank_docker::settings::plugstack::Config;
+use spank_docker::slurm::ids::{JobId, Scope};
+use spank_docker::slurm::{hostlist, task_layout};
 
 /// In milliseconds. Without optimization everything takes some ten times as long.
 const MOST_CPU: i64 = if cfg!(debug_assertions) { 500 } else { 50 };
@@ -50,11 +51,11 @@ fn main() {
     });
     options.unwrap().check(&config).unwrap();
     let nodes = hostlist::expand("node[00001-10000]").unwrap();
-    let tasks = layout::parse("128(x10000)").unwrap();
+    let tasks = task_layout::parse("128(x10000)").unwrap();
     let scope = Scope::job(JobId(123));
     let context = keys::KeyContext { cluster: "lab", scope, restart: 0, uid: 1000 };
     let keys = keys::JobKeys::derive(&keys::Secret::load(&secret).unwrap(), &context).unwrap();
-    let port = config.ports.port_for(scope);
+    let port = scope.port(config.ports);
     let texts = [
         hostfile::open_mpi(&nodes, &tasks),
         hostfile::hydra(&nodes, &tasks),

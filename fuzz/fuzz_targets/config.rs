@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::config::{Config, state_dir_of};
+use spank_docker::settings::plugstack::{Config, state_dir_of};
 use spank_docker_fuzz::assert_one_line;
 
 fuzz_target!(|text: &str| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::session::exported;
+use spank_docker::container::exported;
 use spank_docker_fuzz::parts;
 
 const TOKEN: &str = "tok";

@@ -6,8 +6,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::docker;
-use spank_docker::ssh::force_command::environment_file;
+use spank_docker::engine;
+use spank_docker::guest::ssh::force_command::environment_file;
 
 /// The assignments in a file that holds nothing but lines `export NAME='…'`.
 fn read(mut file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -41,7 +41,7 @@ fn read(mut file: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
 fuzz_target!(|data: &[u8]| {
     let entries: Vec<String> =
         data.split(|byte| *byte == 0).map(|entry| String::from_utf8_lossy(entry).into_owned()).collect();
-    for (name, _) in docker::environment(&entries) {
+    for (name, _) in engine::environment(&entries) {
         for prefix in ["SLURM", "SPANK", "SSH_"] {
             assert!(!name.starts_with(prefix), "{name}");
         }

@@ -2,12 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::mpi::{hostfile, hostlist, layout};
+use spank_docker::guest::mpi::hostfile;
+use spank_docker::slurm::{hostlist, task_layout};
 use spank_docker_fuzz::assert_one_line;
 
 fuzz_target!(|text: &str| {
     let (list, tasks) = text.split_once(' ').unwrap_or((text, ""));
-    let tasks = match layout::parse(tasks) {
+    let tasks = match task_layout::parse(tasks) {
         Ok(tasks) => tasks,
         Err(error) => {
             assert_one_line(&error);

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use regex::Regex;
-use spank_docker::image::Reference;
+use spank_docker::settings::image::Reference;
 use spank_docker_fuzz::assert_one_line;
 
 /// github.com/distribution/reference, from its documented grammar: domain, path, tag, digest.

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::sys::cgroup::Cgroups;
-use spank_docker::sys::{listener, process};
+use spank_docker::linux::cgroup::Cgroups;
+use spank_docker::linux::{listener, process};
 use spank_docker_fuzz::parts;
 
 fuzz_target!(|data: &[u8]| {

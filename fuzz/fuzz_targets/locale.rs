@@ -4,7 +4,7 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::locale::archived;
+use spank_docker::guest::locale::archived;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(names) = archived(Cursor::new(data)) else { return };

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use spank_docker::login::Logins;
+use spank_docker::engine::registry_auth::Logins;
 use spank_docker_fuzz::{assert_one_line, parts};
 
 /// Whether the file names this registry, as far as that is known: what stands where nobody looks may be no text at all.

@@ -4,7 +4,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::sys::mountinfo;
+use spank_docker::linux::mountinfo;
 use spank_docker_fuzz::parts;
 
 /// As the kernel writes a path (fs/proc_namespace.c: seq_escape).

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::{Component, Path};
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::mounts::{Mount, Propagation, Source, parse};
+use spank_docker::settings::mounts::{Mount, Propagation, Source, parse};
 use spank_docker_fuzz::assert_one_line;
 
 /// As a user would write it.

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::docker::ImageError;
-use spank_docker::image::Reference;
+use spank_docker::engine::ImageError;
+use spank_docker::settings::image::Reference;
 use spank_docker_fuzz::{assert_one_line, parts};
 
 fuzz_target!(|data: &[u8]| {

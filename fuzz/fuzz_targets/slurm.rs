@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::job::JobId;
-use spank_docker::slurm::commands::{Name, parse, parse_gpus};
+use spank_docker::slurm::ids::JobId;
+use spank_docker::slurm::scontrol::{Name, parse, parse_gpus};
 use spank_docker_fuzz::parts;
 
 const JOB: JobId = JobId(7);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::ssh::{client, server};
+use spank_docker::guest::ssh::{client, server};
 use spank_docker_fuzz::parts;
 
 fuzz_target!(|data: &[u8]| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::job::{JobId, Scope};
+use spank_docker::slurm::ids::{JobId, Scope};
 use spank_docker::state::Record;
 use spank_docker_fuzz::{assert_one_line, parts};
 

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::users::{Account, Group, merge_group, merge_passwd};
+use spank_docker::guest::accounts::{Account, Group, merge_group, merge_passwd};
 use spank_docker_fuzz::parts;
 
 fn fields(line: &[u8]) -> Vec<&[u8]> {

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use spank_docker::check;
-use spank_docker::ssh::new_secret;
+use spank_docker::guest::ssh::new_secret;
 
 const USAGE: &str = "usage: spank-docker check [--json] [--accept NAME,...]
        spank-docker secret

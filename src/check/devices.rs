@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::finding::Finding;
-use crate::config::Devices;
-use crate::session;
+use crate::container;
+use crate::settings::plugstack::Devices;
 
 const NAME: &str = "devices";
 const INFINIBAND: &str = "/sys/class/infiniband";
@@ -13,7 +13,7 @@ const INFINIBAND: &str = "/sys/class/infiniband";
 const EVERYBODY: u32 = 0o666;
 
 pub(super) fn check(configured: &Devices) -> Finding {
-    let found = session::devices(configured);
+    let found = container::devices(configured);
     let closed =
         |path: &&PathBuf| std::fs::metadata(path).is_ok_and(|node| node.mode() & EVERYBODY != EVERYBODY);
     let closed: Vec<_> = found.iter().filter(closed).cloned().collect();

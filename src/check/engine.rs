@@ -8,8 +8,9 @@ use nix::unistd::{Gid, Group};
 use super::engine_data;
 use super::finding::Finding;
 use super::holes::Release;
-use crate::docker::{self, Engine, EngineError, Facts};
-use crate::shown::Shown;
+use crate::engine::{Engine, EngineError, Facts};
+use crate::linux::runtime::runtime;
+use crate::log::escape::Shown;
 
 /// That of Docker Engine 20.10, the first with cgroup v2 and a choice of cgroup namespaces.
 const OLDEST: (u32, u32) = (1, 41);
@@ -36,7 +37,7 @@ pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
 fn ask(socket: &Path) -> Result<Facts, EngineError> {
     // What stands for an event loop is a descriptor: for lack of one there is no connection either.
     let down = |source| EngineError::Down { socket: socket.to_owned(), source };
-    let runtime = docker::runtime().map_err(down)?;
+    let runtime = runtime().map_err(down)?;
     runtime.block_on(async { Engine::connect(socket).await?.facts().await })
 }
 

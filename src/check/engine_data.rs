@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 
 use super::finding::Finding;
-use crate::shown::Shown;
-use crate::sys::closed;
+use crate::linux::closed;
+use crate::log::escape::Shown;
 
 const NAME: &str = "engine_data";
 /// Room for a small image.

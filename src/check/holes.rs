@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::shown::Shown;
-use crate::slurm::commands;
+use crate::log::escape::Shown;
+use crate::slurm::scontrol;
 
 /// One hole: in whom, and the releases that are the first without it, one for each line, the oldest first.
 struct Hole {
@@ -54,7 +54,7 @@ impl Release {
     /// Of a program that tells it, if the program is there. The number is the first word of the kind.
     pub(super) fn told_by(of: &str, programs: &[&str], argument: &str) -> Option<Self> {
         let program = programs.iter().find(|program| Path::new(program).is_file())?;
-        let told = commands::told_by(Path::new(program), argument).unwrap_or_default();
+        let told = scontrol::told_by(Path::new(program), argument).unwrap_or_default();
         let words = told.split(|c: char| c.is_whitespace() || c == '-');
         let version = words.into_iter().find(|word| numbers(word).is_some()).unwrap_or_default();
         Some(Self { of: of.to_owned(), version: version.to_owned() })

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::sys::inside::Root;
-use crate::sys::mount::{self, Attributes};
+use crate::linux::inside::Root;
+use crate::linux::mount::{self, Attributes};
 
 const NAME: &str = "kernel";
 

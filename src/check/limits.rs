@@ -3,7 +3,7 @@
 
 use super::finding::Finding;
 use super::processes::{self, Daemon};
-use crate::config::{Config, Limit};
+use crate::settings::plugstack::{Config, Limit};
 
 /// What starts containers (dockerd leaves it to containerd), and what starts tasks.
 const DAEMONS: [&str; 4] = ["dockerd", "containerd", "podman", "slurmd"];

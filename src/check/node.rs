@@ -9,10 +9,10 @@ use super::holes::{self, Release};
 use super::processes::{self, Loaded};
 use super::slurm::Settings;
 use super::{devices, engine, kernel, limits, plugstack, ports, secret, slurm, state_dir};
-use crate::config::{Config, SecretFile};
-use crate::shown::Shown;
-use crate::slurm::plugstack as stack;
-use crate::ssh::keys;
+use crate::guest::ssh::keys;
+use crate::log::escape::Shown;
+use crate::settings::plugstack::{Config, SecretFile};
+use crate::slurm::plugin_order as stack;
 
 /// Where slurm.conf usually is, with plugstack.conf beside it; the second is that of nodes that get it from slurmctld, which
 /// is a link to conf-cache in SlurmdSpoolDir.
@@ -23,7 +23,7 @@ const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/e
 #[must_use]
 pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> Report {
     let mut findings = vec![kernel::check()];
-    let shown = crate::slurm::commands::configuration(path);
+    let shown = crate::slurm::scontrol::configuration(path);
     let settings = Settings::parse(shown.as_deref().unwrap_or_default());
 
     let file = plugstack_file(&settings, slurm_conf);
@@ -83,7 +83,7 @@ fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
 
 /// Where a new secret belongs on this node: where the configuration says, else the plugin's own place.
 pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathBuf, String> {
-    let shown = crate::slurm::commands::configuration(path).unwrap_or_default();
+    let shown = crate::slurm::scontrol::configuration(path).unwrap_or_default();
     let file = plugstack_file(&Settings::parse(&shown), slurm_conf);
     let lines = match stack::read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::config::Config;
-use crate::shown::Shown;
-use crate::slurm::plugstack::{LONGEST, Line, first_behind_ours};
+use crate::log::escape::Shown;
+use crate::settings::plugstack::Config;
+use crate::slurm::plugin_order::{LONGEST, Line, first_behind_ours};
 
 const NAME: &str = "plugstack";
 /// As README installs it.
@@ -110,7 +110,7 @@ pub(super) fn settings(line: &Line) -> (Option<Config>, Finding) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slurm::plugstack::read;
+    use crate::slurm::plugin_order::read;
 
     fn found(text: &str) -> (Option<Line>, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::finding::Finding;
-use crate::job::PortRange;
+use crate::settings::port_range::PortRange;
 
 const NAME: &str = "ports";
 const LOCAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::sys::process::{self, Process};
+use crate::linux::process::{self, Process};
 
 /// What is known of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::path::Path;
 use nix::unistd::{Uid, User};
 
 use super::finding::Finding;
-use crate::config::SecretFile;
-use crate::shown::Shown;
-use crate::ssh::keys::{self, Secret};
+use crate::guest::ssh::keys::{self, Secret};
+use crate::log::escape::Shown;
+use crate::settings::plugstack::SecretFile;
 
 const NAME: &str = "secret";
 /// As long as a key of HMAC-SHA256.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::finding::Finding;
-use crate::shown::Shown;
+use crate::log::escape::Shown;
 use crate::slurm::release;
 
 /// slurm.conf, as `scontrol show config` shows it.

@@ -9,7 +9,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::finding::Finding;
-use crate::shown::Shown;
+use crate::log::escape::Shown;
 
 const NAME: &str = "state_dir";
 /// Records of a few hundred jobs.

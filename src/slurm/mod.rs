@@ -1,10 +1,14 @@
 //! What Slurm itself offers besides the SPANK interface: its commands, its releases, its list of plugins, its processes on a node.
 
-pub mod command_line;
-pub mod commands;
 pub mod conf;
-pub mod own_arguments;
-pub mod plugstack;
+pub mod failure_report;
+pub mod gres;
+pub mod hostlist;
+pub mod ids;
+pub mod plugin_order;
 pub mod release;
-pub mod report;
+pub mod scontrol;
+pub mod slurmd_arguments;
+pub mod srun_arguments;
 pub mod stepd;
+pub mod task_layout;

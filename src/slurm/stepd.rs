@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::job::JobId;
-use crate::shown::Shown;
-use crate::sys::process::{self, Process};
+use super::ids::JobId;
+use crate::linux::process::{self, Process};
+use crate::log::escape::Shown;
 
 /// Jobs of which a slurmstepd runs here, be it a step's or a prolog's. An error unless all of them are known: who is not
 /// among them may lose what it has.

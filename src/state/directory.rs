@@ -13,9 +13,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::error::StateError;
 use super::record::{Origin, Outcome, Record};
-use crate::in_container;
-use crate::job::Scope;
-use crate::sys::mount;
+use crate::guest::paths;
+use crate::linux::mount;
+use crate::slurm::ids::Scope;
 
 /// More than any record; a limit all the same.
 const RECORD_LIMIT: u64 = 16 << 20;
@@ -315,7 +315,7 @@ impl ScopeDir {
 
     /// Writes or replaces a file, readable by all, in our directory in the container (`in_container`).
     pub fn provide(&self, in_container: &str, content: &[u8]) -> Result<(), StateError> {
-        let name = in_container::file_name(in_container);
+        let name = paths::file_name(in_container);
         let path = self.container().join(name);
         let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
         let written = write_new(&temporary, 0o644, content).and_then(|()| fs::rename(&temporary, &path));
@@ -423,7 +423,7 @@ impl ScopeDir {
             // Absent, or nothing that could be unmounted either: what follows tells.
             Err(_) => return Ok(()),
         };
-        paths.sort_by_key(|path| !in_container::is_key(path));
+        paths.sort_by_key(|path| !paths::is_key(path));
         for path in paths {
             gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;
         }
@@ -472,7 +472,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::job::{JobId, StepId};
+    use crate::slurm::ids::{JobId, StepId};
 
     #[test]
     fn engine_that_was_here_is_known_by_its_socket() {

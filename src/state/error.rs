@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::record::VERSION;
-use crate::job::Scope;
+use crate::slurm::ids::Scope;
 
 /// Why there is no usable record.
 #[derive(Debug, thiserror::Error)]

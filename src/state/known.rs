@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::io::{self, Write};
 
-use crate::sys::mount;
+use crate::linux::mount;
 
 /// Whether `state_dir/<job>` exists, or `state_dir/<job>.<step>`, without an allocation: what the hooks of every job
 /// without an image ask.

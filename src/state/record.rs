@@ -2,19 +2,20 @@
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::StateError;
-use crate::gpus::Gpus;
-use crate::job::{Scope, Slurmd};
-use crate::mpi::hostlist;
-use crate::options::Options;
-use crate::phases::Phases;
-use crate::sys::cgroup::Cgroups;
-use crate::sys::identity::Credentials;
-use crate::sys::namespace::NamespaceIds;
-use crate::sys::process::ProcessId;
+use crate::linux::cgroup::Cgroups;
+use crate::linux::identity::Credentials;
+use crate::linux::namespace::NamespaceIds;
+use crate::linux::process::ProcessId;
+use crate::log::timings::Phases;
+use crate::settings::options::Options;
+use crate::slurm::gres::Gpus;
+use crate::slurm::hostlist;
+use crate::slurm::ids::{Scope, Slurmd};
 
 /// Grows when a record can no longer be read as the one before: jobs may run while the plugin is replaced.
 pub(super) const VERSION: u32 = 2;
@@ -176,12 +177,20 @@ impl Session {
         let first = hostlist::expand(&self.node_list).ok().and_then(|nodes| nodes.into_iter().next());
         first.is_none_or(|first| first == self.node)
     }
+
+    /// What an admin reads of its start, which began then: how long it took, and where that time went, in milliseconds.
+    #[must_use]
+    pub fn start_summary(&self, scope: Scope, began: Instant) -> String {
+        let Self { image, port, phases, .. } = self;
+        let (name, took) = (scope.container_name(), began.elapsed().as_millis());
+        format!("job {scope}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::JobId;
+    use crate::slurm::ids::JobId;
 
     /// Written on a node by an earlier build, while this was the version. Whoever has it fail has changed what a record says:
     /// either the old one can still be read, or VERSION grows, and this is a file of the new one.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::TaskError;
-use crate::job::{JobId, Scope};
+use crate::slurm::ids::{JobId, Scope};
 use crate::slurm::stepd;
 use crate::state::StateDir;
 

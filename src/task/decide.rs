@@ -2,13 +2,13 @@
 
 use super::error::TaskError;
 use super::step::{Step, StepKind};
-use crate::config::Config;
-use crate::image::Reference;
-use crate::options::ImageChoice;
-use crate::session;
-use crate::setting::Script;
-use crate::slurm::commands::SlurmError;
-use crate::slurm::report;
+use crate::container;
+use crate::settings::choices::Script;
+use crate::settings::image::Reference;
+use crate::settings::options::ImageChoice;
+use crate::settings::plugstack::Config;
+use crate::slurm::failure_report;
+use crate::slurm::scontrol::SlurmError;
 use crate::state::{Claim, Origin, Outcome, Record, ScopeDir, Session};
 
 /// Where a task runs.
@@ -28,7 +28,7 @@ pub enum Place {
 pub fn ask_slurmctld(
     record: Option<&Record>,
     step: &Step,
-    ask: impl FnOnce(report::Start) -> Result<report::Nodes, SlurmError>,
+    ask: impl FnOnce(failure_report::Start) -> Result<failure_report::Nodes, SlurmError>,
 ) -> Result<(), TaskError> {
     let restart = match record.map(|record| &record.outcome) {
         Some(Outcome::Ready(session)) if session.nodes > 1 => session.restart,
@@ -38,10 +38,12 @@ pub fn ask_slurmctld(
     if step.kind != StepKind::Batch {
         return Ok(());
     }
-    match ask(report::Start { job: step.job, restart }).unwrap_or_default() {
-        report::Nodes { failure: Some(line), .. } => Err(TaskError::Reported(line)),
-        report::Nodes { unready: true, .. } if record.is_some() => Err(TaskError::TooEarly { job: step.job }),
-        report::Nodes { .. } => Ok(()),
+    match ask(failure_report::Start { job: step.job, restart }).unwrap_or_default() {
+        failure_report::Nodes { failure: Some(line), .. } => Err(TaskError::Reported(line)),
+        failure_report::Nodes { unready: true, .. } if record.is_some() => {
+            Err(TaskError::TooEarly { job: step.job })
+        }
+        failure_report::Nodes { .. } => Ok(()),
     }
 }
 
@@ -104,7 +106,7 @@ pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> R
     if !directory.claim(Claim::Compared)? {
         return Ok(());
     }
-    let Some(node) = session::other_image(session) else { return Ok(()) };
+    let Some(node) = container::other_image(session) else { return Ok(()) };
     let error = TaskError::Tag { image: session.image.clone(), node };
     let unknown = || Origin { uid: step.uid, ..Origin::default() };
     let origin = directory.read()?.map_or_else(unknown, |record| record.origin());
@@ -115,8 +117,8 @@ pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{JobId, Scope};
-    use crate::options::Options;
+    use crate::settings::options::Options;
+    use crate::slurm::ids::{JobId, Scope};
 
     const UID: u32 = 5001;
     const JOB: JobId = JobId(7);
@@ -186,7 +188,7 @@ mod tests {
             let step = Step { job_has_image, restart: 3, ..step(kind, &ImageChoice::Unset, false) };
             ask_slurmctld(None, &step, |start| {
                 let failure = Some(format!("n1: start {} of {}", start.restart, start.job));
-                Ok(report::Nodes { failure, unready: true, ..Default::default() })
+                Ok(failure_report::Nodes { failure, unready: true, ..Default::default() })
             })
         };
         assert_eq!(told(StepKind::Batch, true).unwrap_err().to_string(), "n1: start 3 of 7");

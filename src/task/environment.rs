@@ -4,12 +4,12 @@
 use std::ffi::{OsStr, OsString};
 
 use super::step::StepKind;
-use crate::config::Config;
-use crate::gpus;
-use crate::job::Scope;
-use crate::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS, PMIX_ENVIRONMENT};
-use crate::locale;
-use crate::options::Options;
+use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS, PMIX_ENVIRONMENT};
+use crate::guest::locale;
+use crate::settings::options::Options;
+use crate::settings::plugstack::Config;
+use crate::slurm::gres;
+use crate::slurm::ids::Scope;
 use crate::state::Session;
 
 /// What becomes of one variable.
@@ -100,9 +100,9 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
 
     /// Slurm counts the node's GPUs, a program in the container those that are there.
     fn select_gpus(&mut self, kind: StepKind, session: &Session) {
-        let given = if kind == StepKind::Tasks { gpus::OF_STEP } else { gpus::OF_JOB };
+        let given = if kind == StepKind::Tasks { gres::OF_STEP } else { gres::OF_JOB };
         let Some(given) = self.text(given).filter(|_| !session.gpus.is_empty()) else { return };
-        for name in gpus::SELECTIONS {
+        for name in gres::SELECTIONS {
             if let Some(value) = self.text(name).and_then(|value| session.gpus.visible(&value, &given)) {
                 self.set(name, &value);
             }
@@ -123,7 +123,7 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::JobId;
+    use crate::slurm::ids::JobId;
     use serde_json::json;
 
     fn session() -> Session {

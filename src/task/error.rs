@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::job::{JobId, Scope};
-use crate::options;
-use crate::shown::Shown;
+use crate::log::escape::Shown;
+use crate::settings::options;
+use crate::slurm::ids::{JobId, Scope};
 use crate::state::StateError;
 
 /// Why a task cannot run. The task ends with this line; it never runs on the host instead.

@@ -11,17 +11,18 @@ use nix::sys::stat::Mode;
 
 use super::error::TaskError;
 use super::step::Step;
-use crate::config::{Config, Limit};
-use crate::in_container;
-use crate::job::Scope;
-use crate::mpi::{hostfile, hostlist, layout};
+use crate::guest::mpi::hostfile;
+use crate::guest::paths;
+use crate::linux::identity::Credentials;
+use crate::linux::inside::Root;
+use crate::linux::mount::{self, Attributes};
+use crate::linux::namespace::Namespaces;
+use crate::linux::privilege;
+use crate::linux::process::Process;
+use crate::settings::plugstack::{Config, Limit};
+use crate::slurm::ids::Scope;
+use crate::slurm::{hostlist, task_layout};
 use crate::state::{ScopeDir, Session, StateDir, StateError};
-use crate::sys::identity::Credentials;
-use crate::sys::inside::Root;
-use crate::sys::mount::{self, Attributes};
-use crate::sys::namespace::Namespaces;
-use crate::sys::privilege;
-use crate::sys::process::Process;
 
 /// Whether this process has gone into a container, or part of the way.
 static ENTERED: AtomicBool = AtomicBool::new(false);
@@ -74,7 +75,7 @@ fn join_error(action: &'static str, scope: Scope) -> impl FnOnce(io::Error) -> T
 /// of several counts. Of all tasks on a node one does the work: there may be thousands of nodes.
 fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> {
     let Some(given) = &step.layout else { return Ok(()) };
-    let Ok(tasks) = layout::parse(&given.tasks) else { return Ok(()) };
+    let Ok(tasks) = task_layout::parse(&given.tasks) else { return Ok(()) };
     let total = match given.is_of_job {
         true => u64::MAX,
         false => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
@@ -84,8 +85,8 @@ fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> 
         else {
             return Ok(());
         };
-        directory.provide(in_container::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
-        directory.provide(in_container::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
+        directory.provide(paths::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
+        directory.provide(paths::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
     })
 }
 
@@ -103,7 +104,7 @@ fn detached_script(script: &Path) -> io::Result<OwnedFd> {
 }
 
 fn attach_script(script: &Path, tree: OwnedFd, user: &Credentials) -> io::Result<()> {
-    let place = Root::current()?.place(script, false, user).map_err(io::Error::other)?;
+    let place = Root::current()?.place(script, false, user, &paths::CLOSED).map_err(io::Error::other)?;
     mount::attach(tree, place)
 }
 

@@ -4,8 +4,8 @@
 use std::ffi::CStr;
 use std::path::PathBuf;
 
-use crate::job::JobId;
-use crate::options::Options;
+use crate::settings::options::Options;
+use crate::slurm::ids::JobId;
 
 /// Steps that are not numbered (slurm.h: SLURM_BATCH_SCRIPT, SLURM_EXTERN_CONT, SLURM_INTERACTIVE_STEP).
 const BATCH: u32 = 0xffff_fffb;

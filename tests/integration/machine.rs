@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
-use spank_docker::config::Config;
-use spank_docker::job::{JobId, Scope, Slurmd};
-use spank_docker::options::{ImageChoice, Options};
-use spank_docker::session::{self, Request, StartError};
-use spank_docker::setting::Pull;
+use spank_docker::container::{self, Request, StartError};
+use spank_docker::guest::accounts::{Account, Group};
+use spank_docker::linux::identity::Credentials;
+use spank_docker::settings::choices::Pull;
+use spank_docker::settings::options::{ImageChoice, Options};
+use spank_docker::settings::plugstack::Config;
+use spank_docker::slurm::ids::{JobId, Scope, Slurmd};
 use spank_docker::state::{Session, StateDir};
-use spank_docker::sys::identity::Credentials;
-use spank_docker::users::{Account, Group};
 use tempfile::TempDir;
 
 use crate::engine;
@@ -123,7 +123,7 @@ impl Machine {
         let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
         StateDir::new(&config.state_dir).of(request.scope).create().unwrap();
         let mut progress = |_: &str| ControlFlow::Continue(());
-        session::start(&config, &request, reference, Instant::now(), &mut progress, || true)
+        container::start(&config, &request, reference, Instant::now(), &mut progress, || true)
     }
 
     /// Runs a command in the container, with the job's key and its known hosts.
@@ -178,7 +178,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Err(error) = session::stop(&self.config, &slurmd(), self.request.scope.job) {
+        if let Err(error) = container::stop(&self.config, &slurmd(), self.request.scope.job) {
             eprintln!("cannot stop: {error}");
         }
     }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use engine::docker;
 use machine::{Machine, USER, image_of_the_lab, slurmd};
-use spank_docker::session::{self, StartError};
+use spank_docker::container::{self, StartError};
 
 #[test]
 fn container_starts_answers_ssh_and_leaves_nothing() {
@@ -38,7 +38,7 @@ fn container_starts_answers_ssh_and_leaves_nothing() {
     assert!(lines.contains(&"CapEff:\t0000000000000000"), "{text}");
     assert!(lines.contains(&"NoNewPrivs:\t1"), "{text}");
 
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -53,7 +53,7 @@ fn key_of_another_job_does_not_open_the_door() {
     let denied = other.ssh_with_hosts_of(&machine, session.port);
     assert!(String::from_utf8_lossy(&denied.stderr).contains("Permission denied (publickey)"));
     for machine in [machine, other] {
-        session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+        container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
         machine.assert_nothing_left();
     }
 }
@@ -63,17 +63,17 @@ fn image_without_sshd_starts_all_the_same() {
     let machine = Machine::new(4);
     let session = machine.start("nossh", &[]).unwrap();
     assert!(!session.sshd);
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }
 
 #[test]
 fn stop_is_idempotent() {
     let machine = Machine::new(5);
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.start("openmpi", &[]).unwrap();
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -86,7 +86,7 @@ fn start_that_fails_at_its_last_step_is_rolled_back() {
     assert!(!error.is_engine_fault());
     machine.assert_no_container();
     drop(taken);
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -97,7 +97,7 @@ fn container_of_an_earlier_run_is_replaced() {
     // The epilog of that run never came; its mounts and files are there too.
     let second = machine.start("openmpi", &[]).unwrap();
     assert_ne!(second.container_id, first.container_id);
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -105,7 +105,7 @@ fn container_of_an_earlier_run_is_replaced() {
 fn starting_slurmd_removes_what_belongs_to_no_running_job() {
     let machine = Machine::new(8);
     let session = machine.start("openmpi", &[]).unwrap();
-    let reap = || session::reap(&machine.config, &slurmd()).unwrap();
+    let reap = || container::reap(&machine.config, &slurmd()).unwrap();
     // It may be a prolog's that is about to end.
     assert_eq!(reap(), [].into());
     assert!(machine.ssh(session.port, "true").status.success());
@@ -127,7 +127,7 @@ fn working_directory_is_mounted_with_the_rights_of_the_user() {
     let output = machine.ssh(session.port, &format!("touch {}/file", directory.display()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(directory.join("file").exists());
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
     // The directory is the user's, and outlives the mount.
     assert!(directory.join("file").exists());
@@ -141,7 +141,7 @@ fn working_directory_is_mounted_with_the_rights_of_the_user() {
     let session = machine.start_as(&theirs, "openmpi", &[]).unwrap();
     let output = machine.ssh(session.port, &format!("ls {}", secret.display()));
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -170,7 +170,7 @@ fn engine_that_is_absent_or_does_not_answer_is_told_apart() {
     assert_eq!(error.to_string(), format!("Docker Engine at '{}' is down", socket.display()));
 
     // In none of these was anything begun that the real engine would know.
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -188,7 +188,7 @@ fn engine_that_hangs_in_the_middle_of_a_pull_is_at_fault() {
     assert!(error.is_engine_fault(), "{error}");
     let words = "Docker Engine does not answer: no reply within 15 s to 'pull the image'";
     assert_eq!(error.to_string(), words);
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -224,7 +224,7 @@ fn image_that_is_removed_before_its_container_is_made_is_got_again() {
             assert!(!error.is_engine_fault());
             machine.assert_no_container();
         }
-        session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+        container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
         machine.assert_nothing_left();
     }
     docker(&["image", "prune", "--force", "--filter", &format!("label=removed={image}")], "");
@@ -238,6 +238,6 @@ fn container_has_no_rights_of_its_own_in_the_eyes_of_the_engine() {
     let output = Command::new("docker").args(["inspect", "--format", show, &session.container_id]).output();
     let text = String::from_utf8(output.unwrap().stdout).unwrap();
     assert_eq!(text.trim(), "false [ALL] [] 54321:54321 host host private");
-    session::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
     machine.assert_nothing_left();
 }

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use spank_docker::image::Reference;
-use spank_docker::mpi::hostlist;
+use spank_docker::settings::image::Reference;
+use spank_docker::slurm::hostlist;
 
 use crate::machine::images_of_the_lab;
 

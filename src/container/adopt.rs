@@ -1,0 +1,99 @@
+//! Adoption: the container's processes move into the cgroups of the job's extern step, or of the step that the container
+//! belongs to, so that ranks started over ssh obey the limits and end with the job or step.
+//!
+//! Runs as root: in the extern step's slurmstepd, and in the task that starts the container of its step.
+
+use std::io;
+
+use nix::sys::signal::Signal;
+
+use super::stop;
+use crate::linux::cgroup::Cgroups;
+use crate::linux::process::Process;
+use crate::settings::plugstack::Config;
+use crate::slurm::ids::Scope;
+use crate::state::{Outcome, ScopeDir, Session, StateDir, StateError};
+
+/// Why a container could not be adopted. Told to the user by the job's tasks.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// No cgroups to move it to.
+    #[error("the job's extern step has no cgroup; ask the admin to set ProctrackType=proctrack/cgroup")]
+    NoCgroup,
+    /// The same for a step's own container.
+    #[error("the step has no cgroup; ask the admin to set ProctrackType=proctrack/cgroup")]
+    NoStepCgroup,
+    /// The kernel refused.
+    #[error("cannot move the container into the job's cgroups, so it was ended: ask the admin")]
+    Move(#[source] io::Error),
+    /// The prolog's record.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Adopts the container of the job `scope`, when it has one, writes the result down for the tasks that wait, and returns the
+/// session. `placeholder` is the process that stands for the extern step, where Slurm starts one.
+pub fn adopt(
+    config: &Config,
+    scope: Scope,
+    placeholder: Option<i32>,
+) -> Result<Option<Box<Session>>, AdoptError> {
+    let directory = StateDir::new(&config.state_dir).of(scope);
+    let result = into_extern_step(&directory, placeholder);
+    directory.write_adoption(result.as_ref().map(drop).map_err(ToString::to_string))?;
+    if result.is_err() {
+        // What fails here the epilog will meet again.
+        let _ = stop::remove_container(config, scope);
+    }
+    result
+}
+
+fn into_extern_step(
+    directory: &ScopeDir,
+    placeholder: Option<i32>,
+) -> Result<Option<Box<Session>>, AdoptError> {
+    let Some(Outcome::Ready(session)) = directory.read()?.map(|record| record.outcome) else {
+        return Ok(None);
+    };
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let step = Cgroups::of_extern_step(&[Some(own), placeholder].into_iter().flatten().collect::<Vec<_>>());
+    let step = step.map_err(AdoptError::Move);
+    move_or_end(
+        step.and_then(|step| if step.is_empty() { Err(AdoptError::NoCgroup) } else { Ok(step) }),
+        directory,
+        &session,
+    )?;
+    Ok(Some(session))
+}
+
+/// Adopts the container of the step that this process is a task of.
+pub(super) fn into_own_step(directory: &ScopeDir, session: &Session) -> Result<(), AdoptError> {
+    let step = Cgroups::of_own_step().map_err(AdoptError::Move);
+    move_or_end(step.and_then(|step| step.ok_or(AdoptError::NoStepCgroup)), directory, session)
+}
+
+/// What the job's limits do not hold for does not run.
+fn move_or_end(
+    step: Result<Cgroups, AdoptError>,
+    directory: &ScopeDir,
+    session: &Session,
+) -> Result<(), AdoptError> {
+    let moved = step.and_then(|step| move_to(&step, directory, session));
+    if moved.is_err() {
+        // Whoever has moved ends with the first process, by the engine or with the job. What is left the engine removes.
+        let _ = session.cgroups.end();
+        if let Ok(Some(process)) = Process::recall(session.process) {
+            let _ = process.signal(Signal::SIGKILL);
+        }
+    }
+    moved
+}
+
+fn move_to(step: &Cgroups, directory: &ScopeDir, session: &Session) -> Result<(), AdoptError> {
+    directory.write_cgroups(step.directories())?;
+    match Process::recall(session.process).map_err(AdoptError::Move)? {
+        Some(_) => step.adopt(&session.cgroups).map_err(AdoptError::Move),
+        // The tasks will notice by themselves.
+        None => session.cgroups.end().map_err(AdoptError::Move),
+    }
+}

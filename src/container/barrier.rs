@@ -1,0 +1,233 @@
+//! The containers of one step begin and end on each node by themselves, with the step's tasks there. A launcher needs
+//! all of them for as long as it runs: so it begins when all are there, and those who have nothing to do but to keep
+//! their node's container wait for its end.
+//!
+//! Both look at the ports of the containers' sshds, and at nothing else: no node needs to be told anything. Runs in the
+//! task: as root before it joins the container, and as the user.
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::pin::pin;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{Either, select};
+use futures_util::{StreamExt, stream};
+
+use crate::linux::errand::{self, Errand, Found};
+use crate::linux::runtime::runtime;
+use crate::slurm::scontrol;
+
+/// How long one connection may take.
+const CONNECTION: Duration = Duration::from_secs(5);
+/// Between two looks at those that were not there.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// As many connections are tried at once: each is an open file of a task, which may have few.
+const AT_ONCE: usize = 128;
+/// A look may fail when the node is busy: its sshd is gone when that many in a row did.
+const MISSES: u32 = 3;
+/// A connection that says nothing for so long may have lost its other end: a new one shows.
+const SILENCE: Duration = Duration::from_secs(60);
+/// As many nodes wait for the end of one: each has a process of its sshd there.
+const WAITING: usize = 16;
+/// Names are looked up for so long, and slurmctld is asked for what is left.
+const NAMES: Duration = Duration::from_secs(5);
+
+/// Why a launcher does not begin.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nobody knows an address of this node.
+    Address(String),
+    /// No sshd listens on this one.
+    Sshd(String),
+}
+
+/// Waits until an sshd listens on each of these nodes, for as long as there is patience.
+pub fn wait_for_all(nodes: &[String], port: u16, is_patient: impl Fn() -> bool) -> Result<(), Missing> {
+    let mut known = Vec::with_capacity(nodes.len());
+    for (node, address) in nodes.iter().zip(addresses(nodes, port)) {
+        known.push(address.ok_or_else(|| Missing::Address(node.clone()))?);
+    }
+    let missing = RefCell::new((0..known.len()).collect::<BTreeSet<_>>());
+    let all = async {
+        loop {
+            let left = missing.borrow().clone();
+            let looks = left.into_iter().map(|place| {
+                let (address, missing) = (known[place], &missing);
+                async move {
+                    if is_there(address).await {
+                        missing.borrow_mut().remove(&place);
+                    }
+                }
+            });
+            stream::iter(looks).buffer_unordered(AT_ONCE).collect::<()>().await;
+            if missing.borrow().is_empty() {
+                return;
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    let given_up = async {
+        while is_patient() {
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    let first = || missing.borrow().first().and_then(|place| nodes.get(*place)).cloned();
+    let sshd = || first().map_or(Ok(()), |node| Err(Missing::Sshd(node)));
+    let Ok(runtime) = runtime() else { return sshd() };
+    runtime.block_on(async {
+        match select(pin!(all), pin!(given_up)).await {
+            Either::Left(((), _)) => Ok(()),
+            Either::Right(((), _)) => sshd(),
+        }
+    })
+}
+
+async fn is_there(address: SocketAddr) -> bool {
+    let connected = tokio::time::timeout(CONNECTION, tokio::net::TcpStream::connect(address)).await;
+    matches!(connected, Ok(Ok(_)))
+}
+
+/// The addresses of these nodes' sshds, by the name service, else by what Slurm has as their addresses (NodeAddr). Asked by
+/// a child, on the host: a name service need not answer, and in a container it would be the image's.
+#[must_use]
+pub fn addresses(nodes: &[String], port: u16) -> Vec<Option<SocketAddr>> {
+    let sent = Errand::send(None, &[], || Found::of(&look_up(nodes, port)));
+    let found: io::Result<Vec<Option<SocketAddr>>> =
+        sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value());
+    found.unwrap_or_else(|_| vec![None; nodes.len()])
+}
+
+fn look_up(nodes: &[String], port: u16) -> Vec<Option<SocketAddr>> {
+    let began = Instant::now();
+    let by_name = |node: &String| (began.elapsed() < NAMES).then(|| resolve(node, port)).flatten();
+    let mut found: Vec<_> = nodes.iter().map(by_name).collect();
+    let left = || nodes.iter().enumerate();
+    let unknown: Vec<_> = left().filter(|(place, _)| found[*place].is_none()).map(|(_, node)| node).collect();
+    if unknown.is_empty() {
+        return found;
+    }
+    let by_slurm = scontrol::addresses(&unknown).unwrap_or_default();
+    for (place, node) in nodes.iter().enumerate().filter(|(_, node)| by_slurm.contains_key(*node)) {
+        found[place] = found[place].or_else(|| resolve(by_slurm.get(node)?, port));
+    }
+    found
+}
+
+fn resolve(node: &str, port: u16) -> Option<SocketAddr> {
+    let addresses: Vec<SocketAddr> = (node, port).to_socket_addrs().ok()?.collect();
+    addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied()
+}
+
+/// Whose end the node at this place waits for: not all for the launcher's, whose sshd would have a process for each. The
+/// first has nobody to wait for.
+#[must_use]
+pub fn awaited(nodes: &[String], own: &str) -> Option<String> {
+    let place = nodes.iter().position(|node| node == own)?;
+    nodes.get(place.checked_sub(1)? / WAITING).cloned()
+}
+
+/// Waits until the sshd there has come, then calls `come`, and waits until it has gone; for its coming no longer than the
+/// limit. By a connection that is held open: each new one is work for its node, whose cores are the job's.
+pub fn wait_for_end(sshd: &SocketAddr, limit: Option<Duration>, come: impl FnOnce()) {
+    let began = Instant::now();
+    let mut connection = loop {
+        match TcpStream::connect_timeout(sshd, CONNECTION) {
+            Ok(connection) => break connection,
+            Err(_) if limit.is_some_and(|limit| began.elapsed() > limit) => return,
+            Err(_) => sleep(INTERVAL),
+        }
+    };
+    come();
+    let mut missed = 0;
+    loop {
+        hold(connection);
+        connection = loop {
+            sleep(INTERVAL);
+            match TcpStream::connect_timeout(sshd, CONNECTION) {
+                Ok(connection) => break connection,
+                Err(_) if missed + 1 >= MISSES => return,
+                Err(_) => missed += 1,
+            }
+        };
+        missed = 0;
+    }
+}
+
+/// Until the other end closes it, or says nothing for long.
+fn hold(mut connection: TcpStream) {
+    if connection.set_read_timeout(Some(SILENCE)).is_ok() {
+        // What an sshd says for a greeting.
+        while connection.read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn the_node_that_is_missing_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let here = "127.0.0.1".to_owned();
+        assert_eq!(wait_for_all(std::slice::from_ref(&here), port, || true), Ok(()));
+        let there = "127.0.0.2".to_owned();
+        let began = Instant::now();
+        let missing = wait_for_all(&[here.clone(), there.clone()], port, || {
+            began.elapsed() < Duration::from_millis(500)
+        });
+        assert_eq!(missing, Err(Missing::Sshd(there)));
+        let nowhere = "nowhere.invalid".to_owned();
+        assert_eq!(wait_for_all(&[here, nowhere.clone()], port, || true), Err(Missing::Address(nowhere)));
+    }
+
+    /// 63 nodes behind a firewall.
+    #[test]
+    fn patience_ends_while_connections_are_tried() {
+        // Of addresses for documentation no packet comes back (RFC 5737), or one that says so.
+        let nodes: Vec<String> = (1..64).map(|host| format!("192.0.2.{host}")).collect();
+        let began = Instant::now();
+        let missing = wait_for_all(&nodes, 9, || began.elapsed() < Duration::from_millis(300));
+        assert_eq!(missing, Err(Missing::Sshd("192.0.2.1".to_owned())));
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn nodes_wait_for_each_other_in_a_tree() {
+        let nodes: Vec<String> = (0..300).map(|node| format!("n{node}")).collect();
+        for (own, awaits) in [
+            ("n0", None),
+            ("n1", Some("n0")),
+            ("n16", Some("n0")),
+            ("n17", Some("n1")),
+            ("n299", Some("n18")),
+            ("x", None),
+        ] {
+            assert_eq!(awaited(&nodes, own).as_deref(), awaits, "{own}");
+        }
+    }
+
+    #[test]
+    fn whoever_waits_goes_when_the_listener_has_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let mut has_come = false;
+                wait_for_end(&address, None, || has_come = true);
+                has_come
+            });
+            // Seen once at least.
+            let seen = listener.accept().unwrap();
+            assert!(!waiting.is_finished());
+            drop((seen, listener));
+            assert!(waiting.join().unwrap());
+        });
+        wait_for_end(&address, Some(Duration::ZERO), || panic!("nothing has come"));
+    }
+}

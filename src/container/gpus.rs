@@ -1,0 +1,175 @@
+//! Which GPUs a container may have: the job's, in the prolog's own words; a step's, as far as they can be had from nobody
+//! but Slurm.
+//!
+//! Runs as root in the first task of a step with a container of its own, and in the prolog.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
+
+use super::request::Request;
+use crate::container::nvidia;
+use crate::engine::{self, GpuRequest};
+use crate::linux::cgroup::Cgroups;
+use crate::linux::process::Process;
+use crate::linux::source::Device;
+use crate::slurm::gres::{self, Gpus, Nvidia, SELECTIONS};
+use crate::slurm::scontrol;
+
+/// Where device nodes of GPUs are.
+const PLACES: [&str; 2] = ["/dev", "/dev/dri"];
+
+/// The GPUs of the step that this process is a task of.
+///
+/// Its environment is the user's, and slurmstepd tells plugins nothing of them. So it starts from the job's GPUs: by the
+/// record of its prolog, or, where the job has no container, by slurmctld, in a text that users have a part in. Of those,
+/// the step has those that its cgroup lets pass; where Slurm does not constrain devices, everything passes, on the host as
+/// in the container. Where its cgroup is not known, slurmctld's text is good for nothing.
+/// At `scratch` nothing is, before and after.
+pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
+    let nodes = device_nodes();
+    let mut gpus = match &request.gpus {
+        Some(gpus) => gpus.clone(),
+        // Asked only where there are GPUs.
+        None if nodes.is_empty() => Gpus::default(),
+        None => Gpus {
+            numbers: by_slurmctld(request, &nodes),
+            variables: SELECTIONS.map(str::to_owned).to_vec(),
+            ..Gpus::default()
+        },
+    };
+    if gpus.is_empty() {
+        return gpus;
+    }
+    // slurmstepd puts tasks into the step's cgroups after it has forked them all.
+    match Cgroups::of_own_step() {
+        Ok(Some(_)) => gpus.numbers.retain(|number| {
+            let own = nodes.iter().find(|node| node.number == *number);
+            own.is_some_and(|node| passes(node.rdev, scratch))
+        }),
+        // Nothing that Slurm constrains: what it has given to the job is what the step can have.
+        Ok(None) if request.gpus.is_some() => {}
+        Ok(None) | Err(_) => return Gpus::default(),
+    }
+    gpus
+}
+
+/// slurmctld counts a node's GPUs from 0, whatever their device nodes are called.
+fn by_slurmctld(request: &Request, nodes: &[Node]) -> Vec<u32> {
+    let places = scontrol::gpus(request.scope.job, &request.node).unwrap_or_default();
+    let number = |place: u32| Some(nodes.get(usize::try_from(place).ok()?)?.number);
+    places.into_iter().filter_map(number).collect()
+}
+
+/// Whether a path is that of a whole GPU's device node.
+pub(super) fn is_gpu(path: &Path) -> bool {
+    path.to_str().and_then(gres::number_of).is_some()
+}
+
+/// Whether a device is a GPU that is not among `gpus`.
+pub(super) fn is_foreign(gpus: &Gpus, device: Device) -> bool {
+    let is_it = |node: &Node| {
+        !device.is_block && (major(node.rdev), minor(node.rdev)) == (device.major, device.minor)
+    };
+    let nvidia = nvidia::gpus();
+    device_nodes().iter().any(|node| is_it(node) && gpus.lack(&node.path.to_string_lossy(), &nvidia))
+}
+
+struct Node {
+    number: u32,
+    path: PathBuf,
+    rdev: u64,
+}
+
+/// The device nodes of whole GPUs of this node, in the order of their numbers, in which Slurm counts them.
+fn device_nodes() -> Vec<Node> {
+    let entries = PLACES.iter().filter_map(|place| fs::read_dir(place).ok()).flatten().filter_map(Result::ok);
+    let node = |path: PathBuf| {
+        let number = gres::number_of(path.to_str()?)?;
+        let metadata = fs::symlink_metadata(&path).ok()?;
+        metadata.file_type().is_char_device().then(|| Node { number, path, rdev: metadata.rdev() })
+    };
+    let mut nodes: Vec<Node> = entries.filter_map(|entry| node(entry.path())).collect();
+    nodes.sort_by_key(|node| node.number);
+    nodes
+}
+
+/// Whether the cgroups of this process let a device be used. To make a node of it is as much as to open it, for them, and
+/// does nothing to the device. Where none can be made, whyever, they have not said so.
+fn passes(rdev: u64, scratch: &Path) -> bool {
+    let made = mknod(scratch, SFlag::S_IFCHR, Mode::empty(), rdev);
+    let _ = fs::remove_file(scratch);
+    made.is_ok()
+}
+
+/// Of the container's device nodes (names below [`PLACES`]), one of a GPU that is not the job's.
+pub(super) fn intruder(
+    gpus: &Gpus,
+    nvidia: &[Nvidia],
+    configured: &[PathBuf],
+    names: impl Fn(&Path) -> io::Result<Vec<String>>,
+) -> io::Result<Option<String>> {
+    for place in PLACES {
+        let names = match names(Path::new(place)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            names => names?,
+        };
+        let mut paths = names.into_iter().map(|name| format!("{place}/{name}"));
+        let is_foreign = |path: &String| {
+            gpus.exclude(path, nvidia) && !configured.iter().any(|own| own == Path::new(path))
+        };
+        if let Some(foreign) = paths.find(is_foreign) {
+            return Ok(Some(foreign));
+        }
+    }
+    Ok(None)
+}
+
+/// Variables that a specification of GPUs has added to the container's, which has none of the image's: known to its first
+/// process, which is ours.
+pub(super) fn added(process: &Process, request: Option<&GpuRequest>) -> Vec<(String, String)> {
+    const ENGINES: [&str; 3] = ["PATH", "TERM", "NVIDIA_VISIBLE_DEVICES"];
+    let Some(GpuRequest::Cdi(_)) = request else { return Vec::new() };
+    let environment = process.read("environ").unwrap_or_default();
+    let entries = environment.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
+    let mut added = engine::environment(&entries.map(str::to_owned).collect::<Vec<_>>());
+    added.retain(|variable| !ENGINES.contains(&variable.0.as_str()));
+    added
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_that_is_not_the_jobs_is_found_and_what_cannot_be_listed_is_not_taken_for_empty() {
+        let found = |dev: io::Result<&[&str]>, dri: io::ErrorKind| {
+            let names = |path: &Path| match (path.to_str(), &dev) {
+                (Some("/dev"), Ok(names)) => Ok(names.iter().map(|name| (*name).to_owned()).collect()),
+                (Some("/dev"), Err(error)) => Err(error.kind().into()),
+                _ => Err(dri.into()),
+            };
+            intruder(&Gpus::default(), &[], &[PathBuf::from("/dev/nvidia1")], names)
+                .map_err(|error| error.kind())
+        };
+        let (absent, other) = (io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied);
+        assert_eq!(found(Ok(&["null", "nvidia1", "nvidiactl"]), absent), Ok(None));
+        assert_eq!(found(Ok(&["null", "nvidia0"]), absent), Ok(Some("/dev/nvidia0".to_owned())));
+        assert_eq!(found(Ok(&["null"]), other), Err(other));
+        assert_eq!(found(Err(other.into()), absent), Err(other));
+    }
+
+    /// A place where no node can be made does not say that the cgroups let it pass.
+    #[test]
+    fn a_device_passes_only_where_a_node_of_it_was_made() {
+        let null = fs::metadata("/dev/null").unwrap().rdev();
+        assert!(!passes(null, Path::new("/nowhere/device")));
+        if nix::unistd::geteuid().is_root() {
+            let directory = tempfile::tempdir().unwrap();
+            assert!(passes(null, &directory.path().join("device")));
+        }
+    }
+}

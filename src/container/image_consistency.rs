@@ -1,0 +1,92 @@
+//! All nodes of a job run the same image. Each pulls for itself, and a tag may be moved in between, or may have meant
+//! something else when a node got its image long ago. What an sshd of the job shows before anybody logs in tells its
+//! image from others (`ssh::keys`): so nodes can compare without a word between them, and without the keys. Where the
+//! image has no sshd, the container's first process shows it.
+//!
+//! Runs as root in the first task on a node, before it joins the container.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::barrier;
+use super::ready;
+use crate::guest::ssh::{keys, server};
+use crate::linux::runtime::runtime;
+use crate::settings::image::Reference;
+use crate::settings::options::ImageChoice;
+use crate::slurm::hostlist;
+use crate::state::Session;
+
+/// How long another node may take to answer. One that does not is no reason to fail: mpirun would tell.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// As many nodes are asked by the first one, where a script or a launcher runs.
+const MANY: usize = 256;
+
+/// Whether the nodes look at each other's images at all: what is not named by a tag is the same everywhere.
+pub(super) fn is_compared(nodes: usize, image: &Reference) -> bool {
+    nodes > 1 && image.is_by_tag()
+}
+
+/// A node whose container was made from another image, if one is found. The first node asks the others, and each other
+/// one the node before it: of few questions each, whatever the size of the job.
+#[must_use]
+pub fn other_image(session: &Session) -> Option<String> {
+    let ImageChoice::Image(image) = &session.options.image else { return None };
+    if !is_compared(session.nodes, image) {
+        return None;
+    }
+    let nodes = hostlist::expand(&session.node_list).ok()?;
+    let asked = match nodes.iter().position(|node| *node == session.node)? {
+        0 => nodes.get(1..nodes.len().min(MANY + 1))?,
+        own => nodes.get(own - 1..own)?,
+    };
+    let addresses = barrier::addresses(asked, session.port);
+    let runtime = runtime().ok()?;
+    runtime.block_on(async {
+        let mut answers = JoinSet::new();
+        for (node, address) in asked.iter().zip(addresses) {
+            let Some(address) = address else { continue };
+            let (node, banner) = (node.clone(), session.banner.clone());
+            answers.spawn(async move { differs(address, &banner).await.then_some(node) });
+        }
+        while let Some(answer) = answers.join_next().await {
+            if let Ok(Some(node)) = answer {
+                return Some(node);
+            }
+        }
+        None
+    })
+}
+
+async fn differs(address: SocketAddr, banner: &str) -> bool {
+    match tokio::time::timeout(PATIENCE, ready::banner(address)).await {
+        Ok(Ok(line)) => is_of_other_image(&line, banner),
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// This job's sshd, and not this image's.
+fn is_of_other_image(line: &[u8], banner: &str) -> bool {
+    let token = banner.get(..keys::TOKEN).unwrap_or(banner);
+    !token.is_empty() && server::is_banner(line, token) && !server::is_banner(line, banner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_jobs_sshd_can_be_of_another_image() {
+        let token = "0123456789abcdef0123456789abcdef";
+        let ours = format!("{token}aaaaaaaaaaaaaaaa");
+        let line = |banner: &str| format!("SSH-2.0-OpenSSH_9.2p1 {banner}").into_bytes();
+        assert!(!is_of_other_image(&line(&ours), &ours));
+        assert!(is_of_other_image(&line(&format!("{token}bbbbbbbbbbbbbbbb")), &ours));
+        assert!(!is_of_other_image(&line("somebody else"), &ours));
+        assert!(!is_of_other_image(b"", &ours));
+        assert!(!is_of_other_image(&line("anything"), ""));
+    }
+}

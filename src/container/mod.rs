@@ -1,0 +1,28 @@
+//! The container of a job, or of one step, on one node: its start in the prolog or in the step's first task, its
+//! adoption by the job's cgroups, its end in the epilog or with the step, and what a starting slurmd clears away.
+
+mod adopt;
+pub mod barrier;
+mod engine_health;
+mod gpus;
+mod image_consistency;
+mod long_pull;
+mod mounts;
+mod nvidia;
+mod ownership;
+pub mod prolog;
+mod ready;
+mod reap;
+mod request;
+mod start;
+mod step;
+mod stop;
+
+pub use adopt::{AdoptError, adopt};
+pub use image_consistency::other_image;
+pub use mounts::{MountError, Origin};
+pub use reap::reap;
+pub use request::{JobFacts, Request, RequestError, StepFacts};
+pub use start::{StartError, devices, exported, start};
+pub use step::{StepError, awaited, doom, enter, is_doomed, leave, wait_for_others};
+pub use stop::{StopError, stop};

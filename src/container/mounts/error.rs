@@ -1,0 +1,301 @@
+//! Why something cannot be mounted, in the words of whoever wants it.
+
+use std::io;
+
+use crate::linux::inside::PlaceError;
+use crate::log::escape::Shown;
+
+/// Who wants a mount: what a message about it begins with, and what can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `--docker-mounts`
+    User,
+    /// `mounts` of the configuration.
+    Admin,
+    /// `--docker-mount-home`, or `mount_home`.
+    Home,
+    /// `--docker-readonly`, which leaves no other `/tmp`.
+    ReadOnly,
+    /// The plugin itself, for every job.
+    Standard,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::User => "--docker-mounts",
+            Self::Admin => "mounts in plugstack.conf",
+            Self::Home => "--docker-mount-home",
+            Self::ReadOnly => "--docker-readonly",
+            Self::Standard => "working directory or home",
+        })
+    }
+}
+
+impl Origin {
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::User => "use one that every node of the job has",
+            Self::Admin => "ask the admin",
+            Self::Home => "use --no-docker-mount-home",
+            Self::ReadOnly => "use --docker-writable",
+            Self::Standard => "ask the admin",
+        }
+    }
+
+    fn way_around(self) -> &'static str {
+        match self {
+            Self::User => "look at its file system, or leave it out",
+            Self::Admin | Self::ReadOnly => "ask the admin",
+            Self::Home => "look at its file system, or use --no-docker-mount-home",
+            Self::Standard => "look at its file system, or submit from another directory",
+        }
+    }
+}
+
+/// Why something cannot be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The source does not exist.
+    #[error("{origin}: '{path}' does not exist on this node: {}", origin.remedy())]
+    Missing {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+    },
+    /// The user may not go there.
+    #[error("{origin}: '{path}' is not yours to reach on this node: {}", origin.remedy())]
+    Denied {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+    },
+    /// A link of /proc to what some process has open, or links in a circle.
+    #[error("{origin}: '{path}' leads through a link that cannot be followed: name where it leads to")]
+    Link {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+    },
+    /// Its server says nothing: it hangs, or is gone.
+    #[error("{origin}: '{path}' does not answer on this node: {}", origin.way_around())]
+    Silent {
+        /// Who wants it.
+        origin: Origin,
+        /// The source, or the place.
+        path: Shown,
+    },
+    /// Another reason.
+    #[error("{origin}: '{path}' cannot be mounted: {source}")]
+    Source {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A device that is somebody else's.
+    #[error("{origin}: '{path}' is a device that you may not open for reading and writing: leave it out")]
+    Device {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+    },
+    /// Slurm keeps it for whom it is given to.
+    #[error("{origin}: '{path}' is a GPU that Slurm has not given to the job: ask for it with --gres")]
+    Gpu {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+    },
+    /// A device knows no read-only mount.
+    #[error("{origin}: '{path}' is a device, and cannot be mounted read-only: leave the flag 'ro' out")]
+    ReadOnlyDevice {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+    },
+    /// Something else than a device, where the devices are.
+    #[error(
+        "{origin}: '{target}' is a place for devices, and '{path}' is none: name devices, not directories of them"
+    )]
+    NoDevice {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+        /// In the container.
+        target: Shown,
+    },
+    /// The place in the container is a directory, the source none.
+    #[error(
+        "{origin}: '{target}' is a directory in the container, and '{path}' is none: name a file as the place"
+    )]
+    OnDirectory {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+        /// In the container.
+        target: Shown,
+    },
+    /// The place in the container is no directory, the source one.
+    #[error(
+        "{origin}: '{target}' is no directory in the container, and '{path}' is one: name a directory as the place"
+    )]
+    OnFile {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+        /// In the container.
+        target: Shown,
+    },
+    /// The place leads into what is the container's own.
+    #[error("{origin}: '{target}' leads to the container's own system: choose another place")]
+    System {
+        /// Who wants it.
+        origin: Origin,
+        /// In the container.
+        target: Shown,
+    },
+    /// The place does not exist, and lies in a mount where the user cannot make it.
+    #[error(
+        "{origin}: '{at}' does not exist in the container, and you cannot make it there: make it on the host, or choose another place"
+    )]
+    Make {
+        /// Who wants it.
+        origin: Origin,
+        /// The part that is missing.
+        at: Shown,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The place cannot be looked up.
+    #[error("{origin}: '{target}' cannot be mounted on: {source}")]
+    Target {
+        /// Who wants it.
+        origin: Origin,
+        /// In the container.
+        target: Shown,
+        /// Why not.
+        source: io::Error,
+    },
+    /// More mounts in one container than a node can bear.
+    #[error(
+        "{count} mounts in the container, with all that is mounted below what is named, of at most {most}: name directories with fewer mounts below them"
+    )]
+    Many {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
+}
+
+/// Why a source cannot be opened.
+pub(super) fn explain_source(error: io::Error, origin: Origin, path: Shown) -> MountError {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => MountError::Missing { origin, path },
+        Some(libc::EACCES | libc::EPERM) => MountError::Denied { origin, path },
+        Some(libc::ELOOP) => MountError::Link { origin, path },
+        Some(libc::ETIMEDOUT) => MountError::Silent { origin, path },
+        _ => MountError::Source { origin, path, source: error },
+    }
+}
+
+/// Why nothing can be mounted at `target`.
+pub(super) fn explain_place(error: PlaceError, origin: Origin, path: Shown, target: Shown) -> MountError {
+    match error {
+        PlaceError::IsDirectory => MountError::OnDirectory { origin, path, target },
+        PlaceError::NotDirectory => MountError::OnFile { origin, path, target },
+        PlaceError::System => MountError::System { origin, target },
+        PlaceError::Silent { at } => MountError::Silent { origin, path: at.as_path().into() },
+        PlaceError::Reach(source) => MountError::Target { origin, target, source },
+        PlaceError::Make { at, source } => MountError::Make { origin, at: at.as_path().into(), source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_users_read_when_something_cannot_be_mounted() {
+        let (origin, path, target) = (Origin::User, Shown::from("/a"), Shown::from("/b"));
+        let make = PlaceError::Make { at: "/b/c".into(), source: io::Error::from_raw_os_error(libc::EACCES) };
+        let reach = PlaceError::Reach(io::Error::from_raw_os_error(libc::EACCES));
+        let words = |error| explain_place(error, origin, path.clone(), target.clone()).to_string();
+        for (said, expected) in [
+            (
+                MountError::Missing { origin, path: path.clone() }.to_string(),
+                "--docker-mounts: '/a' does not exist on this node: use one that every node of the job has",
+            ),
+            (
+                MountError::Missing { origin: Origin::Admin, path: path.clone() }.to_string(),
+                "mounts in plugstack.conf: '/a' does not exist on this node: ask the admin",
+            ),
+            (
+                MountError::Denied { origin: Origin::Home, path: path.clone() }.to_string(),
+                "--docker-mount-home: '/a' is not yours to reach on this node: use --no-docker-mount-home",
+            ),
+            (
+                MountError::Link { origin, path: path.clone() }.to_string(),
+                "--docker-mounts: '/a' leads through a link that cannot be followed: name where it leads to",
+            ),
+            (
+                MountError::Device { origin, path: path.clone() }.to_string(),
+                "--docker-mounts: '/a' is a device that you may not open for reading and writing: leave it out",
+            ),
+            (
+                MountError::Gpu { origin, path: path.clone() }.to_string(),
+                "--docker-mounts: '/a' is a GPU that Slurm has not given to the job: ask for it with --gres",
+            ),
+            (
+                MountError::ReadOnlyDevice { origin, path: path.clone() }.to_string(),
+                "--docker-mounts: '/a' is a device, and cannot be mounted read-only: leave the flag 'ro' out",
+            ),
+            (
+                MountError::NoDevice { origin, path: path.clone(), target: target.clone() }.to_string(),
+                "--docker-mounts: '/b' is a place for devices, and '/a' is none: name devices, not directories of them",
+            ),
+            (
+                words(PlaceError::IsDirectory),
+                "--docker-mounts: '/b' is a directory in the container, and '/a' is none: name a file as the place",
+            ),
+            (
+                words(PlaceError::NotDirectory),
+                "--docker-mounts: '/b' is no directory in the container, and '/a' is one: name a directory as the place",
+            ),
+            (
+                words(PlaceError::System),
+                "--docker-mounts: '/b' leads to the container's own system: choose another place",
+            ),
+            (
+                words(make),
+                "--docker-mounts: '/b/c' does not exist in the container, and you cannot make it there: \
+                 make it on the host, or choose another place",
+            ),
+            (
+                MountError::Silent { origin: Origin::Standard, path: path.clone() }.to_string(),
+                "working directory or home: '/a' does not answer on this node: look at its file system, \
+                 or submit from another directory",
+            ),
+            (
+                words(PlaceError::Silent { at: "/b/c".into() }),
+                "--docker-mounts: '/b/c' does not answer on this node: look at its file system, or leave it out",
+            ),
+            (words(reach), "--docker-mounts: '/b' cannot be mounted on: Permission denied (os error 13)"),
+        ] {
+            assert_eq!(said, expected);
+        }
+    }
+}

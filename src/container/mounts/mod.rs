@@ -1,0 +1,16 @@
+//! What is mounted in a container besides what the engine makes itself: the working directory, the home directory, what
+//! the admin and the user name.
+//!
+//! Runs as root in the prolog, in two steps. On the host each source is opened, a user's with the user's rights, and
+//! becomes a detached mount without setuid programs and device nodes. In the container's mount namespace, where only our
+//! own first process runs, each is attached at its place. No path of a user is looked up by root, and none twice.
+
+mod attach;
+mod error;
+mod open;
+mod plan;
+
+pub(super) use attach::{attach, check_number};
+pub use error::{MountError, Origin};
+pub(super) use open::{Prepared, prepare};
+pub(super) use plan::left_out;

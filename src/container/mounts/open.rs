@@ -1,0 +1,143 @@
+//! On the host: each source is opened once, and becomes a detached mount that can do no harm.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::error::{MountError, Origin, explain_source};
+use super::plan::{Mode, Wanted, wanted};
+use crate::container::gpus;
+use crate::container::request::Request;
+use crate::linux::identity::Credentials;
+use crate::linux::mount::{self, Attributes};
+use crate::linux::source::{self, Device, Kind};
+use crate::log::escape::Shown;
+use crate::settings::mounts::{Mount, Propagation, Source, Target};
+use crate::settings::plugstack::Config;
+use crate::slurm::gres::Gpus;
+
+/// A mount that only has to be attached.
+#[derive(Debug)]
+pub(in crate::container) struct Prepared {
+    pub(super) origin: Origin,
+    /// As it was written, for messages.
+    pub(super) source: Shown,
+    pub(super) target: Target,
+    pub(super) kind: Kind,
+    pub(super) tree: OwnedFd,
+}
+
+impl Prepared {
+    /// The device that tasks must be let open, if it is one.
+    pub(in crate::container) fn device(&self) -> Option<Device> {
+        match self.kind {
+            Kind::Device(device) => Some(device),
+            Kind::Directory | Kind::File => None,
+        }
+    }
+}
+
+/// Opens all that the container of `request` gets, those first that others may lie in.
+pub(in crate::container) async fn prepare(
+    config: &Config,
+    request: &Request,
+) -> Result<Vec<Prepared>, MountError> {
+    let user = &request.credentials;
+    let gpus = request.gpus.clone().unwrap_or_default();
+    let mut prepared = Vec::new();
+    for wanted in wanted(config, request) {
+        match open(wanted, user, &gpus).await {
+            // Slurm itself tells the user, as it does for a job without a container.
+            Err(
+                MountError::Missing { origin: Origin::Standard, .. }
+                | MountError::Denied { origin: Origin::Standard, .. }
+                | MountError::Link { origin: Origin::Standard, .. },
+            ) => {}
+            other => prepared.push(other?),
+        }
+    }
+    prepared.sort_by_key(|mount| mount.target.as_path().components().count());
+    Ok(prepared)
+}
+
+async fn open(wanted: Wanted, user: &Credentials, gpus: &Gpus) -> Result<Prepared, MountError> {
+    let Wanted { origin, mount: Mount { source, target, read_only, propagation }, mode } = wanted;
+    let path = match source {
+        Source::Tmpfs => return fresh(origin, target, read_only, mode, user),
+        Source::Path(path) => path,
+    };
+    let source = Shown::from(path.as_path());
+    let failed = |error| explain_source(error, origin, source.clone());
+    let opener = (origin != Origin::Admin).then_some(user);
+    let opened = source::Source::open(&path, opener).await.map_err(failed)?;
+    if let Kind::Device(device) = opened.kind {
+        if read_only {
+            return Err(MountError::ReadOnlyDevice { origin, path: source });
+        }
+        if opener.is_some() && !opened.is_writable {
+            return Err(MountError::Device { origin, path: source });
+        }
+        if opener.is_some() && gpus::is_foreign(gpus, device) {
+            return Err(MountError::Gpu { origin, path: source });
+        }
+    } else if target.is_for_devices() {
+        return Err(MountError::NoDevice { origin, path: source, target: target.as_path().into() });
+    }
+    let tree = detached(&opened, read_only, propagation).map_err(failed)?;
+    Ok(Prepared { origin, source, target, kind: opened.kind, tree })
+}
+
+/// An empty directory in memory.
+fn fresh(
+    origin: Origin,
+    target: Target,
+    read_only: bool,
+    mode: Mode,
+    user: &Credentials,
+) -> Result<Prepared, MountError> {
+    let source = Shown::from("tmpfs");
+    if target.is_for_devices() {
+        return Err(MountError::NoDevice { origin, path: source, target: target.as_path().into() });
+    }
+    match tmpfs(user, mode, read_only) {
+        Ok(tree) => Ok(Prepared { origin, source, target, kind: Kind::Directory, tree }),
+        Err(error) => Err(MountError::Source { origin, path: source, source: error }),
+    }
+}
+
+/// A copy of the source's mount, and of those below it. On the copy of a device node, and there alone, devices work: the
+/// user may open this one on the host as well.
+fn detached(source: &source::Source, read_only: bool, propagation: Propagation) -> io::Result<OwnedFd> {
+    let recursive = source.kind == Kind::Directory;
+    let tree = mount::detached_copy(&source.file, recursive)?;
+    let mut set = Attributes::NOSUID;
+    set = match source.kind {
+        Kind::Device(_) => set.and(Attributes::NOEXEC),
+        Kind::Directory | Kind::File => set.and(Attributes::NODEV),
+    };
+    if read_only {
+        set = set.and(Attributes::RDONLY);
+    }
+    match propagation {
+        Propagation::Private => mount::change(&tree, recursive, set, Attributes::NONE)?,
+        Propagation::Slave => mount::enslave(&tree, set)?,
+    }
+    Ok(tree)
+}
+
+fn tmpfs(user: &Credentials, mode: Mode, read_only: bool) -> io::Result<OwnedFd> {
+    let number = |number: u32| CString::new(number.to_string()).map_err(io::Error::other);
+    let mode = match mode {
+        Mode::Private => c"0700",
+        Mode::Shared => c"1777",
+    };
+    let tree = mount::detached_tmpfs(&[
+        (c"mode", mode),
+        (c"uid", &number(user.uid)?),
+        (c"gid", &number(user.gid)?),
+    ])?;
+    if read_only {
+        mount::change(&tree, false, Attributes::RDONLY, Attributes::NONE)?;
+    }
+    Ok(tree)
+}

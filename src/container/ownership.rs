@@ -1,0 +1,135 @@
+//! Whose a container is, by its name and its labels: which job's, and which slurmd's. Several slurmds may share an engine,
+//! and a `state_dir` may be another than when the container was started. Who is to remove one needs a positive answer.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+
+use super::request::Request;
+use crate::engine::Listed;
+use crate::settings::plugstack::Config;
+use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::state::StateDir;
+
+/// The label by which a job's containers are found.
+pub(super) const LABEL_JOB: &str = "spank-docker.job";
+const LABEL_CLUSTER: &str = "spank-docker.cluster";
+const LABEL_NODE: &str = "spank-docker.node";
+/// Its path, not its device and inode: a `/run` that is mounted anew, or a node that starts anew, has others, and the
+/// containers of before are to be found all the same.
+const LABEL_STATE_DIR: &str = "spank-docker.state_dir";
+
+/// All labels of a new container: those without a value too, or the image's would stand.
+pub(super) fn labels(config: &Config, request: &Request) -> Vec<(&'static str, String)> {
+    vec![
+        (LABEL_CLUSTER, request.slurmd.cluster.clone()),
+        (LABEL_NODE, request.slurmd.node.clone()),
+        (LABEL_STATE_DIR, config.state_dir.to_string_lossy().into_owned()),
+        (LABEL_JOB, request.scope.job.to_string()),
+        ("spank-docker.step", request.scope.step.map(|step| step.to_string()).unwrap_or_default()),
+        ("spank-docker.user", request.account.name.to_string_lossy().into_owned()),
+        ("spank-docker.restart", request.restart.to_string()),
+    ]
+}
+
+/// Whose container it is: name and label must agree, because the labels of an image are its containers' labels too,
+/// and an image may carry ours.
+pub(super) fn scope(listed: &Listed) -> Option<Scope> {
+    let scope: Scope = listed.names.iter().find_map(|name| name.strip_prefix("docker_")?.parse().ok())?;
+    (label(listed, LABEL_JOB) == Some(scope.job.to_string().as_str())).then_some(scope)
+}
+
+/// Whether this job of this slurmd has it: nothing says otherwise. Earlier builds did not name the node.
+pub(super) fn is_of_job(listed: &Listed, slurmd: &Slurmd, job: JobId) -> bool {
+    scope(listed).is_some_and(|scope| scope.job == job)
+        && agrees(listed, LABEL_NODE, &slurmd.node)
+        && agrees(listed, LABEL_CLUSTER, &slurmd.cluster)
+}
+
+/// Whether this slurmd has started it, for whatever job. A container of an earlier build, which does not say so, counts only
+/// when nothing of it runs any more.
+pub(super) fn is_surely_of(listed: &Listed, slurmd: &Slurmd) -> bool {
+    let names_node = label(listed, LABEL_NODE).is_some_and(|node| node == slurmd.node);
+    let is_dead_and_old = label(listed, LABEL_NODE).is_none() && !listed.is_live;
+    (names_node || is_dead_and_old) && agrees(listed, LABEL_CLUSTER, &slurmd.cluster)
+}
+
+/// Where its state is: where it was started with, whatever is configured now. `None` where others than root could have put
+/// something else.
+pub(super) fn state_dir(listed: &Listed, config: &Config) -> Option<StateDir> {
+    match label(listed, LABEL_STATE_DIR) {
+        Some(path) if Path::new(path) != config.state_dir => {
+            Some(StateDir::new(path.as_ref())).filter(StateDir::is_roots_alone)
+        }
+        Some(_) | None => Some(StateDir::new(&config.state_dir)),
+    }
+}
+
+fn agrees(listed: &Listed, name: &str, mine: &str) -> bool {
+    label(listed, name).is_none_or(|theirs| mine.is_empty() || theirs == mine)
+}
+
+fn label<'a>(listed: &'a Listed, name: &str) -> Option<&'a str> {
+    listed.labels.get(name).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Container;
+
+    fn listed(name: &str, is_live: bool, labels: &[(&str, &str)]) -> Listed {
+        let labels = labels.iter().map(|(name, value)| (format!("spank-docker.{name}"), (*value).to_owned()));
+        Listed {
+            container: Container { id: String::new() },
+            names: vec![name.to_owned()],
+            labels: labels.collect(),
+            is_live,
+            age: None,
+        }
+    }
+
+    fn slurmd(cluster: &str, node: &str) -> Slurmd {
+        Slurmd { cluster: cluster.to_owned(), node: node.to_owned() }
+    }
+
+    #[test]
+    fn a_container_is_of_the_slurmd_that_its_labels_name() {
+        let job = JobId(7);
+        let full = listed("docker_7.1", true, &[("job", "7"), ("node", "n1"), ("cluster", "lab")]);
+        for (cluster, node, expected) in
+            [("lab", "n1", true), ("", "n1", true), ("lab", "n2", false), ("other", "n1", false)]
+        {
+            assert_eq!(is_of_job(&full, &slurmd(cluster, node), job), expected, "{cluster} {node}");
+            assert_eq!(is_surely_of(&full, &slurmd(cluster, node)), expected, "{cluster} {node}");
+        }
+        assert!(!is_of_job(&full, &slurmd("lab", "n1"), JobId(8)));
+        // Whoever does not know itself has nothing.
+        assert!(!is_surely_of(&full, &Slurmd::default()));
+    }
+
+    #[test]
+    fn a_container_without_a_node_is_its_jobs_and_nobody_elses_while_it_runs() {
+        let here = slurmd("lab", "n1");
+        for is_live in [true, false] {
+            let old = listed("docker_7", is_live, &[("job", "7"), ("cluster", "lab")]);
+            assert!(is_of_job(&old, &here, JobId(7)));
+            assert_eq!(is_surely_of(&old, &here), !is_live);
+        }
+        // Emptied by us, since the image had one.
+        let emptied = listed("docker_7", true, &[("job", "7"), ("node", "")]);
+        assert!(!is_surely_of(&emptied, &slurmd("lab", "")));
+    }
+
+    #[test]
+    fn state_is_where_the_container_was_started_with() {
+        let config = Config { state_dir: "/run/new".into(), ..Config::default() };
+        let of = |labels: &[(&str, &str)]| state_dir(&listed("docker_7", true, labels), &config);
+        let at = |path: &str| Some(StateDir::new(path.as_ref()));
+        assert_eq!(of(&[("state_dir", "/usr/old")]), at("/usr/old"));
+        assert_eq!(of(&[("state_dir", "/usr/../old")]), None);
+        assert_eq!(of(&[("state_dir", "old")]), None);
+        // Not root's alone: a place where anybody can make a directory of that name.
+        assert_eq!(of(&[("state_dir", "/tmp/old")]), None);
+        assert_eq!(of(&[]), at("/run/new"));
+    }
+}

@@ -1,0 +1,164 @@
+//! What the prolog and the epilog decide: which failure is the user's, and becomes a message for the job's tasks, and
+//! which is the node's, and drains it.
+//!
+//! Runs as root in `slurmstepd spank prolog` and `slurmstepd spank epilog`.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::long_pull::LongPull;
+use super::{JobFacts, Request};
+use crate::container;
+use crate::log::{Log, chain};
+use crate::settings::options::ImageChoice;
+use crate::settings::plugstack::{Config, EngineFailure};
+use crate::slurm::failure_report::{self, End};
+use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::state::{Origin, Outcome, ScopeDir, StateDir, StateError};
+
+/// What a hook tells slurmd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on. When the start failed for a reason of the user's, the tasks will say so.
+    GoOn,
+    /// The node cannot do its work: Slurm drains it, and queues the job again.
+    Drain,
+}
+
+/// Whose prolog it is, and where its record goes: known even when all else is wrong.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// When the hook began.
+    pub began: Instant,
+    /// The job, and this node.
+    pub facts: JobFacts,
+    /// As configured, or the default when the configuration cannot be read.
+    pub state_dir: PathBuf,
+}
+
+impl Subject {
+    fn directory(&self) -> ScopeDir {
+        StateDir::new(&self.state_dir).of(Scope::job(self.facts.job))
+    }
+
+    fn origin(&self, config: Option<&Config>) -> Origin {
+        let JobFacts { uid, slurmd, .. } = self.facts.clone();
+        Origin { uid, slurmd, engine: config.map(|config| config.docker_host.clone()) }
+    }
+
+    /// Leaves the first record of this start.
+    fn begin(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
+        let directory = self.directory();
+        directory.create()?;
+        directory.write(origin, outcome)
+    }
+}
+
+/// What the prolog works from; or why that is not known.
+pub type Input = Result<(Config, Request), Box<dyn Error>>;
+
+/// Starts the job's container, and leaves a record of how that went.
+pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
+    let job = subject.facts.job;
+    let origin = subject.origin(input.as_ref().ok().map(|(config, _)| config));
+    if let Err(error) = subject.begin(&origin, Outcome::Starting) {
+        log.error(&format!("job {job}: {}", chain(&error)));
+        tell_all(subject, &format!("{error}: ask the admin"), End::ByScript, log);
+        return Verdict::GoOn;
+    }
+    let (outcome, verdict) = match input {
+        Ok((config, request)) => start(&config, &request, subject.began, log),
+        Err(error) => {
+            log.error(&format!("job {job}: {}", chain(error.as_ref())));
+            (Outcome::Failed { message: error.to_string() }, Verdict::GoOn)
+        }
+    };
+    let failed = match &outcome {
+        Outcome::Failed { message } => Some(message.clone()),
+        // Another node has told all that there is to tell.
+        Outcome::Host | Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { .. } => None,
+    };
+    if let Err(error) = subject.directory().write(&origin, outcome) {
+        // What stands there says that the start was cut off: the tasks refuse.
+        log.error(&format!("job {job}: {}", chain(&error)));
+    }
+    let Some(line) = failed else { return verdict };
+    let (end, verdict) = match verdict {
+        Verdict::GoOn => (End::ByTasks, Verdict::GoOn),
+        Verdict::Drain => out_of_service(subject, &line, log),
+    };
+    tell_all(subject, &line, end, log);
+    verdict
+}
+
+/// Drains the node. Where slurmctld does not hear of it, slurmd tells it later, of a prolog that has failed.
+fn out_of_service(subject: &Subject, line: &str, log: &mut dyn Log) -> (End, Verdict) {
+    match failure_report::out_of_service(start_of(subject), &subject.facts.slurmd.node, line) {
+        Ok(true) => (End::BySlurm, Verdict::GoOn),
+        Ok(false) => (End::ByTasks, Verdict::GoOn),
+        Err(error) => {
+            log.error(&format!("job {}: {}", subject.facts.job, chain(&error)));
+            (End::BySlurm, Verdict::Drain)
+        }
+    }
+}
+
+fn start_of(subject: &Subject) -> failure_report::Start {
+    failure_report::Start { job: subject.facts.job, restart: subject.facts.restart }
+}
+
+/// Leaves a record of a job that wants no container: its steps are known by it from those of another component of a
+/// heterogeneous job, which has one.
+pub fn note_host(subject: &Subject, log: &mut dyn Log) {
+    if let Err(error) = subject.begin(&subject.origin(None), Outcome::Host) {
+        log.error(&format!("job {}: {}", subject.facts.job, chain(&error)));
+    }
+}
+
+/// Those who cannot see this node's record: the user who waits, and the job's other nodes.
+fn tell_all(subject: &Subject, line: &str, end: End, log: &mut dyn Log) {
+    let start = start_of(subject);
+    if let Err(error) = failure_report::failure(start, &subject.facts.slurmd.node, line, end) {
+        log.error(&format!("job {}: {}", start.job, chain(&error)));
+    }
+}
+
+fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) -> (Outcome, Verdict) {
+    let job = request.scope.job;
+    let ImageChoice::Image(image) = &request.options.image else {
+        return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn);
+    };
+    let mut pull = LongPull::new(request, log);
+    let started = container::start(config, request, image, began, &mut |line| pull.look(line), || true);
+    let broken_off = pull.broken_off();
+    match started {
+        Ok(session) => {
+            log.info(&session.start_summary(request.scope, began));
+            (Outcome::Ready(Box::new(session)), Verdict::GoOn)
+        }
+        Err(error) => {
+            log.error(&format!("job {job}: {}", chain(&error)));
+            let failed = || Outcome::Failed { message: error.to_string() };
+            (broken_off.unwrap_or_else(failed), verdict(error.is_engine_fault(), config))
+        }
+    }
+}
+
+/// Removes what the job has on this node.
+pub fn epilog(config: &Config, slurmd: &Slurmd, job: JobId, log: &mut dyn Log) -> Verdict {
+    match container::stop(config, slurmd, job) {
+        Ok(()) => Verdict::GoOn,
+        Err(error) => {
+            log.error(&format!("job {job}: {}", chain(&error)));
+            verdict(error.is_engine_fault(), config)
+        }
+    }
+}
+
+fn verdict(is_engine_fault: bool, config: &Config) -> Verdict {
+    match config.engine_failure {
+        EngineFailure::Drain if is_engine_fault => Verdict::Drain,
+        EngineFailure::Drain | EngineFailure::Fail => Verdict::GoOn,
+    }
+}

@@ -1,0 +1,83 @@
+//! Waiting until *this job's* sshd answers: the socket that listens must be held by the container's first process, and
+//! the banner must carry the job's token.
+//!
+//! Runs as root in the prolog.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::guest::ssh::server;
+use crate::linux::listener;
+use crate::linux::process::Process;
+use crate::log::escape::Shown;
+
+/// How long an sshd may take from its start to its banner.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one connection may wait for a banner.
+const BANNER: Duration = Duration::from_secs(5);
+/// Between two looks; a start takes some 20 ms.
+const INTERVAL: Duration = Duration::from_millis(3);
+/// RFC 4253, 4.2: the identification string is at most 255 characters long.
+const BANNER_LIMIT: u64 = 255;
+
+/// Why no sshd of the job answers.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ReadyError {
+    /// It ended.
+    #[error("sshd ended")]
+    Ended,
+    /// It runs, but nothing listens, or says nothing.
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Silent,
+    /// It says something that our sshd would not.
+    #[error("answered '{banner}'")]
+    Stranger {
+        /// What it said.
+        banner: Shown,
+    },
+}
+
+/// Waits for the sshd that `process` has become.
+pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if !process.is_alive() {
+            return Err(ReadyError::Ended);
+        }
+        // The banner alone would not do: its token is seen by whoever connects to another node of the job.
+        let sockets = listener::on_port(port).unwrap_or_default();
+        if listener::is_held_by(&sockets, process.id().pid) {
+            match timeout(BANNER, banner((Ipv4Addr::LOCALHOST, port).into())).await {
+                Ok(Ok(banner)) if server::is_banner(&banner, token) => return Ok(()),
+                Ok(Ok(banner)) if !banner.is_empty() => {
+                    return Err(ReadyError::Stranger { banner: Shown::new(banner) });
+                }
+                // Too busy to answer, or in the middle of its start.
+                Ok(Ok(_) | Err(_)) | Err(_) => {}
+            }
+        }
+        sleep(INTERVAL).await;
+    }
+    Err(ReadyError::Silent)
+}
+
+/// The first line that the server sends.
+pub(super) async fn banner(address: SocketAddr) -> std::io::Result<Vec<u8>> {
+    let stream = TcpStream::connect(address).await?;
+    let mut reader = BufReader::new(stream).take(BANNER_LIMIT);
+    let mut line = Vec::new();
+    loop {
+        match reader.read_u8().await {
+            Ok(b'\n') => return Ok(line),
+            // The line ends with it.
+            Ok(b'\r') => {}
+            Ok(byte) => line.push(byte),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(line),
+            Err(error) => return Err(error),
+        }
+    }
+}

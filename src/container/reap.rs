@@ -1,0 +1,162 @@
+//! What jobs have left that run no more, and whose own epilog will never come, or could not remove it: the engine was down,
+//! slurmd had died with them, the node has started anew.
+//!
+//! Nothing of a job that runs may be among it. So what is left is listed first, then the kernel is asked which jobs have a
+//! slurmstepd; and what is young is left alone, since between a prolog's end and the extern step there is none.
+//!
+//! Runs as root in the epilog of another job, and in a starting slurmd: neither may take long.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use super::ownership::{self, LABEL_JOB};
+use super::stop::{self, Belonging, StopError};
+use crate::engine::Engine;
+use crate::linux::process::Process;
+use crate::linux::runtime::runtime;
+use crate::settings::plugstack::Config;
+use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::slurm::stepd;
+use crate::state::{Outcome, Record, ScopeDir, StateDir};
+
+/// How old a container that may run, or a record, has to be.
+const GRACE: Duration = Duration::from_secs(60);
+/// How long the epilog of another job may be kept.
+const IN_EPILOG: Duration = Duration::from_secs(5);
+/// How long a starting slurmd may be kept: systemd waits for 90 s.
+const AT_START: Duration = Duration::from_secs(25);
+/// What is left of that when the content of containers is not waited for any longer.
+const REST: Duration = Duration::from_secs(2);
+
+/// Removes what others have left than this job, which ends.
+pub(super) fn remove(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
+    let is_meant = |scope: Scope, state: &ScopeDir| scope.job != job && has_ended(state);
+    let look = Look { config, slurmd, is_meant: &is_meant, postpones: true, patience: IN_EPILOG - REST };
+    within(IN_EPILOG, look.remove()).map(drop)
+}
+
+/// Removes what belongs to no running job, and returns whose it was. For a slurmd that starts.
+pub fn reap(config: &Config, slurmd: &Slurmd) -> Result<BTreeSet<JobId>, StopError> {
+    let look = Look { config, slurmd, is_meant: &|_, _| true, postpones: false, patience: AT_START - REST };
+    within(AT_START, look.remove())
+}
+
+fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, StopError>>) -> Result<T, StopError> {
+    let runtime = runtime().map_err(StopError::Runtime)?;
+    let slow = StopError::Slow { seconds: deadline.as_secs() };
+    runtime.block_on(async { tokio::time::timeout(deadline, work).await.unwrap_or(Err(slow)) })
+}
+
+/// By its own word a job's state says that no task of it can come any more: there is none, or its container has died. What
+/// cannot be read says nothing.
+fn has_ended(state: &ScopeDir) -> bool {
+    match state.try_exists() {
+        Ok(false) => true,
+        Ok(true) => state.is_due().unwrap_or_else(|| {
+            is_old(state.age()) && state.read().is_ok_and(|record| record.as_ref().is_some_and(is_dead))
+        }),
+        Err(_) => false,
+    }
+}
+
+/// Whether a container was ready once, and its first process is no more.
+fn is_dead(record: &Record) -> bool {
+    match &record.outcome {
+        Outcome::Ready(session) => Process::recall(session.process).is_ok_and(|process| process.is_none()),
+        Outcome::Host | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => false,
+    }
+}
+
+/// Of a job that had one, a slurmstepd runs as long as the job does.
+fn had_extern_step(state: &ScopeDir) -> bool {
+    state.adoption().is_some()
+}
+
+fn is_old(age: Option<Duration>) -> bool {
+    age.is_some_and(|age| age > GRACE)
+}
+
+struct Look<'a> {
+    config: &'a Config,
+    slurmd: &'a Slurmd,
+    /// Whose, as far as the hook knows, and its state tells.
+    is_meant: &'a dyn Fn(Scope, &ScopeDir) -> bool,
+    /// Whether what is tried in vain is left alone for a while.
+    postpones: bool,
+    /// How long the content of a container may take: less than all of it.
+    patience: Duration,
+}
+
+impl Look<'_> {
+    async fn remove(&self) -> Result<BTreeSet<JobId>, StopError> {
+        let engine = stop::connect(self.config, &self.config.docker_host).await;
+        let engine = engine.as_ref().map(Option::as_ref);
+        let listed = match engine {
+            Ok(Some(engine)) => self.containers(engine).await?,
+            Ok(None) | Err(_) => Vec::new(),
+        };
+        let states = self.states()?;
+        if listed.is_empty() && states.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        // Last, so that no job is missing which began meanwhile.
+        let running = stepd::jobs().map_err(StopError::Processes)?;
+        let is_left = |scope: Scope| !running.contains(&scope.job);
+        let found: Vec<_> = listed.into_iter().filter(|found| is_left(found.state.scope())).collect();
+        let states = states.into_iter().filter(|state| is_left(state.scope()) && self.is_over(state));
+        let mut states: Vec<_> = found.iter().map(|found| found.state.clone()).chain(states).collect();
+        let jobs = states.iter().map(|state| state.scope().job).collect();
+        let mut first = Ok(());
+        if let Ok(Some(engine)) = engine {
+            if self.postpones {
+                // Before it is tried: whoever takes too long is broken off.
+                found.iter().try_for_each(|found| found.state.postpone())?;
+            }
+            for (kept, error) in stop::remove_found(engine, &found, self.patience).await {
+                states.retain(|state| state.scope() != kept.scope());
+                if self.postpones && error.is_unfinished() {
+                    kept.postpone_no_longer()?;
+                }
+                first = first.and(Err(error.into()));
+            }
+        }
+        for state in states {
+            first = first.and(stop::remove_scope(&state));
+            // Where a cgroup keeps it for long, the deadline comes first.
+            tokio::task::yield_now().await;
+        }
+        first.map(|()| jobs)
+    }
+
+    /// Containers that are this slurmd's for sure, with their state.
+    async fn containers(&self, engine: &Engine) -> Result<Vec<Belonging>, StopError> {
+        let listed = engine.labelled(LABEL_JOB).await?.into_iter();
+        let listed = listed.filter(|listed| ownership::is_surely_of(listed, self.slurmd));
+        let found = listed.filter_map(|listed| {
+            let state_dir = ownership::state_dir(&listed, self.config)?;
+            let is_settled = !listed.is_live || is_old(listed.age);
+            let found = Belonging::of(listed, state_dir)?;
+            (is_settled || had_extern_step(&found.state)).then_some(found)
+        });
+        Ok(found.filter(|found| (self.is_meant)(found.state.scope(), &found.state)).collect())
+    }
+
+    /// State of whole jobs, and of their steps.
+    fn states(&self) -> Result<Vec<ScopeDir>, StopError> {
+        let state = StateDir::new(&self.config.state_dir);
+        let path = || self.config.state_dir.clone();
+        let scopes = state.scopes().map_err(|source| StopError::List { path: path(), source })?;
+        let is_meant = |scope: &Scope| (self.is_meant)(*scope, &state.of(Scope::job(scope.job)));
+        Ok(scopes.into_iter().filter(is_meant).map(|scope| state.of(scope)).collect())
+    }
+
+    /// Whether nothing of it can be under way: it is old; or it had its extern step; or its prolog was cut off, as nobody runs
+    /// it any more; or its container has died.
+    fn is_over(&self, state: &ScopeDir) -> bool {
+        let is_over = |record: &Record| matches!(record.outcome, Outcome::Starting) || is_dead(record);
+        is_old(state.age())
+            || had_extern_step(state)
+            || state.read().is_ok_and(|record| record.as_ref().is_some_and(is_over))
+    }
+}

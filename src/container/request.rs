@@ -1,0 +1,333 @@
+//! What is known about the job or the step that wants a container, from Slurm and the node's user database.
+//!
+//! Runs as root, in the prolog and in the tasks of a step. The prolog's variables are Slurm's own. Those of a step went
+//! through the user's hands: what they can bring about there is a cluster of the user's that does not work. What
+//! counts (job, step, user, node) comes from slurmstepd. The options, which a user can forge, come separately.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use nix::unistd::{Gid, Uid, User, getgrouplist};
+
+use crate::guest::accounts::{Account, Group};
+use crate::linux::errand::{self, Errand, Found};
+use crate::linux::identity::Credentials;
+use crate::log::escape::Shown;
+use crate::settings::options::Options;
+use crate::slurm::gres::Gpus;
+use crate::slurm::hostlist;
+use crate::slurm::ids::{JobId, Scope, Slurmd};
+
+/// A job that wants a container on this node.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Whose container it will be.
+    pub scope: Scope,
+    /// The cluster's name: part of the keys' context.
+    pub cluster: String,
+    /// The slurmd that this is asked of, by its own word alone.
+    pub slurmd: Slurmd,
+    /// This node's name.
+    pub node: String,
+    /// How often the job was requeued.
+    pub restart: u32,
+    /// The nodes, as Slurm's host list.
+    pub nodes: String,
+    /// How many ranks each node takes, as Slurm's layout: its CPUs in the job, or the step's tasks there.
+    pub slots: String,
+    /// The job's user.
+    pub account: Account,
+    /// The user's groups.
+    pub groups: Vec<Group>,
+    /// The user's numbers.
+    pub credentials: Credentials,
+    /// The job's working directory.
+    pub workdir: Option<PathBuf>,
+    /// What the user asks for, checked.
+    pub options: Options,
+    /// The GPUs that Slurm has given: the job's, where that is known, and in the end the container's.
+    pub gpus: Option<Gpus>,
+}
+
+/// What is missing or wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Slurm always sets it.
+    #[error("Slurm did not set {name} in the prolog's environment")]
+    Missing {
+        /// The variable.
+        name: &'static str,
+    },
+    /// Slurm sets a number.
+    #[error("{name} is '{value}' in the prolog's environment, not a number")]
+    NotANumber {
+        /// The variable.
+        name: &'static str,
+        /// What it is.
+        value: String,
+    },
+    /// The user has unset it.
+    #[error("{name} is not set in the step's environment: leave Slurm's variables alone")]
+    MissingInStep {
+        /// The variable.
+        name: &'static str,
+    },
+    /// What slurmstepd and the variables say does not fit together.
+    #[error("node {index} of the step is not in its list of nodes '{list}': leave Slurm's variables alone")]
+    NotInStep {
+        /// The node's place, by slurmstepd.
+        index: u32,
+        /// The list.
+        list: Shown,
+    },
+    /// GPUs.
+    #[error(transparent)]
+    Gpus(#[from] crate::slurm::gres::Error),
+    /// The user database of this node does not know the user.
+    #[error("user {uid} is not known on this node; ask the admin to add the user here")]
+    UnknownUser {
+        /// The job's user.
+        uid: u32,
+    },
+    /// The user database hangs.
+    #[error("the user database of this node does not answer for user {uid}: ask the admin")]
+    SilentUserDatabase {
+        /// The job's user.
+        uid: u32,
+    },
+    /// The user database cannot be asked.
+    #[error("the user database of this node cannot be asked for user {uid}")]
+    UserDatabase {
+        /// The job's user.
+        uid: u32,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Request {
+    /// From what slurmd tells the prolog, and from the rest of its environment.
+    pub fn of_job(
+        job: &JobFacts,
+        variable: impl Fn(&str) -> Option<OsString>,
+        options: Options,
+    ) -> Result<Self, RequestError> {
+        let text = |name: &'static str| {
+            let value = variable(name).map(|value| value.to_string_lossy().into_owned());
+            value.filter(|value| !value.is_empty())
+        };
+        let required = |name| text(name).ok_or(RequestError::Missing { name });
+        if job.slurmd.node.is_empty() {
+            return Err(RequestError::Missing { name: "SLURMD_NODENAME" });
+        }
+        let gid = text("SLURM_JOB_GID").map(|value| {
+            value.parse().map_err(|_| RequestError::NotANumber { name: "SLURM_JOB_GID", value })
+        });
+        let (account, groups, credentials) = person(job.uid, gid.transpose()?)?;
+        if job.slurmd.cluster.is_empty() {
+            return Err(RequestError::Missing { name: "SLURM_CLUSTER_NAME" });
+        }
+        Ok(Self {
+            scope: Scope::job(job.job),
+            cluster: job.slurmd.cluster.clone(),
+            slurmd: job.slurmd.clone(),
+            node: job.slurmd.node.clone(),
+            restart: job.restart,
+            nodes: text("SLURM_JOB_NODELIST").map_or_else(|| required("SLURM_NODELIST"), Ok)?,
+            slots: text("SLURM_JOB_CPUS_PER_NODE").unwrap_or_default(),
+            account,
+            groups,
+            credentials,
+            workdir: variable("SLURM_JOB_WORK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
+            options,
+            gpus: Some(Gpus::of_job(&variable)?),
+        })
+    }
+
+    /// From what a task knows of its step.
+    pub fn of_step(
+        step: &StepFacts,
+        variable: impl Fn(&str) -> Option<String>,
+        options: Options,
+    ) -> Result<Self, RequestError> {
+        let required = |name| variable(name).ok_or(RequestError::MissingInStep { name });
+        let (account, groups, credentials) = person(step.uid, Some(step.gid))?;
+        let nodes = required("SLURM_STEP_NODELIST")?;
+        let node = hostlist::expand(&nodes)
+            .ok()
+            .and_then(|nodes| nodes.into_iter().nth(usize::try_from(step.node).ok()?))
+            .ok_or_else(|| RequestError::NotInStep { index: step.node, list: Shown::new(&nodes) })?;
+        // Part of the keys' context, which each node has to arrive at, and of nothing that others rely on.
+        let restart = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok());
+        Ok(Self {
+            scope: step.scope,
+            cluster: step.cluster.clone(),
+            slurmd: step.slurmd.clone(),
+            node,
+            restart: restart.unwrap_or_default(),
+            slots: variable("SLURM_STEP_TASKS_PER_NODE").unwrap_or_default(),
+            nodes,
+            account,
+            groups,
+            credentials,
+            workdir: step.workdir.clone(),
+            options,
+            gpus: step.gpus.clone(),
+        })
+    }
+
+    /// The first node.
+    #[must_use]
+    pub fn first_node(&self) -> Option<String> {
+        hostlist::expand(&self.nodes).ok()?.into_iter().next()
+    }
+
+    /// Whether this is the first node, which speaks for all.
+    #[must_use]
+    pub fn is_first_node(&self) -> bool {
+        self.first_node().is_some_and(|first| first == self.node)
+    }
+}
+
+/// What slurmd tells the prolog of a job and of its node.
+#[derive(Clone, Debug)]
+pub struct JobFacts {
+    /// The job.
+    pub job: JobId,
+    /// Its user.
+    pub uid: u32,
+    /// How often it was queued again.
+    pub restart: u32,
+    /// The slurmd that tells it.
+    pub slurmd: Slurmd,
+}
+
+/// What slurmstepd itself says of a task's step.
+#[derive(Clone, Debug)]
+pub struct StepFacts {
+    /// Job and step.
+    pub scope: Scope,
+    /// The job's user.
+    pub uid: u32,
+    /// The user's group in this job.
+    pub gid: u32,
+    /// The cluster's name, by slurmd's own configuration: another one's would make the keys of a job there.
+    pub cluster: String,
+    /// The place of this node among the step's.
+    pub node: u32,
+    /// Where its tasks start.
+    pub workdir: Option<PathBuf>,
+    /// The job's GPUs, by the record of its prolog, if there is one.
+    pub gpus: Option<Gpus>,
+    /// The slurmd, by that record or by slurmstepd's word.
+    pub slurmd: Slurmd,
+}
+
+/// A user and all groups.
+type Known = (Account, Vec<Group>);
+
+/// A user as this node knows it, with the group that the job has, else the user's own. Asked by a child: a name service
+/// need not answer.
+fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, Credentials), RequestError> {
+    let sent = Errand::send(None, &[], || Found::of(&known(uid, gid)?));
+    let answer = sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value::<Option<_>>());
+    let (account, groups): Known = match answer {
+        Ok(Some(known)) => known,
+        Ok(None) => return Err(RequestError::UnknownUser { uid }),
+        Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
+            return Err(RequestError::SilentUserDatabase { uid });
+        }
+        Err(source) => return Err(RequestError::UserDatabase { uid, source }),
+    };
+    let credentials =
+        Credentials { uid, gid: account.gid, groups: groups.iter().map(|group| group.gid).collect() };
+    Ok((account, groups, credentials))
+}
+
+fn known(uid: u32, gid: Option<u32>) -> io::Result<Option<Known>> {
+    let Some(user) = User::from_uid(Uid::from_raw(uid))? else { return Ok(None) };
+    let gid = gid.unwrap_or(user.gid.as_raw());
+    let groups = groups(&user.name, gid)?;
+    let account = Account {
+        name: user.name.into(),
+        uid,
+        gid,
+        gecos: OsString::from_vec(user.gecos.into_bytes()),
+        home: user.dir.into(),
+        shell: user.shell.into(),
+    };
+    Ok(Some((account, groups)))
+}
+
+/// All groups of a user, the job's own first; one without a name is kept by its number.
+fn groups(user: &str, gid: u32) -> nix::Result<Vec<Group>> {
+    let name = CString::new(user).map_err(|_| nix::Error::EINVAL)?;
+    let mut groups = Vec::new();
+    for gid in getgrouplist(&name, Gid::from_raw(gid))? {
+        let known = nix::unistd::Group::from_gid(gid)?;
+        let name = known.map_or_else(|| format!("group{gid}"), |group| group.name);
+        groups.push(Group { name: name.into(), gid: gid.as_raw() });
+    }
+    Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slurm::ids::StepId;
+
+    const SCOPE: Scope = Scope::step(JobId(12), StepId(3));
+
+    fn of_step(node: u32, variables: &[(&str, &str)]) -> Result<Request, RequestError> {
+        let facts = StepFacts {
+            scope: SCOPE,
+            uid: 0,
+            gid: 0,
+            cluster: "lab".into(),
+            node,
+            workdir: None,
+            gpus: None,
+            slurmd: Slurmd::default(),
+        };
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        Request::of_step(&facts, variable, Options::default())
+    }
+
+    #[test]
+    fn a_step_knows_its_nodes_and_its_place_among_them() {
+        let variables = [
+            ("SLURM_STEP_NODELIST", "n[1-3]"),
+            ("SLURM_STEP_TASKS_PER_NODE", "2(x3)"),
+            ("SLURM_CLUSTER_NAME", "another"),
+            ("SLURM_RESTART_COUNT", "2"),
+        ];
+        let request = of_step(1, &variables).unwrap();
+        assert_eq!((request.scope, request.node.as_str(), request.slots.as_str()), (SCOPE, "n2", "2(x3)"));
+        assert_eq!((request.cluster.as_str(), request.restart), ("lab", 2));
+        assert_eq!((request.first_node().as_deref(), request.is_first_node()), (Some("n1"), false));
+    }
+
+    #[test]
+    fn variables_that_were_tampered_with_are_refused_or_do_nothing() {
+        assert_eq!(
+            of_step(0, &[]).unwrap_err().to_string(),
+            "SLURM_STEP_NODELIST is not set in the step's environment: leave Slurm's variables alone"
+        );
+        for list in ["n1", "n[1-", ""] {
+            assert_eq!(
+                of_step(1, &[("SLURM_STEP_NODELIST", list)]).unwrap_err().to_string(),
+                format!(
+                    "node 1 of the step is not in its list of nodes '{list}': leave Slurm's variables alone"
+                )
+            );
+        }
+        let variables = [("SLURM_STEP_NODELIST", "n1"), ("SLURM_RESTART_COUNT", "-1")];
+        let request = of_step(0, &variables).unwrap();
+        assert_eq!((request.cluster.as_str(), request.restart), ("lab", 0));
+    }
+}

@@ -1,0 +1,166 @@
+//! What the engine does for a start: it creates the container, and starts our own first process in it.
+
+use std::path::Path;
+
+use super::error::{StartError, files_error};
+use super::files::Files;
+use super::first_process::{self, Entry, EntryError};
+use super::order::Order;
+use super::preflight::Trap;
+use super::visits;
+use super::{preflight, spec};
+use crate::container::gpus;
+use crate::container::mounts::Prepared;
+use crate::container::nvidia;
+use crate::container::ownership::{self, LABEL_JOB};
+use crate::container::request::Request;
+use crate::engine::{self, Container, Engine, EngineError, GpuRequest, Image, ImageError, Listed};
+use crate::guest::accounts::merge_group;
+use crate::guest::paths;
+use crate::linux::closed;
+use crate::linux::identity::Credentials;
+use crate::linux::mountinfo;
+use crate::linux::namespace::Namespaces;
+use crate::linux::process::Process;
+
+/// Where engines look groups up: a directory and a file.
+const GROUPS: [&str; 2] = ["/etc", "group"];
+
+/// How the engine is asked for the job's GPUs, if it has any.
+pub(super) async fn gpus(order: &Order<'_>, engine: &Engine) -> Result<Option<GpuRequest>, StartError> {
+    // An admin who names device nodes of GPUs for all containers does without the engine.
+    let by_admin = spec::devices(&order.config.devices).iter().any(|device| gpus::is_gpu(device));
+    match order.request.gpus.as_ref().filter(|gpus| !gpus.is_empty() && !by_admin) {
+        None => Ok(None),
+        Some(gpus) => Ok(Some(engine.gpu_request(gpus, &nvidia::gpus()).await??)),
+    }
+}
+
+/// Creates it, in place of one that is left of an earlier run.
+pub(super) async fn create(
+    order: &Order<'_>,
+    engine: &Engine,
+    image: &Image,
+    entry: &Entry,
+    mounts: &[Prepared],
+    gpus: Option<GpuRequest>,
+) -> Result<Container, StartError> {
+    let spec = spec::spec(order.config, order.request, image, order.directory, entry, mounts, gpus);
+    let created = match engine.create(&spec).await {
+        // A container of an earlier run of this job, which no epilog has removed.
+        Err(EngineError::Refused { status: 409, .. }) => {
+            remove_namesake(order, engine).await?;
+            engine.create(&spec).await
+        }
+        other => other,
+    };
+    created.map_err(|error| match error {
+        error if error.is_not_found() => ImageError::Gone { image: order.image_name() }.into(),
+        error => explain(order, error, spec.gpus.as_ref()),
+    })
+}
+
+/// Removes what the engine has of the same job or step.
+pub(super) async fn remove_namesake(order: &Order<'_>, engine: &Engine) -> Result<(), EngineError> {
+    let Request { scope, slurmd, .. } = order.request;
+    let listed = engine.labelled(&format!("{LABEL_JOB}={}", scope.job)).await?;
+    let is_its = |listed: &&Listed| {
+        ownership::scope(listed) == Some(*scope) && ownership::is_of_job(listed, slurmd, scope.job)
+    };
+    for listed in listed.iter().filter(is_its) {
+        engine.remove(&listed.container, order.directory.written_to(), engine::PATIENCE).await?;
+    }
+    Ok(())
+}
+
+/// Starts it, and sees that its first process is ours.
+pub(super) async fn start(
+    order: &Order<'_>,
+    engine: &Engine,
+    container: &Container,
+    files: &Files<'_>,
+    gpus: Option<&GpuRequest>,
+) -> Result<Process, StartError> {
+    let image = order.image_name();
+    match preflight::trap(engine, container).await? {
+        Some(Trap::File(path)) => return Err(StartError::Account { image, path }),
+        Some(Trap::Directory(path)) => return Err(StartError::System { image, path }),
+        Some(Trap::Closed) => return Err(StartError::Closed { image }),
+        None => {}
+    }
+    let pid = match engine.start(container).await {
+        Ok(pid) => pid,
+        // Whatever becomes of its removal: the engine answers others.
+        Err(EngineError::Stuck { .. }) => return Err(StartError::Hung { image }),
+        Err(error) => return Err(explain(order, error, gpus)),
+    };
+    match ours(pid, &files.path(paths::PAUSE), &order.request.credentials).await {
+        Ok(process) => see_that_it_is_closed(&process).map(|()| process),
+        Err(EntryError::Ended) => {
+            let words = engine.last_words(container).await.unwrap_or_default();
+            Err(StartError::Ended { image, words })
+        }
+        Err(EntryError::Groups) => Err(StartError::Groups { image }),
+        Err(error) => Err(StartError::Entry { image, source: error.into() }),
+    }
+}
+
+/// A program of the image's that is setuid root gives no rights in the container, and all of them by a path of the host's.
+fn see_that_it_is_closed(process: &Process) -> Result<(), StartError> {
+    let look = || match mountinfo::upper_directory(&process.read("mountinfo")?) {
+        Some(directory) => Ok((!closed::to_users(&directory)?).then_some(directory)),
+        // Of another kind: `spank-docker check` looks at all of the engine's.
+        None => Ok(None),
+    };
+    match look().map_err(files_error("look at the engine's directories"))? {
+        None => Ok(()),
+        Some(directory) => Err(StartError::OpenEngine { directory: directory.as_path().into() }),
+    }
+}
+
+/// What the image's list of groups should be: without names that an engine takes for numbers. Of a container in which our
+/// own first process waits.
+pub(super) async fn groups(
+    order: &Order<'_>,
+    engine: &Engine,
+    container: &Container,
+) -> Result<Vec<u8>, StartError> {
+    let pid = engine.first_process(container).await?;
+    let gone = || StartError::Ended { image: order.image_name(), words: None };
+    let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or_else(gone)?;
+    let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
+    let image = visits::read(&namespaces, GROUPS.join("/").as_ref())?;
+    Ok(merge_group(&image, &order.request.groups, &order.request.account))
+}
+
+/// Gives this list to a container that was not started yet. What the engine reads there before the start, no mount changes.
+pub(super) async fn put_groups(
+    engine: &Engine,
+    container: &Container,
+    groups: &[u8],
+) -> Result<(), EngineError> {
+    let [directory, name] = GROUPS;
+    engine.put(container, directory, name, groups).await
+}
+
+/// The container's first process, when it runs `program` as `user`.
+async fn ours(pid: Option<i32>, program: &Path, user: &Credentials) -> Result<Process, EntryError> {
+    let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or(EntryError::Ended)?;
+    first_process::entered(&process, program).await?;
+    first_process::check(&process, user)?;
+    Ok(process)
+}
+
+/// The engine's refusals that a user or an admin can do something about.
+fn explain(order: &Order<'_>, error: EngineError, gpus: Option<&GpuRequest>) -> StartError {
+    let EngineError::Refused { message, .. } = &error else { return error.into() };
+    if let Some(error) = gpus.and_then(|gpus| gpus.explain(message)) {
+        error.into()
+    } else if message.contains("no space left") || message.contains("disk quota exceeded") {
+        StartError::NoSpace { image: order.image_name() }
+    } else if message.contains("rlimit") {
+        StartError::Limits { message: message.clone() }
+    } else {
+        error.into()
+    }
+}

@@ -1,0 +1,64 @@
+//! What is in our directory of a container before it starts: all that does not depend on what the image turns out to
+//! hold.
+//!
+//! Runs as root in the prolog, and in the first task of a step with a container of its own.
+
+use std::io;
+
+use super::files::Files;
+use super::session_environment;
+use crate::container::request::Request;
+use crate::engine::Image;
+use crate::guest::mpi::hostfile;
+use crate::guest::paths;
+use crate::guest::ssh::keys::JobKeys;
+use crate::guest::ssh::server::Reach;
+use crate::guest::ssh::{client, force_command, server};
+use crate::slurm::task_layout;
+
+/// Everything that the files are made of.
+#[derive(Debug)]
+pub(super) struct Contents<'a> {
+    /// Whose container it is.
+    pub(super) request: &'a Request,
+    /// The image as the user named it.
+    pub(super) name: &'a str,
+    /// The image.
+    pub(super) image: &'a Image,
+    /// Of this cluster of containers.
+    pub(super) keys: &'a JobKeys,
+    /// What its sshds show.
+    pub(super) banner: &'a str,
+    /// Its nodes.
+    pub(super) nodes: &'a [String],
+    /// sshd's port.
+    pub(super) port: u16,
+    /// Networks between the nodes, when MPI must be told.
+    pub(super) networks: Option<&'a str>,
+}
+
+impl Contents<'_> {
+    /// Writes every file whose content is known before the container starts.
+    pub(super) fn write(&self, files: &Files<'_>) -> io::Result<()> {
+        let Self { request, keys, nodes, port, .. } = *self;
+        let user = request.account.name.to_string_lossy();
+        let alias = request.scope.container_name();
+        files.private(paths::USER_KEY, keys.user_private().map_err(io::Error::other)?.as_bytes())?;
+        files.private(paths::HOST_KEY, keys.host_private().map_err(io::Error::other)?.as_bytes())?;
+        let user_key = format!("{}\n", keys.user_public().map_err(io::Error::other)?);
+        files.public(paths::AUTHORIZED_KEYS, user_key.as_bytes())?;
+        let host_key = keys.host_public().map_err(io::Error::other)?;
+        files.public(paths::KNOWN_HOSTS, client::known_hosts(&alias, &host_key).as_bytes())?;
+        let sshd = server::sshd_config(&user, port, self.banner, Reach::of(nodes.len()));
+        files.public(paths::SSHD_CONFIG, sshd.as_bytes())?;
+        files.public(paths::SSH_CONFIG, client::ssh_config(nodes, port, &user, &alias).as_bytes())?;
+        files.program(paths::SESSION, force_command::SCRIPT.as_bytes())?;
+        let sessions =
+            session_environment::of_sessions(request, self.name, self.image, nodes, port, self.networks);
+        files.public(paths::ENVIRONMENT, &sessions)?;
+        // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
+        let slots = task_layout::parse(&request.slots).unwrap_or_default();
+        files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
+        files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &slots).as_bytes())
+    }
+}

@@ -1,0 +1,214 @@
+//! The image's ENTRYPOINT, run once when the container is hardened and before anything else of the image: what it
+//! exports, tasks, batch scripts and ssh sessions see.
+//!
+//! The engine starts our own first program, which sees that it is the user before it executes the ENTRYPOINT: the engine
+//! looks users and groups up anew for everything that it starts. The ENTRYPOINT's command, as Docker calls what follows it,
+//! is our program again, which writes down its environment: nothing of the image is needed for that. Runs as root where a
+//! container is started; the ENTRYPOINT itself as the user.
+
+use std::time::Duration;
+
+use super::first_process;
+use crate::container::request::Request;
+use crate::engine::{self, Container, Engine, EngineError, Image};
+use crate::guest::job_environment;
+use crate::guest::paths;
+use crate::linux::identity::Credentials;
+use crate::settings::image::Reference;
+
+/// How long it may take to come to its command.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What makes the first program write down its environment (src/pause).
+const WRITE: &str = "--environment";
+/// What makes it see who it is before it executes the ENTRYPOINT.
+const AS: &str = "--as";
+
+/// Why there is nothing that it has exported.
+#[derive(Debug, thiserror::Error)]
+pub enum EntrypointError {
+    /// It failed.
+    #[error(
+        "image '{image}': its ENTRYPOINT failed with code {code}{}: use --no-docker-entrypoint, or mend it",
+        said(words)
+    )]
+    Failed {
+        /// As the user wrote it.
+        image: String,
+        /// Its exit code.
+        code: i64,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// It takes too long.
+    #[error(
+        "image '{image}': its ENTRYPOINT did not come to its command within {} s{}: use --no-docker-entrypoint, or mend it",
+        PATIENCE.as_secs(), said(words)
+    )]
+    Hangs {
+        /// As the user wrote it.
+        image: String,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// It ignores what stands behind it.
+    #[error(
+        "image '{image}': its ENTRYPOINT ended without running its command{}: use --no-docker-entrypoint, or let it end with exec \"$@\"",
+        said(words)
+    )]
+    Ended {
+        /// As the user wrote it.
+        image: String,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+fn said(words: &Option<String>) -> String {
+    words.as_ref().map(|words| format!(" ('{words}')")).unwrap_or_default()
+}
+
+/// Runs it, and returns the variables that the image has after it. An image without one has those that it had.
+pub(super) async fn run(
+    engine: &Engine,
+    container: &Container,
+    request: &Request,
+    name: &Reference,
+    image: &Image,
+    port: u16,
+) -> Result<Vec<(String, String)>, EntrypointError> {
+    if image.entrypoint.is_empty() {
+        return Ok(image.environment.clone());
+    }
+    let token = first_process::random()
+        .map_err(|_| EntrypointError::Hangs { image: name.to_string(), words: None })?;
+    let command = [paths::PAUSE.to_owned(), AS.to_owned(), user_of(&request.credentials)];
+    let command = command.into_iter().chain(image.entrypoint.iter().cloned());
+    let command = command.chain([paths::PAUSE, WRITE, &token].map(str::to_owned));
+    let user = request.account.name.to_string_lossy().into_owned();
+    let home = request.account.home.to_string_lossy().into_owned();
+    let results = job_environment::results(request.scope, &name.to_string(), &image.id, port);
+    let variables = [("HOME", home), ("USER", user.clone()), ("LOGNAME", user)].into_iter().chain(results);
+    let variables = variables.map(|(name, value)| (name.to_owned(), value));
+    // The container itself has none of the image's. Of two with one name the last counts.
+    let variables = image.environment.iter().cloned().chain(variables);
+    let variables = variables.map(|(name, value)| format!("{name}={value}")).collect();
+    let ran = engine.run(container, command.collect(), variables, PATIENCE).await?;
+    let image = name.to_string();
+    match (exported(&ran.output, &token), ran.code) {
+        (Some(exported), Some(0)) => Ok(exported),
+        (_, Some(0)) => Err(EntrypointError::Ended { image, words: ran.last_words() }),
+        (_, Some(code)) => Err(EntrypointError::Failed { image, code, words: ran.last_words() }),
+        (_, None) => Err(EntrypointError::Hangs { image, words: ran.last_words() }),
+    }
+}
+
+/// As the first program reads it.
+fn user_of(user: &Credentials) -> String {
+    let groups: Vec<String> = user.groups.iter().map(u32::to_string).collect();
+    format!("{}:{}:{}", user.uid, user.gid, groups.join(","))
+}
+
+/// The variables between the two tokens, but for those that are the job's or the shell's own.
+#[must_use]
+pub fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
+    let mark = format!("{token}\0");
+    let at = |from: usize| {
+        let found = output.get(from..)?.windows(mark.len()).position(|window| window == mark.as_bytes());
+        found.map(|place| from + place)
+    };
+    let begin = at(0)? + mark.len();
+    let end = at(begin)?;
+    let entries = output[begin..end].split(|byte| *byte == 0);
+    let entries: Vec<String> =
+        entries.filter_map(|entry| std::str::from_utf8(entry).ok()).map(str::to_owned).collect();
+    let mut variables = engine::environment(&entries);
+    variables.retain(|(name, _)| !matches!(name.as_str(), "_" | "SHLVL"));
+    Some(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_found_between_the_tokens() {
+        let output = b"hello\ntok\0A=1\0B=x=y\nz\0HOME=/root\0SLURM_JOB_ID=1\0SHLVL=0\0junk\0tok\0bye";
+        let pairs = [("A", "1"), ("B", "x=y\nz")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(exported(output, "tok").unwrap(), pairs);
+        for cut in [&output[..10], b"tok", b"", b"tok\0A=1\0"] {
+            assert_eq!(exported(cut, "tok"), None);
+        }
+    }
+
+    /// In the words of setpriv(1), as which root starts our program: it executes nothing unless it is exactly this user.
+    #[test]
+    fn an_entrypoint_runs_as_the_user_or_not_at_all() {
+        use std::os::unix::fs::PermissionsExt;
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("pause");
+        std::fs::write(&program, crate::container::start::files::PAUSE).unwrap();
+        for path in [directory.path(), &program] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let run = |rights: &str, user: Credentials, command: &str| {
+            let mut setpriv = std::process::Command::new("setpriv");
+            setpriv
+                .args(rights.split(' '))
+                .arg(&program)
+                .args([AS, &user_of(&user)])
+                .args(command.split(' '));
+            let ran = setpriv.env("PATH", "::relative:/usr/bin:/bin").output().unwrap();
+            (ran.status.code(), String::from_utf8(ran.stdout).unwrap())
+        };
+        let all = "--reuid 5001 --regid 100 --groups 100,6001,6002 --no-new-privs --bounding-set -all --inh-caps=-all";
+        let user = |groups: &[u32]| Credentials { uid: 5001, gid: 100, groups: groups.to_vec() };
+        let alice = || user(&[6002, 6001, 6001]);
+        for command in ["echo a b", "/bin/echo a b"] {
+            assert_eq!(run(all, alice(), command), (Some(0), "a b\n".to_owned()), "{command}");
+        }
+        assert_eq!(run(all, alice(), "nothing").0, Some(127));
+        for (right, other) in [
+            ("--reuid 5001", "--reuid 5002"),
+            ("--regid 100", "--regid 101"),
+            (",6002", ""),
+            (",6002", ",6002,0"),
+            ("--no-new-privs ", ""),
+            ("--bounding-set -all", "--bounding-set -sys_admin"),
+            ("--inh-caps=-all", "--inh-caps=+chown"),
+        ] {
+            let rights = all.replace(right, other);
+            assert_ne!(rights, all);
+            assert_ne!(run(&rights, alice(), "echo a").1, "a\n", "{rights}");
+        }
+        for groups in [&[][..], &[6001], &[6001, 6002, 6003]] {
+            assert_eq!(run(all, user(groups), "echo a"), (Some(126), String::new()), "{groups:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_user_reads_of_an_entrypoint() {
+        let (image, words) = ("app".to_owned(), Some("no licence".to_owned()));
+        for (error, text) in [
+            (
+                EntrypointError::Failed { image: image.clone(), code: 7, words: words.clone() },
+                "image 'app': its ENTRYPOINT failed with code 7 ('no licence'): use --no-docker-entrypoint, or mend it",
+            ),
+            (
+                EntrypointError::Hangs { image: image.clone(), words },
+                "image 'app': its ENTRYPOINT did not come to its command within 30 s ('no licence'): use --no-docker-entrypoint, or mend it",
+            ),
+            (
+                EntrypointError::Ended { image, words: None },
+                "image 'app': its ENTRYPOINT ended without running its command: use --no-docker-entrypoint, or let it end with exec \"$@\"",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

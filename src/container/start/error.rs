@@ -1,0 +1,250 @@
+//! Why a container did not come up: what the user is told, and which failures are the node's.
+
+use std::io;
+
+use super::entrypoint::EntrypointError;
+use crate::container::engine_health;
+use crate::container::mounts::MountError;
+use crate::engine::{EngineError, ImageError};
+use crate::guest::ssh::keys;
+use crate::log::escape::Shown;
+use crate::settings::plugstack::Config;
+use crate::slurm::hostlist;
+use crate::state::StateError;
+
+/// Why a container did not come up. Only an engine that is there and does not answer is the node's fault; all else is
+/// told to the user, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Root's jobs are refused unless the admin allows them.
+    #[error("root may not run containers here: submit as another user, or ask the admin for allow_root=yes")]
+    Root,
+    /// Users could reach the container's files by a path of the host's.
+    #[error(
+        "users of this node can reach the engine's '{directory}': ask the admin to close it, see 'spank-docker check'"
+    )]
+    OpenEngine {
+        /// Where the container's files are.
+        directory: Shown,
+    },
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The image declares a volume where the system's own directories are.
+    #[error(
+        "image '{image}': declares a volume at '{volume}', where a container's own system is; build it without"
+    )]
+    Volume {
+        /// As the user wrote it.
+        image: String,
+        /// The path.
+        volume: Shown,
+    },
+    /// The image declares too many.
+    #[error("image '{image}': declares {number} volumes: build it with 256 or fewer")]
+    Volumes {
+        /// As the user wrote it.
+        image: String,
+        /// How many.
+        number: usize,
+    },
+    /// The key material of the cluster.
+    #[error(transparent)]
+    Secret(#[from] keys::Error),
+    /// The job's list of nodes cannot be read.
+    #[error("cannot read the job's node list '{list}'")]
+    NodeList {
+        /// As Slurm gave it.
+        list: Shown,
+        /// What is wrong with it.
+        #[source]
+        source: hostlist::Error,
+    },
+    /// The image's ENTRYPOINT.
+    #[error(transparent)]
+    Entrypoint(#[from] EntrypointError),
+    /// GPUs.
+    #[error(transparent)]
+    Gpus(#[from] crate::slurm::gres::Error),
+    /// Files of ours.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Files of ours, in the directory for the container.
+    #[error("cannot {action} on this node: ask the admin")]
+    Files {
+        /// What was tried.
+        action: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Something that was to be mounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// `--docker-workdir`.
+    #[error("--docker-workdir: '{path}' is no directory in the container that you can enter: use another")]
+    Workdir {
+        /// In the container.
+        path: Shown,
+    },
+    /// The same, and its file system says nothing.
+    #[error(
+        "--docker-workdir: '{path}' does not answer on this node: look at its file system, or use another"
+    )]
+    SilentWorkdir {
+        /// In the container.
+        path: Shown,
+    },
+    /// The image cannot be used as a container's root.
+    #[error("image '{image}': {source}")]
+    Furnish {
+        /// As the user wrote it.
+        image: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The engine would open this file as root, and it is none, or one that fills its memory.
+    #[error("image '{image}': '{path}' is not a regular file of up to 64 MiB: make it one, or leave it out")]
+    Account {
+        /// As the user wrote it.
+        image: String,
+        /// In the image.
+        path: &'static str,
+    },
+    /// The engine would make its own in it, as root, wherever that leads.
+    #[error("image '{image}': '{path}' is not a directory: build it with one")]
+    System {
+        /// As the user wrote it.
+        image: String,
+        /// In the image.
+        path: &'static str,
+    },
+    /// The engine does not let anybody look into the container before its start.
+    #[error(
+        "image '{image}': the engine cannot look into it: is a volume behind a link? Declare it where it is"
+    )]
+    Closed {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// The engine works, and does not come to an end with this container.
+    #[error(
+        "image '{image}': the engine could not start the container in time: look at the links of the image's /etc"
+    )]
+    Hung {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// The first process is gone before anything was asked of it.
+    #[error("image '{image}': the container ended as soon as it was started{}", said(words))]
+    Ended {
+        /// As the user wrote it.
+        image: String,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// The engine looked the numbers of groups up as if they were names, and went on to do so.
+    #[error(
+        "image '{image}': its container has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out"
+    )]
+    Groups {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// What runs in the container is not what was to be started.
+    #[error("image '{image}': {source}")]
+    Entry {
+        /// As the user wrote it.
+        image: String,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The engine refuses limits that it cannot set.
+    #[error(
+        "the engine cannot set the configured limits: ask the admin to check memlock and stack ({message})"
+    )]
+    Limits {
+        /// The engine's words.
+        message: String,
+    },
+    /// No disk for the container.
+    #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
+    NoSpace {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// Somebody else listens.
+    #[error("port {port} is taken on this node: submit again, or choose another with --docker-port=PORT")]
+    PortTaken {
+        /// The job's port.
+        port: u16,
+    },
+    /// The image's sshd ended.
+    #[error("image '{image}': its sshd ended at once{}", said(words))]
+    SshdEnded {
+        /// As the user wrote it.
+        image: String,
+        /// Its last line.
+        words: Option<String>,
+    },
+    /// The image's sshd does not behave as one.
+    #[error("image '{image}': its sshd does not work: {source}")]
+    Sshd {
+        /// As the user wrote it.
+        image: String,
+        /// What it does.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The whole start lasted too long.
+    #[error("image '{image}': container not ready within {seconds} s (start_timeout)")]
+    TimedOut {
+        /// As the user wrote it.
+        image: String,
+        /// The configured limit.
+        seconds: u64,
+    },
+    /// Whoever asked for it was asked to end.
+    #[error("its container was no longer wanted")]
+    NotWanted,
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// No event loop could be made.
+    #[error("cannot set up an event loop")]
+    Runtime(#[source] io::Error),
+}
+
+impl StartError {
+    /// Whether the engine is there and does not do its work: the one fault that drains a node.
+    #[must_use]
+    pub fn is_engine_fault(&self) -> bool {
+        match self {
+            Self::Engine(error)
+            | Self::Image(ImageError::Engine(error))
+            | Self::Entrypoint(EntrypointError::Engine(error)) => error.is_engine_fault(),
+            _ => false,
+        }
+    }
+
+    /// The same, when an engine that is at fault has had the time to come back.
+    pub(super) async fn after(self, config: &Config) -> Self {
+        match self {
+            Self::Engine(error)
+            | Self::Image(ImageError::Engine(error))
+            | Self::Entrypoint(EntrypointError::Engine(error))
+                if error.is_engine_fault() =>
+            {
+                Self::Engine(engine_health::after(config, error).await)
+            }
+            other => other,
+        }
+    }
+}
+
+fn said(words: &Option<String>) -> String {
+    words.as_ref().map(|words| format!(": {words}")).unwrap_or_default()
+}
+
+pub(super) fn files_error(action: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::Files { action, source }
+}

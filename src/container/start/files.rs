@@ -1,0 +1,143 @@
+//! Our directory in the container: keys, sshd's and ssh's configuration, the environment of ssh sessions, hostfiles.
+//! A tmpfs on the host, mounted read-only into the container.
+//!
+//! Written by root in the prolog, on the host's side; no path of the image is involved.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use tokio::time::{Instant, sleep};
+
+use crate::guest::paths;
+use crate::linux::identity::Credentials;
+use crate::linux::mount::{self, Attributes};
+
+/// The static program that is every container's first process (src/pause).
+pub(super) static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+
+/// The directory while it is being filled.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    directory: PathBuf,
+    user: &'a Credentials,
+}
+
+impl<'a> Files<'a> {
+    /// Mounts it at `directory`, and puts the first process there with the FIFO on which it waits.
+    pub(super) fn create(directory: PathBuf, user: &'a Credentials) -> io::Result<Self> {
+        mount::tmpfs(&directory)?;
+        let files = Self { directory, user };
+        // Not to be read by the user: the kernel then closes /proc/PID/root and the like, by which another process of
+        // the user would be in the container before it is hardened.
+        files.write(paths::PAUSE, 0o711, PAUSE)?;
+        files.fifo(paths::GO, 0o400)?;
+        files.fifo(paths::SSHD_OUTPUT, 0o600)?;
+        Ok(files)
+    }
+
+    /// A FIFO of the user's.
+    fn fifo(&self, name: &str, mode: u32) -> io::Result<()> {
+        let path = self.path(name);
+        nix::unistd::mkfifo(&path, Mode::from_bits_truncate(mode))?;
+        self.give(&path)
+    }
+
+    /// What sshd writes, to be opened before it runs: what nobody has open is lost with the last one who has written.
+    pub(super) fn sshd_output(&self) -> io::Result<File> {
+        File::options().read(true).custom_flags(libc::O_NONBLOCK).open(self.path(paths::SSHD_OUTPUT))
+    }
+
+    /// A file that everybody in the container may read.
+    pub(super) fn public(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write(name, 0o644, content).map(drop)
+    }
+
+    /// More of such a file.
+    pub(super) fn append(&self, name: &str, content: &str) -> io::Result<()> {
+        File::options().append(true).open(self.path(name))?.write_all(content.as_bytes())
+    }
+
+    /// A program.
+    pub(super) fn program(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write(name, 0o755, content).map(drop)
+    }
+
+    /// A file that only the user may read: never, not for a moment, anybody else.
+    pub(super) fn private(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.write(name, 0o400, content).and_then(|path| self.give(&path))
+    }
+
+    /// Names the image's sshd for the first process to become.
+    pub(super) fn link_sshd(&self, sshd: &Path) -> io::Result<()> {
+        symlink(sshd, self.path(paths::SSHD))
+    }
+
+    /// A detached read-only mount of one of the files, to be attached elsewhere in the container.
+    pub(super) fn detached(&self, name: &str) -> io::Result<OwnedFd> {
+        let file =
+            open(&self.path(name), OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let tree = mount::detached_copy(&file, false)?;
+        let safe = Attributes::RDONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
+        mount::change(&tree, false, safe, Attributes::NONE)?;
+        Ok(tree)
+    }
+
+    /// Tells the first process to become sshd.
+    pub(super) async fn go(&self) -> io::Result<()> {
+        self.order(b"g").await?;
+        std::fs::remove_file(self.path(paths::GO))
+    }
+
+    /// Tells the first process to stay, and to say a line to whoever connects to this port.
+    pub(super) async fn say(&self, port: u16, line: &str) -> io::Result<()> {
+        self.order(&[&any_address(port)[..], line.as_bytes()].concat()).await
+    }
+
+    /// The first process may not have come to its FIFO yet.
+    async fn order(&self, order: &[u8]) -> io::Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let fifo = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(self.path(paths::GO));
+            match fifo {
+                // Shorter than PIPE_BUF: it is read as it is written, whole.
+                Ok(mut fifo) => return fifo.write_all(order),
+                Err(error) if error.raw_os_error() == Some(libc::ENXIO) && Instant::now() < deadline => {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where a file of the container's directory lies on the host.
+    pub(super) fn path(&self, in_container: &str) -> PathBuf {
+        self.directory.join(paths::file_name(in_container))
+    }
+
+    fn write(&self, name: &str, mode: u32, content: &[u8]) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        let mut file = File::options().write(true).create_new(true).mode(mode).open(&path)?;
+        file.write_all(content)?;
+        // The process' umask may have taken bits away.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        Ok(path)
+    }
+
+    fn give(&self, path: &Path) -> io::Result<()> {
+        chown(path, Some(self.user.uid), Some(self.user.gid))
+    }
+}
+
+/// A `sockaddr_in` (ip(7)): this port on all of the node's addresses.
+fn any_address(port: u16) -> [u8; 16] {
+    let [family, more] = libc::sa_family_t::try_from(libc::AF_INET).unwrap_or_default().to_ne_bytes();
+    let [high, low] = port.to_be_bytes();
+    [family, more, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}

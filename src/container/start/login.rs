@@ -1,0 +1,112 @@
+//! Reads a user's logins at registries from `~/.docker/config.json`: as the user, and nothing else than a regular file of a
+//! bearable size. No link of /proc is followed, to what some process has open.
+//!
+//! Sent by root where a container is started, as an errand of the user's.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use zeroize::Zeroizing;
+
+use crate::engine::registry_auth::{Logins, NoLogin};
+use crate::linux::errand::{self, Errand, Found};
+use crate::linux::identity::Credentials;
+
+/// The largest file that is read.
+const LIMIT: u64 = 1 << 20;
+/// What the child says of a file that is not a regular one.
+const NOT_A_FILE: i32 = libc::EISDIR;
+/// And of one that is too large.
+const TOO_LARGE: i32 = libc::EFBIG;
+
+/// The logins of a user with this home directory.
+pub(super) async fn read(user: &Credentials, home: &Path) -> Logins {
+    let path = home.join(".docker/config.json");
+    let found = match Errand::send(Some(user), &[], || open(&path)) {
+        Ok(errand) => errand.answer(errand::PATIENCE).await,
+        Err(error) => Err(error),
+    };
+    Logins::new(found.map(|found| found.bytes).map_err(|error| reason(&error)))
+}
+
+fn open(path: &Path) -> io::Result<Found> {
+    // A FIFO without a writer would block.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let file = File::from(openat2(AT_FDCWD, path, how)?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::from_raw_os_error(NOT_A_FILE));
+    }
+    if metadata.len() > LIMIT {
+        return Err(io::Error::from_raw_os_error(TOO_LARGE));
+    }
+    // Does not grow, so no copy is left behind.
+    let mut content = Zeroizing::new(vec![0; usize::try_from(metadata.len()).unwrap_or_default()]);
+    let mut length = 0;
+    let mut file = file.take(metadata.len());
+    loop {
+        match file.read(&mut content[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    content.truncate(length);
+    Ok(Found { bytes: content, file: None })
+}
+
+fn reason(error: &io::Error) -> NoLogin {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => NoLogin::Unknown,
+        Some(NOT_A_FILE) => NoLogin::File("is not a regular file: make it one"),
+        Some(TOO_LARGE) => NoLogin::File("is larger than 1 MiB: make it smaller"),
+        Some(libc::ELOOP) => NoLogin::File("leads through a link that cannot be followed: make it a file"),
+        Some(libc::ETIMEDOUT) => NoLogin::File("does not answer on this node: look at its file system"),
+        _ => NoLogin::File("cannot be read on this node with your rights: check them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(home: &Path) -> Result<String, String> {
+        let found = open(&home.join(".docker/config.json"));
+        let at = Logins::new(found.map(|found| found.bytes).map_err(|error| reason(&error))).at("reg");
+        at.map(|login| login.username.to_string()).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn only_a_regular_file_of_a_bearable_size_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join(".docker/config.json");
+        let none = "log in with 'docker login', or put an entry for it into ~/.docker/config.json";
+        assert_eq!(at(home.path()), Err(none.to_owned()));
+        std::fs::create_dir_all(&file).unwrap();
+        let not_a_file = "~/.docker/config.json is not a regular file: make it one";
+        assert_eq!(at(home.path()), Err(not_a_file.to_owned()));
+        std::fs::remove_dir(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(at(home.path()), Err(not_a_file.to_owned()));
+        std::fs::remove_file(&file).unwrap();
+        // What root's process has open is nothing that the user has.
+        let opened = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut &opened, br#"{"auths":{"reg":{"auth":"YTpi"}}}"#).unwrap();
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened));
+        std::os::unix::fs::symlink(link, &file).unwrap();
+        let no_link = "~/.docker/config.json leads through a link that cannot be followed: make it a file";
+        assert_eq!(at(home.path()), Err(no_link.to_owned()));
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, vec![b' '; LIMIT as usize + 1]).unwrap();
+        assert_eq!(
+            at(home.path()),
+            Err("~/.docker/config.json is larger than 1 MiB: make it smaller".to_owned())
+        );
+        std::fs::write(&file, r#"{"auths":{"reg":{"auth":"YTpi"}}}"#).unwrap();
+        assert_eq!(at(home.path()), Ok("a".to_owned()));
+    }
+}

@@ -1,0 +1,27 @@
+//! The start of a job's or a step's container on one node: validate everything, then act; on failure undo in reverse
+//! order and return the first cause.
+//!
+//! Runs as root in the prolog, a process of its own, and in the forked child that becomes a task: both have a single
+//! thread.
+
+mod container;
+mod contents;
+mod entrypoint;
+mod error;
+mod files;
+mod first_process;
+mod login;
+mod order;
+mod policy;
+mod populate;
+mod preflight;
+mod run;
+mod session_environment;
+mod spec;
+mod sshd;
+mod visits;
+
+pub use entrypoint::exported;
+pub use error::StartError;
+pub use run::start;
+pub use spec::devices;

@@ -1,0 +1,43 @@
+//! What a start is about: known from its beginning to its end.
+#![forbid(unsafe_code)]
+
+use super::error::StartError;
+use crate::container::request::Request;
+use crate::guest::ssh::keys::{self, JobKeys, KeyContext, Secret};
+use crate::settings::image::Reference;
+use crate::settings::plugstack::Config;
+use crate::state::ScopeDir;
+
+/// A container that is to be started.
+#[derive(Clone, Copy)]
+pub(super) struct Order<'a> {
+    pub(super) config: &'a Config,
+    pub(super) request: &'a Request,
+    pub(super) image: &'a Reference,
+    /// What this node remembers of it.
+    pub(super) directory: &'a ScopeDir,
+}
+
+impl Order<'_> {
+    /// The image as the user named it.
+    pub(super) fn image_name(&self) -> String {
+        self.image.to_string()
+    }
+
+    /// The port of its sshd.
+    pub(super) fn port(&self) -> u16 {
+        self.request.options.port.unwrap_or_else(|| self.request.scope.port(self.config.ports))
+    }
+
+    /// The keys that all nodes derive alike.
+    pub(super) fn keys(&self) -> Result<JobKeys, StartError> {
+        let secret = Secret::load(&keys::secret_file(&self.config.secret)?)?;
+        let context = KeyContext {
+            cluster: &self.request.cluster,
+            scope: self.request.scope,
+            restart: self.request.restart,
+            uid: self.request.credentials.uid,
+        };
+        Ok(JobKeys::derive(&secret, &context)?)
+    }
+}

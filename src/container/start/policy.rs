@@ -1,0 +1,66 @@
+//! What a container may not have, whoever asks for it: checked against the image, and in the container itself.
+
+use std::path::{Component, Path};
+
+use super::error::{StartError, files_error};
+use super::order::Order;
+use super::spec;
+use crate::container::gpus;
+use crate::engine::Image;
+use crate::guest::paths;
+use crate::linux::inside::Root;
+use crate::log::escape::Shown;
+use crate::slurm::gres::Nvidia;
+
+/// Root's jobs only where the admin allows them.
+pub(super) fn check_user(order: &Order<'_>) -> Result<(), StartError> {
+    if order.request.credentials.uid == 0 && !order.config.allow_root {
+        return Err(StartError::Root);
+    }
+    Ok(())
+}
+
+/// More volumes than any image has that is meant to be used. Each is a directory and some writes to disk for the engine,
+/// with every container and at its end.
+const VOLUMES: usize = 256;
+
+/// An engine puts volumes over its own mounts: an image must not bring its own /dev or /proc that way.
+pub(super) fn check_volumes(order: &Order<'_>, image: &Image) -> Result<(), StartError> {
+    const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", paths::DIRECTORY];
+    if image.volumes.len() > VOLUMES {
+        return Err(StartError::Volumes { image: order.image_name(), number: image.volumes.len() });
+    }
+    let hides = |volume: &&String| {
+        let volume = Path::new(volume.as_str());
+        volume.components().any(|part| matches!(part, Component::ParentDir))
+            || SYSTEM.iter().any(|system| volume.starts_with(system) || Path::new(system).starts_with(volume))
+    };
+    match image.volumes.iter().find(hides) {
+        None => Ok(()),
+        Some(volume) => Err(StartError::Volume { image: order.image_name(), volume: Shown::new(volume) }),
+    }
+}
+
+/// No other job's GPU may be in the container: names in a specification are only names.
+pub(super) fn check_gpus(order: &Order<'_>, root: &Root, nvidia: &[Nvidia]) -> Result<(), StartError> {
+    let own = order.request.gpus.clone().unwrap_or_default();
+    let devices = spec::devices(&order.config.devices);
+    let intruder = gpus::intruder(&own, nvidia, &devices, |path| root.names(path));
+    match intruder.map_err(files_error("list the container's devices"))? {
+        None => Ok(()),
+        Some(device) => Err(crate::slurm::gres::Error::Foreign { device }.into()),
+    }
+}
+
+/// A place to start in that is named must be there.
+pub(super) fn check_workdir(order: &Order<'_>, root: &Root) -> Result<(), StartError> {
+    let Some(path) = &order.request.options.workdir else { return Ok(()) };
+    match root.is_directory_for(path, &order.request.credentials) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StartError::Workdir { path: path.as_path().into() }),
+        Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
+            Err(StartError::SilentWorkdir { path: path.as_path().into() })
+        }
+        Err(error) => Err(files_error("look for the working directory")(error)),
+    }
+}

@@ -1,0 +1,202 @@
+//! What the prolog does inside a container that was started, before anything of the image has run in it: take the
+//! danger out of its mounts, read what the image says of users and ssh, and put our files over it.
+//!
+//! Runs as root in the container's mount namespace. The image is hostile until shown otherwise: see `sys::inside`.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::first_process::Entry;
+use crate::guest::paths;
+use crate::guest::ssh::server;
+use crate::linux::identity::Credentials;
+use crate::linux::inside::{self, PlaceError, Root};
+use crate::linux::mount::{self, Attributes};
+use crate::linux::mountinfo::Mounted;
+
+/// Files of the image that ours replace, and the limit for reading them.
+pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
+pub(super) const LIMIT: u64 = 1 << 20;
+/// For an sshd: they have 1 to 4 MB.
+const SSHD_LIMIT: u64 = 16 << 20;
+
+/// Where an sshd may be, besides the image's own PATH.
+const SSHD_DIRECTORIES: [&str; 6] =
+    ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin", "/sbin", "/opt/openssh/sbin"];
+
+/// What was found in the image.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Contents of [`REPLACED`], in this order; empty where there is none that can be used.
+    pub(super) replaced: [Vec<u8>; 3],
+    /// Its sshd.
+    pub(super) sshd: Option<PathBuf>,
+    /// What its configuration has besides.
+    pub(super) sshd_lines: String,
+    /// Which of the shells that were asked for it has first.
+    pub(super) shell: Option<PathBuf>,
+}
+
+/// Why a container cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FurnishError {
+    /// There is something at this place that no file can be mounted on.
+    #[error("cannot mount on '{path}': {source}")]
+    Place {
+        /// In the container.
+        path: &'static str,
+        /// Why not.
+        source: PlaceError,
+    },
+    /// The kernel refuses a mount.
+    #[error("cannot mount on '{path}'")]
+    Target {
+        /// In the container.
+        path: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The container's /dev or the like is not the engine's.
+    #[error("has its own '{path}' in place of the system's: build it without a volume there")]
+    System {
+        /// In the container.
+        path: &'static str,
+    },
+    /// A mount could not be changed.
+    #[error("cannot {what}")]
+    Mount {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Where the engine mounts what the system needs, and what lies there: the root of a file system of this kind, nothing
+/// over it. A volume of the image at /dev would hold the image's own device nodes; a /proc of the image's own would lie
+/// to Slurm, which still writes there as root.
+const SYSTEM: [(&str, &str); 4] =
+    [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/sys", "sysfs")];
+
+/// No setuid programs, no file capabilities and no device nodes, on any mount but /dev: joined tasks are outside the
+/// engine's confinement, so that a setuid-root shell of the image would make them root on the node. `mounts` is what
+/// the kernel says is mounted there, `hiding` what the host's own /proc hides of other users' processes: the container has
+/// another one, in the host's PID namespace.
+pub(super) fn harden(
+    root: &Root,
+    mounts: &[Mounted],
+    hiding: &[(CString, CString)],
+) -> Result<(), FurnishError> {
+    for (path, kind) in SYSTEM {
+        let mut here = mounts.iter().filter(|mount| mount.point == Path::new(path));
+        let whole = |mount: &Mounted| mount.root == Path::new("/") && mount.kind == kind;
+        if !here.next().is_some_and(whole) || here.next().is_some() {
+            return Err(FurnishError::System { path });
+        }
+    }
+    let failed = |what| move |source| FurnishError::Mount { what, source };
+    let everything = root.find(Path::new("/")).map_err(failed("open the root directory"))?;
+    mount::change(&everything, true, Attributes::NOSUID.and(Attributes::NODEV), Attributes::NONE)
+        .map_err(failed("make the container's mounts nosuid and nodev"))?;
+    for path in ["/dev", "/dev/pts"] {
+        let directory = root.find(Path::new(path)).map_err(failed("open /dev"))?;
+        mount::change(&directory, false, Attributes::NONE, Attributes::NODEV)
+            .map_err(failed("allow devices in /dev"))?;
+    }
+    if !hiding.is_empty() {
+        let proc = root.find(Path::new("/proc")).map_err(failed("open /proc"))?;
+        mount::reconfigure(&proc, hiding).map_err(failed("hide in /proc what the node's own hides"))?;
+    }
+    // NVIDIA's hook mounts device nodes of the node there, each by itself. An image's volume is always a directory.
+    for mount in mounts.iter().filter(|mount| mount.point.starts_with("/dev")) {
+        let found = root.find(&mount.point).map_err(failed("open what is mounted in /dev"))?;
+        if inside::is_device(&found).map_err(failed("look at what is mounted in /dev"))? {
+            mount::change(&found, false, Attributes::NONE, Attributes::NODEV)
+                .map_err(failed("allow a device that is mounted in /dev"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves our directory from where the container was entered to its own place.
+pub(super) fn settle(root: &Root, entry: &Entry) -> Result<(), FurnishError> {
+    let failed = |source| FurnishError::Target { path: paths::DIRECTORY, source };
+    let ours = root.find(entry.directory()).map_err(failed)?;
+    let place = root.directory(Path::new(paths::DIRECTORY)).map_err(failed)?;
+    mount::attach(ours, place).map_err(failed)?;
+    if let Some(name) = entry.directory().file_name() {
+        // Where the root file system is read-only the empty directory stays.
+        let _ = root.remove_directory(name);
+    }
+    Ok(())
+}
+
+/// Where an sshd is looked for, each once: a PATH may name a directory thousands of times, or thousands of them.
+fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
+    const LIMIT: usize = 64;
+    let mut directories = Vec::new();
+    for directory in SSHD_DIRECTORIES.into_iter().chain(path_of_image.split(':')) {
+        if directory.starts_with('/') && !directories.contains(&directory) {
+            directories.push(directory);
+        }
+        if directories.len() == LIMIT {
+            break;
+        }
+    }
+    directories
+}
+
+/// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
+/// Root's sshd would want capabilities before it lets anybody in, later ones (OpenSSH 10.6) before their first word: it
+/// counts as none.
+pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf], user: &Credentials) -> Found {
+    let read = |path: &str| root.read(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();
+    let candidates = directories_of_sshd(path_of_image).into_iter().map(|d| Path::new(d).join("sshd"));
+    let is_sshd = |path: &PathBuf| user.uid != 0 && root.is_program(path);
+    let sshd = candidates.into_iter().find(is_sshd);
+    let program = sshd.as_ref().and_then(|sshd| root.read(sshd, SSHD_LIMIT).ok().flatten());
+    Found {
+        replaced: REPLACED.map(read),
+        sshd_lines: server::more_lines(&program.unwrap_or_default()),
+        sshd,
+        shell: shells.iter().find(|shell| root.is_program(shell)).cloned(),
+    }
+}
+
+/// Mounts `trees` (detached, one for each of [`REPLACED`]) over the image's files, or those of a directory that the user
+/// has mounted there.
+pub(super) fn replace(root: &Root, trees: [OwnedFd; 3], user: &Credentials) -> Result<(), FurnishError> {
+    for (path, tree) in REPLACED.into_iter().zip(trees) {
+        let target = root
+            .place(Path::new(path), false, user, &paths::CLOSED)
+            .map_err(|source| FurnishError::Place { path, source })?;
+        mount::attach(tree, target).map_err(|source| FurnishError::Target { path, source })?;
+    }
+    Ok(())
+}
+
+/// Makes the container's own files read-only; what is mounted on top of them stays as it is.
+pub(super) fn make_read_only(root: &Root) -> Result<(), FurnishError> {
+    let own = root
+        .find(Path::new("/"))
+        .and_then(|root| mount::change(root, false, Attributes::RDONLY, Attributes::NONE));
+    own.map_err(|source| FurnishError::Mount { what: "make the container's files read-only", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sshd_is_looked_for_in_few_directories() {
+        let found = directories_of_sshd("bin:/opt/a::/usr/bin:/opt/a/b:/opt/a");
+        assert_eq!(found[..SSHD_DIRECTORIES.len()], SSHD_DIRECTORIES);
+        assert_eq!(found[SSHD_DIRECTORIES.len()..], ["/opt/a", "/opt/a/b"]);
+        let many: Vec<_> = (0..100_000).map(|n| format!("/{n}")).collect();
+        assert_eq!(directories_of_sshd(&many.join(":")).len(), 64);
+    }
+}

@@ -1,0 +1,388 @@
+//! The start itself, step by step, under its deadline; and what undoes it.
+
+use std::path::Path;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+
+use super::contents::Contents;
+use super::error::{StartError, files_error};
+use super::files::Files;
+use super::first_process::Entry;
+use super::order::Order;
+use super::{container, policy, sshd, visits};
+use super::{entrypoint, login, session_environment};
+use crate::container::gpus;
+use crate::container::mounts::{self, Prepared};
+use crate::container::request::Request;
+use crate::container::{engine_health, image_consistency};
+use crate::engine::Pulls;
+use crate::engine::{self, Container, Engine, GpuRequest, Image, ImageError, ImagePolicy, Progress};
+use crate::guest::mpi::interfaces;
+use crate::guest::paths;
+use crate::guest::ssh::keys::JobKeys;
+use crate::linux::cgroup::Cgroups;
+use crate::linux::namespace::Namespaces;
+use crate::linux::process::Process;
+use crate::linux::runtime::runtime;
+use crate::log::escape::Shown;
+use crate::log::timings::Phases;
+use crate::settings::image::Reference;
+use crate::settings::plugstack::Config;
+use crate::slurm::hostlist;
+use crate::slurm::scontrol;
+use crate::state::{Session, StateDir};
+
+/// Between two looks whether the container is still wanted.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Brings the job's container up, for a hook that has begun then. When this fails, nothing is left but an empty
+/// `state_dir/<job>`.
+pub fn start(
+    config: &Config,
+    request: &Request,
+    image: &Reference,
+    began: Instant,
+    progress: &mut Progress<'_>,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Session, StartError> {
+    let runtime = runtime().map_err(StartError::Runtime)?;
+    let directory = StateDir::new(&config.state_dir).of(request.scope);
+    let order = Order { config, request, image, directory: &directory };
+    runtime.block_on(async {
+        let mut started = while_wanted(&order, began, progress, is_wanted).await;
+        if let Err(error) = started {
+            started = Err(error.after(config).await);
+        }
+        if let Err(error) = &started {
+            undo(&order, error).await;
+        }
+        started
+    })
+}
+
+async fn while_wanted(
+    order: &Order<'_>,
+    began: Instant,
+    progress: &mut Progress<'_>,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Session, StartError> {
+    let unwanted = async {
+        while is_wanted() {
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    match select(pin!(in_time(order, began, progress)), pin!(unwanted)).await {
+        Either::Left((started, _)) => started,
+        Either::Right(_) => Err(StartError::NotWanted),
+    }
+}
+
+async fn in_time(
+    order: &Order<'_>,
+    began: Instant,
+    progress: &mut Progress<'_>,
+) -> Result<Session, StartError> {
+    let Some(limit) = order.config.start_timeout else { return with_gpus_or_without(order, progress).await };
+    let left = limit.saturating_sub(began.elapsed());
+    match tokio::time::timeout(left, with_gpus_or_without(order, progress)).await {
+        Ok(started) => started,
+        Err(_) => Err(too_late(order, limit).await),
+    }
+}
+
+/// With --exclusive Slurm gives a node's GPUs to jobs that have not asked for any: where the engine has none to give, those
+/// do without. In doubt a job has asked.
+async fn with_gpus_or_without(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+    let asks = || scontrol::show(order.request.scope.job).map_or(true, |job| job.asks_for_gpus);
+    match with_image(order, progress).await {
+        Err(error @ StartError::Gpus(crate::slurm::gres::Error::Unsupported)) if !asks() => {
+            undo(order, &error).await;
+            let request = Request { gpus: None, ..order.request.clone() };
+            with_image(&Order { request: &request, ..*order }, progress).await
+        }
+        started => started,
+    }
+}
+
+/// An image that somebody removes before a container uses it is got once more.
+async fn with_image(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+    match run(order, progress).await {
+        Err(error @ StartError::Image(ImageError::Gone { .. })) => {
+            undo(order, &error).await;
+            run(order, progress).await
+        }
+        started => started,
+    }
+}
+
+/// A start that lasts too long is the fault of the image or its registry, unless the engine itself says nothing.
+async fn too_late(order: &Order<'_>, limit: Duration) -> StartError {
+    match engine_health::connect(order.config).await {
+        Err(error) if error.is_engine_fault() => error.into(),
+        Ok(_) | Err(_) => StartError::TimedOut { image: order.image_name(), seconds: limit.as_secs() },
+    }
+}
+
+/// Everything that `run` may have made, last first. An engine that does not work is not waited for once more: the
+/// epilog follows, and finds by label what is left.
+async fn undo(order: &Order<'_>, error: &StartError) {
+    if !error.is_engine_fault()
+        && let Ok(engine) = engine_health::connect(order.config).await
+    {
+        // What fails here the epilog will meet again, and tell.
+        let _ = container::remove_namesake(order, &engine).await;
+    }
+    let _ = order.directory.remove();
+    let _ = order.directory.create();
+}
+
+async fn run(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+    let mut clock = Clock::start();
+    let mut plan = prepare(order).await?;
+    clock.note("prepare");
+    let engine = engine_health::connect(order.config).await?;
+    let image = find_image(order, &engine, progress).await?;
+    clock.note("image");
+    let mut launched = launch(order, &plan, &engine, image, &mut clock).await?;
+    let has_sshd = finish(order, &mut plan, &mut launched, &engine, &mut clock).await?;
+    session(order, plan, launched, has_sshd, clock.phases)
+}
+
+/// Where the time goes.
+struct Clock {
+    phases: Phases,
+    began: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { phases: Phases::default(), began: Instant::now() }
+    }
+
+    fn note(&mut self, phase: &'static str) {
+        self.phases.note(phase, &mut self.began);
+    }
+}
+
+/// What is known before the engine is asked for anything.
+struct Plan {
+    port: u16,
+    keys: JobKeys,
+    nodes: Vec<String>,
+    networks: Option<String>,
+    mounts: Vec<Prepared>,
+}
+
+async fn prepare(order: &Order<'_>) -> Result<Plan, StartError> {
+    let Order { config, request, .. } = *order;
+    policy::check_user(order)?;
+    Ok(Plan {
+        port: order.port(),
+        keys: order.keys()?,
+        nodes: hostlist::expand(&request.nodes)
+            .map_err(|source| StartError::NodeList { list: Shown::new(&request.nodes), source })?,
+        networks: interfaces::between_nodes(),
+        mounts: mounts::prepare(config, request).await?,
+    })
+}
+
+async fn find_image(
+    order: &Order<'_>,
+    engine: &Engine,
+    progress: &mut Progress<'_>,
+) -> Result<Image, StartError> {
+    let Order { config, request, .. } = *order;
+    let logins = || login::read(&request.credentials, Path::new(&request.account.home)).boxed_local();
+    let policy = ImagePolicy {
+        reference: order.image,
+        pull: request.options.pull.unwrap_or(config.pull),
+        logins: &logins,
+        pulls: &Pulls::new(&config.state_dir),
+    };
+    let image = engine.image(policy, progress).await?;
+    policy::check_volumes(order, &image)?;
+    Ok(image)
+}
+
+/// A container in which our own first process waits, and nothing of the image has run.
+struct Launched<'a> {
+    image: Image,
+    banner: String,
+    gpus: Option<GpuRequest>,
+    files: Files<'a>,
+    entry: Entry,
+    container: Container,
+    process: Process,
+    cgroups: Cgroups,
+    namespaces: Namespaces,
+}
+
+async fn launch<'a>(
+    order: &Order<'a>,
+    plan: &Plan,
+    engine: &Engine,
+    image: Image,
+    clock: &mut Clock,
+) -> Result<Launched<'a>, StartError> {
+    let gpus = container::gpus(order, engine).await?;
+    let banner = plan.keys.banner(&image.id)?;
+    let files = write_files(order, plan, &image, &banner)?;
+    clock.note("files");
+    let (entry, container, process) =
+        first_process(order, plan, engine, &image, &files, gpus.as_ref(), clock).await?;
+    note_where_it_writes(order, &process)?;
+    let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
+    let cgroups = Cgroups::of_container(process.id().pid, &container.id)
+        .map_err(files_error("look at the container's cgroups"))?;
+    Ok(Launched { image, banner, gpus, files, entry, container, process, cgroups, namespaces })
+}
+
+/// Starts it in a new container; where names of the image have passed for numbers of groups, once more without them.
+async fn first_process(
+    order: &Order<'_>,
+    plan: &Plan,
+    engine: &Engine,
+    image: &Image,
+    files: &Files<'_>,
+    gpus: Option<&GpuRequest>,
+    clock: &mut Clock,
+) -> Result<(Entry, Container, Process), StartError> {
+    let mut groups: Option<Vec<u8>> = None;
+    loop {
+        let entry = Entry::draw().map_err(files_error("draw a random name"))?;
+        let container = container::create(order, engine, image, &entry, &plan.mounts, gpus.cloned()).await?;
+        if let Some(groups) = &groups {
+            container::put_groups(engine, &container, groups).await?;
+        }
+        clock.note("create");
+        match container::start(order, engine, &container, files, gpus).await {
+            Err(StartError::Groups { .. }) if groups.is_none() => {
+                groups = Some(container::groups(order, engine, &container).await?);
+                engine.remove(&container, None, engine::PATIENCE).await?;
+            }
+            started => {
+                clock.note("start");
+                return started.map(|process| (entry, container, process));
+            }
+        }
+    }
+}
+
+/// For its removal: before anything of the image runs, which could bring other mounts into view.
+fn note_where_it_writes(order: &Order<'_>, process: &Process) -> Result<(), StartError> {
+    let mountinfo = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
+    match engine::written_to(&mountinfo) {
+        Some(path) => Ok(order.directory.note_written_to(&path)?),
+        // A store that needs no such directory; the engine may say more.
+        None => Ok(()),
+    }
+}
+
+fn write_files<'a>(
+    order: &Order<'a>,
+    plan: &Plan,
+    image: &Image,
+    banner: &str,
+) -> Result<Files<'a>, StartError> {
+    let contents = Contents {
+        request: order.request,
+        name: &order.image_name(),
+        image,
+        keys: &plan.keys,
+        banner,
+        nodes: &plan.nodes,
+        port: plan.port,
+        networks: plan.networks.as_deref(),
+    };
+    let point = order.directory.mount_point(order.directory.container())?;
+    let files = Files::create(point, &order.request.credentials);
+    let written = files.and_then(|files| contents.write(&files).map(|()| files));
+    written.map_err(files_error("write the container's files"))
+}
+
+/// Makes the container safe, puts everything in its place, and lets the image run. Whether it has an sshd.
+async fn finish(
+    order: &Order<'_>,
+    plan: &mut Plan,
+    launched: &mut Launched<'_>,
+    engine: &Engine,
+    clock: &mut Clock,
+) -> Result<bool, StartError> {
+    let Launched { files, entry, process, namespaces, image, .. } = &*launched;
+    let found = visits::harden(order, process, namespaces, entry, image)?;
+    visits::furnish(order, process, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
+    clock.note("furnish");
+    complete_environment(order, plan, launched, engine, clock).await?;
+    let Launched { files, process, banner, .. } = &*launched;
+    if found.sshd.is_some() {
+        sshd::start(order, files, process, plan.port, banner).await?;
+        clock.note("sshd");
+    } else if image_consistency::is_compared(plan.nodes.len(), order.image) {
+        sshd::stand_in(files, process, plan.port, banner).await;
+    }
+    Ok(found.sshd.is_some())
+}
+
+/// Adds to the image's variables what its ENTRYPOINT exports, and what a specification of GPUs has brought.
+async fn complete_environment(
+    order: &Order<'_>,
+    plan: &Plan,
+    launched: &mut Launched<'_>,
+    engine: &Engine,
+    clock: &mut Clock,
+) -> Result<(), StartError> {
+    let Order { config, request, .. } = *order;
+    let Launched { image, container, process, gpus, .. } = launched;
+    let by_gpus = gpus::added(process, gpus.as_ref());
+    let runs_entrypoint = request.options.entrypoint.unwrap_or(config.entrypoint);
+    if runs_entrypoint {
+        image.environment =
+            entrypoint::run(engine, container, request, order.image, image, plan.port).await?;
+        clock.note("entrypoint");
+    }
+    if runs_entrypoint || !by_gpus.is_empty() {
+        image.environment.extend(by_gpus);
+        let (name, networks) = (order.image_name(), plan.networks.as_deref());
+        let lines = session_environment::of_sessions(request, &name, image, &plan.nodes, plan.port, networks);
+        order.directory.provide(paths::ENVIRONMENT, &lines)?;
+    }
+    Ok(())
+}
+
+/// What later hooks go by.
+fn session(
+    order: &Order<'_>,
+    plan: Plan,
+    launched: Launched<'_>,
+    sshd: bool,
+    phases: Phases,
+) -> Result<Session, StartError> {
+    let Order { config, request, .. } = *order;
+    let Launched { image, banner, container, process, cgroups, namespaces, .. } = launched;
+    Ok(Session {
+        options: request.options.clone(),
+        user: request.credentials.clone(),
+        image: order.image_name(),
+        image_id: image.id,
+        container_id: container.id,
+        process: process.id(),
+        cgroups,
+        namespaces: namespaces.ids().map_err(files_error("look at the container's namespaces"))?,
+        nodes: plan.nodes.len(),
+        restart: request.restart,
+        node: request.node.clone(),
+        node_list: request.nodes.clone(),
+        left_out: mounts::left_out(config, request),
+        banner,
+        port: plan.port,
+        sshd,
+        environment: image.environment,
+        networks: plan.networks,
+        gpus: request.gpus.clone().unwrap_or_default(),
+        workdir: image.workdir,
+        phases,
+    })
+}

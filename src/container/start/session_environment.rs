@@ -1,0 +1,39 @@
+//! What ssh sessions get on top of the environment that comes along from the task that calls ssh: the image's, as tasks
+//! have it, and what only this node knows.
+//!
+//! Pure; written by root where a container starts.
+#![forbid(unsafe_code)]
+
+use crate::container::request::Request;
+use crate::engine::Image;
+use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS};
+use crate::guest::ssh::force_command;
+use crate::slurm::gres::Gpus;
+
+/// The lines for the session's script. `name` is the image as the user wrote it.
+pub(super) fn of_sessions(
+    request: &Request,
+    name: &str,
+    image: &Image,
+    nodes: &[String],
+    port: u16,
+    networks: Option<&str>,
+) -> Vec<u8> {
+    // sshd sets a PATH of its own, whatever comes along.
+    let host_wins = |name: &String| name != "PATH" && request.options.env.contains(name);
+    let (kept, images): (Vec<_>, Vec<_>) = image.environment.iter().partition(|(name, _)| host_wins(name));
+    let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
+    let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
+    let ours = job_environment::environment(request.scope, name, &image.id, port);
+    let variables = images.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(node);
+    let variables = variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str())));
+    let mut lines = force_command::environment_file(variables);
+    lines.extend(kept.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
+    let chosen = [MPI_NETWORKS, MPI_NO_NETWORKS];
+    let networks = networks.iter();
+    lines.extend(networks.flat_map(|networks| force_command::default_line(MPI_NETWORKS, networks, &chosen)));
+    let gpus = request.gpus.iter().flat_map(Gpus::selection);
+    lines.extend(force_command::environment_file(gpus));
+    lines.extend(request.options.workdir.iter().flat_map(|path| force_command::directory_line(path)));
+    lines
+}

@@ -1,0 +1,195 @@
+//! What the engine is told of a job's container.
+//!
+//! Runs as root in the prolog.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+use super::first_process::Entry;
+use crate::container::mounts::Prepared;
+use crate::container::ownership;
+use crate::container::request::Request;
+use crate::engine::{Bind, GpuRequest, Image, Spec, Ulimit};
+use crate::guest::ssh::server;
+use crate::linux::source::Device;
+use crate::settings::plugstack::{Config, Devices, Limit, ShmSize};
+use crate::state::ScopeDir;
+
+/// The specification of the container of `request`, to which `mounts` will be added once it runs.
+pub(super) fn spec(
+    config: &Config,
+    request: &Request,
+    image: &Image,
+    directory: &ScopeDir,
+    entry: &Entry,
+    mounts: &[Prepared],
+    gpus: Option<GpuRequest>,
+) -> Spec {
+    let ours = Bind { source: directory.container(), target: entry.directory().into() };
+    Spec {
+        name: request.scope.container_name(),
+        image_id: image.id.clone(),
+        command: std::iter::once(entry.program().to_string_lossy().into_owned())
+            .chain(server::ARGUMENTS.map(str::to_owned))
+            .collect(),
+        directory: entry.directory().into(),
+        uid: request.credentials.uid,
+        gid: request.credentials.gid,
+        groups: request.credentials.groups.clone(),
+        hostname: hostname().unwrap_or_else(|| request.node.clone()),
+        labels: ownership::labels(config, request),
+        labels_of_image: image.labels.clone(),
+        binds: vec![ours],
+        devices: devices(&config.devices),
+        variables: variables(image, gpus.as_ref()),
+        hidden: image.variables.clone(),
+        gpus,
+        device_rules: mounts.iter().filter_map(Prepared::device).map(device_rule).collect(),
+        ulimits: ulimits(config),
+        shm_size: match config.shm_size {
+            ShmSize::Half => half_of_memory(),
+            ShmSize::Bytes(bytes) => bytes,
+        },
+        memory: MEMORY_BEFORE_ADOPTION,
+        processes: PROCESSES_BEFORE_ADOPTION,
+    }
+}
+
+/// What the image's sshd and ENTRYPOINT may take before the job's limits hold for them: memory stays charged where it
+/// was first used, whatever cgroup its process is moved to. With cgroup v1, where Slurm may have no cgroups of its own for
+/// these, the adoption lifts the limits (`sys::cgroup`).
+const MEMORY_BEFORE_ADOPTION: u64 = 1 << 30;
+const PROCESSES_BEFORE_ADOPTION: i64 = 4096;
+
+/// What the engine, its runtime and their hooks may know.
+fn variables(image: &Image, gpus: Option<&GpuRequest>) -> Vec<(&'static str, String)> {
+    // Where a vendor's runtime is the engine's default, a container without this word could have all GPUs of the node.
+    const NO_GPUS: &str = "void";
+    // Docker's own; what an image adds to it is for the user's processes.
+    const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut variables = vec![("PATH", PATH.to_owned()), ("NVIDIA_VISIBLE_DEVICES", NO_GPUS.to_owned())];
+    if let Some(GpuRequest::Nvidia(_)) = gpus {
+        variables.extend(libraries(image).map(|libraries| (LIBRARIES, libraries)));
+    }
+    variables
+}
+
+/// Which of the driver's libraries NVIDIA's hook puts into a container is the image's to say.
+const LIBRARIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
+
+/// In the words that the hook knows, and no others.
+fn libraries(image: &Image) -> Option<String> {
+    const KNOWN: [&str; 8] = ["all", "compat32", "compute", "display", "graphics", "ngx", "utility", "video"];
+    let (_, value) = image.environment.iter().rev().find(|(name, _)| name == LIBRARIES)?;
+    let words: Vec<&str> = value.split(',').filter(|word| KNOWN.contains(word)).collect();
+    (!words.is_empty()).then(|| words.join(","))
+}
+
+fn hostname() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
+/// Device nodes that exist here, of those that are configured: never a directory, never a link.
+#[must_use]
+pub fn devices(configured: &Devices) -> Vec<PathBuf> {
+    const AUTO: [&str; 7] = [
+        "/dev/infiniband/uverbs*",
+        "/dev/infiniband/rdma_cm",
+        "/dev/hfi1_*",
+        "/dev/cxi*",
+        "/dev/knem",
+        "/dev/xpmem",
+        "/dev/gdrdrv",
+    ];
+    let patterns: Vec<&str> = match configured {
+        Devices::None => Vec::new(),
+        Devices::Auto => AUTO.to_vec(),
+        Devices::Globs(patterns) => patterns.iter().map(glob::Pattern::as_str).collect(),
+    };
+    let mut devices: Vec<PathBuf> = patterns
+        .into_iter()
+        .filter_map(|pattern| glob::glob(pattern).ok())
+        .flat_map(|paths| paths.filter_map(Result::ok))
+        .filter(|path| is_device(path))
+        .collect();
+    devices.sort();
+    devices.dedup();
+    devices
+}
+
+fn is_device(path: &Path) -> bool {
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.file_type().is_char_device() || metadata.file_type().is_block_device())
+}
+
+/// Until the extern step has adopted the container, and without `ConstrainDevices` ever after, the engine's cgroup decides
+/// which devices open. Owner and mode of the node go on to hold.
+fn device_rule(device: Device) -> String {
+    let kind = if device.is_block { 'b' } else { 'c' };
+    format!("{kind} {}:{} rw", device.major, device.minor)
+}
+
+/// Those that are configured, and of what else a user could take from a node those that Slurm's own processes have: an
+/// engine's are often unlimited.
+fn ulimits(config: &Config) -> Vec<Ulimit> {
+    const OF_SLURM: [(&str, Resource); 3] = [
+        ("nproc", Resource::RLIMIT_NPROC),
+        ("nofile", Resource::RLIMIT_NOFILE),
+        ("core", Resource::RLIMIT_CORE),
+    ];
+    let configured = |name, limit| match limit {
+        Limit::Inherit => None,
+        Limit::Unlimited => Some(Ulimit { name, soft: None, hard: None }),
+        Limit::Bytes(bytes) => Some(Ulimit { name, soft: Some(bytes), hard: Some(bytes) }),
+    };
+    let of_slurm = |(name, resource)| {
+        let (soft, hard) = getrlimit(resource).ok()?;
+        let finite = |value| (value != RLIM_INFINITY).then_some(value);
+        Some(Ulimit { name, soft: finite(soft), hard: finite(hard) })
+    };
+    let configured = [configured("memlock", config.memlock), configured("stack", config.stack)];
+    configured.into_iter().flatten().chain(OF_SLURM.into_iter().filter_map(of_slurm)).collect()
+}
+
+/// Half of this node's memory, in bytes.
+fn half_of_memory() -> u64 {
+    const FALLBACK: u64 = 1 << 30;
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    total
+        .and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
+        .map_or(FALLBACK, |kilobytes| kilobytes * 1024 / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(entries: &[(&str, &str)]) -> Image {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Image {
+            id: String::new(),
+            environment: entries.iter().map(pair).collect(),
+            variables: Vec::new(),
+            labels: Vec::new(),
+            workdir: None,
+            volumes: Vec::new(),
+            entrypoint: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn of_an_image_the_engine_learns_which_libraries_of_a_driver_it_wants() {
+        let gpus = GpuRequest::Nvidia(vec!["0".to_owned()]);
+        let given = |entries: &[(&str, &str)], gpus: Option<&GpuRequest>| {
+            variables(&image(entries), gpus).into_iter().skip(2).map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        let wants = [("LD_PRELOAD", "/x.so"), (LIBRARIES, "compute"), (LIBRARIES, "video,\n,--x,compute")];
+        assert_eq!(given(&wants, Some(&gpus)), ["video,compute"]);
+        assert!(given(&wants, None).is_empty());
+        assert!(given(&wants, Some(&GpuRequest::Cdi(Vec::new()))).is_empty());
+        assert!(given(&[(LIBRARIES, "/x")], Some(&gpus)).is_empty());
+    }
+}

@@ -1,0 +1,67 @@
+//! The start of the image's sshd, in place of our own first process; and what that does where the image has none.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::error::{StartError, files_error};
+use super::files::Files;
+use super::order::Order;
+use crate::container::ready::{self, ReadyError};
+use crate::engine;
+use crate::guest::ssh::server;
+use crate::linux::listener;
+use crate::linux::process::Process;
+
+/// How long our own process may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a FIFO holds (pipe(7)), in bytes.
+const FIFO: usize = 64 << 10;
+
+/// Starts it, and waits until it answers.
+pub(super) async fn start(
+    order: &Order<'_>,
+    files: &Files<'_>,
+    process: &Process,
+    port: u16,
+    banner: &str,
+) -> Result<(), StartError> {
+    // Looked at just before: sshd itself would go on with one address family out of two.
+    if !listener::is_free(port).map_err(files_error("look at the ports"))? {
+        return Err(StartError::PortTaken { port });
+    }
+    let output = files.sshd_output().map_err(files_error("open what sshd writes"))?;
+    files.go().await.map_err(files_error("start sshd"))?;
+    let image = order.image_name();
+    match ready::wait(process, port, banner).await {
+        Ok(()) => Ok(()),
+        Err(ReadyError::Ended) => {
+            Err(StartError::SshdEnded { image, words: engine::last_words([&all_of(output), b""]) })
+        }
+        Err(error) => Err(StartError::Sshd { image, source: error.into() }),
+    }
+}
+
+/// What is in the FIFO: as much as it holds, whoever else still has it open.
+fn all_of(mut output: File) -> Vec<u8> {
+    let mut text = vec![0; FIFO];
+    let mut length = 0;
+    while let Ok(count @ 1..) = output.read(&mut text[length..]) {
+        length += count;
+    }
+    text.truncate(length);
+    text
+}
+
+/// An image without sshd: our own process shows what an sshd would, for the job's other nodes to see that they have the
+/// same image (`session::alike`). Nobody else needs the port: where it is taken, the image is not compared.
+pub(super) async fn stand_in(files: &Files<'_>, process: &Process, port: u16, banner: &str) {
+    let line = server::stand_in_line(banner);
+    if listener::is_free(port).unwrap_or_default() && files.say(port, &line).await.is_ok() {
+        // The tasks may look as soon as the prolog has ended. Where nothing answers, nothing is compared.
+        let _ = timeout(PATIENCE, ready::wait(process, port, banner)).await;
+    }
+}

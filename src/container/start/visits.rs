@@ -1,0 +1,113 @@
+//! The two visits in the container's mount namespace, before anything of the image runs: the first makes it safe and
+//! reads what the image brings, the second mounts. In between, on the host, files are made of what was read.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::error::{StartError, files_error};
+use super::files::Files;
+use super::first_process::Entry;
+use super::order::Order;
+use super::policy;
+use super::populate::{self, Found, FurnishError};
+use crate::container::mounts::{self, Prepared};
+use crate::container::nvidia;
+use crate::engine::Image;
+use crate::guest::accounts::{merge_group, merge_passwd};
+use crate::guest::paths;
+use crate::guest::ssh::client;
+use crate::linux::inside::Root;
+use crate::linux::mountinfo;
+use crate::linux::namespace::Namespaces;
+use crate::linux::process::Process;
+
+/// Makes the container safe, and finds what ours is to be merged with.
+pub(super) fn harden(
+    order: &Order<'_>,
+    process: &Process,
+    namespaces: &Namespaces,
+    entry: &Entry,
+    image: &Image,
+) -> Result<Found, StartError> {
+    let path = image.environment.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map_or("", |(_, value)| value);
+    let shells = [PathBuf::from(&order.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
+    let engines = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
+    let engines: Vec<_> = mountinfo::parse(&engines).collect();
+    let hiding = fs::read("/proc/self/mountinfo").and_then(|mounts| mountinfo::hiding(&mounts));
+    let hiding = hiding.map_err(files_error("read what the node's /proc hides"))?;
+    let nvidia = nvidia::gpus();
+    visit(namespaces, |root| {
+        populate::harden(root, &engines, &hiding).map_err(furnish_error(order))?;
+        policy::check_gpus(order, root, &nvidia)?;
+        populate::settle(root, entry).map_err(furnish_error(order))?;
+        Ok(populate::look(root, path, &shells, &order.request.credentials))
+    })
+}
+
+/// What the image has in a file; nothing, where that is none.
+pub(super) fn read(namespaces: &Namespaces, path: &Path) -> Result<Vec<u8>, StartError> {
+    let read = |root: &Root| root.read(path, populate::LIMIT).map_err(files_error("read the image's files"));
+    Ok(visit(namespaces, read)?.unwrap_or_default())
+}
+
+/// Puts mounts and our files in place.
+pub(super) fn furnish(
+    order: &Order<'_>,
+    process: &Process,
+    namespaces: &Namespaces,
+    files: &Files<'_>,
+    found: &Found,
+    mounts: Vec<Prepared>,
+) -> Result<(), StartError> {
+    let user = &order.request.credentials;
+    let trees = merge(order, files, found).map_err(files_error("write the container's files"))?;
+    visit(namespaces, |root| {
+        mounts::attach(root, mounts, user)?;
+        populate::replace(root, trees, user).map_err(furnish_error(order))?;
+        if order.request.options.readonly == Some(true) {
+            populate::make_read_only(root).map_err(furnish_error(order))?;
+        }
+        policy::check_workdir(order, root)
+    })?;
+    Ok(mounts::check_number(process).map_err(files_error("count the container's mounts"))??)
+}
+
+fn visit<T>(
+    namespaces: &Namespaces,
+    work: impl FnOnce(&Root) -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    namespaces.visit(work).map_err(files_error("enter the container"))?
+}
+
+fn furnish_error(order: &Order<'_>) -> impl Fn(FurnishError) -> StartError {
+    |error| StartError::Furnish { image: order.image_name(), source: error.into() }
+}
+
+/// Writes the files that say what the image says too, and returns those that go over the image's.
+fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<[OwnedFd; 3]> {
+    let request = order.request;
+    let mut account = request.account.clone();
+    if let Some(shell) = &found.shell {
+        account.shell = shell.into();
+    }
+    let [passwd, group, ssh_config] = &found.replaced;
+    let ours = fs::read_to_string(files.path(paths::SSH_CONFIG))?;
+    files.public(paths::PASSWD, &merge_passwd(passwd, &account))?;
+    files.public(paths::GROUP, &merge_group(group, &request.groups, &account))?;
+    files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
+    let image = order.image_name();
+    let missing = found.sshd.is_none().then(|| client::no_sshd(&image, request.credentials.uid));
+    files.program(paths::SSH, client::program(&image, missing.as_deref()).as_bytes())?;
+    if let Some(sshd) = &found.sshd {
+        files.link_sshd(sshd)?;
+        files.append(paths::SSHD_CONFIG, &found.sshd_lines)?;
+    }
+    Ok([
+        files.detached(paths::PASSWD)?,
+        files.detached(paths::GROUP)?,
+        files.detached(paths::SYSTEM_SSH_CONFIG)?,
+    ])
+}

@@ -1,0 +1,263 @@
+//! The container of one step, for a step that asks for another image than its job has. The first task on the node
+//! starts it, the others wait for it; the step's end removes it, and the epilog if that did not come.
+//!
+//! Runs as root: in the forked child that becomes a task, and at the step's end in its slurmstepd.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::adopt::{self, AdoptError};
+use super::barrier::{self, Missing};
+use super::gpus;
+use super::request::Request;
+use super::start::{self, StartError};
+use super::stop;
+use crate::engine::Progress;
+use crate::linux::signals;
+use crate::log::Log;
+use crate::settings::image::Reference;
+use crate::settings::plugstack::Config;
+use crate::slurm::hostlist;
+use crate::slurm::ids::Scope;
+use crate::state::{Claim, Origin, Outcome, ScopeDir, Session, StateDir, StateError};
+
+/// Between two looks whether another task has ended its work.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// The same when that takes long: there may be a task for each of many cores.
+const LONG_INTERVAL: Duration = Duration::from_millis(500);
+/// What a start may take besides the time that it is given: undoing it, for the most part.
+const GRACE: Duration = Duration::from_secs(90);
+
+/// Why a step has no container of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// It did not come up.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It came up outside the step's limits.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+    /// Another task has met with this.
+    #[error("{0}")]
+    Failed(String),
+    /// The task that started it was killed.
+    #[error("step {scope}: the task that started its container was killed: run the step again")]
+    CutOff {
+        /// The step.
+        scope: Scope,
+    },
+    /// The step is to end.
+    #[error("step {scope}: ended while its container was started")]
+    Ended {
+        /// The step.
+        scope: Scope,
+    },
+    /// Another task is still at it, long after it should have given up.
+    #[error("step {scope}: its container was not ready within {seconds} s (start_timeout)")]
+    Waited {
+        /// The step.
+        scope: Scope,
+        /// How long this task has waited.
+        seconds: u64,
+    },
+    /// On another node.
+    #[error("step {scope}: its container on node '{node}' was not ready within {seconds} s (start_timeout)")]
+    Alone {
+        /// The step.
+        scope: Scope,
+        /// The first node where it is not.
+        node: String,
+        /// How long this task has waited.
+        seconds: u64,
+    },
+    /// Nobody knows where another node is.
+    #[error("step {scope}: no address of node '{node}' is known on this node: ask the admin")]
+    Nameless {
+        /// The step.
+        scope: Scope,
+        /// The node.
+        node: String,
+    },
+    /// There is a record of another user's.
+    #[error("the container of step {scope} on this node belongs to another user")]
+    OtherUser {
+        /// The step.
+        scope: Scope,
+    },
+    /// Files of ours.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// The container of the step: that which another task has started, or a new one.
+pub fn enter(
+    config: &Config,
+    request: &Request,
+    image: &Reference,
+    log: &mut dyn Log,
+    progress: &mut Progress<'_>,
+) -> Result<Session, StepError> {
+    let (scope, uid) = (request.scope, request.credentials.uid);
+    let state = StateDir::new(&config.state_dir);
+    let job = state.of(Scope::job(scope.job));
+    // In the job's directory: the step's own is made anew by whoever starts. Held by a process: who is killed lets it go.
+    let limit = config.start_timeout.map(|limit| limit + GRACE);
+    let (waiting, mut interval) = (Instant::now(), INTERVAL);
+    let _turn = loop {
+        // By the job's directory the epilog knows that there is something to remove, also if the step's end never comes. Where
+        // no prolog has made it, another step's end may have removed it.
+        job.ensure()?;
+        match job.lock_start(scope)? {
+            Some(turn) => break turn,
+            None if signals::is_end_asked() => return Err(StepError::Ended { scope }),
+            None if limit.is_some_and(|limit| waiting.elapsed() > limit) => {
+                return Err(StepError::Waited { scope, seconds: waiting.elapsed().as_secs() });
+            }
+            None => {
+                std::thread::sleep(interval);
+                interval = LONG_INTERVAL.min(interval * 2);
+            }
+        }
+    };
+    let directory = state.of(scope);
+    match directory.read()? {
+        Some(record) if record.uid != uid => Err(StepError::OtherUser { scope }),
+        Some(record) => match record.outcome {
+            Outcome::Ready(session) => Ok(*session),
+            Outcome::Failed { message } => Err(StepError::Failed(message)),
+            Outcome::Host | Outcome::Starting | Outcome::BrokenOff { .. } => Err(StepError::CutOff { scope }),
+        },
+        None => begin(config, request, image, &directory, log, progress),
+    }
+}
+
+fn begin(
+    config: &Config,
+    request: &Request,
+    image: &Reference,
+    directory: &ScopeDir,
+    log: &mut dyn Log,
+    progress: &mut Progress<'_>,
+) -> Result<Session, StepError> {
+    let began = Instant::now();
+    let origin = Origin {
+        uid: request.credentials.uid,
+        slurmd: request.slurmd.clone(),
+        engine: Some(config.docker_host.clone()),
+    };
+    directory.create()?;
+    directory.write(&origin, Outcome::Starting)?;
+    let gpus = gpus::of_step(request, &directory.scratch_device());
+    let request = &Request { gpus: Some(gpus), ..request.clone() };
+    let started = match start::start(config, request, image, began, progress, || !signals::is_end_asked()) {
+        Err(StartError::NotWanted) => Err(StepError::Ended { scope: request.scope }),
+        Err(error) => Err(error.into()),
+        Ok(session) => adopt(config, request.scope, directory, session),
+    };
+    let outcome = match &started {
+        Ok(session) => {
+            log.info(&session.start_summary(request.scope, began));
+            Outcome::Ready(Box::new(session.clone()))
+        }
+        Err(error) => Outcome::Failed { message: error.to_string() },
+    };
+    // Without a record the other tasks would begin anew, each by itself.
+    directory.write(&origin, outcome)?;
+    started
+}
+
+fn adopt(
+    config: &Config,
+    scope: Scope,
+    directory: &ScopeDir,
+    session: Session,
+) -> Result<Session, StepError> {
+    match adopt::into_own_step(directory, &session) {
+        Ok(()) => Ok(session),
+        Err(error) => {
+            // What fails here the step's end will meet again.
+            let _ = stop::stop_step(config, scope);
+            directory.create()?;
+            Err(error.into())
+        }
+    }
+}
+
+/// For a launcher: waits until the step's containers are there on all of its nodes.
+pub fn wait_for_others(config: &Config, request: &Request, session: &Session) -> Result<(), StepError> {
+    let nodes = hostlist::expand(&request.nodes).unwrap_or_default();
+    let limit = config.start_timeout.map(|limit| limit + GRACE);
+    let (scope, began) = (request.scope, Instant::now());
+    let is_late = || limit.is_some_and(|limit| began.elapsed() > limit);
+    let missing = barrier::wait_for_all(&nodes, session.port, || !is_late() && !signals::is_end_asked());
+    missing.map_err(|missing| match missing {
+        _ if signals::is_end_asked() => StepError::Ended { scope },
+        Missing::Address(node) => StepError::Nameless { scope, node },
+        Missing::Sshd(node) => StepError::Alone { scope, node, seconds: limit.unwrap_or_default().as_secs() },
+    })
+}
+
+/// For a task that keeps its node's container: the sshd whose end it waits for. None on the first node.
+pub fn awaited(request: &Request, session: &Session) -> Result<Option<SocketAddr>, StepError> {
+    let nodes = hostlist::expand(&request.nodes).unwrap_or_default();
+    let Some(node) = barrier::awaited(&nodes, &request.node) else { return Ok(None) };
+    let address = barrier::addresses(std::slice::from_ref(&node), session.port).pop().flatten();
+    address.map(Some).ok_or(StepError::Nameless { scope: request.scope, node })
+}
+
+/// Notes that a launcher on another node would wait in vain for this one.
+pub fn doom(config: &Config, scope: Scope) {
+    // Whoever cannot write it, leaves the launcher to its own deadline.
+    let _ = StateDir::new(&config.state_dir).of(scope).claim(Claim::Doomed);
+}
+
+/// Whether that was noted: then the step must end on all nodes.
+#[must_use]
+pub fn is_doomed(config: &Config, scope: Scope) -> bool {
+    StateDir::new(&config.state_dir).of(scope).is_claimed(Claim::Doomed)
+}
+
+/// Removes all that the step has on this node; and where Slurm has called no prolog, and so will call no epilog, what its job
+/// has here.
+pub fn leave(config: &Config, scope: Scope) -> Result<(), stop::StopError> {
+    let removed = stop::stop_step(config, scope);
+    let job = StateDir::new(&config.state_dir).of(Scope::job(scope.job));
+    let left = job.remove_lock(scope).and_then(|()| job.remove_if_unused());
+    removed.and(left.map_err(stop::StopError::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slurm::ids::{JobId, StepId};
+
+    #[test]
+    fn what_a_user_reads_when_a_step_has_no_container() {
+        let scope = Scope::step(JobId(12), StepId(3));
+        for (error, text) in [
+            (
+                StepError::CutOff { scope },
+                "step 12.3: the task that started its container was killed: run the step again",
+            ),
+            (
+                StepError::Waited { scope, seconds: 690 },
+                "step 12.3: its container was not ready within 690 s (start_timeout)",
+            ),
+            (
+                StepError::Alone { scope, node: "n2".to_owned(), seconds: 690 },
+                "step 12.3: its container on node 'n2' was not ready within 690 s (start_timeout)",
+            ),
+            (
+                StepError::Nameless { scope, node: "n2".to_owned() },
+                "step 12.3: no address of node 'n2' is known on this node: ask the admin",
+            ),
+            (
+                StepError::OtherUser { scope },
+                "the container of step 12.3 on this node belongs to another user",
+            ),
+            (StepError::Failed("the first task's words".to_owned()), "the first task's words"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

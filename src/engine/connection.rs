@@ -1,0 +1,379 @@
+//! The connection to this node's engine. Every call has a deadline: an engine that hangs must not hang Slurm.
+//!
+//! Only an engine that does not answer is at fault, which takes its node out of service. What a user's image or registry
+//! prolongs is told from that by asking the engine something harmless: whoever answers that works.
+//!
+//! Runs as root in the prolog, the epilog and a starting slurmd.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long the engine may take to say which API it speaks. It does nothing for that.
+const GREETING: Duration = Duration::from_secs(15);
+/// The first calls.
+const CONNECT: &str = "connect";
+const VERSION: &str = "tell its version";
+/// How long one call may take: creating and removing wait for disks, and for the engine's other callers.
+pub(super) const CALL: Duration = Duration::from_secs(60);
+
+/// How long a state may last that is only passed through, and how often it is looked at.
+const PASSING: Duration = Duration::from_secs(30);
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// What can go wrong between this node and its engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The node never had an engine: its socket is not there.
+    #[error("no Docker Engine on this node: '{}' does not exist", socket.display())]
+    Absent {
+        /// The configured socket.
+        socket: PathBuf,
+    },
+    /// There was an engine, and its socket is gone.
+    #[error("Docker Engine is gone from this node: '{}' does not exist any more", socket.display())]
+    Gone {
+        /// The configured socket.
+        socket: PathBuf,
+    },
+    /// There is a socket, but nobody serves it.
+    #[error("Docker Engine at '{}' is down", socket.display())]
+    Down {
+        /// The configured socket.
+        socket: PathBuf,
+        /// What connect(2) said.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine accepts connections, but does not answer in time.
+    #[error("Docker Engine does not answer: no reply within {seconds} s to '{call}'")]
+    Silent {
+        /// What was asked.
+        call: &'static str,
+        /// The deadline that passed.
+        seconds: u64,
+    },
+    /// The engine does not come to an end with this, and answers others: what it works on makes it wait.
+    #[error("Docker Engine works, but did not come to an end within {seconds} s when asked to {call}")]
+    Stuck {
+        /// What was asked.
+        call: &'static str,
+        /// The deadline that passed.
+        seconds: u64,
+    },
+    /// The engine answered with an error.
+    #[error("Docker Engine refused to {call}: {message}")]
+    Refused {
+        /// What was asked.
+        call: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// The engine's own words, on one line.
+        message: String,
+    },
+    /// What a container has written is too much to be removed in time, or cannot be removed.
+    #[error("cannot remove what the container has written, in '{}'", path.display())]
+    Kept {
+        /// Its directory on the host.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine answered something that nobody here understands: a later one, or something of an image's.
+    #[error("Docker Engine's answer makes no sense, when asked to {call}: ask the admin")]
+    Unintelligible {
+        /// What was asked.
+        call: &'static str,
+        /// What the client said.
+        #[source]
+        source: bollard::errors::Error,
+    },
+    /// The connection broke.
+    #[error("Docker Engine broke off while asked to {call}")]
+    Broken {
+        /// What was asked.
+        call: &'static str,
+        /// What the HTTP client said.
+        #[source]
+        source: bollard::errors::Error,
+    },
+    /// The engine went away in the middle of a start, and is there again: whoever brought that about, the node works.
+    #[error("Docker Engine went away while it worked for this job, and works again: submit again")]
+    Back {
+        /// What was met first.
+        #[source]
+        source: Box<EngineError>,
+    },
+}
+
+impl EngineError {
+    /// Whether the engine is there and does not do its work: the one fault that drains a node.
+    #[must_use]
+    pub fn is_engine_fault(&self) -> bool {
+        matches!(self, Self::Gone { .. } | Self::Down { .. } | Self::Silent { .. } | Self::Broken { .. })
+    }
+
+    /// Whether the engine hung before anything was asked of it for this job.
+    #[must_use]
+    pub fn is_silence_at_once(&self) -> bool {
+        matches!(self, Self::Silent { call: CONNECT | VERSION, .. })
+    }
+
+    /// Whether a removal was broken off while it went on.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self, Self::Kept { source, .. } if source.kind() == io::ErrorKind::TimedOut)
+    }
+
+    /// Whether what was asked for is not there (any more).
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    pub(super) fn new(call: &'static str, error: bollard::errors::Error) -> Self {
+        match error {
+            bollard::errors::Error::DockerResponseServerError { status_code, message } => {
+                Self::Refused { call, status: status_code, message: one_line(&message) }
+            }
+            bollard::errors::Error::RequestTimeoutError => Self::Silent { call, seconds: CALL.as_secs() },
+            source if is_of_connection(&source) => Self::Broken { call, source },
+            source => Self::Unintelligible { call, source },
+        }
+    }
+}
+
+/// Whether there is no answer at all. All other errors of the client are about what stands in one.
+fn is_of_connection(error: &bollard::errors::Error) -> bool {
+    use bollard::errors::Error;
+    match error {
+        Error::HyperResponseError { err } => !err.is_parse(),
+        Error::IOError { .. } | Error::HyperLegacyError { .. } | Error::SocketNotFoundError(_) => true,
+        _ => false,
+    }
+}
+
+/// This node's engine.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) docker: Docker,
+}
+
+impl Engine {
+    /// Connects to the engine's socket and agrees on a version of the API.
+    pub async fn connect(socket: &Path) -> Result<Self, EngineError> {
+        // bollard's own error would not tell an engine that was never here from one that has died.
+        match timeout(GREETING, UnixStream::connect(socket)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(EngineError::Absent { socket: socket.to_owned() });
+            }
+            Ok(Err(source)) => return Err(EngineError::Down { socket: socket.to_owned(), source }),
+            Err(_) => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
+        }
+        // bollard's own deadline is for whole pulls, which have one of ours.
+        const BOLLARD_SECONDS: u64 = u32::MAX as u64;
+        let docker =
+            Docker::connect_with_unix(&socket.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
+                .map_err(|error| EngineError::new(VERSION, error))?;
+        let docker = within(GREETING, VERSION, docker.negotiate_version()).await?;
+        Ok(Self { docker })
+    }
+
+    /// Whether it still answers: asked when something takes long.
+    pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
+        within(GREETING, call, self.docker.ping()).await.map(drop)
+    }
+
+    /// A call that lasts as long as it takes, while the engine answers others: for what an image or a registry prolongs.
+    pub(super) async fn patient_call<T>(
+        &self,
+        call: &'static str,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        let mut request = pin!(request);
+        loop {
+            match timeout(CALL, &mut request).await {
+                Ok(answer) => return answer.map_err(|error| EngineError::new(call, error)),
+                Err(_) => self.answers(call).await?,
+            }
+        }
+    }
+
+    pub(super) async fn call_within<T>(
+        &self,
+        deadline: Duration,
+        call: &'static str,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        match timeout(deadline, request).await {
+            Ok(answer) => answer.map_err(|error| EngineError::new(call, error)),
+            Err(_) => {
+                self.answers(call).await?;
+                Err(EngineError::Stuck { call, seconds: deadline.as_secs() })
+            }
+        }
+    }
+
+    /// Asks for states of containers. Podman says `stopped` of one whose processes have ended, until it has put it away:
+    /// a word that Docker's API does not have, so that the whole answer cannot be read. It passes.
+    pub(super) async fn call_for_states<T, R: Future<Output = Result<T, bollard::errors::Error>>>(
+        &self,
+        call: &'static str,
+        request: impl Fn() -> R,
+    ) -> Result<T, EngineError> {
+        let deadline = Instant::now() + PASSING;
+        loop {
+            match self.call(call, request()).await {
+                Err(EngineError::Unintelligible {
+                    source: bollard::errors::Error::JsonDataError { .. },
+                    ..
+                }) if Instant::now() < deadline => {
+                    sleep(INTERVAL).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    pub(super) async fn call<T>(
+        &self,
+        call: &'static str,
+        request: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        self.call_within(CALL, call, request).await
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    call: &'static str,
+    request: impl Future<Output = Result<T, bollard::errors::Error>>,
+) -> Result<T, EngineError> {
+    match timeout(deadline, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(EngineError::new(call, error)),
+        Err(_) => Err(EngineError::Silent { call, seconds: deadline.as_secs() }),
+    }
+}
+
+/// The engine's words go into one line of a user's output: no line breaks, no control characters, not too long.
+pub(super) fn one_line(text: &str) -> String {
+    const LIMIT: usize = 300;
+    let mut line = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if line.len() > LIMIT {
+            return line.chars().take(LIMIT).chain(['…']).collect();
+        }
+    }
+    line
+}
+
+/// The last line of the first of these texts that has one. An engine reads standard output and error independently of each
+/// other: which was written first is not known.
+pub(crate) fn last_words(texts: [&[u8]; 2]) -> Option<String> {
+    texts.into_iter().find_map(|text| {
+        String::from_utf8_lossy(text).lines().rev().map(one_line).find(|line| !line.is_empty())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_words_become_one_line() {
+        assert_eq!(one_line("a\nb\t\u{1b}[31m c\r\n"), "a b [31m c");
+        assert_eq!(one_line(&"x".repeat(1000)).chars().count(), 301);
+    }
+
+    #[test]
+    fn last_words_are_those_of_standard_error_if_there_are_any() {
+        assert_eq!(last_words([b"no licence\n\n", b"looking\n"]).as_deref(), Some("no licence"));
+        assert_eq!(last_words([b" \n", b"a\nlooking\n"]).as_deref(), Some("looking"));
+        assert_eq!(last_words([b"", b"\n"]), None);
+    }
+
+    #[test]
+    fn only_an_engine_that_does_not_work_is_an_engine_fault() {
+        let refused = EngineError::Refused { call: "start", status: 500, message: "no space left".into() };
+        assert!(!refused.is_engine_fault());
+        assert!(!EngineError::Absent { socket: "/s".into() }.is_engine_fault());
+        assert!(EngineError::Silent { call: "start", seconds: 1 }.is_engine_fault());
+        assert!(!EngineError::Stuck { call: "start", seconds: 1 }.is_engine_fault());
+        let silent = Box::new(EngineError::Silent { call: "start", seconds: 1 });
+        assert!(!EngineError::Back { source: silent }.is_engine_fault());
+    }
+
+    #[test]
+    fn answer_that_cannot_be_read_is_no_engine_fault() {
+        use bollard::errors::Error;
+        let novel = serde_json::from_str::<bollard::models::ContainerState>(r#"{"Status":"novel"}"#);
+        let novel = EngineError::new("look", Error::from(novel.unwrap_err()));
+        assert!(matches!(novel, EngineError::Unintelligible { .. }) && !novel.is_engine_fault(), "{novel:?}");
+        let data = Error::JsonDataError { message: String::new(), column: 0 };
+        assert!(!EngineError::new("look", data).is_engine_fault());
+        let cut = Error::IOError { err: io::ErrorKind::ConnectionReset.into() };
+        assert!(EngineError::new("look", cut).is_engine_fault());
+    }
+
+    /// An engine that answers a ping, and nothing else.
+    #[test]
+    fn engine_that_answers_others_is_not_at_fault() {
+        use std::io::{Read, Write};
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let serve = move || {
+            let mut silent = Vec::new();
+            for mut client in listener.incoming().take(4).flatten() {
+                let mut request = [0; 1000];
+                let length = client.read(&mut request).unwrap();
+                let body = match String::from_utf8_lossy(&request[..length]) {
+                    request if request.contains("/version ") => r#"{"ApiVersion":"1.41"}"#,
+                    request if request.contains("/_ping ") => "OK",
+                    // The first connection only looks whether there is somebody.
+                    _ => {
+                        silent.push(client);
+                        continue;
+                    }
+                };
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
+                write!(client, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            }
+        };
+        let served = std::thread::spawn(serve);
+        let result = crate::linux::runtime::runtime().unwrap().block_on(async {
+            let engine = Engine::connect(&socket).await.unwrap();
+            let request = engine.docker.list_containers(None);
+            engine.call_within(Duration::from_millis(200), "list containers", request).await
+        });
+        assert!(matches!(result, Err(EngineError::Stuck { .. })), "{result:?}");
+        served.join().unwrap();
+    }
+
+    #[test]
+    fn texts_that_admins_see() {
+        let absent = EngineError::Absent { socket: "/var/run/docker.sock".into() };
+        assert_eq!(
+            absent.to_string(),
+            "no Docker Engine on this node: '/var/run/docker.sock' does not exist"
+        );
+        let silent = EngineError::Silent { call: "create the container", seconds: 60 };
+        assert_eq!(
+            silent.to_string(),
+            "Docker Engine does not answer: no reply within 60 s to 'create the container'"
+        );
+    }
+}

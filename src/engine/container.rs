@@ -1,0 +1,429 @@
+//! Containers: what the engine is told of one, and the few things that are done with it.
+//!
+//! Runs as root in the prolog, the epilog and a starting slurmd.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use bollard::container::LogOutput;
+use bollard::models::{
+    ContainerCreateBody, ContainerSummaryStateEnum as State, DeviceMapping, HealthConfig, HostConfig,
+    HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
+};
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptions, CreateContainerOptions, DownloadFromContainerOptions,
+    InspectContainerOptions, ListContainersOptions, LogsOptions, StartContainerOptions,
+};
+use futures_util::StreamExt;
+
+use super::cdi::GpuRequest;
+use super::connection::{Engine, EngineError, last_words};
+use super::facts::DOCKER;
+use super::shim;
+
+/// As much of an archive as is read for a link: its own head, and one before that for a long name.
+const HEAD: usize = 16 << 10;
+/// How long the engine may take to see that a container has ended.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// A directory of the host in a container, read-only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// On the host: always a path of ours, never one that a user can bend.
+    pub source: PathBuf,
+    /// In the container.
+    pub target: PathBuf,
+}
+
+/// A resource limit; `None` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ulimit {
+    /// As setrlimit(2) names it, lower case, without `RLIMIT_`.
+    pub name: &'static str,
+    /// What holds.
+    pub soft: Option<u64>,
+    /// As far as it may be raised.
+    pub hard: Option<u64>,
+}
+
+/// What differs from one container to the next. All else is the same for every container, and stands in `create`.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// `docker_<jobid>`.
+    pub name: String,
+    /// `sha256:…`.
+    pub image_id: String,
+    /// The first process' program and its arguments.
+    pub command: Vec<String>,
+    /// Where it starts.
+    pub directory: PathBuf,
+    /// Of the job's user.
+    pub uid: u32,
+    /// The user's primary group.
+    pub gid: u32,
+    /// All of the user's groups.
+    pub groups: Vec<u32>,
+    /// Host name inside.
+    pub hostname: String,
+    /// Ours.
+    pub labels: Vec<(&'static str, String)>,
+    /// Names of the image's labels, which would become the container's. An engine has no way to leave them out, so they are
+    /// emptied: programs on the host act on labels (Podman's auto-update restarts the systemd unit that one names).
+    pub labels_of_image: Vec<String>,
+    /// Directories of the host.
+    pub binds: Vec<Bind>,
+    /// Device nodes.
+    pub devices: Vec<PathBuf>,
+    /// Other devices that may be opened, as the kernel's cgroups name them.
+    pub device_rules: Vec<String>,
+    /// GPUs.
+    pub gpus: Option<GpuRequest>,
+    /// What the first process, the runtime and its hooks find in the environment.
+    pub variables: Vec<(&'static str, String)>,
+    /// Variables of the image's that they do not.
+    pub hidden: Vec<String>,
+    /// Limits of the first process and of all that sshd starts.
+    pub ulimits: Vec<Ulimit>,
+    /// Size of /dev/shm in bytes.
+    pub shm_size: u64,
+    /// What its processes may take in the engine's cgroup, in bytes.
+    pub memory: u64,
+    /// How many processes and threads may be in the engine's cgroup.
+    pub processes: i64,
+}
+
+/// A container that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+}
+
+/// What is at a path in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// In bytes.
+        size: u64,
+    },
+    /// A symbolic link.
+    Link,
+    /// A directory.
+    Directory,
+    /// A FIFO, device …
+    Other,
+}
+
+impl Kind {
+    /// From a mode as Go writes it (os.FileMode).
+    fn new(mode: u32, size: i64) -> Self {
+        const LINK: u32 = 1 << 27;
+        const DIRECTORY: u32 = 1 << 31;
+        // Device, FIFO, socket, character device, irregular.
+        const OTHER: u32 = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+        match mode {
+            mode if mode & LINK != 0 => Self::Link,
+            mode if mode & DIRECTORY != 0 => Self::Directory,
+            mode if mode & OTHER != 0 => Self::Other,
+            _ => Self::File { size: size.try_into().unwrap_or_default() },
+        }
+    }
+}
+
+/// A container as the engine lists it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The container.
+    pub container: Container,
+    /// Its names, without the leading slash.
+    pub names: Vec<String>,
+    /// Its labels.
+    pub labels: HashMap<String, String>,
+    /// Whether a process of it may run, or is about to be started. In doubt it is.
+    pub is_live: bool,
+    /// How long ago it was created, by this machine's clock.
+    pub age: Option<Duration>,
+}
+
+impl Engine {
+    /// Creates a container; nothing runs yet. The engine copies what the image has in its volumes, however much that is.
+    pub async fn create(&self, spec: &Spec) -> Result<Container, EngineError> {
+        let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
+        let hide = if self.name().await? == DOCKER { remove } else { empty };
+        let request = self.docker.create_container(Some(options), body(spec, hide));
+        Ok(Container { id: self.patient_call("create the container", request).await?.id })
+    }
+
+    /// What lies at a path in it, as the engine finds it there before the start. `None` for nothing. Links on the way are
+    /// followed by the engine, one at its end is not.
+    pub async fn kind(&self, container: &Container, path: &str) -> Result<Option<Kind>, EngineError> {
+        let options = ContainerArchiveInfoOptions { path: path.to_owned() };
+        let request = self.docker.get_container_archive_info(&container.id, Some(options));
+        match self.call("look into the container", request).await {
+            Ok(found) => Ok(Some(Kind::new(found.file_mode, found.size))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a link in it says, as it stands in the image: the head of the archive that the engine would make of it, and no
+    /// more of that. `None` where the engine gives something else than a link.
+    pub async fn link(&self, container: &Container, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let options = DownloadFromContainerOptions { path: path.to_owned() };
+        let mut stream = self.docker.download_from_container(&container.id, Some(options));
+        let read = async {
+            let mut head = Vec::new();
+            while let Some(chunk) = stream.next().await.transpose()? {
+                head.extend(chunk.iter().take(HEAD - head.len()));
+                if head.len() == HEAD {
+                    break;
+                }
+            }
+            Ok(head)
+        };
+        let head = self.call("look into the container", read).await?;
+        Ok(target_of_link(&head))
+    }
+
+    /// Starts it, and returns the pid of its first process.
+    pub async fn start(&self, container: &Container) -> Result<Option<i32>, EngineError> {
+        let request = self.docker.start_container(&container.id, None::<StartContainerOptions>);
+        let started = self.call("start the container", request).await;
+        if let Err(EngineError::Refused { .. }) = started {
+            // Where that fails, the refusal is what counts.
+            let _ = shim::end(&container.id);
+        }
+        started?;
+        self.first_process(container).await
+    }
+
+    /// The pid of its first process, if it runs.
+    pub async fn first_process(&self, container: &Container) -> Result<Option<i32>, EngineError> {
+        let request = || self.docker.inspect_container(&container.id, None::<InspectContainerOptions>);
+        let inspected = self.call_for_states("inspect the container", request).await?;
+        let state = inspected.state.unwrap_or_default();
+        let pid = state.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        Ok(pid.filter(|_| state.running == Some(true)))
+    }
+
+    /// The last line that a container wrote whose first process has ended (to standard error, if there is one), shortened:
+    /// what its sshd died of.
+    pub async fn last_words(&self, container: &Container) -> Result<Option<String>, EngineError> {
+        // The engine has all of them when it says itself that the container has ended, which it notices later than we do.
+        let deadline = Instant::now() + ENDING;
+        while Instant::now() < deadline && self.first_process(container).await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let options = LogsOptions { stdout: true, stderr: true, tail: "5".to_owned(), ..Default::default() };
+        let mut stream = self.docker.logs(&container.id, Some(options));
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        while let Some(chunk) =
+            self.call("read the container's log", async { stream.next().await.transpose() }).await?
+        {
+            let text = if matches!(chunk, LogOutput::StdErr { .. }) { &mut errors } else { &mut output };
+            text.extend_from_slice(&chunk.into_bytes());
+        }
+        Ok(last_words([&errors, &output]))
+    }
+
+    /// All containers, running or not, that carry this label (`name` or `name=value`).
+    pub async fn labelled(&self, label: &str) -> Result<Vec<Listed>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let request = || self.docker.list_containers(Some(options.clone()));
+        let listed = self.call_for_states("list containers", request).await?;
+        let ours = listed.into_iter().filter_map(|summary| {
+            let names = summary.names.unwrap_or_default();
+            Some(Listed {
+                container: Container { id: summary.id? },
+                names: names.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
+                labels: summary.labels.unwrap_or_default(),
+                is_live: !matches!(summary.state, Some(State::EXITED | State::DEAD)),
+                age: summary.created.and_then(age),
+            })
+        });
+        Ok(ours.collect())
+    }
+}
+
+/// How long ago that was, in seconds since 1970. Not known of what is still to come.
+fn age(created: i64) -> Option<Duration> {
+    let created = UNIX_EPOCH.checked_add(Duration::from_secs(created.try_into().ok()?))?;
+    created.elapsed().ok()
+}
+
+/// Of the first thing in an archive.
+fn target_of_link(head: &[u8]) -> Option<Vec<u8>> {
+    let mut archive = tar::Archive::new(head);
+    let first = archive.entries().ok()?.next()?.ok()?;
+    let target = first.header().entry_type().is_symlink().then(|| first.link_name_bytes())?;
+    target.map(std::borrow::Cow::into_owned)
+}
+
+/// How the engine is told that the container has not a variable that its image has.
+type Hide = fn(&str) -> String;
+
+/// Docker's merge takes a name for the image's, and without a value for none (moby, `ReplaceOrAppendEnvValues`).
+fn remove(name: &str) -> String {
+    name.to_owned()
+}
+
+/// Of a name alone Podman has the value that it has itself, or the image's (`envLib.ParseSlice`).
+fn empty(name: &str) -> String {
+    format!("{name}=")
+}
+
+/// The image's variables are for the user's processes, which get them from us. The runtime and its hooks, which are root,
+/// read the container's: a library to load, the GPUs to hand out.
+fn environment(set: &[(&str, String)], hidden: &[String], hide: Hide) -> Vec<String> {
+    let own = |name: &String| set.iter().any(|(own, _)| own == name);
+    // One without a name cannot be hidden: no engine takes it, and nobody can ask for it.
+    let hidden = hidden.iter().filter(|name| !name.is_empty() && !own(name)).map(|name| hide(name));
+    set.iter().map(|(name, value)| format!("{name}={value}")).chain(hidden).collect()
+}
+
+fn body(spec: &Spec, hide: Hide) -> ContainerCreateBody {
+    let emptied = spec.labels_of_image.iter().map(|name| (name.clone(), String::new()));
+    let ours = spec.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    ContainerCreateBody {
+        image: Some(spec.image_id.clone()),
+        // Both set: whatever the image names here does not run.
+        entrypoint: Some(spec.command.clone()),
+        cmd: Some(Vec::new()),
+        user: Some(format!("{}:{}", spec.uid, spec.gid)),
+        working_dir: Some(spec.directory.to_string_lossy().into_owned()),
+        hostname: Some(spec.hostname.clone()),
+        labels: Some(emptied.chain(ours).collect()),
+        env: Some(environment(&spec.variables, &spec.hidden, hide)),
+        // A health check of the image would run its programs again and again.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
+        host_config: Some(host_config(spec)),
+        ..Default::default()
+    }
+}
+
+fn host_config(spec: &Spec) -> HostConfig {
+    HostConfig {
+        network_mode: Some("host".to_owned()),
+        // An init of the engine's would be the first process instead of ours.
+        init: Some(false),
+        // Joined tasks cannot enter another PID namespace: so all see the host's.
+        pid_mode: Some("host".to_owned()),
+        ipc_mode: Some("private".to_owned()),
+        // Only means something where the engine remaps users; then ids, and the host's namespaces, would not fit.
+        userns_mode: Some("host".to_owned()),
+        // The processes will be moved into Slurm's cgroups: a namespace rooted at the engine's would show nonsense.
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::HOST),
+        group_add: Some(spec.groups.iter().map(u32::to_string).collect()),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        // What the user may do here is what the same user may do on the host, for ranks started over ssh as for
+        // joined tasks: a system call filter on top breaks NUMA binding and cross-memory attach of MPI libraries.
+        security_opt: Some(vec![
+            "no-new-privileges:true".to_owned(),
+            "seccomp=unconfined".to_owned(),
+            "apparmor=unconfined".to_owned(),
+        ]),
+        devices: Some(spec.devices.iter().map(|path| device(path)).collect()),
+        device_requests: spec.gpus.as_ref().map(|gpus| vec![gpus.to_api()]),
+        ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
+        shm_size: i64::try_from(spec.shm_size).ok(),
+        memory: i64::try_from(spec.memory).ok(),
+        // The same: no swap besides.
+        memory_swap: i64::try_from(spec.memory).ok(),
+        pids_limit: Some(spec.processes),
+        mounts: Some(spec.binds.iter().map(bind).collect()),
+        device_cgroup_rules: Some(spec.device_rules.clone()),
+        // Our words from the container must be readable, and must not fill a disk, whatever the engine's default is.
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(
+                [("max-size", "1m"), ("max-file", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            ),
+        }),
+        ..Default::default()
+    }
+}
+
+fn device(path: &Path) -> DeviceMapping {
+    let path = path.to_string_lossy().into_owned();
+    DeviceMapping {
+        path_on_host: Some(path.clone()),
+        path_in_container: Some(path),
+        cgroup_permissions: Some("rw".to_owned()),
+    }
+}
+
+fn ulimit(limit: &Ulimit) -> ResourcesUlimits {
+    const UNLIMITED: i64 = -1;
+    let value = |limit: Option<u64>| limit.map_or(UNLIMITED, |value| value.try_into().unwrap_or(UNLIMITED));
+    ResourcesUlimits {
+        name: Some(limit.name.to_owned()),
+        soft: Some(value(limit.soft)),
+        hard: Some(value(limit.hard)),
+    }
+}
+
+/// As a mount, not as an entry of `Binds`: with those the engine makes a source that is missing.
+fn bind(bind: &Bind) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(bind.source.to_string_lossy().into_owned()),
+        target: Some(bind.target.to_string_lossy().into_owned()),
+        read_only: Some(true),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_an_image_are_kept_from_the_engine() {
+        let set = [("PATH", "/bin".to_owned())];
+        let hidden = ["PATH", "LD_PRELOAD", ""].map(str::to_owned);
+        assert_eq!(environment(&set, &hidden, remove), ["PATH=/bin", "LD_PRELOAD"]);
+        assert_eq!(environment(&set, &hidden, empty), ["PATH=/bin", "LD_PRELOAD="]);
+    }
+
+    /// As seen in answers of an engine.
+    #[test]
+    fn kinds_of_files_are_told_from_modes_in_go() {
+        assert_eq!(Kind::new(420, 7), Kind::File { size: 7 });
+        assert_eq!(Kind::new(0o4755 | 1 << 23, -1), Kind::File { size: 0 });
+        assert_eq!(Kind::new(2_147_484_141, 7), Kind::Directory);
+        assert_eq!(Kind::new(33_554_870, 7), Kind::Other);
+        assert_eq!(Kind::new(134_218_239, 7), Kind::Link);
+    }
+
+    #[test]
+    fn link_is_read_from_the_head_of_an_archive() {
+        let link = |target: &str| {
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            archive.append_link(&mut header, "passwd", target).unwrap();
+            archive.into_inner().unwrap()
+        };
+        let long = format!("/{}", "x/".repeat(500));
+        for target in ["/proc/1/root/etc", long.as_str()] {
+            assert_eq!(target_of_link(&link(target)).as_deref(), Some(target.as_bytes()));
+        }
+        let whole = link(&long);
+        for cut in [0, 100, 600, 1100] {
+            assert_eq!(target_of_link(&whole[..cut]), None, "{cut}");
+        }
+        let mut file = tar::Header::new_ustar();
+        file.set_size(0);
+        file.set_cksum();
+        assert_eq!(target_of_link(file.as_bytes()), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Running a program in a container through the engine: as the container's user, with its groups, without capabilities
+//! and with no-new-privileges, in its mounts and cgroups, as all that the container itself starts.
+//!
+//! Runs as root where a container is started.
+
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use super::connection::{Engine, EngineError, last_words};
+use super::container::Container;
+
+/// Of longer output the end is kept.
+const LIMIT: usize = 4 << 20;
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Ran {
+    /// Standard output and error together, or the end of them.
+    pub output: Vec<u8>,
+    /// Standard error alone.
+    errors: Vec<u8>,
+    /// Its exit code; none when it did not end in time. Then it still runs.
+    pub code: Option<i64>,
+}
+
+impl Ran {
+    /// The last line of its standard error, else of its output, shortened.
+    #[must_use]
+    pub fn last_words(&self) -> Option<String> {
+        last_words([&self.errors, &self.output])
+    }
+}
+
+fn keep(kept: &mut Vec<u8>, message: &[u8]) {
+    kept.extend_from_slice(message);
+    // Not with each message: to move what stays costs.
+    if kept.len() > 2 * LIMIT {
+        kept.drain(..kept.len() - LIMIT);
+    }
+}
+
+impl Engine {
+    /// Runs this command with these variables on top of the container's.
+    pub async fn run(
+        &self,
+        container: &Container,
+        command: Vec<String>,
+        variables: Vec<String>,
+        limit: Duration,
+    ) -> Result<Ran, EngineError> {
+        let call = "run a program in the container";
+        // No user is named: moby takes the container's (`ContainerExecCreate`), and drops the groups of another.
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command),
+            env: Some(variables),
+            working_dir: Some("/".to_owned()),
+            ..Default::default()
+        };
+        let id = self.call(call, self.docker.create_exec(&container.id, options)).await?.id;
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let run = async {
+            let started = self.call(call, self.docker.start_exec(&id, None::<StartExecOptions>)).await?;
+            let StartExecResults::Attached { output: mut stream, .. } = started else { return Ok(()) };
+            while let Some(chunk) = stream.next().await {
+                let chunk = chunk.map_err(|error| EngineError::new(call, error))?;
+                if let LogOutput::StdErr { message } = &chunk {
+                    keep(&mut errors, message);
+                }
+                keep(&mut output, &chunk.into_bytes());
+            }
+            Ok::<_, EngineError>(())
+        };
+        let ended = timeout(limit, run).await;
+        let code = match ended {
+            Ok(ended) => {
+                ended?;
+                self.call(call, self.docker.inspect_exec(&id)).await?.exit_code
+            }
+            Err(_) => None,
+        };
+        Ok(Ran { output, errors, code })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_long_output_the_end_is_kept() {
+        let mut kept = Vec::new();
+        for _ in 0..100 {
+            keep(&mut kept, &[b'x'; LIMIT / 10]);
+        }
+        keep(&mut kept, b"the end");
+        assert!(kept.ends_with(b"xthe end") && (LIMIT..=2 * LIMIT).contains(&kept.len()));
+    }
+}

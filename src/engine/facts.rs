@@ -1,0 +1,101 @@
+//! What an engine says of itself.
+//!
+//! For `spank-docker check`, as root; its name also where engines differ in what they do without a word.
+
+use std::path::PathBuf;
+
+use bollard::models::{SystemInfo, SystemVersion, SystemVersionComponents};
+
+use super::connection::{Engine, EngineError};
+
+/// What Docker's own is called here.
+pub(super) const DOCKER: &str = "Docker Engine";
+
+/// What matters of it to the plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// `Docker Engine`, or the like.
+    pub name: String,
+    /// Its release.
+    pub version: String,
+    /// The newest API that it speaks.
+    pub api: String,
+    /// How it makes cgroups, and which version of them it uses.
+    pub cgroups: (String, String),
+    /// Whether it runs without root's rights.
+    pub is_rootless: bool,
+    /// Whether it maps users of containers to others.
+    pub remaps_users: bool,
+    /// Whether containers live on when it is restarted.
+    pub keeps_containers: bool,
+    /// Where it keeps images and containers, if it says so.
+    pub root: Option<PathBuf>,
+    /// What it is made of, with releases: itself, containerd, runc.
+    pub components: Vec<(String, String)>,
+}
+
+impl Engine {
+    /// What the engine calls itself: `Docker Engine`, `Podman Engine`.
+    pub(super) async fn name(&self) -> Result<String, EngineError> {
+        Ok(name(&self.call("tell its version", self.docker.version()).await?))
+    }
+
+    /// Asks the engine for what a check of the node wants to know.
+    pub async fn facts(&self) -> Result<Facts, EngineError> {
+        let version = self.call("tell its version", self.docker.version()).await?;
+        let info = self.call("tell its settings", self.docker.info()).await?;
+        Ok(facts(version, info))
+    }
+}
+
+fn name(version: &SystemVersion) -> String {
+    match version.components.iter().flatten().next().map(|component| component.name.as_str()) {
+        None | Some("Engine") => DOCKER.to_owned(),
+        Some(other) => other.to_owned(),
+    }
+}
+
+fn facts(version: SystemVersion, info: SystemInfo) -> Facts {
+    let name = name(&version);
+    let has = |name: &str| {
+        let option = format!("name={name}");
+        info.security_options.iter().flatten().any(|one| one.split(',').any(|part| part == option))
+    };
+    let root = info.docker_root_dir.filter(|root| root.starts_with('/')).map(PathBuf::from);
+    let components = version.components.into_iter().flatten();
+    let component = |component: SystemVersionComponents| match component.name.as_str() {
+        "Engine" => (DOCKER.to_owned(), component.version),
+        _ => (component.name, component.version),
+    };
+    Facts {
+        name,
+        root,
+        components: components.map(component).collect(),
+        version: version.version.unwrap_or_default(),
+        api: version.api_version.unwrap_or_default(),
+        cgroups: (
+            info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
+            info.cgroup_version.map(|version| version.to_string()).unwrap_or_default(),
+        ),
+        is_rootless: has("rootless"),
+        remaps_users: has("userns"),
+        keeps_containers: info.live_restore_enabled.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_options_are_read_as_the_engine_writes_them() {
+        let info = |options: &[&str]| SystemInfo {
+            security_options: Some(options.iter().map(|option| (*option).to_owned()).collect()),
+            ..Default::default()
+        };
+        let found = facts(SystemVersion::default(), info(&["name=seccomp,profile=default", "name=userns"]));
+        assert!(found.remaps_users && !found.is_rootless);
+        assert!(facts(SystemVersion::default(), info(&["name=rootless"])).is_rootless);
+        assert_eq!(found.name, "Docker Engine");
+    }
+}

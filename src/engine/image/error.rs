@@ -1,0 +1,360 @@
+//! Why there is no image, out of the words of engines and registries.
+
+use std::io;
+use std::time::Duration;
+
+use super::inspect::architecture;
+use crate::engine::connection::{EngineError, one_line};
+use crate::engine::registry_auth::NoLogin;
+use crate::settings::image::Reference;
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// `pull=never`, and it is not here.
+    #[error(
+        "image '{image}': not present on this node, and the pull policy is 'never': use --docker-pull=missing"
+    )]
+    NotPresent {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// The registry answered that it has no such image.
+    #[error("image '{image}': not found in registry '{registry}'")]
+    NotFound {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+    },
+    /// It was here, or had just come. An admin's `docker image prune` spares only what a container uses.
+    #[error("image '{image}': removed from this node before its container was made: submit again")]
+    Gone {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// An id names an image that is here already; there is no registry to ask.
+    #[error(
+        "image '{image}': no image on this node has this id; name it by repository and tag to have it pulled"
+    )]
+    UnknownId {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// The registry wants to know who asks.
+    #[error("image '{image}': registry '{registry}' denies access without a login: {why}")]
+    NoLogin {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// Why none was given.
+        why: NoLogin,
+    },
+    /// The registry knows who asks.
+    #[error(
+        "image '{image}': registry '{registry}' denies access with your login in ~/.docker/config.json: log in anew, or ask for the right to pull this image"
+    )]
+    Denied {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+    },
+    /// It is here, for those who may pull it; whether this user may is not known.
+    #[error(
+        "image '{image}': private, and registry '{registry}' cannot be asked whether you may use it: {}", words.reason()
+    )]
+    Unchecked {
+        /// As the user wrote it.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// The engine's words.
+        #[source]
+        words: Words,
+    },
+    /// The same, and there is nobody to ask.
+    #[error(
+        "image '{image}': private, and known on this node by no name of a registry: name it by repository and tag"
+    )]
+    Nameless {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// Files of ours, about pulls of others.
+    #[error("cannot note in state_dir which private images are being pulled: ask the admin")]
+    Pulls(#[source] io::Error),
+    /// The registry cannot be asked.
+    #[error("image '{image}': registry '{registry}' cannot be reached: {}", words.reason())]
+    Unreachable {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// The engine's words.
+        #[source]
+        words: Words,
+    },
+    /// The engine has no room for it.
+    #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
+    NoSpace {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// More text than there is a use for.
+    #[error(
+        "image '{image}': its ENV, LABEL, VOLUME and ENTRYPOINT have more than 1 MiB: build it with less"
+    )]
+    Configuration {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// It is for other machines.
+    #[error("image '{image}': built for '{theirs}', this node is '{ours}'")]
+    Architecture {
+        /// As the user wrote it.
+        image: String,
+        /// The image's architecture, in Go's names.
+        theirs: String,
+        /// This node's.
+        ours: &'static str,
+    },
+    /// The registry has it, for other machines.
+    #[error(
+        "image '{image}': registry '{registry}' has it for other kinds of processors only, this node is '{ours}'"
+    )]
+    Architectures {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// This node's.
+        ours: &'static str,
+    },
+    /// What the registry sends is not what its own list says.
+    #[error("image '{image}': damaged in registry '{registry}': push it again")]
+    Damaged {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// The engine's words.
+        #[source]
+        words: Words,
+    },
+    /// Whoever asked for it has no use for it any more.
+    #[error("image '{image}': no longer wanted, the pull was broken off")]
+    NotWanted {
+        /// As the user wrote it.
+        image: String,
+    },
+    /// Anything else that the engine says about a pull.
+    #[error("image '{image}': cannot be pulled from registry '{registry}': {message}")]
+    Pull {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// The engine's words.
+        message: String,
+    },
+    /// The engine itself.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What the engine says of a pull, on one line: each of its layers has put its own words before the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Words(String);
+
+impl Words {
+    /// The last of them.
+    fn reason(&self) -> &str {
+        self.0.rsplit(": ").next().unwrap_or(&self.0)
+    }
+}
+
+/// The registry does not have it.
+pub(super) fn not_found(reference: &Reference) -> ImageError {
+    ImageError::NotFound {
+        image: reference.without_registry().to_owned(),
+        registry: reference.registry().to_owned(),
+    }
+}
+
+/// A registry that says nothing, to an engine that works.
+pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageError {
+    ImageError::Unreachable {
+        image: reference.without_registry().to_owned(),
+        registry: reference.registry().to_owned(),
+        words: Words(format!("no answer within {} s", limit.as_secs())),
+    }
+}
+
+/// The engine passes the registry's words on, with a status that does not tell the cases apart (a refused login is
+/// 500, as is an unreachable registry): its words decide.
+pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
+    use bollard::errors::Error;
+    match error {
+        // Before they are cut for a line.
+        Error::DockerResponseServerError { message: words, .. }
+        | Error::DockerStreamError { error: words } => ImageError::in_words(reference, &words),
+        other => EngineError::new("pull the image", other).into(),
+    }
+}
+
+impl ImageError {
+    /// What the words mean that `docker pull` would print of `reference`.
+    #[must_use]
+    pub fn in_words(reference: &Reference, words: &str) -> Self {
+        // The cause comes last, perhaps behind what is shown.
+        let lower = words.to_lowercase();
+        let words = one_line(words);
+        let (image, registry) = (reference.without_registry().to_owned(), reference.registry().to_owned());
+        let says = |some: &[&str]| some.iter().any(|phrase| lower.contains(phrase));
+        if says(&["no space left", "disk quota exceeded"]) {
+            Self::NoSpace { image: reference.to_string() }
+        } else if says(&["no basic auth", "unauthorized", "authentication required", "denied:", "forbidden"])
+        {
+            Self::Denied { image, registry }
+        } else if says(&["no matching manifest", "no image found in manifest list", "no match for platform"])
+        {
+            Self::Architectures { image, registry, ours: architecture() }
+        } else if says(&[
+            "manifest unknown",
+            "name unknown",
+            "not found",
+            "does not exist",
+            "repository name not known",
+        ]) {
+            not_found(reference)
+        } else if says(&[
+            "verification failed",
+            "unexpected digest",
+            "unexpected commit digest",
+            "invalid checksum",
+            "digest did not match",
+        ]) {
+            Self::Damaged { image, registry, words: Words(words) }
+        } else if says(&[
+            "no such host",
+            "connection refused",
+            "dial tcp",
+            "i/o timeout",
+            "timeout exceeded",
+            "deadline exceeded",
+            "no route to host",
+            "network is unreachable",
+            "tls:",
+            "x509:",
+            "http response to https client",
+            "server misbehaving",
+            "connection reset",
+            "eof",
+        ]) {
+            Self::Unreachable { image, registry, words: Words(words) }
+        } else {
+            Self::Pull { image, registry, message: words }
+        }
+    }
+}
+
+/// A refusal, to a user who has no login for this reason, or has one.
+pub(super) fn denied(error: ImageError, why: Option<NoLogin>) -> ImageError {
+    match (error, why) {
+        (ImageError::Denied { image, registry }, Some(why)) => ImageError::NoLogin { image, registry, why },
+        (error, _) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status_code: u16, message: &str) -> String {
+        let reference = "reg:5000/hpc/foo:1".parse().unwrap();
+        let error =
+            bollard::errors::Error::DockerResponseServerError { status_code, message: message.into() };
+        denied(pull_error(&reference, error), Some(NoLogin::Unknown)).to_string()
+    }
+
+    #[test]
+    fn a_cause_is_found_behind_many_words() {
+        let reference = "reg:5000/hpc/foo:1".parse().unwrap();
+        let words = format!("writing blob: {}: no space left on device", "x ".repeat(300));
+        assert!(matches!(ImageError::in_words(&reference, &words), ImageError::NoSpace { .. }));
+    }
+
+    #[test]
+    fn what_a_user_reads_when_a_pull_fails() {
+        let cases = [
+            (
+                404,
+                "manifest for reg:5000/hpc/foo:1 not found: manifest unknown: manifest unknown",
+                "image 'hpc/foo:1': not found in registry 'reg:5000'",
+            ),
+            (
+                500,
+                "Head \"http://reg:5000/v2/hpc/foo/manifests/1\": no basic auth credentials",
+                "image 'hpc/foo:1': registry 'reg:5000' denies access without a login: log in with 'docker login', or put an entry for it into ~/.docker/config.json",
+            ),
+            (
+                500,
+                "Get \"http://reg:5000/v2/\": dial tcp: lookup reg: no such host",
+                "image 'hpc/foo:1': registry 'reg:5000' cannot be reached: no such host",
+            ),
+            (
+                500,
+                "unexpected EOF",
+                "image 'hpc/foo:1': registry 'reg:5000' cannot be reached: unexpected EOF",
+            ),
+            (
+                404,
+                "no matching manifest for linux/amd64 in the manifest list entries",
+                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
+            ),
+            (
+                500,
+                "write /var/lib/docker/tmp/x: no space left on device",
+                "image 'reg:5000/hpc/foo:1': no space left on the disk of this node's engine: ask the admin to free some",
+            ),
+            (
+                500,
+                "filesystem layer verification failed for digest sha256:00",
+                "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
+            ),
+            // The same two in Podman's words.
+            (
+                500,
+                "no image found in manifest list for architecture \"amd64\", variant \"\", OS \"linux\"",
+                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
+            ),
+            (
+                500,
+                "happened during read: Digest did not match, expected sha256:0c, got sha256:af",
+                "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
+            ),
+            // And in those of an engine with containerd's image store.
+            (
+                404,
+                "no match for platform in manifest: not found",
+                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
+            ),
+            (
+                500,
+                "failed commit on ref \"layer-sha256:99\": commit failed: unexpected commit digest sha256:da, expected sha256:99: failed precondition",
+                "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
+            ),
+            (
+                500,
+                "toomanyrequests: You have reached your pull rate limit",
+                "image 'hpc/foo:1': cannot be pulled from registry 'reg:5000': toomanyrequests: You have reached your pull rate limit",
+            ),
+        ];
+        for (status, words, line) in cases {
+            assert_eq!(told(status, words), line.replace("amd64", architecture()));
+        }
+    }
+}

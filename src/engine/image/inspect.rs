@@ -1,0 +1,119 @@
+//! An image that is here: what the plugin takes from it, and what it does not believe.
+#![forbid(unsafe_code)]
+
+use bollard::models::{ImageConfig, ImageInspect};
+
+use super::error::ImageError;
+use crate::engine::connection::one_line;
+use crate::settings::image::Reference;
+use crate::slurm::gres::SELECTIONS;
+
+/// An image on this node.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// `sha256:…`: what the container is created from, whatever happens to the tag.
+    pub id: String,
+    /// ENV entries, names and values, but for those that are the job's.
+    pub environment: Vec<(String, String)>,
+    /// The names of all ENV entries.
+    pub variables: Vec<String>,
+    /// WORKDIR, if it has one.
+    pub workdir: Option<String>,
+    /// VOLUME entries.
+    pub volumes: Vec<String>,
+    /// ENTRYPOINT, program and arguments.
+    pub entrypoint: Vec<String>,
+    /// Names of its LABELs.
+    pub labels: Vec<String>,
+}
+
+/// What counts of an image, if it can run here.
+pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageError> {
+    let ours = architecture();
+    if let Some(theirs) = found.architecture.filter(|theirs| !theirs.is_empty() && theirs != ours) {
+        return Err(ImageError::Architecture {
+            image: reference.to_string(),
+            theirs: one_line(&theirs),
+            ours,
+        });
+    }
+    let config = found.config.unwrap_or_default();
+    if size(&config) > CONFIGURATION {
+        return Err(ImageError::Configuration { image: reference.to_string() });
+    }
+    let entries = config.env.unwrap_or_default();
+    Ok(Image {
+        id: found.id.unwrap_or_default(),
+        environment: environment(&entries),
+        variables: entries.iter().filter_map(|entry| entry.split('=').next()).map(str::to_owned).collect(),
+        workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
+        volumes: config.volumes.unwrap_or_default(),
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default().into_keys().collect(),
+    })
+}
+
+/// As much text as an image's configuration may hold, in bytes: it goes back to the engine, into environments and to disk.
+/// A program's whole environment may have twice as much.
+const CONFIGURATION: usize = 1 << 20;
+
+/// What of it is gone by, in bytes.
+fn size(config: &ImageConfig) -> usize {
+    let lists = [&config.env, &config.volumes, &config.entrypoint];
+    let texts = lists.into_iter().flatten().flatten().chain(&config.working_dir);
+    let labels = config.labels.iter().flatten().map(|(name, value)| name.len() + value.len());
+    texts.map(String::len).chain(labels).sum()
+}
+
+/// The variables that an image's ENV entries set, but for those that are the job's.
+#[must_use]
+pub fn environment(entries: &[String]) -> Vec<(String, String)> {
+    let split = |entry: &String| {
+        let (name, value) = entry.split_once('=')?;
+        (!is_the_jobs(name)).then(|| (name.to_owned(), value.to_owned()))
+    };
+    entries.iter().filter_map(split).collect()
+}
+
+/// Variables that say who the user is and what the job is: what an image says of them is wrong, or meant to deceive.
+fn is_the_jobs(name: &str) -> bool {
+    const USER: [&str; 7] = ["HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "HOSTNAME"];
+    // Which GPUs there are for the job's programs.
+    let is_selection = SELECTIONS.contains(&name);
+    const JOB: [&str; 5] = ["SLURM", "SPANK", "SBATCH", "PMI", "SSH_"];
+    name.is_empty()
+        || is_selection
+        || USER.contains(&name)
+        || JOB.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// This machine's architecture in Go's names, which images use.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configuration_without_measure_is_refused() {
+        let with_labels = |length: usize| ImageInspect {
+            config: Some(ImageConfig {
+                labels: Some([("a".to_owned(), "x".repeat(length))].into()),
+                env: Some(vec!["A=1".to_owned()]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let reference: Reference = "a".parse().unwrap();
+        assert!(usable(&reference, with_labels(CONFIGURATION - 4)).is_ok());
+        let refused = usable(&reference, with_labels(CONFIGURATION));
+        assert!(matches!(refused, Err(ImageError::Configuration { .. })), "{refused:?}");
+    }
+}

@@ -1,0 +1,16 @@
+//! Getting the job's image onto this node: present, or pulled under the pull policy.
+//!
+//! Runs as root in the prolog. Whatever goes wrong here is about the image or the registry, and told to the user; only
+//! an engine that does not answer is the node's fault.
+
+mod error;
+mod inspect;
+mod private;
+mod progress;
+mod pull;
+mod pull_records;
+
+pub use error::ImageError;
+pub use inspect::{Image, environment};
+pub use pull::{ImagePolicy, Progress};
+pub use pull_records::{PullRecord, Pulls};

@@ -1,0 +1,296 @@
+//! Images that their registry does not give to everybody. The engine has one store for all users: without a check,
+//! whoever shares a node with somebody who may pull such an image could run it too.
+//!
+//! An image that was pulled with a login, because the registry wanted one, is marked by an additional tag in the
+//! engine, which lives exactly as long as the image, and tells which registry it was. A marked image that is here already
+//! is used only after that registry was asked, with this user's own login, for the manifest of exactly this image.
+//!
+//! An engine that is to pull what it has already asks a registry for no more than the manifest, in which the image's id
+//! stands: whoever knows the id can have a registry of their own say that it has the image. So of a marked image no other
+//! registry's word counts; but for Docker Hub, which takes no manifest of what it has not.
+//!
+//! Runs as root where an image is got.
+
+use std::time::Duration;
+
+use bollard::auth::DockerCredentials;
+use bollard::models::{ImageInspect, ImageSummary};
+use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
+use sha2::{Digest, Sha256};
+
+use super::error::{ImageError, denied, pull_error, silent_registry};
+use super::pull::ImagePolicy;
+use super::pull_records::{PullRecord, Pulls};
+use crate::engine::connection::{Engine, EngineError};
+use crate::engine::registry_auth::{Credentials, NoLogin};
+use crate::guest::ssh::keys::hex;
+use crate::settings::image::{DOCKER_HUB, Reference};
+
+/// The mark: a repository in a registry that cannot exist (RFC 2606), with a hash of the image's registry below it, and the
+/// image's id as the tag.
+const MARK: &str = "spank-docker.invalid/private";
+/// How long a registry may take to say whether a user may have an image.
+const REGISTRY: Duration = Duration::from_secs(20);
+/// How many of an image's names are asked about.
+const NAMES: usize = 8;
+
+impl Engine {
+    /// Whether the user may use an image that is on this node.
+    pub(super) async fn check_right(
+        &self,
+        policy: &ImagePolicy<'_>,
+        found: &ImageInspect,
+    ) -> Result<(), ImageError> {
+        let marks = self.marks_to_heed(policy, found).await?;
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let logins = (policy.logins)().await;
+        let named = policy.reference.repository();
+        let names = found.repo_digests.iter().flatten().filter_map(|name| name.parse::<Reference>().ok());
+        let mut names: Vec<Reference> = names.filter(|name| believes(&marks, name.registry())).collect();
+        names.sort_by_key(|name| name.repository() != named);
+        let mut refusal = None;
+        for name in names.iter().take(NAMES) {
+            match self.ask(name, logins.at(name.registry())).await {
+                Ok(()) => return Ok(()),
+                Err(ImageError::Engine(error)) => return Err(error.into()),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(match refusal {
+            Some(ImageError::Unreachable { registry, words, .. }) => {
+                ImageError::Unchecked { image: policy.reference.to_string(), registry, words }
+            }
+            Some(error) => error,
+            None => ImageError::Nameless { image: policy.reference.to_string() },
+        })
+    }
+
+    /// The marks that an image has, or is about to get: none, if everybody may use it.
+    async fn marks_to_heed(
+        &self,
+        policy: &ImagePolicy<'_>,
+        found: &ImageInspect,
+    ) -> Result<Vec<String>, ImageError> {
+        let mut marks = marks_of(found);
+        if marks.is_empty() {
+            marks = self.marks_to_come(policy, found).await?;
+        }
+        if marks.is_empty() {
+            // A pull that has ended in between has marked it.
+            let id = found.id.as_deref().unwrap_or_default();
+            marks = marks_of(&self.call("inspect the image", self.docker.inspect_image(id)).await?);
+        }
+        Ok(marks)
+    }
+
+    /// Whether the registry gives this image to anybody. Not, when it cannot say.
+    pub(super) async fn is_public(&self, reference: &Reference) -> bool {
+        let name = reference.engine_name();
+        let asked = self.docker.inspect_registry_image(&name, None);
+        self.call_within(REGISTRY, "ask the registry", asked).await.is_ok()
+    }
+
+    /// Whether the registry gives this image to the user.
+    async fn ask(&self, name: &Reference, login: Result<Credentials, NoLogin>) -> Result<(), ImageError> {
+        let call = "ask the registry";
+        let credentials = login.as_ref().ok().map(engine_credentials);
+        let full = name.engine_name();
+        let asked = self.docker.inspect_registry_image(&full, credentials);
+        match tokio::time::timeout(REGISTRY, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            // A login that is no longer good is no worse than none.
+            Ok(Err(_)) if login.is_ok() && self.is_public(name).await => Ok(()),
+            Ok(Err(error)) => Err(denied(pull_error(name, error), login.err())),
+            // The engine waits for the registry. Does it go on with everything else?
+            Err(_) => {
+                self.answers(call).await?;
+                Err(silent_registry(name, REGISTRY))
+            }
+        }
+    }
+
+    /// Those that pulls would give to an image that they may be bringing. Where a pull was cut off, what may have come is
+    /// marked now.
+    async fn marks_to_come(
+        &self,
+        policy: &ImagePolicy<'_>,
+        found: &ImageInspect,
+    ) -> Result<Vec<String>, ImageError> {
+        let pulls = policy.pulls.all().map_err(ImageError::Pulls)?;
+        let names = || found.repo_tags.iter().chain(&found.repo_digests).flatten();
+        let mut marks = Vec::new();
+        for pull in &pulls {
+            // Between its arrival and its naming an image has no name.
+            let may_be_its = names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
+            if may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id)) {
+                marks.push(mark(registry_of(&pull.repository)));
+            }
+            if pull.is_cut_off() {
+                self.settle(pull).await?;
+            }
+        }
+        Ok(marks)
+    }
+
+    /// Marks what pulls that were cut off may have brought, and forgets them.
+    pub async fn settle_pulls(&self, pulls: &Pulls) -> Result<(), ImageError> {
+        for pull in pulls.all().map_err(ImageError::Pulls)?.iter().filter(|pull| pull.is_cut_off()) {
+            self.settle(pull).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, pull: &PullRecord) -> Result<(), ImageError> {
+        self.mark_others(&pull.repository, &pull.public).await?;
+        pull.forget().map_err(ImageError::Pulls)
+    }
+
+    /// Marks all that has come into a repository with a login. The name that was pulled may lead to another image by now: a
+    /// tag that was moved in between leaves the one that came without a tag.
+    pub(super) async fn mark_others(&self, repository: &str, public: &[String]) -> Result<(), EngineError> {
+        for id in self.unmarked(repository).await? {
+            if !public.contains(&id) {
+                self.mark(&id, registry_of(repository)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The images of a repository that everybody may use: what a private pull finds there stays public. Not what another
+    /// one, that has not come to its end, may have brought.
+    pub(super) async fn public(&self, pulls: &Pulls, repository: &str) -> Result<Vec<String>, ImageError> {
+        let others = pulls.all().map_err(ImageError::Pulls)?;
+        let mut public = self.unmarked(repository).await?;
+        for other in others.iter().filter(|other| other.repository == repository) {
+            public.retain(|id| other.public.contains(id));
+        }
+        Ok(public)
+    }
+
+    /// Marks this image as one that this registry does not give to everybody.
+    async fn mark(&self, id: &str, registry: &str) -> Result<(), EngineError> {
+        let options = TagImageOptions { repo: Some(mark(registry)), tag: Some(digits(id).to_owned()) };
+        self.call("mark the image as private", self.docker.tag_image(id, Some(options))).await
+    }
+
+    /// The ids of all images of a repository that are not marked.
+    async fn unmarked(&self, repository: &str) -> Result<Vec<String>, EngineError> {
+        let options = ListImagesOptions { all: true, ..Default::default() };
+        let listed = self.call("list images", self.docker.list_images(Some(options))).await?;
+        let is_meant = |image: &ImageSummary| {
+            let mut names = image.repo_tags.iter().chain(&image.repo_digests);
+            names.any(|name| is_of(name, repository)) && marks_among(&image.id, &image.repo_tags).is_empty()
+        };
+        Ok(listed.into_iter().filter(is_meant).map(|image| image.id).collect())
+    }
+}
+
+/// Whether a registry's word about an image with these marks counts.
+fn believes(marks: &[String], registry: &str) -> bool {
+    registry == DOCKER_HUB || marks.contains(&mark(registry))
+}
+
+/// The repository of the marks of what came from a registry.
+fn mark(registry: &str) -> String {
+    let hash = hex(&Sha256::digest(registry.as_bytes()));
+    format!("{MARK}/{}", &hash[..32])
+}
+
+/// The registry in the full name of a repository.
+fn registry_of(repository: &str) -> &str {
+    repository.split('/').next().unwrap_or(repository)
+}
+
+/// The repositories of the marks of an image: none, if it was never pulled with a login.
+fn marks_of(found: &ImageInspect) -> Vec<String> {
+    found
+        .id
+        .as_deref()
+        .map_or(Vec::new(), |id| marks_among(id, found.repo_tags.as_deref().unwrap_or_default()))
+}
+
+fn marks_among(id: &str, tags: &[String]) -> Vec<String> {
+    let tag = format!(":{}", digits(id));
+    let repositories = tags.iter().filter_map(|name| name.strip_suffix(&tag));
+    repositories.filter(|repository| is_our(repository)).map(str::to_owned).collect()
+}
+
+fn is_our(repository: &str) -> bool {
+    repository.strip_prefix(MARK).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a reference is one of our marks, which nobody may pull: that would take the mark from its image.
+pub(super) fn is_mark(reference: &Reference) -> bool {
+    reference.repository().is_some_and(|repository| is_our(&repository))
+}
+
+/// As the engine's API wants it. It lives as long as the request.
+pub(super) fn engine_credentials(credentials: &Credentials) -> DockerCredentials {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    DockerCredentials {
+        username: given(&credentials.username),
+        password: given(&credentials.password),
+        identitytoken: given(&credentials.identity_token),
+        registrytoken: given(&credentials.registry_token),
+        ..Default::default()
+    }
+}
+
+fn is_of(name: &str, repository: &str) -> bool {
+    name.parse::<Reference>().is_ok_and(|name| name.repository().as_deref() == Some(repository))
+}
+
+fn digits(id: &str) -> &str {
+    id.strip_prefix("sha256:").unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn only_its_own_mark_marks_an_image() {
+        let mark = mark("reg:5000");
+        let marked = |tags: &[&str]| {
+            let tags = Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
+            marks_of(&ImageInspect {
+                id: Some(format!("sha256:{ID}")),
+                repo_tags: tags,
+                ..Default::default()
+            })
+        };
+        assert_eq!(marked(&["reg:5000/app:1", &format!("{mark}:{ID}")]), [mark.as_str()]);
+        for tag in ["reg:5000/app:1", &format!("{mark}:{}", ID.replace('0', "1")), &format!("x/{mark}:{ID}")]
+        {
+            assert!(marked(&[tag]).is_empty(), "{tag}");
+        }
+        assert!(is_mark(&format!("{mark}:{ID}").parse().unwrap()));
+        assert!(is_mark(&mark.parse().unwrap()));
+        assert!(!is_mark(&"reg:5000/private".parse().unwrap()));
+        assert!(!is_mark(&"spank-docker.invalid/private2".parse().unwrap()));
+    }
+
+    #[test]
+    fn of_a_private_image_its_own_registries_word_counts() {
+        let marks = [mark("reg:5000"), mark("other:5000")];
+        for (registry, believed) in
+            [("reg:5000", true), ("other:5000", true), ("docker.io", true), ("localhost:5000", false)]
+        {
+            assert_eq!(believes(&marks, registry), believed, "{registry}");
+        }
+        assert_eq!(registry_of("reg:5000/hpc/app"), "reg:5000");
+    }
+
+    #[test]
+    fn a_repository_is_known_by_each_of_its_names() {
+        assert!(is_of("alice/app:1", "docker.io/alice/app"));
+        assert!(is_of(&format!("alice/app@sha256:{ID}"), "docker.io/alice/app"));
+        assert!(is_of("reg:5000/app:1", "reg:5000/app"));
+        assert!(!is_of("reg:5000/app2:1", "reg:5000/app"));
+        assert!(!is_of("<none>:<none>", "reg:5000/app"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The way of an image onto this node, under the pull policy and with the user's login.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use bollard::auth::DockerCredentials;
+use bollard::models::ImageInspect;
+use bollard::query_parameters::CreateImageOptions;
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+
+use super::error::{ImageError, denied, not_found, pull_error};
+use super::inspect::{Image, usable};
+use super::private;
+use super::progress::Layers;
+use super::pull_records::Pulls;
+use crate::engine::connection::{Engine, EngineError};
+use crate::engine::registry_auth::{Credentials, Logins, NoLogin};
+use crate::settings::choices::Pull;
+use crate::settings::image::Reference;
+
+/// How often a long pull is told of.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+/// Is told from time to time how far a pull is, and says whether it is still wanted.
+pub type Progress<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
+
+/// Which image, and how it may come here.
+#[derive(Clone, Copy)]
+pub struct ImagePolicy<'a> {
+    /// What the user asked for.
+    pub reference: &'a Reference,
+    /// When to ask the registry.
+    pub pull: Pull,
+    /// The user's logins, looked up only when a registry is asked.
+    pub logins: &'a dyn Fn() -> LocalBoxFuture<'a, Logins>,
+    /// Pulls of private images on this node.
+    pub pulls: &'a Pulls,
+}
+
+impl Engine {
+    /// The image, pulled when the policy says so. `progress` gets a line from time to time while a pull lasts.
+    pub async fn image(
+        &self,
+        policy: ImagePolicy<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Image, ImageError> {
+        match self.present_or_pulled(&policy, progress).await {
+            Err(ImageError::Engine(error)) if error.is_not_found() => {
+                Err(ImageError::Gone { image: policy.reference.to_string() })
+            }
+            other => other,
+        }
+    }
+
+    async fn present_or_pulled(
+        &self,
+        policy: &ImagePolicy<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Image, ImageError> {
+        let reference = policy.reference;
+        let present = match policy.pull {
+            Pull::Always if !reference.is_id() => None,
+            Pull::Always | Pull::Missing | Pull::Never => self.present(reference).await?,
+        };
+        let mut layers = Layers::default();
+        let found = match present {
+            Some(found) => found,
+            None if policy.pull == Pull::Never => {
+                return Err(ImageError::NotPresent { image: reference.to_string() });
+            }
+            None if reference.is_id() => return Err(ImageError::UnknownId { image: reference.to_string() }),
+            None => self.get(policy, &mut layers, progress).await?,
+        };
+        // No layer has come: it was here already, and a registry that was asked has said no more than its id.
+        if !layers.any() {
+            self.check_right(policy, &found).await?;
+        }
+        usable(reference, found)
+    }
+
+    async fn present(&self, reference: &Reference) -> Result<Option<ImageInspect>, EngineError> {
+        match self.call("inspect the image", self.docker.inspect_image(&reference.engine_name())).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pulls it: without a login where the registry wants none, else with the user's.
+    async fn get(
+        &self,
+        policy: &ImagePolicy<'_>,
+        layers: &mut Layers,
+        progress: &mut Progress<'_>,
+    ) -> Result<ImageInspect, ImageError> {
+        let reference = policy.reference;
+        if private::is_mark(reference) {
+            return Err(not_found(reference));
+        }
+        let login = (policy.logins)().await.at(reference.registry());
+        match login {
+            Ok(login) if !self.is_public(reference).await => {
+                self.get_private(policy, &login, layers, progress).await.map_err(|error| denied(error, None))
+            }
+            login => {
+                let pulled = self.pull(reference, None, layers, progress).await;
+                pulled.map_err(|error| denied(error, Some(login.err().unwrap_or(NoLogin::Unknown))))
+            }
+        }
+    }
+
+    /// Pulls it with a login, and marks it before anybody else could take it for a public one. What was here before,
+    /// for everybody, stays so.
+    async fn get_private(
+        &self,
+        policy: &ImagePolicy<'_>,
+        login: &Credentials,
+        layers: &mut Layers,
+        progress: &mut Progress<'_>,
+    ) -> Result<ImageInspect, ImageError> {
+        let reference = policy.reference;
+        let repository = reference.repository().unwrap_or_default();
+        self.settle_pulls(policy.pulls).await?;
+        let public = self.public(policy.pulls, &repository).await?;
+        let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
+        let pulled = self.pull(reference, Some(private::engine_credentials(login)), layers, progress).await;
+        // The engine learns later that nobody waits any more: until its end is seen to (`settle`), what comes is nobody's.
+        if matches!(pulled, Err(ImageError::NotWanted { .. })) {
+            return pulled;
+        }
+        // Also when it has failed: the engine may have gone further than it could tell.
+        if layers.any() {
+            self.mark_others(&repository, &public).await?;
+        }
+        underway.end().map_err(ImageError::Pulls)?;
+        pulled
+    }
+
+    async fn pull(
+        &self,
+        reference: &Reference,
+        login: Option<DockerCredentials>,
+        layers: &mut Layers,
+        progress: &mut Progress<'_>,
+    ) -> Result<ImageInspect, ImageError> {
+        let options = CreateImageOptions {
+            from_image: Some(reference.engine_name().into_owned()),
+            ..Default::default()
+        };
+        let mut stream = self.docker.create_image(Some(options), None, login);
+        let mut told = Instant::now();
+        loop {
+            // Silence for that long is a slow registry's, or that of an engine which hangs.
+            match tokio::time::timeout(PROGRESS, stream.next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(step))) => layers.note(&step),
+                Ok(Some(Err(error))) => return Err(pull_error(reference, error)),
+                Err(_) => self.answers("pull the image").await?,
+            }
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                if progress(&format!("image '{reference}': pulling, {layers}")).is_break() {
+                    return Err(ImageError::NotWanted { image: reference.to_string() });
+                }
+            }
+        }
+        match self.present(reference).await? {
+            Some(found) => Ok(found),
+            None => Err(ImageError::Gone { image: reference.to_string() }),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Pulls of private images that are under way on this node: between the moment when the engine has such an image and
+//! the moment when it is marked as private (`docker::private`), nobody else may take it for a public one.
+//!
+//! A file in `state_dir` for each, locked by the process that pulls: the image's repository, and the ids of those of its
+//! images that were public before. One that nobody has locked was left by a process that was killed.
+//!
+//! Written and read by root where an image is got, and in the epilog.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// How their names begin: no job's directory does.
+const PREFIX: &str = "pull.";
+/// Before it is locked its name begins so, and nobody looks at it.
+const NEW: &str = ".pull.";
+/// The longest name of a repository, and thousands of ids.
+const LIMIT: u64 = 1 << 20;
+
+/// Those of this node.
+#[derive(Clone, Debug)]
+pub struct Pulls(PathBuf);
+
+/// One that this process does. Dropped without an end, it counts as cut off.
+#[derive(Debug)]
+pub struct Underway {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// One of any process.
+#[derive(Debug)]
+pub struct PullRecord {
+    /// What is pulled, in full: `docker.io/alice/app`.
+    pub repository: String,
+    /// The ids of its images that are nobody's secret.
+    pub public: Vec<String>,
+    path: PathBuf,
+    cut_off: bool,
+}
+
+impl Pulls {
+    /// In this `state_dir`.
+    #[must_use]
+    pub fn new(state_dir: &Path) -> Self {
+        Self(state_dir.to_owned())
+    }
+
+    /// Notes that this process pulls something from this repository, of which these images are public.
+    pub fn begin(&self, repository: &str, public: &[String]) -> io::Result<Underway> {
+        let named = |prefix| self.0.join(format!("{prefix}{}", std::process::id()));
+        let (new, path) = (named(NEW), named(PREFIX));
+        // Left by a process that had the same number.
+        gone(fs::remove_file(&new))?;
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+        let lines = [repository].into_iter().chain(public.iter().map(String::as_str));
+        lock.write_all(lines.collect::<Vec<_>>().join("\n").as_bytes())?;
+        fs::rename(&new, &path)?;
+        Ok(Underway { path, _lock: lock })
+    }
+
+    /// All of this node.
+    pub fn all(&self) -> io::Result<Vec<PullRecord>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+                continue;
+            }
+            let path = entry.path();
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                // Ended meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let mut text = String::new();
+            (&file).take(LIMIT).read_to_string(&mut text)?;
+            let mut lines = text.lines().map(str::to_owned);
+            let (repository, public) = (lines.next().unwrap_or_default(), lines.collect());
+            let cut_off = Flock::lock(file, FlockArg::LockSharedNonblock).is_ok();
+            found.push(PullRecord { repository, public, path, cut_off });
+        }
+        Ok(found)
+    }
+}
+
+impl Underway {
+    /// What has come is marked, or nothing has come.
+    pub fn end(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+impl PullRecord {
+    /// Whether the process that pulled is gone.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off
+    }
+
+    /// What may have come is marked.
+    pub fn forget(&self) -> io::Result<()> {
+        gone(fs::remove_file(&self.path))
+    }
+}
+
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_seen_until_it_ends_and_when_it_was_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("12")).unwrap();
+        let pulls = Pulls::new(directory.path());
+        assert!(pulls.all().unwrap().is_empty());
+
+        let public = ["sha256:1".to_owned(), "sha256:2".to_owned()];
+        let underway = pulls.begin("reg:5000/alice/app", &public).unwrap();
+        let seen = &pulls.all().unwrap()[0];
+        assert_eq!((seen.repository.as_str(), seen.is_cut_off()), ("reg:5000/alice/app", false));
+        assert_eq!(seen.public, public);
+        drop(underway);
+        let seen = &pulls.all().unwrap()[0];
+        assert!(seen.is_cut_off());
+        seen.forget().unwrap();
+        seen.forget().unwrap();
+        assert!(pulls.all().unwrap().is_empty());
+
+        pulls.begin("reg:5000/alice/app", &[]).unwrap().end().unwrap();
+        assert!(pulls.all().unwrap().is_empty());
+    }
+}

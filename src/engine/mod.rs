@@ -1,0 +1,20 @@
+//! The Docker Engine, through its API: nothing outside this folder knows bollard.
+
+mod cdi;
+mod connection;
+mod container;
+mod exec;
+mod facts;
+mod image;
+mod put;
+pub mod registry_auth;
+mod removal;
+mod shim;
+
+pub use cdi::GpuRequest;
+pub(crate) use connection::last_words;
+pub use connection::{Engine, EngineError};
+pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
+pub use facts::Facts;
+pub use image::{Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, environment};
+pub use removal::{PATIENCE, written_to};

@@ -1,0 +1,83 @@
+//! One file put into a container that exists and was never started: nothing of its image runs, and the engine itself looks
+//! the place up, in the container's root directory.
+//!
+//! Runs as root in the prolog.
+
+use bollard::query_parameters::UploadToContainerOptions;
+
+use super::connection::{Engine, EngineError};
+use super::container::Container;
+
+/// Length of a record of an archive.
+const RECORD: usize = 512;
+
+impl Engine {
+    /// Puts a file of root's, that everybody may read, into a directory, in the place of what is there.
+    pub async fn put(
+        &self,
+        container: &Container,
+        directory: &str,
+        name: &str,
+        content: &[u8],
+    ) -> Result<(), EngineError> {
+        let options = UploadToContainerOptions { path: directory.to_owned(), ..Default::default() };
+        let body = bollard::body_full(archive(name, content).into());
+        let request = self.docker.upload_to_container(&container.id, Some(options), body);
+        self.call("put a file into the container", request).await
+    }
+}
+
+/// A tar archive as POSIX defines it (`ustar`) of one file with a short name.
+fn archive(name: &str, content: &[u8]) -> Vec<u8> {
+    let field = |value: &str, length: usize| {
+        let mut field = value.as_bytes().to_vec();
+        field.resize(length, 0);
+        field
+    };
+    let header = |sum: &str| {
+        let length = format!("{:011o}", content.len());
+        let fields = [
+            field(name, 100),
+            field("0000644", 8),
+            field("0000000", 8),
+            field("0000000", 8),
+            field(&length, 12),
+            field("00000000000", 12),
+            field(sum, 8),
+            field("0", 1),
+            field("", 100),
+            field("ustar", 6),
+            field("00", RECORD - 263),
+        ];
+        fields.concat()
+    };
+    // The sum is that of a header with blanks in its place.
+    let sum: u32 = header("        ").iter().copied().map(u32::from).sum();
+    let mut archive = header(&format!("{sum:06o}\0 "));
+    archive.extend_from_slice(content);
+    archive.resize(archive.len().next_multiple_of(RECORD) + 2 * RECORD, 0);
+    archive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn tar_reads_the_archive() {
+        for content in [&b""[..], b"a:x:1:\n", &[b'x'; RECORD], &[b'y'; 100_000]] {
+            let mut tar = Command::new("tar");
+            tar.args(["--extract", "--to-stdout", "--file=-", "group"]);
+            let mut tar = tar.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let archive = archive("group", content);
+            assert_eq!(archive.len() % RECORD, 0);
+            let mut input = tar.stdin.take().unwrap();
+            let written = std::thread::spawn(move || input.write_all(&archive));
+            let read = tar.wait_with_output().unwrap();
+            written.join().unwrap().unwrap();
+            assert!(read.status.success() && read.stdout == content);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The end of a container: its processes, then what it has written, then the container itself.
+//!
+//! What a user has written is removed here, not by the engine. That removes trees by recursion, with an open file and a stack
+//! frame for each level (Go's os.RemoveAll(), called by moby's container/containerd's stores), so a user who nests directories
+//! deeply enough takes all of its files or its life, and a wide tree keeps it from answering in time. Where the files are, the
+//! engine says itself (`GraphDriver`, `Mounts`); with containerd's image store it does not, and the kernel has said it when
+//! the container was started ([`written_to`]).
+//!
+//! Runs as root in the prolog, the epilog and a starting slurmd.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::{InspectContainerOptions, KillContainerOptions, RemoveContainerOptions};
+
+use super::connection::{CALL, Engine, EngineError};
+use super::container::Container;
+use crate::linux::tree::Content;
+use crate::linux::{cgroup, mountinfo};
+
+/// How long a removal that somebody else has begun may last.
+const REMOVAL: Duration = Duration::from_secs(60);
+/// How long a call may last before the container's processes are ended for the engine.
+const HANGING: Duration = Duration::from_secs(10);
+/// How long the removal of what a container has written may last in the hooks of its own job: other jobs do not wait for it.
+pub const PATIENCE: Duration = Duration::from_secs(600);
+/// For how long nothing else is done.
+const SLICE: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// Kills and removes it with its anonymous volumes. Absent is success. `written_to`: where it has written, if that was
+    /// noted; else the engine is asked. What lasts longer than `patience` is broken off, and goes on where it was the next
+    /// time.
+    ///
+    /// A container that hangs in its start (the engine's own first process has opened a FIFO of the image's, as root)
+    /// cannot be removed before that start has failed.
+    pub async fn remove(
+        &self,
+        container: &Container,
+        written_to: Option<PathBuf>,
+        patience: Duration,
+    ) -> Result<(), EngineError> {
+        self.kill(container).await?;
+        let options = None::<InspectContainerOptions>;
+        let request = || self.docker.inspect_container(&container.id, options.clone());
+        let inspected = match self.call_for_states("inspect the container", request).await {
+            Ok(inspected) => inspected,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let deadline = Instant::now() + patience;
+        for path in contents(&inspected).into_iter().chain(written_to).filter(|path| is_roots_alone(path)) {
+            empty(&path, deadline).await.map_err(|source| EngineError::Kept { path, source })?;
+        }
+        self.delete(container).await
+    }
+
+    /// Ends its processes, if it has any.
+    async fn kill(&self, container: &Container) -> Result<(), EngineError> {
+        let request = self.docker.kill_container(&container.id, None::<KillContainerOptions>);
+        match self.call_within(HANGING, "end the container", request).await {
+            Err(EngineError::Stuck { .. }) => {
+                // What is gone is gone.
+                let _ = cgroup::kill_all(&container.id);
+                Ok(())
+            }
+            // Gone, or not running.
+            Ok(()) | Err(EngineError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn delete(&self, container: &Container) -> Result<(), EngineError> {
+        let deadline = Instant::now() + REMOVAL;
+        let mut freed = false;
+        loop {
+            let options = RemoveContainerOptions { v: true, force: true, link: false };
+            let request = self.docker.remove_container(&container.id, Some(options));
+            let patience = if freed { CALL } else { HANGING };
+            let result = self.call_within(patience, "remove the container", request).await;
+            match result {
+                Ok(()) => return Ok(()),
+                Err(EngineError::Stuck { .. }) if !freed => {
+                    freed = true;
+                    // What is gone is gone.
+                    let _ = cgroup::kill_all(&container.id);
+                }
+                Err(error) if error.is_not_found() => return Ok(()),
+                // Somebody else (an epilog that was cut off) has begun to remove it: see it gone.
+                Err(EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Where the engine says that the container has written: its own layer, and its volumes that nobody else has.
+fn contents(inspected: &ContainerInspectResponse) -> Vec<PathBuf> {
+    let layer = inspected.graph_driver.as_ref().and_then(|driver| driver.data.get("UpperDir"));
+    let is_anonymous = |name: &String| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let volumes = inspected.mounts.iter().flatten().filter(|mount| {
+        mount.typ.as_deref() == Some("volume")
+            && mount.driver.as_deref() == Some("local")
+            && mount.name.as_ref().is_some_and(is_anonymous)
+    });
+    let volumes = volumes.filter_map(|mount| mount.source.as_ref());
+    layer.into_iter().chain(volumes).map(PathBuf::from).collect()
+}
+
+/// The directory of the host that takes what a container writes to its own file system, by the mounts of its first process:
+/// to be asked before anything of the image has run, since a user may have other mounts in a namespace of their own.
+pub fn written_to(mountinfo: &[u8]) -> Option<PathBuf> {
+    let root = mountinfo::parse(mountinfo).find(|mounted| mounted.point == Path::new("/"))?;
+    let options = root.options.to_str().filter(|_| root.kind == "overlay")?;
+    let upper = options.split(',').find_map(|option| option.strip_prefix("upperdir="))?;
+    Some(PathBuf::from(upper)).filter(|path| path.is_absolute())
+}
+
+/// Whether it is a place that only root can come to and change. A path that leads through a link, or is not there at all
+/// (the engine lives in another mount namespace), is none.
+fn is_roots_alone(path: &Path) -> bool {
+    let is_plain = path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
+    let is_roots = |above: &Path| {
+        std::fs::symlink_metadata(above)
+            .is_ok_and(|found| found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0)
+    };
+    let is_closed =
+        |above: &Path| std::fs::symlink_metadata(above).is_ok_and(|found| found.mode() & 0o001 == 0);
+    let above = || path.ancestors().skip(1);
+    is_plain
+        && above().count() > 2
+        && above().all(is_roots)
+        && above().any(is_closed)
+        && std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+/// Removes all that is in this directory. Others of this thread have their turns meanwhile.
+async fn empty(path: &Path, deadline: Instant) -> io::Result<()> {
+    let mut content = Content::of(path)?;
+    while !content.remove(Instant::now() + SLICE)? {
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layer_of_a_container_is_found_among_its_mounts() {
+        let text =
+            b"1 0 0:5 / / rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/var/lib/x/9/fs,workdir=/w\n\
+            2 1 0:5 / /x rw - overlay overlay rw,upperdir=/other\n";
+        assert_eq!(written_to(text), Some("/var/lib/x/9/fs".into()));
+        assert_eq!(written_to(b"1 0 0:5 / / rw - ext4 /dev/sda rw,upperdir=/x\n"), None);
+        assert_eq!(written_to(b"1 0 0:5 / / rw - overlay overlay rw,lowerdir=/a\n"), None);
+    }
+
+    #[test]
+    fn nothing_is_emptied_that_others_can_come_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a/b");
+        std::fs::create_dir_all(&deep).unwrap();
+        for path in
+            [deep.as_path(), "/usr/lib/x86".as_ref(), "/".as_ref(), "/usr".as_ref(), "relative".as_ref()]
+        {
+            assert!(!is_roots_alone(path), "{}", path.display());
+        }
+    }
+}

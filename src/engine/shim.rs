@@ -1,0 +1,57 @@
+//! What a failed start leaves of containerd. Whoever kills a container's first process between its creation and its start,
+//! as its user can, leaves its shim, a process of root's, for good, with cgroups and directories: Docker before 23.0 has the
+//! task deleted while it still counts as created, which containerd refuses (`task must be stopped before deletion`), and
+//! forgets it (moby, daemon/start.go; later it is `ForceDelete`).
+//!
+//! Runs as root where a container is started.
+
+use std::io;
+
+use nix::sys::signal::Signal;
+
+use crate::linux::process::{self, Process};
+
+/// As containerd names all of them.
+const PROGRAM: &str = "containerd-shim";
+
+/// Ends the shim of a container whose start has failed, if there is one: containerd sees that, and clears away what it had
+/// (runtime/v2: `cleanupAfterDeadShim`).
+pub(super) fn end(container_id: &str) -> io::Result<()> {
+    let shims = process::all()?.filter_map(|pid| Process::find(pid).ok());
+    for shim in shims.filter(|process| is_shim_of(process, container_id)) {
+        // What is gone is gone.
+        let _ = shim.signal(Signal::SIGKILL);
+    }
+    Ok(())
+}
+
+/// Of root's alone the arguments are read: they are memory, and a user's may be a file system that does not answer.
+fn is_shim_of(process: &Process, container_id: &str) -> bool {
+    process.real_uid().is_ok_and(|uid| uid == 0)
+        && process.read("cmdline").is_ok_and(|arguments| names(&arguments, container_id))
+}
+
+fn names(arguments: &[u8], container_id: &str) -> bool {
+    let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
+    let program = arguments.first().and_then(|program| program.rsplit(|byte| *byte == b'/').next());
+    program.is_some_and(|program| program.starts_with(PROGRAM.as_bytes()))
+        && arguments.windows(2).any(|pair| pair == [b"-id", container_id.as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shim_is_known_by_its_program_and_its_container() {
+        let of = |program: &str, id: &str| {
+            format!("{program}\0-namespace\0moby\0-id\0{id}\0-address\0/run/containerd/containerd.sock\0")
+        };
+        let program = "/usr/bin/containerd-shim-runc-v2";
+        assert!(names(of(program, "0a1b").as_bytes(), "0a1b"));
+        assert!(!names(of(program, "0a1b").as_bytes(), "0a"));
+        assert!(!names(of("/usr/bin/other", "0a1b").as_bytes(), "0a1b"));
+        assert!(!names(b"containerd-shim-runc-v2\0-namespace\0moby\0-id\0a\0", "0a1b"));
+        assert!(!names(b"", ""));
+    }
+}

@@ -1,0 +1,391 @@
+//! /etc/passwd and /etc/group of a container: the image's, with the job's user and groups in front.
+//!
+//! Names in a container are names only: rights come from the uid and the gids that the container runs with. Written by
+//! root in the prolog; the image's files may hold anything. Pure.
+#![forbid(unsafe_code)]
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings::number;
+
+/// A file of an image that is larger counts as empty.
+const MAX_FILE: usize = 1 << 20;
+/// The longest field that is written. Libraries have buffers for a whole line of some kilobytes.
+const MAX_FIELD: usize = 1024;
+/// uid and gid of `nobody`, everywhere but in old images, which have a line for it.
+const NOBODY: u32 = 65_534;
+/// Group of terminals: engines mount /dev/pts so that every terminal has this gid.
+const TTY: u32 = 5;
+/// Where the uid of a missing `sshd` is looked for: first the one that it has in CentOS, then what systems give out.
+const SYSTEM_UIDS: [std::ops::Range<u32>; 2] = [74..75, 100..1000];
+
+/// The job's user, as the node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Login name.
+    pub name: OsString,
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Full name and the like.
+    pub gecos: OsString,
+    /// Home directory.
+    pub home: OsString,
+    /// Login shell. sshd refuses who has one that does not exist in the image.
+    pub shell: OsString,
+}
+
+/// One of the user's groups, as the node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Name.
+    pub name: OsString,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// /etc/passwd for the container.
+///
+/// The user comes first, so that the uid leads to this name even where the image has another one with it. The image's
+/// lines follow as they are, without those of the user's name, without those whose name is a number, and without what is
+/// no account. `root`, `sshd` (OpenSSH 7.4 does not start without it) and `nobody` are added when they are missing.
+pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
+    let name = name_of(user);
+    let uid = user.uid.to_string();
+    let gid = user.gid.to_string();
+    let gecos = field(&user.gecos, b"");
+    let home = field(&user.home, b"/");
+    let shell = field(&user.shell, b"/bin/sh");
+    let mut merged = Lines::with_capacity(image.len() + 1024);
+    merged.push(&[&name, b"x", uid.as_bytes(), gid.as_bytes(), &gecos, &home, &shell]);
+    let accounts: Vec<_> =
+        lines(image, 7).filter(|account| account.name != name && !is_number(account.name)).collect();
+    for account in &accounts {
+        merged.push_line(account.line);
+    }
+    let missing = |wanted: &[u8]| name != wanted && accounts.iter().all(|account| account.name != wanted);
+    if missing(b"root") {
+        merged.push(&[b"root", b"x", b"0", b"0", b"root", b"/root", b"/bin/sh"]);
+    }
+    let nobody = NOBODY.to_string();
+    if missing(b"sshd") {
+        let mut taken: Vec<_> = accounts.iter().map(|account| account.id).chain([user.uid]).collect();
+        taken.sort_unstable();
+        let free = SYSTEM_UIDS.into_iter().flatten().find(|uid| taken.binary_search(uid).is_err());
+        let uid = free.unwrap_or(NOBODY).to_string();
+        merged.push(&[
+            b"sshd",
+            b"x",
+            uid.as_bytes(),
+            nobody.as_bytes(),
+            b"sshd",
+            b"/var/empty",
+            b"/sbin/nologin",
+        ]);
+    }
+    if missing(b"nobody") {
+        let nobody = nobody.as_bytes();
+        merged.push(&[b"nobody", b"x", nobody, nobody, b"nobody", b"/", b"/sbin/nologin"]);
+    }
+    merged.0
+}
+
+/// /etc/group for the container.
+///
+/// All groups of the user come first, with the user as a member except in the primary one. The image's lines follow as
+/// they are, without those of the same names, without those whose name is a number, and without what is no group: one
+/// with the same gid and another name stays, the gid leads to ours. `root` is added when it is missing, and a group for
+/// `nobody`.
+///
+/// A `tty` with a gid of the image's own is left out: sshd would try to give terminals to it, which it cannot as the
+/// user, and end the session. Without the group it is content with what terminals have.
+pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
+    let member = name_of(user);
+    let mut merged = Lines::with_capacity(image.len() + 64 * groups.len() + 64);
+    let mut ours: Vec<Vec<u8>> = Vec::with_capacity(groups.len());
+    for group in groups {
+        let name = field(&group.name, b"");
+        if name.is_empty() || ours.contains(&name) {
+            continue;
+        }
+        let gid = group.gid.to_string();
+        let member: &[u8] = if group.gid == user.gid { b"" } else { &member };
+        merged.push(&[&name, b"x", gid.as_bytes(), member]);
+        ours.push(name);
+    }
+    ours.sort_unstable();
+    let is_ours = |name: &[u8]| ours.binary_search_by(|ours| ours.as_slice().cmp(name)).is_ok();
+    let tty_ok = |group: &Line<'_>| group.name != b"tty" || group.id == TTY;
+    let is_name = |group: &Line<'_>| !is_ours(group.name) && !is_number(group.name);
+    let others: Vec<_> = lines(image, 4).filter(|group| is_name(group) && tty_ok(group)).collect();
+    for group in &others {
+        merged.push_line(group.line);
+    }
+    let missing = |wanted: &[u8]| !is_ours(wanted) && others.iter().all(|group| group.name != wanted);
+    if missing(b"root") {
+        merged.push(&[b"root", b"x", b"0", b""]);
+    }
+    let has_gid =
+        groups.iter().any(|group| group.gid == NOBODY) || others.iter().any(|group| group.id == NOBODY);
+    if !has_gid && missing(b"nogroup") {
+        merged.push(&[b"nogroup", b"x", NOBODY.to_string().as_bytes(), b""]);
+    }
+    merged.0
+}
+
+/// A file that is written line by line.
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
+    fn push(&mut self, fields: &[&[u8]]) {
+        for (place, field) in fields.iter().enumerate() {
+            if place > 0 {
+                self.0.push(b':');
+            }
+            self.0.extend_from_slice(field);
+        }
+        self.0.push(b'\n');
+    }
+
+    fn push_line(&mut self, line: &[u8]) {
+        self.push(&[line]);
+    }
+}
+
+/// A line of an image's file that is what it should be.
+struct Line<'a> {
+    line: &'a [u8],
+    name: &'a [u8],
+    id: u32,
+}
+
+/// The lines that have so many fields, a name, and an id in the third field. Comments and the `+` lines of NIS are not
+/// among them.
+fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = Line<'_>> {
+    let file = if file.len() > MAX_FILE { &[] } else { file };
+    file.split(|byte| *byte == b'\n').filter_map(move |line| {
+        let parts = || line.split(|byte| *byte == b':');
+        let name = parts().next()?;
+        let id = number_of(parts().nth(2)?)?;
+        let starts_well = !matches!(name.first(), None | Some(b'+' | b'-' | b'#'));
+        // In passwd the fourth field is an id too.
+        let group_ok = fields != 7 || number_of(parts().nth(3)?).is_some();
+        let whole = parts().count() == fields && starts_well && group_ok && !line.contains(&0);
+        whole.then_some(Line { line, name, id })
+    })
+}
+
+/// Such a name would pass for another number with all that take both: runc, chgrp, newgrp.
+fn is_number(name: &[u8]) -> bool {
+    name.iter().all(u8::is_ascii_digit)
+}
+
+/// A user's or a group's number.
+fn number_of(field: &[u8]) -> Option<u32> {
+    number::whole(std::str::from_utf8(field).ok()?)
+}
+
+/// The user's name, or one made of the uid when there is none.
+fn name_of(user: &Account) -> Vec<u8> {
+    field(&user.name, format!("user{}", user.uid).as_bytes())
+}
+
+/// A value as one field: what would end it or the line becomes `_`, so does what would turn a name into something else
+/// at its beginning. An empty value becomes the default.
+fn field(value: &OsStr, default: &[u8]) -> Vec<u8> {
+    let value = value.as_bytes();
+    if value.is_empty() {
+        return default.to_vec();
+    }
+    let safe = |(place, byte): (usize, &u8)| match byte {
+        b':' | 0..=31 | 127 => b'_',
+        b'+' | b'-' | b'#' if place == 0 => b'_',
+        other => *other,
+    };
+    value.iter().take(MAX_FIELD).enumerate().map(safe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/bash
+daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
+alice:x:500:500::/home/other:/bin/zsh
+ubuntu:x:1000:1000::/home/ubuntu:/bin/bash
+broken:x:1
++nis::::::
+# comment
+nobody:x:99:99:Nobody:/:/sbin/nologin
+";
+
+    fn alice() -> Account {
+        Account {
+            name: "alice".into(),
+            uid: 1000,
+            gid: 100,
+            gecos: "Alice".into(),
+            home: "/home/alice".into(),
+            shell: "/bin/bash".into(),
+        }
+    }
+
+    fn group(name: &str, gid: u32) -> Group {
+        Group { name: name.into(), gid }
+    }
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_user_comes_first_and_the_rest_stays() {
+        assert_eq!(
+            text(merge_passwd(PASSWD, &alice())),
+            "alice:x:1000:100:Alice:/home/alice:/bin/bash
+root:x:0:0:root:/root:/bin/bash
+daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
+ubuntu:x:1000:1000::/home/ubuntu:/bin/bash
+nobody:x:99:99:Nobody:/:/sbin/nologin
+sshd:x:74:65534:sshd:/var/empty:/sbin/nologin
+"
+        );
+    }
+
+    #[test]
+    fn an_image_without_users_gets_those_that_are_needed() {
+        let expected = "alice:x:1000:100:Alice:/home/alice:/bin/bash
+root:x:0:0:root:/root:/bin/sh
+sshd:x:74:65534:sshd:/var/empty:/sbin/nologin
+nobody:x:65534:65534:nobody:/:/sbin/nologin
+";
+        assert_eq!(text(merge_passwd(b"", &alice())), expected);
+        assert_eq!(text(merge_passwd(&[b'\n'; MAX_FILE + 1], &alice())), expected);
+    }
+
+    #[test]
+    fn sshd_keeps_its_uid_or_gets_a_free_one() {
+        let own = b"sshd:x:22:22::/run/sshd:/sbin/nologin\n";
+        assert!(text(merge_passwd(own, &alice())).contains("sshd:x:22:22::/run/sshd:/sbin/nologin\n"));
+        let taken = b"a:x:74:1:::\nb:x:100:1:::\n";
+        assert!(text(merge_passwd(taken, &alice())).contains("sshd:x:101:"));
+        assert!(text(merge_passwd(b"", &Account { uid: 74, ..alice() })).contains("sshd:x:100:"));
+    }
+
+    #[test]
+    fn root_as_the_user_is_root_once() {
+        let root = Account { name: "root".into(), uid: 0, gid: 0, ..alice() };
+        let merged = text(merge_passwd(PASSWD, &root));
+        assert_eq!(merged.lines().filter(|line| line.starts_with("root:")).count(), 1);
+        assert!(merged.starts_with("root:x:0:0:Alice:"));
+    }
+
+    #[test]
+    fn all_groups_of_the_user_are_there_by_name() {
+        let groups = [group("users", 100), group("physics", 2000), group("video", 44), group("users", 100)];
+        let image = b"root:x:0:\nvideo:x:39:\nrender:x:2000:bob\nbroken\nnobody:x:65534:\nempty:x::\n";
+        assert_eq!(
+            text(merge_group(image, &groups, &alice())),
+            "users:x:100:
+physics:x:2000:alice
+video:x:44:alice
+root:x:0:
+render:x:2000:bob
+nobody:x:65534:
+"
+        );
+        assert_eq!(text(merge_group(b"", &[], &alice())), "root:x:0:\nnogroup:x:65534:\n");
+    }
+
+    #[test]
+    fn a_group_of_terminals_is_the_engines_or_none() {
+        assert!(text(merge_group(b"tty:x:5:\n", &[], &alice())).starts_with("tty:x:5:\n"));
+        assert!(!text(merge_group(b"tty:x:7:\n", &[], &alice())).contains("tty"));
+    }
+
+    #[test]
+    fn hostile_fields_stay_fields() {
+        let hostile = Account {
+            name: "+eve:0\nroot".into(),
+            uid: 1,
+            gid: 1,
+            gecos: OsString::from_vec(b"a:b\0c\xff".to_vec()),
+            home: "".into(),
+            shell: "x".repeat(2000).into(),
+        };
+        let merged = merge_passwd(b"", &hostile);
+        let first = merged.split(|byte| *byte == b'\n').next().unwrap();
+        let mut expected = b"_eve_0_root:x:1:1:a_b_c\xff:/:".to_vec();
+        expected.extend([b'x'; 1024]);
+        assert_eq!(first, expected);
+        let nameless = Account { name: "".into(), ..alice() };
+        assert!(text(merge_passwd(b"", &nameless)).starts_with("user1000:x:"));
+        let groups = [group("", 5), group("a:b", 6)];
+        assert!(text(merge_group(b"", &groups, &nameless)).starts_with("a_b:x:6:user1000\nroot:"));
+    }
+
+    #[test]
+    fn names_of_an_image_that_are_numbers_are_left_out() {
+        let image = b"1000:x:0:0:::\n0100:x:0:0:::\n10a:x:7:7:::\n";
+        let merged = text(merge_passwd(image, &alice()));
+        assert!(merged.contains("10a:x:7:") && !merged.contains("1000:x:0:") && !merged.contains("0100:"));
+        let image = b"100:x:0:\n2000:x:999:\ng1:x:1:\n";
+        assert_eq!(
+            text(merge_group(image, &[group("users", 100)], &alice())),
+            "users:x:100:\ng1:x:1:\nroot:x:0:\nnogroup:x:65534:\n"
+        );
+    }
+
+    fn check(file: &[u8], fields: usize) {
+        assert!(file.ends_with(b"\n"));
+        for line in file[..file.len() - 1].split(|byte| *byte == b'\n') {
+            let parts: Vec<_> = line.split(|byte| *byte == b':').collect();
+            assert_eq!(parts.len(), fields, "{line:?}");
+            assert!(!parts[0].is_empty() && number_of(parts[2]).is_some());
+        }
+    }
+
+    fn bytes() -> impl Strategy<Value = OsString> {
+        proptest::collection::vec(any::<u8>(), 0..20).prop_map(OsString::from_vec)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_every_line_is_an_account(
+            image in "([a-z+#]{0,3}:x:[0-9a]{0,3}:[0-9]{0,2}:[a-z:]{0,2}::\n|[a-z:\n]{0,9}|root:x:0:0:::\n){0,8}",
+            name in bytes(), gecos in bytes(), home in bytes(), shell in bytes(), uid: u32,
+        ) {
+            let user = Account { name, uid, gid: 7, gecos, home, shell };
+            let merged = merge_passwd(image.as_bytes(), &user);
+            check(&merged, 7);
+            prop_assert_eq!(lines(&merged, 7).next().map(|line| line.id), Some(uid));
+            for name in [&b"root"[..], b"sshd", b"nobody", &name_of(&user)] {
+                prop_assert!(lines(&merged, 7).any(|line| line.name == name));
+            }
+        }
+
+        #[test]
+        fn whatever_comes_in_every_line_is_a_group(
+            image in proptest::collection::vec(any::<u8>(), 0..200), gids: Vec<u32>, name in bytes(),
+        ) {
+            let user = Account { name: name.clone(), ..alice() };
+            let groups: Vec<_> = gids.iter().map(|gid| Group { name: OsString::from(format!("g{gid}")), gid: *gid })
+                .chain([Group { name, gid: 1 }]).collect();
+            let merged = merge_group(&image, &groups, &user);
+            check(&merged, 4);
+            for gid in gids {
+                prop_assert!(lines(&merged, 4).any(|line| line.id == gid));
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The variables that a job finds in its container: what became of its options, how MPI launchers reach its other nodes.
+//! The same for tasks and for ssh sessions.
+//!
+//! Pure; used by root where a container starts, and by the user's task before it execs.
+#![forbid(unsafe_code)]
+
+use super::mpi::environment::LAUNCHER_ENVIRONMENT;
+use super::paths;
+use crate::settings::plugstack::{Config, Limit};
+use crate::slurm::ids::Scope;
+
+/// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd's, which is not in
+/// the container; it answers over its socket as well.
+pub const PMIX_ENVIRONMENT: [(&str, &str); 1] = [("PMIX_MCA_gds", "hash")];
+
+/// Names the networks that connect nodes to Open MPI. It and its counterpart exclude each other: who has chosen keeps
+/// the choice.
+pub const MPI_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_include";
+/// Its counterpart.
+pub const MPI_NO_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_exclude";
+
+/// What became of the options: in the environment of every task in the container and of every ssh session.
+#[must_use]
+pub fn results(scope: Scope, image: &str, image_id: &str, port: u16) -> [(&'static str, String); 5] {
+    [
+        ("SLURM_JOB_DOCKER_IMAGE", image.to_owned()),
+        ("SLURM_JOB_DOCKER_IMAGE_ID", image_id.to_owned()),
+        ("SLURM_JOB_DOCKER_CONTAINER", scope.container_name()),
+        ("SLURM_JOB_DOCKER_PORT", port.to_string()),
+        ("SLURM_JOB_DOCKER_HOSTFILE", paths::HOSTFILE.to_owned()),
+    ]
+}
+
+/// What the plugin itself puts into the environment inside the container: the results, and how MPI launchers reach the
+/// job's other nodes.
+#[must_use]
+pub fn environment(scope: Scope, image: &str, image_id: &str, port: u16) -> Vec<(&'static str, String)> {
+    let launchers = LAUNCHER_ENVIRONMENT.map(|(name, value)| (name, value.to_owned()));
+    results(scope, image, image_id, port).into_iter().chain(launchers).collect()
+}
+
+/// Variables in which Slurm carries limits of the submitting shell, to be set last of all, after ours: those that the
+/// configuration decides go.
+pub fn propagated_limits(config: &Config) -> impl Iterator<Item = &'static str> {
+    let limits = [("SLURM_RLIMIT_MEMLOCK", config.memlock), ("SLURM_RLIMIT_STACK", config.stack)];
+    limits.into_iter().filter(|(_, limit)| *limit != Limit::Inherit).map(|(name, _)| name)
+}

@@ -1,0 +1,93 @@
+//! The plugin's directory in the container and the files in it: for ssh, for MPI launchers, for the first process, and
+//! those that are mounted over the image's.
+//!
+//! Written by root before the container starts, read there by the image's sshd and ssh as the job's user.
+#![forbid(unsafe_code)]
+
+/// The directory.
+pub const DIRECTORY: &str = crate::settings::mounts::OURS;
+/// Mounts that nothing of a user's is mounted into: the device nodes, and the directory.
+pub const CLOSED: [&str; 2] = ["/dev", DIRECTORY];
+/// Private key of the user, the same on all nodes. Mode 0400, the user's.
+pub const USER_KEY: &str = "/run/spank-docker/id_ed25519";
+/// Private key of the job's hosts, the same on all nodes. Mode 0400, the user's.
+pub const HOST_KEY: &str = "/run/spank-docker/ssh_host_ed25519_key";
+/// The user's public key, for sshd.
+pub const AUTHORIZED_KEYS: &str = "/run/spank-docker/authorized_keys";
+/// The hosts' public key, for ssh.
+pub const KNOWN_HOSTS: &str = "/run/spank-docker/known_hosts";
+/// Configuration of sshd.
+pub const SSHD_CONFIG: &str = "/run/spank-docker/sshd_config";
+/// Configuration of ssh to the job's nodes.
+pub const SSH_CONFIG: &str = "/run/spank-docker/ssh_config";
+/// What every ssh session runs. Executable.
+pub const SESSION: &str = "/run/spank-docker/session";
+/// Variables of every ssh session, as a shell script.
+pub const ENVIRONMENT: &str = "/run/spank-docker/environment";
+/// The job's nodes for Open MPI, `node slots=N`.
+pub const HOSTFILE: &str = "/run/spank-docker/hostfile";
+/// The job's nodes for MPICH and Intel MPI, `node:N`.
+pub const HYDRA_HOSTFILE: &str = "/run/spank-docker/hostfile.hydra";
+/// Symbolic link to the image's sshd, wherever it is there.
+pub const SSHD: &str = "/run/spank-docker/sshd";
+/// What MPI launchers call instead of ssh: ssh with the job's configuration, or a line that says what is missing.
+/// Executable.
+pub const SSH: &str = "/run/spank-docker/ssh";
+/// The first process of the container (src/pause). Executable.
+pub const PAUSE: &str = "/run/spank-docker/pause";
+/// The same, for C.
+pub const LAUNCHER: &std::ffi::CStr = c"/run/spank-docker/pause";
+/// The FIFO on which the first process waits to be told to become sshd. The user's, mode 0400: only root can write.
+pub const GO: &str = "/run/spank-docker/go";
+/// The FIFO that takes what the image's sshd writes to standard output and error. The user's, mode 0600.
+pub const SSHD_OUTPUT: &str = "/run/spank-docker/sshd_output";
+/// The image's /etc/passwd with the user in it, mounted over the image's.
+pub const PASSWD: &str = "/run/spank-docker/passwd";
+/// The image's /etc/group with the user's groups in it, mounted over the image's.
+pub const GROUP: &str = "/run/spank-docker/group";
+/// The image's ssh_config with ours before it, mounted over the image's.
+pub const SYSTEM_SSH_CONFIG: &str = "/run/spank-docker/system_ssh_config";
+
+/// The name of one of these files in its directory.
+#[must_use]
+pub fn file_name(in_container: &str) -> &str {
+    in_container.rsplit('/').next().unwrap_or(in_container)
+}
+
+/// Whether this is one of the private keys.
+#[must_use]
+pub fn is_key(path: &std::path::Path) -> bool {
+    [USER_KEY, HOST_KEY].iter().any(|key| path.ends_with(file_name(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_in_the_directory() {
+        for path in [
+            USER_KEY,
+            HOST_KEY,
+            AUTHORIZED_KEYS,
+            KNOWN_HOSTS,
+            SSHD_CONFIG,
+            SSH_CONFIG,
+            SESSION,
+            ENVIRONMENT,
+            HOSTFILE,
+            HYDRA_HOSTFILE,
+            SSHD,
+            SSH,
+            PAUSE,
+            GO,
+            SSHD_OUTPUT,
+            PASSWD,
+            GROUP,
+            SYSTEM_SSH_CONFIG,
+        ] {
+            let name = path.strip_prefix(DIRECTORY).and_then(|path| path.strip_prefix('/')).unwrap();
+            assert_eq!(file_name(path), name);
+        }
+    }
+}

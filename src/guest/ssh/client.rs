@@ -1,0 +1,332 @@
+//! The configuration of ssh in the container: for the job's own nodes only, anywhere else as ever.
+//!
+//! Written by root in the prolog, read by ssh as the job's user. Any OpenSSH from 7.4 on.
+#![forbid(unsafe_code)]
+
+use super::server::Reach;
+use crate::guest::paths::{KNOWN_HOSTS, SSH_CONFIG, USER_KEY};
+
+/// OpenSSH 7.4 reads lines of up to 1023 bytes, and stops at a longer one.
+const MAX_LINE: usize = 900;
+/// The longest name of a node.
+const MAX_NODE: usize = 255;
+/// The largest configuration of an image that is taken over.
+const MAX_IMAGE_CONFIG: usize = 1 << 20;
+
+/// The text of `ssh_config`: one block with all settings for as many of the nodes as fit on a `Host` line.
+///
+/// `alias` is the name under which [`known_hosts`] has the hosts' key. A name that is no host name is left out. An sshd that
+/// listens for its own node alone is asked where it listens.
+pub fn ssh_config<S: AsRef<str>>(nodes: &[S], port: u16, user: &str, alias: &str) -> String {
+    let settings = settings(port, user, alias, Reach::of(nodes.len()));
+    let mut text = String::new();
+    // Length of the current `Host` line; 0 when there is none.
+    let mut line = 0;
+    for node in nodes.iter().map(AsRef::as_ref).filter(|node| is_host_name(node)) {
+        if line > 0 && line + 1 + node.len() > MAX_LINE {
+            text.push_str(&settings);
+            line = 0;
+        }
+        if line == 0 {
+            text.push_str("Host");
+            line = "Host".len();
+        }
+        text.push(' ');
+        text.push_str(node);
+        line += 1 + node.len();
+    }
+    if line > 0 {
+        text.push_str(&settings);
+    }
+    text
+}
+
+/// `/etc/ssh/ssh_config` for the container: ours, then the image's for all hosts. ssh takes the first value of each
+/// setting, so ours win for the job's nodes. An image's configuration of more than 1 MiB is left out.
+pub fn merged_ssh_config(ours: &str, image: &[u8]) -> Vec<u8> {
+    let image = if image.len() > MAX_IMAGE_CONFIG { &[] } else { image };
+    let mut merged = Vec::with_capacity(ours.len() + image.len() + 80);
+    merged.extend_from_slice(ours.as_bytes());
+    merged.extend_from_slice(b"\n# From here on, the image's own configuration.\nHost *\n");
+    merged.extend_from_slice(image);
+    merged
+}
+
+/// The line of `known_hosts` for the job's hosts, from their public key.
+pub fn known_hosts(alias: &str, host_key: &str) -> String {
+    format!("{alias} {host_key}\n")
+}
+
+/// The end of a `Host` line and everything that holds for these hosts.
+fn settings(port: u16, user: &str, alias: &str, reach: Reach) -> String {
+    let host = match reach {
+        Reach::Nodes => "",
+        Reach::Loopback => "\n    HostName 127.0.0.1",
+    };
+    // A name in quotes may hold a space; a quote or a line's end would be outside.
+    let user: String = user.chars().filter(|c| !c.is_control() && *c != '"').collect();
+    format!(
+        "
+    User \"{user}\"
+    Port {port}{host}
+    IdentityFile {USER_KEY}
+    IdentitiesOnly yes
+    IdentityAgent none
+    PreferredAuthentications publickey
+    HostKeyAlias {alias}
+    HostKeyAlgorithms ssh-ed25519
+    StrictHostKeyChecking yes
+    UserKnownHostsFile {KNOWN_HOSTS}
+    GlobalKnownHostsFile /dev/null
+    UpdateHostKeys no
+    CheckHostIP no
+    VerifyHostKeyDNS no
+    CanonicalizeHostname no
+    ProxyCommand none
+    ControlMaster no
+    ControlPath none
+    ForwardAgent no
+    ForwardX11 no
+    SendEnv *
+    BatchMode yes
+    ConnectTimeout 60
+    ConnectionAttempts 3
+    LogLevel ERROR
+"
+    )
+}
+
+/// Letters, digits, dots, dashes and underscores: no patterns, no options, nothing else that ssh could understand.
+fn is_host_name(name: &str) -> bool {
+    name.len() <= MAX_NODE
+        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+/// Runs ssh, and says what may be wrong when ssh itself fails (255): its own words are about ports and keys.
+///
+/// An sshd takes 128 variables, whichever come first, some of them ssh's own. Of a job with more than 100, all go in one, which
+/// [`super::force_command`] takes apart: by the same shell, since the image is the same. But for those of the session itself,
+/// and those that ssh may need here. Not where the shell writes `export -p` in words of its own, nor where some are read-only
+/// (bash exports two such), nor what is longer than the kernel lets one variable be (128 KiB).
+const SSH: &str = r#"if command -v ssh >/dev/null 2>&1; then
+    spank_docker_all=$(unset PWD OLDPWD SHELL SHLVL TERM MAIL SSH_CLIENT SSH_CONNECTION SSH_TTY; export -p)
+    spank_docker_rest="
+$spank_docker_all" spank_docker_names= spank_docker_count=0
+    while spank_docker_more=${spank_docker_rest#*"
+export "}; [ "$spank_docker_more" != "$spank_docker_rest" ]; do
+        spank_docker_rest=$spank_docker_more spank_docker_count=$((spank_docker_count + 1))
+        case ${spank_docker_more%%[!A-Za-z0-9_]*} in
+        BASHOPTS | SHELLOPTS) spank_docker_count=0; break ;;
+        PATH | LD_LIBRARY_PATH | HOME) ;;
+        *) spank_docker_names="$spank_docker_names ${spank_docker_more%%[!A-Za-z0-9_]*}" ;;
+        esac
+    done
+    spank_docker_size=$(LC_ALL=C; echo ${#spank_docker_all})
+    if [ "$spank_docker_count" -gt 100 ] && [ "$spank_docker_size" -lt 120000 ]; then
+        unset $spank_docker_names
+        SLURM_DOCKERENVIRONMENT=$spank_docker_all
+        export SLURM_DOCKERENVIRONMENT
+    fi
+    ssh -F SSH_CONFIG "$@"
+    spank_docker_code=$?
+    [ "$spank_docker_code" = 255 ] || exit "$spank_docker_code"
+    spank_docker_skip=
+    for spank_docker_word do
+        shift
+        case $spank_docker_word in
+        -[bcDEeFIiJLlmOopQRSWw]) spank_docker_skip=yes ;;
+        -*) ;;
+        *) [ "$spank_docker_skip" ] || break; spank_docker_skip= ;;
+        esac
+    done
+    echo "spank_docker: cannot reach the job's container on '$spank_docker_word' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin" >&2
+    exit 255
+fi
+"#;
+
+/// The program that MPI launchers call instead of ssh. It says what the image lacks, where ssh would fail without a word
+/// about the cause: `missing` when the image has no sshd, or that it has no ssh.
+#[must_use]
+pub fn program(image: &str, missing: Option<&str>) -> String {
+    let no_client = format!(
+        "image '{image}': has no ssh, mpirun cannot start ranks on other nodes: install openssh-client in it"
+    );
+    let ssh = match missing {
+        Some(_) => String::new(),
+        None => SSH.replace("SSH_CONFIG", SSH_CONFIG),
+    };
+    let words = missing.unwrap_or(&no_client).replace('\'', r"'\''");
+    format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\nexit 255\n")
+}
+
+/// What a user is told of an image that cannot be reached over ssh: once per job, and by `mpirun` when it tries.
+#[must_use]
+pub fn no_sshd(image: &str, uid: u32) -> String {
+    if uid == 0 {
+        return "jobs of root have no ssh between their containers, mpirun cannot start ranks on other nodes: submit as a user".to_owned();
+    }
+    format!(
+        "image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::ssh::shells;
+    use std::process::Command;
+
+    fn nodes(count: usize) -> Vec<String> {
+        (0..count).map(|node| format!("node{node:05}")).collect()
+    }
+
+    /// What ssh makes of a configuration for a host; `None` where there is no ssh.
+    fn understood(config: &[u8], host: &str) -> Option<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ssh_config");
+        std::fs::write(&path, config).unwrap();
+        let output = Command::new("ssh").arg("-F").arg(&path).args(["-T", "-G", host]).output().ok()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        Some(String::from_utf8(output.stdout).unwrap())
+    }
+
+    #[test]
+    fn the_nodes_of_the_job_are_reached_with_its_key_on_its_port() {
+        let config = ssh_config(&["n1", "n2"], 20123, "alice", "docker_123");
+        assert!(config.starts_with("Host n1 n2\n    User \"alice\"\n    Port 20123\n"));
+        let Some(ssh) = understood(config.as_bytes(), "n2") else { return };
+        for line in [
+            "user alice",
+            "port 20123",
+            "hostkeyalias docker_123",
+            "identityfile /run/spank-docker/id_ed25519",
+            "userknownhostsfile /run/spank-docker/known_hosts",
+            "stricthostkeychecking true",
+            "batchmode yes",
+        ] {
+            assert!(ssh.lines().any(|found| found == line), "{line}: {ssh}");
+        }
+    }
+
+    #[test]
+    fn other_hosts_are_reached_as_ever() {
+        let ours = ssh_config(&["n1"], 20123, "alice", "docker_123");
+        let merged = merged_ssh_config(&ours, b"Port 2222\nHost n1\n  User bob\n# \xff\n");
+        let Some(other) = understood(&merged, "example.org") else { return };
+        assert!(other.contains("\nport 2222\n") && !other.contains("/run/spank-docker"));
+        let own = understood(&merged, "n1").unwrap();
+        assert!(own.contains("\nport 20123\n") && own.contains("user alice\n"));
+    }
+
+    #[test]
+    fn no_line_is_too_long_and_no_node_is_lost() {
+        let nodes = nodes(10_000);
+        let config = ssh_config(&nodes, 20123, "alice", "docker_123");
+        assert!(config.lines().all(|line| line.len() <= MAX_LINE));
+        let hosts = config.lines().filter_map(|line| line.strip_prefix("Host "));
+        assert!(hosts.flat_map(|line| line.split(' ')).eq(nodes.iter().map(String::as_str)));
+        let Some(ssh) = understood(config.as_bytes(), "node09999") else { return };
+        assert!(ssh.contains("\nport 20123\n"));
+    }
+
+    #[test]
+    fn hostile_names_are_left_out() {
+        let long = "n".repeat(256);
+        let bad = ["", "*", "a b", "a\nPort 1", "-oX", "!a", "n1", "a,b", &long, "é"];
+        let config = ssh_config(&bad, 1, "a\"\nPort 2\n", "x");
+        assert!(config.starts_with("Host n1\n    User \"aPort 2\"\n    Port 1\n"));
+        assert_eq!(ssh_config(&["*"], 1, "a", "x"), "");
+    }
+
+    #[test]
+    fn a_huge_configuration_of_an_image_is_left_out() {
+        assert!(merged_ssh_config("ours\n", &[b'\n'; MAX_IMAGE_CONFIG + 1]).len() < 100);
+        assert!(merged_ssh_config("ours\n", &[b'\n'; MAX_IMAGE_CONFIG]).len() > MAX_IMAGE_CONFIG);
+    }
+
+    #[test]
+    fn the_hosts_are_known_by_their_alias() {
+        assert_eq!(known_hosts("docker_123", "ssh-ed25519 AAAA"), "docker_123 ssh-ed25519 AAAA\n");
+    }
+
+    #[test]
+    fn a_launcher_is_told_what_the_image_lacks() {
+        let text = program("reg:5000/a", Some("image 'reg:5000/a': has no sshd"));
+        assert_eq!(
+            text,
+            "#!/bin/sh\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\nexit 255\n"
+        );
+        let text = program("a", None);
+        assert!(text.contains("ssh -F /run/spank-docker/ssh_config \"$@\"\n"));
+    }
+
+    /// What the launchers' program does with an ssh that ends with this code.
+    fn called(code: u8, arguments: &[&str]) -> (Option<i32>, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let ssh = directory.path().join("ssh");
+        std::fs::write(&ssh, format!("#!/bin/sh\nexit {code}\n")).unwrap();
+        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut sh = Command::new("/bin/sh");
+        // A variable of the user's that could be taken for one of its own.
+        sh.args(["-c", &program("a", None), "ssh"]).args(arguments).env("PATH", directory.path());
+        sh.envs([("skip", "1"), ("spank_docker_skip", "1")]);
+        let output = sh.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    #[test]
+    fn more_variables_than_an_sshd_takes_go_in_one() {
+        const HOSTILE: &str = "it's\nexport FAKE='x' $(touch /x) `y`\n";
+        let directory = tempfile::tempdir().unwrap();
+        let ssh = directory.path().join("ssh");
+        std::fs::write(&ssh, "#!/bin/sh\nexec /usr/bin/env -0\n").unwrap();
+        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        for shell in shells() {
+            for count in [50, 300] {
+                let mut sh = Command::new(&shell[0]);
+                sh.args(&shell[1..]).args(["-c", &program("a", None), "ssh", "n2", "true"]).env_clear();
+                sh.env("PATH", directory.path()).env("HOSTILE", HOSTILE).env("rest", "r").env("PWD", "/");
+                sh.envs((0..count).map(|number| (format!("MINE_{number}"), "m".repeat(20))));
+                let output = sh.output().unwrap();
+                let sent: Vec<&str> =
+                    std::str::from_utf8(&output.stdout).unwrap().split_terminator('\0').collect();
+                let packed = sent.iter().find_map(|entry| entry.strip_prefix("SLURM_DOCKERENVIRONMENT="));
+                if count == 50 {
+                    assert!(packed.is_none() && sent.contains(&"rest=r"), "{shell:?} {sent:?}");
+                    continue;
+                }
+                let Some(packed) = packed else {
+                    // In words of its own.
+                    assert!(
+                        shell.len() == 1 && shell[0].ends_with("bash") && sent.contains(&"rest=r"),
+                        "{shell:?}"
+                    );
+                    continue;
+                };
+                assert!(sent.len() < 10, "{shell:?} {sent:?}");
+                let show =
+                    "eval \"$PACKED\"; printf '%s|' \"$HOSTILE\" \"$MINE_299\" \"$rest\" \"${FAKE-none}\"";
+                let mut sh = Command::new(&shell[0]);
+                sh.args(&shell[1..]).args(["-c", show]).env("PACKED", packed);
+                let seen = sh.output().unwrap();
+                let expected = format!("{HOSTILE}|{}|r|none|", "m".repeat(20));
+                assert_eq!(String::from_utf8(seen.stdout).unwrap(), expected, "{shell:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_launcher_is_told_which_node_cannot_be_reached() {
+        let line = |node| {
+            format!(
+                "spank_docker: cannot reach the job's container on '{node}' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin\n"
+            )
+        };
+        assert_eq!(called(255, &["-x", "n2", "orted -x"]), (Some(255), line("n2")));
+        assert_eq!(called(255, &["-q", "-l", "alice", "-x", "n3", "true"]), (Some(255), line("n3")));
+        assert_eq!(called(0, &["n2", "true"]), (Some(0), String::new()));
+        assert_eq!(called(7, &["n2", "false"]), (Some(7), String::new()));
+    }
+}

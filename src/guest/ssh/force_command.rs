@@ -1,0 +1,296 @@
+//! What every ssh session in the container runs, and the environment that it gets.
+//!
+//! A command that comes over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd gives it a PATH of
+//! its own. The script puts that right: the image's PATH, LD_LIBRARY_PATH and its other variables hold in
+//! every session. Both files are written by root in the prolog, and run as the job's user by whatever /bin/sh the image
+//! has: dash, bash, busybox.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The script, for `ForceCommand`.
+///
+/// The user's shell is the one in /etc/passwd, as sshd says: the environment is the job's and may name a shell of the
+/// host. With `ForceCommand` sshd's own sftp is only a name, so the image's has to do.
+pub const SCRIPT: &str = r#"#!/bin/sh
+# Written by spank-docker: every ssh session of this job runs this.
+spank_docker_shell=${SHELL:-/bin/sh}
+spank_docker_command=${SSH_ORIGINAL_COMMAND-}
+# More variables than sshd takes come in one.
+if [ -n "${SLURM_DOCKERENVIRONMENT-}" ]; then
+    eval "$SLURM_DOCKERENVIRONMENT"
+    unset SLURM_DOCKERENVIRONMENT
+fi
+if [ -r /run/spank-docker/environment ]; then
+    . /run/spank-docker/environment
+fi
+SHELL=$spank_docker_shell
+export SHELL
+unset SSH_ORIGINAL_COMMAND
+# They name the task that the session comes from, and its connections to Slurm.
+unset SLURM_PROCID SLURM_LOCALID SLURM_GTIDS SLURM_TASK_PID \
+    PMI_RANK PMI_SIZE PMI_FD PMI_JOBID PMI_PORT PMI_UNIVERSE_SIZE PMI_APPNUM \
+    PMIX_RANK PMIX_NAMESPACE PMIX_HOSTNAME PMIX_VERSION PMIX_SECURITY_MODE PMIX_PTL_MODULE PMIX_GDS_MODULE \
+    PMIX_BFROP_BUFFER_TYPE PMIX_SERVER_TMPDIR PMIX_SYSTEM_TMPDIR PMIX_SERVER_URI PMIX_SERVER_URI2 \
+    PMIX_SERVER_URI21 PMIX_SERVER_URI3 PMIX_SERVER_URI4 PMIX_SERVER_URI41
+if [ -n "${spank_docker_directory-}" ]; then
+    cd "$spank_docker_directory" || exit 1
+fi
+if [ "$spank_docker_command" = internal-sftp ]; then
+    for spank_docker_sftp in /usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server \
+        /usr/lib/ssh/sftp-server /usr/libexec/sftp-server /usr/libexec/ssh/sftp-server; do
+        if [ -x "$spank_docker_sftp" ]; then
+            exec "$spank_docker_sftp"
+        fi
+    done
+    echo "spank_docker: sftp: the image has no sftp-server, install one in it" >&2
+    exit 127
+fi
+if [ -n "$spank_docker_command" ]; then
+    exec "$SHELL" -c "$spank_docker_command"
+fi
+exec "$SHELL" -l
+"#;
+
+/// Variables that are not for the file: those of the session itself, and those that some shell refuses to set.
+const NOT_OURS: [&str; 20] = [
+    "_",
+    "BASHOPTS",
+    "BASHPID",
+    "BASH_VERSINFO",
+    "DIRSTACK",
+    "EUID",
+    "FUNCNAME",
+    "GROUPS",
+    "HISTCMD",
+    "IFS",
+    "LINENO",
+    "OLDPWD",
+    "OPTIND",
+    "PPID",
+    "PWD",
+    "SHELL",
+    "SHELLOPTS",
+    "SHLVL",
+    "TERM",
+    "UID",
+];
+
+/// The text of `environment`: a line `export NAME='value'` for each variable whose name a shell takes.
+pub fn environment_file<N, V>(variables: impl IntoIterator<Item = (N, V)>) -> Vec<u8>
+where
+    N: AsRef<OsStr>,
+    V: AsRef<OsStr>,
+{
+    let mut file = Vec::new();
+    for (name, value) in variables {
+        let (name, value) = (name.as_ref().as_bytes(), value.as_ref().as_bytes());
+        if !is_ours(name) || value.contains(&0) {
+            continue;
+        }
+        file.reserve(name.len() + value.len() + 16);
+        file.extend_from_slice(b"export ");
+        file.extend_from_slice(name);
+        file.push(b'=');
+        quote(&mut file, value);
+        file.push(b'\n');
+    }
+    file
+}
+
+/// The value as one word of any shell.
+fn quote(file: &mut Vec<u8>, value: &[u8]) {
+    file.push(b'\'');
+    for (place, part) in value.split(|byte| *byte == b'\'').enumerate() {
+        if place > 0 {
+            // Ends the quotes, a quote by itself, begins them again.
+            file.extend_from_slice(br"'\''");
+        }
+        file.extend_from_slice(part);
+    }
+    file.push(b'\'');
+}
+
+/// A line for the same file: `name` gets the value unless one of `names` has come along with the session.
+pub fn default_line(name: &str, value: &str, names: &[&str]) -> Vec<u8> {
+    let set = environment_file([(name, value)]);
+    if set.is_empty() {
+        return set;
+    }
+    let conditions = names.iter().map(|name| format!("[ -n \"${{{name}+x}}\" ] || "));
+    [conditions.collect::<String>().into_bytes(), set].concat()
+}
+
+/// A line for the same file: where sessions start.
+pub fn directory_line(directory: &Path) -> Vec<u8> {
+    let mut line = b"spank_docker_directory=".to_vec();
+    quote(&mut line, directory.as_os_str().as_bytes());
+    line.push(b'\n');
+    line
+}
+
+/// An identifier, and no variable of the session.
+fn is_ours(name: &[u8]) -> bool {
+    name.first().is_some_and(|first| !first.is_ascii_digit())
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        && !name.starts_with(b"SSH_")
+        && !name.starts_with(b"spank_docker_")
+        && !NOT_OURS.iter().any(|other| other.as_bytes() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::paths::ENVIRONMENT;
+    use crate::guest::ssh::shells;
+    use proptest::prelude::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::process::{Command, Output};
+
+    /// Runs the script, with the environment in a file of its own, as sshd would.
+    fn session<S: AsRef<str>>(shell: &[S], variables: &[(&str, &OsStr)], command: Option<&str>) -> Output {
+        let directory = tempfile::tempdir().unwrap();
+        let environment = directory.path().join("environment");
+        std::fs::write(&environment, environment_file(variables.iter().copied())).unwrap();
+        assert!(SCRIPT.contains(ENVIRONMENT));
+        let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
+        let mut shell = shell.iter().map(AsRef::as_ref);
+        let mut sshd = Command::new(shell.next().unwrap());
+        sshd.args(shell).args(["-c", &script]).env_clear();
+        sshd.env("SHELL", "/bin/sh").env("HOME", "/").env("PATH", "/usr/bin:/bin").env("SSH_CONNECTION", "x");
+        if let Some(command) = command {
+            sshd.env("SSH_ORIGINAL_COMMAND", command);
+        }
+        sshd.stdin(std::process::Stdio::null()).output().unwrap()
+    }
+
+    #[test]
+    fn a_command_sees_the_environment_as_it_was() {
+        let hostile = OsString::from_vec(b"a'b\"c\\d$(touch /x)`e`\n\n \xff\x81\x82\x83\x88 !*~%s".to_vec());
+        let bytes: OsString = OsString::from_vec((1..=255).collect());
+        for shell in shells() {
+            let variables =
+                [("PATH", OsStr::new("/opt/mpi/bin:/usr/bin:/bin")), ("HOSTILE", &hostile), ("B", &bytes)];
+            let output =
+                session(&shell, &variables, Some("printf '%s|' \"$PATH\" \"$HOSTILE\" \"$B\" \"$SHELL\""));
+            let mut expected = b"/opt/mpi/bin:/usr/bin:/bin|".to_vec();
+            expected.extend(hostile.as_bytes());
+            expected.push(b'|');
+            expected.extend(bytes.as_bytes());
+            expected.extend(b"|/bin/sh|");
+            assert_eq!(output.stdout, expected, "{shell:?} {output:?}");
+            assert!(output.stderr.is_empty(), "{shell:?} {output:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_runs_as_sshd_would_run_it() {
+        for shell in shells() {
+            let output = session(&shell, &[], Some("echo \"a  b\" '$x'; env | grep -c ORIGINAL; exit 7"));
+            assert_eq!(output.stdout, b"a  b $x\n0\n", "{shell:?} {output:?}");
+            assert_eq!(output.status.code(), Some(7));
+        }
+    }
+
+    #[test]
+    fn what_comes_along_wins_over_a_default() {
+        assert!(default_line("PWD", "x", &["PWD"]).is_empty());
+        let lines = [
+            default_line("NEW", "it's", &["NEW"]),
+            default_line("OLD", "file", &["OLD"]),
+            default_line("THIRD", "file", &["THIRD", "OLD"]),
+        ]
+        .concat();
+        let directory = tempfile::tempdir().unwrap();
+        let environment = directory.path().join("environment");
+        std::fs::write(&environment, lines).unwrap();
+        let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
+        for shell in shells() {
+            let output = Command::new(&shell[0])
+                .args(&shell[1..])
+                .args(["-c", &script])
+                .env("SSH_ORIGINAL_COMMAND", "echo \"$NEW $OLD ${THIRD-none} ${SLURM_PROCID-none}\"")
+                .env("OLD", "")
+                .env("SLURM_PROCID", "1")
+                .output()
+                .unwrap();
+            assert_eq!(output.stdout, b"it's  none none\n", "{shell:?} {output:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_starts_in_the_directory_that_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let named = directory.path().join("it's -a $b");
+        std::fs::create_dir(&named).unwrap();
+        for shell in shells() {
+            let environment = directory.path().join("environment");
+            std::fs::write(&environment, directory_line(&named)).unwrap();
+            let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
+            let output = Command::new(&shell[0])
+                .args(&shell[1..])
+                .args(["-c", &script])
+                .env("SSH_ORIGINAL_COMMAND", "pwd")
+                .output()
+                .unwrap();
+            assert_eq!(output.stdout, format!("{}\n", named.display()).into_bytes(), "{shell:?} {output:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_command_it_is_a_login_shell() {
+        for shell in shells() {
+            let output = session(&shell, &[("FOO", OsStr::new("bar"))], None);
+            assert_eq!(output.status.code(), Some(0), "{shell:?} {output:?}");
+        }
+    }
+
+    #[test]
+    fn sftp_without_a_server_says_so() {
+        let servers = ["/usr/lib/openssh/sftp-server", "/usr/lib/ssh/sftp-server"];
+        if servers.iter().any(|server| Path::new(server).exists()) {
+            return;
+        }
+        let output = session(&["/bin/sh"], &[], Some("internal-sftp"));
+        assert_eq!(output.status.code(), Some(127));
+        assert_eq!(
+            String::from_utf8(output.stderr).unwrap(),
+            "spank_docker: sftp: the image has no sftp-server, install one in it\n"
+        );
+    }
+
+    #[test]
+    fn what_no_shell_can_set_is_left_out() {
+        let names =
+            ["", "1A", "A-B", "A B", "A\nB", "É", "BASH_FUNC_ll%%", "SSH_ORIGINAL_COMMAND", "SSH_AUTH_SOCK"];
+        assert!(environment_file(names.map(|name| (name, "x"))).is_empty());
+        assert!(environment_file(NOT_OURS.map(|name| (name, "x"))).is_empty());
+        assert!(environment_file([("A", OsStr::from_bytes(b"a\0b"))]).is_empty());
+        assert_eq!(environment_file([("A", "it's"), ("_b1", "")]), b"export A='it'\\''s'\nexport _b1=''\n");
+    }
+
+    #[test]
+    fn what_a_shell_refuses_to_set_is_not_in_the_file() {
+        for shell in shells() {
+            let names =
+                NOT_OURS.into_iter().chain(["OPTARG", "RANDOM", "SECONDS", "MAIL", "PS1", "ENV", "CDPATH"]);
+            let variables: Vec<_> = names.map(|name| (name, OsStr::new("none"))).collect();
+            let output = session(&shell, &variables, Some("echo here"));
+            assert_eq!(output.stdout, b"here\n", "{shell:?} {output:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn every_value_survives(value in proptest::collection::vec(1u8.., 0..200)) {
+            let value = OsString::from_vec(value);
+            let output = session(&["/bin/sh"], &[("V", &value)], Some("printf %s. \"$V\""));
+            prop_assert_eq!(&output.stdout[..output.stdout.len() - 1], value.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The keys of a job: derived on every node from the cluster's secret, so that none ever travels.
+//!
+//! HKDF-SHA256 over the content of `secret`, with the job as context and one purpose for each result. Who does not
+//! have the secret cannot derive the keys of any job, also not from those of another one. Runs as root in the prolog
+//! and in the task hooks that start a container. The only module here that reads a file: the secret.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use ssh_key::private::{Ed25519Keypair, PrivateKey};
+use ssh_key::{LineEnding, public::PublicKey};
+use zeroize::Zeroizing;
+
+use crate::log::escape::Shown;
+use crate::settings::plugstack::SecretFile;
+use crate::slurm::ids::Scope;
+
+/// The plugin's own secret, which `spank-docker secret` makes.
+pub const OWN: &str = "/etc/slurm/spank-docker.secret";
+/// What most clusters have already.
+pub const MUNGE: &str = "/etc/munge/munge.key";
+/// The largest secret that makes sense; munge's is 128 or 1024 bytes.
+const MAX_SECRET: usize = 65_536;
+/// Bits of the mode that a secret must not have.
+const OTHERS: u32 = 0o077;
+/// Nothing else that uses the same secret arrives at our keys.
+const SALT: &[u8] = b"spank-docker";
+/// The version of [`context`]: another encoding of it means other keys.
+const VERSION: &[u8] = b"spank-docker keys v1";
+
+/// What can go wrong with the secret and the keys.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not there.
+    #[error("secret '{0}': not found, put the same file on every node")]
+    Missing(Shown),
+    /// None of the files is there that are taken where none is configured.
+    #[error(
+        "no secret: neither '{own}' nor '{munge}' is there, make one with 'spank-docker secret' and put it on every node"
+    )]
+    None {
+        /// The plugin's own.
+        own: Shown,
+        /// munge's.
+        munge: Shown,
+    },
+    /// The file cannot be opened or read.
+    #[error("secret '{path}': cannot be read, check the file and its permissions")]
+    Unreadable {
+        /// The file.
+        path: Shown,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory, a pipe or a device.
+    #[error("secret '{0}': not a regular file, use one with the same content on every node")]
+    NotAFile(Shown),
+    /// Nothing in it.
+    #[error("secret '{0}': empty, put the same random bytes in it on every node")]
+    Empty(Shown),
+    /// Too much in it.
+    #[error("secret '{0}': larger than 65536 bytes, use a smaller file")]
+    Large(Shown),
+    /// No secret at all.
+    #[error("secret '{0}': open to group or others, use chmod 600")]
+    Open(Shown),
+    /// HKDF refused. It does so only for results of more than 8160 bytes.
+    #[error("the keys of job '{0}' cannot be derived")]
+    Derive(Scope),
+    /// A key has no text form.
+    #[error("the keys of the job cannot be written: {0}")]
+    Encode(ssh_key::Error),
+}
+
+/// The file that holds the secret.
+pub fn secret_file(configured: &SecretFile) -> Result<PathBuf, Error> {
+    match configured {
+        SecretFile::At(path) => Ok(path.clone()),
+        SecretFile::Auto => first_of(Path::new(OWN), Path::new(MUNGE)),
+    }
+}
+
+fn first_of(own: &Path, munge: &Path) -> Result<PathBuf, Error> {
+    for path in [own, munge] {
+        if is_there(path)? {
+            return Ok(path.to_owned());
+        }
+    }
+    Err(Error::None { own: own.into(), munge: munge.into() })
+}
+
+/// Whatever cannot be looked at counts as neither there nor absent, and a link that leads nowhere is there: another file in
+/// its place would be a secret that the admin has not chosen.
+fn is_there(path: &Path) -> Result<bool, Error> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(Error::Unreadable { path: path.into(), source }),
+    }
+}
+
+/// The cluster's secret, in memory for as long as it takes to derive keys.
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Reads the secret, if it is one: a regular file that nobody but its owner can open.
+    ///
+    /// A symbolic link is followed: the path is the administrator's, and what counts is the file that was opened,
+    /// which is the one that is checked.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let unreadable = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => Error::Missing(path.into()),
+            _ => Error::Unreadable { path: path.into(), source },
+        };
+        // A pipe without a writer would block.
+        let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(Error::NotAFile(path.into()));
+        }
+        if metadata.mode() & OTHERS != 0 {
+            return Err(Error::Open(path.into()));
+        }
+        // Never grows, so no copy is left behind.
+        let mut content = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
+        file.take(MAX_SECRET as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
+        match content.len() {
+            0 => Err(Error::Empty(path.into())),
+            1..=MAX_SECRET => Ok(Self(content)),
+            _ => Err(Error::Large(path.into())),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Everything that makes the keys of a container different from those of any other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyContext<'a> {
+    /// Slurm's name of the cluster.
+    pub cluster: &'a str,
+    /// The job, or its step.
+    pub scope: Scope,
+    /// How often the job was queued again.
+    pub restart: u32,
+    /// The user.
+    pub uid: u32,
+}
+
+/// The keys of one container cluster.
+pub struct JobKeys {
+    user: PrivateKey,
+    host: PrivateKey,
+    token: String,
+    images: Zeroizing<[u8; 32]>,
+    scope: Scope,
+}
+
+impl JobKeys {
+    /// Derives the keys: the same on every node that has the same secret.
+    pub fn derive(secret: &Secret, context: &KeyContext<'_>) -> Result<Self, Error> {
+        let hkdf = Hkdf::<Sha256>::new(Some(SALT), &secret.0);
+        let expand = |purpose: &str, result: &mut [u8]| {
+            hkdf.expand(&info(purpose, context), result).map_err(|_| Error::Derive(context.scope))
+        };
+        let key = |purpose: &str| {
+            let mut seed = Zeroizing::new([0; 32]);
+            expand(purpose, seed.as_mut())?;
+            Ok::<_, Error>(PrivateKey::from(Ed25519Keypair::from_seed(&seed)))
+        };
+        let mut token = [0; 16];
+        expand("banner", &mut token)?;
+        let mut images = Zeroizing::new([0; 32]);
+        expand("images", images.as_mut())?;
+        Ok(Self { user: key("user")?, host: key("host")?, token: hex(&token), images, scope: context.scope })
+    }
+
+    /// The user's private key, as `id_ed25519` holds it.
+    pub fn user_private(&self) -> Result<Zeroizing<String>, Error> {
+        self.user.to_openssh(LineEnding::LF).map_err(Error::Encode)
+    }
+
+    /// The user's public key, as a line of `authorized_keys` without its end.
+    pub fn user_public(&self) -> Result<String, Error> {
+        public(self.user.public_key())
+    }
+
+    /// The hosts' private key, as `ssh_host_ed25519_key` holds it.
+    pub fn host_private(&self) -> Result<Zeroizing<String>, Error> {
+        self.host.to_openssh(LineEnding::LF).map_err(Error::Encode)
+    }
+
+    /// The hosts' public key, as it follows the name in `known_hosts`.
+    pub fn host_public(&self) -> Result<String, Error> {
+        public(self.host.public_key())
+    }
+
+    /// What this job's sshd shows behind its version, before anybody logs in: a token, by which whoever asks a port can
+    /// tell that the sshd there is this job's, and a mark of the image, which is the same on nodes that run the same
+    /// image, and tells nobody else which one that is. No secret, and of no use to derive one.
+    pub fn banner(&self, image_id: &str) -> Result<String, Error> {
+        let mut mark = [0; 8];
+        let hkdf = Hkdf::<Sha256>::new(Some(SALT), self.images.as_ref());
+        hkdf.expand(image_id.as_bytes(), &mut mark).map_err(|_| Error::Derive(self.scope))?;
+        Ok(format!("{}{}", self.token, hex(&mark)))
+    }
+}
+
+impl fmt::Debug for JobKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobKeys").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+/// Of a token, in characters.
+pub const TOKEN: usize = 32;
+
+/// Two digits for each byte, in lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn public(key: &PublicKey) -> Result<String, Error> {
+    key.to_openssh().map_err(Error::Encode)
+}
+
+/// The context as bytes. Each field with its length before it, so that no two contexts have the same ones.
+fn info(purpose: &str, context: &KeyContext<'_>) -> Vec<u8> {
+    let step = context.scope.step.map(|step| step.0.to_be_bytes());
+    let fields: [&[u8]; 7] = [
+        VERSION,
+        purpose.as_bytes(),
+        context.cluster.as_bytes(),
+        &context.scope.job.0.to_be_bytes(),
+        // No step has length 0, step 0 has length 4.
+        step.as_ref().map_or(&[], |step| step.as_slice()),
+        &context.restart.to_be_bytes(),
+        &context.uid.to_be_bytes(),
+    ];
+    let mut info = Vec::with_capacity(128 + context.cluster.len());
+    for field in fields {
+        info.extend((field.len() as u64).to_be_bytes());
+        info.extend(field);
+    }
+    info
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slurm::ids::{JobId, StepId};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    const CONTEXT: KeyContext<'_> =
+        KeyContext { cluster: "lab", scope: Scope::job(JobId(123)), restart: 0, uid: 1000 };
+
+    fn secret(content: &[u8]) -> Secret {
+        Secret(Zeroizing::new(content.to_vec()))
+    }
+
+    fn derive(context: KeyContext<'_>) -> JobKeys {
+        JobKeys::derive(&secret(b"secret"), &context).unwrap()
+    }
+
+    fn publics(keys: &JobKeys) -> [String; 3] {
+        [keys.user_public().unwrap(), keys.host_public().unwrap(), keys.token.clone()]
+    }
+
+    fn file(directory: &tempfile::TempDir, content: &[u8], mode: u32) -> PathBuf {
+        let path = directory.path().join("key");
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_keys_never_change_between_versions() {
+        assert_eq!(
+            publics(&derive(CONTEXT)),
+            [
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHA6SpX9z/4PM2c2my0dfggOW44+/kG/ApXSCismE/fn",
+                "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEBLfRRlXcnOnV2S4bEtaWMU1ty3JQy73NcNM5O+rB+S",
+                "1fa2f0869999830e06a2e5e6bfed0c18",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_part_of_the_context_changes_every_key() {
+        let base = publics(&derive(CONTEXT));
+        let step = |step| KeyContext { scope: Scope::step(JobId(123), StepId(step)), ..CONTEXT };
+        let others = [
+            KeyContext { cluster: "la", ..CONTEXT },
+            KeyContext { cluster: "", ..CONTEXT },
+            KeyContext { scope: Scope::job(JobId(124)), ..CONTEXT },
+            step(0),
+            step(1),
+            KeyContext { restart: 1, ..CONTEXT },
+            KeyContext { uid: 1001, ..CONTEXT },
+        ];
+        let mut all: Vec<_> = others.iter().flat_map(|context| publics(&derive(*context))).collect();
+        all.extend(base);
+        all.extend(publics(&JobKeys::derive(&secret(b"secrex"), &CONTEXT).unwrap()));
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert_eq!(publics(&derive(CONTEXT)), publics(&derive(CONTEXT)));
+    }
+
+    #[test]
+    fn ssh_keygen_reads_the_private_keys() {
+        let keys = derive(CONTEXT);
+        let directory = tempfile::tempdir().unwrap();
+        for (private, public) in
+            [(keys.user_private(), keys.user_public()), (keys.host_private(), keys.host_public())]
+        {
+            let path = file(&directory, private.unwrap().as_bytes(), 0o600);
+            let Ok(output) = Command::new("ssh-keygen").arg("-yf").arg(&path).output() else { return };
+            assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), public.unwrap());
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let keys = derive(CONTEXT);
+        assert_eq!(format!("{:?}", secret(b"secret")), "Secret(..)");
+        assert_eq!(format!("{keys:?}"), format!("JobKeys {{ token: \"{}\", .. }}", keys.token));
+    }
+
+    #[test]
+    fn a_secret_is_read_also_through_a_link() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(&directory, b"secret", 0o400);
+        let link = directory.path().join("link");
+        symlink(&path, &link).unwrap();
+        for path in [path, link] {
+            let keys = JobKeys::derive(&Secret::load(&path).unwrap(), &CONTEXT).unwrap();
+            assert_eq!(publics(&keys), publics(&derive(CONTEXT)));
+        }
+        let path = file(&directory, &[7; MAX_SECRET], 0o600);
+        assert_eq!(Secret::load(&path).unwrap().0.len(), MAX_SECRET);
+    }
+
+    #[test]
+    fn the_own_secret_wins_over_munges_where_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (own, munge) = (directory.path().join("own"), directory.path().join("munge"));
+        assert_eq!(
+            first_of(Path::new("/nowhere/a"), Path::new("/nowhere/b")).unwrap_err().to_string(),
+            "no secret: neither '/nowhere/a' nor '/nowhere/b' is there, make one with 'spank-docker secret' and put it on every node"
+        );
+        std::fs::write(&munge, "munge's").unwrap();
+        assert_eq!(first_of(&own, &munge).unwrap(), munge);
+        // Not absent: it cannot be looked at, or leads nowhere.
+        let below = munge.join("own");
+        assert!(matches!(first_of(&below, &munge), Err(Error::Unreadable { .. })));
+        symlink("/nowhere/secret", &own).unwrap();
+        assert_eq!(first_of(&own, &munge).unwrap(), own);
+        assert!(matches!(Secret::load(&own), Err(Error::Missing(_))));
+        assert_eq!(secret_file(&SecretFile::At(below.clone())).unwrap(), below);
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| Secret::load(path).unwrap_err().to_string();
+        let text = |path: &Path, rest: &str| format!("secret '{}': {rest}", Shown::from(path));
+        let none = directory.path().join("none");
+        assert_eq!(refused(&none), text(&none, "not found, put the same file on every node"));
+        let not_a_file = "not a regular file, use one with the same content on every node";
+        assert_eq!(refused(directory.path()), text(directory.path(), not_a_file));
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(refused(&pipe), text(&pipe, not_a_file));
+        let path = file(&directory, b"", 0o600);
+        assert_eq!(refused(&path), text(&path, "empty, put the same random bytes in it on every node"));
+        let path = file(&directory, &[7; MAX_SECRET + 1], 0o600);
+        assert_eq!(refused(&path), text(&path, "larger than 65536 bytes, use a smaller file"));
+        for mode in [0o640, 0o604, 0o620, 0o666] {
+            let path = file(&directory, b"secret", mode);
+            assert_eq!(refused(&path), text(&path, "open to group or others, use chmod 600"));
+        }
+        let below = file(&directory, b"secret", 0o600).join("x");
+        assert_eq!(refused(&below), text(&below, "cannot be read, check the file and its permissions"));
+    }
+
+    #[test]
+    fn errors_without_a_file_name_the_job() {
+        assert_eq!(Error::Derive(Scope::job(JobId(1))).to_string(), "the keys of job '1' cannot be derived");
+        assert_eq!(
+            Error::Encode(ssh_key::Error::Encrypted).to_string(),
+            "the keys of the job cannot be written: private key is encrypted"
+        );
+    }
+}

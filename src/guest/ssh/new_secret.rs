@@ -1,0 +1,100 @@
+//! `spank-docker secret`: a new secret for the cluster.
+//!
+//! Runs as root in a program of its own, for an admin.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::log::escape::Shown;
+
+/// In bytes: twice what a key of HMAC-SHA256 has.
+pub const LENGTH: usize = 64;
+/// Its owner may read it.
+const MODE: u32 = 0o400;
+
+/// Why there is no new secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is one. Whoever wants another removes it first.
+    #[error("'{0}' is there already, and was not changed: to replace it, remove it on all nodes first")]
+    Exists(Shown),
+    /// A file system that refused.
+    #[error("'{path}' cannot be made: {source}")]
+    Make {
+        /// The secret's path.
+        path: Shown,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The kernel has no random bytes.
+    #[error("no random bytes from the kernel: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Makes a secret of random bytes, for its owner alone. Under its name it is there whole or not at all, and never in the place
+/// of another file.
+pub fn make(path: &Path) -> Result<(), Error> {
+    let mut bytes = Zeroizing::new([0; LENGTH]);
+    getrandom::fill(bytes.as_mut()).map_err(Error::Random)?;
+    let unfinished = unfinished(path);
+    let made = write(&unfinished, bytes.as_ref()).and_then(|()| fs::hard_link(&unfinished, path));
+    // Also when there was none to remove.
+    let removed = fs::remove_file(&unfinished);
+    match made.and(removed) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(path).is_ok() => {
+            Err(Error::Exists(path.into()))
+        }
+        Err(source) => Err(Error::Make { path: path.into(), source }),
+    }
+}
+
+/// In the same directory, with a name of this process.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    name.into()
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
+    // Whatever the umask is.
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    #[test]
+    fn a_new_secret_is_for_its_owner_alone_and_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        make(&path).unwrap();
+        let first = fs::read(&path).unwrap();
+        assert_eq!((first.len(), fs::metadata(&path).unwrap().mode() & 0o7777), (LENGTH, MODE));
+        let exists = |path: &Path| matches!(make(path), Err(Error::Exists(_)));
+        assert!(exists(&path));
+        assert_eq!(fs::read(&path).unwrap(), first);
+        let link = directory.path().join("link");
+        symlink("/nowhere/secret", &link).unwrap();
+        assert!(exists(&link));
+        let other = directory.path().join("other");
+        make(&other).unwrap();
+        assert_ne!(fs::read(&other).unwrap(), first);
+        // Nothing unfinished is left.
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+        assert_eq!(
+            make(Path::new("/nowhere/secret")).unwrap_err().to_string(),
+            "'/nowhere/secret' cannot be made: No such file or directory (os error 2)"
+        );
+    }
+}

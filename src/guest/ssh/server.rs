@@ -1,0 +1,194 @@
+//! The configuration of the image's own sshd, which runs in the container as the job's user.
+//!
+//! Written by root in the prolog. It has to work with every OpenSSH from 7.4 (CentOS 7) to 10: an option that one of
+//! them does not know would keep sshd from starting, so there is nothing here that came after 7.4, but for what [`more_lines`] adds.
+#![forbid(unsafe_code)]
+
+use crate::guest::paths::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
+
+/// What sshd is started with, as `argv[1..]` (the first process passes its own arguments on): in the foreground.
+///
+/// Until it listens, sshd complains to stderr anyway. Without `-e` its sessions have none of it: they would hold the
+/// container's output open, and an engine that stops or starts anew waits for that as long as a session lives.
+///
+/// The log level is here too: sshd talks about options that it has given up before it comes to the level in the file.
+pub const ARGUMENTS: [&str; 5] = ["-D", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
+
+/// Lines for an sshd that knows them, each behind its option's name as it is in the program that reads it (servconf.c,
+/// `keywords`). From 9.8 on sshd refuses addresses that have connected without a login: any user of a node could have the job's
+/// ssh from there refused that way. From 8.5 on one address alone cannot take all connections that wait for a login.
+const LATER: [(&[u8], &str); 2] = [
+    (b"\0persourcepenalties\0", "PerSourcePenalties no\n"),
+    (b"\0persourcemaxstartups\0", "PerSourceMaxStartups 96\n"),
+];
+
+/// What is to be added for an sshd, by the content of its program.
+#[must_use]
+pub fn more_lines(program: &[u8]) -> String {
+    let is_known = |name: &[u8]| program.windows(name.len()).any(|part| part == name);
+    LATER.iter().filter(|(name, _)| is_known(name)).map(|(_, line)| *line).collect()
+}
+
+/// Who has to reach the sshd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The job's other nodes.
+    Nodes,
+    /// The job's only node itself.
+    Loopback,
+}
+
+impl Reach {
+    /// Of a container of so many nodes.
+    #[must_use]
+    pub fn of(nodes: usize) -> Self {
+        if nodes > 1 { Self::Nodes } else { Self::Loopback }
+    }
+
+    /// Without one of the two families sshd takes the other.
+    const fn listen(self) -> &'static str {
+        match self {
+            Self::Nodes => "",
+            Self::Loopback => "ListenAddress 127.0.0.1\nListenAddress ::1\n",
+        }
+    }
+}
+
+/// The text of `sshd_config` for this user, port and token (see [`super::keys::JobKeys::token`]).
+pub fn sshd_config(user: &str, port: u16, token: &str, reach: Reach) -> String {
+    let (user, listen) = (pattern(user), reach.listen());
+    let token: String = token.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!(
+        "# Written by spank-docker for this job.
+Port {port}
+{listen}HostKey {HOST_KEY}
+# How a node that waits for this sshd knows it from another job's.
+VersionAddendum {token}
+PidFile none
+LogLevel ERROR
+UseDNS no
+
+# The job's key and its user, nothing else. sshd has the user's rights only: it could not become another one anyway.
+AuthenticationMethods publickey
+AuthorizedKeysFile {AUTHORIZED_KEYS}
+PubkeyAuthentication yes
+PasswordAuthentication no
+ChallengeResponseAuthentication no
+HostbasedAuthentication no
+AllowUsers {user}
+# PAM, login records and privilege separation (7.4; later ones ignore this line) are root's.
+UsePAM no
+UsePrivilegeSeparation no
+# The image decides on owner and mode of / and /run, and may have them as it likes.
+StrictModes no
+
+# Several launchers may open their connections all at once. Whoever connects without a key costs the job a process each, so
+# they are neither many nor long there.
+MaxStartups 128
+MaxSessions 1024
+LoginGraceTime 20
+TCPKeepAlive yes
+X11Forwarding no
+PermitUserEnvironment no
+PermitUserRC no
+PrintMotd no
+PrintLastLog no
+# Whoever gets in is the job's user, coming from a task of the job: its environment comes along.
+AcceptEnv *
+# What differs between the nodes, and what is the image's, every session gets from here.
+ForceCommand {SESSION}
+Subsystem sftp internal-sftp
+"
+    )
+}
+
+/// The user's name as a pattern that matches it: `a@b` would mean a user at a host, so what is special is a `?`.
+fn pattern(user: &str) -> String {
+    user.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '?' }).collect()
+}
+
+/// What stands in for an sshd says: the line of one with this token (RFC 4253, 4.2).
+#[must_use]
+pub fn stand_in_line(token: &str) -> String {
+    format!("SSH-2.0-none {token}\r\n")
+}
+
+/// Whether this line is what an sshd with this token says first.
+#[must_use]
+pub fn is_banner(line: &[u8], token: &str) -> bool {
+    line.starts_with(b"SSH-2.0-") && String::from_utf8_lossy(line).contains(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_names_port_user_and_token() {
+        let text = sshd_config("alice", 20123, "0123abcd", Reach::Nodes);
+        for line in [
+            "Port 20123",
+            "AllowUsers alice",
+            "VersionAddendum 0123abcd",
+            "HostKey /run/spank-docker/ssh_host_ed25519_key",
+            "AuthorizedKeysFile /run/spank-docker/authorized_keys",
+            "AuthenticationMethods publickey",
+            "ForceCommand /run/spank-docker/session",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_for_an_sshd_is_known_by_the_same_token() {
+        assert!(is_banner(stand_in_line("0123abcd").as_bytes(), "0123abcd"));
+        assert!(!is_banner(stand_in_line("0123abcd").as_bytes(), "4567abcd"));
+    }
+
+    #[test]
+    fn an_sshd_is_known_by_the_names_of_its_options() {
+        for (program, lines) in [
+            (
+                &b"\x7fELF\0maxstartups\0persourcepenalties\0x\0persourcemaxstartups\0"[..],
+                "PerSourcePenalties no\nPerSourceMaxStartups 96\n",
+            ),
+            (b"\x7fELF\0maxstartups\0persourcemaxstartups\0", "PerSourceMaxStartups 96\n"),
+            (b"\x7fELF\0maxstartups\0persourcepenaltyexemptlist\0", ""),
+            (b"", ""),
+        ] {
+            assert_eq!(more_lines(program), lines);
+        }
+    }
+
+    #[test]
+    fn an_sshd_of_one_node_is_for_that_node_alone() {
+        let listens = |nodes| {
+            sshd_config("alice", 1, "0", Reach::of(nodes))
+                .contains("\nListenAddress 127.0.0.1\nListenAddress ::1\n")
+        };
+        assert!(listens(1) && !listens(2));
+    }
+
+    #[test]
+    fn no_option_is_given_twice() {
+        let text = sshd_config("alice", 20123, "0123abcd", Reach::Nodes);
+        let mut names: Vec<_> = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn a_hostile_name_stays_one_pattern_on_one_line() {
+        let plain = sshd_config("alice", 20123, "0123abcd", Reach::Nodes);
+        let hostile = sshd_config("a@b *\nPort 22", 20123, "0123\nabcd", Reach::Nodes);
+        assert_eq!(hostile.lines().count(), plain.lines().count());
+        assert!(hostile.contains("\nAllowUsers a?b???Port?22\n"));
+        assert!(hostile.contains("\nVersionAddendum 0123abcd\n"));
+    }
+}

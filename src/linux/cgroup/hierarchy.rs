@@ -1,0 +1,86 @@
+//! Where the kernel shows cgroups: the mounts of their hierarchies, and the directory of one in them.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::linux::mountinfo::{self, Mounted};
+
+/// The type of cgroup v2's file system.
+const UNIFIED: &str = "cgroup2";
+
+/// Writes to a file of the kernel's. Never makes one: of a file that is not there the kernel would say something else.
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    File::options().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
+}
+
+/// One line of /proc/PID/cgroup (cgroups(7)): `id:controllers:path`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Membership<'a> {
+    controllers: &'a str,
+    pub(super) path: &'a str,
+}
+
+impl<'a> Membership<'a> {
+    pub(super) fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.splitn(3, ':').skip(1);
+        Some(Self { controllers: fields.next()?, path: fields.next()? })
+    }
+}
+
+/// Where each hierarchy is mounted.
+#[derive(Debug)]
+pub(super) struct Mounts(Vec<Mounted>);
+
+impl Mounts {
+    /// From proc_pid_mountinfo(5).
+    pub(super) fn parse(mountinfo: &str) -> Self {
+        let is_cgroup = |mount: &Mounted| mount.kind == "cgroup" || mount.kind == UNIFIED;
+        Self(mountinfo::parse(mountinfo.as_bytes()).filter(is_cgroup).collect())
+    }
+
+    /// Mount point of the hierarchy, and the directory of this cgroup.
+    pub(super) fn directory(&self, group: &Membership<'_>) -> Option<(PathBuf, PathBuf)> {
+        let is_its = |mount: &&Mounted| {
+            let options: Vec<&str> = mount.options.to_str().unwrap_or_default().split(',').collect();
+            match mount.kind == UNIFIED {
+                true => group.controllers.is_empty(),
+                false if group.controllers.is_empty() => false,
+                false => group.controllers.split(',').all(|controller| options.contains(&controller)),
+            }
+        };
+        let mount = self.0.iter().find(is_its)?;
+        let below = Path::new(group.path).strip_prefix(&mount.root).ok()?;
+        Some((mount.point.clone(), mount.point.join(below)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+30 24 0:26 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory
+31 24 0:27 / /sys/fs/cgroup/cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct
+32 24 0:28 /outer /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer
+33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate";
+
+    fn directory(line: &str) -> Option<PathBuf> {
+        Mounts::parse(MOUNTS).directory(&Membership::parse(line)?).map(|(_, directory)| directory)
+    }
+
+    #[test]
+    fn finds_the_directory_of_a_cgroup() {
+        assert_eq!(directory("4:memory:/slurm/job_1"), Some("/sys/fs/cgroup/memory/slurm/job_1".into()));
+        assert_eq!(directory("5:cpu,cpuacct:/slurm"), Some("/sys/fs/cgroup/cpuacct/slurm".into()));
+        assert_eq!(directory("6:freezer:/outer/slurm"), Some("/sys/fs/cgroup/freezer/slurm".into()));
+        assert_eq!(directory("0::/system.slice/a:b"), Some("/sys/fs/cgroup/unified/system.slice/a:b".into()));
+    }
+
+    #[test]
+    fn unknown_hierarchies_have_no_directory() {
+        assert_eq!(directory("9:pids:/slurm"), None);
+        assert_eq!(directory("6:freezer:/elsewhere"), None);
+    }
+}

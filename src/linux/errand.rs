@@ -1,0 +1,378 @@
+//! Work that somebody else can hold up for ever, done by a child process: whoever has sent it waits as long as it wants to,
+//! and no longer. A file system that a user serves need not answer, nor need one whose server is gone, nor a name service.
+//!
+//! The child is the user entirely where it looks at what is a user's, without a way back: what the user may not open it
+//! cannot, and what lets only its owner in (FUSE) lets it in. It brings back what it has read, and a descriptor.
+//!
+//! Sent by root, from the prolog and from the forked child that becomes a task. Both have one thread.
+#![expect(unsafe_code, reason = "fork(2) and close_range(2)")]
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, getpid, getppid};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::Interest;
+use zeroize::Zeroizing;
+
+use super::identity::{Credentials, become_user};
+use super::privilege;
+
+/// How long a look at a file system may take: an automounter may have to ask around first.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a child that was killed is waited for. One that the kernel does not let go is left to it.
+const END: Duration = Duration::from_millis(500);
+/// Between two looks whether it has ended.
+const INTERVAL: Duration = Duration::from_millis(1);
+/// The most that is brought back.
+const LIMIT: u32 = 32 << 20;
+/// What comes first, with the descriptor: the number of an error, or 0, and the length of what follows.
+const HEADER: usize = 8;
+
+/// What a child has brought.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What it has read. Overwritten after use: there may be passwords in it.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// What it has opened.
+    pub file: Option<OwnedFd>,
+}
+
+impl Found {
+    /// A value, for [`Found::value`].
+    pub fn of(value: &impl Serialize) -> io::Result<Self> {
+        Ok(Self { bytes: serde_json::to_vec(value)?.into(), file: None })
+    }
+
+    /// The value that it was made of.
+    pub fn value<T: DeserializeOwned>(&self) -> io::Result<T> {
+        Ok(serde_json::from_slice(&self.bytes)?)
+    }
+
+    /// The same, with a file.
+    #[must_use]
+    pub fn with(self, file: OwnedFd) -> Self {
+        Self { file: Some(file), ..self }
+    }
+
+    /// The file.
+    pub fn into_file(self) -> io::Result<OwnedFd> {
+        self.file.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// A child that was sent. When this goes, so does it.
+#[derive(Debug)]
+pub struct Errand {
+    child: Pid,
+    socket: UnixStream,
+    arrived: Option<Arrived>,
+}
+
+/// What has come so far.
+#[derive(Debug)]
+struct Arrived {
+    found: Found,
+    length: usize,
+}
+
+impl Errand {
+    /// Sends a child that does `work` as `user`, else as root. Of this process' descriptors it has those of `files` alone.
+    pub fn send(
+        user: Option<&Credentials>,
+        files: &[BorrowedFd<'_>],
+        work: impl FnOnce() -> io::Result<Found>,
+    ) -> io::Result<Self> {
+        let (here, there) = UnixStream::pair()?;
+        let parent = getpid();
+        // SAFETY: this process has one thread, so that the child may do whatever it may; it ends in `run`, and never
+        // returns into what its parent has been doing.
+        match unsafe { fork() }? {
+            ForkResult::Parent { child } => {
+                // First of all: without it nobody would end the child.
+                let errand = Self { child, socket: here, arrived: None };
+                errand.socket.set_nonblocking(true)?;
+                Ok(errand)
+            }
+            ForkResult::Child => run(&there, parent, user, files, work),
+        }
+    }
+
+    /// What it has brought, when it takes no longer than `limit` (`ETIMEDOUT`).
+    pub fn wait(mut self, limit: Duration) -> io::Result<Found> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.receive() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(false) => continue,
+                other => return other.map(|_| self.take()),
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut sockets = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            // Rounded up, so that it does not spin at the end.
+            let left = left.as_millis().saturating_add(u128::from(!left.is_zero()));
+            match poll(&mut sockets, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                Ok(0) if Instant::now() >= deadline => return Err(Errno::ETIMEDOUT.into()),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The same, while the event loop goes on.
+    pub async fn answer(self, limit: Duration) -> io::Result<Found> {
+        match tokio::time::timeout(limit, self.arrival()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Errno::ETIMEDOUT.into()),
+        }
+    }
+
+    async fn arrival(mut self) -> io::Result<Found> {
+        let socket = tokio::net::UnixStream::from_std(self.socket.try_clone()?)?;
+        loop {
+            socket.readable().await?;
+            match socket.try_io(Interest::READABLE, || self.receive()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(false) => {}
+                other => return other.map(|_| self.take()),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Found {
+        self.arrived.take().map(|arrived| arrived.found).unwrap_or_default()
+    }
+
+    /// Receives what has come, and says whether it is all.
+    fn receive(&mut self) -> io::Result<bool> {
+        let Some(Arrived { found, length }) = &mut self.arrived else {
+            self.arrived = Some(receive_header(&self.socket)?);
+            return Ok(false);
+        };
+        if *length == found.bytes.len() {
+            return Ok(true);
+        }
+        match self.socket.read(&mut found.bytes[*length..]) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                *length += count;
+                Ok(*length == found.bytes.len())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Errand {
+    /// A child whose file system holds it, or that has one open to close, may not be killed before that answers. It has
+    /// nothing of this process' any more, and the kernel ends it then.
+    fn drop(&mut self) {
+        let _ = kill(self.child, Signal::SIGKILL);
+        let deadline = Instant::now() + END;
+        while waitpid(self.child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive)
+            && Instant::now() < deadline
+        {
+            sleep(INTERVAL);
+        }
+    }
+}
+
+/// The child's error, or what it has brought: its file, and place for its bytes.
+fn receive_header(socket: &UnixStream) -> io::Result<Arrived> {
+    let mut header = [0; HEADER];
+    let mut parts = [IoSliceMut::new(&mut header)];
+    let mut space = nix::cmsg_space!(RawFd);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let files = message.cmsgs()?.filter_map(|message| match message {
+        ControlMessageOwned::ScmRights(files) => Some(files),
+        _ => None,
+    });
+    // SAFETY: the kernel has just made them, for nobody else.
+    let mut files = files.flatten().map(|file| unsafe { OwnedFd::from_raw_fd(file) }).collect::<Vec<_>>();
+    if message.bytes != HEADER {
+        // It was killed, or has ended itself.
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let [code, length] = [&header[..4], &header[4..]].map(|part| part.try_into().unwrap_or_default());
+    match (i32::from_ne_bytes(code), u32::from_ne_bytes(length)) {
+        (0, length) if length <= LIMIT => {
+            let bytes = vec![0; usize::try_from(length).unwrap_or_default()].into();
+            Ok(Arrived { found: Found { bytes, file: files.pop() }, length: 0 })
+        }
+        (0, _) => Err(io::ErrorKind::InvalidData.into()),
+        (code, _) => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// The child's whole life.
+fn run(
+    socket: &UnixStream,
+    parent: Pid,
+    user: Option<&Credentials>,
+    files: &[BorrowedFd<'_>],
+    work: impl FnOnce() -> io::Result<Found>,
+) -> ! {
+    // A panic must not lead back into the hook.
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        prepare(socket, parent, user, files)?;
+        work()
+    }));
+    let done = done.unwrap_or_else(|_| Err(Errno::EIO.into()));
+    // To whom it cannot be told, that one is gone.
+    let _ = deliver(socket, done);
+    privilege::leave(0)
+}
+
+fn prepare(
+    socket: &UnixStream,
+    parent: Pid,
+    user: Option<&Credentials>,
+    files: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let kept = files.iter().map(AsRawFd::as_raw_fd).chain([socket.as_raw_fd()]).collect();
+    forget_files(kept)?;
+    if let Some(user) = user {
+        become_user(user)?;
+    }
+    // After the change of the user, which forgets it.
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != parent {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    Ok(())
+}
+
+/// Closes all but these. Slurm reads a prolog's output to its end, which a child that is left behind must not keep open;
+/// and what is root's is nothing for who is a user by then.
+fn forget_files(mut kept: Vec<RawFd>) -> io::Result<()> {
+    // Where a panic would go. Not /dev/null, which is a path, perhaps in a container.
+    let nowhere = memfd_create(c"spank_docker", MFdFlags::MFD_CLOEXEC)?;
+    type Replace<'a> = fn(&'a OwnedFd) -> nix::Result<()>;
+    let standard: [(RawFd, Replace<'_>); 3] = [(0, dup2_stdin), (1, dup2_stdout), (2, dup2_stderr)];
+    for (_, replace) in standard.iter().filter(|(number, _)| !kept.contains(number)) {
+        replace(&nowhere)?;
+    }
+    drop(nowhere);
+    kept.retain(|kept| *kept > 2);
+    kept.sort_unstable();
+    let mut next: RawFd = 3;
+    for file in kept.into_iter().chain([RawFd::MAX]) {
+        if file > next {
+            // SAFETY: what the objects of this process stand for is gone, and they are not used any more: of those that the
+            // work uses the caller has said so, and the child ends without dropping any.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, next, file - 1, 0) })?;
+        }
+        next = file.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn deliver(mut socket: &UnixStream, done: io::Result<Found>) -> io::Result<()> {
+    let (code, found) = match done {
+        Ok(found) => (0, found),
+        Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), Found::default()),
+    };
+    let length = u32::try_from(found.bytes.len()).map_err(io::Error::other)?;
+    let header = [code.to_ne_bytes(), length.to_ne_bytes()].concat();
+    let file = found.file.as_ref().map(AsRawFd::as_raw_fd);
+    let rights = file.as_ref().map(|file| ControlMessage::ScmRights(std::slice::from_ref(file)));
+    let parts = [IoSlice::new(&header)];
+    sendmsg::<()>(socket.as_raw_fd(), &parts, rights.as_slice(), MsgFlags::MSG_NOSIGNAL, None)?;
+    socket.write_all(&found.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn what_a_child_has_read_and_opened_comes_back() {
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
+        let work = || {
+            let file = File::open("/proc/self/status")?;
+            Ok(Found { bytes: bytes.clone().into(), file: None }.with(file.into()))
+        };
+        let runtime = crate::linux::runtime::runtime().unwrap();
+        let sent = || Errand::send(None, &[], work).unwrap();
+        for found in [
+            sent().wait(PATIENCE).unwrap(),
+            runtime.block_on(async { sent().answer(PATIENCE).await }).unwrap(),
+        ] {
+            assert!(*found.bytes == bytes);
+            found.into_file().unwrap();
+        }
+        let found = Errand::send(None, &[], || Found::of(&("a", 7))).unwrap().wait(PATIENCE).unwrap();
+        assert_eq!(found.value::<(String, u32)>().unwrap(), ("a".to_owned(), 7));
+    }
+
+    #[test]
+    fn child_that_does_not_answer_is_not_waited_for_and_ends() {
+        let hang = || -> io::Result<Found> {
+            loop {
+                std::thread::park();
+            }
+        };
+        let limit = Duration::from_millis(50);
+        let began = Instant::now();
+        let errand = Errand::send(None, &[], hang).unwrap();
+        let child = errand.child;
+        assert_eq!(errand.wait(limit).unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+        assert_eq!(kill(child, None), Err(Errno::ESRCH));
+        let runtime = crate::linux::runtime::runtime().unwrap();
+        let answer = runtime.block_on(async { Errand::send(None, &[], hang).unwrap().answer(limit).await });
+        assert_eq!(answer.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn child_that_fails_panics_or_is_killed_says_no_more_than_that() {
+        let end = |work: fn() -> io::Result<Found>| {
+            let answer = Errand::send(None, &[], work).unwrap().wait(PATIENCE);
+            answer.unwrap_err()
+        };
+        assert_eq!(end(|| Err(Errno::EACCES.into())).raw_os_error(), Some(libc::EACCES));
+        assert_eq!(end(|| Err(io::ErrorKind::Other.into())).raw_os_error(), Some(libc::EIO));
+        assert_eq!(end(|| panic!("on purpose")).raw_os_error(), Some(libc::EIO));
+        let killed = end(|| {
+            let _ = kill(getpid(), Signal::SIGKILL);
+            Ok(Found::default())
+        });
+        assert_eq!(killed.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn child_has_the_files_that_it_is_given_and_no_others() {
+        let [given, other] = [tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()];
+        given.write_all_at(b"given", 0).unwrap();
+        let numbers = [given.as_raw_fd(), other.as_raw_fd()];
+        let work = || {
+            let is_open =
+                numbers.map(|file| nix::fcntl::fcntl(unsafe_borrow(file), nix::fcntl::F_GETFD).is_ok());
+            let mut content = [0; 5];
+            given.read_exact_at(&mut content, 0)?;
+            Found::of(&(is_open, content))
+        };
+        let found = Errand::send(None, &[given.as_fd()], work).unwrap().wait(PATIENCE).unwrap();
+        assert_eq!(found.value::<([bool; 2], [u8; 5])>().unwrap(), ([true, false], *b"given"));
+    }
+
+    fn unsafe_borrow(file: RawFd) -> BorrowedFd<'static> {
+        // SAFETY: asked for no more than whether it is open.
+        unsafe { BorrowedFd::borrow_raw(file) }
+    }
+}

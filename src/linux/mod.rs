@@ -1,0 +1,21 @@
+//! What the kernel offers and the standard library does not: mounts by descriptor, namespaces, process identity, paths
+//! that cannot leave a container. Every `unsafe` block outside the hooks is in this folder.
+
+pub mod cgroup;
+pub mod closed;
+pub mod environment;
+pub mod errand;
+pub mod identity;
+pub mod inside;
+pub mod listener;
+pub mod mount;
+pub mod mountinfo;
+pub mod namespace;
+pub mod orphan;
+pub mod privilege;
+pub mod process;
+pub mod rights;
+pub mod runtime;
+pub mod signals;
+pub mod source;
+pub mod tree;

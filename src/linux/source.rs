@@ -1,0 +1,143 @@
+//! What is to be mounted in a container: a directory, a file or a device of the host, opened with its user's rights.
+//!
+//! Sent by root in the prolog, as an errand of the user's. What is opened here stands for itself from then on: nobody looks
+//! its name up again. Root does not even ask what it is: that too is a question to whom the file system is served by.
+#![expect(unsafe_code, reason = "faccessat2(2) of a descriptor is in neither libc nor nix")]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
+use serde::{Deserialize, Serialize};
+
+use super::errand::{self, Errand, Found};
+use super::identity::Credentials;
+
+/// Something of the host, open for reference only (`O_PATH`).
+#[derive(Debug)]
+pub struct Source {
+    /// The descriptor.
+    pub file: OwnedFd,
+    /// What it is.
+    pub kind: Kind,
+    /// Of a device: whether who has opened it could open it for reading and writing.
+    pub is_writable: bool,
+}
+
+/// What something is, as far as mounts are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// Anything that is neither a directory nor a device; sockets and FIFOs too.
+    File,
+    /// A device node.
+    Device(Device),
+}
+
+/// The device behind a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Blocks, or characters.
+    pub is_block: bool,
+    /// Its driver.
+    pub major: u64,
+    /// Which of the driver's.
+    pub minor: u64,
+}
+
+impl Source {
+    /// Opens what is at `path` as `user` could, a directory only if they may enter it; without a user, as root.
+    ///
+    /// Links of /proc that lead past all rights are not followed: "/proc/self/fd/7" would be a file that root has open.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` when the file system does not answer.
+    pub async fn open(path: &Path, user: Option<&Credentials>) -> io::Result<Self> {
+        let sent = Errand::send(user, &[], || {
+            let file = open(path)?;
+            let kind = Kind::of(&file)?;
+            let is_writable = matches!(kind, Kind::Device(_)) && is_writable(&file)?;
+            Ok(Found::of(&(kind, is_writable))?.with(file))
+        });
+        let found = sent?.answer(errand::PATIENCE).await?;
+        let (kind, is_writable) = found.value()?;
+        Ok(Self { file: found.into_file()?, kind, is_writable })
+    }
+}
+
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let at = |flags: OFlag| {
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        openat2(AT_FDCWD, path, how)
+    };
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    // As a directory first: only then is one that is mounted on demand there.
+    match at(flags | OFlag::O_DIRECTORY) {
+        // Needs the right to search the directory, which an O_PATH descriptor alone does not.
+        Ok(directory) => Ok(openat(&directory, ".", flags | OFlag::O_DIRECTORY, Mode::empty())?),
+        Err(Errno::ENOTDIR) => Ok(at(flags)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether this process could open it for reading and writing. Asked, not tried: to open a device may do something.
+fn is_writable(file: &OwnedFd) -> io::Result<bool> {
+    let mode = libc::R_OK | libc::W_OK;
+    let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+    // SAFETY: a valid descriptor and an empty path.
+    let asked = unsafe { libc::syscall(libc::SYS_faccessat2, file.as_raw_fd(), c"".as_ptr(), mode, flags) };
+    match Errno::result(asked) {
+        Ok(_) => Ok(true),
+        Err(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Kind {
+    fn of(file: &OwnedFd) -> io::Result<Self> {
+        let stat = fstat(file)?;
+        let device = |is_block| {
+            Self::Device(Device { is_block, major: major(stat.st_rdev), minor: minor(stat.st_rdev) })
+        };
+        Ok(match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFDIR => Self::Directory,
+            SFlag::S_IFBLK => device(true),
+            SFlag::S_IFCHR => device(false),
+            _ => Self::File,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open_as_root(path: &str) -> io::Result<Kind> {
+        let runtime = crate::linux::runtime::runtime().unwrap();
+        runtime.block_on(Source::open(Path::new(path), None)).map(|source| source.kind)
+    }
+
+    #[test]
+    fn a_source_is_a_directory_a_file_or_a_device() {
+        assert_eq!(open_as_root("/etc").unwrap(), Kind::Directory);
+        assert_eq!(open_as_root("/etc/passwd").unwrap(), Kind::File);
+        let null = Device { is_block: false, major: 1, minor: 3 };
+        assert_eq!(open_as_root("/dev/null").unwrap(), Kind::Device(null));
+        assert_eq!(open_as_root("/nowhere").unwrap_err().raw_os_error(), Some(libc::ENOENT));
+        assert_eq!(open_as_root("/etc/passwd/x").unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
+    }
+
+    #[test]
+    fn what_a_process_has_open_is_no_source() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/proc/self/fd/0", &link).unwrap();
+        for path in ["/proc/self/fd/0", "/proc/self/root", "/proc/self/cwd", link.to_str().unwrap()] {
+            assert_eq!(open_as_root(path).unwrap_err().raw_os_error(), Some(libc::ELOOP), "{path}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What admins read, in slurmd's log: errors with all their causes, and where the time of a start went.
+//!
+//! Used in every hook that runs as root, and in srun, sbatch and salloc.
+#![forbid(unsafe_code)]
+
+pub mod escape;
+pub mod timings;
+
+use std::error::Error;
+
+/// Where hooks write for admins.
+pub trait Log {
+    /// Something went wrong.
+    fn error(&mut self, line: &str);
+    /// Something that may be of interest.
+    fn info(&mut self, line: &str);
+}
+
+/// The longest line, in characters: words of engines and registries stand in them.
+const LONGEST: usize = 1000;
+
+/// An error with all its causes, on one line that is not too long.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some show their source themselves.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    match line.char_indices().nth(LONGEST) {
+        None => line,
+        Some((end, _)) => format!("{}…", &line[..end]),
+    }
+}

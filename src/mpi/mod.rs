@@ -1,9 +1,0 @@
-//! MPI in the containers: the job's nodes and tasks as launchers want them, and the environment that makes launchers use
-//! ssh.
-
-pub mod environment;
-pub mod hostfile;
-pub mod hostlist;
-pub mod interfaces;
-pub mod launcher;
-pub mod layout;

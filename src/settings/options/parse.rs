@@ -1,0 +1,588 @@
+//! From what was given to one validated [`Options`]. Pure.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use glob::Pattern;
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::table::{Name, Spec, Switch, TABLE, Takes, Valued};
+use super::value::{ImageChoice, Launch};
+use crate::log::escape::Shown;
+use crate::settings::choices::{Pull, Script, on_or_off};
+use crate::settings::mounts::{self, Mount};
+use crate::settings::plugstack::Config;
+use crate::settings::{number, plain_path};
+
+/// The longest value. More would not fit into one variable of an environment anyway.
+const MAX_VALUE: usize = 65_536;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The command line, or `#SBATCH`.
+    Option,
+    /// The environment.
+    Variable,
+}
+
+/// A value as it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The value, which may hold anything. Of an option that takes none, nothing counts but that it is there.
+    pub value: OsString,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// All options of one job or step, valid. What is `None` was not given: the configuration decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// `--docker-image`
+    pub image: ImageChoice,
+    /// `--docker-pull`
+    pub pull: Option<Pull>,
+    /// `--docker-port`
+    pub port: Option<u16>,
+    /// `--docker-env`, each name once.
+    pub env: Vec<String>,
+    /// `--docker-mounts`, in the order given.
+    pub mounts: Vec<Mount>,
+    /// `--docker-workdir`, absolute.
+    pub workdir: Option<PathBuf>,
+    /// `--docker-mount-home`
+    pub mount_home: Option<bool>,
+    /// `--docker-entrypoint`
+    pub entrypoint: Option<bool>,
+    /// `--docker-readonly`
+    pub readonly: Option<bool>,
+    /// `--docker-script`
+    pub script: Option<Script>,
+    /// `--docker-launch`
+    pub launch: Option<Launch>,
+}
+
+impl Options {
+    /// Reads the options of [`TABLE`] through `lookup`, which answers with the command line's value, else with the
+    /// variable's. An empty variable is as good as none.
+    pub fn parse(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Result<Self, Error> {
+        let mut options = Self::default();
+        for spec in &TABLE {
+            match spec.takes {
+                Takes::Value { of, .. } => {
+                    if let Some(given) = lookup(spec).filter(is_given) {
+                        let name = Name { spec, source: given.source };
+                        options.set(of, name, text(name, &given.value)?)?;
+                    }
+                }
+                Takes::Nothing { switch, on: true } => options.turn(switch, turned(spec, &mut lookup)?),
+                // Read together with its counterpart.
+                Takes::Nothing { on: false, .. } => {}
+            }
+        }
+        Ok(options)
+    }
+
+    fn turn(&mut self, switch: Switch, on: Option<bool>) {
+        match switch {
+            Switch::MountHome => self.mount_home = on,
+            Switch::Entrypoint => self.entrypoint = on,
+            Switch::Readonly => self.readonly = on,
+        }
+    }
+
+    fn set(&mut self, of: Valued, name: Name, text: &str) -> Result<(), Error> {
+        let value = || Shown::from(text);
+        let empty = |right| if text.is_empty() { Err(Error::Empty { name, right }) } else { Ok(()) };
+        match of {
+            Valued::Image => {
+                empty("[registry[:port]/]name[:tag][@digest], or none")?;
+                self.image = match text {
+                    ImageChoice::NONE => ImageChoice::Host,
+                    text => text
+                        .parse()
+                        .map(ImageChoice::Image)
+                        .map_err(|reason| Error::Image { name, reason })?,
+                };
+            }
+            Valued::Pull => {
+                let pull = Pull::from_name(text).ok_or_else(|| Error::Pull { name, value: value() })?;
+                self.pull = Some(pull);
+            }
+            Valued::Port => {
+                let port = number::whole(text)
+                    .filter(|port| *port >= 1024)
+                    .ok_or_else(|| Error::Port { name, value: value() })?;
+                self.port = Some(port);
+            }
+            Valued::Env => {
+                empty("names of variables with ',' between them")?;
+                self.env = names(text).map_err(|value| Error::Env { name, value })?;
+            }
+            Valued::Mounts => {
+                empty("SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them")?;
+                self.mounts = mounts::parse(text).map_err(|reason| Error::Mounts { name, reason })?;
+            }
+            Valued::Workdir => {
+                empty("an absolute path in the container")?;
+                let path = plain_path::normalized(Path::new(text))
+                    .ok_or_else(|| Error::Workdir { name, value: value() })?;
+                self.workdir = Some(path);
+            }
+            Valued::Script => {
+                let script = Script::from_name(text).ok_or_else(|| Error::Script { name, value: value() })?;
+                self.script = Some(script);
+            }
+            Valued::Launch => {
+                let launch = Launch::from_name(text).ok_or_else(|| Error::Launch { name, value: value() })?;
+                self.launch = Some(launch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the options with what the administrator allows.
+    pub fn check(&self, config: &Config) -> Result<(), Error> {
+        if let Some(port) = self.port.filter(|port| !config.ports.contains(*port)) {
+            return Err(Error::PortRange { port, ports: config.ports });
+        }
+        if let ImageChoice::Image(image) = &self.image
+            && !image.allowed_by(&config.allow_images)
+        {
+            let globs: Vec<_> = config.allow_images.iter().map(Pattern::as_str).collect();
+            let allowed = Shown::new(globs.join(","));
+            return Err(Error::NotAllowed { image: Shown::new(image.to_string()), allowed });
+        }
+        Ok(())
+    }
+
+    /// Whether a container is asked for.
+    #[must_use]
+    pub fn has_image(&self) -> bool {
+        matches!(self.image, ImageChoice::Image(_))
+    }
+
+    /// The first option, other than the image, that is given: it does nothing without an image.
+    pub fn first_other(&self) -> Option<&'static Spec> {
+        TABLE.iter().find(|spec| match spec.takes {
+            Takes::Value { of, .. } => of != Valued::Image && self.has(of),
+            Takes::Nothing { switch: Switch::MountHome, on } => self.mount_home == Some(on),
+            Takes::Nothing { switch: Switch::Entrypoint, on } => self.entrypoint == Some(on),
+            Takes::Nothing { switch: Switch::Readonly, on } => self.readonly == Some(on),
+        })
+    }
+
+    fn has(&self, of: Valued) -> bool {
+        match of {
+            Valued::Image => self.image != ImageChoice::Unset,
+            Valued::Pull => self.pull.is_some(),
+            Valued::Mounts => !self.mounts.is_empty(),
+            Valued::Workdir => self.workdir.is_some(),
+            Valued::Env => !self.env.is_empty(),
+            Valued::Script => self.script.is_some(),
+            Valued::Launch => self.launch.is_some(),
+            Valued::Port => self.port.is_some(),
+        }
+    }
+}
+
+/// What variables say that the prolog has to be told as if it had been on the command line: option and value.
+pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static Spec, OsString)> {
+    let mut carried = Vec::new();
+    for spec in &TABLE {
+        let given = match spec.takes {
+            Takes::Value { .. } => {
+                lookup(spec).filter(|given| given.source == Source::Variable).map(|given| (spec, given.value))
+            }
+            Takes::Nothing { on: true, .. } => {
+                let by_option = [Some(spec), spec.counterpart()]
+                    .into_iter()
+                    .flatten()
+                    .any(|spec| lookup(spec).is_some_and(|given| given.source == Source::Option));
+                let on = turned(spec, &mut lookup).ok().flatten().filter(|_| !by_option);
+                on.and_then(|on| if on { Some(spec) } else { spec.counterpart() })
+                    .map(|spec| (spec, OsString::from("yes")))
+            }
+            Takes::Nothing { on: false, .. } => None,
+        };
+        carried.extend(given.filter(|(_, value)| !value.is_empty()));
+    }
+    carried
+}
+
+/// What the option, its counterpart or their variable says.
+fn turned(
+    spec: &'static Spec,
+    lookup: &mut impl FnMut(&Spec) -> Option<Given>,
+) -> Result<Option<bool>, Error> {
+    let counterpart = spec.counterpart().unwrap_or(spec);
+    let (on, off) = (lookup(spec), lookup(counterpart));
+    let by_option =
+        |given: &Option<Given>| given.as_ref().is_some_and(|given| given.source == Source::Option);
+    let name = |spec, source| Name { spec, source };
+    match (by_option(&on), by_option(&off)) {
+        (true, true) => {
+            Err(Error::Both { on: name(spec, Source::Option), off: name(counterpart, Source::Option) })
+        }
+        (true, false) => Ok(Some(true)),
+        (false, true) => Ok(Some(false)),
+        (false, false) => {
+            let (on, off) = (name(spec, Source::Variable), name(counterpart, Source::Variable));
+            let turned_on = by_variable(on, lookup(spec))?;
+            let turned_off = match spec.variable == counterpart.variable {
+                true => None,
+                false => by_variable(off, lookup(counterpart))?,
+            };
+            match (turned_on, turned_off.map(|off| !off)) {
+                (Some(one), Some(other)) if one != other => Err(Error::Both { on, off }),
+                (one, other) => Ok(one.or(other)),
+            }
+        }
+    }
+}
+
+fn by_variable(name: Name, given: Option<Given>) -> Result<Option<bool>, Error> {
+    let Some(given) = given.filter(is_given) else { return Ok(None) };
+    let value = text(name, &given.value)?;
+    on_or_off(value).map(Some).ok_or_else(|| Error::Switch { name, value: value.into() })
+}
+
+/// An empty variable is as good as none.
+fn is_given(given: &Given) -> bool {
+    given.source == Source::Option || !given.value.is_empty()
+}
+
+/// The value as text of a bearable length.
+fn text(name: Name, value: &OsString) -> Result<&str, Error> {
+    let shown = || Shown::from(value.as_os_str());
+    if value.len() > MAX_VALUE {
+        return Err(Error::Long { name, value: shown() });
+    }
+    value.to_str().ok_or_else(|| Error::Text { name, value: shown() })
+}
+
+/// The names in a list, each once; or the part that is none.
+fn names(list: &str) -> Result<Vec<String>, Shown> {
+    let mut names = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for name in list.split(',') {
+        if !is_variable(name) {
+            return Err(name.into());
+        }
+        if seen.insert(name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// A name that shells accept for a variable.
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn option(name: &'static str, value: impl Into<Vec<u8>>) -> Result<Options, Error> {
+        given(name, value, Source::Option)
+    }
+
+    fn given(name: &'static str, value: impl Into<Vec<u8>>, source: Source) -> Result<Options, Error> {
+        assert!(TABLE.iter().any(|spec| spec.name == name));
+        let value = OsString::from_vec(value.into());
+        Options::parse(|spec| (spec.name == name).then(|| Given { value: value.clone(), source }))
+    }
+
+    fn refused(name: &'static str, value: impl Into<Vec<u8>>) -> String {
+        option(name, value).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_option_of_the_table_is_read() {
+        let all = Options::parse(|spec| {
+            let value = match spec.variable {
+                "SLURM_DOCKER_IMAGE" => "reg:5000/foo:1",
+                "SLURM_DOCKER_PULL" => "always",
+                "SLURM_DOCKER_PORT" => "20001",
+                "SLURM_DOCKER_ENV" => "HOME,_x1,HOME",
+                "SLURM_DOCKER_MOUNTS" => "/data:/x:ro,tmpfs:/t",
+                "SLURM_DOCKER_WORKDIR" => "/x//y/",
+                "SLURM_DOCKER_MOUNT_HOME" => "yes",
+                "SLURM_DOCKER_ENTRYPOINT" => "0",
+                "SLURM_DOCKER_READONLY" => "TRUE",
+                "SLURM_DOCKER_WRITABLE" => "no",
+                "SLURM_DOCKER_SCRIPT" => "host",
+                "SLURM_DOCKER_LAUNCH" => "once",
+                other => panic!("{other}"),
+            };
+            Some(Given { value: value.into(), source: Source::Variable })
+        });
+        let expected = Options {
+            image: ImageChoice::Image("reg:5000/foo:1".parse().unwrap()),
+            pull: Some(Pull::Always),
+            port: Some(20001),
+            env: vec!["HOME".into(), "_x1".into()],
+            mounts: mounts::parse("/data:/x:ro,tmpfs:/t").unwrap(),
+            workdir: Some("/x/y".into()),
+            mount_home: Some(true),
+            entrypoint: Some(false),
+            readonly: Some(true),
+            script: Some(Script::Host),
+            launch: Some(Launch::Once),
+        };
+        assert_eq!(all, Ok(expected));
+    }
+
+    #[test]
+    fn nothing_given_is_nothing_set() {
+        assert_eq!(Options::parse(|_| None), Ok(Options::default()));
+        for spec in &TABLE {
+            assert_eq!(given(spec.name, "", Source::Variable), Ok(Options::default()));
+            if let Takes::Value { .. } = spec.takes {
+                assert!(refused(spec.name, "").starts_with(&format!("--{}: '' is ", spec.name)));
+            }
+        }
+    }
+
+    /// What `--docker-mount-home`, its counterpart and their variable come to.
+    fn mount_home(on: bool, off: bool, variable: &str) -> Result<Option<bool>, String> {
+        Options::parse(|spec| mount_home_given(spec, on, off, variable))
+            .map(|options| options.mount_home)
+            .map_err(|error| error.to_string())
+    }
+
+    fn mount_home_given(spec: &Spec, on: bool, off: bool, variable: &str) -> Option<Given> {
+        match spec.name {
+            // Slurm makes this of an option without a value.
+            "docker-mount-home" if on => Some(Given { value: "(null)".into(), source: Source::Option }),
+            "no-docker-mount-home" if off => Some(Given { value: "".into(), source: Source::Option }),
+            _ if spec.variable == "SLURM_DOCKER_MOUNT_HOME" => {
+                Some(Given { value: variable.into(), source: Source::Variable })
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_switch_is_its_option_its_counterpart_or_its_variable() {
+        assert_eq!(mount_home(true, false, ""), Ok(Some(true)));
+        assert_eq!(mount_home(false, true, ""), Ok(Some(false)));
+        assert_eq!(mount_home(false, false, "True"), Ok(Some(true)));
+        assert_eq!(mount_home(false, false, "0"), Ok(Some(false)));
+        assert_eq!(mount_home(false, false, ""), Ok(None));
+        assert_eq!(mount_home(false, true, "yes"), Ok(Some(false)));
+        assert_eq!(mount_home(true, false, "maybe"), Ok(Some(true)));
+        assert_eq!(
+            mount_home(true, true, ""),
+            Err("--docker-mount-home and --no-docker-mount-home exclude each other: use one of them".into())
+        );
+        assert_eq!(
+            mount_home(false, false, "maybe"),
+            Err("SLURM_DOCKER_MOUNT_HOME: 'maybe' is neither on nor off: use yes or no".into())
+        );
+    }
+
+    #[test]
+    fn the_opposite_of_read_only_has_a_variable_of_its_own() {
+        let readonly = |readonly: &str, writable: &str| {
+            let given = |spec: &Spec| {
+                let value = match spec.variable {
+                    "SLURM_DOCKER_READONLY" => readonly,
+                    "SLURM_DOCKER_WRITABLE" => writable,
+                    _ => return None,
+                };
+                Some(Given { value: value.into(), source: Source::Variable })
+            };
+            Options::parse(given).map(|options| options.readonly).map_err(|error| error.to_string())
+        };
+        assert_eq!(readonly("", "yes"), Ok(Some(false)));
+        assert_eq!(readonly("", "0"), Ok(Some(true)));
+        assert_eq!(readonly("no", "true"), Ok(Some(false)));
+        assert_eq!(
+            readonly("yes", "yes"),
+            Err("SLURM_DOCKER_READONLY and SLURM_DOCKER_WRITABLE exclude each other: use one of them".into())
+        );
+        assert_eq!(
+            readonly("", "maybe"),
+            Err("SLURM_DOCKER_WRITABLE: 'maybe' is neither on nor off: use yes or no".into())
+        );
+    }
+
+    #[test]
+    fn the_prolog_is_told_what_variables_say_and_the_command_line_does_not() {
+        let carried = |on, off, variable: &str| {
+            let carried = to_carry(|spec| mount_home_given(spec, on, off, variable));
+            carried.into_iter().map(|(spec, _)| spec.name).collect::<Vec<_>>()
+        };
+        assert_eq!(carried(false, false, "yes"), ["docker-mount-home"]);
+        assert_eq!(carried(false, false, "no"), ["no-docker-mount-home"]);
+        assert_eq!(carried(false, true, "yes"), [""; 0]);
+        assert_eq!(carried(true, false, "no"), [""; 0]);
+        assert_eq!(carried(false, false, ""), [""; 0]);
+        let image = |source| {
+            to_carry(|spec| (spec.name == "docker-image").then(|| Given { value: "a".into(), source }))
+        };
+        assert_eq!(image(Source::Variable), [(&TABLE[0], OsString::from("a"))]);
+        assert_eq!(image(Source::Option), []);
+    }
+
+    #[test]
+    fn none_is_the_host() {
+        assert_eq!(option("docker-image", "none").unwrap().image, ImageChoice::Host);
+    }
+
+    #[test]
+    fn an_error_names_the_option_the_value_and_what_would_be_right() {
+        for (name, value, error) in [
+            (
+                "docker-image",
+                "Foo",
+                "--docker-image: 'Foo' is not an image: the name 'Foo' must be lower case",
+            ),
+            (
+                "docker-image",
+                "",
+                "--docker-image: '' is no value: use [registry[:port]/]name[:tag][@digest], or none",
+            ),
+            (
+                "docker-pull",
+                "sometimes",
+                "--docker-pull: 'sometimes' is not a pull policy: use missing, always or never",
+            ),
+            ("docker-port", "ssh", "--docker-port: 'ssh' is not a port: use a number from 1024 to 65535"),
+            ("docker-env", "", "--docker-env: '' is no value: use names of variables with ',' between them"),
+            (
+                "docker-env",
+                "HOME,1X",
+                "--docker-env: '1X' is not the name of a variable: \
+                 use letters, digits and '_', not starting with a digit, with ',' between names",
+            ),
+            (
+                "docker-mounts",
+                "",
+                "--docker-mounts: '' is no value: use SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them",
+            ),
+            (
+                "docker-mounts",
+                "/a,b",
+                "--docker-mounts: 'b' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
+            ),
+            ("docker-workdir", "", "--docker-workdir: '' is no value: use an absolute path in the container"),
+            (
+                "docker-workdir",
+                "x",
+                "--docker-workdir: 'x' is not a directory in the container: use an absolute path",
+            ),
+            (
+                "docker-workdir",
+                "/a/../b",
+                "--docker-workdir: '/a/../b' is not a directory in the container: use an absolute path",
+            ),
+            (
+                "docker-script",
+                "cloud",
+                "--docker-script: 'cloud' is no place for the batch script: use container or host",
+            ),
+            (
+                "docker-launch",
+                "twice",
+                "--docker-launch: 'twice' is not a way to launch: use auto, all or once",
+            ),
+        ] {
+            assert_eq!(refused(name, value), error);
+        }
+        assert_eq!(
+            given("docker-pull", "sometimes", Source::Variable).unwrap_err().to_string(),
+            "SLURM_DOCKER_PULL: 'sometimes' is not a pull policy: use missing, always or never"
+        );
+    }
+
+    #[test]
+    fn hostile_values_are_refused_on_one_line() {
+        assert_eq!(refused("docker-pull", b"\xff\n"), r"--docker-pull: '\xff\n' is not text: use UTF-8");
+        assert_eq!(
+            refused("docker-env", vec![b'A'; 1 << 20]),
+            format!("--docker-env: '{}...' is too long: use up to 65536 bytes", "A".repeat(77))
+        );
+        for bad in ["0", "1023", "65536", "+2000", " 2000", "2000\n", "", "2e3", "99999999999"] {
+            assert!(!refused("docker-port", bad).contains('\n'));
+        }
+        for bad in ["A,", ",", "A,,B", "A B", "A=1", "A\0", "A-B", "É", "a;b"] {
+            assert!(!refused("docker-env", bad).contains('\0'));
+        }
+        assert_eq!(option("docker-env", "A,".repeat(30_000) + "A").unwrap().env, ["A"]);
+    }
+
+    #[test]
+    fn the_configuration_has_the_last_word() {
+        let config = Config::parse(&["allow_images=a/*,b/*", "ports=20000-20009"]).unwrap();
+        assert_eq!(option("docker-image", "a/x").unwrap().check(&config), Ok(()));
+        assert_eq!(option("docker-image", "none").unwrap().check(&config), Ok(()));
+        assert_eq!(option("docker-port", "20009").unwrap().check(&config), Ok(()));
+        assert_eq!(
+            option("docker-image", "foo").unwrap().check(&config).unwrap_err().to_string(),
+            "--docker-image: 'foo' is not allowed on this cluster: allow_images is 'a/*,b/*'"
+        );
+        assert_eq!(
+            option("docker-port", "20010").unwrap().check(&config).unwrap_err().to_string(),
+            "--docker-port: '20010' is not a port for containers on this cluster: use one of 20000-20009"
+        );
+    }
+
+    #[test]
+    fn an_option_other_than_the_image_is_noticed() {
+        assert!(option("docker-image", "a").unwrap().first_other().is_none());
+        for spec in &TABLE[1..] {
+            let value = match spec.name {
+                "docker-pull" => "never",
+                "docker-mounts" | "docker-workdir" => "/a",
+                "docker-env" => "A",
+                "docker-script" => "host",
+                "docker-launch" => "all",
+                "docker-port" => "2000",
+                _ => "",
+            };
+            assert_eq!(option(spec.name, value).unwrap().first_other(), Some(spec));
+        }
+    }
+
+    #[test]
+    fn options_come_back_from_storage() {
+        let options = Options {
+            image: ImageChoice::Image("a/b".parse().unwrap()),
+            pull: Some(Pull::Never),
+            port: None,
+            env: vec!["A".into()],
+            mounts: mounts::parse("/a:/b:ro").unwrap(),
+            workdir: Some("/w".into()),
+            mount_home: Some(true),
+            entrypoint: None,
+            readonly: Some(false),
+            script: Some(Script::Container),
+            launch: Some(Launch::Auto),
+        };
+        let stored = serde_json::to_string(&options).unwrap();
+        assert_eq!(serde_json::from_str::<Options>(&stored).unwrap(), options);
+        let host = Options { image: ImageChoice::Host, ..Options::default() };
+        assert_eq!(serde_json::from_str::<Options>(&serde_json::to_string(&host).unwrap()).unwrap(), host);
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_panics(place in 0..TABLE.len(), value in proptest::collection::vec(any::<u8>(), 0..100)) {
+            if let Err(error) = option(TABLE[place].name, value) {
+                let text = error.to_string();
+                prop_assert!(text.len() < 600 && !text.chars().any(char::is_control), "{}", text);
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What options are worth: one type for each kind of value that no setting of the configuration has. Pure.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings::image::Reference;
+
+/// The image that a job or a step asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageChoice {
+    /// Nothing: a step runs where its job does.
+    #[default]
+    Unset,
+    /// `none`: on the host.
+    Host,
+    /// In a container of this image.
+    Image(Reference),
+}
+
+impl ImageChoice {
+    /// What stands for no image.
+    pub(super) const NONE: &'static str = "none";
+
+    /// Whether a value of the option is about an image.
+    #[must_use]
+    pub fn asks(value: &OsStr) -> bool {
+        value != Self::NONE
+    }
+}
+
+/// Which tasks of a step run its command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Launch {
+    /// It depends on the command.
+    Auto,
+    /// All of its tasks.
+    All,
+    /// Only task 0.
+    Once,
+}
+
+impl Launch {
+    /// The way of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "all" => Some(Self::All),
+            "once" => Some(Self::Once),
+            _ => None,
+        }
+    }
+}

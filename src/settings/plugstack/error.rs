@@ -1,0 +1,111 @@
+//! What can be wrong with the configuration, told with key, value and remedy.
+#![forbid(unsafe_code)]
+
+use super::keys::KEYS;
+use crate::log::escape::Shown;
+use crate::settings::mounts;
+use crate::settings::port_range;
+
+/// What can be wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// An argument that is no `key=value`.
+    #[error("'{0}' is not a setting: use key=value")]
+    NoSetting(Shown),
+    /// A key that does not exist.
+    #[error("'{0}' is not a key of the configuration: see plugstack.conf.example")]
+    Unknown(Shown),
+    /// A key that does not exist, but nearly.
+    #[error("'{key}' is not a key of the configuration: did you mean '{nearest}'?")]
+    Misspelt {
+        /// The key as written.
+        key: Shown,
+        /// The one that was meant.
+        nearest: &'static str,
+    },
+    /// A key that is there twice.
+    #[error("{0}: given twice, use it once")]
+    Twice(&'static str),
+    /// An engine that is not behind a local socket.
+    #[error("docker_host: '{0}' is not a local socket: use unix:///PATH, absolute and up to 107 bytes long")]
+    Socket(Shown),
+    /// A directory that cannot be ours.
+    #[error(
+        "state_dir: '{0}' is not a directory for the plugin: use an absolute path other than /, without '..'"
+    )]
+    StateDir(Shown),
+    /// A secret that is no absolute path.
+    #[error("secret: '{0}' is not a file: use auto, or an absolute path, without '..'")]
+    Secret(Shown),
+    /// Ports that are no range.
+    #[error("ports: {0}")]
+    Ports(port_range::Error),
+    /// A pull policy that does not exist.
+    #[error("pull: '{0}' is not a pull policy: use missing, always or never")]
+    Pull(Shown),
+    /// A timeout that is no number.
+    #[error("start_timeout: '{0}' is not a number of seconds: use 1 to 31622400, or 0 for no limit")]
+    Timeout(Shown),
+    /// A list with something in it that is no mount.
+    #[error("mounts: {0}")]
+    Mounts(mounts::Error),
+    /// A switch that is neither on nor off.
+    #[error("{key}: '{value}' is neither on nor off: use yes or no")]
+    Switch {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: Shown,
+    },
+    /// A place for batch scripts that does not exist.
+    #[error("script: '{0}' is no place for batch scripts: use container or host")]
+    Script(Shown),
+    /// Devices that are no globs below /dev.
+    #[error("devices: '{0}' is not a device: use auto, none, or globs below /dev with ',' between them")]
+    Devices(Shown),
+    /// A limit that is no number of bytes.
+    #[error("{key}: '{value}' is not a limit: use unlimited, inherit, or bytes like 64M")]
+    Limit {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: Shown,
+    },
+    /// A size that is no number of bytes.
+    #[error("shm_size: '{0}' is not a size: use half (of the memory), or bytes like 16G")]
+    ShmSize(Shown),
+    /// Image globs that are no globs.
+    #[error("allow_images: '{0}' is not a glob: use names like 'reg:5000/*' with ',' between them")]
+    AllowImages(Shown),
+    /// A consequence that does not exist.
+    #[error("engine_failure: '{0}' is not what a failing engine can do: use drain or fail")]
+    EngineFailure(Shown),
+}
+
+impl Error {
+    /// A key that does not exist, with the one that was meant where that can be seen.
+    pub(super) fn unknown_key(name: &str) -> Self {
+        // A megabyte is no misspelling, and not worth the comparison.
+        let distances =
+            KEYS.iter().filter(|_| name.len() <= 32).map(|key| (distance(name, key.name), key.name));
+        match distances.min() {
+            Some((1..=2, nearest)) => Self::Misspelt { key: name.into(), nearest },
+            _ => Self::Unknown(name.into()),
+        }
+    }
+}
+
+/// How many letters have to be put in, taken out or changed to get from one to the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, a) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = line + 1;
+        for (column, b) in other.bytes().enumerate() {
+            let changed = diagonal + usize::from(a != b);
+            diagonal = row[column + 1];
+            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}

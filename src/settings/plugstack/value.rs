@@ -1,0 +1,105 @@
+//! The values of the configuration's keys, each from its text.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use glob::Pattern;
+
+use super::error::Error;
+use super::settings::{Devices, Limit, SecretFile, ShmSize};
+use crate::settings::choices::on_or_off;
+use crate::settings::{number, plain_path};
+
+/// The longest path of a Unix socket that the kernel takes.
+const MAX_SOCKET_PATH: usize = 107;
+/// More than a year is a typing error.
+const MAX_TIMEOUT: u64 = 366 * 24 * 3600;
+
+pub(super) fn switch(key: &'static str, value: &str) -> Result<bool, Error> {
+    on_or_off(value).ok_or_else(|| Error::Switch { key, value: value.into() })
+}
+
+/// An absolute path other than `/`, without what root could stumble over.
+pub(super) fn absolute(value: &str) -> Option<PathBuf> {
+    plain_path::normalized(Path::new(value)).filter(|path| path.parent().is_some())
+}
+
+pub(super) fn secret(value: &str) -> Option<SecretFile> {
+    match value {
+        "auto" => Some(SecretFile::Auto),
+        path => absolute(path).map(SecretFile::At),
+    }
+}
+
+pub(super) fn socket(value: &str) -> Option<PathBuf> {
+    absolute(value.strip_prefix("unix://")?).filter(|path| path.as_os_str().len() <= MAX_SOCKET_PATH)
+}
+
+/// The outer `None` is a bad value, the inner one no limit.
+pub(super) fn timeout(value: &str) -> Option<Option<Duration>> {
+    match number::whole(value)? {
+        0 => Some(None),
+        seconds if seconds <= MAX_TIMEOUT => Some(Some(Duration::from_secs(seconds))),
+        _ => None,
+    }
+}
+
+/// A number, with K, M, G or T for a power of 1024.
+fn bytes(value: &str) -> Option<u64> {
+    let (digits, power) = match value.bytes().next_back()?.to_ascii_uppercase() {
+        b'K' => (&value[..value.len() - 1], 1),
+        b'M' => (&value[..value.len() - 1], 2),
+        b'G' => (&value[..value.len() - 1], 3),
+        b'T' => (&value[..value.len() - 1], 4),
+        _ => (value, 0),
+    };
+    // The engine's limits are signed.
+    number::whole::<u64>(digits)?.checked_mul(1 << (10 * power)).filter(|bytes| i64::try_from(*bytes).is_ok())
+}
+
+pub(super) fn limit(key: &'static str, value: &str) -> Result<Limit, Error> {
+    match value {
+        "unlimited" => Ok(Limit::Unlimited),
+        "inherit" => Ok(Limit::Inherit),
+        other => bytes(other).map(Limit::Bytes).ok_or_else(|| Error::Limit { key, value: value.into() }),
+    }
+}
+
+pub(super) fn shm_size(value: &str) -> Option<ShmSize> {
+    match value {
+        "half" => Some(ShmSize::Half),
+        // To the engine 0 means its own default.
+        other => bytes(other).filter(|bytes| *bytes > 0).map(ShmSize::Bytes),
+    }
+}
+
+pub(super) fn devices(value: &str) -> Result<Devices, Error> {
+    match value {
+        "auto" => Ok(Devices::Auto),
+        "none" => Ok(Devices::None),
+        globs => globs
+            .split(',')
+            .map(|glob| device_glob(glob).ok_or_else(|| Error::Devices(glob.into())))
+            .collect::<Result<_, _>>()
+            .map(Devices::Globs),
+    }
+}
+
+fn device_glob(glob: &str) -> Option<Pattern> {
+    let below = glob.strip_prefix("/dev/")?;
+    let plain = below.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if plain { Pattern::new(glob).ok() } else { None }
+}
+
+pub(super) fn image_globs(value: &str) -> Result<Vec<Pattern>, Error> {
+    if value.is_empty() {
+        return Ok(Vec::new());
+    }
+    let glob = |text: &str| {
+        // Matched in two halves, see `image::Reference::allowed_by`: each must be a glob.
+        let halves = text.splitn(2, '/').all(|half| Pattern::new(half).is_ok());
+        if halves && !text.is_empty() { Pattern::new(text).ok() } else { None }
+    };
+    value.split(',').map(|text| glob(text).ok_or_else(|| Error::AllowImages(text.into()))).collect()
+}

@@ -1,0 +1,425 @@
+//! The GPUs that Slurm has given a job on one node: what they are called by Slurm, by the engine, and by the libraries of
+//! programs in the container.
+//!
+//! Pure. What comes from the prolog's environment is slurmd's own word: variables of users get there only with `SPANK_`
+//! before their names. What a task finds in its environment is the user's, and changes only what the user's programs see.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsString;
+
+use serde::{Deserialize, Serialize};
+
+use crate::log::escape::Shown;
+use crate::settings::number;
+
+/// Variables by which libraries choose among GPUs. Slurm sets those that gres.conf says, or all.
+pub const SELECTIONS: [&str; 4] =
+    ["CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
+/// The GPUs of the job on this node, by numbers of the node.
+pub const OF_JOB: &str = "SLURM_JOB_GPUS";
+/// Those of the step, likewise.
+pub const OF_STEP: &str = "SLURM_STEP_GPUS";
+
+/// Vendors, by their kinds of devices in CDI, and the variable that Slurm sets for their libraries.
+const VENDORS: [(&str, &str); 3] = [
+    ("nvidia.com/gpu", "CUDA_VISIBLE_DEVICES"),
+    ("amd.com/gpu", "ROCR_VISIBLE_DEVICES"),
+    ("intel.com/gpu", "ZE_AFFINITY_MASK"),
+];
+/// Slurm takes the number of a device file for that of its GPU. The kernel's render nodes begin with this one.
+const FIRST_RENDER_NODE: u32 = 128;
+
+/// Why a job does not get its GPUs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The engine has neither CDI specifications nor a vendor's runtime.
+    #[error(
+        "the job asks for GPUs, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit"
+    )]
+    Unsupported,
+    /// The specification does not know it.
+    #[error(
+        "the engine of this node knows no GPU '{device}': ask the admin to write its CDI specification anew"
+    )]
+    Unknown {
+        /// As the engine would name it.
+        device: String,
+    },
+    /// Whose GPUs are they?
+    #[error(
+        "the engine of this node knows GPUs of several vendors ({kinds}), and Slurm does not say whose the job's are: ask the admin to set Flags in gres.conf"
+    )]
+    Vendors {
+        /// What it knows.
+        kinds: String,
+    },
+    /// Slurm's list is none.
+    #[error(
+        "Slurm calls the job's GPUs on this node '{list}', which are no numbers: ask the admin to look at gres.conf"
+    )]
+    Unclear {
+        /// As Slurm has it.
+        list: Shown,
+    },
+    /// The names of Slurm and those of the specification mean different GPUs.
+    #[error(
+        "the container was given '{device}', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification"
+    )]
+    Foreign {
+        /// A device node.
+        device: String,
+    },
+}
+
+/// A GPU as NVIDIA's driver tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nvidia {
+    /// The number of its device file.
+    pub minor: u32,
+    /// The name that all of NVIDIA's tools have for it; the driver learns it when the GPU is first used.
+    pub uuid: Option<String>,
+    /// The numbers of its other device files (`/dev/dri/renderDN`), where the driver makes such.
+    pub render_nodes: Vec<u32>,
+    /// Whether it is divided (MIG): then its device files alone are of no use, and come with each of its parts.
+    pub is_divided: bool,
+}
+
+impl Nvidia {
+    /// From the driver's lines, among them `Device Minor: 0` and `GPU UUID: GPU-…`.
+    #[must_use]
+    pub fn new(
+        information: &str,
+        render_nodes: Vec<u32>,
+        is_divided: impl FnOnce(u32) -> bool,
+    ) -> Option<Self> {
+        let value = |name| {
+            information.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
+        };
+        // Of a GPU that was not used yet: question marks.
+        let is_known = |uuid: &&str| uuid.starts_with("GPU-") && !uuid.contains('?');
+        let minor = number::whole(value("Device Minor")?)?;
+        Some(Self {
+            minor,
+            uuid: value("GPU UUID").filter(is_known).map(str::to_owned),
+            render_nodes,
+            is_divided: is_divided(minor),
+        })
+    }
+}
+
+impl Nvidia {
+    /// Whether it is the GPU of a device node.
+    fn has(&self, path: &str) -> bool {
+        let number = number_of(path);
+        let is_render = path.starts_with("/dev/dri/");
+        number.is_some_and(|n| if is_render { self.render_nodes.contains(&n) } else { self.minor == n })
+    }
+}
+
+/// What Slurm has given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpus {
+    /// The numbers of the device files of whole GPUs.
+    pub numbers: Vec<u32>,
+    /// The vendor's names of parts of GPUs (`MIG-…`), where Slurm gives such.
+    pub parts: Vec<String>,
+    /// Those of [`SELECTIONS`] that Slurm sets.
+    pub variables: Vec<String>,
+}
+
+impl Gpus {
+    /// From the prolog's environment.
+    pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
+        let text = |name: &str| text(name).filter(|value| !value.is_empty());
+        // Slurm gives parts a number too, which is no device file's: whoever has some has his whole GPUs from this list
+        // (gres_common_prep_set_env).
+        let named = text("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+        let (parts, whole): (Vec<&str>, Vec<&str>) =
+            named.split(',').partition(|name| name.starts_with("MIG-"));
+        let list = if parts.is_empty() { text(OF_JOB) } else { Some(whole.join(",")) };
+        let numbers = match list.filter(|list| !list.is_empty()) {
+            None => Vec::new(),
+            Some(list) => numbers(&list).ok_or_else(|| Error::Unclear { list: Shown::new(&list) })?,
+        };
+        Ok(Self {
+            numbers,
+            parts: parts.into_iter().map(str::to_owned).collect(),
+            variables: SELECTIONS
+                .into_iter()
+                .filter(|name| text(name).is_some())
+                .map(str::to_owned)
+                .collect(),
+        })
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.parts.is_empty()
+    }
+
+    /// The kind of devices in CDI that they are, of those that the engine knows; none when it knows no GPUs.
+    pub fn kind<'a>(&self, known: &[&'a str]) -> Result<Option<&'a str>, Error> {
+        let mut kinds: Vec<&str> = known.iter().copied().filter(|kind| kind.ends_with("/gpu")).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        if let [] | [_] = kinds[..] {
+            return Ok(kinds.first().copied());
+        }
+        let is_set = |kind: &&str| {
+            let vendor = VENDORS.iter().find(|(vendor, _)| vendor == kind);
+            vendor.is_some_and(|(_, variable)| self.variables.iter().any(|set| set == variable))
+        };
+        match kinds.iter().copied().filter(is_set).collect::<Vec<_>>()[..] {
+            [one] => Ok(Some(one)),
+            _ => Err(Error::Vendors { kinds: kinds.join(", ") }),
+        }
+    }
+
+    /// What each may be called within its kind, the best name first. NVIDIA's tools count GPUs by their buses, and its
+    /// driver may number the device files otherwise: only by the UUID do they mean the same.
+    #[must_use]
+    pub fn names(&self, nvidia: &[Nvidia]) -> Vec<Vec<String>> {
+        let names = |number: &u32| {
+            let uuid = nvidia.iter().find(|gpu| gpu.minor == *number).and_then(|gpu| gpu.uuid.clone());
+            uuid.into_iter().chain([index(*number).to_string()]).collect()
+        };
+        let parts = self.parts.iter().map(|part| vec![part.clone()]);
+        parts.chain(self.numbers.iter().map(names)).collect()
+    }
+
+    /// Whether the device node at this path is of a whole GPU that is not among these. NVIDIA's have two.
+    #[must_use]
+    pub fn lack(&self, path: &str, nvidia: &[Nvidia]) -> bool {
+        let Some(number) = number_of(path) else { return false };
+        let of_nvidia = nvidia.iter().find(|gpu| gpu.render_nodes.contains(&number));
+        let is_own = |number| self.numbers.contains(&number);
+        !is_own(number) && !of_nvidia.is_some_and(|gpu| is_own(gpu.minor))
+    }
+
+    /// Whether an engine that was asked for these must not have brought this device node. With a part comes the node of the
+    /// GPU that it is a part of: which one that is, its name does not say.
+    #[must_use]
+    pub fn exclude(&self, path: &str, nvidia: &[Nvidia]) -> bool {
+        let is_brought = nvidia.iter().any(|gpu| gpu.is_divided && gpu.has(path));
+        self.lack(path, nvidia) && (self.parts.is_empty() || !is_brought)
+    }
+
+    /// What a library must be told that was given `value`, in a step that has been given `given` of the node's. Where
+    /// Slurm constrains devices both count from 0 what a step can see. Where it does not, they are the node's numbers,
+    /// but in the container there are only these GPUs, counted from 0.
+    #[must_use]
+    pub fn visible(&self, value: &str, given: &str) -> Option<String> {
+        if value != given {
+            return None;
+        }
+        let places = numbers(value)?
+            .into_iter()
+            .map(|number| self.numbers.iter().position(|own| *own == number).map(|place| place.to_string()));
+        Some(places.collect::<Option<Vec<_>>>()?.join(","))
+    }
+
+    /// What an ssh session is told, which comes from another node, with that node's selection.
+    pub fn selection(&self) -> impl Iterator<Item = (&str, String)> {
+        let all = if self.parts.is_empty() {
+            (0..self.numbers.len()).map(|place| place.to_string()).collect::<Vec<_>>()
+        } else {
+            self.parts.clone()
+        };
+        let all = all.join(",");
+        self.variables.iter().filter(move |_| !self.is_empty()).map(move |name| (name.as_str(), all.clone()))
+    }
+}
+
+/// The number of a whole GPU, by its device node.
+#[must_use]
+pub fn number_of(path: &str) -> Option<u32> {
+    match path.strip_prefix("/dev/dri/") {
+        Some(name) => render_number(name),
+        None => number::whole(path.strip_prefix("/dev/nvidia")?),
+    }
+}
+
+/// The number of a render node.
+#[must_use]
+pub fn render_number(name: &str) -> Option<u32> {
+    number::whole(name.strip_prefix("renderD")?)
+}
+
+fn index(number: u32) -> u32 {
+    if number >= FIRST_RENDER_NODE { number - FIRST_RENDER_NODE } else { number }
+}
+
+/// A list as Slurm writes it: `0,2-3`.
+#[must_use]
+pub fn numbers(list: &str) -> Option<Vec<u32>> {
+    // More than any node has.
+    const LIMIT: u32 = 1024;
+    let mut numbers = Vec::new();
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
+        if first > last || last > LIMIT {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn try_of_job(variables: &[(&str, &str)]) -> Result<Gpus, Error> {
+        let value = |name: &str| variables.iter().find(|(known, _)| *known == name);
+        Gpus::of_job(|name| value(name).map(|(_, value)| OsString::from(value)))
+    }
+
+    fn of_job(variables: &[(&str, &str)]) -> Gpus {
+        try_of_job(variables).unwrap()
+    }
+
+    #[test]
+    fn a_job_has_what_slurm_says_in_the_prolog() {
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3"), ("CUDA_VISIBLE_DEVICES", "1,3")]);
+        assert_eq!(
+            (&gpus.numbers[..], &gpus.variables[..]),
+            (&[1, 3][..], &["CUDA_VISIBLE_DEVICES".to_owned()][..])
+        );
+        assert_eq!(gpus.names(&[]), [["1"], ["3"]]);
+        assert_eq!(gpus.selection().collect::<Vec<_>>(), [("CUDA_VISIBLE_DEVICES", "0,1".to_owned())]);
+        for none in [&[("SLURM_JOB_GPUS", ""), ("CUDA_VISIBLE_DEVICES", "1")][..], &[]] {
+            let gpus = of_job(none);
+            assert!(gpus.is_empty());
+            assert_eq!(gpus.selection().count(), 0);
+        }
+        for unclear in ["NoDevFiles", "1,", "3-1", "-1", "99999", "0\n1"] {
+            let error = try_of_job(&[("SLURM_JOB_GPUS", unclear)]).unwrap_err();
+            assert_eq!(error, Error::Unclear { list: Shown::new(unclear) });
+        }
+        assert!(try_of_job(&[("CUDA_VISIBLE_DEVICES", "MIG-a,GPU-b")]).is_err());
+        assert_eq!(of_job(&[("SLURM_JOB_GPUS", "128,129")]).names(&[]), [["0"], ["1"]]);
+        assert_eq!(
+            of_job(&[("SLURM_JOB_GPUS", "9"), ("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")]).names(&[]),
+            [["MIG-a"], ["MIG-b"]]
+        );
+        let mixed = of_job(&[("SLURM_JOB_GPUS", "9,1"), ("CUDA_VISIBLE_DEVICES", "MIG-a,1")]);
+        assert_eq!(mixed.names(&[]), [["MIG-a"], ["1"]]);
+    }
+
+    #[test]
+    fn gpus_of_nvidia_are_known_by_what_the_driver_says() {
+        let text = "Model: \t\t NVIDIA A100\nIRQ:   \t\t 183\nGPU UUID: \t GPU-5c\nBus Location: \t 0000:07:00.0\n\
+            Device Minor: \t 3\nGPU Excluded:\t No\n";
+        let gpu =
+            Nvidia { minor: 3, uuid: Some("GPU-5c".to_owned()), render_nodes: vec![130], is_divided: false };
+        assert_eq!(Nvidia::new(text, vec![130], |_| false).as_ref(), Some(&gpu));
+        assert!(Nvidia::new(text, vec![130], |minor| minor == 3).unwrap().is_divided);
+        let unused = text.replace("GPU-5c", "GPU-????????-????-????-????-????????????");
+        assert_eq!(Nvidia::new(&unused, Vec::new(), |_| false).map(|gpu| gpu.uuid), Some(None));
+        for text in ["", "Device Minor:", "Device Minor: x", "GPU UUID: GPU-5c"] {
+            assert_eq!(Nvidia::new(text, Vec::new(), |_| false), None, "{text}");
+        }
+
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
+        assert_eq!(gpus.names(std::slice::from_ref(&gpu)), [vec!["1"], vec!["GPU-5c", "3"]]);
+        assert!(!gpus.lack("/dev/dri/renderD130", std::slice::from_ref(&gpu)));
+        assert!(gpus.lack("/dev/dri/renderD131", std::slice::from_ref(&gpu)));
+        assert!(gpus.lack("/dev/dri/renderD130", &[]));
+        assert!(of_job(&[("SLURM_JOB_GPUS", "1")]).lack("/dev/dri/renderD130", &[gpu]));
+    }
+
+    #[test]
+    fn among_several_vendors_slurm_decides() {
+        let known = ["nvidia.com/gpu", "amd.com/gpu", "lab.org/nic"];
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "0"), ("ROCR_VISIBLE_DEVICES", "0")]);
+        assert_eq!(gpus.kind(&known), Ok(Some("amd.com/gpu")));
+        assert_eq!(gpus.kind(&known[2..]), Ok(None));
+        assert_eq!(gpus.kind(&["nvidia.com/gpu", "nvidia.com/gpu"]), Ok(Some("nvidia.com/gpu")));
+        assert!(of_job(&[("SLURM_JOB_GPUS", "0")]).kind(&known).is_err());
+    }
+
+    #[test]
+    fn devices_of_other_jobs_are_known() {
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "1,129")]);
+        for (path, lacks) in [
+            ("/dev/nvidia1", false),
+            ("/dev/nvidia0", true),
+            ("/dev/nvidia11", true),
+            ("/dev/dri/renderD129", false),
+            ("/dev/dri/renderD128", true),
+            ("/dev/nvidiactl", false),
+            ("/dev/nvidia+0", false),
+            ("/dev/null", false),
+        ] {
+            assert_eq!(gpus.lack(path, &[]), lacks, "{path}");
+        }
+    }
+
+    /// A part is not the whole: what its user names is foreign; what comes with it is the node of a GPU that is divided.
+    #[test]
+    fn a_job_with_a_part_of_a_gpu_has_no_whole_one() {
+        let gpu =
+            |minor, is_divided| Nvidia { minor, uuid: None, render_nodes: vec![128 + minor], is_divided };
+        let nvidia = [gpu(0, true), gpu(1, false), gpu(2, false)];
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "7,2"), ("CUDA_VISIBLE_DEVICES", "MIG-a,2")]);
+        for number in 0..8 {
+            assert_eq!(gpus.lack(&format!("/dev/nvidia{number}"), &nvidia), number != 2, "{number}");
+        }
+        for (path, excluded) in [
+            ("/dev/nvidia0", false),
+            ("/dev/dri/renderD128", false),
+            ("/dev/nvidia1", true),
+            ("/dev/dri/renderD129", true),
+            ("/dev/nvidia2", false),
+            ("/dev/nvidia3", true),
+            ("/dev/nvidia128", true),
+        ] {
+            assert_eq!(gpus.exclude(path, &nvidia), excluded, "{path}");
+        }
+        assert!(gpus.exclude("/dev/nvidia0", &[]));
+        assert!(of_job(&[("SLURM_JOB_GPUS", "2")]).exclude("/dev/nvidia0", &nvidia));
+    }
+
+    #[test]
+    fn programs_count_what_is_in_the_container() {
+        let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
+        // Devices are not constrained: the node's numbers.
+        assert_eq!(gpus.visible("3", "3").as_deref(), Some("1"));
+        assert_eq!(gpus.visible("1,3", "1,3").as_deref(), Some("0,1"));
+        // They are, or the user has chosen.
+        assert_eq!(gpus.visible("0", "3"), None);
+        assert_eq!(gpus.visible("0", "0"), None);
+        assert_eq!(gpus.visible("x", "x"), None);
+    }
+
+    #[test]
+    fn what_users_read_when_there_are_no_gpus_for_them() {
+        for (error, text) in [
+            (
+                Error::Unsupported,
+                "the job asks for GPUs, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit",
+            ),
+            (
+                Error::Unknown { device: "nvidia.com/gpu=7".to_owned() },
+                "the engine of this node knows no GPU 'nvidia.com/gpu=7': ask the admin to write its CDI specification anew",
+            ),
+            (
+                Error::Vendors { kinds: "amd.com/gpu, nvidia.com/gpu".to_owned() },
+                "the engine of this node knows GPUs of several vendors (amd.com/gpu, nvidia.com/gpu), and Slurm does not say whose the job's are: ask the admin to set Flags in gres.conf",
+            ),
+            (
+                Error::Unclear { list: Shown::new("NoDevFiles") },
+                "Slurm calls the job's GPUs on this node 'NoDevFiles', which are no numbers: ask the admin to look at gres.conf",
+            ),
+            (
+                Error::Foreign { device: "/dev/nvidia0".to_owned() },
+                "the container was given '/dev/nvidia0', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Slurm's task layouts: `2(x3),1` is 2 tasks on each of the first three nodes and 1 on the fourth.
+//!
+//! The form of SLURM_TASKS_PER_NODE and of SLURM_JOB_CPUS_PER_NODE. Read by root on the nodes; a user can change the
+//! variable. Pure.
+#![forbid(unsafe_code)]
+
+use super::ids::JobId;
+use crate::log::escape::Shown;
+use crate::settings::number;
+
+/// The longest layout that is read.
+const MAX_TEXT: usize = 16 << 20;
+/// The most nodes that it can have.
+const MAX_NODES: usize = 1 << 20;
+
+/// The layout of a job, for its steps: srun replaces SLURM_TASKS_PER_NODE by the step's own. Set in batch scripts and in
+/// srun's clients. Empty in a shell of salloc, which does not know its job yet. With the job's number, since scripts hand
+/// their variables on to the jobs that they submit.
+pub const OF_JOB: &str = "SLURM_DOCKERLAYOUT";
+
+/// The value of [`OF_JOB`].
+#[must_use]
+pub fn for_steps(job: JobId, layout: &str) -> String {
+    format!("{job}:{layout}")
+}
+
+/// The layout in a value of [`OF_JOB`], if it is that of this job.
+#[must_use]
+pub fn of_job(value: &str, job: JobId) -> Option<&str> {
+    let (of, layout) = value.split_once(':')?;
+    (of.parse() == Ok(job)).then_some(layout)
+}
+
+/// What can be wrong with a layout.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// More text than any cluster's layout.
+    #[error("task layout '{0}': longer than 16 MiB")]
+    Long(Shown),
+    /// Something that is no count and no repetition.
+    #[error("task layout '{layout}': '{part}' is not a number of tasks, use TASKS or TASKS(xNODES)")]
+    Part {
+        /// The layout.
+        layout: Shown,
+        /// Its part at fault.
+        part: Shown,
+    },
+    /// More nodes than any cluster has.
+    #[error("task layout '{0}': more than 1048576 nodes")]
+    Many(Shown),
+}
+
+/// The number of tasks on each node, in the order of the nodes.
+pub fn parse(layout: &str) -> Result<Vec<u32>, Error> {
+    if layout.len() > MAX_TEXT {
+        return Err(Error::Long(layout.into()));
+    }
+    let mut tasks = Vec::new();
+    for part in layout.split(',').filter(|_| !layout.is_empty()) {
+        let (count, nodes) =
+            parse_part(part).ok_or_else(|| Error::Part { layout: layout.into(), part: part.into() })?;
+        if nodes as usize > MAX_NODES - tasks.len() {
+            return Err(Error::Many(layout.into()));
+        }
+        tasks.extend(std::iter::repeat_n(count, nodes as usize));
+    }
+    Ok(tasks)
+}
+
+/// Tasks, and on how many nodes.
+fn parse_part(part: &str) -> Option<(u32, u32)> {
+    match part.split_once("(x") {
+        None => Some((number::whole(part)?, 1)),
+        Some((count, nodes)) => Some((number::whole(count)?, number::whole(nodes.strip_suffix(')')?)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_layout_has_a_number_for_each_node() {
+        assert_eq!(parse("").unwrap(), [0; 0]);
+        assert_eq!(parse("4").unwrap(), [4]);
+        assert_eq!(parse("2(x3),1").unwrap(), [2, 2, 2, 1]);
+        assert_eq!(parse("1,0,128(x2)").unwrap(), [1, 0, 128, 128]);
+    }
+
+    #[test]
+    fn a_layout_is_known_by_its_job() {
+        assert_eq!(of_job(&for_steps(JobId(12), "2(x3),1"), JobId(12)), Some("2(x3),1"));
+        for foreign in ["", "2", "13:2", ":2", "x:2"] {
+            assert_eq!(of_job(foreign, JobId(12)), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_layout_is_refused() {
+        for bad in ["x", "2(x3", "2(3)", "(x3)", "2(x)", "-1", "+1", " 1", "2(x3)4", "4294967296"] {
+            assert_eq!(
+                parse(bad).unwrap_err().to_string(),
+                format!("task layout '{bad}': '{bad}' is not a number of tasks, use TASKS or TASKS(xNODES)")
+            );
+        }
+        assert_eq!(
+            parse("1,,\n").unwrap_err().to_string(),
+            r"task layout '1,,\n': '' is not a number of tasks, use TASKS or TASKS(xNODES)"
+        );
+        for many in ["1(x1048577)", "1(x1048576),1", "1(x4294967295)"] {
+            assert_eq!(
+                parse(many).unwrap_err().to_string(),
+                format!("task layout '{many}': more than 1048576 nodes")
+            );
+        }
+        let long = "1".repeat(MAX_TEXT + 1);
+        assert!(parse(&long).unwrap_err().to_string().ends_with("...': longer than 16 MiB"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(layout in "[0-9(x),]{0,30}", junk in "\\PC{0,30}") {
+            let _ = parse(&layout);
+            let _ = parse(&junk);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What the crate slurm-spank does not offer: questions to Slurm that allocate nothing, and hooks that no panic leaves.
+#![expect(unsafe_code, reason = "calls of Slurm's C interface, with what Slurm passed to the hook")]
+
+use std::any::Any;
+use std::ffi::{CStr, c_char, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use slurm_spank::spank_sys::{self, spank_t};
+use slurm_spank::{LogLevel, Plugin, SpankHandle, init_spank_handle, spank_callback_with_globals, spank_log};
+
+use crate::linux::privilege;
+use crate::log::escape::Shown;
+use crate::settings::plugstack;
+use crate::state;
+use crate::task::{IMAGE_OF_JOB, JOBS_WITH_IMAGE, StepKind};
+
+/// The value of a hook that succeeded, and of one that failed (before 25.05 only negative values count).
+pub(super) const OK: c_int = 0;
+pub(super) const FAILED: c_int = -1;
+
+/// `spank_item` of spank.h.
+const S_JOB_ID: spank_sys::spank_item_t = spank_sys::spank_item_S_JOB_ID;
+const S_JOB_STEPID: spank_sys::spank_item_t = spank_sys::spank_item_S_JOB_STEPID;
+
+/// What Slurm passes to a hook.
+#[derive(Clone, Copy)]
+pub(super) struct Raw {
+    handle: spank_t,
+    argc: c_int,
+    argv: *const *const c_char,
+}
+
+impl Raw {
+    pub(super) fn new(handle: spank_t, argc: c_int, argv: *const *const c_char) -> Self {
+        Self { handle, argc, argv }
+    }
+
+    /// Whether this is srun, sbatch or salloc.
+    pub(super) fn is_client(&self) -> bool {
+        // SAFETY: takes nothing.
+        let context = unsafe { spank_sys::spank_context() };
+        matches!(context, spank_sys::spank_context_S_CTX_LOCAL | spank_sys::spank_context_S_CTX_ALLOCATOR)
+    }
+
+    /// In the prolog and the epilog: whether the job was given the option, be it `none`.
+    pub(super) fn job_wants_image(&self) -> bool {
+        // SAFETY: a single-threaded process; only the pointer is looked at.
+        unsafe { !libc::getenv(c"SPANK__SLURM_SPANK_OPTION_docker_docker_image".as_ptr()).is_null() }
+    }
+
+    /// In the epilog: whether the job may have left something.
+    pub(super) fn job_left_something(&self) -> bool {
+        self.job_wants_image() || self.job_is_known()
+    }
+
+    /// Whether the step is the extern step of a job that the prolog has dealt with.
+    pub(super) fn is_extern_step_of_ours(&self) -> bool {
+        self.item(S_JOB_STEPID).is_some_and(|step| StepKind::from(step) == StepKind::Extern)
+            && self.job_is_known()
+    }
+
+    /// In a task: whether the job has a container here, or should have one, or the step asks for one.
+    pub(super) fn task_concerns_us(&self) -> bool {
+        let variables = [c"SLURM_DOCKER_IMAGE", JOBS_WITH_IMAGE, IMAGE_OF_JOB];
+        self.job_is_known() || has_options() || variables.iter().any(|name| self.has_variable(name))
+    }
+
+    /// In a step's slurmstepd: whether the step has a container of its own.
+    pub(super) fn is_step_with_container(&self) -> bool {
+        // SAFETY: takes nothing.
+        let remote = unsafe { spank_sys::spank_context() } == spank_sys::spank_context_S_CTX_REMOTE;
+        remote && self.item(S_JOB_STEPID).is_some_and(|step| self.is_known(Some(step)))
+    }
+
+    /// Whether there is state of this job.
+    fn job_is_known(&self) -> bool {
+        self.is_known(None)
+    }
+
+    /// Whether there is state of this job, or of one step of it.
+    fn is_known(&self, step: Option<u32>) -> bool {
+        let count = usize::try_from(self.argc).unwrap_or_default();
+        let arguments = (0..count).filter_map(|index| {
+            // SAFETY: Slurm passes `argc` valid strings.
+            unsafe {
+                let argument = *self.argv.add(index);
+                (!argument.is_null()).then(|| CStr::from_ptr(argument))
+            }
+        });
+        let state_dir = plugstack::state_dir_of(arguments);
+        self.item(S_JOB_ID).is_some_and(|job| state::is_known(state_dir, job, step))
+    }
+
+    fn item(&self, item: spank_sys::spank_item_t) -> Option<u32> {
+        let mut value = 0u32;
+        // SAFETY: both items are stored into a uint32_t (spank.h).
+        let result = unsafe { spank_sys::spank_get_item(self.handle, item, &raw mut value) };
+        (result == spank_sys::ESPANK_SUCCESS).then_some(value)
+    }
+
+    fn has_variable(&self, name: &CStr) -> bool {
+        let mut value: [c_char; 2] = [0; 2];
+        // SAFETY: a static name, and a buffer of the length that is passed.
+        let result = unsafe { spank_sys::spank_getenv(self.handle, name.as_ptr(), value.as_mut_ptr(), 2) };
+        matches!(result, spank_sys::ESPANK_SUCCESS | spank_sys::slurm_err_t_ESPANK_NOSPACE)
+    }
+}
+
+/// The crate keeps options that were given behind a lock of its own.
+fn has_options() -> bool {
+    spank_callback_with_globals::<Docker, _>(|_, options, _| {
+        if options.values.is_empty() { Ok(()) } else { Err("there are options".into()) }
+    }) != OK
+}
+
+/// The crate wants a type; nothing of it is used.
+#[derive(Default)]
+struct Docker;
+
+// SAFETY: no method of the trait is overridden: the hooks are our own exports.
+unsafe impl Plugin for Docker {}
+
+/// Runs a hook. A panic inside, which would poison the crate's locks and every later hook of this process, ends here.
+pub(super) fn guarded(raw: &Raw, hook: fn(&mut SpankHandle<'_>) -> c_int, panicked: fn() -> c_int) -> c_int {
+    let raw = AssertUnwindSafe(*raw);
+    let mut result = OK;
+    let mut result_in = AssertUnwindSafe(&mut result);
+    let called = spank_callback_with_globals::<Docker, _>(move |_, options, _| {
+        let raw = raw;
+        let mut spank = init_spank_handle(raw.handle, raw.argc, raw.argv, options);
+        let mut spank = AssertUnwindSafe(&mut spank);
+        **result_in = catch_unwind(move || hook(*spank)).unwrap_or_else(|panic| {
+            spank_log(
+                LogLevel::Error,
+                &format!("spank_docker: panicked: {}", Shown::line(words(panic.as_ref()))),
+            );
+            panicked()
+        });
+        Ok(())
+    });
+    if called == OK { result } else { panicked() }
+}
+
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?")
+}
+
+/// Ends a task that must not run. Not by the hook's value: `optional` in plugstack.conf would make Slurm ignore it, and
+/// run the task on the host.
+pub(super) fn refuse() -> c_int {
+    privilege::leave(1)
+}

@@ -1,0 +1,138 @@
+//! In srun, sbatch and salloc, when the options are known.
+
+use std::env;
+use std::error::Error;
+use std::ffi::c_int;
+
+use slurm_spank::Context;
+
+use super::het_job;
+use super::input::{Spank, configuration, given};
+use super::output::{SlurmLog, tell_user};
+use crate::container;
+use crate::linux::environment;
+use crate::log::{Log, chain};
+use crate::settings::options::{ImageChoice, Options, Spec, TABLE, to_carry};
+use crate::slurm::task_layout;
+use crate::spank::handle::{FAILED, OK};
+use crate::task;
+
+pub(in crate::spank) fn check_options(spank: &mut Spank<'_>) -> c_int {
+    match client(spank) {
+        Ok(()) => OK,
+        Err(error) => {
+            SlurmLog.error(&chain(error.as_ref()));
+            FAILED
+        }
+    }
+}
+
+fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
+    let variable = |name: &str| env::var_os(name);
+    let options = Options::parse(|spec| given(spank, spec, variable))?;
+    let has_image = options.has_image();
+    let is_step = match spank.context()? {
+        Context::Local => {
+            het_job::compare(spank, has_image)?;
+            carry_layout()
+        }
+        _ => {
+            announce_job(has_image);
+            false
+        }
+    };
+    if !has_image {
+        // In a job with a container they may be for a step of it.
+        if let Some(other) =
+            options.first_other().filter(|_| !is_step && env::var_os(task::DOCKEREXEC).is_none())
+        {
+            tell_user(&format!("warning: --{} has no effect without --docker-image", other.name));
+        }
+        return Ok(());
+    }
+    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}"))?;
+    options.check(&config)?;
+    if nix::unistd::getuid().is_root() && !config.allow_root {
+        return Err(container::StartError::Root.into());
+    }
+    // The prolog is given what the command line says; what a variable says goes the same way.
+    for (spec, value) in to_carry(|spec| given(spank, spec, variable)) {
+        spank.job_control_setenv(control_variable(spec), value, true)?;
+    }
+    Ok(())
+}
+
+/// In srun: has the step know the layout of its job, which srun's own variables will hide. Whether it is a step of a job
+/// that may have a container.
+fn carry_layout() -> bool {
+    let variable = |name| env::var(name).ok();
+    let Some(job) = variable("SLURM_JOB_ID").and_then(|job| job.parse().ok()) else { return false };
+    match (variable(task_layout::OF_JOB), variable("SLURM_TASKS_PER_NODE")) {
+        (Some(known), Some(tasks)) if known.is_empty() => {
+            environment::set(task_layout::OF_JOB, &task_layout::for_steps(job, &tasks));
+            true
+        }
+        (Some(known), _) => task_layout::of_job(&known, job).is_some(),
+        (None, _) => false,
+    }
+}
+
+/// In sbatch and salloc: has the shell of a new job tell its steps whether it has a container.
+fn announce_job(has_image: bool) {
+    if has_image {
+        environment::set(task_layout::OF_JOB, "");
+    } else {
+        environment::remove(task_layout::OF_JOB);
+    }
+}
+
+/// Slurm leaves the options of a job in its variables, and srun, sbatch and salloc take them from there before they read
+/// their own. But a job that is submitted from within a job has its own options alone.
+pub(super) fn forget_options_of_another_job() {
+    take_options_of_the_job_around();
+    het_job::forget_variable();
+    environment::remove(&jobs_with_image());
+}
+
+/// A step has its own options alone too: its job's container is found by the record of the prolog, and in a heterogeneous job
+/// the variables are those of the first component. Only that there is an image it must know, lest it run on the host where
+/// the record was lost.
+pub(super) fn keep_own_options_of_a_step() {
+    het_job::forget_variable();
+    if take_options_of_the_job_around() {
+        environment::set(&jobs_with_image(), &task::names(&jobs_around()));
+    }
+}
+
+/// Whether they name an image.
+fn take_options_of_the_job_around() -> bool {
+    if env::var_os("SLURM_JOB_ID").is_none() {
+        return false;
+    }
+    let mut has_image = false;
+    for spec in &TABLE {
+        let variable = control_variable(spec);
+        for name in [format!("SLURM_SPANK_{variable}"), variable] {
+            has_image |= spec.name == "docker-image"
+                && env::var_os(&name).is_some_and(|value| ImageChoice::asks(&value));
+            environment::remove(&name);
+        }
+    }
+    has_image
+}
+
+/// This job, and the other components of a heterogeneous one.
+fn jobs_around() -> Vec<String> {
+    let is_id = |name: &str| name == "SLURM_JOB_ID" || name.starts_with("SLURM_JOB_ID_HET_GROUP_");
+    let ids = env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_id));
+    ids.filter_map(|(_, id)| id.into_string().ok()).collect()
+}
+
+fn jobs_with_image() -> String {
+    task::JOBS_WITH_IMAGE.to_string_lossy().into_owned()
+}
+
+/// The name under which Slurm carries an option to the prolog (`SPANK_` is put before it there).
+fn control_variable(spec: &Spec) -> String {
+    format!("_SLURM_SPANK_OPTION_docker_{}", spec.name.replace('-', "_"))
+}

@@ -1,0 +1,58 @@
+//! What all hooks ask of Slurm.
+
+use std::env;
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use slurm_spank::{SpankError, SpankHandle};
+
+use crate::guest::mpi::launcher;
+use crate::settings::options::{Given, Launch, Source, Spec};
+use crate::settings::plugstack::{self, Config};
+use crate::slurm::plugin_order::{self, OrderError};
+
+/// What Slurm knows of the process that the hook runs in.
+pub(super) type Spank<'a> = SpankHandle<'a>;
+
+/// An option's value: the command line's, else the variable's.
+pub(super) fn given(
+    spank: &Spank<'_>,
+    spec: &Spec,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Option<Given> {
+    if spank.is_option_set(spec.name) {
+        let value = spank.get_option_value_os(spec.name).map(|value| value.into_owned()).unwrap_or_default();
+        return Some(Given { value, source: Source::Option });
+    }
+    Some(Given { value: variable(spec.variable)?, source: Source::Variable })
+}
+
+pub(super) fn configuration(spank: &Spank<'_>) -> Result<Config, Box<dyn Error>> {
+    Ok(Config::parse(&spank.plugin_argv()?)?)
+}
+
+/// Whether no other plugin would follow a task into its container.
+pub(super) fn plugins_are_in_order() -> Result<(), OrderError> {
+    plugin_order::see_that_ours_is_last(env::var_os("SLURM_CONF").as_deref())
+}
+
+/// Enough to remove what was started: where the configuration cannot be read, the engine is that of the job's record.
+pub(super) fn configuration_for_removal(spank: &Spank<'_>) -> Config {
+    configuration(spank).unwrap_or_else(|_| Config { state_dir: state_dir(spank), ..Config::default() })
+}
+
+/// Known even when the configuration cannot be read.
+pub(super) fn state_dir(spank: &Spank<'_>) -> PathBuf {
+    let arguments = spank.plugin_argv().unwrap_or_default();
+    let given = arguments.iter().rev().find_map(|argument| argument.strip_prefix("state_dir="));
+    Path::new(given.unwrap_or(plugstack::STATE_DIR)).to_owned()
+}
+
+/// Whether only the first task of the step runs its command.
+pub(super) fn is_once(spank: &Spank<'_>, launch: Option<Launch>) -> Result<bool, SpankError> {
+    let argv = spank.job_argv_os()?;
+    let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
+    let program = argv.first().copied().unwrap_or(OsStr::new(""));
+    Ok(launcher::decide(launch, program, mpi_type.as_deref()) == Launch::Once)
+}

@@ -1,0 +1,92 @@
+//! On every node, as root: before the job, at the start of its extern step, and after the job.
+
+use std::env;
+use std::ffi::c_int;
+use std::time::Instant;
+
+use super::input::{Spank, configuration, configuration_for_removal, given, plugins_are_in_order, state_dir};
+use super::output::SlurmLog;
+use crate::container::prolog::{self, Subject, Verdict};
+use crate::container::{self, JobFacts, Request};
+use crate::linux::process;
+use crate::log::{Log, chain};
+use crate::settings::options::{self, Options};
+use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::spank::handle::{FAILED, OK};
+use crate::spank::slurmstepd;
+
+pub(in crate::spank) fn prolog(spank: &mut Spank<'_>) -> c_int {
+    let began = Instant::now();
+    occupy_standard_descriptors();
+    let options = Options::parse(|spec| given(spank, spec, |_| None));
+    let Some(facts) = facts(spank) else { return OK };
+    let subject = Subject { began, facts, state_dir: state_dir(spank) };
+    if matches!(&options, Ok(options) if !options.has_image()) {
+        prolog::note_host(&subject, &mut SlurmLog);
+        return OK;
+    }
+    let input = input(spank, &subject.facts, options);
+    value(prolog::prolog(&subject, input, &mut SlurmLog))
+}
+
+/// Whose prolog it is.
+fn facts(spank: &Spank<'_>) -> Option<JobFacts> {
+    let (Ok(job), Ok(uid)) = (spank.job_id(), spank.job_uid()) else {
+        SlurmLog.error("Slurm does not tell the prolog which job this is");
+        return None;
+    };
+    let variable = |name| env::var(name).unwrap_or_default();
+    Some(JobFacts {
+        job: JobId(job),
+        uid,
+        restart: variable("SLURM_JOB_RESTART_COUNT").parse().unwrap_or_default(),
+        slurmd: slurmd(),
+    })
+}
+
+/// Whose prolog or epilog it is, by the variables that slurmd itself sets.
+fn slurmd() -> Slurmd {
+    let variable = |name| env::var(name).unwrap_or_default();
+    Slurmd { cluster: variable("SLURM_CLUSTER_NAME"), node: variable("SLURMD_NODENAME") }
+}
+
+fn input(spank: &Spank<'_>, facts: &JobFacts, options: Result<Options, options::Error>) -> prolog::Input {
+    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+    plugins_are_in_order()?;
+    let options = options?;
+    options.check(&config)?;
+    Ok((config, Request::of_job(facts, |name| env::var_os(name), options)?))
+}
+
+pub(in crate::spank) fn epilog(spank: &mut Spank<'_>) -> c_int {
+    occupy_standard_descriptors();
+    let Ok(job) = spank.job_id() else { return OK };
+    let config = configuration_for_removal(spank);
+    value(prolog::epilog(&config, &slurmd(), JobId(job), &mut SlurmLog))
+}
+
+fn occupy_standard_descriptors() {
+    if process::occupy_standard_descriptors().is_err() {
+        SlurmLog.error("cannot open /dev/null");
+    }
+}
+
+pub(in crate::spank) fn adopt(spank: &mut Spank<'_>) -> c_int {
+    let Ok(job) = spank.job_id() else { return OK };
+    let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
+    let job = JobId(job);
+    match container::adopt(&configuration_for_removal(spank), Scope::job(job), placeholder) {
+        Ok(Some(session)) => slurmstepd::account(job, &session.node, session.process),
+        Ok(None) => {}
+        Err(error) => SlurmLog.error(&format!("job {job}: {}", chain(&error))),
+    }
+    // Never a failure: in this hook it would drain the node. The tasks wait for the adoption, and refuse without.
+    OK
+}
+
+fn value(verdict: Verdict) -> c_int {
+    match verdict {
+        Verdict::GoOn => OK,
+        Verdict::Drain => FAILED,
+    }
+}

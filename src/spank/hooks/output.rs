@@ -1,0 +1,33 @@
+//! How hooks speak: to admins, and to users. One line each, cleaned here, whoever has written parts of it: engines, registries,
+//! images and users have.
+
+use slurm_spank::{LogLevel, slurm_spank_log, spank_log};
+
+use crate::log::Log;
+use crate::log::escape::Shown;
+
+/// Slurm's log: slurmd's file, or the user's terminal, depending on the process.
+pub(super) struct SlurmLog;
+
+impl Log for SlurmLog {
+    fn error(&mut self, line: &str) {
+        spank_log(LogLevel::Error, &format!("spank_docker: {}", Shown::line(line)));
+    }
+
+    fn info(&mut self, line: &str) {
+        spank_log(LogLevel::Info, &format!("spank_docker: {}", Shown::line(line)));
+    }
+}
+
+/// One line on the user's terminal, or in the batch script's output.
+pub(super) fn tell_user(line: &str) {
+    slurm_spank_log(&format!("spank_docker: {}", Shown::line(line)));
+}
+
+/// The line behind the name of its node, which is the host's without its domain, as slurmd has it too (`-N` apart). Slurm
+/// itself tells its steps' processes only later.
+pub(super) fn by_this_node(line: &str) -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
+    let node = host.split('.').next().unwrap_or_default();
+    format!("{node}: {line}")
+}

@@ -1,0 +1,37 @@
+//! In slurmd, when it starts.
+
+use std::ffi::c_int;
+
+use super::input::{Spank, configuration, plugins_are_in_order};
+use super::output::SlurmLog;
+use crate::container;
+use crate::log::{Log, chain};
+use crate::spank::handle::OK;
+use crate::spank::slurmd;
+
+/// What only an admin can mend.
+pub(super) fn look_round() {
+    if let Err(error) = plugins_are_in_order() {
+        SlurmLog.error(&chain(&error));
+    }
+}
+
+/// Never fails: a slurmd that does not start is worse than something left behind.
+pub(super) fn clear_away(spank: &Spank<'_>) -> c_int {
+    let config = match configuration(spank) {
+        Ok(config) => config,
+        Err(error) => {
+            SlurmLog.error(&format!("plugstack.conf: {error}"));
+            return OK;
+        }
+    };
+    match container::reap(&config, &slurmd::identity()) {
+        Ok(jobs) if jobs.is_empty() => {}
+        Ok(jobs) => {
+            let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
+            SlurmLog.info(&format!("removed what was left of jobs {}", jobs.join(", ")));
+        }
+        Err(error) => SlurmLog.error(&format!("cannot remove what is left of jobs: {}", chain(&error))),
+    }
+    OK
+}

@@ -1,0 +1,135 @@
+//! A step with a container of its own: the first of its tasks on each node starts it, its end removes it.
+
+use std::env;
+use std::error::Error;
+use std::ffi::c_int;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+
+use super::input::{Spank, configuration_for_removal, is_once, plugins_are_in_order};
+use super::output::{SlurmLog, by_this_node, tell_user};
+use crate::container::{self, Request, StepFacts};
+use crate::log::{Log, chain};
+use crate::settings::image::Reference;
+use crate::settings::options::Options;
+use crate::settings::plugstack::Config;
+use crate::slurm::gres::Gpus;
+use crate::slurm::ids::{JobId, Scope, Slurmd, StepId};
+use crate::slurm::{plugin_order, scontrol};
+use crate::spank::handle::OK;
+use crate::state::{Record, Session};
+
+/// Of a step on more nodes than that, one node is rarely alone in its trouble, and all of them telling it at once would be
+/// too much for slurmctld.
+const MOST_TO_TELL: u32 = 256;
+
+/// The step's container on this node: started, if no other task has done that. Where one task of the step launches the
+/// others, also what the tasks that keep the container on other nodes wait for.
+pub(super) fn enter(
+    spank: &Spank<'_>,
+    config: &Config,
+    options: &Options,
+    image: &Reference,
+    job: OfJob,
+) -> Result<(Session, Option<SocketAddr>), Box<dyn Error>> {
+    plugins_are_in_order()?;
+    options.check(config)?;
+    let request = request(spank, options, job)?;
+    let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;
+    let mut progress = |line: &str| {
+        tell_progress(&request, line);
+        ControlFlow::Continue(())
+    };
+    let started = container::enter(config, &request, image, &mut SlurmLog, &mut progress);
+    if started.is_err() && has_launcher {
+        container::doom(config, request.scope);
+    }
+    let session = started?;
+    let is_awaited = has_launcher && session.sshd;
+    let launcher = if is_awaited { launcher(spank, config, &request, &session)? } else { None };
+    Ok((session, launcher))
+}
+
+/// What the record of the job's prolog says, if there is one.
+pub(super) struct OfJob {
+    gpus: Option<Gpus>,
+    slurmd: Slurmd,
+}
+
+impl OfJob {
+    /// Without a record slurmstepd's own environment names the node (slurmstepd.c, `_init_from_slurmd`), and nobody whom a
+    /// user could not have changed names the cluster.
+    pub(super) fn new(record: Option<&Record>) -> Self {
+        let node = || env::var("SLURMD_NODENAME").unwrap_or_default();
+        let slurmd = record.map(|record| record.slurmd.clone()).filter(|slurmd| !slurmd.node.is_empty());
+        Self {
+            gpus: record.and_then(Record::gpus),
+            slurmd: slurmd.unwrap_or_else(|| Slurmd { cluster: String::new(), node: node() }),
+        }
+    }
+}
+
+/// Without the cluster's name nobody knows whose keys would be made: those of a cluster without a name are another one's too.
+#[derive(Debug, thiserror::Error)]
+#[error("slurm.conf of this node does not tell the cluster's name, or cannot be read: ask the admin")]
+struct Unnamed(#[source] io::Error);
+
+fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, Box<dyn Error>> {
+    let facts = StepFacts {
+        scope: Scope::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
+        uid: spank.job_uid()?,
+        gid: spank.job_gid()?,
+        cluster: plugin_order::cluster_name(env::var_os("SLURM_CONF").as_deref()).map_err(Unnamed)?,
+        node: spank.job_nodeid()?,
+        // Where slurmstepd went before it forked, as the user.
+        workdir: env::current_dir().ok(),
+        gpus: job.gpus,
+        slurmd: job.slurmd,
+    };
+    let variable = |name: &str| spank.getenv_lossy(name).ok().flatten();
+    Ok(Request::of_step(&facts, variable, options.clone())?)
+}
+
+/// How far a long pull is: the admin reads it on every node, the user once.
+fn tell_progress(request: &Request, line: &str) {
+    SlurmLog.info(&format!("job {}: {line}", request.scope));
+    if request.is_first_node() {
+        tell_user(&by_this_node(line));
+    }
+}
+
+/// The launcher waits until the containers of all nodes are there. The first task on another node learns whose end it has to
+/// keep the container for.
+fn launcher(
+    spank: &Spank<'_>,
+    config: &Config,
+    request: &Request,
+    session: &Session,
+) -> Result<Option<SocketAddr>, Box<dyn Error>> {
+    if spank.task_global_id()? == 0 {
+        container::wait_for_others(config, request, session)?;
+    }
+    if request.is_first_node() || spank.task_id()? != 0 {
+        return Ok(None);
+    }
+    Ok(container::awaited(request, session)?)
+}
+
+pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
+    let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
+    let scope = Scope::step(JobId(job), StepId(step));
+    let config = configuration_for_removal(spank);
+    if spank.job_nnodes().is_ok_and(|nodes| nodes <= MOST_TO_TELL) && container::is_doomed(&config, scope) {
+        note(scope, scontrol::show(scope.job).and_then(|job| scontrol::cancel_step(&job, StepId(step))));
+    }
+    // What fails here the epilog tries again.
+    note(scope, container::leave(&config, scope));
+    OK
+}
+
+fn note<E: Error>(scope: Scope, done: Result<(), E>) {
+    if let Err(error) = done {
+        SlurmLog.info(&format!("job {scope}: {}", chain(&error)));
+    }
+}

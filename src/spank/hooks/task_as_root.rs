@@ -1,0 +1,235 @@
+//! In a task, while it is still root: it joins its container, or will end.
+
+use std::error::Error;
+use std::ffi::{CStr, c_int};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::input::{Spank, configuration, given, state_dir};
+use super::output::{SlurmLog, by_this_node, tell_user};
+use super::step::{self, OfJob};
+use crate::container::StepError;
+use crate::guest::paths;
+use crate::guest::ssh::client;
+use crate::linux::privilege::Umask;
+use crate::linux::signals::Kept;
+use crate::log::{Log, chain};
+use crate::settings::options::{self, ImageChoice, Options};
+use crate::settings::plugstack::Config;
+use crate::slurm::failure_report;
+use crate::slurm::ids::{JobId, Scope, StepId};
+use crate::slurm::task_layout;
+use crate::spank::handle::OK;
+use crate::spank::slurmstepd;
+use crate::state::{Claim, Record, Session, StateDir};
+use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
+
+/// What a task does when it has become the user; or that it must not run, and what the user is told.
+pub(super) static AS_USER: OnceLock<Result<AsUser, Refusal>> = OnceLock::new();
+/// What it is sent meanwhile would meet its command, had that not to wait.
+static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+
+#[derive(Debug)]
+pub(super) struct AsUser {
+    pub(super) step: Options,
+    pub(super) kind: StepKind,
+    pub(super) config: Config,
+    /// The container that it has joined; none on the host.
+    pub(super) joined: Option<Joined>,
+}
+
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// Whose container it is.
+    pub(super) scope: Scope,
+    pub(super) session: Box<Session>,
+    /// For a task that has nothing to do but to keep its node's container: whose end it waits for.
+    pub(super) launcher: Option<SocketAddr>,
+}
+
+/// The line for the user; none when another task of the step on this node tells it, or Slurm has.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal(pub(super) Option<String>);
+
+/// A task that cannot join goes on only as far as the next hook, where it ends: slurmstepd is still to write to this
+/// process, and would tell the user of a broken pipe.
+pub(in crate::spank) fn join(spank: &mut Spank<'_>) -> c_int {
+    let mut kept = Kept::begin();
+    let work = try_join(spank).map_err(|error| refusal(spank, error.as_ref()));
+    match work.transpose() {
+        None => kept.forget(),
+        Some(work) => {
+            let _ = AS_USER.set(work);
+            kept.look();
+            *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        }
+    }
+    OK
+}
+
+/// Its command is about to run, or nothing but an end to wait for.
+pub(super) fn obey_signals() {
+    if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        kept.obey();
+    }
+}
+
+/// `None` for a task of a job that does not concern us.
+fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
+    let _umask = Umask::of_root();
+    let job = JobId(spank.job_id()?);
+    let state = StateDir::new(&state_dir(spank));
+    let record = state.of(Scope::job(job)).read()?;
+    if let Some(record) = &record {
+        task::heed_prolog(&record.outcome)?;
+    }
+    let is_known = record.is_some();
+    let step = step(spank, job)?;
+    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+    task::ask_slurmctld(record.as_ref(), &step, failure_report::nodes)?;
+    let joined = container(spank, &state, record, &step, &config)?;
+    if let Some(joined) = &joined {
+        enter(&state, joined, &step, &config)?;
+    }
+    let concerned = is_known || joined.is_some();
+    Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, config, joined }))
+}
+
+fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
+    let kind = StepKind::from(spank.job_stepid()?);
+    Ok(Step {
+        job,
+        uid: spank.job_uid()?,
+        kind,
+        layout: layout(spank, job, kind),
+        job_has_image: job_has_image(spank, job),
+        restart: restart(spank),
+        is_dockerexec: spank.getenv_os(task::DOCKEREXEC).is_ok_and(|given| given.is_some()),
+        script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
+        options: options(spank)?,
+    })
+}
+
+fn options(spank: &Spank<'_>) -> Result<Options, options::Error> {
+    let variable = |name: &str| spank.getenv_os(name).ok().flatten();
+    if variable(task::OPTIONS_OF_JOB).is_some() {
+        return Ok(Options::default());
+    }
+    Options::parse(|spec| given(spank, spec, variable))
+}
+
+/// By the job's variables, not by its record.
+fn job_has_image(spank: &Spank<'_>, job: JobId) -> bool {
+    let variable = |name: &CStr| spank.getenv_lossy(name.to_str().ok()?).ok().flatten();
+    variable(task::IMAGE_OF_JOB).is_some_and(|value| ImageChoice::asks(value.as_ref()))
+        || variable(task::JOBS_WITH_IMAGE).is_some_and(|jobs| task::is_named(job, &jobs))
+        || component_has_image(spank, job)
+}
+
+fn component_has_image(spank: &Spank<'_>, job: JobId) -> bool {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    variable(task::OPTIONS_OF_JOB).is_some_and(|components| {
+        let first = variable("SLURM_JOB_ID").and_then(|id| id.parse().ok());
+        task::component_has_image(&components, first, job)
+    })
+}
+
+fn restart(spank: &Spank<'_>) -> u32 {
+    let count = spank.getenv_lossy("SLURM_RESTART_COUNT").ok().flatten();
+    count.and_then(|count| count.parse().ok()).unwrap_or_default()
+}
+
+/// The job's layout: a batch script has it in its variables. srun replaces them by the step's, which is the job's when
+/// that srun has made the job.
+fn layout(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Option<Layout> {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    let nodes = variable("SLURM_JOB_NODELIST")?;
+    if let Some(tasks) = layout_of_job(spank, job, kind) {
+        return Some(Layout { is_of_job: true, nodes, tasks });
+    }
+    let covers_job = variable("SLURM_STEP_NODELIST")? == nodes;
+    covers_job.then_some(Layout { is_of_job: false, nodes, tasks: variable("SLURM_TASKS_PER_NODE")? })
+}
+
+/// For the step's own steps too.
+pub(super) fn layout_of_job(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Option<String> {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    match kind {
+        StepKind::Batch | StepKind::Interactive => variable("SLURM_TASKS_PER_NODE"),
+        StepKind::Tasks | StepKind::Extern => variable(task_layout::OF_JOB)
+            .and_then(|value| task_layout::of_job(&value, job).map(str::to_owned)),
+    }
+}
+
+fn script(spank: &Spank<'_>) -> Option<PathBuf> {
+    let script = PathBuf::from(spank.job_argv_os().ok()?.first()?);
+    script.is_absolute().then_some(script)
+}
+
+/// The container that the task belongs in, ready to be joined; none on the host.
+fn container(
+    spank: &Spank<'_>,
+    state: &StateDir,
+    record: Option<Record>,
+    step: &Step,
+    config: &Config,
+) -> Result<Option<Joined>, Box<dyn Error>> {
+    let of_job = OfJob::new(record.as_ref());
+    let is_ready = record.as_ref().is_some_and(Record::is_ready);
+    let place = task::decide(record, step, config)?;
+    // On the host too: where the job's limits do not hold for its container, nothing of the job runs.
+    if is_ready {
+        task::wait_for_adoption(state, step.job)?;
+    }
+    Ok(match place {
+        Place::Host => None,
+        Place::Container(session) => Some(Joined { scope: Scope::job(step.job), session, launcher: None }),
+        Place::Own(image) => {
+            let (session, launcher) = step::enter(spank, config, &step.options, &image, of_job)?;
+            let scope = Scope::step(step.job, StepId(spank.job_stepid()?));
+            Some(Joined { scope, session: Box::new(session), launcher })
+        }
+    })
+}
+
+fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Result<(), Box<dyn Error>> {
+    let Joined { scope, session, .. } = joined;
+    let directory = state.of(*scope);
+    task::compare_images(&directory, step, session)?;
+    // One of the first node's tasks for all.
+    if !session.sshd && session.is_on_first_node() && directory.claim(Claim::Warned)? {
+        tell_user(&by_this_node(&format!("warning: {}", client::no_sshd(&session.image, step.uid))));
+    }
+    task::join(state, *scope, step, session, config)?;
+    slurmstepd::launch_scripts_through(paths::LAUNCHER);
+    Ok(())
+}
+
+fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {
+    if !is_first_to_speak(spank) {
+        return Refusal(None);
+    }
+    SlurmLog.info(&chain(error));
+    // Slurm has told the user already.
+    let is_asked_for = matches!(error.downcast_ref(), Some(StepError::Ended { .. }));
+    Refusal((!is_asked_for).then(|| addressed(error)))
+}
+
+/// Of all tasks of a step on this node, one. When that cannot be found out, all; so too in the container, where our paths
+/// are the image's.
+fn is_first_to_speak(spank: &Spank<'_>) -> bool {
+    if task::has_entered() {
+        return true;
+    }
+    let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return true };
+    StateDir::new(&state_dir(spank)).of(Scope::job(JobId(job))).claim(Claim::Told { step }).unwrap_or(true)
+}
+
+/// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.
+fn addressed(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref() {
+        Some(TaskError::Reported(line)) => line.clone(),
+        _ => by_this_node(&error.to_string()),
+    }
+}

@@ -1,0 +1,138 @@
+//! In a task, when it has become the user: its environment and its directory, or its end.
+
+use std::ffi::{OsStr, c_int};
+use std::path::Path;
+
+use slurm_spank::SpankError;
+
+use super::input::{Spank, is_once};
+use super::output::{by_this_node, tell_user};
+use super::task_as_root::{AS_USER, AsUser, Joined, Refusal, layout_of_job, obey_signals};
+use crate::container::barrier;
+use crate::guest::job_environment;
+use crate::guest::locale;
+use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::linux::{privilege, signals};
+use crate::settings::options::TABLE;
+use crate::slurm::ids::{JobId, Scope};
+use crate::slurm::task_layout;
+use crate::spank::handle::{OK, refuse};
+use crate::state::Session;
+use crate::task::environment::{self, Change};
+use crate::task::{self, StepKind};
+
+pub(in crate::spank) fn has_work_as_user() -> bool {
+    AS_USER.get().is_some()
+}
+
+pub(in crate::spank) fn become_task(spank: &mut Spank<'_>) -> c_int {
+    let ran = match AS_USER.get() {
+        None => return OK,
+        Some(Ok(work)) => prepare(spank, work),
+        Some(Err(refusal)) => Err(refusal.clone()),
+    };
+    match ran {
+        Ok(Runs::Command) => {
+            obey_signals();
+            OK
+        }
+        Ok(Runs::Nothing) => privilege::leave(0),
+        Err(Refusal(line)) => {
+            line.iter().for_each(|line| tell_user(line));
+            obey_signals();
+            refuse()
+        }
+    }
+}
+
+/// Whether this task runs its command.
+enum Runs {
+    Command,
+    Nothing,
+}
+
+fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
+    carry_layout(spank, work.kind).map_err(no_environment)?;
+    let Some(joined) = &work.joined else {
+        forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment)?;
+        return Ok(Runs::Command);
+    };
+    forget_options(spank).and_then(|()| set_environment(spank, work, joined)).map_err(no_environment)?;
+    let runs = wait_for_launcher(spank, work, joined).map_err(no_environment)?;
+    enter_directory(spank, work, &joined.session).map(|()| runs)
+}
+
+/// They have done their work. A job submitted from within this one must not inherit its container, nor a step the image of
+/// a variable that the command line has overridden.
+fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
+    spank.unsetenv(task::DOCKEREXEC)?;
+    spank.unsetenv(task::OPTIONS_OF_JOB)?;
+    TABLE.iter().try_for_each(|spec| spank.unsetenv(spec.variable))
+}
+
+/// For the hostfiles of the job's steps.
+fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
+    let job = JobId(spank.job_id()?);
+    match layout_of_job(spank, job, kind) {
+        Some(layout) => spank.setenv(task_layout::OF_JOB, task_layout::for_steps(job, &layout), true),
+        None => spank.unsetenv(task_layout::OF_JOB),
+    }
+}
+
+/// A step on the host was started from within the container's environment, or beside it. What launchers of MPI are to do
+/// there they cannot do here.
+fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
+    for (name, _) in job_environment::results(Scope::job(JobId(0)), "", "", 0) {
+        spank.unsetenv(name)?;
+    }
+    for (name, value) in LAUNCHER_ENVIRONMENT {
+        if spank.getenv_os(name)?.is_some_and(|given| given == value) {
+            spank.unsetenv(name)?;
+        }
+    }
+    Ok(())
+}
+
+fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {
+    let (kind, step, config) = (work.kind, &work.step, &work.config);
+    let joined = environment::Joined { scope: joined.scope, session: &joined.session, kind, step, config };
+    let given = |name: &str| spank.getenv_os(name).ok().flatten();
+    let is_served = |locale: &OsStr| locale::is_served(Path::new("/"), locale);
+    environment::changes(&joined, given, is_served).into_iter().try_for_each(|change| match change {
+        Change::Set(name, value) => spank.setenv(name, value, true),
+        Change::Unset(name) => spank.unsetenv(name),
+    })
+}
+
+/// Where only the first task runs the command, the others end at once; but one on each node that keeps its container until
+/// the launcher has ended.
+fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<Runs, SpankError> {
+    let launch = work.step.launch.or(joined.session.options.launch);
+    if work.kind != StepKind::Tasks || !is_once(spank, launch)? || spank.task_global_id()? == 0 {
+        return Ok(Runs::Command);
+    }
+    if let Some(launcher) = &joined.launcher {
+        // Slurm sends a step's signals to this process too. Once the launcher runs, it is the one to heed them, and this node's
+        // container has to stay until it has.
+        signals::ignore_words();
+        obey_signals();
+        let limit = work.config.start_timeout;
+        barrier::wait_for_end(launcher, limit, signals::ignore_ends);
+    }
+    Ok(Runs::Nothing)
+}
+
+fn enter_directory(spank: &Spank<'_>, work: &AsUser, session: &Session) -> Result<(), Refusal> {
+    let pwd = spank.getenv_os("PWD").ok().flatten();
+    let entered = task::enter_directory(session, work.step.workdir.as_deref(), pwd.as_deref())
+        .map_err(|error| refused(&error.to_string()))?;
+    entered.map_or(Ok(()), |directory| spank.setenv("PWD", directory, true)).map_err(no_environment)
+}
+
+fn no_environment(error: SpankError) -> Refusal {
+    refused(&format!("cannot set the task's environment: {error}"))
+}
+
+fn refused(line: &str) -> Refusal {
+    Refusal(Some(by_this_node(line)))
+}

@@ -1,0 +1,109 @@
+//! What slurmstepd can do and the SPANK interface has no call for: functions of the host program, found by name. Where
+//! one is missing, the plugin does without.
+//!
+//! Runs as root in the slurmstepd of the extern step, and in the forked child that becomes a task.
+#![expect(unsafe_code, reason = "Slurm's functions, and fork")]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
+
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork};
+
+use crate::linux::orphan;
+use crate::linux::process::{Process, ProcessId};
+use crate::slurm::ids::JobId;
+
+/// Whoever answers, does so in milliseconds.
+const SECONDS: u32 = 30;
+/// slurm.h: SLURM_EXTERN_CONT, NO_VAL.
+const EXTERN: u32 = 0xffff_fffc;
+const NO_HET_COMPONENT: u32 = 0xffff_fffe;
+
+/// src/common/stepd_api.h. The step's id is a structure that newer releases begin with another number of 64 bits.
+type Connect = unsafe extern "C" fn(*const c_char, *const c_char, *mut c_void, *mut u16) -> c_int;
+type AddExternPid = unsafe extern "C" fn(c_int, u16, libc::pid_t) -> c_int;
+/// src/common/run_command.h; up to 23.02 without parameters.
+type RunCommandInit = unsafe extern "C" fn(c_int, *const *const c_char, *const c_char) -> c_int;
+
+/// Has Slurm count what `pid` and its children use for the extern step, as it counts ssh sessions that pam_slurm_adopt
+/// brings: the cgroup alone does not make them part of its accounting.
+///
+/// The extern step's slurmstepd is asked over its socket, and does not answer before this hook has returned: so a process
+/// of its own asks, which nobody waits for.
+pub(super) fn account(job: JobId, node: &str, process: ProcessId) {
+    let Ok(node) = CString::new(node) else { return };
+    let (Some(connect), Some(add)) = (find(c"stepd_connect"), find(c"stepd_add_extern_pid")) else { return };
+    let Ok(open) = orphan::descriptors() else { return };
+    // SAFETY: the C library's own locks survive fork(2), as do those of Slurm's log; where another thread has held whatever
+    // else, the child ends with its time. Both children end by _exit(2).
+    match unsafe { fork() } {
+        Ok(ForkResult::Parent { child }) => {
+            let _ = waitpid(child, None);
+        }
+        Ok(ForkResult::Child) => {
+            // SAFETY: as above.
+            if let Ok(ForkResult::Child) = unsafe { fork() }
+                && orphan::begin(SECONDS, &open).is_ok()
+            {
+                // SAFETY: these are the functions of these names, in all releases that the plugin loads in.
+                unsafe {
+                    add_extern_pid(
+                        std::mem::transmute::<*mut c_void, Connect>(connect),
+                        std::mem::transmute::<*mut c_void, AddExternPid>(add),
+                        &node,
+                        job,
+                        process,
+                    );
+                }
+            }
+            // SAFETY: ends this process alone.
+            unsafe { libc::_exit(0) }
+        }
+        Err(_) => {}
+    }
+}
+
+/// # Safety
+/// `connect` and `add` are what their types say.
+unsafe fn add_extern_pid(connect: Connect, add: AddExternPid, node: &CStr, job: JobId, process: ProcessId) {
+    let lives = || matches!(Process::recall(process), Ok(Some(_)));
+    let id = [job.0, NO_HET_COMPONENT, EXTERN];
+    // The other layout's socket does not exist. Room for both, and zeroes behind.
+    let layouts = [[id[0], id[1], id[2], 0, 0, 0, 0, 0], [0, 0, id[0], id[1], id[2], 0, 0, 0]];
+    for mut layout in layouts {
+        let mut version = 0;
+        // SAFETY: the caller's word; without a directory slurmstepd's own is taken.
+        unsafe {
+            let socket = connect(ptr::null(), node.as_ptr(), layout.as_mut_ptr().cast(), &raw mut version);
+            if socket >= 0 {
+                // It has answered, so that nothing is waited for any more: Slurm is told a number, which must be its still.
+                if lives() {
+                    add(socket, version, process.pid);
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// From 23.11 on Slurm starts a TaskProlog through slurmstepd, which no container has. In this process it will be our own
+/// first program instead, at `launcher`.
+pub(super) fn launch_scripts_through(launcher: &CStr) {
+    if find(c"run_command_is_launcher").is_none() {
+        return;
+    }
+    let Some(init) = find(c"run_command_init") else { return };
+    let arguments = [launcher.as_ptr(), ptr::null()];
+    // SAFETY: the function of this name; it copies the path.
+    unsafe {
+        let init = std::mem::transmute::<*mut c_void, RunCommandInit>(init);
+        init(1, arguments.as_ptr(), launcher.as_ptr());
+    }
+}
+
+fn find(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: dlsym only looks.
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!symbol.is_null()).then_some(symbol)
+}
