@@ -91,7 +91,9 @@ fn plugin_that_plugstack_conf_does_not_name_starts_no_container() {
     let n1 = lab.node("n1");
     let remove = n1.command("rm -f").args(RENAMED);
     lab.repair_with(remove.clone());
-    let told = format!("plugstack.conf: '{FILE}' does not name spank_docker.so, so what comes after it cannot be seen: ask the admin");
+    let told = format!(
+        "plugstack.conf: '{FILE}' does not name spank_docker.so, so what comes after it cannot be seen: ask the admin"
+    );
     lab.with_arguments("n1", "memlock=inherit\\noptional /nowhere/behind.so", || {
         n1.sh(&format!("ln -s {OURS} {RENAMED}; sed -i 's|{OURS}|{RENAMED}|' {FILE}")).success();
         let log = format!("grep -c \"{told}\" /var/log/slurm/slurmd.log || true");
