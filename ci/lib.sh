@@ -72,6 +72,18 @@ wait_for() {
     done
 }
 
+# both A B: at the same time. Downloading and computing take turns well.
+both() {
+    local a b status=0
+    "$1" &
+    a=$!
+    "$2" &
+    b=$!
+    wait "$a" || status=1
+    wait "$b" || status=1
+    return "$status"
+}
+
 require_root() {
     ((EUID == 0)) || die "this needs root: it starts containers with device and mount rights"
 }
@@ -86,10 +98,12 @@ need_packages() {
     say "installing with apt: ${missing[*]}"
     mkdir -p "$LAB_STATE"
     if ! {
+        # Another of these scripts may be at it.
+        flock 8
         # The lists may be old or absent; a failed update alone is no reason to give up.
         apt-get update -q || true
         DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
-    } >"$LAB_STATE/apt.log" 2>&1 </dev/null; then
+    } >"$LAB_STATE/apt.log" 2>&1 </dev/null 8>"$LAB_STATE/apt.lock"; then
         tail -n 20 "$LAB_STATE/apt.log" >&2
         die "apt could not install ${missing[*]} (whole log: $LAB_STATE/apt.log)"
     fi
