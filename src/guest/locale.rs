@@ -98,6 +98,7 @@ pub fn archived(mut archive: impl Read + Seek) -> io::Result<HashSet<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::lacking::skip;
 
     fn image() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -161,8 +162,9 @@ mod tests {
     #[test]
     fn the_archive_of_this_machine_is_read() {
         let archive = Path::new("/usr/lib/locale/locale-archive");
-        if archive.exists() {
-            assert!(!archived(open(archive).unwrap()).unwrap().is_empty());
+        if !archive.exists() {
+            return skip("archive of locales");
         }
+        assert!(!archived(open(archive).unwrap()).unwrap().is_empty());
     }
 }

@@ -7,6 +7,8 @@ pub mod environment;
 pub mod errand;
 pub mod identity;
 pub mod inside;
+#[cfg(test)]
+pub(crate) mod lacking;
 pub mod listener;
 pub mod mount;
 pub mod mountinfo;

@@ -116,6 +116,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::linux::lacking::skip;
 
     /// A process in namespaces of its own, once it is there; none where the tests do not run as root.
     fn elsewhere(flags: &str) -> Option<(Child, Process)> {
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn namespaces_of_a_user_namespace_are_not_opened() {
-        let Some((mut child, process)) = elsewhere("--user") else { return };
+        let Some((mut child, process)) = elsewhere("--user") else { return skip("user namespaces") };
         let namespaces = Namespaces::of(&process);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_visit_comes_back_from_a_panic() {
-        let Some((mut child, process)) = elsewhere("--ipc") else { return };
+        let Some((mut child, process)) = elsewhere("--ipc") else { return skip("root") };
         let here = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
         let (home, namespaces) = (here(), Namespaces::of(&process).unwrap().unwrap());
         let mut there = None;

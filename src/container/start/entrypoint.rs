@@ -132,6 +132,7 @@ pub fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::lacking::skip;
 
     #[test]
     fn variables_are_found_between_the_tokens() {
@@ -148,7 +149,7 @@ mod tests {
     fn an_entrypoint_runs_as_the_user_or_not_at_all() {
         use std::os::unix::fs::PermissionsExt;
         if !nix::unistd::geteuid().is_root() {
-            return;
+            return skip("root");
         }
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("pause");

@@ -175,6 +175,7 @@ pub fn no_sshd(image: &str, uid: u32) -> String {
 mod tests {
     use super::*;
     use crate::guest::ssh::shells;
+    use crate::linux::lacking::skip;
     use std::process::Command;
 
     fn nodes(count: usize) -> Vec<String> {
@@ -196,7 +197,7 @@ mod tests {
     fn the_nodes_of_the_job_are_reached_with_its_key_on_its_port() {
         let config = ssh_config(&["n1", "n2"], 20123, "alice", "docker_123");
         assert!(config.starts_with("Host n1 n2\n    User \"alice\"\n    Port 20123\n"));
-        let Some(ssh) = understood(config.as_bytes(), "n2") else { return };
+        let Some(ssh) = understood(config.as_bytes(), "n2") else { return skip("ssh") };
         for line in [
             "user alice",
             "port 20123",
@@ -214,7 +215,7 @@ mod tests {
     fn other_hosts_are_reached_as_ever() {
         let ours = ssh_config(&["n1"], 20123, "alice", "docker_123");
         let merged = merged_ssh_config(&ours, b"Port 2222\nHost n1\n  User bob\n# \xff\n");
-        let Some(other) = understood(&merged, "example.org") else { return };
+        let Some(other) = understood(&merged, "example.org") else { return skip("ssh") };
         assert!(other.contains("\nport 2222\n") && !other.contains("/run/spank-docker"));
         let own = understood(&merged, "n1").unwrap();
         assert!(own.contains("\nport 20123\n") && own.contains("user alice\n"));
@@ -227,7 +228,7 @@ mod tests {
         assert!(config.lines().all(|line| line.len() <= MAX_LINE));
         let hosts = config.lines().filter_map(|line| line.strip_prefix("Host "));
         assert!(hosts.flat_map(|line| line.split(' ')).eq(nodes.iter().map(String::as_str)));
-        let Some(ssh) = understood(config.as_bytes(), "node09999") else { return };
+        let Some(ssh) = understood(config.as_bytes(), "node09999") else { return skip("ssh") };
         assert!(ssh.contains("\nport 20123\n"));
     }
 
