@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::settings::plugstack::Config;
 use spank_docker::settings::options::{Given, Options, Source, TABLE};
+use spank_docker::settings::plugstack::Config;
 use spank_docker_fuzz::{assert_one_line, parts};
 
 fuzz_target!(|data: &[u8]| {

@@ -143,7 +143,7 @@ pub(super) fn added(process: &Process, request: Option<&GpuRequest>) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::lacking::skip;
+    use crate::linux::lacking;
 
     #[test]
     fn a_gpu_that_is_not_the_jobs_is_found_and_what_cannot_be_listed_is_not_taken_for_empty() {
@@ -168,8 +168,8 @@ mod tests {
     fn a_device_passes_only_where_a_node_of_it_was_made() {
         let null = fs::metadata("/dev/null").unwrap().rdev();
         assert!(!passes(null, Path::new("/nowhere/device")));
-        if !nix::unistd::geteuid().is_root() {
-            return skip("root");
+        if lacking::root() {
+            return;
         }
         let directory = tempfile::tempdir().unwrap();
         assert!(passes(null, &directory.path().join("device")));

@@ -20,13 +20,13 @@ pub fn to_users(directory: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::lacking::skip;
+    use crate::linux::lacking;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_directory_is_closed_there_or_above() {
-        if !nix::unistd::getuid().is_root() {
-            return skip("root");
+        if lacking::root() {
+            return;
         }
         let directory = tempfile::tempdir().unwrap();
         let (above, below) = (directory.path().join("docker"), directory.path().join("docker/overlay2"));

@@ -10,3 +10,12 @@ pub(crate) fn skip(lacks: &str) {
     let thread = std::thread::current();
     let _ = writeln!(io::stderr(), "    skipped: {}: no {lacks}", thread.name().unwrap_or("test"));
 }
+
+/// Whether these tests run as a user, which is told then.
+pub(crate) fn root() -> bool {
+    let lacks = !nix::unistd::geteuid().is_root();
+    if lacks {
+        skip("root");
+    }
+    lacks
+}

@@ -193,7 +193,7 @@ pub fn occupy_standard_descriptors() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::lacking::skip;
+    use crate::linux::lacking::{self, skip};
 
     /// By the mode of its program (would_dump() in the kernel's fs/exec.c).
     #[test]
@@ -204,8 +204,8 @@ mod tests {
         if is_debugged {
             return skip("processes that are closed: fs.suid_dumpable is 1");
         }
-        if !nix::unistd::geteuid().is_root() {
-            return skip("root");
+        if lacking::root() {
+            return;
         }
         let directory = tempfile::tempdir().unwrap();
         set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();

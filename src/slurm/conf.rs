@@ -184,7 +184,8 @@ mod tests {
             ("ClusterName=More\ninclude %c.conf\n", "/b"),
             ("include d/in.conf\n", "/c"),
         ] {
-            let files = [("slurm.conf", text), more, ("d/in.conf", "Include own.conf"), ("d/own.conf", "Key=/c")];
+            let files =
+                [("slurm.conf", text), more, ("d/in.conf", "Include own.conf"), ("d/own.conf", "Key=/c")];
             assert_eq!(found(&files, "Key").unwrap().as_deref(), Some(value), "{text}");
         }
     }

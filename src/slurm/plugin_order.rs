@@ -155,7 +155,9 @@ pub enum OrderError {
     #[error("plugstack.conf: cannot be read: ask the admin")]
     Unreadable(#[source] io::Error),
     /// Nor is it known here: the file that Slurm reads is another one, or the plugin is there under another name.
-    #[error("plugstack.conf: '{0}' does not name {FILE}, so what comes after it cannot be seen: ask the admin")]
+    #[error(
+        "plugstack.conf: '{0}' does not name {FILE}, so what comes after it cannot be seen: ask the admin"
+    )]
     NotNamed(Shown),
 }
 

@@ -108,6 +108,7 @@ fn titled(pid: i32) -> Option<(Process, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::lacking;
 
     #[test]
     fn a_slurmstepd_names_its_job_or_nothing_can_be_said() {
@@ -124,6 +125,9 @@ mod tests {
 
     #[test]
     fn the_processes_of_this_machine_can_be_told() {
+        if lacking::root() {
+            return;
+        }
         jobs().unwrap();
     }
 }

@@ -132,7 +132,7 @@ pub fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::lacking::skip;
+    use crate::linux::lacking;
 
     #[test]
     fn variables_are_found_between_the_tokens() {
@@ -148,8 +148,8 @@ mod tests {
     #[test]
     fn an_entrypoint_runs_as_the_user_or_not_at_all() {
         use std::os::unix::fs::PermissionsExt;
-        if !nix::unistd::geteuid().is_root() {
-            return skip("root");
+        if lacking::root() {
+            return;
         }
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("pause");
