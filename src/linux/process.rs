@@ -56,6 +56,19 @@ impl Process {
         Ok(process)
     }
 
+    /// The process that a thread with this number is of, if there is one.
+    pub fn of_thread(thread: i32) -> io::Result<Option<Self>> {
+        let status = match std::fs::read(format!("/proc/{thread}/status")) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                return Ok(None);
+            }
+            status => status?,
+        };
+        let status = String::from_utf8_lossy(&status);
+        let number = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+        Self::find(number.ok_or(io::ErrorKind::InvalidData)?).map(Some)
+    }
+
     /// The process that was written down, if it still lives.
     pub fn recall(id: ProcessId) -> io::Result<Option<Self>> {
         match Self::find(id.pid) {
@@ -112,7 +125,7 @@ impl Process {
         self.stat_field(51).is_ok_and(|end| end != "0")
     }
 
-    /// Whether it still runs; a zombie does not.
+    /// Whether it still runs; a zombie does not, also where threads other than its first are left.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.stat_field(3).is_ok_and(|state| state != "Z" && state != "X")

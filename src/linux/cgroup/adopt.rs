@@ -56,8 +56,7 @@ impl Cgroups {
 
 fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
     loop {
-        let pids = members(from)?;
-        if pids.is_empty() {
+        if threads(from)?.is_empty() {
             return Ok(());
         }
         if Instant::now() > deadline {
@@ -65,7 +64,8 @@ fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
                 "its processes cannot be moved: they are forked, or stay, in its own cgroups",
             ));
         }
-        for pid in pids {
+        // All threads of a process move with its number.
+        for pid in members(from, PROCESSES)? {
             match write(&to.join("cgroup.procs"), &pid.to_string()) {
                 // Gone already.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
@@ -87,9 +87,22 @@ fn lift(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// All processes in this cgroup and those below it.
-pub(super) fn members(directory: &Path) -> io::Result<Vec<i32>> {
-    let pids = match fs::read_to_string(directory.join("cgroup.procs")) {
+/// The file of a cgroup that names its processes, each by its first thread. One whose first thread has ended is named as long
+/// as others live, where that thread was at its end, wherever they are (kernel/cgroup/cgroup.c, `css_task_iter_advance`).
+const PROCESSES: [&str; 1] = ["cgroup.procs"];
+/// The one that names threads, those alone that live: with cgroup v2, and with v1.
+const THREADS: [&str; 2] = ["cgroup.threads", "tasks"];
+
+/// All threads that live in this cgroup and those below it.
+pub(super) fn threads(directory: &Path) -> io::Result<Vec<i32>> {
+    members(directory, THREADS)
+}
+
+/// What is named in the first of these files that there is, of this cgroup and those below it.
+fn members<const N: usize>(directory: &Path, files: [&str; N]) -> io::Result<Vec<i32>> {
+    let paths = files.map(|file| directory.join(file));
+    let Some(path) = paths.iter().find(|path| path.exists()) else { return Ok(Vec::new()) };
+    let pids = match fs::read_to_string(path) {
         Err(error) if freeze::is_gone(&error) => return Ok(Vec::new()),
         pids => pids?,
     };
@@ -98,7 +111,7 @@ pub(super) fn members(directory: &Path) -> io::Result<Vec<i32>> {
     let mut pids = pids.lines().map(number).collect::<Result<Vec<i32>, _>>()?;
     for child in fs::read_dir(directory).into_iter().flatten().flatten() {
         if child.file_type().is_ok_and(|kind| kind.is_dir()) {
-            pids.extend(members(&child.path())?);
+            pids.extend(members(&child.path(), files)?);
         }
     }
     Ok(pids)
@@ -115,10 +128,17 @@ mod tests {
         fs::create_dir(&below).unwrap();
         fs::write(directory.path().join("cgroup.procs"), "12\n").unwrap();
         fs::write(below.join("cgroup.procs"), "13\n14\n").unwrap();
-        assert_eq!(members(directory.path()).unwrap(), [12, 13, 14]);
-        assert_eq!(members(Path::new("/nonexistent")).unwrap(), [0; 0]);
+        assert_eq!(members(directory.path(), PROCESSES).unwrap(), [12, 13, 14]);
+        assert_eq!(members(Path::new("/nonexistent"), PROCESSES).unwrap(), [0; 0]);
         fs::write(below.join("cgroup.procs"), "0\n").unwrap();
-        assert!(members(directory.path()).is_err());
+        assert!(members(directory.path(), PROCESSES).is_err());
+        for file in THREADS {
+            assert_eq!(threads(&below).unwrap(), [0; 0]);
+            fs::write(below.join(file), "15\n").unwrap();
+            assert_eq!(threads(directory.path()).unwrap(), [0; 0], "the directory itself has no such file");
+            assert_eq!(threads(&below).unwrap(), [15]);
+            fs::remove_file(below.join(file)).unwrap();
+        }
     }
 
     #[test]
@@ -158,7 +178,7 @@ mod tests {
         shell.args(["-c", LINEAGES]).arg(&engines).spawn().unwrap().wait().unwrap();
         let cgroups = |path: &Path| Cgroups([(directory.path().to_owned(), path.to_owned())].into());
         let adopted = cgroups(&slurms).adopt(&cgroups(&engines));
-        let counts = [&engines, &slurms].map(|path| members(path).unwrap().len());
+        let counts = [&engines, &slurms].map(|path| threads(path).unwrap().len());
         let ended = cgroups(&parent).end();
         for path in [&engines, &slurms, &parent] {
             fs::remove_dir(path).unwrap();

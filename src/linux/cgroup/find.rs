@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::hierarchy::{Membership, Mounts};
+use crate::linux::process::Process;
 
 /// What marks a cgroup of a job, or else of its extern step: from 26.05 on, with cgroup v2, a job's is named by an
 /// identifier of Slurm's that is not the job's number.
@@ -109,7 +110,12 @@ impl Cgroups {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self::parse(&mountinfo, &membership, marks))
+        let found = Self::parse(&mountinfo, &membership, marks);
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // A first thread that has ended is nowhere, with cgroup v1 (kernel/cgroup/cgroup.c, `proc_cgroup_show`); others may live.
+        Ok(Self::parse(&mountinfo, &of_other_threads(pid), marks))
     }
 
     /// From the texts of /proc/self/mountinfo and /proc/PID/cgroup.
@@ -131,6 +137,15 @@ impl Cgroups {
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         self.0.values().map(PathBuf::as_path)
     }
+}
+
+/// What /proc/PID/task/TID/cgroup says of the threads of a process whose first one has ended.
+fn of_other_threads(pid: i32) -> String {
+    if !Process::find(pid).is_ok_and(|process| !process.is_alive()) {
+        return String::new();
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.filter_map(|thread| fs::read_to_string(thread.path().join("cgroup")).ok()).collect()
 }
 
 #[cfg(test)]

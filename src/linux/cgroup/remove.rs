@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::adopt::members;
+use super::adopt::threads;
 use super::find::Cgroups;
 use super::freeze::Frozen;
 use crate::linux::process::{self, Process};
@@ -60,16 +60,16 @@ fn remove_tree(directory: &Path, deadline: Instant) -> io::Result<()> {
 /// it is killed would never end.
 pub(super) fn end(directories: &[&Path], deadline: Instant) -> io::Result<()> {
     loop {
-        let lists = || directories.iter().map(|directory| Ok((*directory, members(directory)?)));
-        if lists().collect::<io::Result<Vec<_>>>()?.iter().all(|(_, pids)| pids.is_empty()) {
+        let lists = || directories.iter().map(|directory| Ok((*directory, threads(directory)?)));
+        if lists().collect::<io::Result<Vec<_>>>()?.iter().all(|(_, threads)| threads.is_empty()) {
             return Ok(());
         }
         if Instant::now() > deadline {
             return Err(ErrorKind::TimedOut.into());
         }
         let frozen = Frozen::stop(directories.iter().copied())?;
-        for (directory, pids) in lists().collect::<io::Result<Vec<_>>>()? {
-            pids.into_iter().for_each(|pid| kill_member(directory, pid));
+        for (directory, threads) in lists().collect::<io::Result<Vec<_>>>()? {
+            threads.into_iter().for_each(|thread| kill_process_of(directory, thread));
         }
         // With cgroup v1 they die of it only when they go on.
         drop(frozen);
@@ -77,11 +77,12 @@ pub(super) fn end(directories: &[&Path], deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Its number may be another's by now.
-fn kill_member(directory: &Path, pid: i32) {
+/// Found by any of its threads: the first may have ended elsewhere, and a cgroup does not name the process then. The number
+/// may be another's by now.
+fn kill_process_of(directory: &Path, thread: i32) {
     let Some(name) = directory.file_name().and_then(|name| name.to_str()) else { return };
-    let Ok(process) = Process::find(pid) else { return };
-    let is_member = process.read("cgroup").is_ok_and(|membership| {
+    let Ok(Some(process)) = Process::of_thread(thread) else { return };
+    let is_member = process.read(&format!("task/{thread}/cgroup")).is_ok_and(|membership| {
         String::from_utf8_lossy(&membership).lines().any(|line| line.split('/').any(|part| part == name))
     });
     if is_member {

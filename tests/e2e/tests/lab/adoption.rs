@@ -74,6 +74,55 @@ fn entrypoint_that_forks_all_the_time_does_not_escape_the_limits_of_the_job() {
     lab.assert_clean();
 }
 
+/// An ENTRYPOINT that leaves a process behind whose first thread has ended. The kernel names it in the cgroup where that thread
+/// was, wherever the others are.
+const HEADLESS: &str = r#"
+#include <pthread.h>
+#include <unistd.h>
+
+static void *wait_for_ever(void *nothing)
+{
+    for (;;)
+        pause();
+    return nothing;
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t thread;
+    if (fork())
+        execv(argv[1], argv + 1);
+    setsid();
+    close(0), close(1), close(2);
+    pthread_create(&thread, 0, wait_for_ever, 0);
+    pthread_exit(0);
+}
+"#;
+
+/// The cgroups of the other threads of the process that runs `/headless`; nothing when there is none.
+const OTHER_THREADS: &str = "for pid in $(pgrep -x headless); do cat /proc/$pid/task/*/cgroup; done; true";
+
+#[test]
+fn process_whose_first_thread_has_ended_is_adopted_and_ends_with_its_job() {
+    let lab = Lab::alone();
+    let alice = lab.alice();
+    let lines = "COPY program /headless\nENTRYPOINT [\"/headless\"]";
+    let built = lab.node("n1").build("own/headless", IMAGE, lines, compiled(HEADLESS));
+    let options = format!("-w n1 --docker-pull=never --docker-entrypoint --docker-image={}", built.name);
+    let job = alice.submit(&options, "echo up; until [ -e done ]; do sleep 0.2; done; echo down");
+    job.wait_for_line("up");
+    let cgroups = lab.node("n1").sh(OTHER_THREADS).success();
+    for controller in ["cpuset", "devices", "freezer", "memory"] {
+        let (hierarchy, place) = (format!(":{controller}:"), "/step_extern");
+        let is_adopted = |line: &&str| line.contains(&hierarchy) && line.contains(place);
+        assert_eq!(cgroups.stdout.lines().filter(is_adopted).count(), 1, "{controller}: {cgroups:?}");
+    }
+    alice.command("touch done").run().success();
+    assert_eq!(job.wait().completed().lines(), ["up", "down"]);
+    lab.assert_clean();
+    assert_eq!(lab.node("n1").sh(OTHER_THREADS).success().lines(), [""; 0]);
+}
+
 /// With cgroup v1, Slurm has none for processes: what is limited before the adoption must not be after it.
 #[test]
 fn what_limits_a_container_before_the_adoption_does_not_afterwards() {
