@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
@@ -66,6 +66,11 @@ impl Source {
         let found = sent?.answer(errand::PATIENCE).await?;
         let (kind, is_writable) = found.value()?;
         Ok(Self { file: found.into_file()?, kind, is_writable })
+    }
+
+    /// Where it is, by the kernel's word: no link is in this path, and what is mounted over it does not count.
+    pub fn place(&self) -> io::Result<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 }
 

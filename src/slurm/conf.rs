@@ -1,5 +1,5 @@
-//! slurm.conf, read as Slurm reads it (src/common/parse_config.c: `s_p_parse_file`, `_get_next_line`,
-//! `_parse_include_directive`): what it sets one key to.
+//! slurm.conf and the files beside it, read as Slurm reads them (src/common/parse_config.c: `s_p_parse_file`,
+//! `_get_next_line`, `_parse_include_directive`).
 //!
 //! Runs as root: in slurmd, in the prolog, in a task before it is the user's. What cannot be followed is an error, and never
 //! the same as a key that is not there.
@@ -18,10 +18,18 @@ const CLUSTER: &str = "%c";
 
 /// What slurm.conf, or what it includes, sets this key to: what comes last counts.
 pub fn setting(slurm_conf: &Path, key: &str) -> io::Result<Option<String>> {
-    let beside = slurm_conf.parent().unwrap_or(Path::new("/")).to_owned();
-    let mut reading = Reading { beside, key, cluster: None, found: None };
-    reading.read(slurm_conf, DEPTH)?;
-    Ok(reading.found)
+    let lines = lines_of(slurm_conf)?;
+    let mut values =
+        lines.iter().filter_map(|line| pair(line)).filter(|(found, _)| found.eq_ignore_ascii_case(key));
+    Ok(values.next_back().map(|(_, value)| value.to_owned()))
+}
+
+/// The lines of a file and of what it includes, without comments.
+pub(super) fn lines_of(file: &Path) -> io::Result<Vec<String>> {
+    let beside = file.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut reading = Reading { beside, cluster: None, lines: Vec::new() };
+    reading.read(file, DEPTH)?;
+    Ok(reading.lines)
 }
 
 /// A file of Slurm's configuration, as text.
@@ -33,16 +41,15 @@ pub(super) fn text_of(file: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-struct Reading<'a> {
+struct Reading {
     /// Where Slurm looks for an included file without a path.
     beside: PathBuf,
-    key: &'a str,
     /// As far as it is known, for names of included files.
     cluster: Option<String>,
-    found: Option<String>,
+    lines: Vec<String>,
 }
 
-impl Reading<'_> {
+impl Reading {
     fn read(&mut self, file: &Path, depth: usize) -> io::Result<()> {
         for line in lines(&text_of(file)?) {
             if let Some(name) = included(&line) {
@@ -51,14 +58,12 @@ impl Reading<'_> {
                     let depth = depth.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
                     self.read(&self.place(name, file)?, depth)?;
                 }
-            } else if let Some((key, value)) = pair(&line) {
-                if key.eq_ignore_ascii_case("ClusterName") {
-                    self.cluster = Some(value.to_ascii_lowercase());
-                }
-                if key.eq_ignore_ascii_case(self.key) {
-                    self.found = Some(value.to_owned());
-                }
+                continue;
             }
+            if let Some((_, value)) = pair(&line).filter(|(key, _)| key.eq_ignore_ascii_case("ClusterName")) {
+                self.cluster = Some(value.to_ascii_lowercase());
+            }
+            self.lines.push(line);
         }
         Ok(())
     }
@@ -130,11 +135,29 @@ fn included(line: &str) -> Option<&str> {
 
 /// The first `KEY=VALUE` of a line; what follows is an error to Slurm, unless the key is that of a node, partition, or the like.
 fn pair(line: &str) -> Option<(&str, &str)> {
+    let (key, value, _) = cut(line)?;
+    (!value.is_empty()).then_some((key, value))
+}
+
+/// All of them, of a line that may have several.
+pub(super) fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let (key, value, left) = cut(rest)?;
+        rest = left;
+        Some((key, value))
+    })
+    .filter(|(_, value)| !value.is_empty())
+}
+
+/// Key and value of the first one, and what is behind it.
+fn cut(line: &str) -> Option<(&str, &str, &str)> {
     let (key, rest) = line.split_once('=')?;
     let (key, rest) = (key.trim_ascii(), rest.trim_ascii_start());
-    let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')).map(|(value, _)| value);
-    let value = quoted.or_else(|| rest.split_ascii_whitespace().next()).unwrap_or_default();
-    (!value.is_empty()).then_some((key, value))
+    let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+    let (value, left) =
+        quoted.or_else(|| rest.split_once(|c: char| c.is_ascii_whitespace())).unwrap_or((rest, ""));
+    Some((key, value, left))
 }
 
 #[cfg(test)]
@@ -170,6 +193,13 @@ mod tests {
         ] {
             assert_eq!(found(&[("slurm.conf", text)], "Key").unwrap().as_deref(), value, "{text}");
         }
+    }
+
+    #[test]
+    fn a_line_may_set_several_keys() {
+        let found = |line| pairs(line).collect::<Vec<_>>();
+        assert_eq!(found("a = b  c=\"d e\" f=g "), [("a", "b"), ("c", "d e"), ("f", "g")]);
+        assert_eq!(found("a"), []);
     }
 
     #[test]

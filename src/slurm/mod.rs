@@ -6,6 +6,7 @@ pub mod gres;
 pub mod hostlist;
 pub mod ids;
 pub mod plugin_order;
+pub mod private_dirs;
 pub mod release;
 pub mod scontrol;
 pub mod slurmd_arguments;

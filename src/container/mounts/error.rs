@@ -43,6 +43,15 @@ impl Origin {
         }
     }
 
+    fn another_place(self) -> &'static str {
+        match self {
+            Self::User => "name a directory elsewhere, or tmpfs:DST",
+            Self::Admin | Self::ReadOnly => "ask the admin",
+            Self::Home => "use --no-docker-mount-home",
+            Self::Standard => "submit from another directory",
+        }
+    }
+
     fn way_around(self) -> &'static str {
         match self {
             Self::User => "look at its file system, or leave it out",
@@ -71,6 +80,32 @@ pub enum MountError {
         origin: Origin,
         /// The source.
         path: Shown,
+    },
+    /// Slurm gives each job a directory of its own there, which a prolog does not see.
+    #[error(
+        "{origin}: '{path}' is in or above '{directory}', of which Slurm gives each job one of its own on the host (job_container.conf or namespace.yaml): {}",
+        origin.another_place()
+    )]
+    Private {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+        /// What is private.
+        directory: Shown,
+    },
+    /// Which directories these are cannot be found out.
+    #[error(
+        "{origin}: '{path}' cannot be mounted, because job_container.conf or namespace.yaml cannot be read on this node: ask the admin"
+    )]
+    PrivateUnknown {
+        /// Who wants it.
+        origin: Origin,
+        /// The source.
+        path: Shown,
+        /// Why not.
+        #[source]
+        source: io::Error,
     },
     /// A link of /proc to what some process has open, or links in a circle.
     #[error("{origin}: '{path}' leads through a link that cannot be followed: name where it leads to")]
@@ -250,6 +285,12 @@ mod tests {
             (
                 MountError::Link { origin, path: path.clone() }.to_string(),
                 "--docker-mounts: '/a' leads through a link that cannot be followed: name where it leads to",
+            ),
+            (
+                MountError::Private { origin, path: path.clone(), directory: Shown::from("/tmp") }
+                    .to_string(),
+                "--docker-mounts: '/a' is in or above '/tmp', of which Slurm gives each job one of its own on the host \
+                 (job_container.conf or namespace.yaml): name a directory elsewhere, or tmpfs:DST",
             ),
             (
                 MountError::Device { origin, path: path.clone() }.to_string(),

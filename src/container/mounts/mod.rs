@@ -9,6 +9,7 @@ mod attach;
 mod error;
 mod open;
 mod plan;
+mod private;
 
 pub(super) use attach::{attach, check_number};
 pub use error::{MountError, Origin};

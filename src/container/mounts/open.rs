@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::error::{MountError, Origin, explain_source};
 use super::plan::{Mode, Wanted, wanted};
+use super::private::{self, Hosts};
 use crate::container::gpus;
 use crate::container::request::Request;
 use crate::linux::identity::Credentials;
@@ -44,14 +45,17 @@ pub(in crate::container) async fn prepare(
 ) -> Result<Vec<Prepared>, MountError> {
     let user = &request.credentials;
     let gpus = request.gpus.clone().unwrap_or_default();
+    let hosts = private::of(request).await;
     let mut prepared = Vec::new();
     for wanted in wanted(config, request) {
-        match open(wanted, user, &gpus).await {
+        match open(wanted, user, &gpus, &hosts).await {
             // Slurm itself tells the user, as it does for a job without a container.
             Err(
                 MountError::Missing { origin: Origin::Standard, .. }
                 | MountError::Denied { origin: Origin::Standard, .. }
-                | MountError::Link { origin: Origin::Standard, .. },
+                | MountError::Link { origin: Origin::Standard, .. }
+                | MountError::Private { origin: Origin::Standard, .. }
+                | MountError::PrivateUnknown { origin: Origin::Standard, .. },
             ) => {}
             other => prepared.push(other?),
         }
@@ -60,7 +64,12 @@ pub(in crate::container) async fn prepare(
     Ok(prepared)
 }
 
-async fn open(wanted: Wanted, user: &Credentials, gpus: &Gpus) -> Result<Prepared, MountError> {
+async fn open(
+    wanted: Wanted,
+    user: &Credentials,
+    gpus: &Gpus,
+    hosts: &Hosts,
+) -> Result<Prepared, MountError> {
     let Wanted { origin, mount: Mount { source, target, read_only, propagation }, mode } = wanted;
     let path = match source {
         Source::Tmpfs => return fresh(origin, target, read_only, mode, user),
@@ -70,6 +79,9 @@ async fn open(wanted: Wanted, user: &Credentials, gpus: &Gpus) -> Result<Prepare
     let failed = |error| explain_source(error, origin, source.clone());
     let opener = (origin != Origin::Admin).then_some(user);
     let opened = source::Source::open(&path, opener).await.map_err(failed)?;
+    if opener.is_some() {
+        hosts.check(&opened, origin, &source)?;
+    }
     if let Kind::Device(device) = opened.kind {
         if read_only {
             return Err(MountError::ReadOnlyDevice { origin, path: source });

@@ -13,8 +13,6 @@ use crate::site::Site;
 const OURS: &str = "spank_docker: ";
 /// Between two looks whether a command has ended.
 const INTERVAL: Duration = Duration::from_millis(5);
-/// What a command may take at least, though the time of its test is over.
-const LEAST: Duration = Duration::from_secs(1);
 /// What a command may take to end after its own deadline.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -90,13 +88,12 @@ impl Command {
             stdout,
             stderr,
             took: began.elapsed(),
-            came_late: self.deadline.saturating_duration_since(began) < LEAST,
         }
     }
 
     /// By `timeout` in the node, since the end of `docker exec` would not be the end of the command.
     fn prepare(&self, now: Instant) -> process::Command {
-        let seconds = self.deadline.saturating_duration_since(now).max(LEAST).as_secs_f64();
+        let seconds = self.deadline.saturating_duration_since(now).as_secs_f64().max(1.0);
         let mut command = process::Command::new(self.site.program());
         command.arg("exec");
         if let Some(user) = &self.user {
@@ -154,8 +151,6 @@ pub struct Outcome {
     pub stderr: String,
     /// From start to end.
     pub took: Duration,
-    /// Whether what came before it had taken all of its test's time.
-    pub(crate) came_late: bool,
 }
 
 impl Outcome {
@@ -243,9 +238,6 @@ impl fmt::Display for Outcome {
         match self.code {
             Some(code) => writeln!(f, "status: {code} after {:.1?}", self.took)?,
             None => writeln!(f, "status: killed after {:.1?}", self.took)?,
-        }
-        if self.came_late {
-            writeln!(f, "the time of the test was over before")?;
         }
         writeln!(f, "stdout:\n{}", indented(&self.stdout))?;
         write!(f, "stderr:\n{}", indented(&self.stderr))

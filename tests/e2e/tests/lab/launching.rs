@@ -1,7 +1,5 @@
 //! What users say to mpirun, and how a parallel program ends that does not end well.
 
-use std::time::Duration;
-
 use spank_docker_e2e::{Lab, image};
 
 use crate::cluster::{BOUNDED, assert_ended};
@@ -64,8 +62,7 @@ fn mpirun_of_mpich_launches_as_told_and_ends_with_its_ranks() {
 /// While the others still join their containers: Slurm's SIGTERM meets them there, and must not wait for SIGKILL.
 #[test]
 fn rank_that_fails_at_once_ends_a_step_that_slurm_launched() {
-    // Two allocations, each of which may wait for the jobs of other tests.
-    let lab = Lab::within(Duration::from_secs(240));
+    let lab = Lab::get();
     let rank = "if [ $PMI_RANK = 1 ]; then exit 6; fi; exec sleep 294";
     let options =
         format!("-N3 --ntasks-per-node=1 --mpi=pmi2 --kill-on-bad-exit=1 --docker-image={}", image("mpich"));

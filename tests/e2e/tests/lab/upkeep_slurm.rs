@@ -318,6 +318,19 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
     let job = lab.alice().submit_image("-w n1,n2 -N2 -n2", "ls /tmp; mpirun hello | grep -c ^rank");
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["2"], "{job}");
+    // What a job does not see on the host it does not see in its container.
+    lab.node("n2").sh("install -d -o alice /tmp/alice && ln -sfn /tmp/alice /home/alice/link").success();
+    for source in ["/tmp", "/tmp/alice", "/home/alice/link", "/dev/shm", "/"] {
+        let refused =
+            lab.alice().srun_image(&format!("-w n2 --docker-mounts={source}:/t ls /t")).run().failure();
+        let directory = if source == "/dev/shm" { source } else { "/tmp" };
+        let said =
+            format!("'{source}' is in or above '{directory}', of which Slurm gives each job one of its own");
+        assert!(refused.stderr.contains(&said), "{refused:?}");
+    }
+    let ran = lab.alice().srun_image("-w n2 --chdir=/tmp/alice").sh("ls /tmp; pwd").run().success();
+    assert!(!ran.stdout.contains("alice"), "the node's own: {ran:?}");
+    lab.node("n2").sh("rm -r /tmp/alice /home/alice/link").success();
 
     lab.everywhere(&format!("{CONFIGURE}; {plain}"));
     for node in NODES {

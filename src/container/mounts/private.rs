@@ -1,0 +1,97 @@
+//! What a user would not see on the host is not mounted either: where Slurm gives each job directories of its own there, the
+//! node's are hidden from its tasks, and the prolog sees the node's.
+//!
+//! Runs as root in the prolog. A task, which starts the container of its step, is where the job's own are.
+
+use std::env;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::{MountError, Origin};
+use crate::container::request::Request;
+use crate::linux::source::Source;
+use crate::log::escape::Shown;
+use crate::slurm::private_dirs;
+
+/// The node's own directories that its jobs do not see.
+#[derive(Debug)]
+pub(super) struct Hosts(io::Result<Vec<PathBuf>>);
+
+/// Those that the prolog of this job sees.
+pub(super) async fn of(request: &Request) -> Hosts {
+    if request.scope.step.is_some() {
+        return Hosts(Ok(Vec::new()));
+    }
+    let found = private_dirs::private_directories(env::var_os("SLURM_CONF").as_deref(), &request.node);
+    let named = match found {
+        Ok(named) => named,
+        Err(error) => return Hosts(Err(error)),
+    };
+    let mut places = Vec::new();
+    for path in named {
+        // By its real name, as Slurm mounts there; where it does not answer or is not there, by the one that was written.
+        places.push(match Source::open(&path, None).await {
+            Ok(source) => source.place().unwrap_or(path),
+            Err(_) => path,
+        });
+    }
+    Hosts(Ok(places))
+}
+
+impl Hosts {
+    /// Whether it is none of them, nor in one, nor has one below it.
+    pub(super) fn check(&self, opened: &Source, origin: Origin, path: &Shown) -> Result<(), MountError> {
+        let directories = match &self.0 {
+            Ok(directories) if directories.is_empty() => return Ok(()),
+            Ok(directories) => directories,
+            Err(error) => return Err(unknown(origin, path, error)),
+        };
+        let place = opened.place().map_err(|error| unknown(origin, path, &error))?;
+        match directories.iter().find(|directory| overlap(directory, &place)) {
+            Some(directory) => Err(MountError::Private {
+                origin,
+                path: path.clone(),
+                directory: Shown::from(directory.as_path()),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn unknown(origin: Origin, path: &Shown, error: &io::Error) -> MountError {
+    let source = io::Error::new(error.kind(), error.to_string());
+    MountError::PrivateUnknown { origin, path: path.clone(), source }
+}
+
+fn overlap(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_or_above_a_private_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let real = std::fs::canonicalize(directory.path()).unwrap();
+        let (private, beside) = (real.join("tmp"), real.join("tmpx"));
+        for path in [&private.join("x"), &beside] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        let link = real.join("link");
+        std::os::unix::fs::symlink(&private, &link).unwrap();
+        let runtime = crate::linux::runtime::runtime().unwrap();
+        let is_refused = |hosts: &Hosts, path: &Path| {
+            let opened = runtime.block_on(Source::open(path, None)).unwrap();
+            hosts.check(&opened, Origin::User, &Shown::from(path)).is_err()
+        };
+        let hosts = Hosts(Ok(vec![private.clone()]));
+        for path in [&private, &private.join("x"), &real, Path::new("/"), &link, &link.join("x")] {
+            assert!(is_refused(&hosts, path), "{}", path.display());
+        }
+        assert!(!is_refused(&hosts, &beside));
+        assert!(!is_refused(&Hosts(Ok(Vec::new())), &private));
+        assert!(is_refused(&Hosts(Err(io::ErrorKind::NotFound.into())), &beside));
+    }
+}
