@@ -1,7 +1,7 @@
 //! What a failed start leaves of containerd. Whoever kills a container's first process between its creation and its start,
-//! as its user can, leaves its shim, a process of root's, for good, with cgroups and directories: Docker before 23.0 has the
+//! as its user can, leaves its shim, a process of root's, for good, with cgroups and directories: Docker before 25.0 has the
 //! task deleted while it still counts as created, which containerd refuses (`task must be stopped before deletion`), and
-//! forgets it (moby, daemon/start.go; later it is `ForceDelete`).
+//! forgets it (moby, daemon/start.go: `Delete`, from v25.0.0 on `ForceDelete`).
 //!
 //! Runs as root where a container is started.
 
