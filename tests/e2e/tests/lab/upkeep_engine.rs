@@ -222,7 +222,11 @@ fn a_container_that_fills_the_disk_is_its_jobs_trouble(lab: &Lab) {
         "n2: image 'small:1': no space left on the disk of this node's engine: ask the admin to free some";
     // Whether another container still fits in depends on the engine.
     let other = alice.srun(&format!("{image} cat /dev/null")).run();
-    assert!(other.code == Some(0) || other.ours() == [line], "{other}");
+    if other.code == Some(0) {
+        lab.skip("this engine has room for one more container on a disk that is full");
+    } else {
+        assert_eq!(other.ours(), [line], "{other}");
+    }
     alice.command("touch filled").run().success();
     let job = job.wait().completed();
     assert!(job.output.contains("No space left on device"), "{job}");
