@@ -26,19 +26,21 @@ const VOLUMES: usize = 256;
 
 /// An engine puts volumes over its own mounts: an image must not bring its own /dev or /proc that way.
 pub(super) fn check_volumes(order: &Order<'_>, image: &Image) -> Result<(), StartError> {
-    const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", paths::DIRECTORY];
     if image.volumes.len() > VOLUMES {
         return Err(StartError::Volumes { image: order.image_name(), number: image.volumes.len() });
     }
-    let hides = |volume: &&String| {
-        let volume = Path::new(volume.as_str());
-        volume.components().any(|part| matches!(part, Component::ParentDir))
-            || SYSTEM.iter().any(|system| volume.starts_with(system) || Path::new(system).starts_with(volume))
-    };
-    match image.volumes.iter().find(hides) {
+    match image.volumes.iter().find(|volume| hides_the_system(volume)) {
         None => Ok(()),
         Some(volume) => Err(StartError::Volume { image: order.image_name(), volume: Shown::new(volume) }),
     }
+}
+
+/// Engines take a path that does not begin with a slash from the container's root.
+fn hides_the_system(volume: &str) -> bool {
+    const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", paths::DIRECTORY];
+    let volume = Path::new("/").join(volume);
+    volume.components().any(|part| matches!(part, Component::ParentDir))
+        || SYSTEM.iter().any(|system| volume.starts_with(system) || Path::new(system).starts_with(&volume))
 }
 
 /// No other job's GPU may be in the container: names in a specification are only names.
@@ -62,5 +64,33 @@ pub(super) fn check_workdir(order: &Order<'_>, root: &Root) -> Result<(), StartE
             Err(StartError::SilentWorkdir { path: path.as_path().into() })
         }
         Err(error) => Err(files_error("look for the working directory")(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_over_the_system_is_seen_however_it_is_written() {
+        for volume in [
+            "/dev",
+            "dev/shm",
+            "//proc/./sys",
+            "sys/",
+            "/run",
+            "run",
+            "run/spank-docker",
+            "./run//spank-docker/x",
+            "/x/../etc",
+            "/",
+            ".",
+            "",
+        ] {
+            assert!(hides_the_system(volume), "'{volume}'");
+        }
+        for volume in ["/data", "data", "/device", "/run/spank", "/etc", "/x/..y"] {
+            assert!(!hides_the_system(volume), "'{volume}'");
+        }
     }
 }

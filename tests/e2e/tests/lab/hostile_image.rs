@@ -326,6 +326,8 @@ fn images_that_would_lead_root_astray_are_refused() {
         ("volume-dev", "VOLUME /dev/shm", volume("/dev/shm")),
         ("volume-sys", "VOLUME /sys", volume("/sys")),
         ("volume-up", "VOLUME /srv/../proc/sys", volume("/srv/../proc/sys")),
+        ("volume-relative", "VOLUME run/spank-docker", volume("run/spank-docker")),
+        ("volume-root", "VOLUME .", volume(".")),
     ];
     let refused = |(name, lines, line): &(&str, &str, String)| {
         let image = build(&lab, name, lines);
