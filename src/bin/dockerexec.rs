@@ -37,7 +37,7 @@ fn main() {
         "--docker-launch=all",
     ]);
     srun.arg("--nodelist").arg(node);
-    // The job's container, no other; and never the host. The plugin reads it as `task::DOCKEREXEC`.
+    // The job's container, no other; and never the host: `slurm::env_protocol` in the plugin.
     srun.env_remove("SLURM_DOCKER_IMAGE").env("SLURM_DOCKEREXEC", "1");
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         srun.arg("--pty");

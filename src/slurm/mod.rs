@@ -1,6 +1,7 @@
 //! What Slurm itself offers besides the SPANK interface: its commands, its releases, its list of plugins, its processes on a node.
 
 pub mod conf;
+pub mod env_protocol;
 pub mod failure_report;
 pub mod gres;
 pub mod hostlist;

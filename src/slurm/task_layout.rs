@@ -4,7 +4,6 @@
 //! variable. Pure.
 #![forbid(unsafe_code)]
 
-use super::ids::JobId;
 use crate::log::escape::Shown;
 use crate::settings::number;
 
@@ -12,24 +11,6 @@ use crate::settings::number;
 const MAX_TEXT: usize = 16 << 20;
 /// The most nodes that it can have.
 const MAX_NODES: usize = 1 << 20;
-
-/// The layout of a job, for its steps: srun replaces SLURM_TASKS_PER_NODE by the step's own. Set in batch scripts and in
-/// srun's clients. Empty in a shell of salloc, which does not know its job yet. With the job's number, since scripts hand
-/// their variables on to the jobs that they submit.
-pub const OF_JOB: &str = "SLURM_DOCKERLAYOUT";
-
-/// The value of [`OF_JOB`].
-#[must_use]
-pub fn for_steps(job: JobId, layout: &str) -> String {
-    format!("{job}:{layout}")
-}
-
-/// The layout in a value of [`OF_JOB`], if it is that of this job.
-#[must_use]
-pub fn of_job(value: &str, job: JobId) -> Option<&str> {
-    let (of, layout) = value.split_once(':')?;
-    (of.parse() == Ok(job)).then_some(layout)
-}
 
 /// What can be wrong with a layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,14 +67,6 @@ mod tests {
         assert_eq!(parse("4").unwrap(), [4]);
         assert_eq!(parse("2(x3),1").unwrap(), [2, 2, 2, 1]);
         assert_eq!(parse("1,0,128(x2)").unwrap(), [1, 0, 128, 128]);
-    }
-
-    #[test]
-    fn a_layout_is_known_by_its_job() {
-        assert_eq!(of_job(&for_steps(JobId(12), "2(x3),1"), JobId(12)), Some("2(x3),1"));
-        for foreign in ["", "2", "13:2", ":2", "x:2"] {
-            assert_eq!(of_job(foreign, JobId(12)), None, "{foreign}");
-        }
     }
 
     #[test]

@@ -11,8 +11,9 @@ use slurm_spank::{LogLevel, Plugin, SpankHandle, init_spank_handle, spank_callba
 use crate::linux::privilege;
 use crate::log::escape::Shown;
 use crate::settings::plugstack;
+use crate::slurm::env_protocol::{IMAGE_OF_JOB, JOBS_WITH_IMAGE};
 use crate::state;
-use crate::task::{IMAGE_OF_JOB, JOBS_WITH_IMAGE, StepKind};
+use crate::task::StepKind;
 
 /// The value of a hook that succeeded, and of one that failed (before 25.05 only negative values count).
 pub(super) const OK: c_int = 0;

@@ -17,7 +17,4 @@ pub use decide::{Place, ask_slurmctld, compare_images, decide, heed_prolog};
 pub use directory::enter_directory;
 pub use error::TaskError;
 pub use join::{has_entered, join};
-pub use step::{
-    DOCKEREXEC, IMAGE_OF_JOB, JOBS_WITH_IMAGE, Layout, OPTIONS_OF_JOB, Step, StepKind, component_has_image,
-    components, is_named, names,
-};
+pub use step::{Layout, Step, StepKind};

@@ -1,7 +1,6 @@
 //! What a task knows of its step. Pure.
 #![forbid(unsafe_code)]
 
-use std::ffi::CStr;
 use std::path::PathBuf;
 
 use crate::settings::options::Options;
@@ -36,45 +35,6 @@ impl From<u32> for StepKind {
     }
 }
 
-/// By this variable a task knows that `dockerexec` is its srun's caller.
-pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
-
-/// By this variable a task knows that what looks like its step's options may be another component's of its srun, and that the
-/// job has them right; and which components have an image.
-pub const OPTIONS_OF_JOB: &str = "SLURM_DOCKEROPTIONS";
-
-/// By this variable a task knows that its job was submitted with an image. srun sets it, which takes the job's options
-/// away: the job, and the others of a heterogeneous job, by their ids.
-pub const JOBS_WITH_IMAGE: &CStr = c"SLURM_DOCKERJOBS";
-/// And by this one of Slurm's a batch script, and salloc's shell: its job's option.
-pub const IMAGE_OF_JOB: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_docker_docker_image";
-
-/// The value of [`OPTIONS_OF_JOB`]: a digit for each component.
-#[must_use]
-pub fn components(have_image: &[bool]) -> String {
-    have_image.iter().map(|has_image| if *has_image { '1' } else { '0' }).collect()
-}
-
-/// Whether the component has an image whose job is this one; `first` is the first component's. In doubt it has: it shall not
-/// run on the host.
-#[must_use]
-pub fn component_has_image(value: &str, first: Option<JobId>, job: JobId) -> bool {
-    let place = first.and_then(|first| usize::try_from(job.0.checked_sub(first.0)?).ok());
-    place.and_then(|place| value.as_bytes().get(place)) != Some(&b'0')
-}
-
-/// The value of [`JOBS_WITH_IMAGE`].
-#[must_use]
-pub fn names(jobs: &[String]) -> String {
-    jobs.join(",")
-}
-
-/// Whether the job is one of those that a value of [`JOBS_WITH_IMAGE`] names.
-#[must_use]
-pub fn is_named(job: JobId, value: &str) -> bool {
-    value.split(',').any(|id| id.parse() == Ok(job))
-}
-
 /// What a task knows of its step.
 #[derive(Debug)]
 pub struct Step {
@@ -107,28 +67,4 @@ pub struct Layout {
     pub nodes: String,
     /// A task layout of the same length.
     pub tasks: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_component_has_an_image_unless_it_is_known_to_have_none() {
-        let value = components(&[false, true]);
-        for (first, job, has_image) in
-            [(Some(7), 7, false), (Some(7), 8, true), (Some(7), 9, true), (Some(9), 8, true), (None, 7, true)]
-        {
-            let found = component_has_image(&value, first.map(JobId), JobId(job));
-            assert_eq!(found, has_image, "{first:?} {job}");
-        }
-    }
-
-    #[test]
-    fn a_job_is_found_among_others() {
-        for (value, named) in [("12", true), ("11,12", true), ("112,121", false), ("", false), ("12 ", false)]
-        {
-            assert_eq!(is_named(JobId(12), value), named, "{value}");
-        }
-    }
 }

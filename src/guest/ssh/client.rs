@@ -176,6 +176,7 @@ mod tests {
     use super::*;
     use crate::guest::ssh::shells;
     use crate::linux::lacking::skip;
+    use crate::slurm::env_protocol;
     use std::process::Command;
 
     fn nodes(count: usize) -> Vec<String> {
@@ -293,7 +294,9 @@ mod tests {
                 let output = sh.output().unwrap();
                 let sent: Vec<&str> =
                     std::str::from_utf8(&output.stdout).unwrap().split_terminator('\0').collect();
-                let packed = sent.iter().find_map(|entry| entry.strip_prefix("SLURM_DOCKERENVIRONMENT="));
+                let packed = sent
+                    .iter()
+                    .find_map(|entry| entry.strip_prefix(env_protocol::ENVIRONMENT)?.strip_prefix('='));
                 if count == 50 {
                     assert!(packed.is_none() && sent.contains(&"rest=r"), "{shell:?} {sent:?}");
                     continue;

@@ -146,6 +146,7 @@ mod tests {
     use crate::guest::paths::ENVIRONMENT;
     use crate::guest::ssh::shells;
     use crate::linux::lacking::skip;
+    use crate::slurm::env_protocol;
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
@@ -156,7 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let environment = directory.path().join("environment");
         std::fs::write(&environment, environment_file(variables.iter().copied())).unwrap();
-        assert!(SCRIPT.contains(ENVIRONMENT));
+        assert!(SCRIPT.contains(ENVIRONMENT) && SCRIPT.contains(env_protocol::ENVIRONMENT));
         let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
         let mut shell = shell.iter().map(AsRef::as_ref);
         let mut sshd = Command::new(shell.next().unwrap());

@@ -13,9 +13,8 @@ use crate::container;
 use crate::linux::environment;
 use crate::log::{Log, chain};
 use crate::settings::options::{ImageChoice, Options, Spec, TABLE, to_carry};
-use crate::slurm::task_layout;
+use crate::slurm::env_protocol;
 use crate::spank::handle::{FAILED, OK};
-use crate::task;
 
 pub(in crate::spank) fn check_options(spank: &mut Spank<'_>) -> c_int {
     match client(spank) {
@@ -44,7 +43,7 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     if !has_image {
         // In a job with a container they may be for a step of it.
         if let Some(other) =
-            options.first_other().filter(|_| !is_step && env::var_os(task::DOCKEREXEC).is_none())
+            options.first_other().filter(|_| !is_step && env::var_os(env_protocol::DOCKEREXEC).is_none())
         {
             tell_user(&format!("warning: --{} has no effect without --docker-image", other.name));
         }
@@ -67,12 +66,12 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
 fn carry_layout() -> bool {
     let variable = |name| env::var(name).ok();
     let Some(job) = variable("SLURM_JOB_ID").and_then(|job| job.parse().ok()) else { return false };
-    match (variable(task_layout::OF_JOB), variable("SLURM_TASKS_PER_NODE")) {
+    match (variable(env_protocol::LAYOUT_OF_JOB), variable("SLURM_TASKS_PER_NODE")) {
         (Some(known), Some(tasks)) if known.is_empty() => {
-            environment::set(task_layout::OF_JOB, &task_layout::for_steps(job, &tasks));
+            environment::set(env_protocol::LAYOUT_OF_JOB, &env_protocol::layout(job, &tasks));
             true
         }
-        (Some(known), _) => task_layout::of_job(&known, job).is_some(),
+        (Some(known), _) => env_protocol::layout_of(&known, job).is_some(),
         (None, _) => false,
     }
 }
@@ -80,9 +79,9 @@ fn carry_layout() -> bool {
 /// In sbatch and salloc: has the shell of a new job tell its steps whether it has a container.
 fn announce_job(has_image: bool) {
     if has_image {
-        environment::set(task_layout::OF_JOB, "");
+        environment::set(env_protocol::LAYOUT_OF_JOB, "");
     } else {
-        environment::remove(task_layout::OF_JOB);
+        environment::remove(env_protocol::LAYOUT_OF_JOB);
     }
 }
 
@@ -100,7 +99,7 @@ pub(super) fn forget_options_of_another_job() {
 pub(super) fn keep_own_options_of_a_step() {
     het_job::forget_variable();
     if take_options_of_the_job_around() {
-        environment::set(&jobs_with_image(), &task::names(&jobs_around()));
+        environment::set(&jobs_with_image(), &env_protocol::jobs(&jobs_around()));
     }
 }
 
@@ -129,7 +128,7 @@ fn jobs_around() -> Vec<String> {
 }
 
 fn jobs_with_image() -> String {
-    task::JOBS_WITH_IMAGE.to_string_lossy().into_owned()
+    env_protocol::JOBS_WITH_IMAGE.to_string_lossy().into_owned()
 }
 
 /// The name under which Slurm carries an option to the prolog (`SPANK_` is put before it there).

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use super::input::{Spank, given};
 use crate::linux::environment;
 use crate::settings::options::TABLE;
+use crate::slurm::env_protocol;
 use crate::slurm::srun_arguments;
-use crate::task;
 
 /// What each component so far was given.
 static SEEN: Mutex<Vec<Given>> = Mutex::new(Vec::new());
@@ -42,13 +42,13 @@ pub(super) fn compare(spank: &Spank<'_>, has_image: bool) -> Result<(), Differen
         return Err(Different);
     }
     let images: Vec<bool> = seen.iter().map(|given| given.has_image).collect();
-    environment::set(task::OPTIONS_OF_JOB, &task::components(&images));
+    environment::set(env_protocol::COMPONENTS_WITH_IMAGE, &env_protocol::components(&images));
     Ok(())
 }
 
 /// Another's variable says nothing of this srun.
 pub(super) fn forget_variable() {
-    environment::remove(task::OPTIONS_OF_JOB);
+    environment::remove(env_protocol::COMPONENTS_WITH_IMAGE);
 }
 
 fn is_within_a_job() -> bool {

@@ -17,9 +17,9 @@ use crate::linux::signals::Kept;
 use crate::log::{Log, chain};
 use crate::settings::options::{self, ImageChoice, Options};
 use crate::settings::plugstack::Config;
+use crate::slurm::env_protocol;
 use crate::slurm::failure_report;
 use crate::slurm::ids::{JobId, Scope, StepId};
-use crate::slurm::task_layout;
 use crate::spank::handle::OK;
 use crate::spank::slurmstepd;
 use crate::state::{Claim, Record, Session, StateDir};
@@ -105,7 +105,7 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
         layout: layout(spank, job, kind),
         job_has_image: job_has_image(spank, job),
         restart: restart(spank),
-        is_dockerexec: spank.getenv_os(task::DOCKEREXEC).is_ok_and(|given| given.is_some()),
+        is_dockerexec: spank.getenv_os(env_protocol::DOCKEREXEC).is_ok_and(|given| given.is_some()),
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options: options(spank)?,
     })
@@ -113,7 +113,7 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
 
 fn options(spank: &Spank<'_>) -> Result<Options, options::Error> {
     let variable = |name: &str| spank.getenv_os(name).ok().flatten();
-    if variable(task::OPTIONS_OF_JOB).is_some() {
+    if variable(env_protocol::COMPONENTS_WITH_IMAGE).is_some() {
         return Ok(Options::default());
     }
     Options::parse(|spec| given(spank, spec, variable))
@@ -122,16 +122,16 @@ fn options(spank: &Spank<'_>) -> Result<Options, options::Error> {
 /// By the job's variables, not by its record.
 fn job_has_image(spank: &Spank<'_>, job: JobId) -> bool {
     let variable = |name: &CStr| spank.getenv_lossy(name.to_str().ok()?).ok().flatten();
-    variable(task::IMAGE_OF_JOB).is_some_and(|value| ImageChoice::asks(value.as_ref()))
-        || variable(task::JOBS_WITH_IMAGE).is_some_and(|jobs| task::is_named(job, &jobs))
+    variable(env_protocol::IMAGE_OF_JOB).is_some_and(|value| ImageChoice::asks(value.as_ref()))
+        || variable(env_protocol::JOBS_WITH_IMAGE).is_some_and(|jobs| env_protocol::names_job(&jobs, job))
         || component_has_image(spank, job)
 }
 
 fn component_has_image(spank: &Spank<'_>, job: JobId) -> bool {
     let variable = |name| spank.getenv_lossy(name).ok().flatten();
-    variable(task::OPTIONS_OF_JOB).is_some_and(|components| {
+    variable(env_protocol::COMPONENTS_WITH_IMAGE).is_some_and(|components| {
         let first = variable("SLURM_JOB_ID").and_then(|id| id.parse().ok());
-        task::component_has_image(&components, first, job)
+        env_protocol::component_has_image(&components, first, job)
     })
 }
 
@@ -157,8 +157,8 @@ pub(super) fn layout_of_job(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Op
     let variable = |name| spank.getenv_lossy(name).ok().flatten();
     match kind {
         StepKind::Batch | StepKind::Interactive => variable("SLURM_TASKS_PER_NODE"),
-        StepKind::Tasks | StepKind::Extern => variable(task_layout::OF_JOB)
-            .and_then(|value| task_layout::of_job(&value, job).map(str::to_owned)),
+        StepKind::Tasks | StepKind::Extern => variable(env_protocol::LAYOUT_OF_JOB)
+            .and_then(|value| env_protocol::layout_of(&value, job).map(str::to_owned)),
     }
 }
 

@@ -14,8 +14,8 @@ use crate::guest::locale;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::linux::{privilege, signals};
 use crate::settings::options::TABLE;
+use crate::slurm::env_protocol;
 use crate::slurm::ids::{JobId, Scope};
-use crate::slurm::task_layout;
 use crate::spank::handle::{OK, refuse};
 use crate::state::Session;
 use crate::task::environment::{self, Change};
@@ -65,8 +65,8 @@ fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
 /// They have done their work. A job submitted from within this one must not inherit its container, nor a step the image of
 /// a variable that the command line has overridden.
 fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
-    spank.unsetenv(task::DOCKEREXEC)?;
-    spank.unsetenv(task::OPTIONS_OF_JOB)?;
+    spank.unsetenv(env_protocol::DOCKEREXEC)?;
+    spank.unsetenv(env_protocol::COMPONENTS_WITH_IMAGE)?;
     TABLE.iter().try_for_each(|spec| spank.unsetenv(spec.variable))
 }
 
@@ -74,8 +74,8 @@ fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
 fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
     let job = JobId(spank.job_id()?);
     match layout_of_job(spank, job, kind) {
-        Some(layout) => spank.setenv(task_layout::OF_JOB, task_layout::for_steps(job, &layout), true),
-        None => spank.unsetenv(task_layout::OF_JOB),
+        Some(layout) => spank.setenv(env_protocol::LAYOUT_OF_JOB, env_protocol::layout(job, &layout), true),
+        None => spank.unsetenv(env_protocol::LAYOUT_OF_JOB),
     }
 }
 

@@ -1,0 +1,105 @@
+//! The hints that clients of Slurm leave for tasks and for each other, in variables that a user can change: none is ever
+//! believed where it would give something.
+//!
+//! | variable | written by | read by | what it says | what a lie does |
+//! |---|---|---|---|---|
+//! | [`JOBS_WITH_IMAGE`] | srun in a job, which takes the job's own options out of its variables | the step's tasks | ids of jobs that were submitted with an image | too many: a task without a record is refused; none: where the record was lost too, the user's own task runs on the host |
+//! | [`IMAGE_OF_JOB`] | Slurm, in batch scripts and salloc's shell | the script, the shell | the job's own `--docker-image` | the same |
+//! | [`COMPONENTS_WITH_IMAGE`] | an srun of several components that makes its jobs | their tasks | options that look like the step's may be another component's; a digit for each: it has an image | the step's own options are ignored, the record of the prolog holds |
+//! | [`LAYOUT_OF_JOB`] | sbatch, salloc (empty); srun and batch scripts (`JOB:LAYOUT`) | srun, tasks | tasks on each node of the job: srun replaces Slurm's variable by its step's | the user's own hostfile has other numbers |
+//! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command knows no other place than the container | a task without a container is refused |
+//! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
+//!
+//! What decides is the record in `state_dir` ([`crate::state`]), which only root writes. Pure.
+#![forbid(unsafe_code)]
+
+use std::ffi::CStr;
+
+use super::ids::JobId;
+
+/// Of a step in a job: which jobs have an image. Named where a C string is asked for, before anything is allocated.
+pub const JOBS_WITH_IMAGE: &CStr = c"SLURM_DOCKERJOBS";
+/// Of a batch script, and of salloc's shell: the option as Slurm carries it (`src/common/plugstack.c`,
+/// `spank_set_remote_options`).
+pub const IMAGE_OF_JOB: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_docker_docker_image";
+/// Of an srun that makes a heterogeneous job: which of its components have an image.
+pub const COMPONENTS_WITH_IMAGE: &str = "SLURM_DOCKEROPTIONS";
+/// The layout of a job, for its steps. Empty in a shell of salloc, which does not know its job yet. With the job's number,
+/// since scripts hand their variables on to the jobs that they submit.
+pub const LAYOUT_OF_JOB: &str = "SLURM_DOCKERLAYOUT";
+/// Of a step that `dockerexec` starts.
+pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
+/// Of an ssh session.
+pub const ENVIRONMENT: &str = "SLURM_DOCKERENVIRONMENT";
+
+/// The value of [`JOBS_WITH_IMAGE`].
+#[must_use]
+pub fn jobs(ids: &[String]) -> String {
+    ids.join(",")
+}
+
+/// Whether the job is one of those that a value of [`JOBS_WITH_IMAGE`] names.
+#[must_use]
+pub fn names_job(value: &str, job: JobId) -> bool {
+    value.split(',').any(|id| id.parse() == Ok(job))
+}
+
+/// The value of [`COMPONENTS_WITH_IMAGE`].
+#[must_use]
+pub fn components(have_image: &[bool]) -> String {
+    have_image.iter().map(|has_image| if *has_image { '1' } else { '0' }).collect()
+}
+
+/// Whether the component has an image whose job is this one; `first` is the first component's. In doubt it has: it shall not
+/// run on the host.
+#[must_use]
+pub fn component_has_image(value: &str, first: Option<JobId>, job: JobId) -> bool {
+    let place = first.and_then(|first| usize::try_from(job.0.checked_sub(first.0)?).ok());
+    place.and_then(|place| value.as_bytes().get(place)) != Some(&b'0')
+}
+
+/// The value of [`LAYOUT_OF_JOB`].
+#[must_use]
+pub fn layout(job: JobId, layout: &str) -> String {
+    format!("{job}:{layout}")
+}
+
+/// The layout in a value of [`LAYOUT_OF_JOB`], if it is that of this job.
+#[must_use]
+pub fn layout_of(value: &str, job: JobId) -> Option<&str> {
+    let (of, layout) = value.split_once(':')?;
+    (of.parse() == Ok(job)).then_some(layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn job_is_found_among_others() {
+        for (value, named) in [("12", true), ("11,12", true), ("112,121", false), ("", false), ("12 ", false)]
+        {
+            assert_eq!(names_job(value, JobId(12)), named, "{value}");
+        }
+        assert!(names_job(&jobs(&["11".to_owned(), "12".to_owned()]), JobId(12)));
+    }
+
+    #[test]
+    fn component_has_an_image_unless_it_is_known_to_have_none() {
+        let value = components(&[false, true]);
+        for (first, job, has_image) in
+            [(Some(7), 7, false), (Some(7), 8, true), (Some(7), 9, true), (Some(9), 8, true), (None, 7, true)]
+        {
+            let found = component_has_image(&value, first.map(JobId), JobId(job));
+            assert_eq!(found, has_image, "{first:?} {job}");
+        }
+    }
+
+    #[test]
+    fn layout_is_known_by_its_job() {
+        assert_eq!(layout_of(&layout(JobId(12), "2(x3),1"), JobId(12)), Some("2(x3),1"));
+        for foreign in ["", "2", "13:2", ":2", "x:2"] {
+            assert_eq!(layout_of(foreign, JobId(12)), None, "{foreign}");
+        }
+    }
+}
