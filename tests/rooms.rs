@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,12 @@ fn import_of_a_room_above_is_named() {
     let sources = files(&root());
     let arrows: Vec<String> = sources.iter().flat_map(|file| arrows_up(file)).collect();
     assert!(arrows.is_empty(), "imports against the direction:\n{}", arrows.join("\n"));
+}
+
+#[test]
+fn circle_of_imports_inside_a_room_is_named() {
+    let circles: Vec<String> = folders(&root()).iter().flat_map(|folder| circles(folder)).collect();
+    assert!(circles.is_empty(), "files that import each other:\n{}", circles.join("\n"));
 }
 
 #[test]
@@ -65,6 +72,42 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
 }
 
+/// This folder and those below it.
+fn folders(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let below = entries.filter(|path| path.is_dir()).flat_map(|path| folders(&path));
+    std::iter::once(directory.to_owned()).chain(below).collect()
+}
+
+/// Files of a folder that use themselves by way of others of it. A folder's `mod.rs` only gathers.
+fn circles(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let names: BTreeSet<String> = names
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != "mod" && name != "lib")
+        .collect();
+    let uses = |name: &String| {
+        let text = fs::read_to_string(folder.join(name).with_extension("rs")).unwrap();
+        // Tests may look at anything.
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        let used = named_after(&code, "super::").into_iter().map(|(_, name)| name.to_owned());
+        used.filter(|used| names.contains(used)).collect::<BTreeSet<String>>()
+    };
+    let graph: BTreeMap<&String, BTreeSet<String>> = names.iter().map(|name| (name, uses(name))).collect();
+    let mut found = Vec::new();
+    for start in graph.keys() {
+        let (mut reached, mut next) = (BTreeSet::new(), vec![*start]);
+        while let Some(name) = next.pop() {
+            next.extend(graph[name].iter().filter(|used| reached.insert((*used).clone())));
+        }
+        if reached.contains(*start) {
+            found.push(format!("{}/{start}.rs", folder.display()));
+        }
+    }
+    found
+}
+
 fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
 }
@@ -81,17 +124,23 @@ fn arrows_up(file: &Path) -> Vec<String> {
 
 /// Rooms that are named after `crate::` in code, with their lines, and are not below this room.
 fn arrows<'a>(room: &'a str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
-    let code = |line: &str| !line.trim_start().starts_with("//");
-    let is_code = move |at: usize| code(text[..at].rsplit('\n').next().unwrap_or_default());
-    let uses = text.match_indices("crate::").filter(move |(at, _)| is_code(*at));
+    let own = floor(room);
+    let is_up = move |name| own.is_some() && floor(name).is_some_and(|floor| Some(floor) <= own);
+    named_after(text, "crate::").into_iter().filter(move |(_, name)| *name != room && is_up(name))
+}
+
+/// What is named after `prefix` in code, with its lines.
+fn named_after<'a>(text: &'a str, prefix: &str) -> Vec<(usize, &'a str)> {
+    let is_code = |at: usize| {
+        let line = text[..at].rsplit('\n').next().unwrap_or_default();
+        !line.trim_start().starts_with("//") && !line.ends_with("super::")
+    };
+    let uses = text.match_indices(prefix).filter(|(at, _)| is_code(*at));
     let named = uses.flat_map(|(at, path)| {
         let line = text[..at].matches('\n').count() + 1;
         names(&text[at + path.len()..]).into_iter().map(move |name| (line, name))
     });
-    let own = floor(room);
-    named.filter(move |(_, name)| {
-        *name != room && own.is_some() && floor(name).is_some_and(|floor| Some(floor) <= own)
-    })
+    named.collect()
 }
 
 /// The first names of a path, or of each path of a group in braces.

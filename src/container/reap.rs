@@ -11,7 +11,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::ownership::{self, LABEL_JOB};
-use super::stop::{self, Belonging, StopError};
+use super::remove::{self, Belonging, StopError};
 use crate::engine::Engine;
 use crate::linux::process::Process;
 use crate::linux::runtime::runtime;
@@ -90,7 +90,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     async fn remove(&self) -> Result<BTreeSet<JobId>, StopError> {
-        let engine = stop::connect(self.config, &self.config.docker_host).await;
+        let engine = remove::connect(self.config, &self.config.docker_host).await;
         let engine = engine.as_ref().map(Option::as_ref);
         let listed = match engine {
             Ok(Some(engine)) => self.containers(engine).await?,
@@ -113,7 +113,7 @@ impl Look<'_> {
                 // Before it is tried: whoever takes too long is broken off.
                 found.iter().try_for_each(|found| found.state.postpone())?;
             }
-            for (kept, error) in stop::remove_found(engine, &found, self.patience).await {
+            for (kept, error) in remove::remove_found(engine, &found, self.patience).await {
                 states.retain(|state| state.scope() != kept.scope());
                 if self.postpones && error.is_unfinished() {
                     kept.postpone_no_longer()?;
@@ -122,7 +122,7 @@ impl Look<'_> {
             }
         }
         for state in states {
-            first = first.and(stop::remove_scope(&state));
+            first = first.and(remove::remove_scope(&state));
             // Where a cgroup keeps it for long, the deadline comes first.
             tokio::task::yield_now().await;
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::adopt::{self, AdoptError};
 use super::barrier::{self, Missing};
 use super::gpus;
+use super::remove::StopError;
 use super::request::Request;
 use super::start::{self, StartError};
 use super::stop;
@@ -219,11 +220,11 @@ pub fn is_doomed(config: &Config, scope: Scope) -> bool {
 
 /// Removes all that the step has on this node; and where Slurm has called no prolog, and so will call no epilog, what its job
 /// has here.
-pub fn leave(config: &Config, scope: Scope) -> Result<(), stop::StopError> {
+pub fn leave(config: &Config, scope: Scope) -> Result<(), StopError> {
     let removed = stop::stop_step(config, scope);
     let job = StateDir::new(&config.state_dir).of(Scope::job(scope.job));
     let left = job.remove_lock(scope).and_then(|()| job.remove_if_unused());
-    removed.and(left.map_err(stop::StopError::from))
+    removed.and(left.map_err(StopError::from))
 }
 
 #[cfg(test)]

@@ -5,15 +5,13 @@
 //! a starting slurmd.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use futures_util::future::join_all;
+use std::path::PathBuf;
 
 use super::engine_health;
 use super::ownership::{self, LABEL_JOB};
 use super::reap;
-use crate::engine::{self, Engine, EngineError, ImageError, Listed};
+use super::remove::{Belonging, StopError, connect, remove_found, remove_scope};
+use crate::engine::{self, EngineError, ImageError, Listed};
 use crate::engine::{PullRecord, Pulls};
 use crate::linux::cgroup;
 use crate::linux::runtime::runtime;
@@ -21,69 +19,6 @@ use crate::settings::plugstack::Config;
 use crate::slurm::ids::{JobId, Scope, Slurmd};
 use crate::slurm::stepd;
 use crate::state::{Outcome, ScopeDir, StateDir, StateError};
-
-/// What could not be removed.
-#[derive(Debug, thiserror::Error)]
-pub enum StopError {
-    /// The first thing that the engine failed at.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The first thing that a file system failed at.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The state directory cannot be listed.
-    #[error("cannot list '{}'", path.display())]
-    List {
-        /// state_dir.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A cgroup that Slurm left could not be removed.
-    #[error("cannot remove the cgroup '{}'", path.display())]
-    Cgroup {
-        /// Of the extern step.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The job's prolog outlives it.
-    #[error("the prolog of job {job} does not end")]
-    Prolog {
-        /// The job.
-        job: JobId,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Images that a pull which was cut off may have brought are not marked as private.
-    #[error("cannot put right what a pull that was cut off has left")]
-    Pulls(#[source] ImageError),
-    /// Which jobs run is not known: so nothing of any is removed.
-    #[error("cannot tell which jobs run on this node, nothing of others is removed")]
-    Processes(#[source] std::io::Error),
-    /// It would take longer than a hook may wait.
-    #[error(
-        "not all that is left of other jobs was removed within {seconds} s: the rest is left to later epilogs"
-    )]
-    Slow {
-        /// The deadline.
-        seconds: u64,
-    },
-    /// No event loop could be made.
-    #[error("cannot set up an event loop")]
-    Runtime(#[source] std::io::Error),
-}
-
-impl StopError {
-    /// Whether the engine is there and does not do its work.
-    #[must_use]
-    pub fn is_engine_fault(&self) -> bool {
-        matches!(self, Self::Engine(error) if error.is_engine_fault())
-    }
-}
 
 /// Removes all that `job` has on this node: containers, mounts, files. Then what others have left whose own epilog could
 /// not remove it: the engine was down, or came up after slurmd.
@@ -255,42 +190,6 @@ fn engines(config: &Config, state: &StateDir, job: JobId) -> BTreeSet<PathBuf> {
     records.filter_map(|record| record.engine).chain([config.docker_host.clone()]).collect()
 }
 
-/// `None` where there never was an engine, and so no container.
-pub(super) async fn connect(config: &Config, socket: &Path) -> Result<Option<Engine>, StopError> {
-    match engine_health::connect_to(config, socket).await {
-        Ok(engine) => Ok(Some(engine)),
-        Err(EngineError::Absent { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// A container that was found by its labels, and where its state is.
-pub(super) struct Belonging {
-    pub(super) listed: Listed,
-    state_dir: StateDir,
-    pub(super) state: ScopeDir,
-}
-
-impl Belonging {
-    /// `None` for what is no container of ours.
-    pub(super) fn of(listed: Listed, state_dir: StateDir) -> Option<Self> {
-        let state = state_dir.of(ownership::scope(&listed)?);
-        Some(Self { listed, state_dir, state })
-    }
-}
-
-/// Removes these, all at the same time. Those that are still there, and why.
-pub(super) async fn remove_found(
-    engine: &Engine,
-    found: &[Belonging],
-    patience: Duration,
-) -> Vec<(ScopeDir, EngineError)> {
-    let removals =
-        found.iter().map(|found| engine.remove(&found.listed.container, found.state.written_to(), patience));
-    let removed = join_all(removals).await.into_iter().zip(found);
-    removed.filter_map(|(removed, found)| Some((found.state.clone(), removed.err()?))).collect()
-}
-
 /// Removes the state of these scopes.
 fn remove_state(state: &StateDir, is_meant: impl Fn(Scope) -> bool) -> Result<(), StopError> {
     let scopes =
@@ -303,45 +202,4 @@ fn remove_state(state: &StateDir, is_meant: impl Fn(Scope) -> bool) -> Result<()
         }
     }
     first
-}
-
-/// Where a cgroup cannot be removed, the record of it stays, for a later epilog to try again.
-pub(super) fn remove_scope(directory: &ScopeDir) -> Result<(), StopError> {
-    let cgroups = directory.cgroups();
-    let cgroups: Vec<&Path> = cgroups.iter().map(PathBuf::as_path).collect();
-    match cgroup::remove(&cgroups) {
-        Ok(()) => Ok(directory.remove()?),
-        Err((path, source)) => {
-            directory.remove_container()?;
-            Err(StopError::Cgroup { path: path.to_owned(), source })
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::linux::lacking;
-
-    #[test]
-    fn cgroup_that_cannot_be_removed_stays_recorded_until_it_is_gone() {
-        if lacking::root() {
-            return;
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let (job, cgroup) = (directory.path().join("job_7"), directory.path().join("job_7/step_extern"));
-        // A file of no kernel's keeps it.
-        fs::create_dir_all(&cgroup).unwrap();
-        fs::write(job.join("kept"), "").unwrap();
-        let state = StateDir::new(&directory.path().join("state")).of(Scope::job(JobId(7)));
-        state.ensure().unwrap();
-        state.write_cgroups([cgroup.as_path()].into_iter()).unwrap();
-        assert!(matches!(remove_scope(&state), Err(StopError::Cgroup { path, .. }) if path == job));
-        assert_eq!(state.cgroups(), [cgroup]);
-        fs::remove_file(job.join("kept")).unwrap();
-        remove_scope(&state).unwrap();
-        assert!(!job.exists() && !directory.path().join("state/7").exists());
-    }
 }

@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::record::VERSION;
 use crate::slurm::ids::Scope;
+
+/// Grows when a record can no longer be read as the one before: jobs may run while the plugin is replaced.
+pub(super) const VERSION: u32 = 2;
 
 /// Why there is no usable record.
 #[derive(Debug, thiserror::Error)]

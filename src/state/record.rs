@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::StateError;
+use super::error::{StateError, VERSION};
 use crate::linux::cgroup::Cgroups;
 use crate::linux::identity::Credentials;
 use crate::linux::namespace::NamespaceIds;
@@ -16,9 +16,6 @@ use crate::settings::options::Options;
 use crate::slurm::gres::Gpus;
 use crate::slurm::hostlist;
 use crate::slurm::ids::{Scope, Slurmd};
-
-/// Grows when a record can no longer be read as the one before: jobs may run while the plugin is replaced.
-pub(super) const VERSION: u32 = 2;
 
 /// What a hook knows of a container of this node.
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use super::inspect::architecture;
 use crate::engine::connection::{EngineError, one_line};
 use crate::engine::registry_auth::NoLogin;
 use crate::settings::image::Reference;
@@ -266,6 +265,16 @@ pub(super) fn denied(error: ImageError, why: Option<NoLogin>) -> ImageError {
     match (error, why) {
         (ImageError::Denied { image, registry }, Some(why)) => ImageError::NoLogin { image, registry, why },
         (error, _) => error,
+    }
+}
+
+/// This machine's architecture in Go's names, which images use.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        other => other,
     }
 }
 

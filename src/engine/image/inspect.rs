@@ -3,7 +3,7 @@
 
 use bollard::models::{ImageConfig, ImageInspect};
 
-use super::error::ImageError;
+use super::error::{ImageError, architecture};
 use crate::engine::connection::one_line;
 use crate::settings::image::Reference;
 use crate::slurm::gres::SELECTIONS;
@@ -85,16 +85,6 @@ fn is_the_jobs(name: &str) -> bool {
         || is_selection
         || USER.contains(&name)
         || JOB.iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// This machine's architecture in Go's names, which images use.
-pub(super) fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64le",
-        other => other,
-    }
 }
 
 #[cfg(test)]

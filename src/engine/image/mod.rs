@@ -5,6 +5,7 @@
 
 mod error;
 mod inspect;
+mod policy;
 mod private;
 mod progress;
 mod pull;
@@ -12,5 +13,6 @@ mod pull_records;
 
 pub use error::ImageError;
 pub use inspect::{Image, environment};
-pub use pull::{ImagePolicy, Progress};
+pub use policy::ImagePolicy;
+pub use pull::Progress;
 pub use pull_records::{PullRecord, Pulls};

@@ -19,7 +19,7 @@ use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
 use sha2::{Digest, Sha256};
 
 use super::error::{ImageError, denied, pull_error, silent_registry};
-use super::pull::ImagePolicy;
+use super::policy::ImagePolicy;
 use super::pull_records::{PullRecord, Pulls};
 use crate::engine::connection::{Engine, EngineError};
 use crate::engine::registry_auth::{Credentials, NoLogin};

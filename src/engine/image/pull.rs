@@ -7,15 +7,14 @@ use bollard::auth::DockerCredentials;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
-use futures_util::future::LocalBoxFuture;
 
 use super::error::{ImageError, denied, not_found, pull_error};
 use super::inspect::{Image, usable};
+use super::policy::ImagePolicy;
 use super::private;
 use super::progress::Layers;
-use super::pull_records::Pulls;
 use crate::engine::connection::{Engine, EngineError};
-use crate::engine::registry_auth::{Credentials, Logins, NoLogin};
+use crate::engine::registry_auth::{Credentials, NoLogin};
 use crate::settings::choices::Pull;
 use crate::settings::image::Reference;
 
@@ -24,19 +23,6 @@ const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Is told from time to time how far a pull is, and says whether it is still wanted.
 pub type Progress<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
-
-/// Which image, and how it may come here.
-#[derive(Clone, Copy)]
-pub struct ImagePolicy<'a> {
-    /// What the user asked for.
-    pub reference: &'a Reference,
-    /// When to ask the registry.
-    pub pull: Pull,
-    /// The user's logins, looked up only when a registry is asked.
-    pub logins: &'a dyn Fn() -> LocalBoxFuture<'a, Logins>,
-    /// Pulls of private images on this node.
-    pub pulls: &'a Pulls,
-}
 
 impl Engine {
     /// The image, pulled when the policy says so. `progress` gets a line from time to time while a pull lasts.

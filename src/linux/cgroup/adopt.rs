@@ -1,7 +1,6 @@
 //! Moving the processes of a container from the engine's cgroups to Slurm's, all of them, though they go on forking; or
 //! ending them.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::find::Cgroups;
 use super::freeze::{self, Frozen};
 use super::hierarchy::write;
+use super::members::{processes, threads};
 use super::remove::end;
 
 /// How long all of it may take.
@@ -65,7 +65,7 @@ fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
             ));
         }
         // All threads of a process move with its number.
-        for pid in members(from, PROCESSES)? {
+        for pid in processes(from)? {
             match write(&to.join("cgroup.procs"), &pid.to_string()) {
                 // Gone already.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
@@ -87,59 +87,11 @@ fn lift(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The file of a cgroup that names its processes, each by its first thread. One whose first thread has ended is named as long
-/// as others live, where that thread was at its end, wherever they are (kernel/cgroup/cgroup.c, `css_task_iter_advance`).
-const PROCESSES: [&str; 1] = ["cgroup.procs"];
-/// The one that names threads, those alone that live: with cgroup v2, and with v1.
-const THREADS: [&str; 2] = ["cgroup.threads", "tasks"];
-
-/// All threads that live in this cgroup and those below it.
-pub(super) fn threads(directory: &Path) -> io::Result<Vec<i32>> {
-    members(directory, THREADS)
-}
-
-/// What is named in the first of these files that there is, of this cgroup and those below it.
-fn members<const N: usize>(directory: &Path, files: [&str; N]) -> io::Result<Vec<i32>> {
-    let paths = files.map(|file| directory.join(file));
-    let Some(path) = paths.iter().find(|path| path.exists()) else { return Ok(Vec::new()) };
-    let pids = match fs::read_to_string(path) {
-        Err(error) if freeze::is_gone(&error) => return Ok(Vec::new()),
-        pids => pids?,
-    };
-    // One of another PID namespace is shown as 0, by which this process would be meant.
-    let number = |pid: &str| pid.parse().ok().filter(|pid| *pid > 0).ok_or(io::ErrorKind::InvalidData);
-    let mut pids = pids.lines().map(number).collect::<Result<Vec<i32>, _>>()?;
-    for child in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if child.file_type().is_ok_and(|kind| kind.is_dir()) {
-            pids.extend(members(&child.path(), files)?);
-        }
-    }
-    Ok(pids)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    #[test]
-    fn processes_below_count_and_those_that_cannot_be_named_are_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let below = directory.path().join("container");
-        fs::create_dir(&below).unwrap();
-        fs::write(directory.path().join("cgroup.procs"), "12\n").unwrap();
-        fs::write(below.join("cgroup.procs"), "13\n14\n").unwrap();
-        assert_eq!(members(directory.path(), PROCESSES).unwrap(), [12, 13, 14]);
-        assert_eq!(members(Path::new("/nonexistent"), PROCESSES).unwrap(), [0; 0]);
-        fs::write(below.join("cgroup.procs"), "0\n").unwrap();
-        assert!(members(directory.path(), PROCESSES).is_err());
-        for file in THREADS {
-            assert_eq!(threads(&below).unwrap(), [0; 0]);
-            fs::write(below.join(file), "15\n").unwrap();
-            assert_eq!(threads(directory.path()).unwrap(), [0; 0], "the directory itself has no such file");
-            assert_eq!(threads(&below).unwrap(), [15]);
-            fs::remove_file(below.join(file)).unwrap();
-        }
-    }
+    use super::*;
 
     #[test]
     fn limits_are_lifted_where_there_are_any() {

@@ -9,6 +9,7 @@ mod adopt;
 mod find;
 mod freeze;
 mod hierarchy;
+mod members;
 mod remove;
 
 pub use find::Cgroups;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::adopt::threads;
 use super::find::Cgroups;
 use super::freeze::Frozen;
+use super::members::threads;
 use crate::linux::process::{self, Process};
 
 /// Between two looks.

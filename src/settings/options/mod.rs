@@ -10,6 +10,6 @@ mod table;
 mod value;
 
 pub use error::Error;
-pub use parse::{Given, Options, Source, to_carry};
-pub use table::{Name, Spec, TABLE, Takes};
+pub use parse::{Given, Options, to_carry};
+pub use table::{Name, Source, Spec, TABLE, Takes};
 pub use value::{ImageChoice, Launch};

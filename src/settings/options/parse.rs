@@ -8,7 +8,7 @@ use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::table::{Name, Spec, Switch, TABLE, Takes, Valued};
+use super::table::{Name, Source, Spec, Switch, TABLE, Takes, Valued};
 use super::value::{ImageChoice, Launch};
 use crate::log::escape::Shown;
 use crate::settings::choices::{Pull, Script, on_or_off};
@@ -18,15 +18,6 @@ use crate::settings::{number, plain_path};
 
 /// The longest value. More would not fit into one variable of an environment anyway.
 const MAX_VALUE: usize = 65_536;
-
-/// Where a value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The command line, or `#SBATCH`.
-    Option,
-    /// The environment.
-    Variable,
-}
 
 /// A value as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use super::parse::Source;
-
 /// One option, as users meet it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spec {
@@ -177,6 +175,15 @@ impl Spec {
         let Takes::Nothing { switch, on } = self.takes else { return None };
         TABLE.iter().find(|other| other.takes == Takes::Nothing { switch, on: !on })
     }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The command line, or `#SBATCH`.
+    Option,
+    /// The environment.
+    Variable,
 }
 
 /// An option's name as the user knows it: `--docker-pull` or `SLURM_DOCKER_PULL`.

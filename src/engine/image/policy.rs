@@ -1,0 +1,21 @@
+//! Which image a job wants, and how it may come onto this node.
+
+use futures_util::future::LocalBoxFuture;
+
+use super::pull_records::Pulls;
+use crate::engine::registry_auth::Logins;
+use crate::settings::choices::Pull;
+use crate::settings::image::Reference;
+
+/// Which image, and how it may come here.
+#[derive(Clone, Copy)]
+pub struct ImagePolicy<'a> {
+    /// What the user asked for.
+    pub reference: &'a Reference,
+    /// When to ask the registry.
+    pub pull: Pull,
+    /// The user's logins, looked up only when a registry is asked.
+    pub logins: &'a dyn Fn() -> LocalBoxFuture<'a, Logins>,
+    /// Pulls of private images on this node.
+    pub pulls: &'a Pulls,
+}
