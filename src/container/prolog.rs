@@ -67,11 +67,11 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
         tell_all(subject, &format!("{error}: ask the admin"), End::ByScript, log);
         return Verdict::GoOn;
     }
-    let (outcome, verdict) = match input {
+    let (outcome, verdict, end) = match input {
         Ok((config, request)) => start(&config, &request, subject.began, log),
         Err(error) => {
             log.error(&format!("job {job}: {}", chain(error.as_ref())));
-            (Outcome::Failed { message: error.to_string() }, Verdict::GoOn)
+            (Outcome::Failed { message: error.to_string() }, Verdict::GoOn, End::ByTasks)
         }
     };
     let failed = match &outcome {
@@ -85,7 +85,7 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     }
     let Some(line) = failed else { return verdict };
     let (end, verdict) = match verdict {
-        Verdict::GoOn => (End::ByTasks, Verdict::GoOn),
+        Verdict::GoOn => (end, Verdict::GoOn),
         Verdict::Drain => out_of_service(subject, &line, log),
     };
     tell_all(subject, &line, end, log);
@@ -124,10 +124,10 @@ fn tell_all(subject: &Subject, line: &str, end: End, log: &mut dyn Log) {
     }
 }
 
-fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) -> (Outcome, Verdict) {
+fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) -> (Outcome, Verdict, End) {
     let job = request.scope.job;
     let ImageChoice::Image(image) = &request.options.image else {
-        return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn);
+        return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn, End::ByTasks);
     };
     let mut pull = LongPull::new(request, log);
     let started = container::start(config, request, image, began, &mut |line| pull.look(line), || true);
@@ -135,12 +135,13 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
     match started {
         Ok(session) => {
             log.info(&session.start_summary(request.scope, began));
-            (Outcome::Ready(Box::new(session)), Verdict::GoOn)
+            (Outcome::Ready(Box::new(session)), Verdict::GoOn, End::ByTasks)
         }
         Err(error) => {
             log.error(&format!("job {job}: {}", chain(&error)));
             let failed = || Outcome::Failed { message: error.to_string() };
-            (broken_off.unwrap_or_else(failed), verdict(error.is_engine_fault(), config))
+            let end = if error.is_silent_workdir() { End::AtOnce } else { End::ByTasks };
+            (broken_off.unwrap_or_else(failed), verdict(error.is_engine_fault(), config), end)
         }
     }
 }

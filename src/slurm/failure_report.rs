@@ -34,6 +34,8 @@ pub enum End {
     /// A batch job's own script, which knows that there should be a record, and asks. Where the script is another component's,
     /// whose job may have no image, nobody would: the job is ended before it has tasks, as those of srun and salloc are.
     ByScript,
+    /// Nobody of its own: slurmstepd goes to the working directory before it starts anybody, and would wait there for ever.
+    AtOnce,
     /// Slurm: it has been queued again, or is when the prolog fails.
     BySlurm,
 }
@@ -70,6 +72,7 @@ fn ends_now(job: &Known, end: End) -> bool {
     match end {
         End::ByTasks => !job.batch,
         End::ByScript => !job.batch || job.is_later_component,
+        End::AtOnce => true,
         End::BySlurm => false,
     }
 }

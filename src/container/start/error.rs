@@ -4,7 +4,7 @@ use std::io;
 
 use super::entrypoint::EntrypointError;
 use crate::container::engine_health;
-use crate::container::mounts::MountError;
+use crate::container::mounts::{MountError, Origin};
 use crate::engine::{EngineError, ImageError};
 use crate::guest::ssh::keys;
 use crate::log::escape::Shown;
@@ -224,6 +224,13 @@ impl StartError {
             | Self::Entrypoint(EntrypointError::Engine(error)) => error.is_engine_fault(),
             _ => false,
         }
+    }
+
+    /// Whether the job's working directory does not answer: whoever goes there hangs, also Slurm, which does so before it
+    /// starts a task (src/slurmd/slurmstepd/mgr.c, `_fork_all_tasks`).
+    #[must_use]
+    pub fn is_silent_workdir(&self) -> bool {
+        matches!(self, Self::Mount(MountError::Silent { origin: Origin::Standard, .. }))
     }
 
     /// The same, when an engine that is at fault has had the time to come back.

@@ -80,6 +80,11 @@ fn file_system_that_hangs_costs_its_user_the_job_alone() {
             assert!(srun.took < Duration::from_secs(40), "{srun}");
         });
     }
+    // Slurm would wait there before it starts the script, and cannot be ended then: the prolog ends the job.
+    let job = alice.submit_image(&format!("-w n1 {chdir}"), "echo it ran").wait();
+    let line = format!("working directory or home: '{here}/all' does not answer on this node");
+    assert!(job.state == "CANCELLED" && job.lines().is_empty(), "{job}");
+    assert!(job.to_string().contains(&line), "{job}");
     assert_eq!(lab.node("n1").state(), admin);
     end(&lab, &alice);
 }
