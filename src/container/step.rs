@@ -106,7 +106,7 @@ pub fn enter(
     let (waiting, mut interval) = (Instant::now(), INTERVAL);
     let _turn = loop {
         // By the job's directory the epilog knows that there is something to remove, also if the step's end never comes. Where
-        // no prolog has made it, another step's end may have removed it.
+        // no epilog will come, the end of another step may have removed it.
         job.ensure()?;
         match job.lock_start(scope)? {
             Some(turn) => break turn,
@@ -218,13 +218,13 @@ pub fn is_doomed(config: &Config, scope: Scope) -> bool {
     StateDir::new(&config.state_dir).of(scope).is_claimed(Claim::Doomed)
 }
 
-/// Removes all that the step has on this node; and where Slurm has called no prolog, and so will call no epilog, what its job
-/// has here.
-pub fn leave(config: &Config, scope: Scope) -> Result<(), StopError> {
+/// Removes all that the step has on this node; where no epilog will come, also what it has left to that.
+pub fn leave(config: &Config, scope: Scope, has_epilog: bool) -> Result<(), StopError> {
     let removed = stop::stop_step(config, scope);
     let job = StateDir::new(&config.state_dir).of(Scope::job(scope.job));
-    let left = job.remove_lock(scope).and_then(|()| job.remove_if_unused());
-    removed.and(left.map_err(StopError::from))
+    let unlocked = job.remove_lock(scope).map_err(StopError::from);
+    removed.and(unlocked)?;
+    if has_epilog { Ok(()) } else { Ok(job.remove_last()?) }
 }
 
 #[cfg(test)]

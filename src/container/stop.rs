@@ -85,10 +85,10 @@ fn is_of_scope(config: &Config, scope: Scope) -> impl Fn(&Listed) -> bool {
 }
 
 /// As the job's own: those of the extern step say the same already, if the job has a container too, and so do those of a step
-/// that has ended before. Where Slurm calls no prolog, no epilog comes for them either.
+/// that has ended before.
 fn hand_on_cgroups(step: &ScopeDir, job: &ScopeDir) -> Result<(), StateError> {
     let cgroups = step.cgroups();
-    if cgroups.is_empty() || !job.cgroups().is_empty() || matches!(job.read(), Ok(None)) {
+    if cgroups.is_empty() || !job.cgroups().is_empty() {
         return Ok(());
     }
     job.write_cgroups(cgroups.iter().map(|path| cgroup::job_of(path)))

@@ -32,6 +32,13 @@ pub(super) fn lines_of(file: &Path) -> io::Result<Vec<String>> {
     Ok(reading.lines)
 }
 
+/// Whether Slurm calls the prologs and epilogs of plugins. With RunInJob the slurmstepd of the extern step is to do so
+/// (src/slurmd/slurmstepd/mgr.c: `_run_prolog_epilog`), but only a slurmd knows that plugins have any (src/common/spank.c).
+pub fn has_epilog(slurm_conf: &Path) -> io::Result<bool> {
+    let flags = setting(slurm_conf, "PrologFlags")?.unwrap_or_default();
+    Ok(!flags.split(',').any(|flag| flag.eq_ignore_ascii_case("RunInJob")))
+}
+
 /// A file of Slurm's configuration, as text.
 pub(super) fn text_of(file: &Path) -> io::Result<String> {
     let bytes = fs::read(file)?;
@@ -200,6 +207,22 @@ mod tests {
         let found = |line| pairs(line).collect::<Vec<_>>();
         assert_eq!(found("a = b  c=\"d e\" f=g "), [("a", "b"), ("c", "d e"), ("f", "g")]);
         assert_eq!(found("a"), []);
+    }
+
+    #[test]
+    fn an_epilog_comes_unless_slurm_is_told_to_run_it_in_the_job() {
+        let directory = tempfile::tempdir().unwrap();
+        let slurm_conf = directory.path().join("slurm.conf");
+        has_epilog(&slurm_conf).unwrap_err();
+        for (text, comes) in [
+            ("", true),
+            ("PrologFlags=Contain,DeferBatch\n", true),
+            ("PrologFlags=Contain,RunInJob\n", false),
+            ("PrologFlags=runinjob\n", false),
+        ] {
+            fs::write(&slurm_conf, text).unwrap();
+            assert_eq!(has_epilog(&slurm_conf).unwrap(), comes, "{text}");
+        }
     }
 
     #[test]

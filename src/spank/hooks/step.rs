@@ -6,6 +6,7 @@ use std::ffi::c_int;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use super::input::{Spank, configuration_for_removal, is_once, plugins_are_in_order};
 use super::output::{SlurmLog, by_this_node, tell_user};
@@ -16,7 +17,7 @@ use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
 use crate::slurm::gres::Gpus;
 use crate::slurm::ids::{JobId, Scope, Slurmd, StepId};
-use crate::slurm::{plugin_order, scontrol};
+use crate::slurm::{conf, plugin_order, scontrol};
 use crate::spank::handle::OK;
 use crate::state::{Record, Session};
 
@@ -123,8 +124,10 @@ pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     if spank.job_nnodes().is_ok_and(|nodes| nodes <= MOST_TO_TELL) && container::is_doomed(&config, scope) {
         note(scope, scontrol::show(scope.job).and_then(|job| scontrol::cancel_step(&job, StepId(step))));
     }
-    // What fails here the epilog tries again.
-    note(scope, container::leave(&config, scope));
+    // What fails here the epilog tries again; where it is not known whether it comes, that is left to it too.
+    let slurm_conf = env::var_os("SLURM_CONF").map(PathBuf::from);
+    let has_epilog = slurm_conf.is_none_or(|file| conf::has_epilog(&file).unwrap_or(true));
+    note(scope, container::leave(&config, scope, has_epilog));
     OK
 }
 
