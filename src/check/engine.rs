@@ -30,7 +30,7 @@ pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
             "the engine does not say where its images are: see that users cannot go there",
         )),
     }
-    let releases = facts.components.into_iter().map(|(of, version)| Release { of, version });
+    let releases = facts.components.into_iter().map(|(of, version)| Release::new(&of, &version).packaged());
     (findings, releases.collect())
 }
 

@@ -1,5 +1,5 @@
-//! Releases of what containers are made with that are known to be open, by what they say of themselves. A distribution may
-//! have mended its own without another number: then a warning can be accepted by its name.
+//! Releases of what containers are made with that are known to be open, by what they say of themselves. Debian mends its own
+//! without another number: there the package's number tells. Elsewhere a warning can be accepted by its name.
 
 use std::fmt;
 use std::path::Path;
@@ -8,40 +8,71 @@ use super::finding::Finding;
 use crate::log::escape::Shown;
 use crate::slurm::scontrol;
 
-/// One hole: in whom, and the releases that are the first without it, one for each line, the oldest first.
+/// One hole: in whom, the releases that are the first without it, one for each line, the oldest first, and the first such
+/// packages of Debian, by their changelogs. SECURITY.md names the advisories.
 struct Hole {
     name: &'static str,
     of: &'static str,
     mended: &'static [[u32; 3]],
+    debian: &'static [&'static str],
 }
 
+const fn hole(
+    name: &'static str,
+    of: &'static str,
+    mended: &'static [[u32; 3]],
+    debian: &'static [&'static str],
+) -> Hole {
+    Hole { name, of, mended, debian }
+}
+
+const RUNC: &str = "runc";
+const CONTAINERD: &str = "containerd";
+const DOCKER: &str = "Docker Engine";
+const PODMAN: &str = "Podman Engine";
+const TOOLKIT: &str = "NVIDIA Container Toolkit";
+const SLURM: &str = "Slurm";
+const RUNC_2025: &[[u32; 3]] = &[[1, 2, 8], [1, 3, 3], [1, 4, 0]];
+
 /// Those that this plugin's own defences do not close, or that reach the node without it.
-const HOLES: [Hole; 15] = [
-    Hole { name: "CVE-2024-21626", of: "runc", mended: &[[1, 1, 12]] },
-    Hole { name: "CVE-2025-31133", of: "runc", mended: &[[1, 2, 8], [1, 3, 3], [1, 4, 0]] },
-    Hole { name: "CVE-2025-52565", of: "runc", mended: &[[1, 2, 8], [1, 3, 3], [1, 4, 0]] },
-    Hole { name: "CVE-2025-52881", of: "runc", mended: &[[1, 2, 8], [1, 3, 3], [1, 4, 0]] },
-    Hole { name: "CVE-2021-41103", of: "containerd", mended: &[[1, 4, 11], [1, 5, 7]] },
-    Hole { name: "CVE-2024-25621", of: "containerd", mended: &[[1, 7, 29], [2, 0, 7], [2, 1, 5], [2, 2, 0]] },
-    Hole { name: "CVE-2021-41091", of: "Docker Engine", mended: &[[20, 10, 9]] },
-    Hole { name: "CVE-2026-41567", of: "Docker Engine", mended: &[[29, 5, 1]] },
-    Hole { name: "CVE-2026-42306", of: "Docker Engine", mended: &[[29, 5, 1]] },
-    Hole { name: "CVE-2024-0132", of: "NVIDIA Container Toolkit", mended: &[[1, 16, 2]] },
-    Hole { name: "CVE-2025-23359", of: "NVIDIA Container Toolkit", mended: &[[1, 17, 4]] },
-    Hole { name: "CVE-2025-23266", of: "NVIDIA Container Toolkit", mended: &[[1, 17, 8]] },
-    Hole { name: "CVE-2026-25506", of: MUNGE, mended: &[[0, 5, 18]] },
-    Hole { name: "CVE-2023-49933", of: "Slurm", mended: &[[22, 5, 11], [23, 2, 7], [23, 11, 1]] },
-    Hole { name: "CVE-2025-43904", of: "Slurm", mended: &[[23, 11, 11], [24, 5, 8], [24, 11, 5]] },
+const HOLES: [Hole; 21] = [
+    hole("CVE-2024-21626", RUNC, &[[1, 1, 12]], &["1.1.5+ds1-1+deb12u1"]),
+    hole("CVE-2025-31133", RUNC, RUNC_2025, &[]),
+    hole("CVE-2025-52565", RUNC, RUNC_2025, &[]),
+    hole("CVE-2025-52881", RUNC, RUNC_2025, &[]),
+    hole("CVE-2026-41579", RUNC, &[[1, 3, 6], [1, 4, 3], [1, 5, 0]], &[]),
+    hole("CVE-2021-41103", CONTAINERD, &[[1, 4, 11], [1, 5, 7]], &[]),
+    hole(
+        "CVE-2024-25621",
+        CONTAINERD,
+        &[[1, 7, 29], [2, 0, 7], [2, 1, 5], [2, 2, 0]],
+        &["1.6.20~ds1-1+deb12u2", "1.7.24~ds1-6+deb13u1"],
+    ),
+    hole("CVE-2021-41091", DOCKER, &[[20, 10, 9]], &[]),
+    hole("CVE-2026-41567", DOCKER, &[[29, 5, 1]], &[]),
+    hole("CVE-2026-41568", DOCKER, &[[29, 5, 1]], &[]),
+    hole("CVE-2026-42306", DOCKER, &[[29, 5, 1]], &[]),
+    hole("CVE-2024-9341", PODMAN, &[[5, 2, 4]], &[]),
+    hole("CVE-2024-9676", PODMAN, &[[5, 2, 5]], &[]),
+    hole("CVE-2025-9566", PODMAN, &[[5, 6, 1]], &[]),
+    hole("CVE-2024-0132", TOOLKIT, &[[1, 16, 2]], &[]),
+    hole("CVE-2025-23359", TOOLKIT, &[[1, 17, 4]], &[]),
+    hole("CVE-2025-23266", TOOLKIT, &[[1, 17, 8]], &[]),
+    hole("CVE-2026-25506", MUNGE, &[[0, 5, 18]], &["0.5.15-2+deb12u1", "0.5.16-1.1~deb13u1"]),
+    hole("CVE-2023-49933", SLURM, &[[22, 5, 11], [23, 2, 7], [23, 11, 1]], &["22.05.8-4+deb12u2"]),
+    hole("CVE-2025-43904", SLURM, &[[23, 11, 11], [24, 5, 8], [24, 11, 5]], &["22.05.8-4+deb12u3"]),
+    hole("CVE-2026-65108", SLURM, &[[25, 5, 9], [25, 11, 8], [26, 5, 4]], &["24.11.5-4+deb13u1"]),
 ];
 
 /// munge matters where its key is the plugin's secret.
 pub(super) const MUNGE: &str = "munge";
 
-/// A program, and the release that it says it is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A program, the release that it says it is of, and the package of Debian that it is from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Release {
-    pub(super) of: String,
-    pub(super) version: String,
+    of: String,
+    version: String,
+    package: String,
 }
 
 impl fmt::Display for Release {
@@ -51,20 +82,38 @@ impl fmt::Display for Release {
 }
 
 impl Release {
+    pub(super) fn new(of: &str, version: &str) -> Self {
+        Self { of: of.to_owned(), version: version.to_owned(), package: String::new() }
+    }
+
+    /// With what Debian's list of packages says of it, where it is of that release.
+    #[must_use]
+    pub(super) fn packaged(mut self) -> Self {
+        let name = match self.of.as_str() {
+            SLURM => "slurmd",
+            other => other,
+        };
+        let told = [RUNC, CONTAINERD, MUNGE, "slurmd"].contains(&name).then(|| scontrol::package(name));
+        self.package = told.flatten().filter(|told| told.starts_with(&self.version)).unwrap_or_default();
+        self
+    }
+
     /// Of a program that tells it, if the program is there. The number is the first word of the kind.
     pub(super) fn told_by(of: &str, programs: &[&str], argument: &str) -> Option<Self> {
         let program = programs.iter().find(|program| Path::new(program).is_file())?;
         let told = scontrol::told_by(Path::new(program), argument).unwrap_or_default();
         let words = told.split(|c: char| c.is_whitespace() || c == '-');
         let version = words.into_iter().find(|word| numbers(word).is_some()).unwrap_or_default();
-        Some(Self { of: of.to_owned(), version: version.to_owned() })
+        Some(Self::new(of, version))
     }
 
     /// The holes that it has. All of them, if its number cannot be read.
     fn holes(&self) -> Vec<&'static str> {
         let version = numbers(&self.version);
         let is_open = |hole: &&Hole| {
-            hole.of == self.of && version.is_none_or(|version| !is_mended(version, hole.mended))
+            hole.of == self.of
+                && version.is_none_or(|version| !is_mended(version, hole.mended))
+                && !hole.debian.iter().any(|mended| is_package_mended(&self.package, mended))
         };
         HOLES.iter().filter(is_open).map(|hole| hole.name).collect()
     }
@@ -83,6 +132,18 @@ fn numbers(version: &str) -> Option<[u32; 3]> {
 fn is_mended(version: [u32; 3], mended: &[[u32; 3]]) -> bool {
     let own = mended.iter().find(|release| release[..2] == version[..2]);
     own.or(mended.last()).is_some_and(|release| version >= *release)
+}
+
+/// `1.1.5+ds1-1+deb12u2` comes after `1.1.5+ds1-1+deb12u1`; of two other packages nothing is known.
+fn is_package_mended(package: &str, mended: &str) -> bool {
+    let update = |package: &str| {
+        let (before, number) = package.rsplit_once('u')?;
+        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        Some((before.to_owned(), number.get(..end)?.parse::<u32>().ok()?))
+    };
+    update(package)
+        .zip(update(mended))
+        .is_some_and(|(package, mended)| package.0 == mended.0 && package.1 >= mended.1)
 }
 
 /// `accepted` are names of holes.
@@ -114,7 +175,27 @@ mod tests {
     use super::*;
 
     fn release(of: &str, version: &str) -> Release {
-        Release { of: of.into(), version: version.into() }
+        Release::new(of, version)
+    }
+
+    #[test]
+    fn a_package_of_debians_is_mended_without_another_release() {
+        for (package, mended, is) in [
+            ("1.1.5+ds1-1+deb12u1", "1.1.5+ds1-1+deb12u1", true),
+            ("1.1.5+ds1-1+deb12u2", "1.1.5+ds1-1+deb12u1", true),
+            ("20.10.24+dfsg1-1+deb12u1+b6", "20.10.24+dfsg1-1+deb12u1", true),
+            ("1.6.20~ds1-1+deb12u1", "1.6.20~ds1-1+deb12u2", false),
+            ("1.1.5+ds1-1", "1.1.5+ds1-1+deb12u1", false),
+            ("1.1.4+ds1-1+deb12u9", "1.1.5+ds1-1+deb12u1", false),
+            ("1.1.5+ds1-1+ubuntu3", "1.1.5+ds1-1+deb12u1", false),
+            ("", "1.1.5+ds1-1+deb12u1", false),
+        ] {
+            assert_eq!(is_package_mended(package, mended), is, "{package} {mended}");
+        }
+        let of_debian = Release { package: "0.5.15-2+deb12u1".into(), ..release(MUNGE, "0.5.15") };
+        assert!(of_debian.holes().is_empty());
+        assert_eq!(release(MUNGE, "0.5.15").holes(), ["CVE-2026-25506"]);
+        assert!(HOLES.iter().all(|hole| !hole.mended.is_empty()));
     }
 
     #[test]
@@ -148,14 +229,20 @@ mod tests {
         };
         assert_eq!(
             accept(&[]),
-            "warn known_holes: runc 1.1.12 (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881); munge 0.5.15 (CVE-2026-25506): update them, or --accept those that your distribution has mended"
+            "warn known_holes: runc 1.1.12 (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579); munge 0.5.15 (CVE-2026-25506): update them, or --accept those that your distribution has mended"
         );
         assert_eq!(
-            accept(&["CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881"]),
+            accept(&["CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881", "CVE-2026-41579"]),
             "warn known_holes: munge 0.5.15 (CVE-2026-25506): update them, or --accept those that your distribution has mended"
         );
         assert_eq!(
-            accept(&["CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881", "CVE-2026-25506"]),
+            accept(&[
+                "CVE-2025-31133",
+                "CVE-2025-52565",
+                "CVE-2025-52881",
+                "CVE-2026-41579",
+                "CVE-2026-25506"
+            ]),
             "ok   known_holes: none in runc 1.1.12, munge 0.5.15, containerd 2.2.1"
         );
         // What cannot be read is not fine.

@@ -69,7 +69,7 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> R
 /// What else containers depend on.
 fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
     let slurm = Some(settings.version()).filter(|version| !version.is_empty());
-    let slurm = slurm.map(|version| Release { of: "Slurm".into(), version: version.into() });
+    let slurm = slurm.map(|version| Release::new("Slurm", version));
     let toolkit = Release::told_by(
         "NVIDIA Container Toolkit",
         &["/usr/bin/nvidia-ctk", "/usr/local/bin/nvidia-ctk"],
@@ -78,7 +78,7 @@ fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
     let is_munges = keys::secret_file(secret).is_ok_and(|path| path == Path::new(keys::MUNGE));
     let munged = ["/usr/sbin/munged", "/usr/local/sbin/munged", "/opt/munge/sbin/munged"];
     let munge = if is_munges { Release::told_by(holes::MUNGE, &munged, "--version") } else { None };
-    [slurm, toolkit, munge].into_iter().flatten().collect()
+    [slurm, toolkit, munge].into_iter().flatten().map(Release::packaged).collect()
 }
 
 /// Where a new secret belongs on this node: where the configuration says, else the plugin's own place.

@@ -127,6 +127,13 @@ pub fn told_by(program: &Path, argument: &str) -> Option<String> {
     run_program(program.to_owned(), &[argument]).ok()
 }
 
+/// The number of a package of Debian's, where that keeps the list.
+pub fn package(name: &str) -> Option<String> {
+    let program = Path::new("/usr/bin/dpkg-query");
+    let told = program.is_file().then(|| run_program(program.to_owned(), &["-W", "-f", "${Version}", name]));
+    told?.ok().filter(|version| !version.is_empty())
+}
+
 /// Adds to what is written to a job as AdminComment. (scontrol's own `+=` fails in 24.11.) Not, where that is not known.
 pub fn comment(job: &Known, text: &str) -> Result<(), SlurmError> {
     let Some(known) = &job.comment else { return Ok(()) };
