@@ -24,7 +24,7 @@ fn main() {
         _ => {}
     }
     let (Some(_), Some(node)) = (env::var_os("SLURM_JOB_ID"), env::var_os("SLURMD_NODENAME")) else {
-        fail("dockerexec: not in a job on one of its nodes: use it in a batch script", CANNOT_RUN);
+        fail("dockerexec: not running in a job on one of its nodes: use it in a batch script", CANNOT_RUN);
     };
     let mut srun = Command::new("srun");
     // --overlap: beside what else the job runs, on the job's CPUs and memory.

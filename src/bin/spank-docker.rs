@@ -42,9 +42,9 @@ fn main() -> ExitCode {
         },
         ["secret"] => secret(),
         ["secret", "--help" | "-h"] => print(USAGE, 0),
-        [] => refuse("nothing to do: use 'spank-docker check'"),
-        ["secret", other, ..] => refuse(&format!("'{other}' is no option of secret: it takes none")),
-        [other, ..] => refuse(&format!("'{other}' is no command: use check, secret, --help or --version")),
+        [] => refuse("no command: use check, secret, --help or --version"),
+        ["secret", other, ..] => refuse(&format!("'{other}' is not an option of secret: it takes none")),
+        [other, ..] => refuse(&format!("'{other}' is not a command: use check, secret, --help or --version")),
     }
 }
 
@@ -59,12 +59,12 @@ fn check_options(options: &[&str]) -> Result<(bool, Vec<String>), String> {
                 continue;
             }
             None if *option == "--accept" => {
-                rest.next().copied().ok_or("--accept: names nothing: use --accept NAME,NAME")?
+                rest.next().copied().ok_or("--accept: no name given: use --accept NAME,NAME")?
             }
             Some(("--accept", names)) => names,
             _ => {
                 return Err(format!(
-                    "'{option}' is no option of check: use --json, --accept NAME, or nothing"
+                    "'{option}' is not an option of check: use --json, --accept NAME, or nothing"
                 ));
             }
         };
@@ -75,7 +75,7 @@ fn check_options(options: &[&str]) -> Result<(bool, Vec<String>), String> {
 
 fn check(json: bool, accepted: &[String]) -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
-        return refuse("only root can look at all of it: run it as root");
+        return refuse("the check needs root: run it as root");
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let report = check::check(&path, env::var_os("SLURM_CONF").as_deref(), accepted);
@@ -89,7 +89,7 @@ fn check(json: bool, accepted: &[String]) -> ExitCode {
 
 fn secret() -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
-        return refuse("only root can make a secret: run it as root");
+        return refuse("creating a secret needs root: run it as root");
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let place = match check::place_of_secret(&path, env::var_os("SLURM_CONF").as_deref()) {

@@ -32,7 +32,7 @@ fn judge(configured: &Devices, found: &[PathBuf], closed: &[PathBuf], adapters: 
         Devices::Auto if !adapters.is_empty() && !found.iter().any(verbs) => Finding::warn(
             NAME,
             format!(
-                "there is an adapter for InfiniBand ({}), but no /dev/infiniband/uverbs*: load ib_uverbs and rdma_ucm",
+                "found an InfiniBand adapter ({}), but no /dev/infiniband/uverbs*: load ib_uverbs and rdma_ucm",
                 adapters.join(", ")
             ),
         ),
@@ -42,10 +42,12 @@ fn judge(configured: &Devices, found: &[PathBuf], closed: &[PathBuf], adapters: 
             Finding::warn(NAME, format!("none of '{patterns}' exists: load the driver, or correct devices="))
         }
         Devices::Auto | Devices::Globs(_) if !closed.is_empty() => {
-            let text = format!("not every user may open {}: chmod 0666 if all should", names(closed));
+            let text = format!("not all users may open {}: chmod 0666 if they should", names(closed));
             Finding::warn(NAME, text)
         }
-        Devices::Auto if found.is_empty() => Finding::ok(NAME, "none of a high-speed network on this node"),
+        Devices::Auto if found.is_empty() => {
+            Finding::ok(NAME, "no devices of a high-speed network on this node")
+        }
         Devices::Auto | Devices::Globs(_) => Finding::ok(NAME, names(found)),
     }
 }
@@ -66,7 +68,7 @@ mod tests {
         assert_eq!(judged(&Devices::None, &[], &[], &["mlx5_0"]), "ok   devices: none, as configured");
         assert_eq!(
             judged(&Devices::Auto, &[], &[], &[]),
-            "ok   devices: none of a high-speed network on this node"
+            "ok   devices: no devices of a high-speed network on this node"
         );
         assert_eq!(
             judged(&Devices::Auto, &[uverbs, "/dev/knem"], &[], &["mlx5_0"]),
@@ -74,7 +76,7 @@ mod tests {
         );
         assert_eq!(
             judged(&Devices::Auto, &["/dev/knem"], &[], &["mlx5_0"]),
-            "warn devices: there is an adapter for InfiniBand (mlx5_0), but no /dev/infiniband/uverbs*: load ib_uverbs and rdma_ucm"
+            "warn devices: found an InfiniBand adapter (mlx5_0), but no /dev/infiniband/uverbs*: load ib_uverbs and rdma_ucm"
         );
         assert_eq!(
             judged(&globs, &[], &[], &[]),
@@ -82,7 +84,7 @@ mod tests {
         );
         assert_eq!(
             judged(&Devices::Auto, &[uverbs], &[uverbs], &[]),
-            "warn devices: not every user may open /dev/infiniband/uverbs0: chmod 0666 if all should"
+            "warn devices: not all users may open /dev/infiniband/uverbs0: chmod 0666 if they should"
         );
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
         Some(root) => findings.extend(engine_data::check(root)),
         None => findings.push(Finding::warn(
             "engine_data",
-            "the engine does not say where its images are: see that users cannot go there",
+            "the engine does not report its data directory: make sure that users cannot enter it",
         )),
     }
     let releases = facts.components.into_iter().map(|(of, version)| Release::new(&of, &version).packaged());
@@ -51,7 +51,7 @@ fn broken(error: &EngineError) -> Finding {
         | EngineError::Broken { .. }
         | EngineError::Back { .. }
         | EngineError::Kept { .. }
-        | EngineError::Refused { .. } => "look at its log, restart it",
+        | EngineError::Refused { .. } => "check its log, restart it",
     };
     Finding::fail("engine", format!("{error}: {remedy}"))
 }
@@ -77,10 +77,10 @@ fn rights(facts: &Facts) -> Finding {
     match facts {
         Facts { is_rootless: true, .. } => Finding::fail(
             NAME,
-            "it runs without root's rights, and cannot start containers for users: use one that runs as root",
+            "rootless, cannot start containers for users: use an engine that runs as root",
         ),
         Facts { remaps_users: true, .. } => {
-            Finding::ok(NAME, "root; it maps users (userns-remap), containers of jobs are left out of that")
+            Finding::ok(NAME, "root; userns-remap is on, containers of jobs are excluded from it")
         }
         _ => Finding::ok(NAME, "root"),
     }
@@ -93,9 +93,9 @@ fn cgroups(facts: &Facts) -> Finding {
 
 fn restart(facts: &Facts) -> Finding {
     let text = if facts.keeps_containers {
-        "containers live on when it is restarted (live-restore)"
+        "containers survive its restart (live-restore)"
     } else {
-        "a restart of it ends the containers of running jobs, unless live-restore is set"
+        "its restart kills the containers of running jobs unless live-restore is set"
     };
     Finding::ok("engine_restart", text)
 }
@@ -115,18 +115,18 @@ fn judge_reach(socket: &Path, owner: u32, mode: u32, group: &str, members: &[Str
     let shown = Shown::from(socket);
     if owner != 0 || mode & 0o002 != 0 {
         let text = format!(
-            "'{shown}' is open to others than root: who can talk to the engine is root, chown root and chmod 0660"
+            "'{shown}' is accessible to non-root users, and access to it is root access: chown root and chmod 0660"
         );
         return Finding::fail(NAME, text);
     }
     if mode & 0o020 != 0 && !members.is_empty() {
         let members = Shown::new(members.join(", "));
         let text = format!(
-            "'{shown}' is open to the group '{group}' with {members}, who are as good as root: take out who should not be"
+            "'{shown}' is accessible to group '{group}' with {members}, and access to it is root access: remove members who should not have it"
         );
         return Finding::warn(NAME, text);
     }
-    Finding::ok(NAME, format!("'{shown}' is root's alone"))
+    Finding::ok(NAME, format!("'{shown}' is accessible to root only"))
 }
 
 #[cfg(test)]
@@ -159,11 +159,11 @@ mod tests {
         }
         assert_eq!(
             rights(&Facts { is_rootless: true, ..facts() }).to_string(),
-            "fail engine_rights: it runs without root's rights, and cannot start containers for users: use one that runs as root"
+            "fail engine_rights: rootless, cannot start containers for users: use an engine that runs as root"
         );
         assert_eq!(
             rights(&Facts { remaps_users: true, ..facts() }).to_string(),
-            "ok   engine_rights: root; it maps users (userns-remap), containers of jobs are left out of that"
+            "ok   engine_rights: root; userns-remap is on, containers of jobs are excluded from it"
         );
         assert_eq!(cgroups(&facts()).to_string(), "ok   engine_cgroups: version 2, driver systemd");
     }
@@ -185,13 +185,13 @@ mod tests {
             let members: Vec<_> = members.iter().map(|member| (*member).to_owned()).collect();
             judge_reach(Path::new("/run/x"), owner, mode, "docker", &members).to_string()
         };
-        assert_eq!(judged(0, 0o660, &[]), "ok   engine_socket: '/run/x' is root's alone");
-        assert_eq!(judged(0, 0o600, &["alice"]), "ok   engine_socket: '/run/x' is root's alone");
+        assert_eq!(judged(0, 0o660, &[]), "ok   engine_socket: '/run/x' is accessible to root only");
+        assert_eq!(judged(0, 0o600, &["alice"]), "ok   engine_socket: '/run/x' is accessible to root only");
         assert_eq!(
             judged(0, 0o660, &["alice", "bob"]),
-            "warn engine_socket: '/run/x' is open to the group 'docker' with alice, bob, who are as good as root: take out who should not be"
+            "warn engine_socket: '/run/x' is accessible to group 'docker' with alice, bob, and access to it is root access: remove members who should not have it"
         );
-        let open = "fail engine_socket: '/run/x' is open to others than root: who can talk to the engine is root, chown root and chmod 0660";
+        let open = "fail engine_socket: '/run/x' is accessible to non-root users, and access to it is root access: chown root and chmod 0660";
         assert_eq!(judged(0, 0o666, &[]), open);
         assert_eq!(judged(1000, 0o600, &[]), open);
     }

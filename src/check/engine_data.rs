@@ -54,7 +54,7 @@ fn containerds(root: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn open(path: &Path) -> Finding {
     let text = format!(
-        "users can reach '{}', where programs of images are that are setuid root, and images of others: chmod 0710, or update the engine",
+        "users can reach '{}', which holds images of other users and setuid-root programs of images: chmod 0710, or update the engine",
         Shown::from(path)
     );
     Finding::fail(NAME, text)
@@ -62,7 +62,7 @@ fn open(path: &Path) -> Finding {
 
 fn unknown(path: &Path, error: &io::Error) -> Finding {
     let path = Shown::from(path);
-    Finding::fail(NAME, format!("'{path}' cannot be looked at ({error}): run this on the node, as root"))
+    Finding::fail(NAME, format!("'{path}' cannot be inspected ({error}): run this on the node, as root"))
 }
 
 fn room(root: &Path) -> Finding {
@@ -81,13 +81,13 @@ fn judge_room(root: &Path, free: u64, files: Option<u64>) -> Finding {
     const NAME: &str = "engine_room";
     let shown = Shown::from(root);
     if free < ENOUGH {
-        let text = format!("'{shown}' has only {} MiB left: remove images, or make room", free >> 20);
+        let text = format!("'{shown}' has only {} MiB left: remove images, or free disk space", free >> 20);
         return Finding::warn(NAME, text);
     }
     match files {
         Some(files) if files < ENOUGH_FILES => Finding::warn(
             NAME,
-            format!("'{shown}' has inodes for only {files} files left: remove images, or make room"),
+            format!("'{shown}' has inodes left for only {files} files: remove images, or free disk space"),
         ),
         _ => Finding::ok(NAME, format!("'{shown}' has {} GiB left", free >> 30)),
     }
@@ -115,11 +115,11 @@ mod tests {
         assert_eq!(judged(9 << 30, None), "ok   engine_room: '/d' has 9 GiB left");
         assert_eq!(
             judged(1 << 20, None),
-            "warn engine_room: '/d' has only 1 MiB left: remove images, or make room"
+            "warn engine_room: '/d' has only 1 MiB left: remove images, or free disk space"
         );
         assert_eq!(
             judged(9 << 30, Some(7)),
-            "warn engine_room: '/d' has inodes for only 7 files left: remove images, or make room"
+            "warn engine_room: '/d' has inodes left for only 7 files: remove images, or free disk space"
         );
     }
 }

@@ -160,13 +160,13 @@ pub(super) fn check(releases: &[Release], accepted: &[String]) -> Finding {
         .collect();
     if open.is_empty() {
         let names: Vec<_> = releases.iter().map(ToString::to_string).collect();
-        return Finding::ok(NAME, format!("none in {}", names.join(", ")));
+        return Finding::ok(NAME, format!("none known in {}", names.join(", ")));
     }
     let told: Vec<_> =
         open.iter().map(|(release, holes)| format!("{release} ({})", holes.join(", "))).collect();
     Finding::warn(
         NAME,
-        format!("{}: update them, or --accept those that your distribution has mended", told.join("; ")),
+        format!("{}: update them, or --accept those that your distribution has fixed", told.join("; ")),
     )
 }
 
@@ -229,11 +229,11 @@ mod tests {
         };
         assert_eq!(
             accept(&[]),
-            "warn known_holes: runc 1.1.12 (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579); munge 0.5.15 (CVE-2026-25506): update them, or --accept those that your distribution has mended"
+            "warn known_holes: runc 1.1.12 (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579); munge 0.5.15 (CVE-2026-25506): update them, or --accept those that your distribution has fixed"
         );
         assert_eq!(
             accept(&["CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881", "CVE-2026-41579"]),
-            "warn known_holes: munge 0.5.15 (CVE-2026-25506): update them, or --accept those that your distribution has mended"
+            "warn known_holes: munge 0.5.15 (CVE-2026-25506): update them, or --accept those that your distribution has fixed"
         );
         assert_eq!(
             accept(&[
@@ -243,7 +243,7 @@ mod tests {
                 "CVE-2026-41579",
                 "CVE-2026-25506"
             ]),
-            "ok   known_holes: none in runc 1.1.12, munge 0.5.15, containerd 2.2.1"
+            "ok   known_holes: none known in runc 1.1.12, munge 0.5.15, containerd 2.2.1"
         );
         // What cannot be read is not fine.
         assert_eq!(release("munge", "?").holes(), ["CVE-2026-25506"]);

@@ -27,7 +27,7 @@ fn setting(name: &str) -> Option<String> {
 /// of a container, before it is safe.
 fn judge_dumpable(release: &str, value: Option<&str>) -> Option<Finding> {
     let text = format!(
-        "Linux {release}: fs.suid_dumpable is 1, which opens processes of containers to their users: none will start, set it to 0 or 2"
+        "Linux {release}: fs.suid_dumpable is 1, which makes containers' first processes accessible to their users: no container starts, set it to 0 or 2"
     );
     (value == Some("1")).then(|| Finding::fail(NAME, text))
 }
@@ -47,7 +47,7 @@ fn judge(release: &str, attempt: Result<(), (&'static str, io::Error)>) -> Findi
         Ok(()) => Finding::ok(NAME, format!("Linux {release} can make mounts nosuid and nodev")),
         Err((call, error)) if error.raw_os_error() == Some(libc::ENOSYS) => Finding::fail(
             NAME,
-            format!("Linux {release} has no {call}: no container can be made safe, use 5.12 or later"),
+            format!("Linux {release} has no {call}: containers cannot be secured, use 5.12 or later"),
         ),
         Err((call, error)) => Finding::fail(
             NAME,
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_setting_for_debugging_that_opens_processes_is_told() {
-        let text = "fail kernel: Linux 6.1.0: fs.suid_dumpable is 1, which opens processes of containers to their users: none will start, set it to 0 or 2";
+        let text = "fail kernel: Linux 6.1.0: fs.suid_dumpable is 1, which makes containers' first processes accessible to their users: no container starts, set it to 0 or 2";
         assert_eq!(
             judge_dumpable("6.1.0", Some("1")).map(|finding| finding.to_string()).as_deref(),
             Some(text)
@@ -77,7 +77,7 @@ mod tests {
         let old = judge("5.10.0", Err(("mount_setattr", io::Error::from_raw_os_error(libc::ENOSYS))));
         assert_eq!(
             old.to_string(),
-            "fail kernel: Linux 5.10.0 has no mount_setattr: no container can be made safe, use 5.12 or later"
+            "fail kernel: Linux 5.10.0 has no mount_setattr: containers cannot be secured, use 5.12 or later"
         );
         let refused = judge("6.1.0", Err(("open_tree", io::Error::from_raw_os_error(libc::EPERM))));
         assert_eq!(

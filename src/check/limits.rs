@@ -24,11 +24,14 @@ fn judge(
     let bytes = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |bytes| format!("{bytes} bytes"));
     let lowest = daemons.iter().min_by_key(|daemon| hard(daemon).unwrap_or(u64::MAX));
     let Some(lowest) = lowest else {
-        return Finding::warn(name, "neither slurmd nor a daemon of an engine is to be seen: start them");
+        return Finding::warn(
+            name,
+            "neither slurmd nor dockerd, containerd or podman is running: start them",
+        );
     };
     let wanted = match wanted {
         Limit::Inherit => {
-            let text = format!("inherit, up to {} (that is {}'s)", bytes(hard(lowest)), lowest.name);
+            let text = format!("inherit, up to {} (the limit of {})", bytes(hard(lowest)), lowest.name);
             return Finding::ok(name, text);
         }
         Limit::Unlimited => None,
@@ -43,7 +46,7 @@ fn judge(
         Some(daemon) => Finding::fail(
             name,
             format!(
-                "{} cannot be set: {} has {} itself, and no CAP_SYS_RESOURCE; raise its limit, or set {name}=inherit",
+                "{} cannot be set: {} itself has {} and no CAP_SYS_RESOURCE; raise its limit, or set {name}=inherit",
                 bytes(wanted),
                 daemon.name,
                 bytes(hard(daemon))
@@ -65,21 +68,21 @@ mod tests {
         assert_eq!(judged(Limit::Unlimited, std::slice::from_ref(&strong)), "ok   memlock: unlimited");
         assert_eq!(
             judged(Limit::Unlimited, &[strong.clone(), weak.clone()]),
-            "fail memlock: unlimited cannot be set: slurmd has 65536 bytes itself, and no CAP_SYS_RESOURCE; raise its limit, or set memlock=inherit"
+            "fail memlock: unlimited cannot be set: slurmd itself has 65536 bytes and no CAP_SYS_RESOURCE; raise its limit, or set memlock=inherit"
         );
         assert_eq!(judged(Limit::Bytes(65536), &[strong.clone(), weak.clone()]), "ok   memlock: 65536 bytes");
         assert!(judged(Limit::Bytes(65537), &[strong.clone(), weak.clone()]).starts_with("fail"));
         assert_eq!(
             judged(Limit::Inherit, &[weak, strong]),
-            "ok   memlock: inherit, up to 8192 bytes (that is dockerd's)"
+            "ok   memlock: inherit, up to 8192 bytes (the limit of dockerd)"
         );
         assert_eq!(
             judged(Limit::Inherit, &[Daemon::example("slurmd", false, None, "")]),
-            "ok   memlock: inherit, up to unlimited (that is slurmd's)"
+            "ok   memlock: inherit, up to unlimited (the limit of slurmd)"
         );
         assert_eq!(
             judged(Limit::Unlimited, &[]),
-            "warn memlock: neither slurmd nor a daemon of an engine is to be seen: start them"
+            "warn memlock: neither slurmd nor dockerd, containerd or podman is running: start them"
         );
     }
 }

@@ -42,7 +42,7 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> R
         Ok(_) => findings.extend(slurm::check(&settings, start_timeout)),
         Err(error) => findings.push(Finding::fail(
             "slurm",
-            format!("{error}: start slurmctld, or look for its commands; slurm.conf was not checked"),
+            format!("{error}: start slurmctld, or install Slurm's commands; slurm.conf was not checked"),
         )),
     }
     if let Some(config) = config {
@@ -94,7 +94,7 @@ pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathB
     let config = match lines.iter().find(|line| line.is_ours()) {
         Some(line) => plugstack::settings(line)
             .0
-            .ok_or("plugstack.conf has a wrong setting: use 'spank-docker check'")?,
+            .ok_or("plugstack.conf has an invalid setting: use 'spank-docker check'")?,
         None => Config::default(),
     };
     Ok(match config.secret {
@@ -130,7 +130,7 @@ fn slurmd(plugin: &Path) -> Finding {
     let shown = Shown::from(plugin.as_path());
     let loaded: Vec<_> = daemons.iter().map(|daemon| daemon.has_loaded(&plugin)).collect();
     if loaded.is_empty() {
-        Finding::warn(NAME, "does not run on this node: start it")
+        Finding::warn(NAME, "is not running on this node: start it")
     } else if loaded.contains(&Loaded::None) {
         Finding::fail(NAME, format!("has not loaded '{shown}': restart slurmd"))
     } else if loaded.contains(&Loaded::Older) {

@@ -25,11 +25,12 @@ pub(super) fn check(
         Ok(lines) => lines,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let file = Shown::from(file);
-            let text = format!("'{file}' does not exist: make it, with 'required {USUAL}'");
+            let text = format!("'{file}' does not exist: create it with 'required {USUAL}'");
             return (None, vec![Finding::fail(NAME, text), not_seen()]);
         }
         Err(error) => {
-            let text = format!("'{}' cannot be read ({error}): Slurm cannot either", Shown::from(file));
+            let text =
+                format!("'{}' cannot be read ({error}): Slurm cannot read it either", Shown::from(file));
             return (None, vec![Finding::fail(NAME, text), not_seen()]);
         }
     };
@@ -61,7 +62,7 @@ fn not_seen() -> Finding {
 fn judge(line: &Line, count: usize, directories: &str) -> Finding {
     let place = format!("'{}' line {}", Shown::from(line.file.as_path()), line.number);
     if count > 1 {
-        return Finding::fail(NAME, format!("{place} and others name the plugin {count} times: leave one"));
+        return Finding::fail(NAME, format!("{place} and others name the plugin {count} times: keep one"));
     }
     if !line.is_required {
         return Finding::fail(
@@ -84,7 +85,7 @@ fn judge(line: &Line, count: usize, directories: &str) -> Finding {
         }
         Ok(metadata) if metadata.uid() != 0 || metadata.mode() & 0o022 != 0 => Finding::fail(
             NAME,
-            format!("{place}: '{shown}' can be changed by others than root: chown root, chmod 0755"),
+            format!("{place}: '{shown}' can be changed by non-root users: chown root, chmod 0755"),
         ),
         Ok(_) => Finding::ok(NAME, format!("{place} requires '{shown}'")),
     }
@@ -101,7 +102,9 @@ pub(super) fn settings(line: &Line) -> (Option<Config>, Finding) {
             None,
             Finding::fail(
                 NAME,
-                format!("{error}; no job with an image starts, and what depends on it was not checked"),
+                format!(
+                    "{error}; jobs with an image cannot start, and what depends on the settings was not checked"
+                ),
             ),
         ),
     }
@@ -139,7 +142,7 @@ mod tests {
             ),
             (
                 "required /x/spank_docker.so\nrequired /y/spank_docker.so",
-                format!("fail plugstack: {at} line 1 and others name the plugin 2 times: leave one"),
+                format!("fail plugstack: {at} line 1 and others name the plugin 2 times: keep one"),
             ),
             (
                 "required /nowhere/spank_docker.so",
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(
             check(nowhere, read(nowhere), "").1[0].to_string(),
             format!(
-                "fail plugstack: '/nowhere/plugstack.conf' does not exist: make it, with 'required {USUAL}'"
+                "fail plugstack: '/nowhere/plugstack.conf' does not exist: create it with 'required {USUAL}'"
             )
         );
     }
@@ -171,7 +174,7 @@ mod tests {
         );
         assert_eq!(
             found("required spank_docker.so\noptional b.so\n").1[1],
-            "fail plugin_order: 'DIR/plugstack.conf' line 2: 'b.so' comes after spank_docker.so, and would run as root in the images of users: move it before that line"
+            "fail plugin_order: 'DIR/plugstack.conf' line 2: 'b.so' comes after spank_docker.so, and would run as root in users' images: move it before that line"
         );
     }
 
@@ -180,7 +183,7 @@ mod tests {
         let line = found("required spank_docker.so memlok=1").0.unwrap();
         assert_eq!(
             settings(&line).1.to_string(),
-            "fail settings: 'memlok' is not a key of the configuration: did you mean 'memlock'?; no job with an image starts, and what depends on it was not checked"
+            "fail settings: 'memlok' is not a configuration key: did you mean 'memlock'?; jobs with an image cannot start, and what depends on the settings was not checked"
         );
         let line = found("required spank_docker.so").0.unwrap();
         assert_eq!(settings(&line).0, Some(Config::default()));

@@ -24,12 +24,15 @@ fn judge(ports: PortRange, local: &str, reserved: &str) -> Finding {
     let is_reserved = |port: u16| reserved.iter().any(|range| range.contains(&port));
     let shared = (first.max(ports.first())..=last.min(ports.last())).find(|port| !is_reserved(*port));
     match shared {
-        None => Finding::ok(NAME, format!("{ours}, apart from those of connections ({first}-{last})")),
+        None => Finding::ok(
+            NAME,
+            format!("{ours}, disjoint from the ports of outgoing connections ({first}-{last})"),
+        ),
         Some(port) => Finding::warn(
             NAME,
             format!(
-                "{ours} overlaps with the ports of connections ({first}-{last}) from {port} on, jobs may find theirs taken: \
-                 choose other ports, or sysctl net.ipv4.ip_local_reserved_ports={ours}"
+                "{ours} overlaps with the ports of outgoing connections ({first}-{last}) from {port} on, \
+                 which may take a job's port: choose other ports, or sysctl net.ipv4.ip_local_reserved_ports={ours}"
             ),
         ),
     }
@@ -51,10 +54,10 @@ mod tests {
 
     #[test]
     fn ports_that_connections_may_take_are_found() {
-        let apart = "ok   ports: 20000-29999, apart from those of connections (32768-60999)";
+        let apart = "ok   ports: 20000-29999, disjoint from the ports of outgoing connections (32768-60999)";
         assert_eq!(judged("32768\t60999\n", "\n"), apart);
-        let overlap = "warn ports: 20000-29999 overlaps with the ports of connections (1024-65535) from 20000 on, jobs may find theirs taken: \
-             choose other ports, or sysctl net.ipv4.ip_local_reserved_ports=20000-29999";
+        let overlap = "warn ports: 20000-29999 overlaps with the ports of outgoing connections (1024-65535) from 20000 on, \
+             which may take a job's port: choose other ports, or sysctl net.ipv4.ip_local_reserved_ports=20000-29999";
         assert_eq!(judged("1024\t65535\n", "\n"), overlap);
         assert_eq!(judged("1024\t65535\n", "80,443-500,30000\n"), overlap);
         assert_eq!(

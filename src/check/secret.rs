@@ -25,7 +25,7 @@ pub(super) fn check(configured: &SecretFile, auth: &str) -> Finding {
     if path == Path::new(keys::MUNGE) && auth == "auth/slurm" {
         return Finding::warn(
             NAME,
-            "munge's key, on a cluster with auth/slurm: nobody keeps that the same on all nodes, make a secret with 'spank-docker secret'",
+            "munge's key, on a cluster with auth/slurm, where nothing keeps it the same on all nodes: create a secret with 'spank-docker secret'",
         );
     }
     look_at(&path)
@@ -56,7 +56,7 @@ fn judge(path: &Path, owner: &str, mode: u32, length: u64) -> Finding {
     if owner != "root" && owner != MUNGE {
         Finding::fail(
             NAME,
-            format!("{facts}: who owns it has the keys of all jobs, chown root and change it"),
+            format!("{facts}: its owner can derive the keys of all jobs, chown root and replace it"),
         )
     } else if length < ENOUGH {
         Finding::warn(NAME, format!("{facts}: too short to be safe, use {ENOUGH} random bytes or more"))
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(judged("munge", 1024), "ok   secret: '/etc/key', 1024 bytes, mode 0400, of munge");
         assert_eq!(
             judged("alice", 1024),
-            "fail secret: '/etc/key', 1024 bytes, mode 0400, of alice: who owns it has the keys of all jobs, chown root and change it"
+            "fail secret: '/etc/key', 1024 bytes, mode 0400, of alice: its owner can derive the keys of all jobs, chown root and replace it"
         );
         assert_eq!(
             judged("root", 7),

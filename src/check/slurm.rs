@@ -61,7 +61,7 @@ fn release_known(settings: &Settings) -> Finding {
     let ours = env!("CARGO_PKG_VERSION");
     match settings.release() {
         Some((major, minor)) if release::is_known(major, minor) => {
-            Finding::ok(NAME, format!("{version}, which spank_docker {ours} knows"))
+            Finding::ok(NAME, format!("{version}, supported by spank_docker {ours}"))
         }
         Some(_) | None => {
             let range = release::range();
@@ -79,7 +79,7 @@ fn prolog_flags(settings: &Settings) -> Finding {
     if settings.has("PrologFlags", "RunInJob") {
         return Finding::fail(
             NAME,
-            format!("'{flags}': with RunInJob Slurm calls no prolog of a plugin, take it out"),
+            format!("'{flags}': with RunInJob Slurm does not call the prologs of plugins, remove it"),
         );
     }
     if missing.is_empty() {
@@ -110,7 +110,9 @@ fn task_plugin(settings: &Settings) -> Finding {
     if !settings.has("TaskPlugin", "task/cgroup") {
         return Finding::warn(
             NAME,
-            format!("'{plugins}' lacks task/cgroup: ranks that were started over ssh use what they like"),
+            format!(
+                "'{plugins}' lacks task/cgroup, without which ranks started over ssh are not confined to the job's CPUs and memory: add it"
+            ),
         );
     }
     let off: Vec<_> = ["ConstrainCores", "ConstrainRAMSpace", "ConstrainDevices"]
@@ -138,7 +140,7 @@ fn task_prolog(settings: &Settings) -> Finding {
     Finding::warn(
         NAME,
         format!(
-            "TaskProlog='{}' has to be in the containers, or tasks fail: see that mounts= in plugstack.conf names it",
+            "TaskProlog='{}' must exist in the containers, or tasks fail: name it in mounts= in plugstack.conf",
             Shown::new(file)
         ),
     )
@@ -158,7 +160,7 @@ fn job_container(settings: &Settings) -> Finding {
         }
         found => Finding::warn(
             NAME,
-            format!("'{}' was not tried with containers: use its tmpfs, or none", Shown::new(found)),
+            format!("'{}' is untested with containers: use its tmpfs, or none", Shown::new(found)),
         ),
     }
 }
@@ -169,7 +171,7 @@ fn launch_parameters(settings: &Settings) -> Finding {
     if settings.has("LaunchParameters", "test_exec") {
         return Finding::warn(
             NAME,
-            "test_exec: srun refuses programs that only the image has, take it out of LaunchParameters",
+            "test_exec: srun refuses programs that exist only in the image, remove it from LaunchParameters",
         );
     }
     Finding::ok(NAME, "no test_exec")
@@ -245,7 +247,7 @@ Slurmctld(primary) at n1 is UP
         assert_eq!(
             lines,
             [
-                &format!("ok   slurm: 24.11.5, which spank_docker {} knows", env!("CARGO_PKG_VERSION")),
+                &format!("ok   slurm: 24.11.5, supported by spank_docker {}", env!("CARGO_PKG_VERSION")),
                 "ok   prolog_flags: Alloc,Contain,DeferBatch",
                 "ok   proctrack: proctrack/cgroup",
                 "ok   task_plugin: task/cgroup,task/affinity",
@@ -274,7 +276,7 @@ Slurmctld(primary) at n1 is UP
             ),
             (
                 "PrologFlags = Alloc,Contain,DeferBatch,RunInJob",
-                "fail prolog_flags: 'Alloc,Contain,DeferBatch,RunInJob': with RunInJob Slurm calls no prolog of a plugin, take it out",
+                "fail prolog_flags: 'Alloc,Contain,DeferBatch,RunInJob': with RunInJob Slurm does not call the prologs of plugins, remove it",
             ),
             (
                 "ProctrackType = proctrack/linuxproc",
@@ -282,7 +284,7 @@ Slurmctld(primary) at n1 is UP
             ),
             (
                 "TaskPlugin = task/affinity",
-                "warn task_plugin: 'task/affinity' lacks task/cgroup: ranks that were started over ssh use what they like",
+                "warn task_plugin: 'task/affinity' lacks task/cgroup, without which ranks started over ssh are not confined to the job's CPUs and memory: add it",
             ),
             (
                 "ConstrainRAMSpace = no",
@@ -290,19 +292,19 @@ Slurmctld(primary) at n1 is UP
             ),
             (
                 "TaskProlog = /etc/slurm/x",
-                "warn task_prolog: TaskProlog='/etc/slurm/x' has to be in the containers, or tasks fail: see that mounts= in plugstack.conf names it",
+                "warn task_prolog: TaskProlog='/etc/slurm/x' must exist in the containers, or tasks fail: name it in mounts= in plugstack.conf",
             ),
             (
                 "JobContainerType = job_container/cncu",
-                "warn job_container: 'job_container/cncu' was not tried with containers: use its tmpfs, or none",
+                "warn job_container: 'job_container/cncu' is untested with containers: use its tmpfs, or none",
             ),
             (
                 "NamespaceType = namespace/linux",
-                "warn job_container: 'namespace/linux' was not tried with containers: use its tmpfs, or none",
+                "warn job_container: 'namespace/linux' is untested with containers: use its tmpfs, or none",
             ),
             (
                 "LaunchParameters = use_interactive_step,test_exec",
-                "warn launch_parameters: test_exec: srun refuses programs that only the image has, take it out of LaunchParameters",
+                "warn launch_parameters: test_exec: srun refuses programs that exist only in the image, remove it from LaunchParameters",
             ),
             (
                 "PrologEpilogTimeout = 300 sec",

@@ -50,7 +50,7 @@ pub(super) fn check(path: &Path) -> Finding {
         Ok(facts) => judge(path, &facts),
         Err(error) => Finding::fail(
             NAME,
-            format!("'{}' cannot be looked at ({error}): name another", Shown::from(path)),
+            format!("'{}' cannot be inspected ({error}): name another", Shown::from(path)),
         ),
     }
 }
@@ -80,20 +80,20 @@ fn judge(path: &Path, facts: &Facts) -> Finding {
     if !facts.nearest.is_dir() {
         return Finding::fail(
             NAME,
-            format!("'{}' is no directory: name another", Shown::from(facts.nearest.as_path())),
+            format!("'{}' is not a directory: name another", Shown::from(facts.nearest.as_path())),
         );
     }
     if let Some(open) = &facts.open {
         let open = Shown::from(open.as_path());
         return Finding::fail(
             NAME,
-            format!("'{open}' can be changed by others than root: chown root, chmod 0755"),
+            format!("'{open}' can be changed by non-root users: chown root, chmod 0755"),
         );
     }
     if let Some(kind) = facts.shared {
         return Finding::fail(
             NAME,
-            format!("'{shown}' is on {kind}: use a directory of this node's own, such as /run/spank-docker"),
+            format!("'{shown}' is on {kind}: use a local directory of this node, such as /run/spank-docker"),
         );
     }
     if let Err(error) = &facts.write {
@@ -104,9 +104,9 @@ fn judge(path: &Path, facts: &Facts) -> Finding {
     }
     if facts.free < ENOUGH {
         let megabytes = facts.free >> 20;
-        return Finding::warn(NAME, format!("'{shown}' has only {megabytes} MiB left: make room"));
+        return Finding::warn(NAME, format!("'{shown}' has only {megabytes} MiB left: free disk space"));
     }
-    let there = if facts.nearest == path { "" } else { ", made by the first job" };
+    let there = if facts.nearest == path { "" } else { ", created by the first job" };
     Finding::ok(NAME, format!("'{shown}'{there}"))
 }
 
@@ -125,19 +125,19 @@ mod tests {
 
     #[test]
     fn each_fault_of_a_state_dir_is_told() {
-        assert_eq!(judged(&facts()), "ok   state_dir: '/tmp/x', made by the first job");
+        assert_eq!(judged(&facts()), "ok   state_dir: '/tmp/x', created by the first job");
         assert_eq!(judge(Path::new("/tmp"), &facts()).to_string(), "ok   state_dir: '/tmp'");
         assert_eq!(
             judged(&Facts { nearest: "/proc/version".into(), ..facts() }),
-            "fail state_dir: '/proc/version' is no directory: name another"
+            "fail state_dir: '/proc/version' is not a directory: name another"
         );
         assert_eq!(
             judged(&Facts { open: Some("/tmp".into()), ..facts() }),
-            "fail state_dir: '/tmp' can be changed by others than root: chown root, chmod 0755"
+            "fail state_dir: '/tmp' can be changed by non-root users: chown root, chmod 0755"
         );
         assert_eq!(
             judged(&Facts { shared: Some("NFS"), ..facts() }),
-            "fail state_dir: '/tmp/x' is on NFS: use a directory of this node's own, such as /run/spank-docker"
+            "fail state_dir: '/tmp/x' is on NFS: use a local directory of this node, such as /run/spank-docker"
         );
         assert_eq!(
             judged(&Facts { write: Err(io::Error::from_raw_os_error(libc::EROFS)), ..facts() }),
@@ -145,7 +145,7 @@ mod tests {
         );
         assert_eq!(
             judged(&Facts { free: 4096, ..facts() }),
-            "warn state_dir: '/tmp/x' has only 0 MiB left: make room"
+            "warn state_dir: '/tmp/x' has only 0 MiB left: free disk space"
         );
     }
 

@@ -24,7 +24,7 @@ pub enum AdoptError {
     #[error("the step has no cgroup; ask the admin to set ProctrackType=proctrack/cgroup")]
     NoStepCgroup,
     /// The kernel refused.
-    #[error("cannot move the container into the job's cgroups, so it was ended: ask the admin")]
+    #[error("cannot move the container into the job's cgroups, so it was killed: ask the admin")]
     Move(#[source] io::Error),
     /// The prolog's record.
     #[error(transparent)]

@@ -2,7 +2,7 @@
 //! all of them for as long as it runs: so it begins when all are there, and those who have nothing to do but to keep
 //! their node's container wait for its end.
 //!
-//! Both look at the ports of the containers' sshds, and at nothing else: no node needs to be told anything. Runs in the
+//! Both read the ports in use of the containers' sshds, and at nothing else: no node needs to be told anything. Runs in the
 //! task: as root before it joins the container, and as the user.
 #![forbid(unsafe_code)]
 

@@ -28,7 +28,7 @@ const BANNER_LIMIT: u64 = 255;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ReadyError {
     /// It ended.
-    #[error("sshd ended")]
+    #[error("sshd exited")]
     Ended,
     /// It runs, but nothing listens, or says nothing.
     #[error("no answer within {} s", PATIENCE.as_secs())]

@@ -51,21 +51,19 @@ pub enum StopError {
         source: std::io::Error,
     },
     /// Images that a pull which was cut off may have brought are not marked as private.
-    #[error("cannot put right what a pull that was cut off has left")]
+    #[error("cannot clean up after an interrupted pull")]
     Pulls(#[source] ImageError),
     /// Which jobs run is not known: so nothing of any is removed.
-    #[error("cannot tell which jobs run on this node, nothing of others is removed")]
+    #[error("cannot find out which jobs run on this node: nothing of other jobs is removed")]
     Processes(#[source] std::io::Error),
     /// It would take longer than a hook may wait.
-    #[error(
-        "not all that is left of other jobs was removed within {seconds} s: the rest is left to later epilogs"
-    )]
+    #[error("leftovers of other jobs were not all removed within {seconds} s: later epilogs remove the rest")]
     Slow {
         /// The deadline.
         seconds: u64,
     },
     /// No event loop could be made.
-    #[error("cannot set up an event loop")]
+    #[error("cannot create an event loop")]
     Runtime(#[source] std::io::Error),
 }
 

@@ -69,13 +69,13 @@ pub enum RequestError {
         value: String,
     },
     /// The user has unset it.
-    #[error("{name} is not set in the step's environment: leave Slurm's variables alone")]
+    #[error("{name} is not set in the step's environment: do not change Slurm's variables")]
     MissingInStep {
         /// The variable.
         name: &'static str,
     },
     /// What slurmstepd and the variables say does not fit together.
-    #[error("node {index} of the step is not in its list of nodes '{list}': leave Slurm's variables alone")]
+    #[error("node {index} of the step is not in its node list '{list}': do not change Slurm's variables")]
     NotInStep {
         /// The node's place, by slurmstepd.
         index: u32,
@@ -92,13 +92,13 @@ pub enum RequestError {
         uid: u32,
     },
     /// The user database hangs.
-    #[error("the user database of this node does not answer for user {uid}: ask the admin")]
+    #[error("this node's user database does not answer for user {uid}: ask the admin")]
     SilentUserDatabase {
         /// The job's user.
         uid: u32,
     },
     /// The user database cannot be asked.
-    #[error("the user database of this node cannot be asked for user {uid}")]
+    #[error("cannot look up user {uid} in this node's user database")]
     UserDatabase {
         /// The job's user.
         uid: u32,
@@ -316,13 +316,13 @@ mod tests {
     fn variables_that_were_tampered_with_are_refused_or_do_nothing() {
         assert_eq!(
             of_step(0, &[]).unwrap_err().to_string(),
-            "SLURM_STEP_NODELIST is not set in the step's environment: leave Slurm's variables alone"
+            "SLURM_STEP_NODELIST is not set in the step's environment: do not change Slurm's variables"
         );
         for list in ["n1", "n[1-", ""] {
             assert_eq!(
                 of_step(1, &[("SLURM_STEP_NODELIST", list)]).unwrap_err().to_string(),
                 format!(
-                    "node 1 of the step is not in its list of nodes '{list}': leave Slurm's variables alone"
+                    "node 1 of the step is not in its node list '{list}': do not change Slurm's variables"
                 )
             );
         }

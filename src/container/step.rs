@@ -48,7 +48,7 @@ pub enum StepError {
         scope: Scope,
     },
     /// The step is to end.
-    #[error("step {scope}: ended while its container was started")]
+    #[error("step {scope}: ended while its container was starting")]
     Ended {
         /// The step.
         scope: Scope,
@@ -72,7 +72,7 @@ pub enum StepError {
         seconds: u64,
     },
     /// Nobody knows where another node is.
-    #[error("step {scope}: no address of node '{node}' is known on this node: ask the admin")]
+    #[error("step {scope}: this node knows no address for node '{node}': ask the admin")]
     Nameless {
         /// The step.
         scope: Scope,
@@ -250,7 +250,7 @@ mod tests {
             ),
             (
                 StepError::Nameless { scope, node: "n2".to_owned() },
-                "step 12.3: no address of node 'n2' is known on this node: ask the admin",
+                "step 12.3: this node knows no address for node 'n2': ask the admin",
             ),
             (
                 StepError::OtherUser { scope },

@@ -61,7 +61,7 @@ impl Engine {
         if self.name().await? != DOCKER {
             return Ok(Err(Error::Unsupported));
         }
-        let info = self.call("say which devices it knows", self.docker.info()).await?;
+        let info = self.call("list its devices", self.docker.info()).await?;
         Ok(choose(gpus, nvidia, &info))
     }
 }

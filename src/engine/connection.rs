@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 const GREETING: Duration = Duration::from_secs(15);
 /// The first calls.
 const CONNECT: &str = "connect";
-const VERSION: &str = "tell its version";
+const VERSION: &str = "report its version";
 /// How long one call may take: creating and removing wait for disks, and for the engine's other callers.
 pub(super) const CALL: Duration = Duration::from_secs(60);
 
@@ -37,7 +37,7 @@ pub enum EngineError {
         socket: PathBuf,
     },
     /// There was an engine, and its socket is gone.
-    #[error("Docker Engine is gone from this node: '{}' does not exist any more", socket.display())]
+    #[error("Docker Engine is gone from this node: '{}' no longer exists", socket.display())]
     Gone {
         /// The configured socket.
         socket: PathBuf,
@@ -60,7 +60,7 @@ pub enum EngineError {
         seconds: u64,
     },
     /// The engine does not come to an end with this, and answers others: what it works on makes it wait.
-    #[error("Docker Engine works, but did not come to an end within {seconds} s when asked to {call}")]
+    #[error("Docker Engine works, but did not finish within {seconds} s when asked to {call}")]
     Stuck {
         /// What was asked.
         call: &'static str,
@@ -78,7 +78,7 @@ pub enum EngineError {
         message: String,
     },
     /// What a container has written is too much to be removed in time, or cannot be removed.
-    #[error("cannot remove what the container has written, in '{}'", path.display())]
+    #[error("cannot remove the container's files in '{}'", path.display())]
     Kept {
         /// Its directory on the host.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub enum EngineError {
         source: io::Error,
     },
     /// The engine answered something that nobody here understands: a later one, or something of an image's.
-    #[error("Docker Engine's answer makes no sense, when asked to {call}: ask the admin")]
+    #[error("Docker Engine's answer cannot be decoded, when asked to {call}: ask the admin")]
     Unintelligible {
         /// What was asked.
         call: &'static str,
@@ -96,7 +96,7 @@ pub enum EngineError {
         source: bollard::errors::Error,
     },
     /// The connection broke.
-    #[error("Docker Engine broke off while asked to {call}")]
+    #[error("Docker Engine closed the connection when asked to {call}")]
     Broken {
         /// What was asked.
         call: &'static str,
@@ -105,7 +105,7 @@ pub enum EngineError {
         source: bollard::errors::Error,
     },
     /// The engine went away in the middle of a start, and is there again: whoever brought that about, the node works.
-    #[error("Docker Engine went away while it worked for this job, and works again: submit again")]
+    #[error("Docker Engine went down while it worked for this job, and is up again: submit again")]
     Back {
         /// What was met first.
         #[source]

@@ -162,7 +162,7 @@ impl Engine {
     pub async fn kind(&self, container: &Container, path: &str) -> Result<Option<Kind>, EngineError> {
         let options = ContainerArchiveInfoOptions { path: path.to_owned() };
         let request = self.docker.get_container_archive_info(&container.id, Some(options));
-        match self.call("look into the container", request).await {
+        match self.call("inspect a path in the container", request).await {
             Ok(found) => Ok(Some(Kind::new(found.file_mode, found.size))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -184,7 +184,7 @@ impl Engine {
             }
             Ok(head)
         };
-        let head = self.call("look into the container", read).await?;
+        let head = self.call("inspect a path in the container", read).await?;
         Ok(target_of_link(&head))
     }
 

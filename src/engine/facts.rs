@@ -37,13 +37,13 @@ pub struct Facts {
 impl Engine {
     /// What the engine calls itself: `Docker Engine`, `Podman Engine`.
     pub(super) async fn name(&self) -> Result<String, EngineError> {
-        Ok(name(&self.call("tell its version", self.docker.version()).await?))
+        Ok(name(&self.call("report its version", self.docker.version()).await?))
     }
 
     /// Asks the engine for what a check of the node wants to know.
     pub async fn facts(&self) -> Result<Facts, EngineError> {
-        let version = self.call("tell its version", self.docker.version()).await?;
-        let info = self.call("tell its settings", self.docker.info()).await?;
+        let version = self.call("report its version", self.docker.version()).await?;
+        let info = self.call("report its settings", self.docker.info()).await?;
         Ok(facts(version, info))
     }
 }

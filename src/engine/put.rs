@@ -23,7 +23,7 @@ impl Engine {
         let options = UploadToContainerOptions { path: directory.to_owned(), ..Default::default() };
         let body = bollard::body_full(archive(name, content).into());
         let request = self.docker.upload_to_container(&container.id, Some(options), body);
-        self.call("put a file into the container", request).await
+        self.call("copy a file into the container", request).await
     }
 }
 

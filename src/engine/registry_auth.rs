@@ -40,11 +40,11 @@ impl fmt::Debug for Credentials {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoLogin {
     /// No file, or nothing in it for this registry.
-    #[error("log in with 'docker login', or put an entry for it into ~/.docker/config.json")]
+    #[error("log in with 'docker login', or add an entry for it to ~/.docker/config.json")]
     Unknown,
     /// The entry is elsewhere.
     #[error(
-        "yours is with the credential helper '{0}', which is not run here: put a plain entry into ~/.docker/config.json"
+        "your login is in credential helper '{0}', which spank-docker does not run: add a plain entry to ~/.docker/config.json"
     )]
     Helper(Shown),
     /// The file is there, and of no use.
@@ -97,8 +97,8 @@ impl Logins {
     pub fn at(&self, registry: &str) -> Result<Credentials, NoLogin> {
         let text = self.0.as_ref().map_err(Clone::clone)?;
         // What the parser says of it may quote a password.
-        let file: File =
-            serde_json::from_slice(text).map_err(|_| NoLogin::File("is not Docker's: mend it"))?;
+        let file: File = serde_json::from_slice(text)
+            .map_err(|_| NoLogin::File("is not a valid Docker configuration: fix it"))?;
         let is_meant = |key: &String| same_registry(key, registry);
         let entry = file.auths.iter().find(|(key, _)| is_meant(key)).map(|(_, entry)| entry);
         if let Some(credentials) = entry.and_then(Entry::credentials) {
@@ -178,21 +178,24 @@ mod tests {
     #[test]
     fn what_is_no_login_says_why() {
         let cases = [
-            ("{}", "log in with 'docker login', or put an entry for it into ~/.docker/config.json"),
+            ("{}", "log in with 'docker login', or add an entry for it to ~/.docker/config.json"),
             (
                 r#"{"auths":{"reg":{}}}"#,
-                "log in with 'docker login', or put an entry for it into ~/.docker/config.json",
+                "log in with 'docker login', or add an entry for it to ~/.docker/config.json",
             ),
             (
                 r#"{"auths":{"reg":{}},"credsStore":"pass"}"#,
-                "yours is with the credential helper 'pass', which is not run here: put a plain entry into ~/.docker/config.json",
+                "your login is in credential helper 'pass', which spank-docker does not run: add a plain entry to ~/.docker/config.json",
             ),
             (
                 r#"{"credHelpers":{"reg":"/bin/sh -c id\n"}}"#,
-                r"yours is with the credential helper '/bin/sh -c id\n', which is not run here: put a plain entry into ~/.docker/config.json",
+                r"your login is in credential helper '/bin/sh -c id\n', which spank-docker does not run: add a plain entry to ~/.docker/config.json",
             ),
-            (r#"{"auths":{"reg":{"auth":"YTpi"#, "~/.docker/config.json is not Docker's: mend it"),
-            ("7", "~/.docker/config.json is not Docker's: mend it"),
+            (
+                r#"{"auths":{"reg":{"auth":"YTpi"#,
+                "~/.docker/config.json is not a valid Docker configuration: fix it",
+            ),
+            ("7", "~/.docker/config.json is not a valid Docker configuration: fix it"),
         ];
         for (text, why) in cases {
             assert_eq!(at(text, "reg").unwrap_err().to_string(), why, "{text}");

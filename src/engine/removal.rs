@@ -61,7 +61,7 @@ impl Engine {
     /// Ends its processes, if it has any.
     async fn kill(&self, container: &Container) -> Result<(), EngineError> {
         let request = self.docker.kill_container(&container.id, None::<KillContainerOptions>);
-        match self.call_within(HANGING, "end the container", request).await {
+        match self.call_within(HANGING, "kill the container's processes", request).await {
             Err(EngineError::Stuck { .. }) => {
                 // What is gone is gone.
                 let _ = cgroup::kill_all(&container.id);

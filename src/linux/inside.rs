@@ -352,7 +352,7 @@ pub enum PlaceError {
     #[error("it is not a directory")]
     NotDirectory,
     /// It leads to where the container's own system is.
-    #[error("it leads to where the container's own system is")]
+    #[error("it resolves to a path of the container's own system")]
     System,
     /// Its file system says nothing.
     #[error("'{}' does not answer", at.display())]
@@ -364,7 +364,7 @@ pub enum PlaceError {
     #[error("it cannot be looked up")]
     Reach(#[source] io::Error),
     /// It is missing, and cannot be made.
-    #[error("'{}' cannot be made", at.display())]
+    #[error("cannot create '{}'", at.display())]
     Make {
         /// The part of the path that is missing.
         at: PathBuf,

@@ -67,13 +67,13 @@ pub enum Error {
     #[error("'{0}' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST")]
     Source(Shown),
     /// A target that is no absolute path.
-    #[error("'{0}' is not a place in the container: use an absolute path without '..'")]
+    #[error("'{0}' is not a path in the container: use an absolute path without '..'")]
     Target(Shown),
     /// The root directory as a target.
     #[error("'/' cannot be mounted on: name a directory or a file in the container")]
     Root,
     /// A target that is the system's or ours.
-    #[error("'{target}' cannot be mounted on: {owner} is the container's own")]
+    #[error("'{target}' cannot be mounted on: {owner} is reserved for the container")]
     Reserved {
         /// The path.
         target: Shown,
@@ -82,17 +82,17 @@ pub enum Error {
     },
     /// A flag that there is not.
     #[error(
-        "'{0}' is not a flag of a mount: use ro, rw, private, rprivate, slave or rslave, with '+' between them"
+        "'{0}' is not a mount flag: use ro, rw, private, rprivate, slave or rslave, with '+' between them"
     )]
     Flag(Shown),
     /// Flags that exclude each other.
     #[error("'{0}' contradicts itself: use one of ro and rw, and one of private, rprivate, slave and rslave")]
     Contradiction(Shown),
     /// Two mounts at one place.
-    #[error("'{0}' is the place of two mounts: name it once")]
+    #[error("'{0}' is the target of two mounts: name it once")]
     Twice(Shown),
     /// So many that the node's own mounts suffer.
-    #[error("{0} mounts, at most {MOST} can be named: mount a directory above them")]
+    #[error("{0} mounts, at most {MOST} are allowed: mount a directory above them")]
     Many(usize),
 }
 
@@ -294,9 +294,9 @@ mod tests {
     fn what_is_no_mount_is_refused_with_what_would_be_right() {
         let empty = "has an empty mount: use SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them";
         let source = "is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST";
-        let target = "is not a place in the container: use an absolute path without '..'";
+        let target = "is not a path in the container: use an absolute path without '..'";
         let flag =
-            "is not a flag of a mount: use ro, rw, private, rprivate, slave or rslave, with '+' between them";
+            "is not a mount flag: use ro, rw, private, rprivate, slave or rslave, with '+' between them";
         let many = |count| (0..count).map(|at| format!("/a:/{at}")).collect::<Vec<_>>().join(",");
         let contradiction =
             "contradicts itself: use one of ro and rw, and one of private, rprivate, slave and rslave";
@@ -322,8 +322,8 @@ mod tests {
             ),
             ("/a\\", "'/a\\' ends with a backslash: write '\\\\' where it is part of a path".to_owned()),
             ("/a:/", "'/' cannot be mounted on: name a directory or a file in the container".to_owned()),
-            ("/a:/x,/b:/x/", "'/x' is the place of two mounts: name it once".to_owned()),
-            (&many(65), "65 mounts, at most 64 can be named: mount a directory above them".to_owned()),
+            ("/a:/x,/b:/x/", "'/x' is the target of two mounts: name it once".to_owned()),
+            (&many(65), "65 mounts, at most 64 are allowed: mount a directory above them".to_owned()),
         ] {
             assert_eq!(refused(list), error);
         }
@@ -346,7 +346,7 @@ mod tests {
         ] {
             assert_eq!(
                 refused(&format!("tmpfs:{path}")),
-                format!("'{path}' cannot be mounted on: {owner} is the container's own")
+                format!("'{path}' cannot be mounted on: {owner} is reserved for the container")
             );
         }
         for path in

@@ -11,7 +11,7 @@ use crate::log::escape::Shown;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not two ports with a dash between.
-    #[error("'{0}' is not a range of ports: use FIRST-LAST, both from 1024 to 65535")]
+    #[error("'{0}' is not a port range: use FIRST-LAST, both from 1024 to 65535")]
     Ports(Shown),
     /// The last port is below the first one.
     #[error("'{0}' is empty: the first port is above the last one")]
@@ -78,7 +78,7 @@ mod tests {
         for bad in ["", "20000", "1023-2000", "2000-65536", "2000-", "a-b", "2000 - 3000", "2000-3000-4000"] {
             assert_eq!(
                 bad.parse::<PortRange>().unwrap_err().to_string(),
-                format!("'{bad}' is not a range of ports: use FIRST-LAST, both from 1024 to 65535")
+                format!("'{bad}' is not a port range: use FIRST-LAST, both from 1024 to 65535")
             );
         }
         assert_eq!(

@@ -34,20 +34,18 @@ const FIRST_RENDER_NODE: u32 = 128;
 pub enum Error {
     /// The engine has neither CDI specifications nor a vendor's runtime.
     #[error(
-        "the job asks for GPUs, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit"
+        "the job asks for GPUs, but this node's engine cannot give any to containers: ask the admin to install a CDI specification or the NVIDIA Container Toolkit"
     )]
     Unsupported,
     /// The specification does not know it.
-    #[error(
-        "the engine of this node knows no GPU '{device}': ask the admin to write its CDI specification anew"
-    )]
+    #[error("GPU '{device}' is not in this node's CDI specification: ask the admin to generate it again")]
     Unknown {
         /// As the engine would name it.
         device: String,
     },
     /// Whose GPUs are they?
     #[error(
-        "the engine of this node knows GPUs of several vendors ({kinds}), and Slurm does not say whose the job's are: ask the admin to set Flags in gres.conf"
+        "this node's engine knows GPUs of several vendors ({kinds}), and Slurm does not say which of them the job has: ask the admin to set Flags in gres.conf"
     )]
     Vendors {
         /// What it knows.
@@ -55,7 +53,7 @@ pub enum Error {
     },
     /// Slurm's list is none.
     #[error(
-        "Slurm calls the job's GPUs on this node '{list}', which are no numbers: ask the admin to look at gres.conf"
+        "Slurm's list of the job's GPUs on this node, '{list}', is not a list of numbers: ask the admin to check gres.conf"
     )]
     Unclear {
         /// As Slurm has it.
@@ -63,7 +61,7 @@ pub enum Error {
     },
     /// The names of Slurm and those of the specification mean different GPUs.
     #[error(
-        "the container was given '{device}', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification"
+        "the container was given '{device}', which Slurm did not allocate to the job: ask the admin to compare gres.conf with the CDI specification"
     )]
     Foreign {
         /// A device node.
@@ -400,23 +398,23 @@ mod tests {
         for (error, text) in [
             (
                 Error::Unsupported,
-                "the job asks for GPUs, and this node's engine gives none to containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit",
+                "the job asks for GPUs, but this node's engine cannot give any to containers: ask the admin to install a CDI specification or the NVIDIA Container Toolkit",
             ),
             (
                 Error::Unknown { device: "nvidia.com/gpu=7".to_owned() },
-                "the engine of this node knows no GPU 'nvidia.com/gpu=7': ask the admin to write its CDI specification anew",
+                "GPU 'nvidia.com/gpu=7' is not in this node's CDI specification: ask the admin to generate it again",
             ),
             (
                 Error::Vendors { kinds: "amd.com/gpu, nvidia.com/gpu".to_owned() },
-                "the engine of this node knows GPUs of several vendors (amd.com/gpu, nvidia.com/gpu), and Slurm does not say whose the job's are: ask the admin to set Flags in gres.conf",
+                "this node's engine knows GPUs of several vendors (amd.com/gpu, nvidia.com/gpu), and Slurm does not say which of them the job has: ask the admin to set Flags in gres.conf",
             ),
             (
                 Error::Unclear { list: Shown::new("NoDevFiles") },
-                "Slurm calls the job's GPUs on this node 'NoDevFiles', which are no numbers: ask the admin to look at gres.conf",
+                "Slurm's list of the job's GPUs on this node, 'NoDevFiles', is not a list of numbers: ask the admin to check gres.conf",
             ),
             (
                 Error::Foreign { device: "/dev/nvidia0".to_owned() },
-                "the container was given '/dev/nvidia0', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification",
+                "the container was given '/dev/nvidia0', which Slurm did not allocate to the job: ask the admin to compare gres.conf with the CDI specification",
             ),
         ] {
             assert_eq!(error.to_string(), text);

@@ -30,7 +30,7 @@ pub enum Error {
     #[error("list of hosts '{0}': more than 1048576 hosts, or more than 64 MiB of names")]
     Many(Shown),
     /// Brackets that do not match, or are within brackets.
-    #[error("list of hosts '{0}': brackets must come in pairs, not within each other")]
+    #[error("list of hosts '{0}': brackets must be paired and not nested")]
     Brackets(Shown),
     /// Something between brackets that is no number and no range.
     #[error("list of hosts '{list}': '{range}' is not a range, use FIRST-LAST with FIRST not above LAST")]
@@ -41,7 +41,7 @@ pub enum Error {
         range: Shown,
     },
     /// A name that no host has.
-    #[error("list of hosts '{list}': '{name}' is not the name of a host")]
+    #[error("list of hosts '{list}': '{name}' is not a host name")]
     Name {
         /// The list.
         list: Shown,
@@ -251,7 +251,7 @@ mod tests {
         for list in ["n[1", "n1]", "n[[1]]", "n]1[", "n[1-[2-3]]"] {
             assert_eq!(
                 refused(list),
-                format!("list of hosts '{list}': brackets must come in pairs, not within each other")
+                format!("list of hosts '{list}': brackets must be paired and not nested")
             );
         }
         for (list, range) in [
@@ -272,7 +272,7 @@ mod tests {
         for (list, name) in [("a,,b", ""), (",", ""), ("a b", "a b"), ("a;b[1]", "a;b1"), ("a\nb", r"a\nb")] {
             assert_eq!(
                 refused(list),
-                format!("list of hosts '{}': '{name}' is not the name of a host", Shown::from(list))
+                format!("list of hosts '{}': '{name}' is not a host name", Shown::from(list))
             );
         }
     }

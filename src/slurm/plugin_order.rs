@@ -50,7 +50,7 @@ impl Line {
         let (file, plugin) = (Shown::from(self.file.as_path()), Shown::from(self.plugin.as_path()));
         let number = self.number;
         format!(
-            "'{file}' line {number}: '{plugin}' comes after {FILE}, and would run as root in the images of users: move it before that line"
+            "'{file}' line {number}: '{plugin}' comes after {FILE}, and would run as root in users' images: move it before that line"
         )
     }
 }

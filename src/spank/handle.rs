@@ -110,7 +110,11 @@ impl Raw {
 /// The crate keeps options that were given behind a lock of its own.
 fn has_options() -> bool {
     spank_callback_with_globals::<Docker, _>(|_, options, _| {
-        if options.values.is_empty() { Ok(()) } else { Err("there are options".into()) }
+        if options.values.is_empty() {
+            Ok(())
+        } else {
+            Err("the plugin's options are already registered".into())
+        }
     }) != OK
 }
 

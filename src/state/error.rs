@@ -44,7 +44,7 @@ pub enum StateError {
         source: serde_json::Error,
     },
     /// The directory could be changed by others than root.
-    #[error("state_dir '{}' must belong to root, and nobody else may write there", path.display())]
+    #[error("state_dir '{}' must be owned by root and writable only by root", path.display())]
     Unsafe {
         /// The directory.
         path: PathBuf,

@@ -153,7 +153,7 @@ mod tests {
             (
                 UID,
                 || Outcome::Starting,
-                "job 7: the prolog was cut off while it started the container: submit the job again",
+                "job 7: the prolog was interrupted while it started the container: submit the job again",
             ),
             (UID, failed, "no such image"),
             (UID, || Outcome::BrokenOff { line: Some("n2: no such image".to_owned()) }, "n2: no such image"),

@@ -35,7 +35,7 @@ pub enum TaskError {
         job: JobId,
     },
     /// The prolog was cut off.
-    #[error("job {job}: the prolog was cut off while it started the container: submit the job again")]
+    #[error("job {job}: the prolog was interrupted while it started the container: submit the job again")]
     CutOff {
         /// The job.
         job: JobId,
@@ -56,7 +56,7 @@ pub enum TaskError {
     },
     /// The container's first process is somewhere else.
     #[error(
-        "the container of job {scope} is not where it was started: its sshd has made namespaces of its own; use an image whose sshd does not"
+        "the container of job {scope} is not in the namespaces that it was started in: its sshd has created its own; use an image whose sshd does not"
     )]
     Left {
         /// The job, or its step.
@@ -109,7 +109,7 @@ pub enum TaskError {
     },
     /// A tag that means one image here and another one there.
     #[error(
-        "image '{image}': another one has this tag on node '{node}': use --docker-pull=always, or name the image by its digest"
+        "image '{image}': the tag resolves to a different image on node '{node}': use --docker-pull=always, or name the image by its digest"
     )]
     Tag {
         /// As the user wrote it.
@@ -118,7 +118,7 @@ pub enum TaskError {
         node: String,
     },
     /// The step's own `--docker-workdir`.
-    #[error("--docker-workdir: '{path}' is no directory in the container that you can enter: use another")]
+    #[error("--docker-workdir: '{path}' is not a directory that you can enter in the container: use another")]
     Workdir {
         /// In the container.
         path: Shown,

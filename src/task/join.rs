@@ -46,7 +46,7 @@ pub fn join(
     let process = found.ok_or(TaskError::Gone { scope })?;
     let namespaces = Namespaces::of(&process).map_err(failed("open the namespaces of the container"))?;
     let namespaces = namespaces.ok_or(TaskError::Left { scope })?;
-    if namespaces.ids().map_err(failed("look at the namespaces of the container"))? != session.namespaces {
+    if namespaces.ids().map_err(failed("inspect the namespaces of the container"))? != session.namespaces {
         return Err(TaskError::Gone { scope });
     }
     // A step's own container has had the step's layout from its start.
@@ -64,7 +64,7 @@ pub fn join(
     }
     set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock)?;
     set_limit("stack", Resource::RLIMIT_STACK, config.stack)?;
-    privilege::renounce().map_err(failed("give up the privileges of a task"))
+    privilege::renounce().map_err(failed("drop the privileges of a task"))
 }
 
 fn join_error(action: &'static str, scope: Scope) -> impl FnOnce(io::Error) -> TaskError {

@@ -219,7 +219,8 @@ fn image_that_is_removed_before_its_container_is_made_is_got_again() {
             started.unwrap();
         } else {
             let error = started.unwrap_err();
-            let words = "removed from this node before its container was made: submit again";
+            let words =
+                "deleted from this node before its container was created (docker image prune?): submit again";
             assert_eq!(error.to_string(), format!("image '{image}': {words}"));
             assert!(!error.is_engine_fault());
             machine.assert_no_container();

@@ -54,10 +54,10 @@ impl Origin {
 
     fn way_around(self) -> &'static str {
         match self {
-            Self::User => "look at its file system, or leave it out",
+            Self::User => "check its file system, or leave it out",
             Self::Admin | Self::ReadOnly => "ask the admin",
-            Self::Home => "look at its file system, or use --no-docker-mount-home",
-            Self::Standard => "look at its file system, or submit from another directory",
+            Self::Home => "check its file system, or use --no-docker-mount-home",
+            Self::Standard => "check its file system, or submit from another directory",
         }
     }
 }
@@ -74,7 +74,7 @@ pub enum MountError {
         path: Shown,
     },
     /// The user may not go there.
-    #[error("{origin}: '{path}' is not yours to reach on this node: {}", origin.remedy())]
+    #[error("{origin}: '{path}': permission denied on this node: {}", origin.remedy())]
     Denied {
         /// Who wants it.
         origin: Origin,
@@ -108,7 +108,7 @@ pub enum MountError {
         source: io::Error,
     },
     /// A link of /proc to what some process has open, or links in a circle.
-    #[error("{origin}: '{path}' leads through a link that cannot be followed: name where it leads to")]
+    #[error("{origin}: '{path}' resolves through a link that cannot be followed: name the link's target")]
     Link {
         /// Who wants it.
         origin: Origin,
@@ -142,7 +142,7 @@ pub enum MountError {
         path: Shown,
     },
     /// Slurm keeps it for whom it is given to.
-    #[error("{origin}: '{path}' is a GPU that Slurm has not given to the job: ask for it with --gres")]
+    #[error("{origin}: '{path}' is a GPU that Slurm did not allocate to the job: request it with --gres")]
     Gpu {
         /// Who wants it.
         origin: Origin,
@@ -159,7 +159,7 @@ pub enum MountError {
     },
     /// Something else than a device, where the devices are.
     #[error(
-        "{origin}: '{target}' is a place for devices, and '{path}' is none: name devices, not directories of them"
+        "{origin}: '{target}' can hold only devices, and '{path}' is not one: name the devices, not their directory"
     )]
     NoDevice {
         /// Who wants it.
@@ -171,7 +171,7 @@ pub enum MountError {
     },
     /// The place in the container is a directory, the source none.
     #[error(
-        "{origin}: '{target}' is a directory in the container, and '{path}' is none: name a file as the place"
+        "{origin}: '{target}' is a directory in the container, and '{path}' is not: name a file as the target"
     )]
     OnDirectory {
         /// Who wants it.
@@ -183,7 +183,7 @@ pub enum MountError {
     },
     /// The place in the container is no directory, the source one.
     #[error(
-        "{origin}: '{target}' is no directory in the container, and '{path}' is one: name a directory as the place"
+        "{origin}: '{target}' is not a directory in the container, and '{path}' is: name a directory as the target"
     )]
     OnFile {
         /// Who wants it.
@@ -194,7 +194,7 @@ pub enum MountError {
         target: Shown,
     },
     /// The place leads into what is the container's own.
-    #[error("{origin}: '{target}' leads to the container's own system: choose another place")]
+    #[error("{origin}: '{target}' resolves to a path of the container's own system: choose another target")]
     System {
         /// Who wants it.
         origin: Origin,
@@ -203,7 +203,7 @@ pub enum MountError {
     },
     /// The place does not exist, and lies in a mount where the user cannot make it.
     #[error(
-        "{origin}: '{at}' does not exist in the container, and you cannot make it there: make it on the host, or choose another place"
+        "{origin}: '{at}' does not exist in the container, and you cannot create it there: create it on the host, or choose another target"
     )]
     Make {
         /// Who wants it.
@@ -226,7 +226,7 @@ pub enum MountError {
     },
     /// More mounts in one container than a node can bear.
     #[error(
-        "{count} mounts in the container, with all that is mounted below what is named, of at most {most}: name directories with fewer mounts below them"
+        "{count} mounts in the container, those below the named directories included, at most {most} are allowed: name directories with fewer mounts below them"
     )]
     Many {
         /// How many there are.
@@ -280,11 +280,11 @@ mod tests {
             ),
             (
                 MountError::Denied { origin: Origin::Home, path: path.clone() }.to_string(),
-                "--docker-mount-home: '/a' is not yours to reach on this node: use --no-docker-mount-home",
+                "--docker-mount-home: '/a': permission denied on this node: use --no-docker-mount-home",
             ),
             (
                 MountError::Link { origin, path: path.clone() }.to_string(),
-                "--docker-mounts: '/a' leads through a link that cannot be followed: name where it leads to",
+                "--docker-mounts: '/a' resolves through a link that cannot be followed: name the link's target",
             ),
             (
                 MountError::Private { origin, path: path.clone(), directory: Shown::from("/tmp") }
@@ -298,7 +298,7 @@ mod tests {
             ),
             (
                 MountError::Gpu { origin, path: path.clone() }.to_string(),
-                "--docker-mounts: '/a' is a GPU that Slurm has not given to the job: ask for it with --gres",
+                "--docker-mounts: '/a' is a GPU that Slurm did not allocate to the job: request it with --gres",
             ),
             (
                 MountError::ReadOnlyDevice { origin, path: path.clone() }.to_string(),
@@ -306,33 +306,33 @@ mod tests {
             ),
             (
                 MountError::NoDevice { origin, path: path.clone(), target: target.clone() }.to_string(),
-                "--docker-mounts: '/b' is a place for devices, and '/a' is none: name devices, not directories of them",
+                "--docker-mounts: '/b' can hold only devices, and '/a' is not one: name the devices, not their directory",
             ),
             (
                 words(PlaceError::IsDirectory),
-                "--docker-mounts: '/b' is a directory in the container, and '/a' is none: name a file as the place",
+                "--docker-mounts: '/b' is a directory in the container, and '/a' is not: name a file as the target",
             ),
             (
                 words(PlaceError::NotDirectory),
-                "--docker-mounts: '/b' is no directory in the container, and '/a' is one: name a directory as the place",
+                "--docker-mounts: '/b' is not a directory in the container, and '/a' is: name a directory as the target",
             ),
             (
                 words(PlaceError::System),
-                "--docker-mounts: '/b' leads to the container's own system: choose another place",
+                "--docker-mounts: '/b' resolves to a path of the container's own system: choose another target",
             ),
             (
                 words(make),
-                "--docker-mounts: '/b/c' does not exist in the container, and you cannot make it there: \
-                 make it on the host, or choose another place",
+                "--docker-mounts: '/b/c' does not exist in the container, and you cannot create it there: \
+                 create it on the host, or choose another target",
             ),
             (
                 MountError::Silent { origin: Origin::Standard, path: path.clone() }.to_string(),
-                "working directory or home: '/a' does not answer on this node: look at its file system, \
+                "working directory or home: '/a' does not answer on this node: check its file system, \
                  or submit from another directory",
             ),
             (
                 words(PlaceError::Silent { at: "/b/c".into() }),
-                "--docker-mounts: '/b/c' does not answer on this node: look at its file system, or leave it out",
+                "--docker-mounts: '/b/c' does not answer on this node: check its file system, or leave it out",
             ),
             (words(reach), "--docker-mounts: '/b' cannot be mounted on: Permission denied (os error 13)"),
         ] {

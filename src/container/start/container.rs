@@ -112,7 +112,7 @@ fn see_that_it_is_closed(process: &Process) -> Result<(), StartError> {
         // Of another kind: `spank-docker check` looks at all of the engine's.
         None => Ok(None),
     };
-    match look().map_err(files_error("look at the engine's directories"))? {
+    match look().map_err(files_error("inspect the engine's directories"))? {
         None => Ok(()),
         Some(directory) => Err(StartError::OpenEngine { directory: directory.as_path().into() }),
     }

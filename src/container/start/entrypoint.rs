@@ -28,7 +28,7 @@ const AS: &str = "--as";
 pub enum EntrypointError {
     /// It failed.
     #[error(
-        "image '{image}': its ENTRYPOINT failed with code {code}{}: use --no-docker-entrypoint, or mend it",
+        "image '{image}': its ENTRYPOINT failed with exit code {code}{}: fix it, or use --no-docker-entrypoint",
         said(words)
     )]
     Failed {
@@ -41,7 +41,7 @@ pub enum EntrypointError {
     },
     /// It takes too long.
     #[error(
-        "image '{image}': its ENTRYPOINT did not come to its command within {} s{}: use --no-docker-entrypoint, or mend it",
+        "image '{image}': its ENTRYPOINT did not exec its command within {} s{}: fix it, or use --no-docker-entrypoint",
         PATIENCE.as_secs(), said(words)
     )]
     Hangs {
@@ -52,7 +52,7 @@ pub enum EntrypointError {
     },
     /// It ignores what stands behind it.
     #[error(
-        "image '{image}': its ENTRYPOINT ended without running its command{}: use --no-docker-entrypoint, or let it end with exec \"$@\"",
+        "image '{image}': its ENTRYPOINT exited without running its command{}: end it with exec \"$@\", or use --no-docker-entrypoint",
         said(words)
     )]
     Ended {
@@ -198,15 +198,15 @@ mod tests {
         for (error, text) in [
             (
                 EntrypointError::Failed { image: image.clone(), code: 7, words: words.clone() },
-                "image 'app': its ENTRYPOINT failed with code 7 ('no licence'): use --no-docker-entrypoint, or mend it",
+                "image 'app': its ENTRYPOINT failed with exit code 7 ('no licence'): fix it, or use --no-docker-entrypoint",
             ),
             (
                 EntrypointError::Hangs { image: image.clone(), words },
-                "image 'app': its ENTRYPOINT did not come to its command within 30 s ('no licence'): use --no-docker-entrypoint, or mend it",
+                "image 'app': its ENTRYPOINT did not exec its command within 30 s ('no licence'): fix it, or use --no-docker-entrypoint",
             ),
             (
                 EntrypointError::Ended { image, words: None },
-                "image 'app': its ENTRYPOINT ended without running its command: use --no-docker-entrypoint, or let it end with exec \"$@\"",
+                "image 'app': its ENTRYPOINT exited without running its command: end it with exec \"$@\", or use --no-docker-entrypoint",
             ),
         ] {
             assert_eq!(error.to_string(), text);

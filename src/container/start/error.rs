@@ -32,7 +32,7 @@ pub enum StartError {
     Image(#[from] ImageError),
     /// The image declares a volume where the system's own directories are.
     #[error(
-        "image '{image}': declares a volume at '{volume}', where a container's own system is; build it without"
+        "image '{image}': declares a volume at '{volume}', which is reserved for the container's own system: build it without"
     )]
     Volume {
         /// As the user wrote it.
@@ -52,7 +52,7 @@ pub enum StartError {
     #[error(transparent)]
     Secret(#[from] keys::Error),
     /// The job's list of nodes cannot be read.
-    #[error("cannot read the job's node list '{list}'")]
+    #[error("cannot parse the job's node list '{list}'")]
     NodeList {
         /// As Slurm gave it.
         list: Shown,
@@ -82,15 +82,13 @@ pub enum StartError {
     #[error(transparent)]
     Mount(#[from] MountError),
     /// `--docker-workdir`.
-    #[error("--docker-workdir: '{path}' is no directory in the container that you can enter: use another")]
+    #[error("--docker-workdir: '{path}' is not a directory that you can enter in the container: use another")]
     Workdir {
         /// In the container.
         path: Shown,
     },
     /// The same, and its file system says nothing.
-    #[error(
-        "--docker-workdir: '{path}' does not answer on this node: look at its file system, or use another"
-    )]
+    #[error("--docker-workdir: '{path}' does not answer on this node: check its file system, or use another")]
     SilentWorkdir {
         /// In the container.
         path: Shown,
@@ -119,9 +117,9 @@ pub enum StartError {
         /// In the image.
         path: &'static str,
     },
-    /// The engine does not let anybody look into the container before its start.
+    /// The engine does not let anybody inspect a path in the container before its start.
     #[error(
-        "image '{image}': the engine cannot look into it: is a volume behind a link? Declare it where it is"
+        "image '{image}': the engine cannot read its file system: is a VOLUME path a symbolic link? Declare the real path"
     )]
     Closed {
         /// As the user wrote it.
@@ -129,14 +127,14 @@ pub enum StartError {
     },
     /// The engine works, and does not come to an end with this container.
     #[error(
-        "image '{image}': the engine could not start the container in time: look at the links of the image's /etc"
+        "image '{image}': the engine could not start the container in time: check the links in the image's /etc"
     )]
     Hung {
         /// As the user wrote it.
         image: String,
     },
     /// The first process is gone before anything was asked of it.
-    #[error("image '{image}': the container ended as soon as it was started{}", said(words))]
+    #[error("image '{image}': the container exited as soon as it was started{}", said(words))]
     Ended {
         /// As the user wrote it.
         image: String,
@@ -145,7 +143,7 @@ pub enum StartError {
     },
     /// The engine looked the numbers of groups up as if they were names, and went on to do so.
     #[error(
-        "image '{image}': its container has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out"
+        "image '{image}': its container has different groups from yours: does the image's /etc/group have lines whose name is a number? Remove them"
     )]
     Groups {
         /// As the user wrote it.
@@ -180,7 +178,7 @@ pub enum StartError {
         port: u16,
     },
     /// The image's sshd ended.
-    #[error("image '{image}': its sshd ended at once{}", said(words))]
+    #[error("image '{image}': its sshd exited at once{}", said(words))]
     SshdEnded {
         /// As the user wrote it.
         image: String,
@@ -204,13 +202,13 @@ pub enum StartError {
         seconds: u64,
     },
     /// Whoever asked for it was asked to end.
-    #[error("its container was no longer wanted")]
+    #[error("its container is no longer needed")]
     NotWanted,
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// No event loop could be made.
-    #[error("cannot set up an event loop")]
+    #[error("cannot create an event loop")]
     Runtime(#[source] io::Error),
 }
 

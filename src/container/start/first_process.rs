@@ -41,30 +41,30 @@ pub(super) enum EntryError {
     Ended,
     /// It runs something else.
     #[error(
-        "the container's first process is not the plugin's: ask the admin to look at the engine's configuration"
+        "the container's first process is not the plugin's: ask the admin to check the engine's configuration"
     )]
     Stranger,
     /// It is somebody else.
     #[error(
-        "the container's first process is not the job's user: ask the admin to look at the engine's configuration"
+        "the container's first process is not the job's user: ask the admin to check the engine's configuration"
     )]
     Identity,
     /// The engine looked the numbers of groups up as if they were names.
-    #[error("the container's first process has other groups than the job's user")]
+    #[error("the container's first process has different groups from the job's user")]
     Groups,
     /// It may do more than its user.
     #[error(
-        "the container's first process has capabilities, or can get some: ask the admin to look at the engine's configuration"
+        "the container's first process has capabilities, or can gain some: ask the admin to check the engine's configuration"
     )]
     Privileges,
     /// Another process of its user could act through it.
     #[error(
-        "the container's first process is open to other processes of yours: ask the admin to set fs.suid_dumpable to 0"
+        "the container's first process is accessible to your other processes: ask the admin to set fs.suid_dumpable to 0"
     )]
     Open,
     /// It cannot be looked at.
     #[error(
-        "cannot look at the container's first process: ask the admin to look at the engine's configuration"
+        "cannot inspect the container's first process: ask the admin to check the engine's configuration"
     )]
     Look(#[source] io::Error),
 }

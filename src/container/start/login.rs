@@ -62,11 +62,13 @@ fn open(path: &Path) -> io::Result<Found> {
 fn reason(error: &io::Error) -> NoLogin {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) => NoLogin::Unknown,
-        Some(NOT_A_FILE) => NoLogin::File("is not a regular file: make it one"),
+        Some(NOT_A_FILE) => NoLogin::File("is not a regular file: replace it with one"),
         Some(TOO_LARGE) => NoLogin::File("is larger than 1 MiB: make it smaller"),
-        Some(libc::ELOOP) => NoLogin::File("leads through a link that cannot be followed: make it a file"),
-        Some(libc::ETIMEDOUT) => NoLogin::File("does not answer on this node: look at its file system"),
-        _ => NoLogin::File("cannot be read on this node with your rights: check them"),
+        Some(libc::ELOOP) => {
+            NoLogin::File("resolves through a link that cannot be followed: replace it with a file")
+        }
+        Some(libc::ETIMEDOUT) => NoLogin::File("does not answer on this node: check its file system"),
+        _ => NoLogin::File("cannot be read with your permissions on this node: check them"),
     }
 }
 
@@ -84,10 +86,10 @@ mod tests {
     fn only_a_regular_file_of_a_bearable_size_is_read() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join(".docker/config.json");
-        let none = "log in with 'docker login', or put an entry for it into ~/.docker/config.json";
+        let none = "log in with 'docker login', or add an entry for it to ~/.docker/config.json";
         assert_eq!(at(home.path()), Err(none.to_owned()));
         std::fs::create_dir_all(&file).unwrap();
-        let not_a_file = "~/.docker/config.json is not a regular file: make it one";
+        let not_a_file = "~/.docker/config.json is not a regular file: replace it with one";
         assert_eq!(at(home.path()), Err(not_a_file.to_owned()));
         std::fs::remove_dir(&file).unwrap();
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -98,7 +100,8 @@ mod tests {
         std::io::Write::write_all(&mut &opened, br#"{"auths":{"reg":{"auth":"YTpi"}}}"#).unwrap();
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened));
         std::os::unix::fs::symlink(link, &file).unwrap();
-        let no_link = "~/.docker/config.json leads through a link that cannot be followed: make it a file";
+        let no_link =
+            "~/.docker/config.json resolves through a link that cannot be followed: replace it with a file";
         assert_eq!(at(home.path()), Err(no_link.to_owned()));
         std::fs::remove_file(&file).unwrap();
         std::fs::write(&file, vec![b' '; LIMIT as usize + 1]).unwrap();

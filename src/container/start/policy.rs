@@ -63,7 +63,7 @@ pub(super) fn check_workdir(order: &Order<'_>, root: &Root) -> Result<(), StartE
         Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
             Err(StartError::SilentWorkdir { path: path.as_path().into() })
         }
-        Err(error) => Err(files_error("look for the working directory")(error)),
+        Err(error) => Err(files_error("find the working directory")(error)),
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) enum FurnishError {
         source: io::Error,
     },
     /// The container's /dev or the like is not the engine's.
-    #[error("has its own '{path}' in place of the system's: build it without a volume there")]
+    #[error("has its own '{path}' instead of the system's: build it without a volume there")]
     System {
         /// In the container.
         path: &'static str,
@@ -109,12 +109,12 @@ pub(super) fn harden(
     }
     if !hiding.is_empty() {
         let proc = root.find(Path::new("/proc")).map_err(failed("open /proc"))?;
-        mount::reconfigure(&proc, hiding).map_err(failed("hide in /proc what the node's own hides"))?;
+        mount::reconfigure(&proc, hiding).map_err(failed("set hidepid on /proc as on the node"))?;
     }
     // NVIDIA's hook mounts device nodes of the node there, each by itself. An image's volume is always a directory.
     for mount in mounts.iter().filter(|mount| mount.point.starts_with("/dev")) {
         let found = root.find(&mount.point).map_err(failed("open what is mounted in /dev"))?;
-        if inside::is_device(&found).map_err(failed("look at what is mounted in /dev"))? {
+        if inside::is_device(&found).map_err(failed("inspect what is mounted in /dev"))? {
             mount::change(&found, false, Attributes::NONE, Attributes::NODEV)
                 .map_err(failed("allow a device that is mounted in /dev"))?;
         }

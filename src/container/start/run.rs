@@ -236,7 +236,7 @@ async fn launch<'a>(
     note_where_it_writes(order, &process)?;
     let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
     let cgroups = Cgroups::of_container(process.id().pid, &container.id)
-        .map_err(files_error("look at the container's cgroups"))?;
+        .map_err(files_error("inspect the container's cgroups"))?;
     Ok(Launched { image, banner, gpus, files, entry, container, process, cgroups, namespaces })
 }
 
@@ -252,7 +252,7 @@ async fn first_process(
 ) -> Result<(Entry, Container, Process), StartError> {
     let mut groups: Option<Vec<u8>> = None;
     loop {
-        let entry = Entry::draw().map_err(files_error("draw a random name"))?;
+        let entry = Entry::draw().map_err(files_error("generate a random name"))?;
         let container = container::create(order, engine, image, &entry, &plan.mounts, gpus.cloned()).await?;
         if let Some(groups) = &groups {
             container::put_groups(engine, &container, groups).await?;
@@ -370,7 +370,7 @@ fn session(
         container_id: container.id,
         process: process.id(),
         cgroups,
-        namespaces: namespaces.ids().map_err(files_error("look at the container's namespaces"))?,
+        namespaces: namespaces.ids().map_err(files_error("inspect the container's namespaces"))?,
         nodes: plan.nodes.len(),
         restart: request.restart,
         node: request.node.clone(),

@@ -30,10 +30,10 @@ pub(super) async fn start(
     banner: &str,
 ) -> Result<(), StartError> {
     // Looked at just before: sshd itself would go on with one address family out of two.
-    if !listener::is_free(port).map_err(files_error("look at the ports"))? {
+    if !listener::is_free(port).map_err(files_error("read the ports in use"))? {
         return Err(StartError::PortTaken { port });
     }
-    let output = files.sshd_output().map_err(files_error("open what sshd writes"))?;
+    let output = files.sshd_output().map_err(files_error("open sshd's output"))?;
     files.go().await.map_err(files_error("start sshd"))?;
     let image = order.image_name();
     match ready::wait(process, port, banner).await {

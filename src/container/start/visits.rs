@@ -37,7 +37,7 @@ pub(super) fn harden(
     let engines = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
     let engines: Vec<_> = mountinfo::parse(&engines).collect();
     let hiding = fs::read("/proc/self/mountinfo").and_then(|mounts| mountinfo::hiding(&mounts));
-    let hiding = hiding.map_err(files_error("read what the node's /proc hides"))?;
+    let hiding = hiding.map_err(files_error("read the node's hidepid"))?;
     let nvidia = nvidia::gpus();
     visit(namespaces, |root| {
         populate::harden(root, &engines, &hiding).map_err(furnish_error(order))?;

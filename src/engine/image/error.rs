@@ -27,15 +27,15 @@ pub enum ImageError {
         registry: String,
     },
     /// It was here, or had just come. An admin's `docker image prune` spares only what a container uses.
-    #[error("image '{image}': removed from this node before its container was made: submit again")]
+    #[error(
+        "image '{image}': deleted from this node before its container was created (docker image prune?): submit again"
+    )]
     Gone {
         /// As the user wrote it.
         image: String,
     },
     /// An id names an image that is here already; there is no registry to ask.
-    #[error(
-        "image '{image}': no image on this node has this id; name it by repository and tag to have it pulled"
-    )]
+    #[error("image '{image}': no image on this node has this id; to pull it, name it by repository and tag")]
     UnknownId {
         /// As the user wrote it.
         image: String,
@@ -52,7 +52,7 @@ pub enum ImageError {
     },
     /// The registry knows who asks.
     #[error(
-        "image '{image}': registry '{registry}' denies access with your login in ~/.docker/config.json: log in anew, or ask for the right to pull this image"
+        "image '{image}': registry '{registry}' denies access with your login in ~/.docker/config.json: log in again, or ask for permission to pull this image"
     )]
     Denied {
         /// Without the registry.
@@ -62,7 +62,7 @@ pub enum ImageError {
     },
     /// It is here, for those who may pull it; whether this user may is not known.
     #[error(
-        "image '{image}': private, and registry '{registry}' cannot be asked whether you may use it: {}", words.reason()
+        "image '{image}': private, and registry '{registry}' cannot confirm that you may use it: {}", words.reason()
     )]
     Unchecked {
         /// As the user wrote it.
@@ -75,14 +75,14 @@ pub enum ImageError {
     },
     /// The same, and there is nobody to ask.
     #[error(
-        "image '{image}': private, and known on this node by no name of a registry: name it by repository and tag"
+        "image '{image}': private, and this node knows no registry name of it: name it by repository and tag"
     )]
     Nameless {
         /// As the user wrote it.
         image: String,
     },
     /// Files of ours, about pulls of others.
-    #[error("cannot note in state_dir which private images are being pulled: ask the admin")]
+    #[error("cannot record in state_dir which private images are being pulled: ask the admin")]
     Pulls(#[source] io::Error),
     /// The registry cannot be asked.
     #[error("image '{image}': registry '{registry}' cannot be reached: {}", words.reason())]
@@ -103,7 +103,7 @@ pub enum ImageError {
     },
     /// More text than there is a use for.
     #[error(
-        "image '{image}': its ENV, LABEL, VOLUME and ENTRYPOINT have more than 1 MiB: build it with less"
+        "image '{image}': its ENV, LABEL, VOLUME and ENTRYPOINT are larger than 1 MiB together: build it with less"
     )]
     Configuration {
         /// As the user wrote it.
@@ -120,9 +120,7 @@ pub enum ImageError {
         ours: &'static str,
     },
     /// The registry has it, for other machines.
-    #[error(
-        "image '{image}': registry '{registry}' has it for other kinds of processors only, this node is '{ours}'"
-    )]
+    #[error("image '{image}': not available for this node's architecture '{ours}' in registry '{registry}'")]
     Architectures {
         /// Without the registry.
         image: String,
@@ -143,7 +141,7 @@ pub enum ImageError {
         words: Words,
     },
     /// Whoever asked for it has no use for it any more.
-    #[error("image '{image}': no longer wanted, the pull was broken off")]
+    #[error("image '{image}': no longer needed, the pull was cancelled")]
     NotWanted {
         /// As the user wrote it.
         image: String,
@@ -307,7 +305,7 @@ mod tests {
             (
                 500,
                 "Head \"http://reg:5000/v2/hpc/foo/manifests/1\": no basic auth credentials",
-                "image 'hpc/foo:1': registry 'reg:5000' denies access without a login: log in with 'docker login', or put an entry for it into ~/.docker/config.json",
+                "image 'hpc/foo:1': registry 'reg:5000' denies access without a login: log in with 'docker login', or add an entry for it to ~/.docker/config.json",
             ),
             (
                 500,
@@ -322,7 +320,7 @@ mod tests {
             (
                 404,
                 "no matching manifest for linux/amd64 in the manifest list entries",
-                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
+                "image 'hpc/foo:1': not available for this node's architecture 'amd64' in registry 'reg:5000'",
             ),
             (
                 500,
@@ -338,7 +336,7 @@ mod tests {
             (
                 500,
                 "no image found in manifest list for architecture \"amd64\", variant \"\", OS \"linux\"",
-                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
+                "image 'hpc/foo:1': not available for this node's architecture 'amd64' in registry 'reg:5000'",
             ),
             (
                 500,
@@ -349,7 +347,7 @@ mod tests {
             (
                 404,
                 "no match for platform in manifest: not found",
-                "image 'hpc/foo:1': registry 'reg:5000' has it for other kinds of processors only, this node is 'amd64'",
+                "image 'hpc/foo:1': not available for this node's architecture 'amd64' in registry 'reg:5000'",
             ),
             (
                 500,

@@ -89,12 +89,12 @@ impl Engine {
     pub(super) async fn is_public(&self, reference: &Reference) -> bool {
         let name = reference.engine_name();
         let asked = self.docker.inspect_registry_image(&name, None);
-        self.call_within(REGISTRY, "ask the registry", asked).await.is_ok()
+        self.call_within(REGISTRY, "query the registry", asked).await.is_ok()
     }
 
     /// Whether the registry gives this image to the user.
     async fn ask(&self, name: &Reference, login: Result<Credentials, NoLogin>) -> Result<(), ImageError> {
-        let call = "ask the registry";
+        let call = "query the registry";
         let credentials = login.as_ref().ok().map(engine_credentials);
         let full = name.engine_name();
         let asked = self.docker.inspect_registry_image(&full, credentials);

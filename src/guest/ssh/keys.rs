@@ -38,11 +38,11 @@ const VERSION: &[u8] = b"spank-docker keys v1";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file is not there.
-    #[error("secret '{0}': not found, put the same file on every node")]
+    #[error("secret '{0}': not found: copy the same file to every node")]
     Missing(Shown),
     /// None of the files is there that are taken where none is configured.
     #[error(
-        "no secret: neither '{own}' nor '{munge}' is there, make one with 'spank-docker secret' and put it on every node"
+        "no secret: neither '{own}' nor '{munge}' exists: create one with 'spank-docker secret' and copy it to every node"
     )]
     None {
         /// The plugin's own.
@@ -51,7 +51,7 @@ pub enum Error {
         munge: Shown,
     },
     /// The file cannot be opened or read.
-    #[error("secret '{path}': cannot be read, check the file and its permissions")]
+    #[error("secret '{path}': cannot be read: check the file and its permissions")]
     Unreadable {
         /// The file.
         path: Shown,
@@ -59,16 +59,16 @@ pub enum Error {
         source: io::Error,
     },
     /// A directory, a pipe or a device.
-    #[error("secret '{0}': not a regular file, use one with the same content on every node")]
+    #[error("secret '{0}': not a regular file: use one with the same content on every node")]
     NotAFile(Shown),
     /// Nothing in it.
-    #[error("secret '{0}': empty, put the same random bytes in it on every node")]
+    #[error("secret '{0}': empty: copy the same random bytes to every node")]
     Empty(Shown),
     /// Too much in it.
-    #[error("secret '{0}': larger than 65536 bytes, use a smaller file")]
+    #[error("secret '{0}': larger than 65536 bytes: use a smaller file")]
     Large(Shown),
     /// No secret at all.
-    #[error("secret '{0}': open to group or others, use chmod 600")]
+    #[error("secret '{0}': accessible to group or others: use chmod 600")]
     Open(Shown),
     /// HKDF refused. It does so only for results of more than 8160 bytes.
     #[error("the keys of job '{0}' cannot be derived")]
@@ -367,7 +367,7 @@ mod tests {
         let (own, munge) = (directory.path().join("own"), directory.path().join("munge"));
         assert_eq!(
             first_of(Path::new("/nowhere/a"), Path::new("/nowhere/b")).unwrap_err().to_string(),
-            "no secret: neither '/nowhere/a' nor '/nowhere/b' is there, make one with 'spank-docker secret' and put it on every node"
+            "no secret: neither '/nowhere/a' nor '/nowhere/b' exists: create one with 'spank-docker secret' and copy it to every node"
         );
         std::fs::write(&munge, "munge's").unwrap();
         assert_eq!(first_of(&own, &munge).unwrap(), munge);
@@ -386,22 +386,22 @@ mod tests {
         let refused = |path: &Path| Secret::load(path).unwrap_err().to_string();
         let text = |path: &Path, rest: &str| format!("secret '{}': {rest}", Shown::from(path));
         let none = directory.path().join("none");
-        assert_eq!(refused(&none), text(&none, "not found, put the same file on every node"));
-        let not_a_file = "not a regular file, use one with the same content on every node";
+        assert_eq!(refused(&none), text(&none, "not found: copy the same file to every node"));
+        let not_a_file = "not a regular file: use one with the same content on every node";
         assert_eq!(refused(directory.path()), text(directory.path(), not_a_file));
         let pipe = directory.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(refused(&pipe), text(&pipe, not_a_file));
         let path = file(&directory, b"", 0o600);
-        assert_eq!(refused(&path), text(&path, "empty, put the same random bytes in it on every node"));
+        assert_eq!(refused(&path), text(&path, "empty: copy the same random bytes to every node"));
         let path = file(&directory, &[7; MAX_SECRET + 1], 0o600);
-        assert_eq!(refused(&path), text(&path, "larger than 65536 bytes, use a smaller file"));
+        assert_eq!(refused(&path), text(&path, "larger than 65536 bytes: use a smaller file"));
         for mode in [0o640, 0o604, 0o620, 0o666] {
             let path = file(&directory, b"secret", mode);
-            assert_eq!(refused(&path), text(&path, "open to group or others, use chmod 600"));
+            assert_eq!(refused(&path), text(&path, "accessible to group or others: use chmod 600"));
         }
         let below = file(&directory, b"secret", 0o600).join("x");
-        assert_eq!(refused(&below), text(&below, "cannot be read, check the file and its permissions"));
+        assert_eq!(refused(&below), text(&below, "cannot be read: check the file and its permissions"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const MODE: u32 = 0o400;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is one. Whoever wants another removes it first.
-    #[error("'{0}' is there already, and was not changed: to replace it, remove it on all nodes first")]
+    #[error("'{0}' already exists and was not changed: to replace it, first remove it on all nodes")]
     Exists(Shown),
     /// A file system that refused.
     #[error("'{path}' cannot be made: {source}")]
@@ -32,7 +32,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel has no random bytes.
-    #[error("no random bytes from the kernel: {0}")]
+    #[error("the kernel returned no random bytes: {0}")]
     Random(getrandom::Error),
 }
 

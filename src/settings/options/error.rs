@@ -11,7 +11,7 @@ use crate::settings::port_range::PortRange;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// `--docker-image=` and nothing.
-    #[error("{name}: '' is no value: use {right}")]
+    #[error("{name}: '' is not a value: use {right}")]
     Empty {
         /// The option.
         name: Name,
@@ -27,7 +27,7 @@ pub enum Error {
         value: Shown,
     },
     /// Bytes that are no text.
-    #[error("{name}: '{value}' is not text: use UTF-8")]
+    #[error("{name}: '{value}' is not valid UTF-8: use text in UTF-8")]
     Text {
         /// The option.
         name: Name,
@@ -94,7 +94,7 @@ pub enum Error {
         value: Shown,
     },
     /// An option and its counterpart.
-    #[error("{on} and {off} exclude each other: use one of them")]
+    #[error("{on} and {off} are mutually exclusive: use one of them")]
     Both {
         /// The one.
         on: Name,
@@ -102,7 +102,7 @@ pub enum Error {
         off: Name,
     },
     /// Not a place for the batch script.
-    #[error("{name}: '{value}' is no place for the batch script: use container or host")]
+    #[error("{name}: '{value}' is not a place for the batch script: use container or host")]
     Script {
         /// The option.
         name: Name,
@@ -110,7 +110,7 @@ pub enum Error {
         value: Shown,
     },
     /// Not a way to launch.
-    #[error("{name}: '{value}' is not a way to launch: use auto, all or once")]
+    #[error("{name}: '{value}' is not a launch mode: use auto, all or once")]
     Launch {
         /// The option.
         name: Name,
@@ -118,7 +118,7 @@ pub enum Error {
         value: Shown,
     },
     /// A port that the administrator did not set aside for containers.
-    #[error("--docker-port: '{port}' is not a port for containers on this cluster: use one of {ports}")]
+    #[error("--docker-port: '{port}' is outside the port range of this cluster: use one of {ports}")]
     PortRange {
         /// The port.
         port: u16,

@@ -374,7 +374,8 @@ mod tests {
         assert_eq!(mount_home(true, false, "maybe"), Ok(Some(true)));
         assert_eq!(
             mount_home(true, true, ""),
-            Err("--docker-mount-home and --no-docker-mount-home exclude each other: use one of them".into())
+            Err("--docker-mount-home and --no-docker-mount-home are mutually exclusive: use one of them"
+                .into())
         );
         assert_eq!(
             mount_home(false, false, "maybe"),
@@ -400,7 +401,8 @@ mod tests {
         assert_eq!(readonly("no", "true"), Ok(Some(false)));
         assert_eq!(
             readonly("yes", "yes"),
-            Err("SLURM_DOCKER_READONLY and SLURM_DOCKER_WRITABLE exclude each other: use one of them".into())
+            Err("SLURM_DOCKER_READONLY and SLURM_DOCKER_WRITABLE are mutually exclusive: use one of them"
+                .into())
         );
         assert_eq!(
             readonly("", "maybe"),
@@ -442,7 +444,7 @@ mod tests {
             (
                 "docker-image",
                 "",
-                "--docker-image: '' is no value: use [registry[:port]/]name[:tag][@digest], or none",
+                "--docker-image: '' is not a value: use [registry[:port]/]name[:tag][@digest], or none",
             ),
             (
                 "docker-pull",
@@ -450,7 +452,11 @@ mod tests {
                 "--docker-pull: 'sometimes' is not a pull policy: use missing, always or never",
             ),
             ("docker-port", "ssh", "--docker-port: 'ssh' is not a port: use a number from 1024 to 65535"),
-            ("docker-env", "", "--docker-env: '' is no value: use names of variables with ',' between them"),
+            (
+                "docker-env",
+                "",
+                "--docker-env: '' is not a value: use names of variables with ',' between them",
+            ),
             (
                 "docker-env",
                 "HOME,1X",
@@ -460,14 +466,18 @@ mod tests {
             (
                 "docker-mounts",
                 "",
-                "--docker-mounts: '' is no value: use SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them",
+                "--docker-mounts: '' is not a value: use SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them",
             ),
             (
                 "docker-mounts",
                 "/a,b",
                 "--docker-mounts: 'b' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST",
             ),
-            ("docker-workdir", "", "--docker-workdir: '' is no value: use an absolute path in the container"),
+            (
+                "docker-workdir",
+                "",
+                "--docker-workdir: '' is not a value: use an absolute path in the container",
+            ),
             (
                 "docker-workdir",
                 "x",
@@ -481,12 +491,12 @@ mod tests {
             (
                 "docker-script",
                 "cloud",
-                "--docker-script: 'cloud' is no place for the batch script: use container or host",
+                "--docker-script: 'cloud' is not a place for the batch script: use container or host",
             ),
             (
                 "docker-launch",
                 "twice",
-                "--docker-launch: 'twice' is not a way to launch: use auto, all or once",
+                "--docker-launch: 'twice' is not a launch mode: use auto, all or once",
             ),
         ] {
             assert_eq!(refused(name, value), error);
@@ -499,7 +509,10 @@ mod tests {
 
     #[test]
     fn hostile_values_are_refused_on_one_line() {
-        assert_eq!(refused("docker-pull", b"\xff\n"), r"--docker-pull: '\xff\n' is not text: use UTF-8");
+        assert_eq!(
+            refused("docker-pull", b"\xff\n"),
+            r"--docker-pull: '\xff\n' is not valid UTF-8: use text in UTF-8"
+        );
         assert_eq!(
             refused("docker-env", vec![b'A'; 1 << 20]),
             format!("--docker-env: '{}...' is too long: use up to 65536 bytes", "A".repeat(77))
@@ -525,7 +538,7 @@ mod tests {
         );
         assert_eq!(
             option("docker-port", "20010").unwrap().check(&config).unwrap_err().to_string(),
-            "--docker-port: '20010' is not a port for containers on this cluster: use one of 20000-20009"
+            "--docker-port: '20010' is outside the port range of this cluster: use one of 20000-20009"
         );
     }
 

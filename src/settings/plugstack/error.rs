@@ -13,10 +13,10 @@ pub enum Error {
     #[error("'{0}' is not a setting: use key=value")]
     NoSetting(Shown),
     /// A key that does not exist.
-    #[error("'{0}' is not a key of the configuration: see plugstack.conf.example")]
+    #[error("'{0}' is not a configuration key: see plugstack.conf.example")]
     Unknown(Shown),
     /// A key that does not exist, but nearly.
-    #[error("'{key}' is not a key of the configuration: did you mean '{nearest}'?")]
+    #[error("'{key}' is not a configuration key: did you mean '{nearest}'?")]
     Misspelt {
         /// The key as written.
         key: Shown,
@@ -24,7 +24,7 @@ pub enum Error {
         nearest: &'static str,
     },
     /// A key that is there twice.
-    #[error("{0}: given twice, use it once")]
+    #[error("{0}: given twice: use it once")]
     Twice(&'static str),
     /// An engine that is not behind a local socket.
     #[error("docker_host: '{0}' is not a local socket: use unix:///PATH, absolute and up to 107 bytes long")]
@@ -58,7 +58,7 @@ pub enum Error {
         value: Shown,
     },
     /// A place for batch scripts that does not exist.
-    #[error("script: '{0}' is no place for batch scripts: use container or host")]
+    #[error("script: '{0}' is not a place for batch scripts: use container or host")]
     Script(Shown),
     /// Devices that are no globs below /dev.
     #[error("devices: '{0}' is not a device: use auto, none, or globs below /dev with ',' between them")]
@@ -78,7 +78,7 @@ pub enum Error {
     #[error("allow_images: '{0}' is not a glob: use names like 'reg:5000/*' with ',' between them")]
     AllowImages(Shown),
     /// A consequence that does not exist.
-    #[error("engine_failure: '{0}' is not what a failing engine can do: use drain or fail")]
+    #[error("engine_failure: '{0}' is not a valid value: use drain or fail")]
     EngineFailure(Shown),
 }
 

@@ -171,22 +171,19 @@ mod tests {
     #[test]
     fn what_is_no_setting_is_refused() {
         assert_eq!(refused("allow_root"), "'allow_root' is not a setting: use key=value");
-        assert_eq!(
-            refused("colour=blue"),
-            "'colour' is not a key of the configuration: see plugstack.conf.example"
-        );
+        assert_eq!(refused("colour=blue"), "'colour' is not a configuration key: see plugstack.conf.example");
         assert_eq!(refused("ports "), "'ports ' is not a setting: use key=value");
         assert_eq!(
             refused("allow_image=a"),
-            "'allow_image' is not a key of the configuration: did you mean 'allow_images'?"
+            "'allow_image' is not a configuration key: did you mean 'allow_images'?"
         );
         assert_eq!(
             refused("statedir=/x"),
-            "'statedir' is not a key of the configuration: did you mean 'state_dir'?"
+            "'statedir' is not a configuration key: did you mean 'state_dir'?"
         );
         assert_eq!(
             Config::parse(&["pull=never", "pull=never"]).unwrap_err().to_string(),
-            "pull: given twice, use it once"
+            "pull: given twice: use it once"
         );
     }
 
@@ -209,13 +206,13 @@ mod tests {
                 "state_dir: '/' is not a directory for the plugin: use an absolute path other than /, without '..'",
             ),
             ("secret=key", "secret: 'key' is not a file: use auto, or an absolute path, without '..'"),
-            ("ports=1-2", "ports: '1-2' is not a range of ports: use FIRST-LAST, both from 1024 to 65535"),
+            ("ports=1-2", "ports: '1-2' is not a port range: use FIRST-LAST, both from 1024 to 65535"),
             ("pull=sometimes", "pull: 'sometimes' is not a pull policy: use missing, always or never"),
             (
                 "start_timeout=5m",
                 "start_timeout: '5m' is not a number of seconds: use 1 to 31622400, or 0 for no limit",
             ),
-            ("script=cloud", "script: 'cloud' is no place for batch scripts: use container or host"),
+            ("script=cloud", "script: 'cloud' is not a place for batch scripts: use container or host"),
             (
                 "devices=/dev/sda,sdb",
                 "devices: 'sdb' is not a device: use auto, none, or globs below /dev with ',' between them",
@@ -227,10 +224,7 @@ mod tests {
                 "allow_images=a/*,b/[",
                 "allow_images: 'b/[' is not a glob: use names like 'reg:5000/*' with ',' between them",
             ),
-            (
-                "engine_failure=panic",
-                "engine_failure: 'panic' is not what a failing engine can do: use drain or fail",
-            ),
+            ("engine_failure=panic", "engine_failure: 'panic' is not a valid value: use drain or fail"),
         ] {
             assert_eq!(refused(arg), error);
         }

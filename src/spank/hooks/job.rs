@@ -32,7 +32,7 @@ pub(in crate::spank) fn prolog(spank: &mut Spank<'_>) -> c_int {
 /// Whose prolog it is.
 fn facts(spank: &Spank<'_>) -> Option<JobFacts> {
     let (Ok(job), Ok(uid)) = (spank.job_id(), spank.job_uid()) else {
-        SlurmLog.error("Slurm does not tell the prolog which job this is");
+        SlurmLog.error("Slurm did not pass the job's id to the prolog");
         return None;
     };
     let variable = |name| env::var(name).unwrap_or_default();

@@ -29,9 +29,9 @@ pub(super) fn clear_away(spank: &Spank<'_>) -> c_int {
         Ok(jobs) if jobs.is_empty() => {}
         Ok(jobs) => {
             let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
-            SlurmLog.info(&format!("removed what was left of jobs {}", jobs.join(", ")));
+            SlurmLog.info(&format!("removed leftovers of jobs {}", jobs.join(", ")));
         }
-        Err(error) => SlurmLog.error(&format!("cannot remove what is left of jobs: {}", chain(&error))),
+        Err(error) => SlurmLog.error(&format!("cannot remove leftovers of jobs: {}", chain(&error))),
     }
     OK
 }

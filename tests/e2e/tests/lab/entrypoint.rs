@@ -69,37 +69,37 @@ fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_word
             "own/entrypoint-fails",
             image("nossh"),
             "echo looking; echo no licence >&2; exit 7",
-            "failed with code 7 ('no licence'): use --no-docker-entrypoint, or mend it",
+            "failed with exit code 7 ('no licence'): fix it, or use --no-docker-entrypoint",
         ),
         (
             "own/entrypoint-ends",
             image("nossh"),
             "true",
-            "ended without running its command: use --no-docker-entrypoint, or let it end with exec \"$@\"",
+            "exited without running its command: end it with exec \"$@\", or use --no-docker-entrypoint",
         ),
         (
             "own/entrypoint-setuid",
             image("setuid"),
             "exec /opt/evil/sh -c id",
-            "failed with code 1 ('become: still uid 5001'): use --no-docker-entrypoint, or mend it",
+            "failed with exit code 1 ('become: still uid 5001'): fix it, or use --no-docker-entrypoint",
         ),
         (
             "own/entrypoint-capabilities",
             image("setuid"),
             "exec /opt/evil/sh-caps -c id",
-            "failed with code 1 ('become: still uid 5001'): use --no-docker-entrypoint, or mend it",
+            "failed with exit code 1 ('become: still uid 5001'): fix it, or use --no-docker-entrypoint",
         ),
         (
             "own/entrypoint-device",
             image("setuid"),
             "exec head -c 1 /opt/evil/disk",
-            "failed with code 1 ('head: cannot open '/opt/evil/disk' for reading: Permission denied'): use --no-docker-entrypoint, or mend it",
+            "failed with exit code 1 ('head: cannot open '/opt/evil/disk' for reading: Permission denied'): fix it, or use --no-docker-entrypoint",
         ),
         (
             "own/entrypoint-hangs",
             image("nossh"),
             "echo waiting; sleep 291",
-            "did not come to its command within 30 s ('waiting'): use --no-docker-entrypoint, or mend it",
+            "did not exec its command within 30 s ('waiting'): fix it, or use --no-docker-entrypoint",
         ),
     ];
     std::thread::scope(|threads| {

@@ -68,19 +68,24 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
     let many = many.join(",");
     let lies = [
         ("image", IMAGE, "Foo", "'Foo' is not an image: the name 'Foo' must be lower case"),
-        ("mounts", "tmpfs:/x", "tmpfs:/proc", "'/proc' cannot be mounted on: /proc is the container's own"),
+        (
+            "mounts",
+            "tmpfs:/x",
+            "tmpfs:/proc",
+            "'/proc' cannot be mounted on: /proc is reserved for the container",
+        ),
         (
             "mounts",
             "tmpfs:/x",
             "tmpfs:/",
             "'/' cannot be mounted on: name a directory or a file in the container",
         ),
-        ("mounts", "tmpfs:/x", &many, "65 mounts, at most 64 can be named: mount a directory above them"),
+        ("mounts", "tmpfs:/x", &many, "65 mounts, at most 64 are allowed: mount a directory above them"),
         (
             "mounts",
             "tmpfs:/x",
             "/a:b",
-            "'b' is not a place in the container: use an absolute path without '..'",
+            "'b' is not a path in the container: use an absolute path without '..'",
         ),
         ("pull", "never", "sometimes", "'sometimes' is not a pull policy: use missing, always or never"),
         ("port", "20001", "22", "'22' is not a port: use a number from 1024 to 65535"),
@@ -90,8 +95,8 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
             "1B",
             "'1B' is not the name of a variable: use letters, digits and '_', not starting with a digit, with ',' between names",
         ),
-        ("script", "host", "cloud", "'cloud' is no place for the batch script: use container or host"),
-        ("launch", "all", "twice", "'twice' is not a way to launch: use auto, all or once"),
+        ("script", "host", "cloud", "'cloud' is not a place for the batch script: use container or host"),
+        ("launch", "all", "twice", "'twice' is not a launch mode: use auto, all or once"),
     ];
     thread::scope(|scope| {
         scope.spawn(|| lie("workdir", "/", "x", 1).said(&[&workdir("x")]));
@@ -216,8 +221,7 @@ fn configuration_of_a_users_own_changes_nothing_on_the_node() {
     let own = format!("{}/slurm.conf", alice.directory());
     let with_own = |command: Command| command.env("SLURM_CONF", &own);
     let srun = |words: &str| with_own(alice.srun(words));
-    let line =
-        "n1: --docker-port: '2222' is not a port for containers on this cluster: use one of 20000-29999";
+    let line = "n1: --docker-port: '2222' is outside the port range of this cluster: use one of 20000-29999";
     let outcome = srun(&format!("--docker-image={IMAGE} -w n1 --docker-port=2222 echo it ran")).run();
     outcome.refused().said(&[line]).printed(&[]);
     // Without the plugin the client knows no option; its variable still means a container, never the host.
@@ -236,7 +240,7 @@ fn configuration_of_a_users_own_changes_nothing_on_the_node() {
     salloc.printed(&[]).said(&[
         &no_switch("ENTRYPOINT"),
         &no_switch("MOUNT_HOME"),
-        "n1: SLURM_DOCKER_READONLY and SLURM_DOCKER_WRITABLE exclude each other: use one of them",
+        "n1: SLURM_DOCKER_READONLY and SLURM_DOCKER_WRITABLE are mutually exclusive: use one of them",
         &no_switch("READONLY"),
         &no_switch("WRITABLE"),
     ]);

@@ -131,7 +131,7 @@ fn gpus_that_come_by_nvidias_hook_are_those_of_the_job_and_no_others() {
     let outcome = lab.alice().srun_image("-w n3 --gres=gpu:1 echo it ran").run().failure().printed(&[]);
     let line = outcome.ours().last().copied().unwrap_or_default();
     let rest = line.strip_prefix("n3: the container was given '/dev/nvidia").and_then(|rest| rest.get(1..));
-    let said = "', which Slurm has not given to the job: ask the admin to compare gres.conf with the CDI specification";
+    let said = "', which Slurm did not allocate to the job: ask the admin to compare gres.conf with the CDI specification";
     assert_eq!(rest, Some(said), "{outcome}");
     back.run().success();
     lab.assert_empty();
@@ -170,7 +170,7 @@ fn gpus_that_nvidias_tools_count_otherwise_than_the_driver_are_those_of_the_job_
         seen.printed(&["dri/renderD128 nvidia0"]);
         let other = "--docker-mounts=/dev/dri/renderD129";
         let outcome = alice.srun_image(&format!("-w n3 --gres=gpu:1 {other} echo it ran")).run().failure();
-        outcome.printed(&[]).said(&["n3: --docker-mounts: '/dev/dri/renderD129' is a GPU that Slurm has not given to the job: ask for it with --gres"]);
+        outcome.printed(&[]).said(&["n3: --docker-mounts: '/dev/dri/renderD129' is a GPU that Slurm did not allocate to the job: request it with --gres"]);
     });
     back.run().success();
     lab.assert_empty();
@@ -242,14 +242,14 @@ fn gpu_of_another_job_cannot_be_mounted() {
     let lab = Lab::get();
     let outcome =
         lab.alice().srun_image("-w n1 --docker-mounts=/dev/nvidia1 cat /dev/nvidia1").run().failure();
-    outcome.said(&["n1: --docker-mounts: '/dev/nvidia1' is a GPU that Slurm has not given to the job: ask for it with --gres"]);
+    outcome.said(&["n1: --docker-mounts: '/dev/nvidia1' is a GPU that Slurm did not allocate to the job: request it with --gres"]);
     lab.assert_clean();
 }
 
 fn has_one_clear_line(lab: &Lab) {
     let outcome = lab.alice().srun_image("-w n1 --gres=gpu:1 echo it ran").run().failure();
-    let line = "n1: the job asks for GPUs, and this node's engine gives none to \
-                containers: ask the admin for a CDI specification of them, or the NVIDIA Container Toolkit";
+    let line = "n1: the job asks for GPUs, but this node's engine cannot give any to containers: \
+                ask the admin to install a CDI specification or the NVIDIA Container Toolkit";
     // The node may have had to pull the image, and says so.
     assert_eq!(outcome.ours().last(), Some(&line), "{outcome}");
     outcome.printed(&[]);

@@ -138,7 +138,8 @@ fn volume_behind_a_link_does_not_cover_our_directory() {
 fn closed(lab: &Lab) -> Option<String> {
     let version = lab.node("n1").run("docker version --format {{.Server.Version}}").success().stdout;
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).expect(&version);
-    let line = "the engine cannot look into it: is a volume behind a link? Declare it where it is";
+    let line =
+        "the engine cannot read its file system: is a VOLUME path a symbolic link? Declare the real path";
     (major >= 28).then(|| line.to_owned())
 }
 
@@ -285,7 +286,9 @@ fn images_that_would_lead_root_astray_are_refused() {
     let volumes: Vec<_> = (0..257).map(|number| format!("/v/{number}")).collect();
     let many_volumes = format!("VOLUME {}", volumes.join(" "));
     let volume = |path: &str| {
-        format!("declares a volume at '{path}', where a container's own system is; build it without")
+        format!(
+            "declares a volume at '{path}', which is reserved for the container's own system: build it without"
+        )
     };
     let cases = [
         ("fifo", "RUN rm /etc/passwd && mkfifo -m 666 /etc/passwd", no_passwd.clone()),
@@ -317,7 +320,7 @@ fn images_that_would_lead_root_astray_are_refused() {
             "dev",
             "RUN mkdir -p /srv/a && ln -s /dev /srv/a/b && cp -a /dev/null /opt/\nVOLUME /srv/a/b",
             closed(&lab).unwrap_or_else(|| {
-                "has its own '/dev' in place of the system's: build it without a volume there".to_owned()
+                "has its own '/dev' instead of the system's: build it without a volume there".to_owned()
             }),
         ),
         ("volumes", &many_volumes, "declares 257 volumes: build it with 256 or fewer".to_owned()),
@@ -367,7 +370,7 @@ fn groups_of_an_image_do_not_pass_for_numbers() {
     // Where the engine goes on to read another list.
     let image = build(&lab, "groups-volume", &format!("{numbers}\nVOLUME /etc"));
     let outcome = run(&lab, &image, "echo it ran").refused();
-    let line = "its container has other groups than you: are there lines in the image's /etc/group whose name is a number? Leave them out";
+    let line = "its container has different groups from yours: does the image's /etc/group have lines whose name is a number? Remove them";
     outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
     // One that means what it says changes nothing.
     let image = build(&lab, "harmless", "RUN printf '%s\\n' 5001:x:5001: 6001:x:6001: >>/etc/group");
@@ -494,7 +497,7 @@ fn links_on_the_way_to_our_places_lead_nowhere() {
 fn sshd_of_an_image_that_is_no_program_counts_as_none() {
     let lab = Lab::get();
     let sshd = "/usr/sbin/sshd";
-    let no_program = "its sshd ended at once: cannot execute the image's sshd";
+    let no_program = "its sshd exited at once: cannot execute the image's sshd";
     let cases = [
         ("sshd-link", format!("RUN rm {sshd} && ln -s /proc/1/root/usr/sbin/sshd {sshd}"), None),
         (

@@ -76,7 +76,7 @@ fn image_that_cannot_be_had_fails_the_job() {
         (
             &id,
             &format!(
-                "image '{id}': no image on this node has this id; name it by repository and tag to have it pulled"
+                "image '{id}': no image on this node has this id; to pull it, name it by repository and tag"
             ),
         ),
         (
@@ -86,7 +86,7 @@ fn image_that_cannot_be_had_fails_the_job() {
         ("localhost:1/a/b", "image 'a/b': registry 'localhost:1' cannot be reached: connection refused"),
         (
             "localhost:5002/a",
-            "image 'a': registry 'localhost:5002' denies access without a login: log in with 'docker login', or put an entry for it into ~/.docker/config.json",
+            "image 'a': registry 'localhost:5002' denies access without a login: log in with 'docker login', or add an entry for it to ~/.docker/config.json",
         ),
         (
             "localhost:5001/own/damaged",
@@ -99,7 +99,7 @@ fn image_that_cannot_be_had_fails_the_job() {
         (
             "localhost:5001/own/list",
             &format!(
-                "image 'own/list': registry 'localhost:5001' has it for other kinds of processors only, this node is '{ours}'"
+                "image 'own/list': not available for this node's architecture '{ours}' in registry 'localhost:5001'"
             ),
         ),
     ];
@@ -130,7 +130,7 @@ fn sshd_that_dies_at_once_or_never_answers_fails_the_job() {
             while (my $c = $s->accept) { push @open, $c }' $port",
     );
     let cases = [
-        (&dies.name, "its sshd ended at once: no more memory"),
+        (&dies.name, "its sshd exited at once: no more memory"),
         (&silent.name, "its sshd does not work: no answer within 30 s"),
         (&mute.name, "its sshd does not work: no answer within 30 s"),
     ];
@@ -155,7 +155,7 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
     push("n2", &image("mpich"));
     let line = |node: &str, other: &str| {
         format!(
-            "{node}: image '{moved}': another one has this tag on node '{other}': use --docker-pull=always, or name the image by its digest"
+            "{node}: image '{moved}': the tag resolves to a different image on node '{other}': use --docker-pull=always, or name the image by its digest"
         )
     };
     let image = format!("-w n1,n2 -N2 --docker-image={moved}");
@@ -196,7 +196,7 @@ fn tag_that_was_moved_is_seen_of_an_image_without_sshd_too() {
     push("n2", "ENV OWN=2");
     let image = format!("-w n1,n2 -N2 --docker-image={moved}");
     let line = format!(
-        "n1: image '{moved}': another one has this tag on node 'n2': use --docker-pull=always, or name the image by its digest"
+        "n1: image '{moved}': the tag resolves to a different image on node 'n2': use --docker-pull=always, or name the image by its digest"
     );
     let job = lab.alice().submit(&image, "echo it ran").wait().failed();
     assert_eq!(job.lines(), [format!("spank_docker: {line}")], "{job}");

@@ -80,31 +80,31 @@ fn what_cannot_be_mounted_fails_the_job_with_one_line() {
         ),
         (
             "/root/x".to_owned(),
-            "'/root/x' is not yours to reach on this node: use one that every node of the job has",
+            "'/root/x': permission denied on this node: use one that every node of the job has",
         ),
         (
             format!("{here}/link:/x"),
-            "'HERE/link' leads through a link that cannot be followed: name where it leads to",
+            "'HERE/link' resolves through a link that cannot be followed: name the link's target",
         ),
         (
             format!("{here}/dir:/etc/hostname"),
-            "'/etc/hostname' is no directory in the container, and 'HERE/dir' is one: name a directory as the place",
+            "'/etc/hostname' is not a directory in the container, and 'HERE/dir' is: name a directory as the target",
         ),
         (
             format!("{here}/file:/usr"),
-            "'/usr' is a directory in the container, and 'HERE/file' is none: name a file as the place",
+            "'/usr' is a directory in the container, and 'HERE/file' is not: name a file as the target",
         ),
         (
             format!("{here}:/m,{here}/dir:/m/system/sys"),
-            "'/m/system/sys' leads to the container's own system: choose another place",
+            "'/m/system/sys' resolves to a path of the container's own system: choose another target",
         ),
         (
             "/usr/share:/m,tmpfs:/m/new/x".to_owned(),
-            "'/m/new' does not exist in the container, and you cannot make it there: make it on the host, or choose another place",
+            "'/m/new' does not exist in the container, and you cannot create it there: create it on the host, or choose another target",
         ),
         (
             "/dev/infiniband".to_owned(),
-            "'/dev/infiniband' is a place for devices, and '/dev/infiniband' is none: name devices, not directories of them",
+            "'/dev/infiniband' can hold only devices, and '/dev/infiniband' is not one: name the devices, not their directory",
         ),
         // A link of the engine's to what root's own process has open.
         (
@@ -143,7 +143,7 @@ fn swapped_source_never_shows_what_is_roots() {
     alice.command("").sh(swap).run().success();
     let source = format!("'{here}/source/secret'");
     let denied = format!(
-        "n1: --docker-mounts: {source} is not yours to reach on this node: use one that every node of the job has"
+        "n1: --docker-mounts: {source}: permission denied on this node: use one that every node of the job has"
     );
     let missing = format!(
         "n1: --docker-mounts: {source} does not exist on this node: use one that every node of the job has"
@@ -211,7 +211,7 @@ fn home_that_a_node_does_not_have_fails_the_job_with_one_line() {
     let refused = lab.user("carol").command("").sh(&sruns).run();
     refused.printed(&["without"]).said(&[
         "n2: --docker-mount-home: '/nowhere' does not exist on this node: use --no-docker-mount-home",
-        "n3: --docker-mount-home: '/root/home' is not yours to reach on this node: use --no-docker-mount-home",
+        "n3: --docker-mount-home: '/root/home': permission denied on this node: use --no-docker-mount-home",
     ]);
     for remove in removes {
         remove.run().success();
@@ -283,7 +283,7 @@ fn tasks_start_in_the_directory_that_is_named() {
     let [said] = outcome.ours()[..] else { panic!("{outcome}") };
     assert!(
         said.ends_with(
-            ": --docker-workdir: '/nowhere' is no directory in the container that you can enter: use another"
+            ": --docker-workdir: '/nowhere' is not a directory that you can enter in the container: use another"
         ),
         "{outcome}"
     );
@@ -366,10 +366,7 @@ fn mounts_of_a_job_that_copy_all_of_the_hosts_leave_room_for_those_of_others() {
     };
     let many = run(&copies).failure().printed(&[]);
     let [line] = &many.ours()[..] else { panic!("{many}") };
-    assert!(
-        line.starts_with("n2: ") && line.contains(" mounts in the container, with all that is"),
-        "{many}"
-    );
+    assert!(line.starts_with("n2: ") && line.contains(" mounts in the container, those below"), "{many}");
     run(&copies[..8]).success().printed(&["it ran"]);
     remove.run().success();
     lab.assert_clean();

@@ -110,7 +110,7 @@ fn namespace_that_a_user_has_made_is_not_joined_whatever_its_number() {
         assert!(!job.output.contains("it ran"), "{job}");
         if number == recorded {
             let line = format!(
-                "n3: the container of job {} is not where it was started: its sshd has made namespaces of its own; use an image whose sshd does not",
+                "n3: the container of job {} is not in the namespaces that it was started in: its sshd has created its own; use an image whose sshd does not",
                 job.id
             );
             assert_eq!(job.ours(), [line], "{job}");

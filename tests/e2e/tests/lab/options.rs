@@ -6,7 +6,10 @@ const SAY_IMAGE: &str = "echo image ${SLURM_JOB_DOCKER_IMAGE:-none}";
 
 /// A bad value: where it stands, and what the user reads.
 const BAD: [(&str, &str); 28] = [
-    ("--docker-image=", "--docker-image: '' is no value: use [registry[:port]/]name[:tag][@digest], or none"),
+    (
+        "--docker-image=",
+        "--docker-image: '' is not a value: use [registry[:port]/]name[:tag][@digest], or none",
+    ),
     ("--docker-image=Foo", "--docker-image: 'Foo' is not an image: the name 'Foo' must be lower case"),
     (
         "--docker-image=a/b//c",
@@ -32,16 +35,16 @@ const BAD: [(&str, &str); 28] = [
     ("--docker-port=22", "--docker-port: '22' is not a port: use a number from 1024 to 65535"),
     (
         "--docker-image=a --docker-port=30000",
-        "--docker-port: '30000' is not a port for containers on this cluster: use one of 20000-29999",
+        "--docker-port: '30000' is outside the port range of this cluster: use one of 20000-29999",
     ),
     (
         "--docker-env=A,1B",
         "--docker-env: '1B' is not the name of a variable: use letters, digits and '_', not starting with a digit, with ',' between names",
     ),
-    ("--docker-env=", "--docker-env: '' is no value: use names of variables with ',' between them"),
+    ("--docker-env=", "--docker-env: '' is not a value: use names of variables with ',' between them"),
     (
         "--docker-script=cloud",
-        "--docker-script: 'cloud' is no place for the batch script: use container or host",
+        "--docker-script: 'cloud' is not a place for the batch script: use container or host",
     ),
     (
         "--docker-mounts=/a,b",
@@ -49,29 +52,29 @@ const BAD: [(&str, &str); 28] = [
     ),
     (
         "--docker-mounts=/a:/b/../c",
-        "--docker-mounts: '/b/../c' is not a place in the container: use an absolute path without '..'",
+        "--docker-mounts: '/b/../c' is not a path in the container: use an absolute path without '..'",
     ),
     (
         "--docker-mounts=/a:b",
-        "--docker-mounts: 'b' is not a place in the container: use an absolute path without '..'",
+        "--docker-mounts: 'b' is not a path in the container: use an absolute path without '..'",
     ),
     (
         "--docker-mounts=/a:/",
         "--docker-mounts: '/' cannot be mounted on: name a directory or a file in the container",
     ),
-    ("--docker-mounts=/a:/b,/c:/b", "--docker-mounts: '/b' is the place of two mounts: name it once"),
+    ("--docker-mounts=/a:/b,/c:/b", "--docker-mounts: '/b' is the target of two mounts: name it once"),
     ("--docker-workdir=x", "--docker-workdir: 'x' is not a directory in the container: use an absolute path"),
     (
         "--docker-readonly --docker-writable",
-        "--docker-readonly and --docker-writable exclude each other: use one of them",
+        "--docker-readonly and --docker-writable are mutually exclusive: use one of them",
     ),
     (
         "--docker-entrypoint --no-docker-entrypoint",
-        "--docker-entrypoint and --no-docker-entrypoint exclude each other: use one of them",
+        "--docker-entrypoint and --no-docker-entrypoint are mutually exclusive: use one of them",
     ),
     (
         "--docker-mount-home --no-docker-mount-home",
-        "--docker-mount-home and --no-docker-mount-home exclude each other: use one of them",
+        "--docker-mount-home and --no-docker-mount-home are mutually exclusive: use one of them",
     ),
     (
         "SLURM_DOCKER_MOUNT_HOME=maybe",
@@ -81,7 +84,7 @@ const BAD: [(&str, &str); 28] = [
         "SLURM_DOCKER_ENTRYPOINT=maybe",
         "SLURM_DOCKER_ENTRYPOINT: 'maybe' is neither on nor off: use yes or no",
     ),
-    ("--docker-launch=twice", "--docker-launch: 'twice' is not a way to launch: use auto, all or once"),
+    ("--docker-launch=twice", "--docker-launch: 'twice' is not a launch mode: use auto, all or once"),
     (
         "SLURM_DOCKER_IMAGE=Foo",
         "SLURM_DOCKER_IMAGE: 'Foo' is not an image: the name 'Foo' must be lower case",

@@ -226,7 +226,7 @@ fn step_with_its_own_container_has_its_own_options() {
     let salloc = alice.salloc("-w n1").sh(&script).run().failure();
     let read_only = "touch: cannot touch '/x': Read-only file system";
     assert_eq!(salloc.lines(), ["/usr", "mine", "tmpfs", read_only, "of-a-step"], "{salloc}");
-    salloc.said(&["n1: --docker-mounts: '/root/x' is not yours to reach on this node: use one that every node of the job has"]);
+    salloc.said(&["n1: --docker-mounts: '/root/x': permission denied on this node: use one that every node of the job has"]);
     lab.assert_clean();
 }
 

@@ -133,7 +133,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     let no_login = |image: &str| {
         format!(
             "image '{image}': registry 'localhost:5003' denies access without a login: \
-             log in with 'docker login', or put an entry for it into ~/.docker/config.json"
+             log in with 'docker login', or add an entry for it to ~/.docker/config.json"
         )
     };
     let secret_by_digest = digest.strip_prefix("localhost:5003/").expect("a digest");
@@ -180,7 +180,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
         tag,
         &format!(
             "image '{secret_by_digest}': registry 'localhost:5003' denies access with your login in \
-             ~/.docker/config.json: log in anew, or ask for the right to pull this image"
+             ~/.docker/config.json: log in again, or ask for permission to pull this image"
         ),
     );
     // A helper would be a program of the user's.
@@ -190,8 +190,8 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
         &bob,
         tag,
         &format!(
-            "image '{secret_by_digest}': registry 'localhost:5003' denies access without a login: yours is with the \
-             credential helper 'mine', which is not run here: put a plain entry into ~/.docker/config.json"
+            "image '{secret_by_digest}': registry 'localhost:5003' denies access without a login: your login is in \
+             credential helper 'mine', which spank-docker does not run: add a plain entry to ~/.docker/config.json"
         ),
     );
     log_in(&bob, r#"{"auths":{},"credHelpers":{"localhost:5003":"mine"}}"#);
@@ -204,7 +204,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
         tag,
         &format!(
             "image '{secret_by_digest}': registry 'localhost:5003' denies access without a login: \
-             ~/.docker/config.json cannot be read on this node with your rights: check them"
+             ~/.docker/config.json cannot be read with your permissions on this node: check them"
         ),
     );
 

@@ -58,13 +58,13 @@ fn file_system_that_hangs_costs_its_user_the_job_alone() {
         (
             &mounts,
             format!(
-                "--docker-mounts: '{here}/all' does not answer on this node: look at its file system, or leave it out"
+                "--docker-mounts: '{here}/all' does not answer on this node: check its file system, or leave it out"
             ),
         ),
         (
             &chdir,
             format!(
-                "working directory or home: '{here}/all' does not answer on this node: look at its file system, or submit from another directory"
+                "working directory or home: '{here}/all' does not answer on this node: check its file system, or submit from another directory"
             ),
         ),
     ];
@@ -126,7 +126,7 @@ fn user_database_that_hangs_fails_the_job() {
     let place = "d=$(dirname $(ls /lib/*/libc.so.6)); install $0 $d/libnss_hangs.so.2";
     node.command("").sh(place).arg(library).run().success();
     node.sh("sed -i 's/^passwd:/& hangs /' /etc/nsswitch.conf").success();
-    let line = "n1: the user database of this node does not answer for user 5001: ask the admin";
+    let line = "n1: this node's user database does not answer for user 5001: ask the admin";
     let srun = alice.srun_image("-w n1 echo it ran").run().refused().said(&[line]).printed(&[]);
     assert!(srun.took < Duration::from_secs(40), "{srun}");
     end.run().success();

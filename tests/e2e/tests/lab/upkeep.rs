@@ -239,7 +239,7 @@ fn nothing_is_removed_while_slurmd_cannot_see_who_runs() {
     std::thread::sleep(Duration::from_secs(62));
     let back = n2.command("lab-slurmd restart");
     lab.repair_with(back.clone());
-    let log = "grep -c 'cannot tell which jobs run on this node' /var/log/slurm/slurmd.log || true";
+    let log = "grep -c 'cannot find out which jobs run on this node' /var/log/slurm/slurmd.log || true";
     let count = || n2.sh(log).success().stdout.trim().parse::<u32>().expect("a number");
     let before = count();
     // Only its first moment counts, so whether it can serve jobs does not matter.

@@ -30,11 +30,14 @@ fn check_finds_nothing_wrong_with_a_node_that_runs_jobs_and_refuses_what_it_does
     assert!(json.stdout.contains("{\"check\":\"devices\",\"level\":\"ok\",\"text\":\"/dev/infiniband/rdma_cm, /dev/infiniband/uverbs0\"}"), "{json}");
     assert!(n2.run("spank-docker --version").success().stdout.starts_with("spank-docker "));
     for (command, line) in [
-        ("spank-docker", "nothing to do: use 'spank-docker check'"),
-        ("spank-docker chek", "'chek' is no command: use check, secret, --help or --version"),
-        ("spank-docker check --jsn", "'--jsn' is no option of check: use --json, --accept NAME, or nothing"),
-        ("spank-docker check --accept", "--accept: names nothing: use --accept NAME,NAME"),
-        ("runuser -u alice -- spank-docker check", "only root can look at all of it: run it as root"),
+        ("spank-docker", "no command: use check, secret, --help or --version"),
+        ("spank-docker chek", "'chek' is not a command: use check, secret, --help or --version"),
+        (
+            "spank-docker check --jsn",
+            "'--jsn' is not an option of check: use --json, --accept NAME, or nothing",
+        ),
+        ("spank-docker check --accept", "--accept: no name given: use --accept NAME,NAME"),
+        ("runuser -u alice -- spank-docker check", "the check needs root: run it as root"),
     ] {
         let outcome = n2.run(command);
         assert_eq!(outcome.code, Some(3), "{outcome}");
@@ -55,11 +58,11 @@ fn check_tells_what_is_wrong_with_the_settings_and_the_engine_of_a_node() {
         .success();
     let wrong = "memlock=inherit secret=/run/lab/open state_dir=/run/lab/ro/state ports=32000-33000 devices=/dev/nothing*";
     lab.with_arguments("n2", wrong, || {
-        let open = "fail engine_socket: '/var/run/docker.sock' is open to others than root: who can talk to the engine is root, chown root and chmod 0660";
+        let open = "fail engine_socket: '/var/run/docker.sock' is accessible to non-root users, and access to it is root access: chown root and chmod 0660";
         let lines = [
-            "fail secret: '/run/lab/open': open to group or others, use chmod 600",
+            "fail secret: '/run/lab/open': accessible to group or others: use chmod 600",
             "fail state_dir: '/run/lab/ro/state' cannot be written to (Read-only file system (os error 30)): remount it, or name another",
-            "warn ports: 32000-33000 overlaps with the ports of connections (32768-60999) from 32768 on, jobs may find theirs taken: choose other ports, or sysctl net.ipv4.ip_local_reserved_ports=32000-33000",
+            "warn ports: 32000-33000 overlaps with the ports of outgoing connections (32768-60999) from 32768 on, which may take a job's port: choose other ports, or sysctl net.ipv4.ip_local_reserved_ports=32000-33000",
             open,
             "warn devices: none of '/dev/nothing*' exists: load the driver, or correct devices=",
         ];
@@ -113,7 +116,7 @@ fn check_tells_what_is_wrong_with_plugstack_conf_and_with_the_plugin_that_is_loa
         (
             "required SO memlok=inherit",
             vec![
-                "fail settings: 'memlok' is not a key of the configuration: did you mean 'memlock'?; no job with an image starts, and what depends on it was not checked".to_owned(),
+                "fail settings: 'memlok' is not a configuration key: did you mean 'memlock'?; jobs with an image cannot start, and what depends on the settings was not checked".to_owned(),
                 format!("warn slurmd: has loaded an older '{SO}': restart slurmd"),
             ],
         ),
@@ -145,7 +148,7 @@ fn check_tells_what_users_can_reach_of_an_engine_and_what_is_known_to_be_open() 
     assert_eq!((before.as_slice(), code), ([].as_slice(), Some(0)));
     n2.run(&format!("chmod 711 {DATA}")).success();
     let line = format!(
-        "fail engine_data: users can reach '{DATA}', where programs of images are that are setuid root, and images of others: chmod 0710, or update the engine"
+        "fail engine_data: users can reach '{DATA}', which holds images of other users and setuid-root programs of images: chmod 0710, or update the engine"
     );
     assert_eq!(complaints(&n2), (vec![line], Some(2)));
     // Closed further down: containers are safe.

@@ -49,8 +49,7 @@ fn engine_that_is_gone_drains_its_node() {
     });
     let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success().stdout;
     assert!(
-        record
-            .contains("Docker Engine is gone from this node: '/var/run/docker.sock' does not exist any more"),
+        record.contains("Docker Engine is gone from this node: '/var/run/docker.sock' no longer exists"),
         "{record}"
     );
     job.cancel();
@@ -60,7 +59,7 @@ fn engine_that_is_gone_drains_its_node() {
     lab.assert_empty();
 }
 
-const SILENT: &str = "n2: Docker Engine does not answer: no reply within 15 s to 'tell its version'";
+const SILENT: &str = "n2: Docker Engine does not answer: no reply within 15 s to 'report its version'";
 
 /// Stops that of n2 for the time being. What lets it go on.
 fn silence_engine(lab: &Lab) -> Command {
@@ -285,7 +284,7 @@ fn engine_that_dies_in_a_start_and_comes_back_fails_the_job(lab: &Lab) {
             .success();
         srun.join().expect("a thread of the test")
     });
-    let line = "n2: Docker Engine went away while it worked for this job, and works again: submit again";
+    let line = "n2: Docker Engine went down while it worked for this job, and is up again: submit again";
     srun.printed(&[]).said(&[line]);
     assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
 }
@@ -331,7 +330,7 @@ fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
             n2.sh("kill -KILL $(cat /run/second/pid); rm /run/second/pid").success();
             srun.join().expect("a thread of the test")
         });
-        srun.printed(&[]).said(&["n2: Docker Engine broke off while asked to pull the image"]);
+        srun.printed(&[]).said(&["n2: Docker Engine closed the connection when asked to pull the image"]);
     });
     let drained = lab.poll(|| n2.state().contains("DRAIN").then_some(()));
     assert!(drained.is_some(), "n2 is not drained: {}", n2.state());

@@ -16,14 +16,14 @@ fn usual(lines: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn unknown_key_is_told_in_the_log_of_slurmd_and_to_the_user() {
     let lab = Lab::alone();
-    let log = "grep -c \"spank_docker: plugstack.conf: 'memlok' is not a key of the configuration: did you mean 'memlock'?\" /var/log/slurm/slurmd.log || true";
+    let log = "grep -c \"spank_docker: plugstack.conf: 'memlok' is not a configuration key: did you mean 'memlock'?\" /var/log/slurm/slurmd.log || true";
     let before: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
     lab.with_arguments("n1", "memlok=inherit", || {
         lab.node("n1").run("lab-slurmd restart").success();
         let after: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
         assert_eq!(after, before + 1, "lines in the log of slurmd");
         let outcome = lab.alice().srun_image("-w n1 echo it ran").run().failure();
-        let line = "plugstack.conf: 'memlok' is not a key of the configuration: did you mean 'memlock'?";
+        let line = "plugstack.conf: 'memlok' is not a configuration key: did you mean 'memlock'?";
         outcome.said(&[line]).printed(&[]);
         lab.alice().srun("-w n1 hostname").run().success().printed(&["n1"]).said(&[]);
     });
@@ -60,7 +60,7 @@ fn plugin_that_comes_after_ours_keeps_containers_from_starting() {
     lab.repair_with(remove.clone());
     n1.sh(&format!("echo 'optional /nowhere/behind.so' >{BEHIND}")).success();
     let told = format!(
-        "'{BEHIND}' line 1: '/nowhere/behind.so' comes after spank_docker.so, and would run as root in the images of users: move it before that line"
+        "'{BEHIND}' line 1: '/nowhere/behind.so' comes after spank_docker.so, and would run as root in users' images: move it before that line"
     );
     lab.with_arguments("n1", "memlock=inherit\\ninclude plugstack.conf.be*", || {
         let log = format!("grep -c \"{told}\" /var/log/slurm/slurmd.log || true");
@@ -124,7 +124,7 @@ fn secret_that_is_made_is_used_by_jobs_and_never_replaced() {
     assert_eq!(n1.sh(&format!("stat -c '%a %U %s' {SECRET}")).stdout, "400 root 64\n");
     let again = n1.run("spank-docker secret");
     let line = format!(
-        "spank-docker: '{SECRET}' is there already, and was not changed: to replace it, remove it on all nodes first\n"
+        "spank-docker: '{SECRET}' already exists and was not changed: to replace it, first remove it on all nodes\n"
     );
     assert_eq!((again.code, again.stderr.as_str()), (Some(3), line.as_str()), "{again}");
     // The other node has munge's key still.
@@ -135,7 +135,7 @@ fn secret_that_is_made_is_used_by_jobs_and_never_replaced() {
     across().success().printed(&["reached"]);
     // Not absent, though nothing is behind it.
     n1.sh(&format!("ln -sfn /nowhere/secret {SECRET}")).success();
-    let line = format!("secret '{SECRET}': not found, put the same file on every node");
+    let line = format!("secret '{SECRET}': not found: copy the same file to every node");
     each_fails(&lab, "n1", &usual(&[("", &line)]));
     removals.into_iter().for_each(|remove| drop(remove.run().success()));
     lab.assert_empty();
@@ -251,17 +251,14 @@ fn settings_that_are_wrong_on_a_node_are_told_by_its_jobs() {
     for (arguments, line) in [
         (
             "memlok=inherit",
-            "plugstack.conf: 'memlok' is not a key of the configuration: did you mean 'memlock'?: ask the admin",
+            "plugstack.conf: 'memlok' is not a configuration key: did you mean 'memlock'?: ask the admin",
         ),
-        ("secret=/run/lab/nowhere", "secret '/run/lab/nowhere': not found, put the same file on every node"),
-        (
-            "secret=/run/lab/empty",
-            "secret '/run/lab/empty': empty, put the same random bytes in it on every node",
-        ),
-        ("secret=/run/lab/open", "secret '/run/lab/open': open to group or others, use chmod 600"),
+        ("secret=/run/lab/nowhere", "secret '/run/lab/nowhere': not found: copy the same file to every node"),
+        ("secret=/run/lab/empty", "secret '/run/lab/empty': empty: copy the same random bytes to every node"),
+        ("secret=/run/lab/open", "secret '/run/lab/open': accessible to group or others: use chmod 600"),
         (
             "secret=/run/lab",
-            "secret '/run/lab': not a regular file, use one with the same content on every node",
+            "secret '/run/lab': not a regular file: use one with the same content on every node",
         ),
         ("docker_host=unix:///run/nowhere", "no Docker Engine on this node: '/run/nowhere' does not exist"),
         (
@@ -270,7 +267,7 @@ fn settings_that_are_wrong_on_a_node_are_told_by_its_jobs() {
         ),
         (
             "ports=20000-20010",
-            "--docker-port: '29874' is not a port for containers on this cluster: use one of 20000-20010",
+            "--docker-port: '29874' is outside the port range of this cluster: use one of 20000-20010",
         ),
     ] {
         lab.with_arguments("n2", arguments, || {
@@ -356,7 +353,7 @@ fn state_dir_that_others_can_change_is_not_used() {
     for options in ["mode=775", "mode=757", "mode=755,uid=5001"] {
         n2.sh(&format!("mkdir /run/lab/loose && mount -t tmpfs -o {options} loose /run/lab/loose")).success();
         lab.with_arguments("n2", "memlock=inherit state_dir=/run/lab/loose", || {
-            let line = "n2: state_dir '/run/lab/loose' must belong to root, and nobody else may write there";
+            let line = "n2: state_dir '/run/lab/loose' must be owned by root and writable only by root";
             let srun = lab.alice().srun_image("-w n2 echo it ran").run().refused();
             srun.printed(&[]).said(&[&format!("{line}: ask the admin")]);
             n2.run("ls -A /run/lab/loose").success().printed(&[]);

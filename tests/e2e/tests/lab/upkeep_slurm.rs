@@ -80,7 +80,7 @@ fn container_that_cannot_be_adopted_is_ended_and_nothing_of_its_job_runs() {
         sed -i 's|"/sys/fs/cgroup/freezer":|"/nowhere":|' "/run/spank-docker/$SLURM_JOB_ID/state.json" || true"#;
     lab.everywhere(&format!("cat >{prolog} <<'END'\n{spoil}\nEND\nchmod 755 {prolog}"));
     with_setting(&lab, "Prolog", prolog, || {
-        let line = "cannot move the container into the job's cgroups, so it was ended: ask the admin";
+        let line = "cannot move the container into the job's cgroups, so it was killed: ask the admin";
         let options = format!("-w n2 --docker-script=host --docker-image={IMAGE}");
         let job = lab.alice().submit(&options, "echo it ran").wait().failed();
         assert_eq!(job.lines(), [format!("spank_docker: n2: {line}")], "{job}");

@@ -109,7 +109,7 @@ fn machines_that_lost_their_power_while_a_job_ran_come_back_clean_and_in_service
             }
         });
     }
-    let cleared = format!("grep -aq 'removed what was left of jobs .*{}' /var/log/slurm/slurmd.log", job.id);
+    let cleared = format!("grep -aq 'removed leftovers of jobs .*{}' /var/log/slurm/slurmd.log", job.id);
     for node in MACHINES {
         let cleared = lab.poll(|| (lab.node(node).sh(&cleared).code == Some(0)).then_some(()));
         assert!(cleared.is_some(), "nothing was cleared away on {node}");
