@@ -51,6 +51,7 @@ fn broken(error: &EngineError) -> Finding {
         | EngineError::Broken { .. }
         | EngineError::Back { .. }
         | EngineError::Kept { .. }
+        | EngineError::TooLong { .. }
         | EngineError::Refused { .. } => "check its log, restart it",
     };
     Finding::fail("engine", format!("{error}: {remedy}"))

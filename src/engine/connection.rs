@@ -15,6 +15,8 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::transport::{self, Pieces};
+
 /// How long the engine may take to say which API it speaks. It does nothing for that.
 const GREETING: Duration = Duration::from_secs(15);
 /// The first calls.
@@ -95,6 +97,14 @@ pub enum EngineError {
         #[source]
         source: bollard::errors::Error,
     },
+    /// The engine answers more than there is a use for.
+    #[error("Docker Engine's answer has more than {limit} MiB, when asked to {call}: ask the admin")]
+    TooLong {
+        /// What was asked.
+        call: &'static str,
+        /// As much of it was read.
+        limit: usize,
+    },
     /// The connection broke.
     #[error("Docker Engine closed the connection when asked to {call}")]
     Broken {
@@ -139,6 +149,9 @@ impl EngineError {
     }
 
     pub(super) fn new(call: &'static str, error: bollard::errors::Error) -> Self {
+        if let Some(limit) = transport::is_too_long(&error) {
+            return Self::TooLong { call, limit };
+        }
         match error {
             bollard::errors::Error::DockerResponseServerError { status_code, message } => {
                 Self::Refused { call, status: status_code, message: one_line(&message) }
@@ -155,7 +168,7 @@ fn is_of_connection(error: &bollard::errors::Error) -> bool {
     use bollard::errors::Error;
     match error {
         Error::HyperResponseError { err } => !err.is_parse(),
-        Error::IOError { .. } | Error::HyperLegacyError { .. } | Error::SocketNotFoundError(_) => true,
+        Error::IOError { .. } => true,
         _ => false,
     }
 }
@@ -164,6 +177,7 @@ fn is_of_connection(error: &bollard::errors::Error) -> bool {
 #[derive(Debug)]
 pub struct Engine {
     pub(super) docker: Docker,
+    socket: PathBuf,
 }
 
 impl Engine {
@@ -178,13 +192,16 @@ impl Engine {
             Ok(Err(source)) => return Err(EngineError::Down { socket: socket.to_owned(), source }),
             Err(_) => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
         }
-        // bollard's own deadline is for whole pulls, which have one of ours.
-        const BOLLARD_SECONDS: u64 = u32::MAX as u64;
-        let docker =
-            Docker::connect_with_unix(&socket.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
-                .map_err(|error| EngineError::new(VERSION, error))?;
+        let docker = transport::client(socket, API_DEFAULT_VERSION);
+        let docker = docker.map_err(|error| EngineError::new(VERSION, error))?;
         let docker = within(GREETING, VERSION, docker.negotiate_version()).await?;
-        Ok(Self { docker })
+        Ok(Self { docker, socket: socket.to_owned() })
+    }
+
+    /// For one answer that comes in pieces.
+    pub(super) fn pieces(&self, call: &'static str) -> Result<Pieces, EngineError> {
+        let pieces = Pieces::new(&self.socket, &self.docker.client_version());
+        pieces.map_err(|error| EngineError::new(call, error))
     }
 
     /// Whether it still answers: asked when something takes long.

@@ -218,11 +218,11 @@ impl Engine {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let options = LogsOptions { stdout: true, stderr: true, tail: "5".to_owned(), ..Default::default() };
-        let mut stream = self.docker.logs(&container.id, Some(options));
+        let call = "read the container's log";
+        let pieces = self.pieces(call)?;
+        let mut stream = pieces.docker.logs(&container.id, Some(options));
         let (mut output, mut errors) = (Vec::new(), Vec::new());
-        while let Some(chunk) =
-            self.call("read the container's log", async { stream.next().await.transpose() }).await?
-        {
+        while let Some(chunk) = self.call(call, pieces.next(&mut stream)).await? {
             let text = if matches!(chunk, LogOutput::StdErr { .. }) { &mut errors } else { &mut output };
             text.extend_from_slice(&chunk.into_bytes());
         }

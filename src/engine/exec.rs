@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::connection::{Engine, EngineError, last_words};
@@ -65,10 +64,11 @@ impl Engine {
         let id = self.call(call, self.docker.create_exec(&container.id, options)).await?.id;
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let run = async {
-            let started = self.call(call, self.docker.start_exec(&id, None::<StartExecOptions>)).await?;
+            let pieces = self.pieces(call)?;
+            let started = self.call(call, pieces.docker.start_exec(&id, None::<StartExecOptions>)).await?;
             let StartExecResults::Attached { output: mut stream, .. } = started else { return Ok(()) };
-            while let Some(chunk) = stream.next().await {
-                let chunk = chunk.map_err(|error| EngineError::new(call, error))?;
+            let wrong = |error| EngineError::new(call, error);
+            while let Some(chunk) = pieces.next(&mut stream).await.map_err(wrong)? {
                 if let LogOutput::StdErr { message } = &chunk {
                     keep(&mut errors, message);
                 }

@@ -10,6 +10,7 @@ mod put;
 pub mod registry_auth;
 mod removal;
 mod shim;
+mod transport;
 
 pub use cdi::GpuRequest;
 pub(crate) use connection::last_words;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bollard::auth::DockerCredentials;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
-use futures_util::StreamExt;
 
 use super::error::{ImageError, denied, not_found, pull_error};
 use super::inspect::{Image, usable};
@@ -134,15 +133,17 @@ impl Engine {
             from_image: Some(reference.engine_name().into_owned()),
             ..Default::default()
         };
-        let mut stream = self.docker.create_image(Some(options), None, login);
+        let call = "pull the image";
+        let pieces = self.pieces(call)?;
+        let mut stream = pieces.docker.create_image(Some(options), None, login);
         let mut told = Instant::now();
         loop {
             // Silence for that long is a slow registry's, or that of an engine which hangs.
-            match tokio::time::timeout(PROGRESS, stream.next()).await {
-                Ok(None) => break,
-                Ok(Some(Ok(step))) => layers.note(&step),
-                Ok(Some(Err(error))) => return Err(pull_error(reference, error)),
-                Err(_) => self.answers("pull the image").await?,
+            match tokio::time::timeout(PROGRESS, pieces.next(&mut stream)).await {
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(step))) => layers.note(&step),
+                Ok(Err(error)) => return Err(pull_error(reference, error)),
+                Err(_) => self.answers(call).await?,
             }
             if told.elapsed() >= PROGRESS {
                 told = Instant::now();

@@ -1,0 +1,268 @@
+//! How bytes go to and from the engine: a connection for each request, over its Unix socket, that gives an answer up when it
+//! gets too long. The client above keeps whole answers, and what it has of a line, in memory: an image, or whatever else
+//! prolongs an answer, must not decide how much of that a hook of slurmd's takes.
+//!
+//! Runs where the engine is asked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bollard::errors::Error;
+use bollard::{BollardRequest, ClientVersion, Docker};
+use futures_util::{Stream, StreamExt};
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+
+/// As much may an answer have, in bytes: lists of an engine with tens of thousands of images have less.
+const ANSWER: usize = 64 << 20;
+/// As much of one that comes in pieces, from one to the next. The client looks through all that it has of one whenever more
+/// comes (bollard, `JsonLineDecoder`).
+const PIECE: usize = 1 << 20;
+/// The client's own deadline, in seconds. Pulls last as long as they last, and all else has a deadline of ours.
+const NEVER: u64 = u32::MAX as u64;
+
+/// An answer that is longer than that.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {} MiB", limit >> 20)]
+struct TooLong {
+    limit: usize,
+}
+
+/// How much an error says that an answer would have been longer than, in MiB.
+pub(super) fn is_too_long(error: &Error) -> Option<usize> {
+    let of_reader = match error {
+        Error::IOError { err } => Some(err),
+        error => std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>()),
+    };
+    let inner = of_reader.and_then(io::Error::get_ref);
+    inner.and_then(|inner| inner.downcast_ref::<TooLong>()).map(|TooLong { limit }| limit >> 20)
+}
+
+/// A client for answers that are kept as a whole.
+pub(super) fn client(socket: &Path, version: &ClientVersion) -> Result<Docker, Error> {
+    let socket = socket.to_owned();
+    client_with(version, move |request| exchange(socket.clone(), Allowance::of(ANSWER), request))
+}
+
+/// A client for one answer that comes in pieces.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    pub(super) docker: Docker,
+    allowance: Allowance,
+}
+
+impl Pieces {
+    pub(super) fn new(socket: &Path, version: &ClientVersion) -> Result<Self, Error> {
+        let socket = socket.to_owned();
+        let allowance = Allowance::of(PIECE);
+        let its = allowance.clone();
+        let docker = client_with(version, move |request| exchange(socket.clone(), its.clone(), request))?;
+        Ok(Self { docker, allowance })
+    }
+
+    /// The next one of its answer.
+    pub(super) async fn next<T>(
+        &self,
+        stream: &mut (impl Stream<Item = Result<T, Error>> + Unpin),
+    ) -> Result<Option<T>, Error> {
+        let next = stream.next().await.transpose();
+        // The client has kept no more of the cause than its text.
+        if next.is_err() && self.allowance.is_spent() {
+            return Err(self.allowance.error().into());
+        }
+        self.allowance.renew();
+        next
+    }
+}
+
+fn client_with<F>(
+    version: &ClientVersion,
+    exchange: impl Fn(BollardRequest) -> F + Send + Sync + 'static,
+) -> Result<Docker, Error>
+where
+    F: Future<Output = Result<Response<Incoming>, Error>> + Send + 'static,
+{
+    Docker::connect_with_custom_transport(exchange, Some("http://docker"), NEVER, version)
+}
+
+/// Sends a request over a connection of its own.
+async fn exchange(
+    socket: PathBuf,
+    allowance: Allowance,
+    request: BollardRequest,
+) -> Result<Response<Incoming>, Error> {
+    let stream = UnixStream::connect(&socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(Counted { stream, allowance })).await?;
+    // Ends with the answer, or when that is dropped.
+    tokio::spawn(connection.with_upgrades());
+    let (mut parts, body) = request.into_parts();
+    parts.headers.insert(HOST, HeaderValue::from_static("docker"));
+    // As a server wants it: without the part that says which server.
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = path.parse().map_err(hyper::http::Error::from)?;
+    Ok(sender.send_request(BollardRequest::from_parts(parts, body)).await?)
+}
+
+/// How much more may be read.
+#[derive(Clone, Debug)]
+struct Allowance {
+    limit: usize,
+    left: Arc<AtomicUsize>,
+}
+
+impl Allowance {
+    fn of(limit: usize) -> Self {
+        Self { limit, left: Arc::new(AtomicUsize::new(limit)) }
+    }
+
+    fn renew(&self) {
+        self.left.store(self.limit, Ordering::Relaxed);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
+    fn spend(&self, count: usize) {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(count), Ordering::Relaxed);
+    }
+
+    fn error(&self) -> io::Error {
+        io::Error::other(TooLong { limit: self.limit })
+    }
+}
+
+/// A connection whose reader is counted.
+struct Counted {
+    stream: UnixStream,
+    allowance: Allowance,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.allowance.is_spent() {
+            return Poll::Ready(Err(self.allowance.error()));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.allowance.spend(buffer.filled().len() - before);
+        read
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use bollard::API_DEFAULT_VERSION;
+    use bollard::query_parameters::CreateImageOptions;
+
+    use super::*;
+    use crate::docker::{EngineError, runtime};
+
+    /// Before a value they are no error.
+    const BLANKS: &[u8] = &[b' '; 1 << 16];
+
+    /// An engine that answers one request with so many times the same, as long as somebody reads it. How much it got rid of.
+    fn answers(text: &'static [u8], times: usize) -> (tempfile::TempDir, thread::JoinHandle<usize>) {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+        let serve = move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let length = client.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..length]);
+            assert!(
+                ["GET /info HTTP/1.1\r\n", "POST /images/create HTTP/1.1\r\n"]
+                    .iter()
+                    .any(|line| request.starts_with(line)),
+                "{request}"
+            );
+            assert!(request.contains("\r\nhost: docker\r\n"), "{request}");
+            client.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").unwrap();
+            let wrote = (0..times).take_while(|_| client.write_all(text).is_ok());
+            wrote.count() * text.len()
+        };
+        (directory, thread::spawn(serve))
+    }
+
+    fn pull(text: &'static [u8], times: usize) -> (Result<usize, Error>, usize) {
+        let (directory, engine) = answers(text, times);
+        let pulled = runtime().unwrap().block_on(async {
+            let pieces = Pieces::new(&directory.path().join("socket"), API_DEFAULT_VERSION).unwrap();
+            let mut stream = pieces.docker.create_image(None::<CreateImageOptions>, None, None);
+            let mut count = 0;
+            while let Some(step) = pieces.next(&mut stream).await? {
+                assert_eq!(step.status.as_deref(), Some("x"));
+                count += 1;
+            }
+            Ok(count)
+        });
+        (pulled, engine.join().unwrap())
+    }
+
+    #[test]
+    fn answer_without_end_is_given_up() {
+        let (directory, engine) = answers(BLANKS, usize::MAX);
+        let result = runtime().unwrap().block_on(async {
+            let docker = client(&directory.path().join("socket"), API_DEFAULT_VERSION).unwrap();
+            docker.info().await
+        });
+        let error = EngineError::new("look", result.unwrap_err());
+        assert!(!error.is_engine_fault());
+        let words = "Docker Engine's answer has more than 64 MiB, when asked to look: ask the admin";
+        assert_eq!(error.to_string(), words);
+        let read = engine.join().unwrap();
+        assert!((ANSWER..ANSWER + (4 << 20)).contains(&read), "{read}");
+    }
+
+    #[test]
+    fn line_without_end_is_given_up() {
+        let (result, read) = pull(BLANKS, usize::MAX);
+        let error = EngineError::new("look", result.unwrap_err());
+        assert!(matches!(error, EngineError::TooLong { limit: 1, .. }), "{error:?}");
+        assert!((PIECE..PIECE + (4 << 20)).contains(&read), "{read}");
+    }
+
+    #[test]
+    fn lines_may_be_any_number() {
+        let line = b"{\"status\":\"x\"}\n";
+        let times = 4 * PIECE / line.len();
+        let (result, read) = pull(line, times);
+        assert_eq!((result.unwrap(), read), (times, times * line.len()));
+    }
+}
