@@ -5,9 +5,9 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group};
 
-use super::engine_data;
 use super::finding::Finding;
 use super::holes::Release;
+use super::{engine_data, engine_memory};
 use crate::engine::{Engine, EngineError, Facts};
 use crate::linux::runtime::runtime;
 use crate::log::escape::Shown;
@@ -23,6 +23,9 @@ pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
     };
     let mut findings = vec![judge(&facts), rights(&facts), cgroups(&facts), restart(&facts)];
     findings.extend(reach(socket));
+    if facts.is_docker() {
+        findings.push(engine_memory::check());
+    }
     match &facts.root {
         Some(root) => findings.extend(engine_data::check(root)),
         None => findings.push(Finding::warn(

@@ -5,6 +5,7 @@
 mod devices;
 mod engine;
 mod engine_data;
+mod engine_memory;
 mod finding;
 mod holes;
 mod kernel;

@@ -9,6 +9,8 @@ use crate::linux::process::{self, Process};
 pub(super) struct Daemon {
     /// Its program's name.
     pub(super) name: String,
+    /// Its number.
+    pub(super) pid: i32,
     /// Whether it may give its children more than it has itself.
     pub(super) may_raise_limits: bool,
     /// Hard limit of locked memory in bytes; none is unlimited.
@@ -29,7 +31,8 @@ pub(super) fn of_names(names: &[&str]) -> Vec<Daemon> {
         if !process.is_alive() || process.real_uid().ok()? != 0 {
             return None;
         }
-        Some(parse(name.to_owned(), &text("status")?, &text("limits")?, text("maps").unwrap_or_default()))
+        let maps = text("maps").unwrap_or_default();
+        Some(Daemon { pid, ..parse(name.to_owned(), &text("status")?, &text("limits")?, maps) })
     };
     process::all().into_iter().flatten().filter_map(daemon).collect()
 }
@@ -51,6 +54,7 @@ fn parse(name: String, status: &str, limits: &str, maps: String) -> Daemon {
     };
     Daemon {
         name,
+        pid: 0,
         may_raise_limits: effective >> SYS_RESOURCE & 1 == 1,
         memlock: hard("Max locked memory"),
         stack: hard("Max stack size"),
@@ -83,7 +87,7 @@ impl Daemon {
 
     #[cfg(test)]
     pub(super) fn example(name: &str, may_raise_limits: bool, memlock: Option<u64>, maps: &str) -> Self {
-        Self { name: name.into(), may_raise_limits, memlock, stack: None, maps: maps.into() }
+        Self { name: name.into(), pid: 0, may_raise_limits, memlock, stack: None, maps: maps.into() }
     }
 }
 

@@ -34,6 +34,14 @@ pub struct Facts {
     pub components: Vec<(String, String)>,
 }
 
+impl Facts {
+    /// Whether it is Docker's own, and no other that speaks its language.
+    #[must_use]
+    pub fn is_docker(&self) -> bool {
+        self.name == DOCKER
+    }
+}
+
 impl Engine {
     /// What the engine calls itself: `Docker Engine`, `Podman Engine`.
     pub(super) async fn name(&self) -> Result<String, EngineError> {

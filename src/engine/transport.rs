@@ -192,7 +192,8 @@ mod tests {
     use bollard::query_parameters::CreateImageOptions;
 
     use super::*;
-    use crate::docker::{EngineError, runtime};
+    use crate::engine::EngineError;
+    use crate::linux::runtime::runtime;
 
     /// Before a value they are no error.
     const BLANKS: &[u8] = &[b' '; 1 << 16];

@@ -27,6 +27,14 @@ impl<'a> Membership<'a> {
         let mut fields = line.splitn(3, ':').skip(1);
         Some(Self { controllers: fields.next()?, path: fields.next()? })
     }
+
+    /// The file in which the limit of memory stands, if this is a hierarchy that may have one.
+    pub(super) fn file_of_memory(&self) -> Option<&'static str> {
+        if self.controllers.is_empty() {
+            return Some("memory.max");
+        }
+        self.controllers.split(',').any(|one| one == "memory").then_some("memory.limit_in_bytes")
+    }
 }
 
 /// Where each hierarchy is mounted.

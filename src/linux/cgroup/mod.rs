@@ -2,15 +2,17 @@
 //! does for ssh sessions. Paths are discovered from processes that Slurm has put in place, never built: they differ
 //! between cgroup v1 and v2 and between releases of Slurm.
 //!
-//! Runs as root in the extern step's slurmstepd, in tasks that start a container of their step, in the epilog, and where a
-//! container is removed.
+//! Runs as root in the extern step's slurmstepd, in tasks that start a container of their step, in the epilog, where a
+//! container is removed, and in `spank-docker check`.
 
 mod adopt;
 mod find;
 mod freeze;
 mod hierarchy;
 mod members;
+mod memory;
 mod remove;
 
 pub use find::Cgroups;
+pub use memory::memory_limit;
 pub use remove::{job_of, kill_all, remove};
