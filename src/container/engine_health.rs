@@ -9,8 +9,7 @@ use crate::engine::{Engine, EngineError};
 use crate::settings::plugstack::Config;
 use crate::state::StateDir;
 
-/// How long an engine that has died may take to come back, and how often it is looked for.
-const RETURN: Duration = Duration::from_secs(60);
+/// How often one that has died is looked for.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Connects to it. One that was here and has taken its socket along is no node without an engine: its jobs would fail at
@@ -37,14 +36,14 @@ pub(super) async fn connect_to(config: &Config, socket: &Path) -> Result<Engine,
     }
 }
 
-/// What a failure of the engine in a user's start means in the end. A death that an image or a registry has brought about
+/// What a failure of the engine in a user's start, or at its end, means in the end. A death that an image or a registry has brought about
 /// (by the engine's memory, for one) is over when the service manager has started it anew: one that stays away is at
 /// fault.
 pub(super) async fn after(config: &Config, error: EngineError) -> EngineError {
     if error.is_silence_at_once() {
         return error;
     }
-    let deadline = Instant::now() + RETURN;
+    let deadline = Instant::now() + config.engine_return;
     while Instant::now() < deadline {
         if connect(config).await.is_ok() {
             return EngineError::Back { source: Box::new(error) };

@@ -5,11 +5,21 @@
 //! Runs as root in the prolog.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 
 use super::Request;
+use crate::engine::Progress;
 use crate::log::{Log, chain};
 use crate::slurm::{failure_report, scontrol};
 use crate::state::Outcome;
+
+/// How often something is told.
+pub const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// As much later on some nodes than on others.
+const SPREAD: Duration = Duration::from_secs(5);
 
 /// One pull, from time to time.
 pub(super) struct LongPull<'a> {
@@ -21,20 +31,28 @@ pub(super) struct LongPull<'a> {
     broken_off: Option<Outcome>,
 }
 
+impl Progress for LongPull<'_> {
+    fn interval(&self) -> Duration {
+        interval(&self.request.node)
+    }
+
+    fn look<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
+        let look = async move {
+            self.tell(line).await;
+            self.looks += 1;
+            if is_time_to_ask(self.looks) {
+                self.broken_off = self.ask().await;
+            }
+            if self.broken_off.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        look.boxed_local()
+    }
+}
+
 impl<'a> LongPull<'a> {
     /// Of the job that `request` is about.
     pub(super) fn new(request: &'a Request, log: &'a mut dyn Log) -> Self {
         Self { request, log, looks: 0, broken_off: None }
-    }
-
-    /// Tells how far it is. Whether to go on.
-    pub(super) fn look(&mut self, line: &str) -> ControlFlow<()> {
-        self.tell(line);
-        self.looks += 1;
-        if is_time_to_ask(self.looks) {
-            self.broken_off = self.ask();
-        }
-        if self.broken_off.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// What came of it, if it was broken off.
@@ -44,20 +62,21 @@ impl<'a> LongPull<'a> {
     }
 
     /// The admin on every node, the waiting user once.
-    fn tell(&mut self, line: &str) {
+    async fn tell(&mut self, line: &str) {
         let job = self.request.scope.job;
         self.log.info(&format!("job {job}: {line}"));
         if !self.request.is_first_node() {
             return;
         }
-        if let Err(error) = scontrol::notify(job, &format!("spank_docker: {}: {line}", self.request.node)) {
+        let text = format!("spank_docker: {}: {line}", self.request.node);
+        if let Err(error) = scontrol::notify_meanwhile(job, &text).await {
             self.log.info(&format!("job {job}: {}", chain(&error)));
         }
     }
 
-    fn ask(&mut self) -> Option<Outcome> {
+    async fn ask(&mut self) -> Option<Outcome> {
         let start = failure_report::Start { job: self.request.scope.job, restart: self.request.restart };
-        match failure_report::nodes(start) {
+        match failure_report::nodes_meanwhile(start).await {
             Ok(nodes) => {
                 (nodes.over || nodes.failure.is_some()).then_some(Outcome::BrokenOff { line: nodes.failure })
             }
@@ -69,6 +88,12 @@ impl<'a> LongPull<'a> {
     }
 }
 
+/// The same pull begins on all nodes at once: each of thousands has its own times to ask slurmctld.
+fn interval(node: &str) -> Duration {
+    let hash = node.bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    TOLD_EVERY + SPREAD * (hash % 1000) / 1000
+}
+
 /// After 10 s, 20 s, 40 s, …: nobody waits twice as long as it takes to fail, and thousands of nodes that pull for an hour
 /// do not keep slurmctld busy.
 fn is_time_to_ask(looks: u32) -> bool {
@@ -78,6 +103,14 @@ fn is_time_to_ask(looks: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_ask_at_times_of_their_own() {
+        let all: std::collections::BTreeSet<_> =
+            (0..1000).map(|n| interval(&format!("node{n:04}"))).collect();
+        assert!(all.len() > 500, "{}", all.len());
+        assert!(all.iter().all(|one| (TOLD_EVERY..TOLD_EVERY + SPREAD).contains(one)));
+    }
 
     #[test]
     fn slurmctld_is_asked_less_and_less() {

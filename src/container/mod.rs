@@ -21,6 +21,7 @@ mod stop;
 
 pub use adopt::{AdoptError, adopt};
 pub use image_consistency::other_image;
+pub use long_pull::TOLD_EVERY;
 pub use mounts::{MountError, Origin};
 pub use reap::reap;
 pub use remove::StopError;

@@ -15,6 +15,7 @@ use crate::settings::options::ImageChoice;
 use crate::settings::plugstack::{Config, EngineFailure};
 use crate::slurm::failure_report::{self, End};
 use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::slurm::scontrol;
 use crate::state::{Origin, Outcome, ScopeDir, StateDir, StateError};
 
 /// What a hook tells slurmd.
@@ -130,7 +131,7 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
         return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn, End::ByTasks);
     };
     let mut pull = LongPull::new(request, log);
-    let started = container::start(config, request, image, began, &mut |line| pull.look(line), || true);
+    let started = container::start(config, request, image, began, &mut pull, || true);
     let broken_off = pull.broken_off();
     match started {
         Ok(session) => {
@@ -152,7 +153,21 @@ pub fn epilog(config: &Config, slurmd: &Slurmd, job: JobId, log: &mut dyn Log) -
         Ok(()) => Verdict::GoOn,
         Err(error) => {
             log.error(&format!("job {job}: {}", chain(&error)));
-            verdict(error.is_engine_fault(), config)
+            match verdict(error.is_engine_fault(), config) {
+                Verdict::GoOn => Verdict::GoOn,
+                Verdict::Drain => drain(slurmd, job, &error.to_string(), log),
+            }
+        }
+    }
+}
+
+/// With the reason, for which Slurm would only write "Epilog error": that is left to it where slurmctld does not hear of this.
+fn drain(slurmd: &Slurmd, job: JobId, line: &str, log: &mut dyn Log) -> Verdict {
+    match scontrol::drain(&slurmd.node, &format!("spank_docker: {line}")) {
+        Ok(()) => Verdict::GoOn,
+        Err(error) => {
+            log.error(&format!("job {job}: {}", chain(&error)));
+            Verdict::Drain
         }
     }
 }

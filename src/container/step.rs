@@ -96,7 +96,7 @@ pub fn enter(
     request: &Request,
     image: &Reference,
     log: &mut dyn Log,
-    progress: &mut Progress<'_>,
+    progress: &mut dyn Progress,
 ) -> Result<Session, StepError> {
     let (scope, uid) = (request.scope, request.credentials.uid);
     let state = StateDir::new(&config.state_dir);
@@ -138,7 +138,7 @@ fn begin(
     image: &Reference,
     directory: &ScopeDir,
     log: &mut dyn Log,
-    progress: &mut Progress<'_>,
+    progress: &mut dyn Progress,
 ) -> Result<Session, StepError> {
     let began = Instant::now();
     let origin = Origin {

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use super::ids::JobId;
-use super::scontrol::{self, Known, SlurmError};
+use super::scontrol::{self, BEFORE, Known, SlurmError};
 
 /// slurmctld hands on what a waiting client is told when it comes to it, and a client whose job has ended hears nothing any
 /// more.
@@ -108,8 +108,16 @@ pub struct Nodes {
 
 /// Asks slurmctld for them.
 pub fn nodes(start: Start) -> Result<Nodes, SlurmError> {
-    let known = scontrol::show(start.job)?;
-    Ok(Nodes { over: known.over, unready: known.in_prolog, failure: told(&known, start) })
+    scontrol::show(start.job).map(|known| of(&known, start))
+}
+
+/// The same, while the event loop goes on.
+pub async fn nodes_meanwhile(start: Start) -> Result<Nodes, SlurmError> {
+    scontrol::show_meanwhile(start.job).await.map(|known| of(&known, start))
+}
+
+fn of(known: &Known, start: Start) -> Nodes {
+    Nodes { over: known.over, unready: known.in_prolog, failure: told(known, start) }
 }
 
 const MARK: &str = "spank_docker: start ";
@@ -122,10 +130,10 @@ fn told(job: &Known, start: Start) -> Option<String> {
     job.comment.as_deref().and_then(|comment| first(comment, start))
 }
 
-/// The first of possibly several, between what others have written.
+/// The first of possibly several, before what others have written.
 fn first(comment: &str, start: Start) -> Option<String> {
     let (_, from) = comment.split_once(&mark(start))?;
-    let line = from.split(MARK).next().unwrap_or(from);
+    let line = from.split(MARK).next().unwrap_or(from).split(BEFORE).next().unwrap_or(from);
     Some(line.trim_end_matches([',', ' ']).to_owned())
 }
 
@@ -139,15 +147,20 @@ mod tests {
 
     #[test]
     fn a_cause_is_found_again_among_others() {
-        let text = "of the site,spank_docker: start 1 on n2: image 'a': too bad,spank_docker: start 1 on n3: no,more";
-        assert_eq!(first(text, start(0)).unwrap(), "n2: image 'a': too bad");
+        for text in [
+            "spank_docker: start 1 on n2: image 'a': too bad | spank_docker: start 1 on n3: no | of the site",
+            "spank_docker: start 1 on n2: image 'a': too bad | of | the site",
+            "of the site,spank_docker: start 1 on n2: image 'a': too bad",
+        ] {
+            assert_eq!(first(text, start(0)).unwrap(), "n2: image 'a': too bad");
+        }
         assert_eq!(first("spank_docker: start 1 on n3: no, never", start(0)).unwrap(), "n3: no, never");
         assert_eq!(first("of the site", start(0)), None);
     }
 
     #[test]
     fn what_was_told_of_an_earlier_start_does_not_count() {
-        let text = "spank_docker: start 1 on n2: no,spank_docker: start 12 on n3: never";
+        let text = "spank_docker: start 12 on n3: never | spank_docker: start 1 on n2: no";
         assert_eq!(first(text, start(1)), None);
         assert_eq!(first(text, start(11)).unwrap(), "n3: never");
     }

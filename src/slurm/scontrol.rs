@@ -100,6 +100,12 @@ pub fn show(job: JobId) -> Result<Known, SlurmError> {
     parse(&shown, job).ok_or(SlurmError::Unknown(job))
 }
 
+/// The same, while the event loop goes on.
+pub async fn show_meanwhile(job: JobId) -> Result<Known, SlurmError> {
+    let shown = run_meanwhile("scontrol", &["show", "job", &job.to_string()]).await?;
+    parse(&shown, job).ok_or(SlurmError::Unknown(job))
+}
+
 /// The places of a job's GPUs among those of a node, by slurmctld. What users write into their jobs stands in the same
 /// text: good for a choice, not for a right.
 pub fn gpus(job: JobId, node: &str) -> Result<Vec<u32>, SlurmError> {
@@ -134,17 +140,33 @@ pub fn package(name: &str) -> Option<String> {
     told?.ok().filter(|version| !version.is_empty())
 }
 
-/// Adds to what is written to a job as AdminComment. (scontrol's own `+=` fails in 24.11.) Not, where that is not known.
+/// Between what is written to a job as AdminComment and what was there before.
+pub(super) const BEFORE: &str = " | ";
+
+/// Writes this to a job as AdminComment, before what is there: a site may have written any number of lines, of which
+/// [`show`] has the first. (scontrol's own `+=` fails in 24.11.) Not, where that is not known. Of two nodes that do so at
+/// once one is lost: the other has as much to say.
 pub fn comment(job: &Known, text: &str) -> Result<(), SlurmError> {
-    let Some(known) = &job.comment else { return Ok(()) };
-    let separator = if known.is_empty() { "" } else { "," };
-    let comment = format!("AdminComment={known}{separator}{text}");
+    /// More than slurmctld gives out.
+    const WHOLE: &str = "--Format=admin_comment:1000000";
+    let before = match job.comment.as_deref() {
+        None => return Ok(()),
+        Some("") => String::new(),
+        Some(_) => run("squeue", &["--noheader", &format!("--jobs={}", job.name), WHOLE])?,
+    };
+    let separator = if before.trim_end().is_empty() { "" } else { BEFORE };
+    let comment = format!("AdminComment={text}{separator}{}", before.trim_end());
     run("scontrol", &["update", &format!("JobId={}", job.name), &comment]).map(drop)
 }
 
 /// Tells a waiting srun or salloc something (`scontrol notify`).
 pub fn notify(job: JobId, text: &str) -> Result<(), SlurmError> {
     run("scontrol", &["notify", &job.to_string(), text]).map(drop)
+}
+
+/// The same, while the event loop goes on.
+pub async fn notify_meanwhile(job: JobId, text: &str) -> Result<(), SlurmError> {
+    run_meanwhile("scontrol", &["notify", &job.to_string(), text]).await.map(drop)
 }
 
 /// Takes a node out of service, unless it is already: then the reason is somebody else's.
@@ -256,41 +278,81 @@ fn run(name: &'static str, arguments: &[&str]) -> Result<String, SlurmError> {
     run_program(find(name).ok_or(SlurmError::NotFound(name))?, arguments)
 }
 
+async fn run_meanwhile(name: &'static str, arguments: &[&str]) -> Result<String, SlurmError> {
+    let program = find(name).ok_or(SlurmError::NotFound(name))?;
+    let printed = async {
+        let mut running = Running::start(Command::new(&program).args(arguments))?;
+        while !running.has_ended()? {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        running.printed()
+    };
+    printed_by(program.clone(), printed.await)
+}
+
 fn run_program(program: PathBuf, arguments: &[&str]) -> Result<String, SlurmError> {
-    match printed_by(Command::new(&program).args(arguments)) {
+    let printed = || {
+        let mut running = Running::start(Command::new(&program).args(arguments))?;
+        while !running.has_ended()? {
+            std::thread::sleep(INTERVAL);
+        }
+        running.printed()
+    };
+    let printed = printed();
+    printed_by(program, printed)
+}
+
+fn printed_by(program: PathBuf, printed: io::Result<Option<String>>) -> Result<String, SlurmError> {
+    match printed {
         Ok(Some(printed)) => Ok(printed),
         Ok(None) => Err(SlurmError::Failed(program)),
         Err(source) => Err(SlurmError::Run { program, source }),
     }
 }
 
-/// What it printed, if it succeeded. Into memory, not into a pipe, which would have to be emptied meanwhile: of an array
-/// scontrol may show each of thousands of elements.
-fn printed_by(command: &mut Command) -> io::Result<Option<String>> {
-    let mut output = File::from(memfd_create(c"spank_docker", MFdFlags::MFD_CLOEXEC)?);
-    let child = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(Stdio::null()).spawn()?;
-    if !wait(child, || output.metadata().is_ok_and(|printed| printed.len() <= MOST))? {
-        return Ok(None);
-    }
-    let mut printed = Vec::new();
-    output.rewind()?;
-    output.take(MOST).read_to_end(&mut printed)?;
-    Ok(Some(String::from_utf8_lossy(&printed).into_owned()))
+/// A program that runs. It prints into memory, not into a pipe, which would have to be emptied meanwhile: of an array scontrol
+/// may show each of thousands of elements. When this goes, so does it.
+struct Running {
+    child: Child,
+    output: File,
+    deadline: Instant,
+    has_succeeded: bool,
 }
 
-/// Whether it succeeded in time, and while it could be borne. Never leaves a child behind.
-fn wait(mut child: Child, is_bearable: impl Fn() -> bool) -> io::Result<bool> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.success());
+impl Running {
+    fn start(command: &mut Command) -> io::Result<Self> {
+        let output = File::from(memfd_create(c"spank_docker", MFdFlags::MFD_CLOEXEC)?);
+        let command = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(Stdio::null());
+        let child = command.spawn()?;
+        Ok(Self { child, output, deadline: Instant::now() + DEADLINE, has_succeeded: false })
+    }
+
+    /// Whether it has come to its end; or to ours, in time or in what can be borne.
+    fn has_ended(&mut self) -> io::Result<bool> {
+        if let Some(status) = self.child.try_wait()? {
+            self.has_succeeded = status.success();
+            return Ok(true);
         }
-        if Instant::now() > deadline || !is_bearable() {
-            child.kill()?;
-            child.wait()?;
-            return Ok(false);
+        Ok(Instant::now() > self.deadline || self.output.metadata()?.len() > MOST)
+    }
+
+    /// What it printed, if it succeeded.
+    fn printed(mut self) -> io::Result<Option<String>> {
+        if !self.has_succeeded {
+            return Ok(None);
         }
-        std::thread::sleep(INTERVAL);
+        let mut printed = Vec::new();
+        self.output.rewind()?;
+        (&self.output).take(MOST).read_to_end(&mut printed)?;
+        Ok(Some(String::from_utf8_lossy(&printed).into_owned()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Of one that has ended the standard library knows so.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -6,9 +6,11 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures_util::future::{LocalBoxFuture, ready};
 use spank_docker::container::{self, Request, StartError};
+use spank_docker::engine::Progress;
 use spank_docker::guest::accounts::{Account, Group};
 use spank_docker::linux::identity::Credentials;
 use spank_docker::settings::choices::Pull;
@@ -77,7 +79,8 @@ impl Machine {
         // Root may not be able to raise limits here.
         let mut arguments = vec![state.as_str(), &secret, "memlock=inherit", "stack=inherit"];
         arguments.extend(more);
-        Config::parse(&arguments).unwrap()
+        // A minute on a node: the tests with a lab wait for it.
+        Config { engine_return: Duration::from_secs(2), ..Config::parse(&arguments).unwrap() }
     }
 
     /// The setting for this machine's engine behind a socket of its own, where requests are seen: see
@@ -122,8 +125,7 @@ impl Machine {
             Options { image: ImageChoice::Image(reference), pull: Some(pull), ..Options::default() };
         let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
         StateDir::new(&config.state_dir).of(request.scope).create().unwrap();
-        let mut progress = |_: &str| ControlFlow::Continue(());
-        container::start(&config, &request, reference, Instant::now(), &mut progress, || true)
+        container::start(&config, &request, reference, Instant::now(), &mut Unwatched, || true)
     }
 
     /// Runs a command in the container, with the job's key and its known hosts.
@@ -181,6 +183,19 @@ impl Drop for Machine {
         if let Err(error) = container::stop(&self.config, &slurmd(), self.request.scope.job) {
             eprintln!("cannot stop: {error}");
         }
+    }
+}
+
+/// A pull that nobody is told of.
+struct Unwatched;
+
+impl Progress for Unwatched {
+    fn interval(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    fn look<'a>(&'a mut self, _: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
+        Box::pin(ready(ControlFlow::Continue(())))
     }
 }
 

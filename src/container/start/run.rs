@@ -45,7 +45,7 @@ pub fn start(
     request: &Request,
     image: &Reference,
     began: Instant,
-    progress: &mut Progress<'_>,
+    progress: &mut dyn Progress,
     is_wanted: impl Fn() -> bool,
 ) -> Result<Session, StartError> {
     let runtime = runtime().map_err(StartError::Runtime)?;
@@ -66,7 +66,7 @@ pub fn start(
 async fn while_wanted(
     order: &Order<'_>,
     began: Instant,
-    progress: &mut Progress<'_>,
+    progress: &mut dyn Progress,
     is_wanted: impl Fn() -> bool,
 ) -> Result<Session, StartError> {
     let unwanted = async {
@@ -83,7 +83,7 @@ async fn while_wanted(
 async fn in_time(
     order: &Order<'_>,
     began: Instant,
-    progress: &mut Progress<'_>,
+    progress: &mut dyn Progress,
 ) -> Result<Session, StartError> {
     let Some(limit) = order.config.start_timeout else { return with_gpus_or_without(order, progress).await };
     let left = limit.saturating_sub(began.elapsed());
@@ -95,7 +95,7 @@ async fn in_time(
 
 /// With --exclusive Slurm gives a node's GPUs to jobs that have not asked for any: where the engine has none to give, those
 /// do without. In doubt a job has asked.
-async fn with_gpus_or_without(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+async fn with_gpus_or_without(order: &Order<'_>, progress: &mut dyn Progress) -> Result<Session, StartError> {
     let asks = || scontrol::show(order.request.scope.job).map_or(true, |job| job.asks_for_gpus);
     match with_image(order, progress).await {
         Err(error @ StartError::Gpus(crate::slurm::gres::Error::Unsupported)) if !asks() => {
@@ -108,7 +108,7 @@ async fn with_gpus_or_without(order: &Order<'_>, progress: &mut Progress<'_>) ->
 }
 
 /// An image that somebody removes before a container uses it is got once more.
-async fn with_image(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+async fn with_image(order: &Order<'_>, progress: &mut dyn Progress) -> Result<Session, StartError> {
     match run(order, progress).await {
         Err(error @ StartError::Image(ImageError::Gone { .. })) => {
             undo(order, &error).await;
@@ -139,7 +139,7 @@ async fn undo(order: &Order<'_>, error: &StartError) {
     let _ = order.directory.create();
 }
 
-async fn run(order: &Order<'_>, progress: &mut Progress<'_>) -> Result<Session, StartError> {
+async fn run(order: &Order<'_>, progress: &mut dyn Progress) -> Result<Session, StartError> {
     let mut clock = Clock::start();
     let mut plan = prepare(order).await?;
     clock.note("prepare");
@@ -192,7 +192,7 @@ async fn prepare(order: &Order<'_>) -> Result<Plan, StartError> {
 async fn find_image(
     order: &Order<'_>,
     engine: &Engine,
-    progress: &mut Progress<'_>,
+    progress: &mut dyn Progress,
 ) -> Result<Image, StartError> {
     let Order { config, request, .. } = *order;
     let logins = || login::read(&request.credentials, Path::new(&request.account.home)).boxed_local();

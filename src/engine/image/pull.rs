@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bollard::auth::DockerCredentials;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
+use futures_util::future::LocalBoxFuture;
 
 use super::error::{ImageError, denied, not_found, pull_error};
 use super::inspect::{Image, usable};
@@ -17,18 +18,21 @@ use crate::engine::registry_auth::{Credentials, NoLogin};
 use crate::settings::choices::Pull;
 use crate::settings::image::Reference;
 
-/// How often a long pull is told of.
-const PROGRESS: Duration = Duration::from_secs(10);
+/// Is told from time to time how far a pull is.
+pub trait Progress {
+    /// How often.
+    fn interval(&self) -> Duration;
 
-/// Is told from time to time how far a pull is, and says whether it is still wanted.
-pub type Progress<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
+    /// Says whether it is still wanted.
+    fn look<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>>;
+}
 
 impl Engine {
     /// The image, pulled when the policy says so. `progress` gets a line from time to time while a pull lasts.
     pub async fn image(
         &self,
         policy: ImagePolicy<'_>,
-        progress: &mut Progress<'_>,
+        progress: &mut dyn Progress,
     ) -> Result<Image, ImageError> {
         match self.present_or_pulled(&policy, progress).await {
             Err(ImageError::Engine(error)) if error.is_not_found() => {
@@ -41,7 +45,7 @@ impl Engine {
     async fn present_or_pulled(
         &self,
         policy: &ImagePolicy<'_>,
-        progress: &mut Progress<'_>,
+        progress: &mut dyn Progress,
     ) -> Result<Image, ImageError> {
         let reference = policy.reference;
         let present = match policy.pull {
@@ -77,7 +81,7 @@ impl Engine {
         &self,
         policy: &ImagePolicy<'_>,
         layers: &mut Layers,
-        progress: &mut Progress<'_>,
+        progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
         if private::is_mark(reference) {
@@ -102,7 +106,7 @@ impl Engine {
         policy: &ImagePolicy<'_>,
         login: &Credentials,
         layers: &mut Layers,
-        progress: &mut Progress<'_>,
+        progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
         let repository = reference.repository().unwrap_or_default();
@@ -127,7 +131,7 @@ impl Engine {
         reference: &Reference,
         login: Option<DockerCredentials>,
         layers: &mut Layers,
-        progress: &mut Progress<'_>,
+        progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
         let options = CreateImageOptions {
             from_image: Some(reference.engine_name().into_owned()),
@@ -136,18 +140,18 @@ impl Engine {
         let call = "pull the image";
         let pieces = self.pieces(call)?;
         let mut stream = pieces.docker.create_image(Some(options), None, login);
-        let mut told = Instant::now();
+        let (interval, mut told) = (progress.interval(), Instant::now());
         loop {
             // Silence for that long is a slow registry's, or that of an engine which hangs.
-            match tokio::time::timeout(PROGRESS, pieces.next(&mut stream)).await {
+            match tokio::time::timeout(interval, pieces.next(&mut stream)).await {
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(step))) => layers.note(&step),
                 Ok(Err(error)) => return Err(pull_error(reference, error)),
                 Err(_) => self.answers(call).await?,
             }
-            if told.elapsed() >= PROGRESS {
+            if told.elapsed() >= interval {
                 told = Instant::now();
-                if progress(&format!("image '{reference}': pulling, {layers}")).is_break() {
+                if progress.look(&format!("image '{reference}': pulling, {layers}")).await.is_break() {
                     return Err(ImageError::NotWanted { image: reference.to_string() });
                 }
             }

@@ -161,6 +161,7 @@ mod tests {
             allow_images: vec![glob("alice/*"), glob("reg:5000/*")],
             allow_root: true,
             engine_failure: EngineFailure::Fail,
+            engine_return: Config::default().engine_return,
         };
         assert_eq!(Config::parse(&given), Ok(expected));
         assert_eq!(parse("state_dir=/var/lib//x/").state_dir.as_os_str(), "/var/lib/x");

@@ -7,10 +7,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::future::{LocalBoxFuture, ready};
 
 use super::input::{Spank, configuration_for_removal, is_once, plugins_are_in_order};
 use super::output::{SlurmLog, by_this_node, tell_user};
 use crate::container::{self, Request, StepFacts};
+use crate::engine::Progress;
 use crate::log::{Log, chain};
 use crate::settings::image::Reference;
 use crate::settings::options::Options;
@@ -38,11 +42,7 @@ pub(super) fn enter(
     options.check(config)?;
     let request = request(spank, options, job)?;
     let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;
-    let mut progress = |line: &str| {
-        tell_progress(&request, line);
-        ControlFlow::Continue(())
-    };
-    let started = container::enter(config, &request, image, &mut SlurmLog, &mut progress);
+    let started = container::enter(config, &request, image, &mut SlurmLog, &mut Told(&request));
     if started.is_err() && has_launcher {
         container::doom(config, request.scope);
     }
@@ -93,10 +93,20 @@ fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, 
 }
 
 /// How far a long pull is: the admin reads it on every node, the user once.
-fn tell_progress(request: &Request, line: &str) {
-    SlurmLog.info(&format!("job {}: {line}", request.scope));
-    if request.is_first_node() {
-        tell_user(&by_this_node(line));
+struct Told<'a>(&'a Request);
+
+impl Progress for Told<'_> {
+    fn interval(&self) -> Duration {
+        container::TOLD_EVERY
+    }
+
+    fn look<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
+        SlurmLog.info(&format!("job {}: {line}", self.0.scope));
+        if self.0.is_first_node() {
+            tell_user(&by_this_node(line));
+        }
+        // A step that is not wanted any more is ended by Slurm.
+        Box::pin(ready(ControlFlow::Continue(())))
     }
 }
 
