@@ -177,6 +177,10 @@ fn launch_parameters(settings: &Settings) -> Finding {
     Finding::ok(NAME, "no test_exec")
 }
 
+/// As much longer than `start_timeout` may a prolog last, in seconds: an engine that has died has a minute to come back, is
+/// asked before that, and slurmctld is told.
+const ROOM: u64 = 120;
+
 /// A node whose prolog lasts longer than Slurm allows is drained.
 fn prolog_timeout(settings: &Settings, start_timeout: Option<Duration>) -> Finding {
     const NAME: &str = "prolog_timeout";
@@ -184,14 +188,14 @@ fn prolog_timeout(settings: &Settings, start_timeout: Option<Duration>) -> Findi
     let limit = limits.into_iter().filter_map(|key| Some((seconds(settings.get(key))?, key))).min();
     let Some((limit, key)) = limit else { return Finding::ok(NAME, "none") };
     let start = start_timeout.map(|start| start.as_secs());
-    if start.is_some_and(|start| start < limit) {
-        return Finding::ok(NAME, format!("{limit} s, longer than start_timeout"));
+    if start.is_some_and(|start| start.saturating_add(ROOM) <= limit) {
+        return Finding::ok(NAME, format!("{limit} s, enough for start_timeout"));
     }
     let start = start.map_or("no limit".to_owned(), |start| format!("{start} s"));
     Finding::warn(
         NAME,
         format!(
-            "{key} is {limit} s, start_timeout {start}: a long pull drains the node, set start_timeout below {limit}"
+            "{key} is {limit} s, start_timeout {start}: a long pull drains the node, let {ROOM} s be between them"
         ),
     )
 }
@@ -308,7 +312,7 @@ Slurmctld(primary) at n1 is UP
             ),
             (
                 "PrologEpilogTimeout = 300 sec",
-                "warn prolog_timeout: PrologEpilogTimeout is 300 s, start_timeout 600 s: a long pull drains the node, set start_timeout below 300",
+                "warn prolog_timeout: PrologEpilogTimeout is 300 s, start_timeout 600 s: a long pull drains the node, let 120 s be between them",
             ),
         ] {
             assert_eq!(told(change), [line]);

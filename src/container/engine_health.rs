@@ -36,19 +36,28 @@ pub(super) async fn connect_to(config: &Config, socket: &Path) -> Result<Engine,
     }
 }
 
-/// What a failure of the engine in a user's start, or at its end, means in the end. A death that an image or a registry has brought about
+/// What a failure of the engine in a user's start means in the end. A death that an image or a registry has brought about
 /// (by the engine's memory, for one) is over when the service manager has started it anew: one that stays away is at
 /// fault.
 pub(super) async fn after(config: &Config, error: EngineError) -> EngineError {
+    if comes_back(config, &config.docker_host, &error).await {
+        EngineError::Back { source: Box::new(error) }
+    } else {
+        error
+    }
+}
+
+/// Whether one that has failed so answers again in time. One that hung from the start has had its time.
+pub(super) async fn comes_back(config: &Config, socket: &Path, error: &EngineError) -> bool {
     if error.is_silence_at_once() {
-        return error;
+        return false;
     }
     let deadline = Instant::now() + config.engine_return;
     while Instant::now() < deadline {
-        if connect(config).await.is_ok() {
-            return EngineError::Back { source: Box::new(error) };
+        if connect_to(config, socket).await.is_ok() {
+            return true;
         }
         tokio::time::sleep(INTERVAL).await;
     }
-    error
+    false
 }

@@ -5,7 +5,7 @@
 //! a starting slurmd.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::engine_health;
 use super::ownership::{self, LABEL_JOB};
@@ -21,7 +21,8 @@ use crate::slurm::stepd;
 use crate::state::{Outcome, ScopeDir, StateDir, StateError};
 
 /// Removes all that `job` has on this node: containers, mounts, files. Then what others have left whose own epilog could
-/// not remove it: the engine was down, or came up after slurmd.
+/// not remove it: the engine was down, or came up after slurmd. One that is down now may be about to come back: an admin
+/// restarts it, or another job's registry has ended it.
 pub fn stop(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
     let prolog = end_prolog(&StateDir::new(&config.state_dir), job);
     let own = end(config, job, |listed| ownership::is_of_job(listed, slurmd, job), |scope| scope.job == job);
@@ -74,7 +75,7 @@ pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> 
 /// Removes the container of a job, or of a step, alone.
 pub(super) fn remove_container(config: &Config, scope: Scope) -> Result<(), StopError> {
     let is_its = is_of_scope(config, scope);
-    remove_containers(config, scope.job, is_its).result
+    remove_containers(config, scope.job, is_its, false).result
 }
 
 /// Of the slurmd that the record names.
@@ -99,7 +100,7 @@ fn end_without_cgroups(
     scope: Scope,
     is_meant: impl Fn(&Listed) -> bool,
 ) -> Result<(), StopError> {
-    let Removal { result, directories, kept } = remove_containers(config, scope.job, is_meant);
+    let Removal { result, directories, kept } = remove_containers(config, scope.job, is_meant, false);
     let mut first = result;
     for state in directories {
         first = first.and(state.of(scope).remove().map_err(StopError::from));
@@ -115,13 +116,21 @@ fn end(
     is_meant: impl Fn(&Listed) -> bool,
     is_meant_scope: impl Fn(Scope) -> bool,
 ) -> Result<(), StopError> {
-    let Removal { result, directories, kept } = remove_containers(config, job, is_meant);
+    let waits = had_container(config, job);
+    let Removal { result, directories, kept } = remove_containers(config, job, is_meant, waits);
     let mut first = result;
     for state in directories {
         first = first.and(remove_state(&state, &is_meant_scope));
     }
     postpone(&kept);
     first
+}
+
+/// Whether an engine that is down is waited for. Not, where there is nothing to remove; and where the start has failed the prolog
+/// has waited already, if it was for that.
+fn had_container(config: &Config, job: JobId) -> bool {
+    let record = StateDir::new(&config.state_dir).of(Scope::job(job)).read();
+    record.is_ok_and(|record| record.is_some_and(|record| matches!(record.outcome, Outcome::Ready(_))))
 }
 
 /// Containers that are still there are left to others, who find no more of the job than that.
@@ -142,7 +151,12 @@ struct Removal {
 }
 
 /// Removes these containers of the job from each engine that may have one.
-fn remove_containers(config: &Config, job: JobId, is_meant: impl Fn(&Listed) -> bool) -> Removal {
+fn remove_containers(
+    config: &Config,
+    job: JobId,
+    is_meant: impl Fn(&Listed) -> bool,
+    waits: bool,
+) -> Removal {
     let configured = StateDir::new(&config.state_dir);
     let sockets = engines(config, &configured, job);
     let runtime = match runtime() {
@@ -152,34 +166,61 @@ fn remove_containers(config: &Config, job: JobId, is_meant: impl Fn(&Listed) -> 
             return Removal { result, directories: BTreeSet::from([configured]), kept: Vec::new() };
         }
     };
-    let label = format!("{LABEL_JOB}={job}");
     let mut removal =
         Removal { result: Ok(()), directories: BTreeSet::from([configured.clone()]), kept: Vec::new() };
     for socket in sockets {
-        let removed = runtime.block_on(async {
-            let Some(engine) = connect(config, &socket).await? else { return Ok(Vec::new()) };
-            let listed = engine.labelled(&label).await?.into_iter().filter(|listed| is_meant(listed));
-            let found = listed.filter_map(|listed| {
-                let state_dir = ownership::state_dir(&listed, config);
-                Belonging::of(listed, state_dir.unwrap_or_else(|| configured.clone()))
-            });
-            let found: Vec<_> = found.collect();
-            removal.directories.extend(found.iter().map(|found| found.state_dir.clone()));
-            Ok::<_, StopError>(remove_found(&engine, &found, engine::PATIENCE).await)
-        });
-        let failed = match removed {
-            Ok(failed) => failed,
-            Err(error) => {
-                removal.result = removal.result.and(Err(error));
-                continue;
+        let failed = runtime.block_on(async {
+            let mut failed = remove_at(config, &socket, job, &is_meant, &mut removal.directories).await;
+            if waits
+                && let Some(error) = failed_engine(&failed)
+                && engine_health::comes_back(config, &socket, error).await
+            {
+                failed = remove_at(config, &socket, job, &is_meant, &mut removal.directories).await;
             }
-        };
-        for (state, error) in failed {
-            removal.kept.push(state);
-            removal.result = removal.result.and(Err(error.into()));
+            failed
+        });
+        match failed {
+            Ok(failed) => {
+                for (state, error) in failed {
+                    removal.kept.push(state);
+                    removal.result = removal.result.and(Err(error.into()));
+                }
+            }
+            Err(error) => removal.result = removal.result.and(Err(error)),
         }
     }
     removal
+}
+
+type Failed = Vec<(ScopeDir, EngineError)>;
+
+/// Removes those at one engine. Where their state is, is added to `directories`.
+async fn remove_at(
+    config: &Config,
+    socket: &Path,
+    job: JobId,
+    is_meant: &impl Fn(&Listed) -> bool,
+    directories: &mut BTreeSet<StateDir>,
+) -> Result<Failed, StopError> {
+    let Some(engine) = connect(config, socket).await? else { return Ok(Vec::new()) };
+    let label = format!("{LABEL_JOB}={job}");
+    let listed = engine.labelled(&label).await?.into_iter().filter(is_meant);
+    let found = listed.filter_map(|listed| {
+        let state_dir = ownership::state_dir(&listed, config);
+        Belonging::of(listed, state_dir.unwrap_or_else(|| StateDir::new(&config.state_dir)))
+    });
+    let found: Vec<_> = found.collect();
+    directories.extend(found.iter().map(|found| found.state_dir.clone()));
+    Ok(remove_found(&engine, &found, engine::PATIENCE).await)
+}
+
+/// The first fault of the engine's among what could not be done.
+fn failed_engine(failed: &Result<Failed, StopError>) -> Option<&EngineError> {
+    match failed {
+        Ok(failed) => failed.iter().map(|(_, error)| error).find(|error| error.is_engine_fault()),
+        Err(StopError::Engine(error)) if error.is_engine_fault() => Some(error),
+        Err(_) => None,
+    }
 }
 
 /// The configured engine, and that which the job's containers were asked of, should the configuration have changed or be

@@ -72,6 +72,11 @@ impl Found {
     }
 }
 
+/// It was killed, or has ended itself: for want of memory, for one.
+#[derive(Debug, thiserror::Error)]
+#[error("the process that looked was ended: submit again")]
+struct Killed;
+
 /// A child that was sent. When this goes, so does it.
 #[derive(Debug)]
 pub struct Errand {
@@ -164,7 +169,7 @@ impl Errand {
             return Ok(true);
         }
         match self.socket.read(&mut found.bytes[*length..]) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => Err(io::Error::other(Killed)),
             Ok(count) => {
                 *length += count;
                 Ok(*length == found.bytes.len())
@@ -203,8 +208,7 @@ fn receive_header(socket: &UnixStream) -> io::Result<Arrived> {
     // SAFETY: the kernel has just made them, for nobody else.
     let mut files = files.flatten().map(|file| unsafe { OwnedFd::from_raw_fd(file) }).collect::<Vec<_>>();
     if message.bytes != HEADER {
-        // It was killed, or has ended itself.
-        return Err(io::ErrorKind::UnexpectedEof.into());
+        return Err(io::Error::other(Killed));
     }
     let [code, length] = [&header[..4], &header[4..]].map(|part| part.try_into().unwrap_or_default());
     match (i32::from_ne_bytes(code), u32::from_ne_bytes(length)) {
@@ -352,7 +356,7 @@ mod tests {
             let _ = kill(getpid(), Signal::SIGKILL);
             Ok(Found::default())
         });
-        assert_eq!(killed.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(killed.to_string(), "the process that looked was ended: submit again");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use spank_docker_e2e::{Churn, IMAGE, Lab, SilentRegistry, quick_jobs};
+use spank_docker_e2e::{Churn, IMAGE, Lab, Node, SilentRegistry, quick_jobs};
 
 #[test]
 fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others() {
@@ -162,8 +162,7 @@ fn running_job_outlives_a_change_of_state_dir_and_leaves_nothing_in_either() {
     let names = "docker ps --format '{{.Names}} {{.ID}}'";
     let before = n2.sh(names).success();
     assert_eq!(before.lines().len(), 2, "{before}");
-    // Old enough that it is not for its youth that it is kept.
-    std::thread::sleep(Duration::from_secs(62));
+    wait_until_not_young(&lab, &n2);
     lab.with_arguments("n2", "memlock=inherit state_dir=/run/other", || {
         alice.srun("-w n2 true").run().success();
         alice.srun_image("-w n2 true").run().success();
@@ -229,6 +228,15 @@ fn container_that_cannot_be_removed_is_tried_again_after_a_pause() {
     lab.assert_empty();
 }
 
+/// Its containers are kept then, but not for their youth.
+fn wait_until_not_young(lab: &Lab, node: &Node<'_>) {
+    let script = "for id in $(docker ps --quiet); do
+        created=$(date --date \"$(docker inspect --format '{{.Created}}' $id)\" +%s)
+        test $(($(date +%s) - created)) -gt 60 || exit 1
+    done";
+    lab.poll(|| (node.sh(script).code == Some(0)).then_some(())).expect("containers of a minute");
+}
+
 /// A slurmd in front of whose /proc there is something else: no job runs, for all that it can tell.
 #[test]
 fn nothing_is_removed_while_slurmd_cannot_see_who_runs() {
@@ -236,7 +244,7 @@ fn nothing_is_removed_while_slurmd_cannot_see_who_runs() {
     let n2 = lab.node("n2");
     let job = lab.alice().submit_image("-w n2", "echo up; until [ -e done ]; do sleep 0.2; done");
     job.wait_for_line("up");
-    std::thread::sleep(Duration::from_secs(62));
+    wait_until_not_young(&lab, &n2);
     let back = n2.command("lab-slurmd restart");
     lab.repair_with(back.clone());
     let log = "grep -c 'cannot find out which jobs run on this node' /var/log/slurm/slurmd.log || true";

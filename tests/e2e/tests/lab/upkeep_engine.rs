@@ -11,7 +11,7 @@ use crate::failures::each_fails;
 #[test]
 fn node_without_an_engine_fails_the_job_and_is_not_drained() {
     let lab = Lab::alone();
-    let back = hide_engine(&lab);
+    let back = hide_engine(&lab, "n2");
     // By this the node would know of one.
     lab.node("n2").run("rm -f /run/spank-docker.engine").success();
     let line = "no Docker Engine on this node: '/var/run/docker.sock' does not exist";
@@ -23,40 +23,77 @@ fn node_without_an_engine_fails_the_job_and_is_not_drained() {
     lab.assert_empty();
 }
 
-/// Takes the socket of that of n2 away. What brings it back.
-fn hide_engine(lab: &Lab) -> Command {
-    let n2 = lab.node("n2");
-    let back = n2.command("mv -n /run/docker.sock.away /run/docker.sock");
+/// Takes the socket of a node's away. What brings it back.
+fn hide_engine(lab: &Lab, node: &str) -> Command {
+    let node = lab.node(node);
+    let back = node.command("mv -n /run/docker.sock.away /run/docker.sock");
     lab.repair_with(back.clone());
-    n2.run("mv /run/docker.sock /run/docker.sock.away").success();
+    node.run("mv /run/docker.sock /run/docker.sock.away").success();
     back
 }
 
-/// An engine that ends in good order takes its socket along.
+const GONE: &str = "Docker Engine is gone from this node: '/var/run/docker.sock' no longer exists";
+
+/// An engine that ends in good order takes its socket along. It has a minute to come back, and then that is told of n2, where
+/// a job begins; of n3, where one ends; and of n1, where one ends too, nothing.
 #[test]
-fn engine_that_is_gone_drains_its_node() {
-    let lab = Lab::alone();
-    let (n2, alice) = (lab.node("n2"), lab.alice());
+fn engine_that_is_gone_drains_its_node_unless_the_admin_says_otherwise() {
+    let lab = Lab::alone_within(Duration::from_secs(180));
+    let alice = lab.alice();
     alice.srun_image("-w n2 hostname").run().success();
     // Its epilog needs the engine.
     lab.assert_clean();
-    let back = hide_engine(&lab);
-    let job = alice.submit_image("-w n2", "echo it ran");
-    let drained = lab.poll(|| n2.state().contains("DRAIN").then_some(()));
-    assert!(drained.is_some(), "n2 is not drained: {}", n2.state());
-    job.wait_for("queued again", |record| {
-        record.contains("JobState=PENDING") && record.contains("Restarts=1")
+    let wait = "echo up; until [ -e done ]; do sleep 0.2; done";
+    let ending = ["n1", "n3"].map(|node| alice.submit_image(&format!("-w {node}"), wait));
+    ending.iter().for_each(|job| job.wait_for_line("up"));
+    lab.with_arguments("n1", "memlock=inherit engine_failure=fail", || {
+        let backs = ["n1", "n2", "n3"].map(|node| hide_engine(&lab, node));
+        let beginning = alice.submit_image("-w n2", "echo it ran");
+        alice.command("touch done").run().success();
+        beginning.wait_for("queued again", |record| {
+            record.contains("JobState=PENDING") && record.contains("Restarts=1")
+        });
+        let record = lab.node("n1").run(&format!("scontrol show job {}", beginning.id)).success();
+        assert!(record.stdout.contains(GONE), "{record}");
+        beginning.cancel();
+        for node in ["n2", "n3"] {
+            let reason = || lab.node("n1").run(&format!("scontrol show node {node}")).success();
+            let line = format!("Reason=spank_docker: {GONE}");
+            let is_drained = || reason().stdout.contains(&line).then_some(());
+            assert!(lab.poll(is_drained).is_some(), "{}", reason());
+        }
+        let [on_n1, _] = ending;
+        on_n1.wait().completed();
+        let is_free = || (!lab.node("n1").state().contains("COMPLETING")).then_some(());
+        lab.poll(is_free).expect("the end of its epilog");
+        assert!(!lab.node("n1").state().contains("DRAIN"), "{}", lab.node("n1").state());
+        backs.iter().for_each(|back| drop(back.run().success()));
     });
-    let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success().stdout;
-    assert!(
-        record.contains("Docker Engine is gone from this node: '/var/run/docker.sock' no longer exists"),
-        "{record}"
-    );
-    job.cancel();
-    back.run().success();
-    lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
-    alice.srun_image("-w n2 hostname").run().success().printed(&["n2"]);
+    // Nothing else is to be done.
+    lab.node("n1").run("scontrol update NodeName=n2,n3 State=RESUME").success();
+    for node in ["n1", "n2", "n3"] {
+        alice.srun_image(&format!("-w {node} hostname")).run().success().printed(&[node]);
+    }
+    // Their epilogs have removed what those could not.
     lab.assert_empty();
+}
+
+#[test]
+fn engine_that_is_away_for_a_moment_when_a_job_ends_drains_nothing() {
+    let lab = Lab::alone();
+    let (n2, alice) = (lab.node("n2"), lab.alice());
+    let job = alice.submit_image("-w n2", "echo up; until [ -e done ]; do sleep 0.2; done");
+    job.wait_for_line("up");
+    let back = hide_engine(&lab, "n2");
+    alice.command("touch done").run().success();
+    // It has been looked for in vain.
+    let waits = "ps -C slurmstepd -o etimes=,args= | awk '/spank epilog/ && $1 >= 2 { waits = 1 } END { exit !waits }'";
+    lab.poll(|| (n2.sh(waits).code == Some(0)).then_some(())).expect("an epilog that waits");
+    assert!(n2.state().contains("COMPLETING"), "{}", n2.state());
+    back.run().success();
+    job.wait().completed();
+    lab.assert_empty();
+    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
 }
 
 const SILENT: &str = "n2: Docker Engine does not answer: no reply within 15 s to 'report its version'";
@@ -74,6 +111,8 @@ fn silence_engine(lab: &Lab) -> Command {
 fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     let lab = Lab::alone();
     let n2 = lab.node("n2");
+    let repeats = "grep -c 'Retrying prolog complete RPC' /var/log/slurm/slurmd.log || true";
+    let before = n2.sh(repeats).success();
     let go_on = silence_engine(&lab);
     let alice = lab.alice();
     let job = alice.submit_image("-w n2", "echo it ran");
@@ -106,8 +145,9 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
     let outcome = alice.srun_image("-w n2 hostname").run().success();
     outcome.printed(&["n2"]);
-    // Slurm would drain it anew for jobs that cannot be queued again, every 15 s.
-    thread::sleep(Duration::from_secs(20));
+    // Of a job that cannot be queued again slurmctld does not take the word that its prolog has failed: slurmd would repeat it
+    // every 15 s, and the node be drained each time.
+    assert_eq!(n2.sh(repeats).success().stdout, before.stdout);
     assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
     lab.assert_empty();
 }
