@@ -15,8 +15,9 @@ use crate::guest::paths::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
 pub const ARGUMENTS: [&str; 5] = ["-D", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
 
 /// Lines for an sshd that knows them, each behind its option's name as it is in the program that reads it (servconf.c,
-/// `keywords`). From 9.8 on sshd refuses addresses that have connected without a login: any user of a node could have the job's
-/// ssh from there refused that way. From 8.5 on one address alone cannot take all connections that wait for a login.
+/// `keywords`; 10.6 has them with capitals). From 9.8 on sshd refuses addresses that have connected without a login: any user of
+/// a node could have the job's ssh from there refused that way. From 8.5 on one address alone cannot take all connections that
+/// wait for a login.
 const LATER: [(&[u8], &str); 2] = [
     (b"\0persourcepenalties\0", "PerSourcePenalties no\n"),
     (b"\0persourcemaxstartups\0", "PerSourceMaxStartups 96\n"),
@@ -25,7 +26,7 @@ const LATER: [(&[u8], &str); 2] = [
 /// What is to be added for an sshd, by the content of its program.
 #[must_use]
 pub fn more_lines(program: &[u8]) -> String {
-    let is_known = |name: &[u8]| program.windows(name.len()).any(|part| part == name);
+    let is_known = |name: &[u8]| program.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name));
     LATER.iter().filter(|(name, _)| is_known(name)).map(|(_, line)| *line).collect()
 }
 
@@ -150,6 +151,10 @@ mod tests {
         for (program, lines) in [
             (
                 &b"\x7fELF\0maxstartups\0persourcepenalties\0x\0persourcemaxstartups\0"[..],
+                "PerSourcePenalties no\nPerSourceMaxStartups 96\n",
+            ),
+            (
+                b"\x7fELF\0MaxStartups\0PerSourcePenalties\0PerSourceMaxStartups\0PerSourceNetBlockSize\0",
                 "PerSourcePenalties no\nPerSourceMaxStartups 96\n",
             ),
             (b"\x7fELF\0maxstartups\0persourcemaxstartups\0", "PerSourceMaxStartups 96\n"),
