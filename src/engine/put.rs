@@ -1,5 +1,5 @@
-//! One file put into a container that exists and was never started: nothing of its image runs, and the engine itself looks
-//! the place up, in the container's root directory.
+//! One file, or directory, put into a container that exists and was never started: nothing of its image runs, and the engine
+//! itself looks the place up, in the container's root directory.
 //!
 //! Runs as root in the prolog.
 
@@ -11,6 +11,13 @@ use super::container::Container;
 /// Length of a record of an archive.
 const RECORD: usize = 512;
 
+/// What is put.
+#[derive(Clone, Copy, Debug)]
+enum Entry<'a> {
+    File(&'a [u8]),
+    Directory,
+}
+
 impl Engine {
     /// Puts a file of root's, that everybody may read, into a directory, in the place of what is there.
     pub async fn put(
@@ -20,15 +27,39 @@ impl Engine {
         name: &str,
         content: &[u8],
     ) -> Result<(), EngineError> {
+        self.put_entry(container, directory, name, Entry::File(content)).await
+    }
+
+    /// Puts an empty directory of root's, that everybody may read, into a directory, unless there is one.
+    pub async fn put_directory(
+        &self,
+        container: &Container,
+        directory: &str,
+        name: &str,
+    ) -> Result<(), EngineError> {
+        self.put_entry(container, directory, name, Entry::Directory).await
+    }
+
+    async fn put_entry(
+        &self,
+        container: &Container,
+        directory: &str,
+        name: &str,
+        entry: Entry<'_>,
+    ) -> Result<(), EngineError> {
         let options = UploadToContainerOptions { path: directory.to_owned(), ..Default::default() };
-        let body = bollard::body_full(archive(name, content).into());
+        let body = bollard::body_full(archive(name, entry).into());
         let request = self.docker.upload_to_container(&container.id, Some(options), body);
         self.call("copy a file into the container", request).await
     }
 }
 
 /// A tar archive as POSIX defines it (`ustar`) of one file with a short name.
-fn archive(name: &str, content: &[u8]) -> Vec<u8> {
+fn archive(name: &str, entry: Entry<'_>) -> Vec<u8> {
+    let (kind, mode, content) = match entry {
+        Entry::File(content) => ("0", "0000644", content),
+        Entry::Directory => ("5", "0000755", &[][..]),
+    };
     let field = |value: &str, length: usize| {
         let mut field = value.as_bytes().to_vec();
         field.resize(length, 0);
@@ -38,13 +69,13 @@ fn archive(name: &str, content: &[u8]) -> Vec<u8> {
         let length = format!("{:011o}", content.len());
         let fields = [
             field(name, 100),
-            field("0000644", 8),
+            field(mode, 8),
             field("0000000", 8),
             field("0000000", 8),
             field(&length, 12),
             field("00000000000", 12),
             field(sum, 8),
-            field("0", 1),
+            field(kind, 1),
             field("", 100),
             field("ustar", 6),
             field("00", RECORD - 263),
@@ -71,7 +102,7 @@ mod tests {
             let mut tar = Command::new("tar");
             tar.args(["--extract", "--to-stdout", "--file=-", "group"]);
             let mut tar = tar.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-            let archive = archive("group", content);
+            let archive = archive("group", Entry::File(content));
             assert_eq!(archive.len() % RECORD, 0);
             let mut input = tar.stdin.take().unwrap();
             let written = std::thread::spawn(move || input.write_all(&archive));
@@ -79,5 +110,16 @@ mod tests {
             written.join().unwrap().unwrap();
             assert!(read.status.success() && read.stdout == content);
         }
+    }
+
+    #[test]
+    fn tar_makes_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut tar = Command::new("tar");
+        tar.args(["--extract", "--file=-"]).current_dir(&directory).stdin(Stdio::piped());
+        let mut tar = tar.spawn().unwrap();
+        tar.stdin.take().unwrap().write_all(&archive("dev", Entry::Directory)).unwrap();
+        assert!(tar.wait().unwrap().success());
+        assert!(directory.path().join("dev").is_dir());
     }
 }

@@ -57,12 +57,18 @@ pub(super) async fn trap(engine: &Engine, container: &Container) -> Result<Optio
 }
 
 /// A directory. Docker puts its own over what the image has before anything is looked at (moby, daemon/initlayer). Podman
-/// takes what is there, and of a link that leads nowhere yet it says that there is nothing: so nothing is not enough.
+/// takes what is there, and of a link that leads nowhere yet it says that there is nothing: so one is put there, in the place
+/// of either (buildah, copier/copier.go, `copierHandlerPut`), and looked at.
 async fn is_directory(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
-    match engine.kind(container, path).await {
-        Ok(kind) => Ok(kind == Some(Kind::Directory)),
+    let is_directory = async {
+        if engine.kind(container, path).await?.is_none() {
+            engine.put_directory(container, "/", path.trim_start_matches('/')).await?;
+        }
+        Ok(engine.kind(container, path).await? == Some(Kind::Directory))
+    };
+    match is_directory.await {
         Err(EngineError::Refused { .. }) => Ok(false),
-        Err(error) => Err(error),
+        found => found,
     }
 }
 
