@@ -74,7 +74,7 @@ impl Found {
 
 /// It was killed, or has ended itself: for want of memory, for one.
 #[derive(Debug, thiserror::Error)]
-#[error("the process that looked was ended: submit again")]
+#[error("the plugin's helper process was killed: submit again")]
 struct Killed;
 
 /// A child that was sent. When this goes, so does it.
@@ -356,7 +356,7 @@ mod tests {
             let _ = kill(getpid(), Signal::SIGKILL);
             Ok(Found::default())
         });
-        assert_eq!(killed.to_string(), "the process that looked was ended: submit again");
+        assert_eq!(killed.to_string(), "the plugin's helper process was killed: submit again");
     }
 
     #[test]

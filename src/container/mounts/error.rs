@@ -83,7 +83,7 @@ pub enum MountError {
     },
     /// Slurm gives each job a directory of its own there, which a prolog does not see.
     #[error(
-        "{origin}: '{path}' is in or above '{directory}', of which Slurm gives each job one of its own on the host (job_container.conf or namespace.yaml): {}",
+        "{origin}: '{path}' is in or above '{directory}', which Slurm makes private to each job on the host (job_container.conf or namespace.yaml): {}",
         origin.another_place()
     )]
     Private {
@@ -289,7 +289,7 @@ mod tests {
             (
                 MountError::Private { origin, path: path.clone(), directory: Shown::from("/tmp") }
                     .to_string(),
-                "--docker-mounts: '/a' is in or above '/tmp', of which Slurm gives each job one of its own on the host \
+                "--docker-mounts: '/a' is in or above '/tmp', which Slurm makes private to each job on the host \
                  (job_container.conf or namespace.yaml): name a directory elsewhere, or tmpfs:DST",
             ),
             (

@@ -24,7 +24,7 @@ pub enum Error {
     #[error("'{0}' already exists and was not changed: to replace it, first remove it on all nodes")]
     Exists(Shown),
     /// A file system that refused.
-    #[error("'{path}' cannot be made: {source}")]
+    #[error("cannot create '{path}': {source}")]
     Make {
         /// The secret's path.
         path: Shown,
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
         assert_eq!(
             make(Path::new("/nowhere/secret")).unwrap_err().to_string(),
-            "'/nowhere/secret' cannot be made: No such file or directory (os error 2)"
+            "cannot create '/nowhere/secret': No such file or directory (os error 2)"
         );
     }
 }

@@ -73,7 +73,7 @@ impl OfJob {
 
 /// Without the cluster's name nobody knows whose keys would be made: those of a cluster without a name are another one's too.
 #[derive(Debug, thiserror::Error)]
-#[error("slurm.conf of this node does not tell the cluster's name, or cannot be read: ask the admin")]
+#[error("slurm.conf of this node does not name the cluster, or cannot be read: ask the admin")]
 struct Unnamed(#[source] io::Error);
 
 fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, Box<dyn Error>> {

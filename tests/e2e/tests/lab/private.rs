@@ -253,7 +253,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     refused(
         &alice,
         tag,
-        "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot be asked whether you may \
+        "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot confirm that you may \
          use it: connection refused",
     );
     // A registry that takes its time is not the engine's fault.
@@ -261,7 +261,7 @@ fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
     refused(
         &alice,
         tag,
-        "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot be asked whether you may \
+        "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot confirm that you may \
          use it: no answer within 20 s",
     );
     // The password is in no log, and in no description that others can read.

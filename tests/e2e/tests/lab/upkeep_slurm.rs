@@ -324,8 +324,7 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
         let refused =
             lab.alice().srun_image(&format!("-w n2 --docker-mounts={source}:/t ls /t")).run().failure();
         let directory = if source == "/dev/shm" { source } else { "/tmp" };
-        let said =
-            format!("'{source}' is in or above '{directory}', of which Slurm gives each job one of its own");
+        let said = format!("'{source}' is in or above '{directory}', which Slurm makes private to each job");
         assert!(refused.stderr.contains(&said), "{refused:?}");
     }
     let ran = lab.alice().srun_image("-w n2 --chdir=/tmp/alice").sh("ls /tmp; pwd").run().success();
