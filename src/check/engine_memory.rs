@@ -17,7 +17,7 @@ pub(super) fn check() -> Finding {
     if daemons.is_empty() {
         return Finding::warn(
             NAME,
-            format!("no {DAEMON} is to be seen: see that it cannot take all memory of its node"),
+            format!("{DAEMON} is not running here: make sure that its memory is limited"),
         );
     }
     let limits: io::Result<Vec<_>> = daemons.iter().map(|daemon| cgroup::memory_limit(daemon.pid)).collect();
@@ -27,16 +27,16 @@ pub(super) fn check() -> Finding {
 
 fn judge(limit: io::Result<Option<u64>>) -> Finding {
     match limit {
-        Ok(Some(bytes)) => Finding::ok(NAME, format!("{DAEMON} may take {} MiB", bytes >> 20)),
+        Ok(Some(bytes)) => Finding::ok(NAME, format!("{DAEMON} may use {} MiB", bytes >> 20)),
         Ok(None) => Finding::warn(
             NAME,
             format!(
-                "{DAEMON} may take all memory of the node, and keeps there what a registry sends that a user names: set MemoryMax= for its service"
+                "{DAEMON} may use all memory of the node for what a user's registry sends: set MemoryMax= in its service"
             ),
         ),
         Err(error) => Finding::warn(
             NAME,
-            format!("{DAEMON}'s cgroups cannot be read ({error}): see that its memory has a limit"),
+            format!("{DAEMON}'s cgroups cannot be read ({error}): make sure that its memory is limited"),
         ),
     }
 }
@@ -47,11 +47,11 @@ mod tests {
 
     #[test]
     fn an_engine_without_a_limit_is_warned_of() {
-        assert_eq!(judge(Ok(Some(4 << 30))).to_string(), "ok   engine_memory: dockerd may take 4096 MiB");
+        assert_eq!(judge(Ok(Some(4 << 30))).to_string(), "ok   engine_memory: dockerd may use 4096 MiB");
         assert!(
             judge(Ok(None))
                 .to_string()
-                .starts_with("warn engine_memory: dockerd may take all memory of the node, ")
+                .starts_with("warn engine_memory: dockerd may use all memory of the node ")
         );
         assert!(judge(Err(io::ErrorKind::NotFound.into())).to_string().starts_with("warn"));
     }
