@@ -24,13 +24,18 @@ fn job_of(pid: i32) -> io::Result<Option<JobId>> {
     if process.real_uid()? != 0 {
         return Ok(None);
     }
-    let title = process.read("cmdline")?;
-    let title = String::from_utf8_lossy(&title);
+    job_named(&process.read("cmdline")?, || process.read("environ"))
+}
+
+/// By the arguments of a process of root's, and its environment.
+fn job_named(
+    arguments: &[u8],
+    environment: impl FnOnce() -> io::Result<Vec<u8>>,
+) -> io::Result<Option<JobId>> {
+    let title = String::from_utf8_lossy(arguments);
     match title.strip_prefix("slurmstepd: [") {
         Some(rest) => job_in_title(rest).map(Some),
-        None if title.contains("slurmstepd\0spank\0") => {
-            job_in_environment(&process.read("environ")?).map(Some)
-        }
+        None if title.contains("slurmstepd\0spank\0") => job_in_environment(&environment()?).map(Some),
         None => Ok(None),
     }
 }
@@ -121,6 +126,14 @@ mod tests {
         assert_eq!(job_in_environment(b"A=1\0SLURM_JOB_ID=12\0").unwrap(), JobId(12));
         job_in_environment(b"A=1\0").unwrap_err();
         job_in_environment(b"SLURM_JOB_ID=\0").unwrap_err();
+        let of = |arguments: &[u8], environment: &[u8]| job_named(arguments, || Ok(environment.to_vec()));
+        assert_eq!(of(b"sleep\x0060\0", b"").unwrap(), None);
+        assert_eq!(of(b"slurmstepd: [12.0]\0", b"").unwrap(), Some(JobId(12)));
+        of(b"slurmstepd: [x.0]\0", b"SLURM_JOB_ID=12\0").unwrap_err();
+        let hook = b"/usr/sbin/slurmstepd\0spank\0epilog\0";
+        assert_eq!(of(hook, b"SLURM_JOB_ID=12\0").unwrap(), Some(JobId(12)));
+        of(hook, b"").unwrap_err();
+        job_named(hook, || Err(io::ErrorKind::PermissionDenied.into())).unwrap_err();
     }
 
     #[test]

@@ -518,9 +518,21 @@ impl<'a> User<'a> {
     /// library: a node's may be older than this machine's.
     #[track_caller]
     pub fn library(&self, name: &str, source: &str) -> String {
+        self.compile(name, source, &["-shared", "-fPIC", "-nostdlib"])
+    }
+
+    /// A program in the test's directory, with all that it needs in it.
+    #[track_caller]
+    pub fn program(&self, name: &str, source: &str) -> String {
+        self.compile(name, source, &["-static", "-pthread"])
+    }
+
+    #[track_caller]
+    fn compile(&self, name: &str, source: &str, options: &[&str]) -> String {
         let library = std::env::temp_dir().join(format!("{}-{name}", self.lab.job_name));
         let mut gcc = std::process::Command::new("gcc")
-            .args(["-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o"])
+            .args(options)
+            .args(["-x", "c", "-", "-o"])
             .arg(&library)
             .stdin(std::process::Stdio::piped())
             .spawn()
@@ -529,7 +541,7 @@ impl<'a> User<'a> {
         assert!(gcc.wait().expect("gcc").success());
         let content = std::fs::read(&library).expect("library");
         std::fs::remove_file(&library).expect("library");
-        self.command("").sh(&format!("cat >{name}")).stdin(content).run().success();
+        self.command("").sh(&format!("cat >{name} && chmod 755 {name}")).stdin(content).run().success();
         format!("{}/{name}", self.directory())
     }
 

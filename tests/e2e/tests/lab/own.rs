@@ -249,6 +249,53 @@ fn cgroups_of_a_step_that_slurm_could_not_remove_are_gone_with_the_job() {
     lab.assert_clean();
 }
 
+/// Its first thread has ended elsewhere; what is left of it, in the job, is a thread that no list of processes need name.
+const HEADLESS: &str = "
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void *stay(void *nothing) {
+    printf(\"%ld\\n\", syscall(SYS_gettid));
+    fflush(stdout);
+    for (;;) pause();
+    return nothing;
+}
+int main(void) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, stay, NULL);
+    pthread_exit(NULL);
+}
+";
+
+#[test]
+fn process_whose_first_thread_has_ended_does_not_outlive_its_job() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let program = alice.program("headless", HEADLESS);
+    let step = format!("srun --docker-image={IMAGE} sh -c 'echo up; until [ -e over ]; do sleep 0.2; done'");
+    let job = alice.submit("-w n1", &step);
+    job.wait_for_line("up");
+    let n1 = lab.node("n1");
+    let end = n1.command("pkill -KILL -x headless");
+    lab.repair_with(end);
+    let place = format!(
+        "{program} >thread 2>/dev/null </dev/null & until [ -s thread ]; do sleep 0.1; done; until grep -q ^State:.Z /proc/$!/status; do sleep 0.1; done
+         find /sys/fs/cgroup -type d -path '*/job_{}/step_0' | while read -r step; do
+             mkdir $step/left; for file in tasks cgroup.threads; do
+                 [ ! -e $step/left/$file ] || cat thread >$step/left/$file
+             done; echo
+         done; rm thread",
+        job.id
+    );
+    let placed = n1.sh(&format!("cd /root; {place}")).success();
+    assert!(placed.stdout.lines().count() > 1, "{placed}");
+    alice.command("touch over").run().success();
+    job.wait().completed();
+    lab.assert_clean();
+    assert_eq!(n1.sh("pgrep -x headless || true").success().stdout, "");
+}
+
 /// On the other nodes Slurm sends it to the tasks that only keep their containers.
 #[test]
 fn signal_for_a_launcher_leaves_it_the_containers_of_the_other_nodes() {
