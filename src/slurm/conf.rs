@@ -39,6 +39,21 @@ pub fn has_epilog(slurm_conf: &Path) -> io::Result<bool> {
     Ok(!flags.split(',').any(|flag| flag.eq_ignore_ascii_case("RunInJob")))
 }
 
+/// Whether a job's cgroup decides which devices its processes can open. A cgroup.conf need not be there; what is none of the
+/// words for "no" (src/common/parse_config.c, `_handle_boolean`) counts as "yes".
+pub fn constrains_devices(slurm_conf: &Path) -> io::Result<bool> {
+    const NO: [&str; 4] = ["no", "down", "false", "0"];
+    let plugins = setting(slurm_conf, "TaskPlugin")?.unwrap_or_default();
+    if !plugins.to_ascii_lowercase().contains("cgroup") {
+        return Ok(false);
+    }
+    let value = match setting(&slurm_conf.with_file_name("cgroup.conf"), "ConstrainDevices") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        value => value?,
+    };
+    Ok(value.is_some_and(|value| !NO.iter().any(|no| value.eq_ignore_ascii_case(no))))
+}
+
 /// A file of Slurm's configuration, as text.
 pub(super) fn text_of(file: &Path) -> io::Result<String> {
     let bytes = fs::read(file)?;
@@ -223,6 +238,26 @@ mod tests {
             fs::write(&slurm_conf, text).unwrap();
             assert_eq!(has_epilog(&slurm_conf).unwrap(), comes, "{text}");
         }
+    }
+
+    #[test]
+    fn what_may_constrain_devices_counts_as_doing_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let [slurm_conf, cgroup_conf] = ["slurm.conf", "cgroup.conf"].map(|name| directory.path().join(name));
+        let constrains = || constrains_devices(&slurm_conf).map_err(|error| error.kind());
+        assert_eq!(constrains(), Err(io::ErrorKind::NotFound));
+        fs::write(&slurm_conf, "TaskPlugin=task/affinity,task/cgroup\n").unwrap();
+        assert_eq!(constrains(), Ok(false));
+        for (text, yes) in [("", false), ("no", false), ("False", false), ("yes", true), ("x", true)] {
+            fs::write(&cgroup_conf, format!("CgroupPlugin=autodetect\nconstraindevices={text}\n")).unwrap();
+            assert_eq!(constrains(), Ok(yes), "{text}");
+        }
+        fs::write(&slurm_conf, "TaskPlugin=task/affinity\n").unwrap();
+        assert_eq!(constrains(), Ok(false));
+        fs::write(&slurm_conf, "TaskPlugin=cgroup\n").unwrap();
+        fs::remove_file(&cgroup_conf).unwrap();
+        fs::create_dir(&cgroup_conf).unwrap();
+        constrains().unwrap_err();
     }
 
     #[test]

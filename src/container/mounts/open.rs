@@ -29,12 +29,17 @@ pub(in crate::container) struct Prepared {
 }
 
 impl Prepared {
-    /// The device that tasks must be let open, if it is one.
+    /// The device that it is, if it is one.
     pub(in crate::container) fn device(&self) -> Option<Device> {
         match self.kind {
             Kind::Device(device) => Some(device),
             Kind::Directory | Kind::File => None,
         }
+    }
+
+    /// Whether the admin hands it to all containers.
+    pub(in crate::container) fn is_admins(&self) -> bool {
+        self.origin == Origin::Admin
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Runs as root in the prolog.
 
+use std::env;
+use std::ffi::OsStr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,7 @@ use crate::engine::{Bind, GpuRequest, Image, Spec, Ulimit};
 use crate::guest::ssh::server;
 use crate::linux::source::Device;
 use crate::settings::plugstack::{Config, Devices, Limit, ShmSize};
+use crate::slurm::conf;
 use crate::state::ScopeDir;
 
 /// The specification of the container of `request`, to which `mounts` will be added once it runs.
@@ -46,7 +49,7 @@ pub(super) fn spec(
         variables: variables(image, gpus.as_ref()),
         hidden: image.variables.clone(),
         gpus,
-        device_rules: mounts.iter().filter_map(Prepared::device).map(device_rule).collect(),
+        device_rules: device_rules(mounts, env::var_os("SLURM_CONF").as_deref()),
         ulimits: ulimits(config),
         shm_size: match config.shm_size {
             ShmSize::Half => half_of_memory(),
@@ -125,7 +128,17 @@ fn is_device(path: &Path) -> bool {
 }
 
 /// Until the extern step has adopted the container, and without `ConstrainDevices` ever after, the engine's cgroup decides
-/// which devices open. Owner and mode of the node go on to hold.
+/// which devices open. Owner and mode of the node go on to hold. What a user names is not let through before the job's cgroup
+/// decides about it, if that is to: an ENTRYPOINT runs before, and Slurm may have given the device to another job. Where it
+/// cannot be seen whether it is to, it is.
+fn device_rules(mounts: &[Prepared], slurm_conf: Option<&OsStr>) -> Vec<String> {
+    let devices = || mounts.iter().filter_map(|mount| Some((mount.is_admins(), mount.device()?)));
+    let is_constrained = devices().any(|(is_admins, _)| !is_admins)
+        && !slurm_conf.is_some_and(|file| conf::constrains_devices(Path::new(file)).is_ok_and(|yes| !yes));
+    let passing = devices().filter(|(is_admins, _)| *is_admins || !is_constrained);
+    passing.map(|(_, device)| device_rule(device)).collect()
+}
+
 fn device_rule(device: Device) -> String {
     let kind = if device.is_block { 'b' } else { 'c' };
     format!("{kind} {}:{} rw", device.major, device.minor)

@@ -116,3 +116,33 @@ fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_word
     lab.assert_clean();
     assert_eq!(lab.everywhere("pgrep -fx 'sleep 291' || true"), ["", "", ""]);
 }
+
+/// Slurm may have given it to another job, and says so in the job's cgroup alone: there the container is only later.
+#[test]
+fn device_of_a_users_mount_opens_when_slurm_has_its_word_and_not_before() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let n2 = lab.node("n2");
+    let device = format!("/dev/lab-other-{}", std::process::id());
+    let remove = n2.command("rm -f").arg(&device);
+    lab.repair_with(remove.clone());
+    n2.sh(&format!("mknod -m 0666 {device} c 10 237")).success();
+    // Nothing can be read from it.
+    let probe = format!("dd if={device} of=/dev/null bs=1 count=1 2>&1 | head -n 1");
+    let host = alice.srun("-w n2").sh(&probe).run().success();
+    let script = format!("shift; {probe} >/tmp/probe; exec \"$@\"");
+    let built = build(&lab, "n2", "own/entrypoint-opens", IMAGE, &script);
+    let options = format!("--docker-entrypoint --docker-image={} --docker-mounts={device}", built.name);
+    let seen = format!("cat /tmp/probe; {probe}; ssh n2 '{probe}'");
+    let step = format!("srun {options} sh -c \"{seen}\"");
+    let closed = format!("dd: failed to open '{device}': Operation not permitted");
+    let open = host.stdout.trim();
+    assert!(!open.contains("ermi"), "{host}");
+    for outcome in
+        [alice.srun(&format!("-w n2 {options}")).sh(&seen).run(), alice.salloc("-w n2").sh(&step).run()]
+    {
+        assert_eq!(outcome.lines(), [&closed, open, open], "{outcome}");
+    }
+    remove.run().success();
+    lab.assert_clean();
+}
