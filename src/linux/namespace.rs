@@ -54,6 +54,14 @@ impl Namespaces {
         Self::of(process)?.ok_or_else(|| io::Error::other("they belong to another user namespace"))
     }
 
+    /// Those of the node's first process, where that has other mounts than this process and they can be entered.
+    #[must_use]
+    pub fn of_node() -> Option<Self> {
+        let node = Self::of(&Process::find(1).ok()?).ok()??;
+        let own = fs::metadata("/proc/self/ns/mnt").ok()?;
+        (!is_same(&node.mount.metadata().ok()?, &own)).then_some(node)
+    }
+
     /// What identifies them.
     pub fn ids(&self) -> io::Result<NamespaceIds> {
         Ok(NamespaceIds {

@@ -17,9 +17,26 @@ use tokio::time::{Instant, sleep};
 use crate::guest::paths;
 use crate::linux::identity::Credentials;
 use crate::linux::mount::{self, Attributes};
+use crate::linux::namespace::Namespaces;
+use crate::linux::process::FileId;
 
 /// The static program that is every container's first process (src/pause).
 pub(super) static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+
+/// In a job's own mount namespace (job_container/tmpfs), where tasks are, the engine does not see what is mounted. So it is
+/// mounted once more where the node's first process is, if that has the same directory, and nothing has come there by itself.
+fn mount_for_engine(directory: &Path, place: FileId) -> io::Result<()> {
+    let open = || open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    let Some(node) = Namespaces::of_node() else { return Ok(()) };
+    let tree = mount::detached_copy(open()?, false)?;
+    node.visit(|_| match FileId::of(directory) {
+        Ok(found) if found == place => {
+            mount::attach(&tree, open()?)?;
+            mount::change(&tree, false, Attributes::NONE, Attributes::NONE)
+        }
+        Ok(_) | Err(_) => Ok(()),
+    })?
+}
 
 /// The directory while it is being filled.
 #[derive(Debug)]
@@ -31,7 +48,9 @@ pub(super) struct Files<'a> {
 impl<'a> Files<'a> {
     /// Mounts it at `directory`, and puts the first process there with the FIFO on which it waits.
     pub(super) fn create(directory: PathBuf, user: &'a Credentials) -> io::Result<Self> {
+        let place = FileId::of(&directory)?;
         mount::tmpfs(&directory)?;
+        mount_for_engine(&directory, place)?;
         let files = Self { directory, user };
         // Not to be read by the user: the kernel then closes /proc/PID/root and the like, by which another process of
         // the user would be in the container before it is hardened.

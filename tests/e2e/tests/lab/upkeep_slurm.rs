@@ -318,6 +318,13 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
     let job = lab.alice().submit_image("-w n1,n2 -N2 -n2", "ls /tmp; mpirun hello | grep -c ^rank");
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["2"], "{job}");
+    // A step's own container is started from there, by an engine that is not there.
+    let step = format!("srun --quiet --docker-image={}", image("mpich"));
+    let look = format!("{step} sh -c 'echo step >/tmp/step && ls /tmp && ssh n2 cat /tmp/step'");
+    lab.alice().salloc("-w n2 -N1").sh(&look).run().success().printed(&["step", "step"]);
+    let script = format!("touch /tmp/job; {look}; {step} --docker-mounts=/tmp:/jobs ls /jobs; ls /tmp");
+    let job = lab.alice().submit_image("-w n2 --docker-script=host", &script).wait().completed();
+    assert_eq!(job.lines(), ["step", "step", "job", "job"], "{job}");
     // What a job does not see on the host it does not see in its container.
     lab.node("n2").sh("install -d -o alice /tmp/alice && ln -sfn /tmp/alice /home/alice/link").success();
     for source in ["/tmp", "/tmp/alice", "/home/alice/link", "/dev/shm", "/"] {
