@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use spank_docker_e2e::{Churn, IMAGE, Lab, Node, SilentRegistry, quick_jobs};
 
+use crate::upkeep_engine::silence_engine;
+
 #[test]
 fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others() {
     let lab = Lab::alone();
@@ -56,6 +58,28 @@ fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["up", "/opt/hpc/bin/hello"], "{job}");
     lab.assert_empty();
+}
+
+/// 22.05 reads its configuration anew in the midst of a prolog; 24.11 has another slurmd follow when the prologs are through.
+#[test]
+fn slurmd_that_is_reconfigured_while_a_container_starts_costs_no_job() {
+    let lab = Lab::alone();
+    let (n2, alice) = (lab.node("n2"), lab.alice());
+    let running = alice.submit_image("-w n2 -n1", "echo up; until [ -e over ]; do sleep 0.2; done; hostname");
+    running.wait_for_line("up");
+    let go_on = silence_engine(&lab);
+    let starting = alice.submit_image("-w n2 -n1 --docker-pull=always", "hostname");
+    let prolog = || (n2.run("pgrep -f '^[^ ]*slurmstepd spank prolog'").code == Some(0)).then_some(());
+    lab.poll(prolog).expect("a prolog");
+    lab.node("n1").run("scontrol reconfigure").success();
+    // What it does then, it does at once.
+    n2.run("sleep 3").success();
+    go_on.run().success();
+    assert_eq!(starting.wait().completed().lines(), ["n2"]);
+    alice.command("touch over").run().success();
+    assert_eq!(running.wait().completed().lines(), ["up", "n2"]);
+    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
+    lab.assert_clean();
 }
 
 /// However young: it had its extern step, so no prolog of it can be about to end.

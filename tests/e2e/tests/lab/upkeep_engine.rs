@@ -99,7 +99,7 @@ fn engine_that_is_away_for_a_moment_when_a_job_ends_drains_nothing() {
 const SILENT: &str = "n2: Docker Engine does not answer: no reply within 15 s to 'report its version'";
 
 /// Stops that of n2 for the time being. What lets it go on.
-fn silence_engine(lab: &Lab) -> Command {
+pub(crate) fn silence_engine(lab: &Lab) -> Command {
     let n2 = lab.node("n2");
     let go_on = n2.command("").sh("kill -CONT $(cat /run/docker.pid)");
     lab.repair_with(go_on.clone());
