@@ -39,9 +39,8 @@ pub fn environment(scope: Scope, image: &str, image_id: &str, port: u16) -> Vec<
     results(scope, image, image_id, port).into_iter().chain(launchers).collect()
 }
 
-/// Variables in which Slurm carries limits of the submitting shell, to be set last of all, after ours: those that the
-/// configuration decides go.
-pub fn propagated_limits(config: &Config) -> impl Iterator<Item = &'static str> {
-    let limits = [("SLURM_RLIMIT_MEMLOCK", config.memlock), ("SLURM_RLIMIT_STACK", config.stack)];
-    limits.into_iter().filter(|(_, limit)| *limit != Limit::Inherit).map(|(name, _)| name)
+/// The variable in which Slurm carries the soft limit of locked memory of the submitting shell, to be set last of all, after
+/// ours (src/slurmd/slurmstepd/ulimits.c): where the configuration decides on it, it goes. All other soft limits are the shell's.
+pub fn propagated_limit(config: &Config) -> Option<&'static str> {
+    (config.memlock != Limit::Inherit).then_some("SLURM_RLIMIT_MEMLOCK")
 }

@@ -3,8 +3,10 @@
 //! Pure: texts and paths are made here; who writes them, and as whom, is in [`crate::container`].
 
 pub mod accounts;
+pub mod directories;
 pub mod job_environment;
 pub mod locale;
 pub mod mpi;
 pub mod paths;
+pub mod profile;
 pub mod ssh;

@@ -48,6 +48,15 @@ pub const GROUP: &str = "/run/spank-docker/group";
 /// The image's ssh_config with ours before it, mounted over the image's.
 pub const SYSTEM_SSH_CONFIG: &str = "/run/spank-docker/system_ssh_config";
 
+/// What is mounted over the image's ssh: the same, with the caller's environment. Executable.
+pub const OVER_SSH: &str = "/run/spank-docker/over_ssh";
+/// The image's own then.
+pub const SSH_OF_IMAGE: &str = "/run/spank-docker/ssh_of_image";
+/// The image's /etc/profile with a frame of ours around it, mounted over the image's.
+pub const PROFILE: &str = "/run/spank-docker/profile";
+/// The image's own.
+pub const PROFILE_OF_IMAGE: &str = "/run/spank-docker/profile_of_image";
+
 /// The name of one of these files in its directory.
 #[must_use]
 pub fn file_name(in_container: &str) -> &str {
@@ -85,6 +94,10 @@ mod tests {
             PASSWD,
             GROUP,
             SYSTEM_SSH_CONFIG,
+            OVER_SSH,
+            SSH_OF_IMAGE,
+            PROFILE,
+            PROFILE_OF_IMAGE,
         ] {
             let name = path.strip_prefix(DIRECTORY).and_then(|path| path.strip_prefix('/')).unwrap();
             assert_eq!(file_name(path), name);

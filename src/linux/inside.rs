@@ -122,6 +122,12 @@ impl Root {
         is_plain_file(&found).unwrap_or(false) && fstat(&found).is_ok_and(|stat| stat.st_mode & 0o111 != 0)
     }
 
+    /// Whether what is at `path` goes by other names too: a link leads there, or it is one of several.
+    pub fn has_other_names(&self, path: &Path) -> io::Result<bool> {
+        let stat = fstat(self.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?)?;
+        Ok(stat.st_mode & libc::S_IFMT == libc::S_IFLNK || stat.st_nlink > 1)
+    }
+
     /// Whether `user` can enter `path`, and it is a directory.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use std::io;
 
 use caps::{CapSet, CapsHashSet};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
 /// From here on execve(2) gives nothing that this process has not: setuid-root programs and file capabilities of the
@@ -40,10 +40,23 @@ impl Drop for Umask {
     }
 }
 
-/// Sets soft and hard limit alike, in bytes; `None` is unlimited.
-pub fn limit(resource: Resource, bytes: Option<u64>) -> io::Result<()> {
-    let value = bytes.unwrap_or(libc::RLIM_INFINITY);
-    Ok(setrlimit(resource, value, value)?)
+/// What becomes of the soft limit where the hard one is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Soft {
+    /// It stays, as far as the hard limit lets it.
+    Stays,
+    /// It is as high as the hard limit.
+    Follows,
+}
+
+/// Sets the hard limit, in bytes; `None` is unlimited.
+pub fn limit(resource: Resource, bytes: Option<u64>, soft: Soft) -> io::Result<()> {
+    let hard = bytes.unwrap_or(libc::RLIM_INFINITY);
+    let soft = match soft {
+        Soft::Follows => hard,
+        Soft::Stays => getrlimit(resource)?.0.min(hard),
+    };
+    Ok(setrlimit(resource, soft, hard)?)
 }
 
 /// Ends this process at once, without any handler of Slurm's: for a forked child that must not go on.

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use super::step::StepKind;
+use crate::guest::directories;
 use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS, PMIX_ENVIRONMENT};
 use crate::guest::locale;
 use crate::settings::options::Options;
@@ -36,18 +38,26 @@ pub struct Joined<'a> {
     pub config: &'a Config,
 }
 
-/// The changes, one after the other, to an environment of which `given` knows the variables. `is_served` says whether the
-/// image has a locale.
+/// What the container has, for variables that name it.
+#[derive(Clone, Copy)]
+pub struct Container<'a> {
+    /// Whether its C library serves a locale.
+    pub is_served: &'a dyn Fn(&OsStr) -> bool,
+    /// Whether this is a directory there.
+    pub is_directory: &'a dyn Fn(&Path) -> bool,
+}
+
+/// The changes, one after the other, to an environment of which `given` knows the variables.
 pub fn changes(
     joined: &Joined<'_>,
     given: impl Fn(&str) -> Option<OsString>,
-    is_served: impl Fn(&OsStr) -> bool,
+    container: Container<'_>,
 ) -> Vec<Change> {
     let Joined { scope, session, kind, step, config } = *joined;
     let mut draft = Draft { given, changes: Vec::new() };
-    job_environment::propagated_limits(config).for_each(|name| draft.unset(name));
+    job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
     for name in locale::VARIABLES {
-        if draft.get(name).is_some_and(|value| !is_served(&value)) {
+        if draft.get(name).is_some_and(|value| !(container.is_served)(&value)) {
             draft.unset(name);
         }
     }
@@ -55,6 +65,11 @@ pub fn changes(
     for (name, value) in &session.environment {
         if !kept.contains(name) || draft.get(name).is_none() {
             draft.set(name, value);
+        }
+    }
+    for name in directories::VARIABLES {
+        if draft.get(name).is_some_and(|value| !(container.is_directory)(Path::new(&value))) {
+            draft.unset(name);
         }
     }
     for (name, value) in job_environment::environment(scope, &session.image, &session.image_id, session.port)
@@ -157,7 +172,11 @@ mod tests {
         let variable = |name: &str| {
             given.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         };
-        let changes = changes(&joined, variable, |locale| locale != "xx_XX.UTF-8");
+        let container = Container {
+            is_served: &|locale| locale != "xx_XX.UTF-8",
+            is_directory: &|path| path == Path::new("/here"),
+        };
+        let changes = changes(&joined, variable, container);
         Draft { given: variable, changes }.text(name)
     }
 
@@ -177,7 +196,16 @@ mod tests {
     fn what_cannot_hold_in_the_container_goes() {
         assert_eq!(in_tasks(&[("LC_ALL", "xx_XX.UTF-8")], "LC_ALL"), None);
         assert_eq!(in_tasks(&[("LC_ALL", "C.UTF-8")], "LC_ALL").as_deref(), Some("C.UTF-8"));
-        assert_eq!(in_tasks(&[("SLURM_RLIMIT_STACK", "8388608")], "SLURM_RLIMIT_STACK"), None);
+        for name in ["TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR"] {
+            assert_eq!(in_tasks(&[(name, "/nowhere")], name), None);
+            assert_eq!(in_tasks(&[(name, "")], name), None);
+            assert_eq!(in_tasks(&[(name, "/here")], name).as_deref(), Some("/here"));
+        }
+        assert_eq!(in_tasks(&[("SLURM_RLIMIT_MEMLOCK", "65536")], "SLURM_RLIMIT_MEMLOCK"), None);
+        assert_eq!(
+            in_tasks(&[("SLURM_RLIMIT_STACK", "8388608")], "SLURM_RLIMIT_STACK").as_deref(),
+            Some("8388608")
+        );
     }
 
     #[test]

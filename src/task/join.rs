@@ -17,7 +17,7 @@ use crate::linux::identity::Credentials;
 use crate::linux::inside::Root;
 use crate::linux::mount::{self, Attributes};
 use crate::linux::namespace::Namespaces;
-use crate::linux::privilege;
+use crate::linux::privilege::{self, Soft};
 use crate::linux::process::Process;
 use crate::settings::plugstack::{Config, Limit};
 use crate::slurm::ids::Scope;
@@ -62,8 +62,9 @@ pub fn join(
             |source| TaskError::Script { script: script.to_owned(), image: session.image.clone(), source };
         tree.and_then(|tree| attach_script(script, tree, &session.user)).map_err(failed)?;
     }
-    set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock)?;
-    set_limit("stack", Resource::RLIMIT_STACK, config.stack)?;
+    // RDMA needs as much as it can have. A soft limit of the stack is how much of it each thread gets: that is the user's to say.
+    set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock, Soft::Follows)?;
+    set_limit("stack", Resource::RLIMIT_STACK, config.stack, Soft::Stays)?;
     privilege::renounce().map_err(failed("drop the privileges of a task"))
 }
 
@@ -108,11 +109,11 @@ fn attach_script(script: &Path, tree: OwnedFd, user: &Credentials) -> io::Result
     mount::attach(tree, place)
 }
 
-fn set_limit(name: &'static str, resource: Resource, limit: Limit) -> Result<(), TaskError> {
+fn set_limit(name: &'static str, resource: Resource, limit: Limit, soft: Soft) -> Result<(), TaskError> {
     let bytes = match limit {
         Limit::Inherit => return Ok(()),
         Limit::Unlimited => None,
         Limit::Bytes(bytes) => Some(bytes),
     };
-    privilege::limit(resource, bytes).map_err(|source| TaskError::Limit { name, source })
+    privilege::limit(resource, bytes, soft).map_err(|source| TaskError::Limit { name, source })
 }

@@ -52,7 +52,7 @@ impl Contents<'_> {
         let sshd = server::sshd_config(&user, port, self.banner, Reach::of(nodes.len()));
         files.public(paths::SSHD_CONFIG, sshd.as_bytes())?;
         files.public(paths::SSH_CONFIG, client::ssh_config(nodes, port, &user, &alias).as_bytes())?;
-        files.program(paths::SESSION, force_command::SCRIPT.as_bytes())?;
+        files.program(paths::SESSION, force_command::script().as_bytes())?;
         let sessions =
             session_environment::of_sessions(request, self.name, self.image, nodes, port, self.networks);
         files.public(paths::ENVIRONMENT, &sessions)?;

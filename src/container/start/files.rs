@@ -107,6 +107,16 @@ impl<'a> Files<'a> {
         Ok(tree)
     }
 
+    /// The same, of a program.
+    pub(super) fn detached_program(&self, name: &str) -> io::Result<OwnedFd> {
+        let file =
+            open(&self.path(name), OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+        let tree = mount::detached_copy(&file, false)?;
+        let safe = Attributes::RDONLY.and(Attributes::NOSUID).and(Attributes::NODEV);
+        mount::change(&tree, false, safe, Attributes::NONE)?;
+        Ok(tree)
+    }
+
     /// Tells the first process to become sshd.
     pub(super) async fn go(&self) -> io::Result<()> {
         self.order(b"g").await?;

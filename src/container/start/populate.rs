@@ -19,6 +19,8 @@ use crate::linux::mountinfo::Mounted;
 /// Files of the image that ours replace, and the limit for reading them.
 pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
 pub(super) const LIMIT: u64 = 1 << 20;
+/// What login shells read, in a frame where the image has it.
+pub(super) const PROFILE: &str = "/etc/profile";
 /// For an sshd: they have 1 to 4 MB.
 const SSHD_LIMIT: u64 = 16 << 20;
 
@@ -26,11 +28,18 @@ const SSHD_LIMIT: u64 = 16 << 20;
 const SSHD_DIRECTORIES: [&str; 6] =
     ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin", "/sbin", "/opt/openssh/sbin"];
 
+/// Where an ssh may be that ours goes over. Not where others are: those may look for their libraries beside themselves.
+const SSH_PROGRAMS: [&str; 3] = ["/usr/bin/ssh", "/bin/ssh", "/usr/local/bin/ssh"];
+
 /// What was found in the image.
 #[derive(Debug)]
 pub(super) struct Found {
     /// Contents of [`REPLACED`], in this order; empty where there is none that can be used.
     pub(super) replaced: [Vec<u8>; 3],
+    /// Its ssh, a program of its own.
+    pub(super) ssh: Option<&'static str>,
+    /// Its [`PROFILE`].
+    pub(super) profile: Option<Vec<u8>>,
     /// Its sshd.
     pub(super) sshd: Option<PathBuf>,
     /// What its configuration has besides.
@@ -161,16 +170,41 @@ pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf], user: &
     let program = sshd.as_ref().and_then(|sshd| root.read(sshd, SSHD_LIMIT).ok().flatten());
     Found {
         replaced: REPLACED.map(read),
+        ssh: SSH_PROGRAMS.into_iter().find(|ssh| is_plain_program(root, Path::new(ssh))),
+        profile: root.read(Path::new(PROFILE), LIMIT).ok().flatten(),
         sshd_lines: server::more_lines(&program.unwrap_or_default()),
         sshd,
         shell: shells.iter().find(|shell| root.is_program(shell)).cloned(),
     }
 }
 
-/// Mounts `trees` (detached, one for each of [`REPLACED`]) over the image's files, or those of a directory that the user
-/// has mounted there.
-pub(super) fn replace(root: &Root, trees: [OwnedFd; 3], user: &Credentials) -> Result<(), FurnishError> {
-    for (path, tree) in REPLACED.into_iter().zip(trees) {
+/// Whether it has this very name, and is not one of many names of a program that goes by them. A shell must be there too.
+fn is_plain_program(root: &Root, path: &Path) -> bool {
+    let is_alone = || root.has_other_names(path).is_ok_and(|has| !has);
+    root.is_program(path) && root.is_program(Path::new("/bin/sh")) && is_alone()
+}
+
+/// Mounts `ours` over the image's ssh, and that at `place`. Before anything of the user's is mounted.
+pub(super) fn cover_ssh(
+    root: &Root,
+    ssh: &'static str,
+    ours: OwnedFd,
+    place: &'static str,
+) -> Result<(), FurnishError> {
+    let failed = |path| move |source| FurnishError::Target { path, source };
+    let program = root.find(Path::new(ssh)).map_err(failed(ssh))?;
+    let own = mount::detached_copy(&program, false).map_err(failed(ssh))?;
+    mount::attach(own, root.find(Path::new(place)).map_err(failed(place))?).map_err(failed(place))?;
+    mount::attach(ours, program).map_err(failed(ssh))
+}
+
+/// Mounts detached trees over the image's files of these names, or those of a directory that the user has mounted there.
+pub(super) fn replace(
+    root: &Root,
+    trees: Vec<(&'static str, OwnedFd)>,
+    user: &Credentials,
+) -> Result<(), FurnishError> {
+    for (path, tree) in trees {
         let target = root
             .place(Path::new(path), false, user, &paths::CLOSED)
             .map_err(|source| FurnishError::Place { path, source })?;

@@ -1,5 +1,5 @@
-//! What ssh sessions get on top of the environment that comes along from the task that calls ssh: the image's, as tasks
-//! have it, and what only this node knows.
+//! What ssh sessions get on top of the environment that comes along from the task that calls ssh: what only this node knows,
+//! and for what did not come along the image's, as tasks have it.
 //!
 //! Pure; written by root where a container starts.
 #![forbid(unsafe_code)]
@@ -7,6 +7,7 @@
 use crate::container::request::Request;
 use crate::engine::Image;
 use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS};
+use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::guest::ssh::force_command;
 use crate::slurm::gres::Gpus;
 
@@ -19,16 +20,19 @@ pub(super) fn of_sessions(
     port: u16,
     networks: Option<&str>,
 ) -> Vec<u8> {
-    // sshd sets a PATH of its own, whatever comes along.
-    let host_wins = |name: &String| name != "PATH" && request.options.env.contains(name);
-    let (kept, images): (Vec<_>, Vec<_>) = image.environment.iter().partition(|(name, _)| host_wins(name));
     let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
     let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
-    let ours = job_environment::environment(request.scope, name, &image.id, port);
-    let variables = images.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(node);
-    let variables = variables.chain(ours.iter().map(|(name, value)| (*name, value.as_str())));
-    let mut lines = force_command::environment_file(variables);
-    lines.extend(kept.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
+    let ours = job_environment::results(request.scope, name, &image.id, port);
+    let ours = ours.iter().map(|(name, value)| (*name, value.as_str()));
+    let mut lines = force_command::environment_file(node.into_iter().chain(ours));
+    // Of two with one name the last counts. sshd sets a PATH of its own.
+    let (paths, others): (Vec<_>, Vec<_>) =
+        image.environment.iter().rev().partition(|(name, _)| name == "PATH");
+    lines
+        .extend(paths.first().iter().flat_map(|(name, value)| force_command::default_line(name, value, &[])));
+    lines.extend(others.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
+    let launchers = LAUNCHER_ENVIRONMENT.iter();
+    lines.extend(launchers.flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let chosen = [MPI_NETWORKS, MPI_NO_NETWORKS];
     let networks = networks.iter();
     lines.extend(networks.flat_map(|networks| force_command::default_line(MPI_NETWORKS, networks, &chosen)));

@@ -144,26 +144,46 @@ fn device_rule(device: Device) -> String {
     format!("{kind} {}:{} rw", device.major, device.minor)
 }
 
-/// Those that are configured, and of what else a user could take from a node those that Slurm's own processes have: an
-/// engine's are often unlimited.
+/// Those that are configured, and for all else those that Slurm's own processes have, and tasks from them: an engine's are
+/// often unlimited.
 fn ulimits(config: &Config) -> Vec<Ulimit> {
-    const OF_SLURM: [(&str, Resource); 3] = [
-        ("nproc", Resource::RLIMIT_NPROC),
-        ("nofile", Resource::RLIMIT_NOFILE),
+    // All that an engine knows (github.com/docker/go-units, ulimit.go: `ulimitNameMapping`).
+    const OF_SLURM: [(&str, Resource); 15] = [
         ("core", Resource::RLIMIT_CORE),
+        ("cpu", Resource::RLIMIT_CPU),
+        ("data", Resource::RLIMIT_DATA),
+        ("fsize", Resource::RLIMIT_FSIZE),
+        ("locks", Resource::RLIMIT_LOCKS),
+        ("memlock", Resource::RLIMIT_MEMLOCK),
+        ("msgqueue", Resource::RLIMIT_MSGQUEUE),
+        ("nice", Resource::RLIMIT_NICE),
+        ("nofile", Resource::RLIMIT_NOFILE),
+        ("nproc", Resource::RLIMIT_NPROC),
+        ("rss", Resource::RLIMIT_RSS),
+        ("rtprio", Resource::RLIMIT_RTPRIO),
+        ("rttime", Resource::RLIMIT_RTTIME),
+        ("sigpending", Resource::RLIMIT_SIGPENDING),
+        ("stack", Resource::RLIMIT_STACK),
     ];
-    let configured = |name, limit| match limit {
-        Limit::Inherit => None,
-        Limit::Unlimited => Some(Ulimit { name, soft: None, hard: None }),
-        Limit::Bytes(bytes) => Some(Ulimit { name, soft: Some(bytes), hard: Some(bytes) }),
-    };
-    let of_slurm = |(name, resource)| {
+    let finite = |value| (value != RLIM_INFINITY).then_some(value);
+    let limit = |(name, resource)| {
         let (soft, hard) = getrlimit(resource).ok()?;
-        let finite = |value| (value != RLIM_INFINITY).then_some(value);
+        let configured = match name {
+            "memlock" => config.memlock,
+            "stack" => config.stack,
+            _ => Limit::Inherit,
+        };
+        let hard = match configured {
+            Limit::Inherit => hard,
+            Limit::Unlimited => RLIM_INFINITY,
+            Limit::Bytes(bytes) => bytes,
+        };
+        // As in tasks (`task::join`).
+        let is_raised = name == "memlock" && configured != Limit::Inherit;
+        let soft = if is_raised { hard } else { soft.min(hard) };
         Some(Ulimit { name, soft: finite(soft), hard: finite(hard) })
     };
-    let configured = [configured("memlock", config.memlock), configured("stack", config.stack)];
-    configured.into_iter().flatten().chain(OF_SLURM.into_iter().filter_map(of_slurm)).collect()
+    OF_SLURM.into_iter().filter_map(limit).collect()
 }
 
 /// Half of this node's memory, in bytes.

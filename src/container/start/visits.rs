@@ -16,8 +16,8 @@ use crate::container::mounts::{self, Prepared};
 use crate::container::nvidia;
 use crate::engine::Image;
 use crate::guest::accounts::{merge_group, merge_passwd};
-use crate::guest::paths;
 use crate::guest::ssh::client;
+use crate::guest::{paths, profile};
 use crate::linux::inside::Root;
 use crate::linux::mountinfo;
 use crate::linux::namespace::Namespaces;
@@ -63,8 +63,13 @@ pub(super) fn furnish(
     mounts: Vec<Prepared>,
 ) -> Result<(), StartError> {
     let user = &order.request.credentials;
-    let trees = merge(order, files, found).map_err(files_error("write the container's files"))?;
+    let failed = "write the container's files";
+    let trees = merge(order, files, found).map_err(files_error(failed))?;
+    let over_ssh = files.detached_program(paths::OVER_SSH).map_err(files_error(failed))?;
     visit(namespaces, |root| {
+        if let Some(ssh) = found.ssh {
+            populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(furnish_error(order))?;
+        }
         mounts::attach(root, mounts, user)?;
         populate::replace(root, trees, user).map_err(furnish_error(order))?;
         if order.request.options.readonly == Some(true) {
@@ -87,7 +92,7 @@ fn furnish_error(order: &Order<'_>) -> impl Fn(FurnishError) -> StartError {
 }
 
 /// Writes the files that say what the image says too, and returns those that go over the image's.
-fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<[OwnedFd; 3]> {
+fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<Vec<(&'static str, OwnedFd)>> {
     let request = order.request;
     let mut account = request.account.clone();
     if let Some(shell) = &found.shell {
@@ -100,14 +105,20 @@ fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<[Own
     files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
     let image = order.image_name();
     let missing = found.sshd.is_none().then(|| client::no_sshd(&image, request.credentials.uid));
-    files.program(paths::SSH, client::program(&image, missing.as_deref()).as_bytes())?;
+    let own = found.ssh.map(|_| paths::SSH_OF_IMAGE);
+    files.program(paths::SSH, client::program(&image, missing.as_deref(), own).as_bytes())?;
+    files.program(paths::OVER_SSH, client::over_ssh().as_bytes())?;
+    files.public(paths::SSH_OF_IMAGE, &[])?;
     if let Some(sshd) = &found.sshd {
         files.link_sshd(sshd)?;
         files.append(paths::SSHD_CONFIG, &found.sshd_lines)?;
     }
-    Ok([
-        files.detached(paths::PASSWD)?,
-        files.detached(paths::GROUP)?,
-        files.detached(paths::SYSTEM_SSH_CONFIG)?,
-    ])
+    let ours = [paths::PASSWD, paths::GROUP, paths::SYSTEM_SSH_CONFIG];
+    let mut over: Vec<_> = populate::REPLACED.into_iter().zip(ours).collect();
+    if let Some(profile) = &found.profile {
+        files.public(paths::PROFILE_OF_IMAGE, profile)?;
+        files.public(paths::PROFILE, profile::framed().as_bytes())?;
+        over.push((populate::PROFILE, paths::PROFILE));
+    }
+    over.into_iter().map(|(path, ours)| Ok((path, files.detached(ours)?))).collect()
 }

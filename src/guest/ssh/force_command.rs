@@ -1,8 +1,9 @@
 //! What every ssh session in the container runs, and the environment that it gets.
 //!
 //! A command that comes over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd gives it a PATH of
-//! its own. The script puts that right: the image's PATH, LD_LIBRARY_PATH and its other variables hold in
-//! every session. Both files are written by root in the prolog, and run as the job's user by whatever /bin/sh the image
+//! its own. The script puts that right: what holds where ssh was called holds in the session too. The image's variables were
+//! applied there, and what was changed or unset since stays so; only where the caller's variables did not come along whole they
+//! are set here, those that did not come. Both files are written by root in the prolog, and run as the job's user by whatever /bin/sh the image
 //! has: dash, bash, busybox.
 #![forbid(unsafe_code)]
 
@@ -10,18 +11,27 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::guest::directories;
+
 /// The script, for `ForceCommand`.
 ///
 /// The user's shell is the one in /etc/passwd, as sshd says: the environment is the job's and may name a shell of the
 /// host. With `ForceCommand` sshd's own sftp is only a name, so the image's has to do.
-pub const SCRIPT: &str = r#"#!/bin/sh
+const SCRIPT: &str = r#"#!/bin/sh
 # Written by spank-docker: every ssh session of this job runs this.
 spank_docker_shell=${SHELL:-/bin/sh}
 spank_docker_command=${SSH_ORIGINAL_COMMAND-}
-# More variables than sshd takes come in one.
+# What held where ssh was called, whole.
 if [ -n "${SLURM_DOCKERENVIRONMENT-}" ]; then
     eval "$SLURM_DOCKERENVIRONMENT"
     unset SLURM_DOCKERENVIRONMENT
+    spank_docker_whole=yes
+else
+    # The submitting shell's, as Slurm says it.
+    case ${SLURM_UMASK:-x} in
+    *[!0-7]*) ;;
+    *) umask "$SLURM_UMASK" ;;
+    esac
 fi
 if [ -r /run/spank-docker/environment ]; then
     . /run/spank-docker/environment
@@ -29,6 +39,10 @@ fi
 SHELL=$spank_docker_shell
 export SHELL
 unset SSH_ORIGINAL_COMMAND
+for spank_docker_name in DIRECTORIES; do
+    eval "spank_docker_value=\${$spank_docker_name-.}"
+    [ -d "$spank_docker_value" ] || unset "$spank_docker_name"
+done
 # They name the task that the session comes from, and its connections to Slurm.
 unset SLURM_PROCID SLURM_LOCALID SLURM_GTIDS SLURM_TASK_PID \
     PMI_RANK PMI_SIZE PMI_FD PMI_JOBID PMI_PORT PMI_UNIVERSE_SIZE PMI_APPNUM \
@@ -53,6 +67,12 @@ if [ -n "$spank_docker_command" ]; then
 fi
 exec "$SHELL" -l
 "#;
+
+/// The text of [`SCRIPT`].
+#[must_use]
+pub fn script() -> String {
+    SCRIPT.replace("DIRECTORIES", &directories::VARIABLES.join(" "))
+}
 
 /// Variables that are not for the file: those of the session itself, and those that some shell refuses to set.
 const NOT_OURS: [&str; 20] = [
@@ -113,13 +133,14 @@ fn quote(file: &mut Vec<u8>, value: &[u8]) {
     file.push(b'\'');
 }
 
-/// A line for the same file: `name` gets the value unless one of `names` has come along with the session.
+/// A line for the same file, for a session to which not all has come along: `name` gets the value unless one of `names` has.
 pub fn default_line(name: &str, value: &str, names: &[&str]) -> Vec<u8> {
     let set = environment_file([(name, value)]);
     if set.is_empty() {
         return set;
     }
-    let conditions = names.iter().map(|name| format!("[ -n \"${{{name}+x}}\" ] || "));
+    let conditions = names.iter().chain(["spank_docker_whole"].iter());
+    let conditions = conditions.map(|name| format!("[ -n \"${{{name}+x}}\" ] || "));
     [conditions.collect::<String>().into_bytes(), set].concat()
 }
 
@@ -157,8 +178,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let environment = directory.path().join("environment");
         std::fs::write(&environment, environment_file(variables.iter().copied())).unwrap();
-        assert!(SCRIPT.contains(ENVIRONMENT) && SCRIPT.contains(env_protocol::ENVIRONMENT));
-        let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
+        assert!(script().contains(ENVIRONMENT) && script().contains(env_protocol::ENVIRONMENT));
+        let script = script().replace(ENVIRONMENT, environment.to_str().unwrap());
         let mut shell = shell.iter().map(AsRef::as_ref);
         let mut sshd = Command::new(shell.next().unwrap());
         sshd.args(shell).args(["-c", &script]).env_clear();
@@ -209,7 +230,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let environment = directory.path().join("environment");
         std::fs::write(&environment, lines).unwrap();
-        let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
+        let script = script().replace(ENVIRONMENT, environment.to_str().unwrap());
         for shell in shells() {
             let output = Command::new(&shell[0])
                 .args(&shell[1..])
@@ -231,7 +252,7 @@ mod tests {
         for shell in shells() {
             let environment = directory.path().join("environment");
             std::fs::write(&environment, directory_line(&named)).unwrap();
-            let script = SCRIPT.replace(ENVIRONMENT, environment.to_str().unwrap());
+            let script = script().replace(ENVIRONMENT, environment.to_str().unwrap());
             let output = Command::new(&shell[0])
                 .args(&shell[1..])
                 .args(["-c", &script])

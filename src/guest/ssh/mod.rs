@@ -8,7 +8,7 @@ pub mod server;
 
 /// The shells that images have, as far as this machine has them.
 #[cfg(test)]
-fn shells() -> Vec<Vec<String>> {
+pub(super) fn shells() -> Vec<Vec<String>> {
     let path = std::env::var("PATH").unwrap_or_default();
     let find = |name| {
         path.split(':')

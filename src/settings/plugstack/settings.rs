@@ -36,7 +36,7 @@ pub enum SecretFile {
 pub enum Limit {
     /// No limit.
     Unlimited,
-    /// What the engine gives.
+    /// What Slurm's own processes have.
     Inherit,
     /// So many bytes.
     Bytes(u64),

@@ -1,7 +1,7 @@
 //! In a task, while it is still root: it joins its container, or will end.
 
 use std::error::Error;
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, OsString, c_int};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -10,6 +10,7 @@ use super::input::{Spank, configuration, given, state_dir};
 use super::output::{SlurmLog, by_this_node, tell_user};
 use super::step::{self, OfJob};
 use crate::container::StepError;
+use crate::guest::directories;
 use crate::guest::paths;
 use crate::guest::ssh::client;
 use crate::linux::privilege::Umask;
@@ -44,6 +45,8 @@ pub(super) struct Joined {
     /// Whose container it is.
     pub(super) scope: Scope,
     pub(super) session: Box<Session>,
+    /// What the submitting shell calls its directory for temporary files.
+    pub(super) temporary: Option<OsString>,
     /// For a task that has nothing to do but to keep its node's container: whose end it waits for.
     pub(super) launcher: Option<SocketAddr>,
 }
@@ -88,9 +91,12 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let step = step(spank, job)?;
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
     task::ask_slurmctld(record.as_ref(), &step, failure_report::nodes)?;
-    let joined = container(spank, &state, record, &step, &config)?;
-    if let Some(joined) = &joined {
+    let mut joined = container(spank, &state, record, &step, &config)?;
+    if let Some(joined) = &mut joined {
         enter(&state, joined, &step, &config)?;
+        // Slurm would make it, or complain, before anybody has looked whether the container has it.
+        joined.temporary = spank.getenv_os(directories::OF_SLURM)?;
+        spank.unsetenv(directories::OF_SLURM)?;
     }
     let concerned = is_known || joined.is_some();
     Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, config, joined }))
@@ -184,11 +190,13 @@ fn container(
     }
     Ok(match place {
         Place::Host => None,
-        Place::Container(session) => Some(Joined { scope: Scope::job(step.job), session, launcher: None }),
+        Place::Container(session) => {
+            Some(Joined { scope: Scope::job(step.job), session, temporary: None, launcher: None })
+        }
         Place::Own(image) => {
             let (session, launcher) = step::enter(spank, config, &step.options, &image, of_job)?;
             let scope = Scope::step(step.job, StepId(spank.job_stepid()?));
-            Some(Joined { scope, session: Box::new(session), launcher })
+            Some(Joined { scope, session: Box::new(session), temporary: None, launcher })
         }
     })
 }

@@ -1,6 +1,6 @@
 //! In a task, when it has become the user: its environment and its directory, or its end.
 
-use std::ffi::{OsStr, c_int};
+use std::ffi::c_int;
 use std::path::Path;
 
 use slurm_spank::SpankError;
@@ -9,6 +9,7 @@ use super::input::{Spank, is_once};
 use super::output::{by_this_node, tell_user};
 use super::task_as_root::{AS_USER, AsUser, Joined, Refusal, layout_of_job, obey_signals};
 use crate::container::barrier;
+use crate::guest::directories;
 use crate::guest::job_environment;
 use crate::guest::locale;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
@@ -18,7 +19,7 @@ use crate::slurm::env_protocol;
 use crate::slurm::ids::{JobId, Scope};
 use crate::spank::handle::{OK, refuse};
 use crate::state::Session;
-use crate::task::environment::{self, Change};
+use crate::task::environment::{self, Change, Container};
 use crate::task::{self, StepKind};
 
 pub(in crate::spank) fn has_work_as_user() -> bool {
@@ -94,11 +95,18 @@ fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
 }
 
 fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {
+    if let Some(directory) = &joined.temporary {
+        spank.setenv(directories::OF_SLURM, directory, true)?;
+    }
     let (kind, step, config) = (work.kind, &work.step, &work.config);
     let joined = environment::Joined { scope: joined.scope, session: &joined.session, kind, step, config };
     let given = |name: &str| spank.getenv_os(name).ok().flatten();
-    let is_served = |locale: &OsStr| locale::is_served(Path::new("/"), locale);
-    environment::changes(&joined, given, is_served).into_iter().try_for_each(|change| match change {
+    let container = Container {
+        is_served: &|locale| locale::is_served(Path::new("/"), locale),
+        // As the user, to whom alone a file system that does not answer is of harm.
+        is_directory: &Path::is_dir,
+    };
+    environment::changes(&joined, given, container).into_iter().try_for_each(|change| match change {
         Change::Set(name, value) => spank.setenv(name, value, true),
         Change::Unset(name) => spank.unsetenv(name),
     })

@@ -1,6 +1,7 @@
 //! spank-docker in the lab. One program, so that its tests can share the lab: see `spank_docker_e2e::Lab`.
 
 mod adoption;
+mod alike;
 mod churn;
 mod cluster;
 mod ending;

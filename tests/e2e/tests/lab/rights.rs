@@ -194,9 +194,14 @@ fn sessions_have_the_limits_of_slurms_own_processes() {
     let back = n2.command("lab-slurmd restart");
     lab.repair_with(back.clone());
     n2.sh("prlimit --nofile=3000:4000 --nproc=5000:6000 --core=0:8192 --pid $(pgrep -ox slurmd)").success();
-    let look = "ssh n2 'for which in n u c; do echo $(ulimit -S$which) $(ulimit -H$which); done'";
-    let outcome = lab.alice().srun_image("-w n2").sh(look).run().success();
-    outcome.printed(&["0 8", "3000 4000", "5000 6000"]);
+    let look = "for which in n u c; do echo $(ulimit -S$which) $(ulimit -H$which); done";
+    let ran = lab.alice().srun_image("-w n2").sh(&format!("{look}; ssh n2 '{look}'")).run().success();
+    let lines = ran.lines();
+    let (task, session) = lines.split_at(3);
+    assert_eq!(task, session, "{ran}");
+    let hard = |line: &&str| line.split(' ').nth(1).map(str::to_owned);
+    let hard: Vec<_> = task.iter().filter_map(hard).collect();
+    assert_eq!(hard, ["4000", "6000", "8"], "{ran}");
     back.run().success();
     lab.assert_empty();
 }

@@ -1,0 +1,11 @@
+//! Variables that name a directory of the node where a job was submitted: where the container has none of that name, a program
+//! that trusts them fails, and one that finds no such variable takes `/tmp`. Pure.
+#![forbid(unsafe_code)]
+
+/// Where temporary files go (POSIX, and what other systems call it), and the sockets of a login (XDG Base Directory
+/// Specification).
+pub const VARIABLES: [&str; 4] = ["TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR"];
+
+/// The one that Slurm itself looks at, before a plugin's last hook: it tries to make the directory, and says so where it cannot
+/// (src/slurmd/slurmstepd/task.c, `_make_tmpdir`).
+pub const OF_SLURM: &str = "TMPDIR";

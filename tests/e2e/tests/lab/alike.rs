@@ -1,0 +1,124 @@
+//! A task, a batch script, an ssh session and a rank see the same of what the user's shell has set.
+
+use spank_docker_e2e::{Lab, image};
+
+/// What `command` writes as alice on n1.
+#[track_caller]
+fn of_alice(lab: &Lab, command: &str) -> Vec<String> {
+    let ran = lab.alice().command("").sh(command).run().success();
+    assert!(!ran.stderr.contains("error"), "{ran}");
+    ran.lines().into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_soft_limit_of_the_stack_is_the_users_to_say() {
+    let lab = Lab::get();
+    let options = format!("-w n1 --docker-image={}", image("openmpi"));
+    let look = "sh -c 'ulimit -S -s; ulimit -H -s'";
+    let seen = of_alice(&lab, &format!("ulimit -S -s 8192; srun {options} {look}"));
+    assert_eq!(seen, ["8192", "unlimited"]);
+    let seen = of_alice(
+        &lab,
+        &format!("ulimit -S -s 4096; sbatch -W -o stack {options} --wrap \"{look}\" >/dev/null; cat stack"),
+    );
+    assert_eq!(seen, ["4096", "unlimited"]);
+    lab.assert_clean();
+}
+
+#[test]
+fn a_directory_that_is_not_in_the_container_is_in_no_variable() {
+    let lab = Lab::get();
+    let options = format!("-w n1,n2 -N2 --docker-image={}", image("openmpi"));
+    let names = ["TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR"];
+    let given = |directory: &str| names.map(|name| format!("{name}={directory}")).join(" ");
+    // Slurm itself sets TMPDIR where there is none.
+    let look = "mktemp -u | cut -c 1-8; echo ${TMP-none} ${TEMP-none} ${XDG_RUNTIME_DIR-none}";
+    let seen = of_alice(&lab, &format!("{} srun {options} -n4 sh -c '{look}' | sort -u", given("/nowhere")));
+    assert_eq!(seen, ["/tmp/tmp", "none none none"]);
+    // A file is none either.
+    let seen =
+        of_alice(&lab, &format!("{} srun {options} -n2 sh -c '{look}' | sort -u", given("/etc/passwd")));
+    assert_eq!(seen, ["/tmp/tmp", "none none none"]);
+    let script = format!("{look}; ssh n2 '{look}'");
+    let alice = lab.alice();
+    let with = |directory: &str| {
+        let sbatch = alice.sbatch(&options, &script);
+        let sbatch = names.into_iter().fold(sbatch, |sbatch, name| sbatch.env(name, directory));
+        alice.submitted(&sbatch).wait().completed()
+    };
+    let job = with("/nowhere");
+    assert_eq!(job.lines(), ["/tmp/tmp", "none none none", "/tmp/tmp", "none none none"], "{job}");
+    let job = with("/var/tmp");
+    let kept = ["/var/tmp", "/var/tmp /var/tmp /var/tmp"];
+    assert_eq!(job.lines(), [kept, kept].concat(), "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn a_login_shell_keeps_the_path_of_the_image() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let options = format!("-w n1,n2 -N2 --docker-image={}", image("openmpi"));
+    alice.write("login", "#!/bin/bash -l\ncommand -v hello; ssh n2 bash -lc '\"command -v hello\"'\nPATH=/mine:$PATH bash -lc 'echo $PATH'\n");
+    let seen = of_alice(&lab, &format!("sbatch -W -o path {options} login >/dev/null; cat path"));
+    assert_eq!(
+        seen.get(..2),
+        Some(&["/opt/hpc/bin/hello".to_owned(), "/opt/hpc/bin/hello".to_owned()][..]),
+        "{seen:?}"
+    );
+    assert!(seen[2].starts_with("/mine:/opt/hpc/bin:"), "{seen:?}");
+    // Its own profile is still read.
+    assert!(seen[2].contains("/usr/games"), "{seen:?}");
+    lab.assert_clean();
+}
+
+const VARIABLES: &str = "ENV OMP_NUM_THREADS=1 PYTHONPATH=/opt/py GONE=here LD_LIBRARY_PATH=/opt/hpc/lib";
+
+#[test]
+fn what_a_script_exports_and_unsets_holds_on_all_nodes() {
+    let lab = Lab::get();
+    let set = "export OMP_NUM_THREADS=8 PYTHONPATH=/mine PATH=/my/bin:$PATH LD_LIBRARY_PATH=/my/lib:$LD_LIBRARY_PATH; unset GONE";
+    let look =
+        "echo $(hostname) $OMP_NUM_THREADS $PYTHONPATH ${PATH%%:*} ${LD_LIBRARY_PATH%%:*} ${GONE-none}";
+    let of = |node: u32| format!("n{node} 8 /mine /my/bin /my/lib none");
+    for (mpi, mpirun) in [("openmpi", "mpirun --map-by ppr:1:node"), ("mpich", "mpirun -ppn 1")] {
+        let built =
+            lab.node("n1").build(&format!("registry:5000/own/exports-{mpi}"), &image(mpi), VARIABLES, "");
+        lab.node("n1").run(&format!("docker push --quiet {}", built.name)).success();
+        let options = format!("-N3 --ntasks-per-node=1 --docker-pull=always --docker-image={}", built.name);
+        let script = format!(
+            "{set}; {mpirun} sh -c '{look}'; ssh n2 '{look}'; /usr/bin/ssh -o LogLevel=ERROR alice@n3 '{look}'"
+        );
+        let job = lab.alice().submit(&options, &script).wait().completed();
+        let ranks = [of(1), of(2), of(3)];
+        let mut lines = job.lines();
+        assert_eq!(lines.split_off(3), [of(2), of(3)], "{mpi} {job}");
+        lines.sort_unstable();
+        assert_eq!(lines, ranks, "{mpi} {job}");
+        let task =
+            lab.alice().srun(&options).args("-n1 -N1").sh("echo $OMP_NUM_THREADS $PYTHONPATH $GONE").run();
+        task.success().printed(&["1 /opt/py here"]);
+    }
+    lab.assert_clean();
+}
+
+#[test]
+fn umask_and_limits_are_those_of_the_shell_that_submits_or_calls() {
+    let lab = Lab::get();
+    let options = format!("-w n1,n2 -N2 --ntasks-per-node=1 --docker-image={}", image("openmpi"));
+    let look = "bash -c \"umask; ulimit -aS; ulimit -aH\"";
+    let script = format!(
+        "{look} >task; ssh n2 '{look}' >session; diff task session && echo same
+         mpirun --map-by ppr:1:node sh -c '{look} | md5sum' | sort -u | wc -l
+         umask; ulimit -n; umask 0007; ulimit -S -n 1024; ssh n2 'umask; ulimit -n'
+         mpirun --map-by ppr:1:node sh -c umask"
+    );
+    lab.alice().write("limits", &format!("#!/bin/sh\n{script}\n"));
+    let submit = format!(
+        "umask 077; ulimit -S -n 2048; ulimit -S -s 8192; sbatch -W -o seen {options} limits >/dev/null; cat seen"
+    );
+    let seen = of_alice(&lab, &submit);
+    let seen: Vec<&str> = seen.iter().map(String::as_str).filter(|line| !line.contains("setpgid")).collect();
+    assert_eq!(seen, ["same", "1", "0077", "2048", "0007", "1024", "0007", "0007"]);
+    lab.assert_clean();
+}
