@@ -94,7 +94,10 @@ fn nothing_of_a_hostile_image_runs_as_root_or_before_its_container_is_safe() {
 /// The engine would start a program of the image in the container every second.
 #[test]
 fn health_check_of_an_image_is_off() {
-    assert_eq!(VIEWS.health.trim(), "[NONE] null");
+    let health = VIEWS.health.trim();
+    // Of a check that is off Podman says that it has found nothing.
+    let nothing = ["null", r#"{"Status":"","FailingStreak":0,"Log":null}"#];
+    assert!(nothing.iter().any(|nothing| health == format!("[NONE] {nothing}")), "{health}");
 }
 
 #[test]
@@ -262,6 +265,10 @@ fn build(lab: &Lab, name: &str, lines: &str) -> Built {
     lab.node("n1").build(&format!("registry:5000/built/{name}"), IMAGE, lines, "")
 }
 
+fn is_podman(lab: &Lab) -> bool {
+    lab.node("n1").run("test -x /usr/bin/podman").code == Some(0)
+}
+
 fn run(lab: &Lab, image: &Built, command: &str) -> Outcome {
     let words = format!("-w n1 --docker-pull=never --docker-image={} {command}", image.name);
     lab.alice().srun(&words).run()
@@ -332,10 +339,19 @@ fn images_that_would_lead_root_astray_are_refused() {
         ("volume-relative", "VOLUME run/spank-docker", volume("run/spank-docker")),
         ("volume-root", "VOLUME .", volume(".")),
     ];
+    let is_podman = is_podman(&lab);
     let refused = |(name, lines, line): &(&str, &str, String)| {
+        // It builds no devices.
+        if is_podman && lines.contains("mknod") {
+            return;
+        }
         let image = build(&lab, name, lines);
-        let outcome = run(&lab, &image, "echo it ran").refused();
-        outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
+        let outcome = run(&lab, &image, "echo it ran").refused().printed(&[]);
+        // It refuses some itself.
+        if is_podman && outcome.ours().iter().all(|said| said.contains(": Docker Engine refused to start")) {
+            return;
+        }
+        outcome.said(&[&format!("n1: image '{}': {line}", image.name)]);
     };
     at_once(&cases, refused);
     lab.assert_clean();
@@ -348,7 +364,13 @@ fn accounts_of_an_image_may_be_behind_links() {
     let lines = "RUN d=/opt/$(printf %0120d)/$(printf %0120d) && mkdir -p $d && mv /etc/passwd $d/accounts && ln -s $d/accounts /opt/it \\
         && ln -s ../opt/./it /etc/passwd && grep -q root /etc/passwd";
     let image = build(&lab, "links", lines);
-    run(&lab, &image, "id -un").success().printed(&["alice"]);
+    let outcome = run(&lab, &image, "id -un");
+    if is_podman(&lab) {
+        // It shows no link as it stands in the image.
+        outcome.refused().printed(&[]);
+    } else {
+        outcome.success().printed(&["alice"]);
+    }
     lab.assert_clean();
 }
 
@@ -369,9 +391,14 @@ fn groups_of_an_image_do_not_pass_for_numbers() {
     lab.alice().srun(&options).sh(look).run().success().printed(&["0", own, own, own, "theirs:x:4242:"]);
     // Where the engine goes on to read another list.
     let image = build(&lab, "groups-volume", &format!("{numbers}\nVOLUME /etc"));
-    let outcome = run(&lab, &image, "echo it ran").refused();
-    let line = "its container has different groups from yours: does the image's /etc/group have lines whose name is a number? Remove them";
-    outcome.said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
+    let outcome = run(&lab, &image, "id -G");
+    if outcome.code == Some(0) {
+        // Engine 28.5 reads what was put into the volume.
+        outcome.printed(&[own]);
+    } else {
+        let line = "its container has different groups from yours: does the image's /etc/group have lines whose name is a number? Remove them";
+        outcome.refused().said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
+    }
     // One that means what it says changes nothing.
     let image = build(&lab, "harmless", "RUN printf '%s\\n' 5001:x:5001: 6001:x:6001: >>/etc/group");
     run(&lab, &image, "ssh n1 id -G").success().printed(&["5001 6001 6002"]);
@@ -479,9 +506,15 @@ fn links_on_the_way_to_our_places_lead_nowhere() {
             cases.push((format!("{kind}-{name}"), lines, options, refusal));
         }
     }
+    let is_podman = is_podman(&lab);
     at_once(&cases, |(name, lines, options, refusal)| {
         let image = build(&lab, name, lines);
         let outcome = run(&lab, &image, &format!("{options} sh ./probe"));
+        // crun itself mounts nothing behind such a link.
+        if is_podman && name.ends_with("-volume") {
+            outcome.refused().printed(&[]);
+            return;
+        }
         match refusal {
             Some(line) => outcome.refused().said(&[&format!("n1: {line}")]).printed(&[]),
             None => outcome.success().printed(&["it ran"]),
@@ -516,7 +549,12 @@ fn sshd_of_an_image_that_is_no_program_counts_as_none() {
             Some(no_program),
         ),
     ];
+    let is_podman = is_podman(&lab);
     at_once(&cases, |(name, lines, refusal)| {
+        // It builds no devices.
+        if is_podman && lines.contains("mknod") {
+            return;
+        }
         let image = build(&lab, name, lines);
         let outcome = run(&lab, &image, "hostname");
         match refusal {

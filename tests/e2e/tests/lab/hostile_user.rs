@@ -135,6 +135,11 @@ fn working_directory_that_the_user_may_not_enter_is_not_mounted() {
     lab.node("n1").sh(&format!("echo secret >{closed}/secret")).success();
     // Two ways to name it: a batch job's is the one that the prolog is told.
     for directory in [closed.as_str(), "/root", "/var/lib/docker"] {
+        if alice.command("ls").arg(directory).run().code == Some(0) {
+            // Podman's may be open to all.
+            assert_eq!(directory, "/var/lib/docker");
+            continue;
+        }
         let command =
             format!("ls -A {directory} . 2>/dev/null; cat {directory}/secret 2>/dev/null; echo done");
         let options = format!("-w n1 --chdir={directory}");

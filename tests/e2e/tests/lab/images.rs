@@ -227,6 +227,8 @@ fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
     let make = format!(
         "set -e; cd $(mktemp -d); cp /sbin/ldconfig program; tar -c program | docker import - {name} >&2
          docker push --quiet {name} >&2; rm -r $PWD
+         # Podman has another digest before.
+         docker rmi {name} >&2; docker pull --quiet {name} >&2
          docker inspect --format '{{{{.Id}}}}' {name}; docker inspect --format '{{{{index .RepoDigests 0}}}}' {name}"
     );
     let remove = |id: &str| format!("docker rmi --force {id} || true");

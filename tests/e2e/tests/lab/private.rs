@@ -28,6 +28,9 @@ tar -cf content.tar program unique
 docker import content.tar localhost:5003/own/secret
 echo '{"auths":{"localhost:5003":{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}' >login/config.json
 docker --config login push --quiet localhost:5003/own/secret
+# Podman has another digest before.
+docker rmi localhost:5003/own/secret >&2
+docker --config login pull --quiet localhost:5003/own/secret
 docker inspect --format '{{.Id}}' localhost:5003/own/secret
 docker inspect --format '{{index .RepoDigests 0}}' localhost:5003/own/secret
 docker rmi localhost:5003/own/secret >&2

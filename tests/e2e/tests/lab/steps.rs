@@ -190,7 +190,8 @@ fn script_of_the_old_way_needs_no_other_change() {
         if dockerexec test -e input; then echo there; fi
         if ! dockerexec test -e other; then echo not there; fi
         dockerexec sh -c 'echo result >output'; cat output
-        dockerexec mpirun sh -c 'exit 6' 2>/dev/null || echo failed";
+        timeout 30 dockerexec mpirun sh -c 'exit 6' 2>/dev/null || echo failed";
+    // mpirun of Open MPI 6.0.0rc2 may not end when its ranks have failed, on hosts without any plugin too.
     let job = lab.alice().submit_image("-N3 --ntasks-per-node=1 --docker-script=host", script);
     let job = job.wait().completed();
     let lines: Vec<_> = job.lines().into_iter().filter(|line| !line.starts_with("srun: ")).collect();

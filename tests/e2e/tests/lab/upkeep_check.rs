@@ -105,7 +105,13 @@ fn check_tells_what_is_wrong_with_plugstack_conf_and_with_the_plugin_that_is_loa
     .success();
     let file = "/etc/slurm/plugstack.d/docker.conf";
     for (text, lines) in [
-        ("", vec![format!("fail plugstack: '{PLUGSTACK}' does not name the plugin: add 'required {SO}' as its last line")]),
+        (
+            "",
+            vec![
+                format!("fail plugstack: '{PLUGSTACK}' does not name the plugin: add 'required {SO}' as its last line"),
+                "fail plugin_order: what comes after spank_docker.so cannot be seen".to_owned(),
+            ],
+        ),
         (
             "optional SO memlock=inherit",
             vec![
