@@ -272,12 +272,12 @@ int main(void) {
 fn process_whose_first_thread_has_ended_does_not_outlive_its_job() {
     let lab = Lab::get();
     let alice = lab.alice();
-    let program = alice.program("headless", HEADLESS);
+    let program = alice.program("half-gone", HEADLESS);
     let step = format!("srun --docker-image={IMAGE} sh -c 'echo up; until [ -e over ]; do sleep 0.2; done'");
     let job = alice.submit("-w n1", &step);
     job.wait_for_line("up");
     let n1 = lab.node("n1");
-    let end = n1.command("pkill -KILL -x headless");
+    let end = n1.command("pkill -KILL -x half-gone");
     lab.repair_with(end);
     let place = format!(
         "{program} >thread 2>/dev/null </dev/null & until [ -s thread ]; do sleep 0.1; done; until grep -q ^State:.Z /proc/$!/status; do sleep 0.1; done
@@ -293,7 +293,7 @@ fn process_whose_first_thread_has_ended_does_not_outlive_its_job() {
     alice.command("touch over").run().success();
     job.wait().completed();
     lab.assert_clean();
-    assert_eq!(n1.sh("pgrep -x headless || true").success().stdout, "");
+    assert_eq!(n1.sh("pgrep -x half-gone || true").success().stdout, "");
 }
 
 /// On the other nodes Slurm sends it to the tasks that only keep their containers.
