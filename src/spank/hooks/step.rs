@@ -77,19 +77,26 @@ impl OfJob {
 struct Unnamed(#[source] io::Error);
 
 fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, Box<dyn Error>> {
+    let variable = |name: &str| spank.getenv_lossy(name).ok().flatten();
     let facts = StepFacts {
         scope: Scope::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
         uid: spank.job_uid()?,
         gid: spank.job_gid()?,
         cluster: plugin_order::cluster_name(env::var_os("SLURM_CONF").as_deref()).map_err(Unnamed)?,
         node: spank.job_nodeid()?,
-        // Where slurmstepd went before it forked, as the user.
-        workdir: env::current_dir().ok(),
+        workdir: workdir(variable),
         gpus: job.gpus,
         slurmd: job.slurmd,
     };
-    let variable = |name: &str| spank.getenv_lossy(name).ok().flatten();
     Ok(Request::of_step(&facts, variable, options.clone())?)
+}
+
+/// Where slurmstepd went before it forked, as the user. To enter the job's mount namespace takes a task to its root (22.05,
+/// src/slurmd/slurmstepd/mgr.c: "tmpfs job container plugin changes the working directory"): what the user says counts then,
+/// and is looked up with the user's rights.
+fn workdir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let by_user = || variable("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
+    env::current_dir().ok().filter(|path| path.parent().is_some()).or_else(by_user)
 }
 
 /// How far a long pull is: the admin reads it on every node, the user once.

@@ -69,7 +69,7 @@ fn slurmd_that_is_reconfigured_while_a_container_starts_costs_no_job() {
     running.wait_for_line("up");
     let go_on = silence_engine(&lab);
     let starting = alice.submit_image("-w n2 -n1 --docker-pull=always", "hostname");
-    let prolog = || (n2.run("pgrep -f '^[^ ]*slurmstepd spank prolog'").code == Some(0)).then_some(());
+    let prolog = || (n2.sh("pgrep -f '^[^ ]*slurmstepd spank prolog'").code == Some(0)).then_some(());
     lab.poll(prolog).expect("a prolog");
     lab.node("n1").run("scontrol reconfigure").success();
     // What it does then, it does at once.
