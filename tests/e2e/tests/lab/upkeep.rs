@@ -64,6 +64,12 @@ fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others
 #[test]
 fn slurmd_that_is_reconfigured_while_a_container_starts_costs_no_job() {
     let lab = Lab::alone();
+    let version = lab.node("n1").run("sinfo --version").success().stdout;
+    if version.split_whitespace().next_back().is_some_and(|number| number >= "23.11") {
+        return lab.skip(
+            "Slurm 26.05 launches no script of a job in whose prolog it was reconfigured, on hosts too",
+        );
+    }
     let (n2, alice) = (lab.node("n2"), lab.alice());
     let running = alice.submit_image("-w n2 -n1", "echo up; until [ -e over ]; do sleep 0.2; done; hostname");
     running.wait_for_line("up");
