@@ -31,8 +31,8 @@ use crate::log::escape::Shown;
 use crate::log::timings::Phases;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
-use crate::slurm::hostlist;
 use crate::slurm::scontrol;
+use crate::slurm::{gres, hostlist};
 use crate::state::{Session, StateDir};
 
 /// Between two looks whether the container is still wanted.
@@ -52,7 +52,11 @@ pub fn start(
     let directory = StateDir::new(&config.state_dir).of(request.scope);
     let order = Order { config, request, image, directory: &directory };
     runtime.block_on(async {
-        let mut started = while_wanted(&order, began, progress, is_wanted).await;
+        let mut started =
+            match select(pin!(try_all(&order, progress)), pin!(given_up(&order, began, is_wanted))).await {
+                Either::Left((started, _)) => started,
+                Either::Right((reason, _)) => Err(reason.error(&order).await),
+            };
         if let Err(error) = started {
             started = Err(error.after(config).await);
         }
@@ -63,66 +67,58 @@ pub fn start(
     })
 }
 
-async fn while_wanted(
-    order: &Order<'_>,
-    began: Instant,
-    progress: &mut dyn Progress,
-    is_wanted: impl Fn() -> bool,
-) -> Result<Session, StartError> {
-    let unwanted = async {
-        while is_wanted() {
-            tokio::time::sleep(INTERVAL).await;
-        }
-    };
-    match select(pin!(in_time(order, began, progress)), pin!(unwanted)).await {
-        Either::Left((started, _)) => started,
-        Either::Right(_) => Err(StartError::NotWanted),
-    }
-}
-
-async fn in_time(
-    order: &Order<'_>,
-    began: Instant,
-    progress: &mut dyn Progress,
-) -> Result<Session, StartError> {
-    let Some(limit) = order.config.start_timeout else { return with_gpus_or_without(order, progress).await };
-    let left = limit.saturating_sub(began.elapsed());
-    match tokio::time::timeout(left, with_gpus_or_without(order, progress)).await {
-        Ok(started) => started,
-        Err(_) => Err(too_late(order, limit).await),
-    }
-}
-
+/// Until nothing can be left out or got again. An image that somebody removes before a container uses it is pulled once more.
 /// With --exclusive Slurm gives a node's GPUs to jobs that have not asked for any: where the engine has none to give, those
 /// do without. In doubt a job has asked.
-async fn with_gpus_or_without(order: &Order<'_>, progress: &mut dyn Progress) -> Result<Session, StartError> {
+async fn try_all(order: &Order<'_>, progress: &mut dyn Progress) -> Result<Session, StartError> {
+    let mut request = order.request.clone();
+    let mut is_first_pull = true;
     let asks = || scontrol::show(order.request.scope.job).map_or(true, |job| job.asks_for_gpus);
-    match with_image(order, progress).await {
-        Err(error @ StartError::Gpus(crate::slurm::gres::Error::Unsupported)) if !asks() => {
-            undo(order, &error).await;
-            let request = Request { gpus: None, ..order.request.clone() };
-            with_image(&Order { request: &request, ..*order }, progress).await
-        }
-        started => started,
+    loop {
+        let error = match run(&Order { request: &request, ..*order }, progress).await {
+            Err(error @ StartError::Image(ImageError::Gone { .. })) if is_first_pull => {
+                is_first_pull = false;
+                error
+            }
+            Err(error @ StartError::Gpus(gres::Error::Unsupported)) if request.gpus.is_some() && !asks() => {
+                request.gpus = None;
+                error
+            }
+            started => return started,
+        };
+        undo(order, &error).await;
     }
 }
 
-/// An image that somebody removes before a container uses it is got once more.
-async fn with_image(order: &Order<'_>, progress: &mut dyn Progress) -> Result<Session, StartError> {
-    match run(order, progress).await {
-        Err(error @ StartError::Image(ImageError::Gone { .. })) => {
-            undo(order, &error).await;
-            run(order, progress).await
+/// Why a start is not waited for any longer.
+enum GivenUp {
+    /// The job is over, or failed on another node.
+    NotWanted,
+    /// It has had its time.
+    TooLate(Duration),
+}
+
+impl GivenUp {
+    /// A start that lasts too long is the fault of the image or its registry, unless the engine itself says nothing.
+    async fn error(self, order: &Order<'_>) -> StartError {
+        let Self::TooLate(limit) = self else { return StartError::NotWanted };
+        match engine_health::connect(order.config).await {
+            Err(error) if error.is_engine_fault() => error.into(),
+            Ok(_) | Err(_) => StartError::TimedOut { image: order.image_name(), seconds: limit.as_secs() },
         }
-        started => started,
     }
 }
 
-/// A start that lasts too long is the fault of the image or its registry, unless the engine itself says nothing.
-async fn too_late(order: &Order<'_>, limit: Duration) -> StartError {
-    match engine_health::connect(order.config).await {
-        Err(error) if error.is_engine_fault() => error.into(),
-        Ok(_) | Err(_) => StartError::TimedOut { image: order.image_name(), seconds: limit.as_secs() },
+/// Returns when the start is not wanted any more, or its time since the hook began is over.
+async fn given_up(order: &Order<'_>, began: Instant, is_wanted: impl Fn() -> bool) -> GivenUp {
+    loop {
+        let left = order.config.start_timeout.map(|limit| (limit, limit.saturating_sub(began.elapsed())));
+        match left {
+            Some((limit, Duration::ZERO)) => return GivenUp::TooLate(limit),
+            _ if !is_wanted() => return GivenUp::NotWanted,
+            Some((_, left)) => tokio::time::sleep(left.min(INTERVAL)).await,
+            None => tokio::time::sleep(INTERVAL).await,
+        }
     }
 }
 
