@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, exit};
 
 const USAGE: &str = "usage: dockerexec CMD [ARG...]\n\
-    Runs CMD in the container of this job, on this node. For batch scripts with --docker-script=host.";
+    Runs CMD in this job's container on this node. For batch scripts with --docker-script=host.";
 /// As env(1) has it for a command that cannot be run.
 const CANNOT_RUN: i32 = 127;
 /// As sysexits.h has it.

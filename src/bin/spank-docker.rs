@@ -13,18 +13,18 @@ const USAGE: &str = "usage: spank-docker check [--json] [--accept NAME,...]
        spank-docker secret
        spank-docker --help | --version
 
-check: looks whether this node is fit for jobs in containers, and changes nothing.
-To be run as root on a node with slurmd.
+check: inspects whether this node is ready for jobs in containers, and changes
+nothing. Run it as root on a node with slurmd.
 
-Prints a line `LEVEL CHECK: WHAT` for each thing that was looked at, or, with
---json, one object. Exits with 0 if all is ok, 1 if something is to be warned
-of, 2 if something fails, and 3 if it could not look. What --accept names is not
-warned of: a CHECK, or a hole such as CVE-2025-31133 that a distribution has
-mended without another number. What fails cannot be accepted.
+Prints a line `LEVEL CHECK: WHAT` for each check or, with --json, one object.
+Exits with 0 if all is ok, 1 for warnings, 2 for failures, and 3 if the check
+could not run. --accept turns warnings off: by the name of a CHECK, or of a
+vulnerability such as CVE-2025-31133 that a distribution has fixed without a new
+version number. Failures cannot be accepted.
 
-secret: makes the file from which the ssh keys of all jobs are derived, where the
-configuration says (secret=), else /etc/slurm/spank-docker.secret. Never in the
-place of another file.
+secret: creates the file from which the ssh keys of all jobs are derived: where
+the setting secret= says, else /etc/slurm/spank-docker.secret. It never
+overwrites a file.
 ";
 /// As monitoring systems of Nagios' kind have it for what is not known.
 const UNKNOWN: u8 = 3;
@@ -104,11 +104,11 @@ fn secret() -> ExitCode {
 
 fn what_comes_next(place: &str) -> String {
     format!(
-        "made '{place}': {} random bytes, mode 0400
-Copy it to the same place on all nodes with slurmd, with owner and mode (scp -p), and nowhere else: login nodes do not need
-it. From now on this node uses it. Until all nodes do, jobs that span nodes of both kinds fail, since their containers do not
-know each other: drain the nodes first, or do it in a maintenance window. Jobs that run keep the keys that they have, and who
-has the old secret can derive those until the jobs have ended.
+        "created '{place}': {} random bytes, mode 0400
+Copy it to the same path on all nodes with slurmd, with owner and mode (scp -p), and nowhere else: login nodes do not need it.
+This node uses it from now on. While nodes have different secrets, jobs that span them fail, because their containers do not
+accept each other's keys: drain the nodes first, or do this in a maintenance window. Running jobs keep their keys. Whoever has
+the old secret can derive these keys until the jobs have ended.
 ",
         new_secret::LENGTH
     )

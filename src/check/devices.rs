@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_that_are_missing_or_closed_are_told() {
+    fn missing_or_closed_devices_are_reported() {
         let judged = |configured: &Devices, found: &[&str], closed: &[&str], adapters: &[&str]| {
             let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
             let adapters: Vec<_> = adapters.iter().map(|name| (*name).to_owned()).collect();

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_is_too_old_or_not_roots_is_told() {
+    fn old_or_rootless_engine_is_reported() {
         assert_eq!(judge(&facts()).to_string(), "ok   engine: Docker Engine 20.10.24, API 1.41");
         assert!(judge(&Facts { api: "1.100".into(), ..facts() }).to_string().starts_with("ok"));
         for api in ["1.40", "", "1", "x.y"] {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_does_not_work_is_told_with_a_remedy() {
+    fn broken_engine_is_reported_with_a_remedy() {
         let absent = EngineError::Absent { socket: "/run/x".into() };
         assert_eq!(
             broken(&absent).to_string(),

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_of_debians_is_mended_without_another_release() {
+    fn debian_package_is_fixed_without_a_new_release() {
         for (package, mended, is) in [
             ("1.1.5+ds1-1+deb12u1", "1.1.5+ds1-1+deb12u1", true),
             ("1.1.5+ds1-1+deb12u2", "1.1.5+ds1-1+deb12u1", true),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn open_releases_are_told_until_they_are_accepted() {
+    fn vulnerable_releases_are_reported_until_accepted() {
         let releases =
             [release("runc", "1.1.12"), release("munge", "0.5.15"), release("containerd", "2.2.1")];
         let accept = |names: &[&str]| {

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_for_debugging_that_opens_processes_is_told() {
+    fn suid_dumpable_of_1_is_reported() {
         let text = "fail kernel: Linux 6.1.0: fs.suid_dumpable is 1, which makes containers' first processes accessible to their users: no container starts, set it to 0 or 2";
         assert_eq!(
             judge_dumpable("6.1.0", Some("1")).map(|finding| finding.to_string()).as_deref(),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_is_too_old_is_told_by_the_call_that_it_lacks() {
+    fn old_kernel_is_reported_with_the_missing_call() {
         let old = judge("5.10.0", Err(("mount_setattr", io::Error::from_raw_os_error(libc::ENOSYS))));
         assert_eq!(
             old.to_string(),

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_slurm_would_not_use_is_told() {
+    fn plugstack_line_that_slurm_would_not_use_is_reported() {
         let at = "'DIR/plugstack.conf'";
         for (text, line) in [
             (
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_comes_after_ours_is_told() {
+    fn later_plugin_is_reported() {
         assert_eq!(
             found("required b.so\nrequired spank_docker.so\n").1[1],
             "ok   plugin_order: no other plugin comes after spank_docker.so"

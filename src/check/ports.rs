@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_no_good_news() {
+    fn unreadable_port_range_is_a_warning() {
         let warning = "warn ports: 20000-29999; '/proc/sys/net/ipv4/ip_local_port_range' cannot be read: is /proc mounted?";
         assert_eq!(judged("", ""), warning);
         assert_eq!(judged("x y", ""), warning);

@@ -245,7 +245,7 @@ Slurmctld(primary) at n1 is UP
     }
 
     #[test]
-    fn what_the_plugin_needs_is_all_there() {
+    fn complete_slurm_conf_passes_every_check() {
         let findings = check(&Settings::parse(GOOD), Some(Duration::from_secs(600)));
         let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -264,7 +264,7 @@ Slurmctld(primary) at n1 is UP
     }
 
     #[test]
-    fn each_setting_that_is_wrong_is_told_with_its_remedy() {
+    fn each_wrong_setting_is_reported_with_its_remedy() {
         for (change, line) in [
             (
                 "SLURM_VERSION = 21.08.8",

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_of_a_state_dir_is_told() {
+    fn each_fault_of_state_dir_is_reported() {
         assert_eq!(judged(&facts()), "ok   state_dir: '/tmp/x', created by the first job");
         assert_eq!(judge(Path::new("/tmp"), &facts()).to_string(), "ok   state_dir: '/tmp'");
         assert_eq!(

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_goes_when_the_listener_has_gone() {
+    fn waiting_task_ends_when_the_listener_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::scope(|scope| {

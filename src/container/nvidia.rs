@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_driver_and_the_kernel_say_is_put_together_by_the_bus() {
+    fn gpus_of_driver_and_kernel_are_matched_by_bus() {
         let directory = tempfile::tempdir().unwrap();
         let [driver, buses, parts] = ["driver", "buses", "parts"].map(|name| directory.path().join(name));
         fs::create_dir_all(parts.join("gpu0/mig/gi1")).unwrap();

@@ -233,7 +233,7 @@ mod tests {
     use crate::slurm::ids::{JobId, StepId};
 
     #[test]
-    fn what_a_user_reads_when_a_step_has_no_container() {
+    fn messages_of_a_failed_step_name_the_remedy() {
         let scope = Scope::step(JobId(12), StepId(3));
         for (error, text) in [
             (

@@ -218,7 +218,7 @@ mod tests {
 
     /// A comment, or the device of another vendor's, is not one of this kind.
     #[test]
-    fn a_word_in_a_specification_is_no_device() {
+    fn word_in_a_specification_is_not_a_device() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
         write("n.yaml", "# formerly kind: nvidia.com/gpu, 1\nkind: lab.org/nic\ndevices:\n- name: \"1\"\n");

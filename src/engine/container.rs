@@ -395,7 +395,7 @@ mod tests {
 
     /// As seen in answers of an engine.
     #[test]
-    fn kinds_of_files_are_told_from_modes_in_go() {
+    fn file_types_are_decoded_from_go_modes() {
         assert_eq!(Kind::new(420, 7), Kind::File { size: 7 });
         assert_eq!(Kind::new(0o4755 | 1 << 23, -1), Kind::File { size: 0 });
         assert_eq!(Kind::new(2_147_484_141, 7), Kind::Directory);

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_long_output_the_end_is_kept() {
+    fn long_output_keeps_its_end() {
         let mut kept = Vec::new();
         for _ in 0..100 {
             keep(&mut kept, &[b'x'; LIMIT / 10]);

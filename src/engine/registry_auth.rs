@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_login_says_why() {
+    fn unusable_login_reports_its_reason() {
         let cases = [
             ("{}", "log in with 'docker login', or add an entry for it to ~/.docker/config.json"),
             (
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_login_is_shown() {
+    fn login_is_redacted_in_debug_output() {
         let logins = logins(r#"{"auths":{"reg":{"auth":"YTpi"}}}"#);
         assert_eq!(format!("{logins:?} {:?}", logins.at("reg").unwrap()), "Logins(..) Credentials(..)");
     }

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_emptied_that_others_can_come_to() {
+    fn directory_that_others_can_reach_is_not_emptied() {
         let directory = tempfile::tempdir().unwrap();
         let deep = directory.path().join("a/b");
         std::fs::create_dir_all(&deep).unwrap();

@@ -361,7 +361,7 @@ nobody:x:65534:
 
     proptest! {
         #[test]
-        fn whatever_comes_in_every_line_is_an_account(
+        fn every_merged_line_is_a_valid_account(
             image in "([a-z+#]{0,3}:x:[0-9a]{0,3}:[0-9]{0,2}:[a-z:]{0,2}::\n|[a-z:\n]{0,9}|root:x:0:0:::\n){0,8}",
             name in bytes(), gecos in bytes(), home in bytes(), shell in bytes(), uid: u32,
         ) {
@@ -375,7 +375,7 @@ nobody:x:65534:
         }
 
         #[test]
-        fn whatever_comes_in_every_line_is_a_group(
+        fn every_merged_line_is_a_valid_group(
             image in proptest::collection::vec(any::<u8>(), 0..200), gids: Vec<u32>, name in bytes(),
         ) {
             let user = Account { name: name.clone(), ..alice() };

@@ -305,7 +305,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     #[test]
-    fn what_a_child_has_read_and_opened_comes_back() {
+    fn child_returns_bytes_and_descriptors() {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
         let work = || {
             let file = File::open("/proc/self/status")?;

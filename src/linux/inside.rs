@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_file_counts_as_absent() {
+    fn non_regular_file_in_the_image_is_read_as_absent() {
         let (directory, root) = root();
         let path = |name| directory.path().join(name);
         nix::unistd::mkfifo(&path("fifo"), Mode::from_bits_truncate(0o666)).unwrap();

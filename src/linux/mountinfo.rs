@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_proc_hides_is_read_from_the_last_mount_of_it() {
+    fn hidepid_is_read_from_the_last_mount_of_proc() {
         let line = |options: &str| format!("66 65 0:23 / /proc rw,nosuid - proc proc {options}\n");
         let read = |text: &str| {
             let options = hiding(text.as_bytes()).unwrap().into_iter();

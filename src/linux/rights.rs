@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_does_not_say_is_not_taken_for_granted() {
+    fn missing_field_of_proc_status_is_an_error() {
         for line in STATUS.lines().skip(3).filter(|line| !line.starts_with("FDSize")) {
             assert_eq!(Rights::parse(&STATUS.replace(&format!("{line}\n"), "")), None, "{line}");
         }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn of_this_process_the_kernel_says_all_of_it() {
+    fn status_of_this_process_has_every_field() {
         let process = Process::find(i32::try_from(std::process::id()).unwrap()).unwrap();
         let rights = Rights::of(&process).unwrap();
         assert_eq!(rights.uids[1], nix::unistd::geteuid().as_raw());

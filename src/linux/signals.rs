@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_meanwhile_is_obeyed_in_spite_of_a_handler() {
+    fn deferred_signal_is_delivered_despite_a_handler() {
         let end = end_of(|| {
             let kept = Kept::begin();
             let _ = raise(Signal::SIGTERM);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_thrown_away_after_a_look_is_obeyed() {
+    fn signal_discarded_after_a_poll_is_delivered() {
         let end = end_of(|| {
             let mut kept = Kept::begin();
             let _ = raise(Signal::SIGTERM);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_held_back_before_is_not_afterwards() {
+    fn signal_blocked_before_is_delivered_afterwards() {
         let end = end_of(|| {
             let _ = ends().thread_block();
             Kept::begin().obey();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_ends_nothing() {
+    fn ignored_signal_ends_nothing() {
         let end = end_of(|| {
             Kept::begin().obey();
             ignore_words();

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_has_open_is_no_source() {
+    fn source_below_proc_fd_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("/proc/self/fd/0", &link).unwrap();

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_that_was_cut_off_is_taken_up_by_the_next_one() {
+    fn interrupted_removal_is_finished_by_the_next_one() {
         let directory = tempfile::tempdir().unwrap();
         nest(directory.path(), 2000);
         let mut turns = 0;

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_printable_is_escaped() {
+    fn unprintable_character_is_escaped() {
         let hostile = b"a\nb\x1b[31m\0\xff\xe2\x80\xae";
         assert_eq!(Shown::new(hostile).as_str(), r"a\nb\u{1b}[31m\0\xff\u{202e}");
     }

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_are_told_in_milliseconds() {
+    fn phases_are_logged_in_milliseconds() {
         let mut phases = Phases::default();
         let mut began = Instant::now() - Duration::from_micros(2500);
         phases.note("image", &mut began);

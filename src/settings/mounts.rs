@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mount_is_refused_with_what_would_be_right() {
+    fn malformed_mount_is_refused_with_the_right_form() {
         let empty = "has an empty mount: use SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them";
         let source = "is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST";
         let target = "is not a path in the container: use an absolute path without '..'";
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_come_back_from_storage() {
+    fn mounts_round_trip() {
         for mount in parse("/a:/b:ro+rslave,tmpfs:/t,/c").unwrap() {
             let stored = serde_json::to_string(&mount).unwrap();
             assert_eq!(serde_json::from_str::<Mount>(&stored).unwrap(), mount);

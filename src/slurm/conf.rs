@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_constrain_devices_counts_as_doing_so() {
+    fn unclear_device_constraint_counts_as_constraining() {
         let directory = tempfile::tempdir().unwrap();
         let [slurm_conf, cgroup_conf] = ["slurm.conf", "cgroup.conf"].map(|name| directory.path().join(name));
         let constrains = || constrains_devices(&slurm_conf).map_err(|error| error.kind());
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_included_counts_where_it_stands() {
+    fn included_line_counts_at_its_include() {
         let more = ("more.conf", "Key=/b\n");
         for (text, value) in [
             ("Key=/a\ninclude more.conf\n", "/b"),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_not_taken_for_absent() {
+    fn path_that_cannot_be_followed_is_not_absent() {
         for text in ["include slurm.conf", "include nowhere.conf", "include .", "include %c.conf"] {
             assert!(found(&[("slurm.conf", text)], "Key").is_err(), "{text}");
         }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_of_an_earlier_start_does_not_count() {
+    fn report_of_an_earlier_start_is_ignored() {
         let text = "spank_docker: start 12 on n3: never | spank_docker: start 1 on n2: no";
         assert_eq!(first(text, start(1)), None);
         assert_eq!(first(text, start(11)).unwrap(), "n3: never");

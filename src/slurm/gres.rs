@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_users_read_when_there_are_no_gpus_for_them() {
+    fn messages_of_missing_gpus_name_the_remedy() {
         for (error, text) in [
             (
                 Error::Unsupported,

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
+    fn malformed_hostlist_is_refused() {
         for list in ["n[1", "n1]", "n[[1]]", "n]1[", "n[1-[2-3]]"] {
             assert_eq!(
                 refused(list),
@@ -303,7 +303,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_come_back(names in proptest::collection::vec("[a-z][a-z0-9.-]{0,9}", 1..20)) {
+        fn expanded_names_round_trip(names in proptest::collection::vec("[a-z][a-z0-9.-]{0,9}", 1..20)) {
             prop_assert_eq!(expand(&names.join(",")).unwrap(), names);
         }
 

@@ -210,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_scope_comes_back_from_its_text(job: u32, step: Option<u32>) {
+        fn scope_round_trips_through_its_text(job: u32, step: Option<u32>) {
             prop_assert_eq!(scope(job, step).to_string().parse::<Scope>().unwrap(), scope(job, step));
         }
 

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_an_error() {
+    fn include_that_cannot_be_followed_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("plugstack.conf");
         for text in ["include plugstack.conf", "include [", "include ."] {
@@ -280,7 +280,7 @@ mod tests {
 
     /// The one about the order, and the one about the keys: neither is got from a file that cannot be read.
     #[test]
-    fn what_cannot_be_seen_is_not_taken_for_in_order() {
+    fn order_of_plugins_that_cannot_be_read_is_a_failure() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let conf = path("slurm.conf");

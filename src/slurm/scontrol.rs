@@ -522,7 +522,7 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
     }
 
     #[test]
-    fn what_prints_without_end_is_ended() {
+    fn command_with_endless_output_is_killed() {
         let began = Instant::now();
         let printed = run_program("/bin/sh".into(), &["-c", "exec cat /dev/zero"]);
         assert!(matches!(printed, Err(SlurmError::Failed(_))));

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_program_is_given_is_not_sruns() {
+    fn arguments_of_the_program_are_not_sruns() {
         for (line, names) in [
             ("--jobid=5 a", true),
             ("-n 4 --jobid 5 a", true),

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_layout_is_refused() {
+    fn malformed_layout_is_refused() {
         for bad in ["x", "2(x3", "2(3)", "(x3)", "2(x)", "-1", "+1", " 1", "2(x3)4", "4294967296"] {
             assert_eq!(
                 parse(bad).unwrap_err().to_string(),

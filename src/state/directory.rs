@@ -478,7 +478,7 @@ mod tests {
     use crate::slurm::ids::{JobId, StepId};
 
     #[test]
-    fn engine_that_was_here_is_known_by_its_socket() {
+    fn engine_is_remembered_by_its_socket() {
         if lacking::root() {
             return;
         }
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn what_steps_leave_to_an_epilog_that_will_not_come_goes_with_the_last_of_them() {
+    fn step_leftovers_without_an_epilog_go_with_the_last_step() {
         if lacking::root() {
             return;
         }

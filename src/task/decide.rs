@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_went_wrong_leads_to_the_host() {
+    fn failed_start_never_runs_a_task_on_the_host() {
         let own = ImageChoice::Image("another".parse().unwrap());
         let failed = || Outcome::Failed { message: "no such image".to_owned() };
         for (uid, outcome, line) in [
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn script_without_a_record_says_what_the_prolog_has_told_slurmctld() {
+    fn script_without_a_record_prints_what_the_prolog_reported() {
         let told = |kind, job_has_image| {
             let step = Step { job_has_image, restart: 3, ..step(kind, &ImageChoice::Unset, false) };
             ask_slurmctld(None, &step, |start| {

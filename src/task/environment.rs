@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_hold_in_the_container_goes() {
+    fn variable_that_is_wrong_in_the_container_is_unset() {
         assert_eq!(in_tasks(&[("LC_ALL", "xx_XX.UTF-8")], "LC_ALL"), None);
         assert_eq!(in_tasks(&[("LC_ALL", "C.UTF-8")], "LC_ALL").as_deref(), Some("C.UTF-8"));
         for name in ["TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR"] {

@@ -146,7 +146,7 @@ fn working_directory_is_mounted_with_the_rights_of_the_user() {
 }
 
 #[test]
-fn engine_that_is_absent_or_does_not_answer_is_told_apart() {
+fn absent_and_silent_engine_have_different_messages() {
     let machine = Machine::new(10);
     let socket = machine.directory.path().join("docker.sock");
     let engine = format!("docker_host=unix://{}", socket.display());

@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_users_read_when_something_cannot_be_mounted() {
+    fn messages_of_a_failed_mount_name_option_and_remedy() {
         let (origin, path, target) = (Origin::User, Shown::from("/a"), Shown::from("/b"));
         let make = PlaceError::Make { at: "/b/c".into(), source: io::Error::from_raw_os_error(libc::EACCES) };
         let reach = PlaceError::Reach(io::Error::from_raw_os_error(libc::EACCES));

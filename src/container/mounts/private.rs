@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_or_above_a_private_directory_is_refused() {
+    fn source_in_or_above_a_private_directory_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let real = std::fs::canonicalize(directory.path()).unwrap();
         let (private, beside) = (real.join("tmp"), real.join("tmpx"));

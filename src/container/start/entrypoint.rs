@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_reads_of_an_entrypoint() {
+    fn messages_of_a_failed_entrypoint_name_the_remedy() {
         let (image, words) = ("app".to_owned(), Some("no licence".to_owned()));
         for (error, text) in [
             (

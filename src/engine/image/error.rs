@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_reads_when_a_pull_fails() {
+    fn messages_of_a_failed_pull_name_image_and_registry() {
         let cases = [
             (
                 404,

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_private_image_its_own_registries_word_counts() {
+    fn private_image_is_confirmed_by_its_own_registry_only() {
         let marks = [mark("reg:5000"), mark("other:5000")];
         for (registry, believed) in
             [("reg:5000", true), ("other:5000", true), ("docker.io", true), ("localhost:5000", false)]

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pull_is_seen_until_it_ends_and_when_it_was_cut_off() {
+    fn pull_record_lasts_until_its_pull_ends_or_is_found_interrupted() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("12")).unwrap();
         let pulls = Pulls::new(directory.path());

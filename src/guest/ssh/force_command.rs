@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_along_wins_over_a_default() {
+    fn variable_of_the_session_wins_over_a_default() {
         assert!(default_line("PWD", "x", &["PWD"]).is_empty());
         let lines = [
             default_line("NEW", "it's", &["NEW"]),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_shell_can_set_is_left_out() {
+    fn variable_with_an_invalid_name_is_left_out() {
         let names =
             ["", "1A", "A-B", "A B", "A\nB", "É", "BASH_FUNC_ll%%", "SSH_ORIGINAL_COMMAND", "SSH_AUTH_SOCK"];
         assert!(environment_file(names.map(|name| (name, "x"))).is_empty());
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shell_refuses_to_set_is_not_in_the_file() {
+    fn variable_that_a_shell_cannot_set_is_left_out_of_the_file() {
         for shell in shells() {
             let names =
                 NOT_OURS.into_iter().chain(["OPTARG", "RANDOM", "SECONDS", "MAIL", "PS1", "ENV", "CDPATH"]);

@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn unusable_secret_is_refused_with_a_remedy() {
         let directory = tempfile::tempdir().unwrap();
         let refused = |path: &Path| Secret::load(path).unwrap_err().to_string();
         let text = |path: &Path, rest: &str| format!("secret '{}': {rest}", Shown::from(path));

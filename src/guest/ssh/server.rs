@@ -141,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_for_an_sshd_is_known_by_the_same_token() {
+    fn stand_in_for_sshd_shows_the_same_token() {
         assert!(is_banner(stand_in_line("0123abcd").as_bytes(), "0123abcd"));
         assert!(!is_banner(stand_in_line("0123abcd").as_bytes(), "4567abcd"));
     }
 
     #[test]
-    fn an_sshd_is_known_by_the_names_of_its_options() {
+    fn process_with_sshds_arguments_is_recognised_as_sshd() {
         for (program, lines) in [
             (
                 &b"\x7fELF\0maxstartups\0persourcepenalties\0x\0persourcemaxstartups\0"[..],

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_stopped_or_is_gone_is_left() {
+    fn missing_freezer_or_cgroup_is_skipped() {
         let directory = tempfile::tempdir().unwrap();
         let places = [directory.path(), Path::new("/nonexistent")];
         assert!(Frozen::stop(places.into_iter()).unwrap().0.is_empty());

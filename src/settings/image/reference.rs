@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_refused_with_the_part_at_fault() {
+    fn malformed_reference_is_refused_with_the_wrong_part() {
         assert_eq!(refused(""), "'' is not an image: use [registry[:port]/]name[:tag][@digest]");
         assert_eq!(refused("Ubuntu"), "'Ubuntu' is not an image: the name 'Ubuntu' must be lower case");
         assert_eq!(
@@ -295,7 +295,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_grammar_allows_comes_back_as_it_was(
+        fn valid_reference_round_trips(
             registry in REGISTRY, name in NAME,
             tag in "(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127})?", digest in "(@sha256:[0-9a-f]{64})?",
         ) {

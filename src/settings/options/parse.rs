@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_is_nothing_set() {
+    fn no_options_set_nothing() {
         assert_eq!(Options::parse(|_| None), Ok(Options::default()));
         for spec in &TABLE {
             assert_eq!(given(spec.name, "", Source::Variable), Ok(Options::default()));
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prolog_is_told_what_variables_say_and_the_command_line_does_not() {
+    fn variables_reach_the_prolog_unless_the_command_line_overrides() {
         let carried = |on, off, variable: &str| {
             let carried = to_carry(|spec| mount_home_given(spec, on, off, variable));
             carried.into_iter().map(|(spec, _)| spec.name).collect::<Vec<_>>()
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn options_come_back_from_storage() {
+    fn options_round_trip() {
         let options = Options {
             image: ImageChoice::Image("a/b".parse().unwrap()),
             pull: Some(Pull::Never),

@@ -100,33 +100,33 @@ pub const TABLE: [Spec; 14] = [
         "docker-mounts",
         "SRC[:DST[:FLAGS]],...",
         "SLURM_DOCKER_MOUNTS",
-        "directories, files and devices of the host in the container, or tmpfs:DST; flags like ro+rslave",
+        "mount directories, files and devices of the host, or tmpfs:DST; flags like ro+rslave",
     ),
     value(
         Valued::Workdir,
         "docker-workdir",
         "PATH",
         "SLURM_DOCKER_WORKDIR",
-        "where tasks start; otherwise the job's working directory, else the image's",
+        "directory in which tasks start; default: the job's working directory, else the image's",
     ),
     on(
         Switch::MountHome,
         "docker-mount-home",
         "SLURM_DOCKER_MOUNT_HOME",
-        "mount the home directory instead of making a fresh one",
+        "mount the home directory instead of a fresh one",
     ),
     off(
         Switch::MountHome,
         "no-docker-mount-home",
         "SLURM_DOCKER_MOUNT_HOME",
-        "make a fresh home directory in the container",
+        "use a fresh home directory in the container",
     ),
     value(
         Valued::Env,
         "docker-env",
         "NAME,...",
         "SLURM_DOCKER_ENV",
-        "variables whose host value wins over the image's",
+        "variables whose value in the job wins over the image's",
     ),
     on(
         Switch::Entrypoint,
@@ -150,21 +150,21 @@ pub const TABLE: [Spec; 14] = [
         Switch::Readonly,
         "docker-writable",
         "SLURM_DOCKER_WRITABLE",
-        "leave the container's own files writable",
+        "keep the container's own files writable",
     ),
     value(
         Valued::Script,
         "docker-script",
         "container|host",
         "SLURM_DOCKER_SCRIPT",
-        "where the batch script, or the shell of salloc, runs",
+        "where the batch script, or salloc's shell, runs",
     ),
     value(
         Valued::Launch,
         "docker-launch",
         "auto|all|once",
         "SLURM_DOCKER_LAUNCH",
-        "run the command in all tasks or only once; auto: once if it is mpirun or the like",
+        "run the command in all tasks or only once; auto: once for mpirun and the like",
     ),
     value(Valued::Port, "docker-port", "PORT", "SLURM_DOCKER_PORT", "port of the containers' sshd"),
 ];
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_turns_on_has_one_counterpart_that_turns_off() {
+    fn each_switch_has_one_opposite() {
         for spec in &TABLE {
             let is_switch = matches!(spec.takes, Takes::Nothing { .. });
             let back = spec.counterpart().and_then(Spec::counterpart);

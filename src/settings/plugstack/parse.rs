@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_setting_is_refused() {
+    fn malformed_setting_is_refused() {
         assert_eq!(refused("allow_root"), "'allow_root' is not a setting: use key=value");
         assert_eq!(refused("colour=blue"), "'colour' is not a configuration key: see plugstack.conf.example");
         assert_eq!(refused("ports "), "'ports ' is not a setting: use key=value");

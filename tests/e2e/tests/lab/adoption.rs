@@ -125,7 +125,7 @@ fn process_whose_first_thread_has_ended_is_adopted_and_ends_with_its_job() {
 
 /// With cgroup v1, Slurm has none for processes: what is limited before the adoption must not be after it.
 #[test]
-fn what_limits_a_container_before_the_adoption_does_not_afterwards() {
+fn limits_before_the_adoption_are_lifted_by_it() {
     let lab = Lab::get();
     let job = lab.alice().submit_image("-w n2", "echo up; until [ -e done ]; do sleep 0.2; done");
     job.wait_for_line("up");

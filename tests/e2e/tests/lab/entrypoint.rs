@@ -9,7 +9,7 @@ pub(crate) fn build(lab: &Lab, node: &str, name: &str, from: &str, script: &str)
 }
 
 #[test]
-fn what_the_entrypoint_exports_is_seen_by_tasks_scripts_and_ssh_sessions() {
+fn exports_of_the_entrypoint_reach_tasks_scripts_and_ssh_sessions() {
     let lab = Lab::get();
     let alice = lab.alice();
     let script = "export EXPORTED=\"$1 of $USER\" PATH=/opt/added:$PATH SLURM_JOB_ID=0

@@ -40,7 +40,7 @@ pub(crate) fn listener(port: u16) -> String {
 }
 
 #[test]
-fn failure_on_several_nodes_is_told_and_runs_nothing() {
+fn failure_on_several_nodes_is_reported_and_runs_nothing() {
     let lab = Lab::get();
     let line = |node| format!("{node}: image 'hpc/nowhere': not found in registry 'registry:5000'");
     let srun = lab.alice().srun("-N3 --docker-image=registry:5000/hpc/nowhere echo it ran").run().failure();
@@ -146,7 +146,7 @@ fn command_that_fails_in_the_container_fails_the_step_with_its_code() {
 }
 
 #[test]
-fn container_that_is_killed_is_told_by_the_next_step() {
+fn killed_container_is_reported_by_the_next_step() {
     let lab = Lab::get();
     let alice = lab.alice();
     let wait = "until [ -e killed ]; do sleep 0.1; done";

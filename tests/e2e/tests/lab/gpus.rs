@@ -112,7 +112,7 @@ mount_on /opt/lab-driver "$root/opt/driver" ro
 /// Engines look for the hook when they start. The device request, and what comes of it, is the engine's own; NVIDIA's
 /// program is not here.
 #[test]
-fn gpus_that_come_by_nvidias_hook_are_those_of_the_job_and_no_others() {
+fn nvidias_hook_gives_exactly_the_jobs_gpus() {
     const FILE: &str = "/usr/local/bin/nvidia-container-runtime-hook";
     let lab = Lab::alone();
     let n3 = lab.node("n3");

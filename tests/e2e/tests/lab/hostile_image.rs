@@ -101,7 +101,7 @@ fn health_check_of_an_image_is_off() {
 }
 
 #[test]
-fn what_an_image_has_in_our_place_is_covered() {
+fn files_of_the_image_at_the_plugins_paths_are_covered() {
     for (place, view) in &VIEWS.places {
         assert!(view["pause"].starts_with("711 root "), "{place}: {}", view["pause"]);
         assert!(view["session"].contains("Written by spank-docker"), "{place}: {}", view["session"]);
@@ -147,7 +147,7 @@ fn closed(lab: &Lab) -> Option<String> {
 }
 
 #[test]
-fn variables_of_an_image_do_not_pass_for_slurms_or_ours() {
+fn variables_of_an_image_are_not_taken_for_slurms_or_the_plugins() {
     let job = VIEWS.job.to_string();
     let hostile = image("hostile");
     for (place, view) in &VIEWS.places {
@@ -186,7 +186,7 @@ fn signal_that_an_image_wants_to_be_stopped_by_is_not_waited_for() {
 }
 
 #[test]
-fn labels_of_an_image_do_not_pass_for_ours() {
+fn labels_of_an_image_are_not_taken_for_the_plugins() {
     let labels = &VIEWS.labels;
     for (label, value) in [("job", VIEWS.job.to_string()), ("user", "alice".into()), ("step", String::new())]
     {

@@ -57,7 +57,7 @@ for name in other damaged list; do docker rmi --force localhost:5001/own/$name; 
 rm -rf /tmp/own";
 
 #[test]
-fn image_that_cannot_be_had_fails_the_job() {
+fn image_that_cannot_be_pulled_fails_the_job() {
     let lab = Lab::get();
     let n3 = lab.node("n3");
     let end = n3.command("").sh(TEAR_DOWN);

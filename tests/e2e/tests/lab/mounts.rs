@@ -67,7 +67,7 @@ fn mounts_are_where_the_user_wants_them() {
 }
 
 #[test]
-fn what_cannot_be_mounted_fails_the_job_with_one_line() {
+fn mount_that_fails_fails_the_job_with_one_line() {
     let lab = Lab::get();
     let alice = lab.alice();
     let here = alice.directory();
@@ -320,7 +320,7 @@ fn device_of_a_group_is_for_its_members_alone() {
 }
 
 #[test]
-fn what_the_host_mounts_later_appears_below_a_slave_mount_alone() {
+fn later_host_mount_appears_below_a_slave_mount_only() {
     let lab = Lab::get();
     let alice = lab.alice();
     let n2 = lab.node("n2");

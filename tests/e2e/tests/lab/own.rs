@@ -122,7 +122,7 @@ fn step_of_the_jobs_image_is_in_the_jobs_container_and_another_has_keys_of_its_o
 }
 
 #[test]
-fn what_a_step_left_running_over_ssh_ends_with_the_step() {
+fn process_left_over_ssh_ends_with_its_step() {
     let lab = Lab::get();
     let script = format!(
         "srun -N2 -n2 --docker-image={mpich} sh -c 'touch up.$SLURM_PROCID; if [ $SLURM_PROCID = 0 ]; then until [ -e up.1 ]; do sleep 0.1; done; \
@@ -136,7 +136,7 @@ fn what_a_step_left_running_over_ssh_ends_with_the_step() {
 }
 
 #[test]
-fn image_of_a_step_that_cannot_be_had_fails_the_step_alone() {
+fn step_whose_image_cannot_be_pulled_fails_alone() {
     let lab = Lab::get();
     let script = format!(
         "srun --docker-image=registry:5000/hpc/nowhere echo it ran; echo code $?
@@ -319,7 +319,7 @@ fn signal_for_a_launcher_leaves_it_the_containers_of_the_other_nodes() {
 
 /// It has a moment to do so: then Slurm sends SIGKILL, if a signal was not all that was asked for.
 #[test]
-fn step_that_is_told_to_end_while_its_image_is_pulled_ends() {
+fn step_that_is_cancelled_during_its_pull_ends() {
     let lab = Lab::get();
     let registry = SilentRegistry::start(&lab, "n2", 5008);
     let step = format!("srun -n2 --docker-image={} true; echo code $?", registry.image());

@@ -123,7 +123,7 @@ fn refused(user: &User<'_>, options: &str, line: &str) {
 }
 
 #[test]
-fn private_image_is_for_those_alone_whom_the_registry_lets_have_it() {
+fn private_image_is_usable_only_with_access_to_its_registry() {
     let lab = Lab::within(std::time::Duration::from_secs(240));
     let (alice, bob, n3) = (lab.alice(), lab.user("bob"), lab.node("n3"));
     let end = n3.command("").sh(TEAR_DOWN);

@@ -100,7 +100,7 @@ fn all_capabilities_are_gone() {
 }
 
 #[test]
-fn no_new_privileges_can_be_had() {
+fn no_new_privs_is_set_in_tasks_and_sessions() {
     everywhere("no_new_privs", "1");
     assert_eq!(VIEWS.host["no_new_privs"], "0");
 }

@@ -9,7 +9,7 @@ use spank_docker_e2e::{Churn, IMAGE, Lab, Node, SilentRegistry, quick_jobs};
 use crate::upkeep_engine::silence_engine;
 
 #[test]
-fn slurmd_that_starts_anew_keeps_running_jobs_and_removes_what_is_left_of_others() {
+fn restarted_slurmd_keeps_running_jobs_and_removes_leftovers() {
     let lab = Lab::alone();
     let alice = lab.alice();
     let n2 = lab.node("n2");

@@ -139,7 +139,7 @@ fn check_tells_what_is_wrong_with_plugstack_conf_and_with_the_plugin_that_is_loa
 }
 
 #[test]
-fn check_tells_what_users_can_reach_of_an_engine_and_what_is_known_to_be_open() {
+fn check_reports_reachable_engine_files_and_known_vulnerabilities() {
     const DATA: &str = "/var/lib/docker";
     let lab = Lab::alone();
     let n2 = lab.node("n2");

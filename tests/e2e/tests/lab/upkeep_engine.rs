@@ -330,7 +330,7 @@ fn engine_that_dies_in_a_start_and_comes_back_fails_the_job(lab: &Lab) {
 }
 
 #[test]
-fn pull_that_comes_to_no_end_fails_the_job_unless_the_engine_died() {
+fn endless_pull_fails_the_job_unless_the_engine_died() {
     let lab = Lab::alone_within(Duration::from_secs(180));
     let n2 = lab.node("n2");
     let end = n2.command("").sh(NO_SECOND);

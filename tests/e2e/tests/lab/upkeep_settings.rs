@@ -14,7 +14,7 @@ fn usual(lines: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn unknown_key_is_told_in_the_log_of_slurmd_and_to_the_user() {
+fn unknown_key_is_reported_in_slurmds_log_and_to_the_user() {
     let lab = Lab::alone();
     let log = "grep -c \"spank_docker: plugstack.conf: 'memlok' is not a configuration key: did you mean 'memlock'?\" /var/log/slurm/slurmd.log || true";
     let before: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
@@ -31,7 +31,7 @@ fn unknown_key_is_told_in_the_log_of_slurmd_and_to_the_user() {
 }
 
 #[test]
-fn bad_values_of_the_configuration_are_told_to_the_user() {
+fn bad_settings_are_reported_to_the_user() {
     let lab = Lab::alone();
     for (setting, line) in [
         ("pull=sometimes", "pull: 'sometimes' is not a pull policy: use missing, always or never"),
@@ -120,7 +120,7 @@ fn secret_that_is_made_is_used_by_jobs_and_never_replaced() {
     let removals = [&n1, &n2].map(|node| node.command("rm -f").args(SECRET));
     removals.iter().for_each(|remove| lab.repair_with(remove.clone()));
     let made = n1.run("spank-docker secret").success();
-    assert!(made.stdout.starts_with(&format!("made '{SECRET}': 64 random bytes, mode 0400\n")), "{made}");
+    assert!(made.stdout.starts_with(&format!("created '{SECRET}': 64 random bytes, mode 0400\n")), "{made}");
     assert_eq!(n1.sh(&format!("stat -c '%a %U %s' {SECRET}")).stdout, "400 root 64\n");
     let again = n1.run("spank-docker secret");
     let line = format!(
@@ -161,7 +161,7 @@ fn task_that_must_not_run_ends_where_the_plugin_is_optional_too() {
 }
 
 #[test]
-fn what_the_admin_sets_holds_unless_the_user_says_otherwise() {
+fn admins_default_holds_unless_the_user_overrides_it() {
     let lab = Lab::alone();
     let alice = lab.alice();
     let remove = lab.node("n1").command("rm -rf /opt/site /home/alice/of-the-home");
@@ -244,7 +244,7 @@ fn root_is_refused_by_the_node_too() {
 }
 
 #[test]
-fn settings_that_are_wrong_on_a_node_are_told_by_its_jobs() {
+fn wrong_settings_of_a_node_are_reported_by_its_jobs() {
     let lab = Lab::alone();
     let n2 = lab.node("n2");
     n2.sh("umask 077; : >/run/lab/empty; echo secret >/run/lab/open; chmod 640 /run/lab/open").success();
@@ -280,7 +280,7 @@ fn settings_that_are_wrong_on_a_node_are_told_by_its_jobs() {
 }
 
 #[test]
-fn different_secrets_on_two_nodes_are_told_by_mpirun() {
+fn mpirun_reports_different_secrets_on_two_nodes() {
     let lab = Lab::alone();
     lab.node("n2").sh("umask 077; echo another >/run/lab/another").success();
     lab.with_arguments("n2", "memlock=inherit secret=/run/lab/another", || {
@@ -304,7 +304,7 @@ fn different_secrets_on_two_nodes_are_told_by_mpirun() {
 
 /// A job that leaves no record would run on the host: so it is ended. A batch job has no output then.
 #[test]
-fn state_that_cannot_be_written_ends_the_job_and_is_told() {
+fn unwritable_state_fails_the_job_with_a_message() {
     let lab = Lab::alone();
     let n2 = lab.node("n2");
     let end = n2.command("").sh("umount /run/lab/state; rmdir /run/lab/state");

@@ -62,7 +62,7 @@ fn inherited_limits_are_those_of_slurm_for_tasks_and_of_the_engine_for_sessions(
 }
 
 #[test]
-fn engine_that_refuses_a_limit_is_told_with_the_keys_to_change() {
+fn refused_limit_is_reported_with_the_keys_to_change() {
     // Whose children containers are.
     const UNIT: &str = "/run/systemd/system/containerd.service.d";
     let lab = Lab::machines_alone();
