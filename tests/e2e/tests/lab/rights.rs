@@ -195,7 +195,9 @@ fn sessions_have_the_limits_of_slurms_own_processes() {
     lab.repair_with(back.clone());
     n2.sh("prlimit --nofile=3000:4000 --nproc=5000:6000 --core=0:8192 --pid $(pgrep -ox slurmd)").success();
     let look = "for which in n u c; do echo $(ulimit -S$which) $(ulimit -H$which); done";
-    let ran = lab.alice().srun_image("-w n2").sh(&format!("{look}; ssh n2 '{look}'")).run().success();
+    // The shell of sessions: others count in other units, and have no `u`.
+    let task = lab.alice().srun_image("-w n2 bash -c").arg(format!("{look}; ssh n2 '{look}'"));
+    let ran = task.run().success();
     let lines = ran.lines();
     let (task, session) = lines.split_at(3);
     assert_eq!(task, session, "{ran}");
