@@ -21,6 +21,7 @@ use spank_docker::state::{Session, StateDir};
 use tempfile::TempDir;
 
 use crate::engine;
+use crate::slurm;
 
 /// The user and the group, who need not exist on this machine.
 pub(crate) const USER: u32 = 54_321;
@@ -42,6 +43,7 @@ impl Machine {
         let directory = tempfile::tempdir().unwrap();
         // The user has to get to a working directory below.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        slurm::configure(directory.path());
         let secret = directory.path().join("secret");
         let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&secret).unwrap();
         file.write_all(b"the same on all nodes").unwrap();
