@@ -78,8 +78,10 @@ const VARIABLES: &str = "ENV OMP_NUM_THREADS=1 PYTHONPATH=/opt/py GONE=here LD_L
 fn what_a_script_exports_and_unsets_holds_on_all_nodes() {
     let lab = Lab::get();
     let set = "export OMP_NUM_THREADS=8 PYTHONPATH=/mine PATH=/my/bin:$PATH LD_LIBRARY_PATH=/my/lib:$LD_LIBRARY_PATH; unset GONE";
+    // Open MPI 5 puts its own directories before it, on other nodes.
+    let library = "$(case :$LD_LIBRARY_PATH: in (*:/my/lib:*) echo /my/lib;; esac)";
     let look =
-        "echo $(hostname) $OMP_NUM_THREADS $PYTHONPATH ${PATH%%:*} ${LD_LIBRARY_PATH%%:*} ${GONE-none}";
+        format!("echo $(hostname) $OMP_NUM_THREADS $PYTHONPATH ${{PATH%%:*}} {library} ${{GONE-none}}");
     let of = |node: u32| format!("n{node} 8 /mine /my/bin /my/lib none");
     for (mpi, mpirun) in [("openmpi", "mpirun --map-by ppr:1:node"), ("mpich", "mpirun -ppn 1")] {
         let built =
