@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 use bollard::errors::Error;
 use bollard::{BollardRequest, ClientVersion, Docker};
 use futures_util::{Stream, StreamExt};
-use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
+use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
@@ -109,7 +109,18 @@ async fn exchange(
     // As a server wants it: without the part that says which server.
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = path.parse().map_err(hyper::http::Error::from)?;
-    Ok(sender.send_request(BollardRequest::from_parts(parts, body)).await?)
+    let mut response = sender.send_request(BollardRequest::from_parts(parts, body)).await?;
+    tell_links_from_nothing(&mut response);
+    Ok(response)
+}
+
+/// Podman says "not found" of a link that leads nowhere yet, and says in the same answer what is there: it stands in the image,
+/// and may lead somewhere once the container runs. (Podman, containers_archive.go, `handleHeadAndGet`; seen with 5.4.)
+fn tell_links_from_nothing<T>(response: &mut Response<T>) {
+    const FOUND: &str = "X-Docker-Container-Path-Stat";
+    if response.status() == StatusCode::NOT_FOUND && response.headers().contains_key(FOUND) {
+        *response.status_mut() = StatusCode::OK;
+    }
 }
 
 /// How much more may be read.
@@ -234,6 +245,21 @@ mod tests {
             Ok(count)
         });
         (pulled, engine.join().unwrap())
+    }
+
+    /// As seen with Podman 5.4, and of an image that has no such file.
+    #[test]
+    fn link_that_leads_nowhere_is_not_nothing() {
+        let stat = "eyJuYW1lIjoiZiJ9";
+        for (found, status) in [(Some(stat), StatusCode::OK), (None, StatusCode::NOT_FOUND)] {
+            let mut response = Response::builder().status(StatusCode::NOT_FOUND);
+            if let Some(found) = found {
+                response = response.header("x-docker-container-path-stat", found);
+            }
+            let mut response = response.body(()).unwrap();
+            tell_links_from_nothing(&mut response);
+            assert_eq!(response.status(), status);
+        }
     }
 
     #[test]

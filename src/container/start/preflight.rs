@@ -57,8 +57,7 @@ pub(super) async fn trap(engine: &Engine, container: &Container) -> Result<Optio
 }
 
 /// A directory. Docker puts its own over what the image has before anything is looked at (moby, daemon/initlayer). Podman
-/// takes what is there, and of a link that leads nowhere yet it says that there is nothing: so one is put there, in the place
-/// of either (buildah, copier/copier.go, `copierHandlerPut`), and looked at.
+/// takes what is there: where there is nothing one is put there (buildah, copier/copier.go, `copierHandlerPut`), and looked at.
 async fn is_directory(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
     let is_directory = async {
         if engine.kind(container, path).await?.is_none() {

@@ -92,6 +92,27 @@ fn failure_of_one_node_among_several_reaches_the_user_at_once() {
     lab.assert_clean();
 }
 
+/// Some sites write there for every job, and more than one line.
+#[test]
+fn what_a_site_has_written_to_a_job_stays_when_its_failure_is_written_too() {
+    let lab = Lab::get();
+    let options = "--hold -w n2,n3 -N2 --docker-pull=never --docker-image=registry:5000/hpc/absent";
+    let job = lab.alice().submit(options, "echo it ran");
+    let scontrol = |words: &str| lab.node("n1").sh(&format!("scontrol {words}")).success();
+    scontrol(&format!(
+        "update JobId={0} AdminComment=\"$(printf 'of the site\nand | more of it')\"; scontrol release {0}",
+        job.id
+    ));
+    let id = job.id;
+    let job = job.wait().failed();
+    let words = "image 'registry:5000/hpc/absent': not present on this node, and the pull policy is 'never': use --docker-pull=missing";
+    let lines = ["n2", "n3"].map(|node| format!("{node}: {words}"));
+    assert!(lines.iter().any(|line| job.ours() == [line.as_str()]), "{job}");
+    let record = scontrol(&format!("show job {id}"));
+    assert!(record.stdout.contains(" | of the site\nand | more of it"), "{record}");
+    assert!(record.stdout.contains("   AdminComment=spank_docker: start 1 on n"), "{record}");
+}
+
 #[test]
 fn image_without_sshd_runs_tasks_with_one_warning() {
     let lab = Lab::get();
