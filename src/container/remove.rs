@@ -1,6 +1,6 @@
 //! Removal of what was found on a node: containers by their labels, state, cgroups. Absent is success.
 //!
-//! Runs as root wherever something ends: see [`super::stop`] and [`super::reap`].
+//! Runs as root wherever something ends: see `stop` and `reap`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod orphan;
 pub mod privilege;
 pub mod process;
+pub mod removal;
 pub mod rights;
 pub mod runtime;
 pub mod signals;

@@ -5,13 +5,13 @@
 //! without sshd, or without any program at all, still has a process that keeps its namespaces. It opens the FIFO `go`
 //! and blocks; when root opens the other end and writes a byte, it becomes the image's sshd, with the
 //! arguments that it was given itself. When root writes an address and a line, it listens there instead, and says this line
-//! to whoever connects (`session::start::sshd`).
+//! to whoever connects (`container::start::sshd`).
 //!
 //! What sshd writes to its standard output and error goes into the FIFO `sshd_output`, never to the engine: an image that
 //! writes without end would keep the engine busy outside of the job's limits. Root reads the FIFO until sshd answers;
 //! when it is full, what comes is lost.
 //!
-//! The image cannot replace it: it is started by a name that the image could not know (`session::entry`), and finds the
+//! The image cannot replace it: it is started by a name that the image could not know (`container::start::first_process`), and finds the
 //! FIFO in its working directory, where no link of the image is followed. Users cannot look through it into the
 //! container: the file may be executed but not read, so that the kernel closes /proc/PID to them.
 //!
@@ -19,7 +19,7 @@
 //! tidies up before.
 //!
 //! With `--as UID:GID:GROUP,… PROGRAM ARGUMENTS…` it executes PROGRAM, an image's ENTRYPOINT, if the kernel says that it is
-//! this user with exactly these groups and no privileges: the engine's word for that is the image's (`sys::rights`).
+//! this user with exactly these groups and no privileges: the engine's word for that is the image's (`linux::rights`).
 //!
 //! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and writes down what that has exported.
 #![no_std]

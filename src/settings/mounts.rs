@@ -1,7 +1,7 @@
 //! What users and admins want mounted in containers: `SRC[:DST[:FLAGS]]` or `tmpfs:DST`, separated by commas.
 //!
 //! Parsed by the client as the user, and again by the prolog as root; nothing here looks at a file system. How mounts
-//! are made: `session::mounts`. Pure.
+//! are made: `container::mounts`. Pure.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};

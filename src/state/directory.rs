@@ -15,6 +15,7 @@ use super::error::StateError;
 use super::record::{Origin, Outcome, Record};
 use crate::guest::paths;
 use crate::linux::mount;
+use crate::linux::removal::gone;
 use crate::slurm::ids::Scope;
 
 /// More than any record; a limit all the same.
@@ -459,13 +460,6 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(RECORD_LIMIT).read_to_end(&mut text)?;
     Ok(text)
-}
-
-fn gone(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

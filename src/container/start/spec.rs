@@ -62,7 +62,7 @@ pub(super) fn spec(
 
 /// What the image's sshd and ENTRYPOINT may take before the job's limits hold for them: memory stays charged where it
 /// was first used, whatever cgroup its process is moved to. With cgroup v1, where Slurm may have no cgroups of its own for
-/// these, the adoption lifts the limits (`sys::cgroup`).
+/// these, the adoption lifts the limits ([`crate::linux::cgroup`]).
 const MEMORY_BEFORE_ADOPTION: u64 = 1 << 30;
 const PROCESSES_BEFORE_ADOPTION: i64 = 4096;
 

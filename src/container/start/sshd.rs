@@ -57,7 +57,7 @@ fn all_of(mut output: File) -> Vec<u8> {
 }
 
 /// An image without sshd: our own process shows what an sshd would, for the job's other nodes to see that they have the
-/// same image (`session::alike`). Nobody else needs the port: where it is taken, the image is not compared.
+/// same image ([`crate::container::image_consistency`]). Nobody else needs the port: where it is taken, the image is not compared.
 pub(super) async fn stand_in(files: &Files<'_>, process: &Process, port: u16, banner: &str) {
     let line = server::stand_in_line(banner);
     if listener::is_free(port).unwrap_or_default() && files.say(port, &line).await.is_ok() {

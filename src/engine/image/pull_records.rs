@@ -1,5 +1,5 @@
 //! Pulls of private images that are under way on this node: between the moment when the engine has such an image and
-//! the moment when it is marked as private (`docker::private`), nobody else may take it for a public one.
+//! the moment when it is marked as private ([`super::private`]), nobody else may take it for a public one.
 //!
 //! A file in `state_dir` for each, locked by the process that pulls: the image's repository, and the ids of those of its
 //! images that were public before. One that nobody has locked was left by a process that was killed.
@@ -13,6 +13,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+
+use crate::linux::removal::gone;
 
 /// How their names begin: no job's directory does.
 const PREFIX: &str = "pull.";
@@ -107,13 +109,6 @@ impl PullRecord {
     /// What may have come is marked.
     pub fn forget(&self) -> io::Result<()> {
         gone(fs::remove_file(&self.path))
-    }
-}
-
-fn gone(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 

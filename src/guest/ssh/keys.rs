@@ -31,7 +31,7 @@ const MAX_SECRET: usize = 65_536;
 const OTHERS: u32 = 0o077;
 /// Nothing else that uses the same secret arrives at our keys.
 const SALT: &[u8] = b"spank-docker";
-/// The version of [`context`]: another encoding of it means other keys.
+/// The version of the context in [`KeyContext`]: another encoding of it means other keys.
 const VERSION: &[u8] = b"spank-docker keys v1";
 
 /// What can go wrong with the secret and the keys.
