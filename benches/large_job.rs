@@ -9,9 +9,9 @@ use std::os::unix::fs::PermissionsExt;
 use nix::sys::resource::{UsageWho, getrusage};
 use spank_docker::guest::mpi::hostfile;
 use spank_docker::guest::ssh::{client, keys, server};
-use spank_docker::settings::options::{Given, Options, Source};
+use spank_docker::settings::options::{Given, Options, ValueSource};
 use spank_docker::settings::plugstack::Config;
-use spank_docker::slurm::ids::{JobId, Scope};
+use spank_docker::slurm::ids::{JobId, Owner};
 use spank_docker::slurm::{hostlist, task_layout};
 
 /// In milliseconds. Without optimization everything takes some ten times as long.
@@ -46,21 +46,21 @@ fn main() {
 
     let config = Config::parse(&["allow_images=reg:5000/*", "ports=20000-29999"]).unwrap();
     let options = Options::parse(|spec| {
-        let given = Given { value: "reg:5000/app:1".into(), source: Source::Option };
+        let given = Given { value: "reg:5000/app:1".into(), source: ValueSource::Option };
         (spec.name == "docker-image").then_some(given)
     });
     options.unwrap().check(&config).unwrap();
     let nodes = hostlist::expand("node[00001-10000]").unwrap();
     let tasks = task_layout::parse("128(x10000)").unwrap();
-    let scope = Scope::job(JobId(123));
-    let context = keys::KeyContext { cluster: "lab", scope, restart: 0, uid: 1000 };
+    let owner = Owner::job(JobId(123));
+    let context = keys::KeyContext { cluster: "lab", owner, restart: 0, uid: 1000 };
     let keys = keys::JobKeys::derive(&keys::Secret::load(&secret).unwrap(), &context).unwrap();
-    let port = scope.port(config.ports);
+    let port = owner.port(config.ports);
     let texts = [
         hostfile::open_mpi(&nodes, &tasks),
         hostfile::hydra(&nodes, &tasks),
-        client::ssh_config(&nodes, port, "alice", &scope.container_name()),
-        client::known_hosts(&scope.container_name(), &keys.host_public().unwrap()),
+        client::ssh_config(&nodes, port, "alice", &owner.container_name()),
+        client::known_hosts(&owner.container_name(), &keys.host_public().unwrap()),
         server::sshd_config("alice", port, &keys.banner("sha256:0").unwrap(), server::Reach::Nodes),
         keys.user_private().unwrap().to_string(),
         keys.host_private().unwrap().to_string(),

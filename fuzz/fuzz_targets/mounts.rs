@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::{Component, Path};
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::settings::mounts::{Mount, Propagation, Source, parse};
+use spank_docker::settings::mounts::{Mount, MountSource, Propagation, parse};
 use spank_docker_fuzz::assert_one_line;
 
 /// As a user would write it.
@@ -15,8 +15,8 @@ fn written(mount: &Mount) -> String {
         path.chars().flat_map(|c| [",:\\".contains(c).then_some('\\'), Some(c)]).flatten().collect()
     };
     let source = match &mount.source {
-        Source::Tmpfs => "tmpfs".to_owned(),
-        Source::Path(path) => escaped(path),
+        MountSource::Tmpfs => "tmpfs".to_owned(),
+        MountSource::Path(path) => escaped(path),
     };
     let access = if mount.read_only { "ro" } else { "rw" };
     let propagation = match mount.propagation {
@@ -42,7 +42,7 @@ fuzz_target!(|list: &str| {
             assert!(!place.starts_with(own), "{place:?}");
         }
         assert!(!Path::new("/run/spank-docker").starts_with(place), "{place:?}");
-        if let Source::Path(path) = &mount.source {
+        if let MountSource::Path(path) = &mount.source {
             assert!(path.is_absolute());
         }
     }

@@ -5,13 +5,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::settings::options::{Given, Options, Source, TABLE};
+use spank_docker::settings::options::{Given, Options, TABLE, ValueSource};
 use spank_docker::settings::plugstack::Config;
 use spank_docker_fuzz::{assert_one_line, parts};
 
 fuzz_target!(|data: &[u8]| {
     let values = parts::<{ TABLE.len() }>(data);
-    let source = if data.len() % 2 == 0 { Source::Option } else { Source::Variable };
+    let source = if data.len() % 2 == 0 { ValueSource::Option } else { ValueSource::Variable };
     let given = |name: &str| {
         let place = TABLE.iter().position(|spec| spec.name == name)?;
         let value = values[place];

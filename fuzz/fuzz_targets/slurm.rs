@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use spank_docker::slurm::ids::JobId;
-use spank_docker::slurm::scontrol::{Name, parse, parse_gpus};
+use spank_docker::slurm::scontrol::{JobName, parse, parse_gpus};
 use spank_docker_fuzz::parts;
 
 const JOB: JobId = JobId(7);
@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(parse_gpus(&shown, JOB, "n1").len() <= shown.len() * 1024);
     // Whatever they say, root's commands mean this job, and an admin's words stay what they were or are not known.
     for (array, expected) in
-        [("", Name::Job(JOB)), ("ArrayJobId=5 ArrayTaskId=2 ", Name::Element { array: 5, task: 2 })]
+        [("", JobName::Job(JOB)), ("ArrayJobId=5 ArrayTaskId=2 ", JobName::Element { array: 5, task: 2 })]
     {
         let record = format!(
             "JobId=7 {array}JobName={name}\n   JobState=RUNNING Reason=None\n   Requeue=1 BatchFlag=1\n   AdminComment=site\n   Comment={comment}\n"

@@ -8,9 +8,9 @@ use nix::unistd::{Gid, Group};
 use super::finding::Finding;
 use super::holes::Release;
 use super::{engine_data, engine_memory};
-use crate::engine::{Engine, EngineError, Facts};
+use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::linux::runtime::runtime;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// That of Docker Engine 20.10, the first with cgroup v2 and a choice of cgroup namespaces.
 const OLDEST: (u32, u32) = (1, 41);
@@ -37,7 +37,7 @@ pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
     (findings, releases.collect())
 }
 
-fn ask(socket: &Path) -> Result<Facts, EngineError> {
+fn ask(socket: &Path) -> Result<EngineInfo, EngineError> {
     // What stands for an event loop is a descriptor: for lack of one there is no connection either.
     let down = |source| EngineError::Down { socket: socket.to_owned(), source };
     let runtime = runtime().map_err(down)?;
@@ -60,9 +60,9 @@ fn broken(error: &EngineError) -> Finding {
     Finding::fail("engine", format!("{error}: {remedy}"))
 }
 
-fn judge(facts: &Facts) -> Finding {
-    let Facts { name, version, api, .. } = facts;
-    let known = Shown::new(format!("{name} {version}, API {api}"));
+fn judge(facts: &EngineInfo) -> Finding {
+    let EngineInfo { name, version, api, .. } = facts;
+    let known = Escaped::new(format!("{name} {version}, API {api}"));
     let number =
         |text: &str| text.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     if number(api).is_some_and(|api: (u32, u32)| api >= OLDEST) {
@@ -76,26 +76,26 @@ fn judge(facts: &Facts) -> Finding {
     }
 }
 
-fn rights(facts: &Facts) -> Finding {
+fn rights(facts: &EngineInfo) -> Finding {
     const NAME: &str = "engine_rights";
     match facts {
-        Facts { is_rootless: true, .. } => Finding::fail(
+        EngineInfo { is_rootless: true, .. } => Finding::fail(
             NAME,
             "rootless, cannot start containers for users: use an engine that runs as root",
         ),
-        Facts { remaps_users: true, .. } => {
+        EngineInfo { remaps_users: true, .. } => {
             Finding::ok(NAME, "root; userns-remap is on, containers of jobs are excluded from it")
         }
         _ => Finding::ok(NAME, "root"),
     }
 }
 
-fn cgroups(facts: &Facts) -> Finding {
+fn cgroups(facts: &EngineInfo) -> Finding {
     let (driver, version) = &facts.cgroups;
-    Finding::ok("engine_cgroups", Shown::new(format!("version {version}, driver {driver}")).to_string())
+    Finding::ok("engine_cgroups", Escaped::new(format!("version {version}, driver {driver}")).to_string())
 }
 
-fn restart(facts: &Facts) -> Finding {
+fn restart(facts: &EngineInfo) -> Finding {
     let text = if facts.keeps_containers {
         "containers survive its restart (live-restore)"
     } else {
@@ -116,7 +116,7 @@ fn reach(socket: &Path) -> Option<Finding> {
 
 fn judge_reach(socket: &Path, owner: u32, mode: u32, group: &str, members: &[String]) -> Finding {
     const NAME: &str = "engine_socket";
-    let shown = Shown::from(socket);
+    let shown = Escaped::from(socket);
     if owner != 0 || mode & 0o002 != 0 {
         let text = format!(
             "'{shown}' is accessible to non-root users, and access to it is root access: chown root and chmod 0660"
@@ -124,7 +124,7 @@ fn judge_reach(socket: &Path, owner: u32, mode: u32, group: &str, members: &[Str
         return Finding::fail(NAME, text);
     }
     if mode & 0o020 != 0 && !members.is_empty() {
-        let members = Shown::new(members.join(", "));
+        let members = Escaped::new(members.join(", "));
         let text = format!(
             "'{shown}' is accessible to group '{group}' with {members}, and access to it is root access: remove members who should not have it"
         );
@@ -137,8 +137,8 @@ fn judge_reach(socket: &Path, owner: u32, mode: u32, group: &str, members: &[Str
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        Facts {
+    fn facts() -> EngineInfo {
+        EngineInfo {
             name: "Docker Engine".into(),
             version: "20.10.24".into(),
             api: "1.41".into(),
@@ -154,19 +154,19 @@ mod tests {
     #[test]
     fn old_or_rootless_engine_is_reported() {
         assert_eq!(judge(&facts()).to_string(), "ok   engine: Docker Engine 20.10.24, API 1.41");
-        assert!(judge(&Facts { api: "1.100".into(), ..facts() }).to_string().starts_with("ok"));
+        assert!(judge(&EngineInfo { api: "1.100".into(), ..facts() }).to_string().starts_with("ok"));
         for api in ["1.40", "", "1", "x.y"] {
             let line = format!(
                 "fail engine: Docker Engine 20.10.24, API {api}: too old, use one with API 1.41 (Docker Engine 20.10) or later"
             );
-            assert_eq!(judge(&Facts { api: api.into(), ..facts() }).to_string(), line);
+            assert_eq!(judge(&EngineInfo { api: api.into(), ..facts() }).to_string(), line);
         }
         assert_eq!(
-            rights(&Facts { is_rootless: true, ..facts() }).to_string(),
+            rights(&EngineInfo { is_rootless: true, ..facts() }).to_string(),
             "fail engine_rights: rootless, cannot start containers for users: use an engine that runs as root"
         );
         assert_eq!(
-            rights(&Facts { remaps_users: true, ..facts() }).to_string(),
+            rights(&EngineInfo { remaps_users: true, ..facts() }).to_string(),
             "ok   engine_rights: root; userns-remap is on, containers of jobs are excluded from it"
         );
         assert_eq!(cgroups(&facts()).to_string(), "ok   engine_cgroups: version 2, driver systemd");

@@ -11,7 +11,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::finding::Finding;
 use crate::linux::closed;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 const NAME: &str = "engine_data";
 /// Room for a small image.
@@ -34,7 +34,7 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
         Err(error) => Some(unknown(path, &error)),
     });
     let reach =
-        reach.unwrap_or_else(|| Finding::ok(NAME, format!("'{}' is closed to users", Shown::from(root))));
+        reach.unwrap_or_else(|| Finding::ok(NAME, format!("'{}' is closed to users", Escaped::from(root))));
     vec![reach, room(root)]
 }
 
@@ -55,13 +55,13 @@ fn containerds(root: &Path) -> io::Result<Vec<PathBuf>> {
 fn open(path: &Path) -> Finding {
     let text = format!(
         "users can reach '{}', which holds images of other users and setuid-root programs of images: chmod 0710, or update the engine",
-        Shown::from(path)
+        Escaped::from(path)
     );
     Finding::fail(NAME, text)
 }
 
 fn unknown(path: &Path, error: &io::Error) -> Finding {
-    let path = Shown::from(path);
+    let path = Escaped::from(path);
     Finding::fail(NAME, format!("'{path}' cannot be inspected ({error}): run this on the node, as root"))
 }
 
@@ -73,13 +73,13 @@ fn room(root: &Path) -> Finding {
             // Some file systems do not count them.
             (space.files() > 0).then(|| space.files_available()),
         ),
-        Err(error) => Finding::fail("engine_room", format!("'{}': {error}: mount it", Shown::from(root))),
+        Err(error) => Finding::fail("engine_room", format!("'{}': {error}: mount it", Escaped::from(root))),
     }
 }
 
 fn judge_room(root: &Path, free: u64, files: Option<u64>) -> Finding {
     const NAME: &str = "engine_room";
-    let shown = Shown::from(root);
+    let shown = Escaped::from(root);
     if free < ENOUGH {
         let text = format!("'{shown}' has only {} MiB left: remove images, or free disk space", free >> 20);
         return Finding::warn(NAME, text);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::slurm::scontrol;
 
 /// One hole: in whom, the releases that are the first without it, one for each line, the oldest first, and the first such
@@ -77,7 +77,7 @@ pub(super) struct Release {
 
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.of, Shown::new(&self.version))
+        write!(f, "{} {}", self.of, Escaped::new(&self.version))
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::linux::inside::Root;
+use crate::linux::inside::ContainerRoot;
 use crate::linux::mount::{self, Attributes};
 
 const NAME: &str = "kernel";
@@ -34,7 +34,9 @@ fn judge_dumpable(release: &str, value: Option<&str>) -> Option<Finding> {
 
 /// Does to a copy of a mount that is attached nowhere what is done to those of a container.
 fn attempt() -> Result<(), (&'static str, io::Error)> {
-    Root::current().and_then(|root| root.find(Path::new("/proc"))).map_err(|error| ("openat2", error))?;
+    ContainerRoot::current()
+        .and_then(|root| root.find(Path::new("/proc")))
+        .map_err(|error| ("openat2", error))?;
     let tree = File::open("/")
         .and_then(|root| mount::detached_copy(root, false))
         .map_err(|error| ("open_tree", error))?;

@@ -10,7 +10,7 @@ use super::processes::{self, Loaded};
 use super::slurm::Settings;
 use super::{devices, engine, kernel, limits, plugstack, ports, secret, slurm, state_dir};
 use crate::guest::ssh::keys;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::plugstack::{Config, SecretFile};
 use crate::slurm::plugin_order as stack;
 
@@ -88,7 +88,7 @@ pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathB
     let lines = match stack::read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         lines => {
-            lines.map_err(|error| format!("'{}' cannot be read: {error}", Shown::from(file.as_path())))?
+            lines.map_err(|error| format!("'{}' cannot be read: {error}", Escaped::from(file.as_path())))?
         }
     };
     let config = match lines.iter().find(|line| line.is_ours()) {
@@ -127,7 +127,7 @@ fn slurmd(plugin: &Path) -> Finding {
     const NAME: &str = "slurmd";
     let daemons = processes::of_names(&["slurmd"]);
     let plugin = std::fs::canonicalize(plugin).unwrap_or_else(|_| plugin.to_owned());
-    let shown = Shown::from(plugin.as_path());
+    let shown = Escaped::from(plugin.as_path());
     let loaded: Vec<_> = daemons.iter().map(|daemon| daemon.has_loaded(&plugin)).collect();
     if loaded.is_empty() {
         Finding::warn(NAME, "is not running on this node: start it")

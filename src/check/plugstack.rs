@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::finding::Finding;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::plugstack::Config;
 use crate::slurm::plugin_order::{LONGEST, Line, first_behind_ours};
 
@@ -24,13 +24,13 @@ pub(super) fn check(
     let lines = match lines {
         Ok(lines) => lines,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = Shown::from(file);
+            let file = Escaped::from(file);
             let text = format!("'{file}' does not exist: create it with 'required {USUAL}'");
             return (None, vec![Finding::fail(NAME, text), not_seen()]);
         }
         Err(error) => {
             let text =
-                format!("'{}' cannot be read ({error}): Slurm cannot read it either", Shown::from(file));
+                format!("'{}' cannot be read ({error}): Slurm cannot read it either", Escaped::from(file));
             return (None, vec![Finding::fail(NAME, text), not_seen()]);
         }
     };
@@ -38,7 +38,7 @@ pub(super) fn check(
     let Some(line) = ours.next().cloned() else {
         let text = format!(
             "'{}' does not name the plugin: add 'required {USUAL}' as its last line",
-            Shown::from(file)
+            Escaped::from(file)
         );
         return (None, vec![Finding::fail(NAME, text), not_seen()]);
     };
@@ -60,7 +60,7 @@ fn not_seen() -> Finding {
 }
 
 fn judge(line: &Line, count: usize, directories: &str) -> Finding {
-    let place = format!("'{}' line {}", Shown::from(line.file.as_path()), line.number);
+    let place = format!("'{}' line {}", Escaped::from(line.file.as_path()), line.number);
     if count > 1 {
         return Finding::fail(NAME, format!("{place} and others name the plugin {count} times: keep one"));
     }
@@ -78,7 +78,7 @@ fn judge(line: &Line, count: usize, directories: &str) -> Finding {
     }
     let mut candidates = directories.split(':').map(|directory| Path::new(directory).join(&line.plugin));
     let plugin = candidates.find(|path| path.is_file()).unwrap_or_else(|| line.plugin.clone());
-    let shown = Shown::from(plugin.as_path());
+    let shown = Escaped::from(plugin.as_path());
     match fs::metadata(&plugin) {
         Err(error) => {
             Finding::fail(NAME, format!("{place}: '{shown}' cannot be opened ({error}): install it"))
@@ -97,7 +97,7 @@ pub(super) fn settings(line: &Line) -> (Option<Config>, Finding) {
     let arguments: Vec<&str> = line.arguments.iter().map(String::as_str).collect();
     match Config::parse(&arguments) {
         Ok(config) if arguments.is_empty() => (Some(config), Finding::ok(NAME, "all default")),
-        Ok(config) => (Some(config), Finding::ok(NAME, Shown::new(arguments.join(" ")).to_string())),
+        Ok(config) => (Some(config), Finding::ok(NAME, Escaped::new(arguments.join(" ")).to_string())),
         Err(error) => (
             None,
             Finding::fail(

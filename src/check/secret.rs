@@ -7,7 +7,7 @@ use nix::unistd::{Uid, User};
 
 use super::finding::Finding;
 use crate::guest::ssh::keys::{self, Secret};
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::plugstack::SecretFile;
 
 const NAME: &str = "secret";
@@ -31,7 +31,7 @@ pub(super) fn check(configured: &SecretFile, auth: &str) -> Finding {
     look_at(&path)
 }
 
-fn cannot_be_used(error: &keys::Error) -> Finding {
+fn cannot_be_used(error: &keys::KeyError) -> Finding {
     // It begins with the name of the check.
     let text = error.to_string();
     Finding::fail(NAME, text.strip_prefix("secret ").unwrap_or(&text))
@@ -42,7 +42,7 @@ fn look_at(path: &Path) -> Finding {
         return cannot_be_used(&error);
     }
     let Ok(metadata) = std::fs::metadata(path) else {
-        return Finding::fail(NAME, format!("'{}' is gone: put it back", Shown::from(path)));
+        return Finding::fail(NAME, format!("'{}' is gone: put it back", Escaped::from(path)));
     };
     let owner = match metadata.uid() {
         0 => "root".to_owned(),
@@ -52,7 +52,7 @@ fn look_at(path: &Path) -> Finding {
 }
 
 fn judge(path: &Path, owner: &str, mode: u32, length: u64) -> Finding {
-    let facts = format!("'{}', {length} bytes, mode {mode:04o}, of {owner}", Shown::from(path));
+    let facts = format!("'{}', {length} bytes, mode {mode:04o}, of {owner}", Escaped::from(path));
     if owner != "root" && owner != MUNGE {
         Finding::fail(
             NAME,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::finding::Finding;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::slurm::release;
 
 /// slurm.conf, as `scontrol show config` shows it.
@@ -57,7 +57,7 @@ pub(super) fn check(settings: &Settings, start_timeout: Option<Duration>) -> Vec
 
 fn release_known(settings: &Settings) -> Finding {
     const NAME: &str = "slurm";
-    let version = Shown::new(settings.get("SLURM_VERSION"));
+    let version = Escaped::new(settings.get("SLURM_VERSION"));
     let ours = env!("CARGO_PKG_VERSION");
     match settings.release() {
         Some((major, minor)) if release::is_known(major, minor) => {
@@ -73,7 +73,7 @@ fn release_known(settings: &Settings) -> Finding {
 
 fn prolog_flags(settings: &Settings) -> Finding {
     const NAME: &str = "prolog_flags";
-    let flags = Shown::new(settings.get("PrologFlags"));
+    let flags = Escaped::new(settings.get("PrologFlags"));
     let missing: Vec<_> =
         ["Contain", "DeferBatch"].into_iter().filter(|flag| !settings.has("PrologFlags", flag)).collect();
     if settings.has("PrologFlags", "RunInJob") {
@@ -98,7 +98,7 @@ fn proctrack(settings: &Settings) -> Finding {
         found @ "proctrack/cgroup" => Finding::ok(NAME, found),
         found => Finding::fail(
             NAME,
-            format!("'{}': set ProctrackType=proctrack/cgroup in slurm.conf", Shown::new(found)),
+            format!("'{}': set ProctrackType=proctrack/cgroup in slurm.conf", Escaped::new(found)),
         ),
     }
 }
@@ -106,7 +106,7 @@ fn proctrack(settings: &Settings) -> Finding {
 /// Without it the limits of a job do not hold for what was started over ssh.
 fn task_plugin(settings: &Settings) -> Finding {
     const NAME: &str = "task_plugin";
-    let plugins = Shown::new(settings.get("TaskPlugin"));
+    let plugins = Escaped::new(settings.get("TaskPlugin"));
     if !settings.has("TaskPlugin", "task/cgroup") {
         return Finding::warn(
             NAME,
@@ -141,7 +141,7 @@ fn task_prolog(settings: &Settings) -> Finding {
         NAME,
         format!(
             "TaskProlog='{}' must exist in the containers, or tasks fail: name it in mounts= in plugstack.conf",
-            Shown::new(file)
+            Escaped::new(file)
         ),
     )
 }
@@ -160,7 +160,7 @@ fn job_container(settings: &Settings) -> Finding {
         }
         found => Finding::warn(
             NAME,
-            format!("'{}' is untested with containers: use its tmpfs, or none", Shown::new(found)),
+            format!("'{}' is untested with containers: use its tmpfs, or none", Escaped::new(found)),
         ),
     }
 }

@@ -9,7 +9,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::finding::Finding;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 const NAME: &str = "state_dir";
 /// Records of a few hundred jobs.
@@ -50,7 +50,7 @@ pub(super) fn check(path: &Path) -> Finding {
         Ok(facts) => judge(path, &facts),
         Err(error) => Finding::fail(
             NAME,
-            format!("'{}' cannot be inspected ({error}): name another", Shown::from(path)),
+            format!("'{}' cannot be inspected ({error}): name another", Escaped::from(path)),
         ),
     }
 }
@@ -76,15 +76,15 @@ fn look(path: &Path) -> io::Result<Facts> {
 }
 
 fn judge(path: &Path, facts: &Facts) -> Finding {
-    let shown = Shown::from(path);
+    let shown = Escaped::from(path);
     if !facts.nearest.is_dir() {
         return Finding::fail(
             NAME,
-            format!("'{}' is not a directory: name another", Shown::from(facts.nearest.as_path())),
+            format!("'{}' is not a directory: name another", Escaped::from(facts.nearest.as_path())),
         );
     }
     if let Some(open) = &facts.open {
-        let open = Shown::from(open.as_path());
+        let open = Escaped::from(open.as_path());
         return Finding::fail(
             NAME,
             format!("'{open}' can be changed by non-root users: chown root, chmod 0755"),

@@ -11,8 +11,8 @@ use super::stop;
 use crate::linux::cgroup::Cgroups;
 use crate::linux::process::Process;
 use crate::settings::plugstack::Config;
-use crate::slurm::ids::Scope;
-use crate::state::{Outcome, ScopeDir, Session, StateDir, StateError};
+use crate::slurm::ids::Owner;
+use crate::state::{Outcome, OwnerDir, RunningContainer, StateDir, StateError};
 
 /// Why a container could not be adopted. Told to the user by the job's tasks.
 #[derive(Debug, thiserror::Error)]
@@ -35,24 +35,24 @@ pub enum AdoptError {
 /// session. `placeholder` is the process that stands for the extern step, where Slurm starts one.
 pub fn adopt(
     config: &Config,
-    scope: Scope,
+    owner: Owner,
     placeholder: Option<i32>,
-) -> Result<Option<Box<Session>>, AdoptError> {
-    let directory = StateDir::new(&config.state_dir).of(scope);
+) -> Result<Option<Box<RunningContainer>>, AdoptError> {
+    let directory = StateDir::new(&config.state_dir).of(owner);
     let result = into_extern_step(&directory, placeholder);
     directory.write_adoption(result.as_ref().map(drop).map_err(ToString::to_string))?;
     if result.is_err() {
         // What fails here the epilog will meet again.
-        let _ = stop::remove_container(config, scope);
+        let _ = stop::remove_container(config, owner);
     }
     result
 }
 
 fn into_extern_step(
-    directory: &ScopeDir,
+    directory: &OwnerDir,
     placeholder: Option<i32>,
-) -> Result<Option<Box<Session>>, AdoptError> {
-    let Some(Outcome::Ready(session)) = directory.read()?.map(|record| record.outcome) else {
+) -> Result<Option<Box<RunningContainer>>, AdoptError> {
+    let Some(Outcome::Ready(running)) = directory.read()?.map(|record| record.outcome) else {
         return Ok(None);
     };
     let own = i32::try_from(std::process::id()).unwrap_or_default();
@@ -61,39 +61,39 @@ fn into_extern_step(
     move_or_end(
         step.and_then(|step| if step.is_empty() { Err(AdoptError::NoCgroup) } else { Ok(step) }),
         directory,
-        &session,
+        &running,
     )?;
-    Ok(Some(session))
+    Ok(Some(running))
 }
 
 /// Adopts the container of the step that this process is a task of.
-pub(super) fn into_own_step(directory: &ScopeDir, session: &Session) -> Result<(), AdoptError> {
+pub(super) fn into_own_step(directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
     let step = Cgroups::of_own_step().map_err(AdoptError::Move);
-    move_or_end(step.and_then(|step| step.ok_or(AdoptError::NoStepCgroup)), directory, session)
+    move_or_end(step.and_then(|step| step.ok_or(AdoptError::NoStepCgroup)), directory, running)
 }
 
 /// What the job's limits do not hold for does not run.
 fn move_or_end(
     step: Result<Cgroups, AdoptError>,
-    directory: &ScopeDir,
-    session: &Session,
+    directory: &OwnerDir,
+    running: &RunningContainer,
 ) -> Result<(), AdoptError> {
-    let moved = step.and_then(|step| move_to(&step, directory, session));
+    let moved = step.and_then(|step| move_to(&step, directory, running));
     if moved.is_err() {
         // Whoever has moved ends with the first process, by the engine or with the job. What is left the engine removes.
-        let _ = session.cgroups.end();
-        if let Ok(Some(process)) = Process::recall(session.process) {
+        let _ = running.cgroups.end();
+        if let Ok(Some(process)) = Process::find_alive(running.process) {
             let _ = process.signal(Signal::SIGKILL);
         }
     }
     moved
 }
 
-fn move_to(step: &Cgroups, directory: &ScopeDir, session: &Session) -> Result<(), AdoptError> {
+fn move_to(step: &Cgroups, directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
     directory.write_cgroups(step.directories())?;
-    match Process::recall(session.process).map_err(AdoptError::Move)? {
-        Some(_) => step.adopt(&session.cgroups).map_err(AdoptError::Move),
+    match Process::find_alive(running.process).map_err(AdoptError::Move)? {
+        Some(_) => step.adopt(&running.cgroups).map_err(AdoptError::Move),
         // The tasks will notice by themselves.
-        None => session.cgroups.end().map_err(AdoptError::Move),
+        None => running.cgroups.end().map_err(AdoptError::Move),
     }
 }

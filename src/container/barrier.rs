@@ -216,8 +216,8 @@ mod tests {
     fn waiting_task_ends_when_the_listener_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| {
+        std::thread::scope(|owner| {
+            let waiting = owner.spawn(|| {
                 let mut has_come = false;
                 wait_for_end(&address, None, || has_come = true);
                 has_come

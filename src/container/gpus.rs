@@ -48,7 +48,7 @@ pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
     match Cgroups::of_own_step() {
         Ok(Some(_)) => gpus.numbers.retain(|number| {
             let own = nodes.iter().find(|node| node.number == *number);
-            own.is_some_and(|node| passes(node.rdev, scratch))
+            own.is_some_and(|node| cgroup_allows(node.rdev, scratch))
         }),
         // Nothing that Slurm constrains: what it has given to the job is what the step can have.
         Ok(None) if request.gpus.is_some() => {}
@@ -59,7 +59,7 @@ pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
 
 /// slurmctld counts a node's GPUs from 0, whatever their device nodes are called.
 fn by_slurmctld(request: &Request, nodes: &[Node]) -> Vec<u32> {
-    let places = scontrol::gpus(request.scope.job, &request.node).unwrap_or_default();
+    let places = scontrol::gpus(request.owner.job, &request.node).unwrap_or_default();
     let number = |place: u32| Some(nodes.get(usize::try_from(place).ok()?)?.number);
     places.into_iter().filter_map(number).collect()
 }
@@ -75,7 +75,7 @@ pub(super) fn is_foreign(gpus: &Gpus, device: Device) -> bool {
         !device.is_block && (major(node.rdev), minor(node.rdev)) == (device.major, device.minor)
     };
     let nvidia = nvidia::gpus();
-    device_nodes().iter().any(|node| is_it(node) && gpus.lack(&node.path.to_string_lossy(), &nvidia))
+    device_nodes().iter().any(|node| is_it(node) && gpus.excludes(&node.path.to_string_lossy(), &nvidia))
 }
 
 struct Node {
@@ -99,14 +99,14 @@ fn device_nodes() -> Vec<Node> {
 
 /// Whether the cgroups of this process let a device be used. To make a node of it is as much as to open it, for them, and
 /// does nothing to the device. Where none can be made, whyever, they have not said so.
-fn passes(rdev: u64, scratch: &Path) -> bool {
+fn cgroup_allows(rdev: u64, scratch: &Path) -> bool {
     let made = mknod(scratch, SFlag::S_IFCHR, Mode::empty(), rdev);
     let _ = fs::remove_file(scratch);
     made.is_ok()
 }
 
 /// Of the container's device nodes (names below [`PLACES`]), one of a GPU that is not the job's.
-pub(super) fn intruder(
+pub(super) fn foreign_gpu(
     gpus: &Gpus,
     nvidia: &[Nvidia],
     configured: &[PathBuf],
@@ -119,7 +119,7 @@ pub(super) fn intruder(
         };
         let mut paths = names.into_iter().map(|name| format!("{place}/{name}"));
         let is_foreign = |path: &String| {
-            gpus.exclude(path, nvidia) && !configured.iter().any(|own| own == Path::new(path))
+            gpus.excludes_brought(path, nvidia) && !configured.iter().any(|own| own == Path::new(path))
         };
         if let Some(foreign) = paths.find(is_foreign) {
             return Ok(Some(foreign));
@@ -130,7 +130,7 @@ pub(super) fn intruder(
 
 /// Variables that a specification of GPUs has added to the container's, which has none of the image's: known to its first
 /// process, which is ours.
-pub(super) fn added(process: &Process, request: Option<&GpuRequest>) -> Vec<(String, String)> {
+pub(super) fn env_from_cdi(process: &Process, request: Option<&GpuRequest>) -> Vec<(String, String)> {
     const ENGINES: [&str; 3] = ["PATH", "TERM", "NVIDIA_VISIBLE_DEVICES"];
     let Some(GpuRequest::Cdi(_)) = request else { return Vec::new() };
     let environment = process.read("environ").unwrap_or_default();
@@ -153,7 +153,7 @@ mod tests {
                 (Some("/dev"), Err(error)) => Err(error.kind().into()),
                 _ => Err(dri.into()),
             };
-            intruder(&Gpus::default(), &[], &[PathBuf::from("/dev/nvidia1")], names)
+            foreign_gpu(&Gpus::default(), &[], &[PathBuf::from("/dev/nvidia1")], names)
                 .map_err(|error| error.kind())
         };
         let (absent, other) = (io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied);
@@ -167,11 +167,11 @@ mod tests {
     #[test]
     fn a_device_passes_only_where_a_node_of_it_was_made() {
         let null = fs::metadata("/dev/null").unwrap().rdev();
-        assert!(!passes(null, Path::new("/nowhere/device")));
+        assert!(!cgroup_allows(null, Path::new("/nowhere/device")));
         if lacking::root() {
             return;
         }
         let directory = tempfile::tempdir().unwrap();
-        assert!(passes(null, &directory.path().join("device")));
+        assert!(cgroup_allows(null, &directory.path().join("device")));
     }
 }

@@ -18,7 +18,7 @@ use crate::linux::runtime::runtime;
 use crate::settings::image::Reference;
 use crate::settings::options::ImageChoice;
 use crate::slurm::hostlist;
-use crate::state::Session;
+use crate::state::RunningContainer;
 
 /// How long another node may take to answer. One that does not is no reason to fail: mpirun would tell.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,23 +33,23 @@ pub(super) fn is_compared(nodes: usize, image: &Reference) -> bool {
 /// A node whose container was made from another image, if one is found. The first node asks the others, and each other
 /// one the node before it: of few questions each, whatever the size of the job.
 #[must_use]
-pub fn other_image(session: &Session) -> Option<String> {
-    let ImageChoice::Image(image) = &session.options.image else { return None };
-    if !is_compared(session.nodes, image) {
+pub fn find_node_with_other_image(running: &RunningContainer) -> Option<String> {
+    let ImageChoice::Image(image) = &running.options.image else { return None };
+    if !is_compared(running.nodes, image) {
         return None;
     }
-    let nodes = hostlist::expand(&session.node_list).ok()?;
-    let asked = match nodes.iter().position(|node| *node == session.node)? {
+    let nodes = hostlist::expand(&running.node_list).ok()?;
+    let asked = match nodes.iter().position(|node| *node == running.node)? {
         0 => nodes.get(1..nodes.len().min(MANY + 1))?,
         own => nodes.get(own - 1..own)?,
     };
-    let addresses = barrier::addresses(asked, session.port);
+    let addresses = barrier::addresses(asked, running.port);
     let runtime = runtime().ok()?;
     runtime.block_on(async {
         let mut answers = JoinSet::new();
         for (node, address) in asked.iter().zip(addresses) {
             let Some(address) = address else { continue };
-            let (node, banner) = (node.clone(), session.banner.clone());
+            let (node, banner) = (node.clone(), running.banner.clone());
             answers.spawn(async move { differs(address, &banner).await.then_some(node) });
         }
         while let Some(answer) = answers.join_next().await {

@@ -12,7 +12,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::Request;
 use crate::engine::Progress;
-use crate::log::{Log, chain};
+use crate::log::{Log, error_chain};
 use crate::slurm::{failure_report, scontrol};
 use crate::state::Outcome;
 
@@ -63,25 +63,25 @@ impl<'a> LongPull<'a> {
 
     /// The admin on every node, the waiting user once.
     async fn tell(&mut self, line: &str) {
-        let job = self.request.scope.job;
+        let job = self.request.owner.job;
         self.log.info(&format!("job {job}: {line}"));
         if !self.request.is_first_node() {
             return;
         }
         let text = format!("spank_docker: {}: {line}", self.request.node);
         if let Err(error) = scontrol::notify_meanwhile(job, &text).await {
-            self.log.info(&format!("job {job}: {}", chain(&error)));
+            self.log.info(&format!("job {job}: {}", error_chain(&error)));
         }
     }
 
     async fn ask(&mut self) -> Option<Outcome> {
-        let start = failure_report::Start { job: self.request.scope.job, restart: self.request.restart };
+        let start = failure_report::Start { job: self.request.owner.job, restart: self.request.restart };
         match failure_report::nodes_meanwhile(start).await {
             Ok(nodes) => {
                 (nodes.over || nodes.failure.is_some()).then_some(Outcome::BrokenOff { line: nodes.failure })
             }
             Err(error) => {
-                self.log.info(&format!("job {}: {}", start.job, chain(&error)));
+                self.log.info(&format!("job {}: {}", start.job, error_chain(&error)));
                 None
             }
         }

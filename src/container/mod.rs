@@ -20,12 +20,12 @@ mod step;
 mod stop;
 
 pub use adopt::{AdoptError, adopt};
-pub use image_consistency::other_image;
+pub use image_consistency::find_node_with_other_image;
 pub use long_pull::TOLD_EVERY;
 pub use mounts::{MountError, Origin};
 pub use reap::reap;
 pub use remove::StopError;
-pub use request::{JobFacts, Request, RequestError, StepFacts};
+pub use request::{JobInfo, Request, RequestError, StepInfo};
 pub use start::{StartError, devices, exported, start};
-pub use step::{StepError, awaited, doom, enter, is_doomed, leave, wait_for_others};
+pub use step::{StepError, awaited, enter, has_step_failed, leave, mark_step_failed, wait_for_others};
 pub use stop::stop;

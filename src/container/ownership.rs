@@ -7,7 +7,7 @@ use std::path::Path;
 use super::request::Request;
 use crate::engine::Listed;
 use crate::settings::plugstack::Config;
-use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::state::StateDir;
 
 /// The label by which a job's containers are found.
@@ -24,8 +24,8 @@ pub(super) fn labels(config: &Config, request: &Request) -> Vec<(&'static str, S
         (LABEL_CLUSTER, request.slurmd.cluster.clone()),
         (LABEL_NODE, request.slurmd.node.clone()),
         (LABEL_STATE_DIR, config.state_dir.to_string_lossy().into_owned()),
-        (LABEL_JOB, request.scope.job.to_string()),
-        ("spank-docker.step", request.scope.step.map(|step| step.to_string()).unwrap_or_default()),
+        (LABEL_JOB, request.owner.job.to_string()),
+        ("spank-docker.step", request.owner.step.map(|step| step.to_string()).unwrap_or_default()),
         ("spank-docker.user", request.account.name.to_string_lossy().into_owned()),
         ("spank-docker.restart", request.restart.to_string()),
     ]
@@ -33,14 +33,14 @@ pub(super) fn labels(config: &Config, request: &Request) -> Vec<(&'static str, S
 
 /// Whose container it is: name and label must agree, because the labels of an image are its containers' labels too,
 /// and an image may carry ours.
-pub(super) fn scope(listed: &Listed) -> Option<Scope> {
-    let scope: Scope = listed.names.iter().find_map(|name| name.strip_prefix("docker_")?.parse().ok())?;
-    (label(listed, LABEL_JOB) == Some(scope.job.to_string().as_str())).then_some(scope)
+pub(super) fn owner(listed: &Listed) -> Option<Owner> {
+    let owner: Owner = listed.names.iter().find_map(|name| name.strip_prefix("docker_")?.parse().ok())?;
+    (label(listed, LABEL_JOB) == Some(owner.job.to_string().as_str())).then_some(owner)
 }
 
 /// Whether this job of this slurmd has it: nothing says otherwise. Earlier builds did not name the node.
 pub(super) fn is_of_job(listed: &Listed, slurmd: &Slurmd, job: JobId) -> bool {
-    scope(listed).is_some_and(|scope| scope.job == job)
+    owner(listed).is_some_and(|owner| owner.job == job)
         && agrees(listed, LABEL_NODE, &slurmd.node)
         && agrees(listed, LABEL_CLUSTER, &slurmd.cluster)
 }

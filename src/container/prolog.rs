@@ -8,19 +8,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::long_pull::LongPull;
-use super::{JobFacts, Request};
+use super::{JobInfo, Request};
 use crate::container;
-use crate::log::{Log, chain};
+use crate::log::{Log, error_chain};
 use crate::settings::options::ImageChoice;
 use crate::settings::plugstack::{Config, EngineFailure};
 use crate::slurm::failure_report::{self, End};
-use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::scontrol;
-use crate::state::{Origin, Outcome, ScopeDir, StateDir, StateError};
+use crate::state::{Origin, Outcome, OwnerDir, StateDir, StateError};
 
 /// What a hook tells slurmd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HookResult {
     /// Go on. When the start failed for a reason of the user's, the tasks will say so.
     GoOn,
     /// The node cannot do its work: Slurm drains it, and queues the job again.
@@ -29,22 +29,22 @@ pub enum Verdict {
 
 /// Whose prolog it is, and where its record goes: known even when all else is wrong.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct PrologInput {
     /// When the hook began.
     pub began: Instant,
     /// The job, and this node.
-    pub facts: JobFacts,
+    pub facts: JobInfo,
     /// As configured, or the default when the configuration cannot be read.
     pub state_dir: PathBuf,
 }
 
-impl Subject {
-    fn directory(&self) -> ScopeDir {
-        StateDir::new(&self.state_dir).of(Scope::job(self.facts.job))
+impl PrologInput {
+    fn directory(&self) -> OwnerDir {
+        StateDir::new(&self.state_dir).of(Owner::job(self.facts.job))
     }
 
     fn origin(&self, config: Option<&Config>) -> Origin {
-        let JobFacts { uid, slurmd, .. } = self.facts.clone();
+        let JobInfo { uid, slurmd, .. } = self.facts.clone();
         Origin { uid, slurmd, engine: config.map(|config| config.docker_host.clone()) }
     }
 
@@ -60,19 +60,19 @@ impl Subject {
 pub type Input = Result<(Config, Request), Box<dyn Error>>;
 
 /// Starts the job's container, and leaves a record of how that went.
-pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
+pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookResult {
     let job = subject.facts.job;
     let origin = subject.origin(input.as_ref().ok().map(|(config, _)| config));
     if let Err(error) = subject.begin(&origin, Outcome::Starting) {
-        log.error(&format!("job {job}: {}", chain(&error)));
-        tell_all(subject, &format!("{error}: ask the admin"), End::ByScript, log);
-        return Verdict::GoOn;
+        log.error(&format!("job {job}: {}", error_chain(&error)));
+        report_to_user(subject, &format!("{error}: ask the admin"), End::ByScript, log);
+        return HookResult::GoOn;
     }
     let (outcome, verdict, end) = match input {
         Ok((config, request)) => start(&config, &request, subject.began, log),
         Err(error) => {
-            log.error(&format!("job {job}: {}", chain(error.as_ref())));
-            (Outcome::Failed { message: error.to_string() }, Verdict::GoOn, End::ByTasks)
+            log.error(&format!("job {job}: {}", error_chain(error.as_ref())));
+            (Outcome::Failed { message: error.to_string() }, HookResult::GoOn, End::ByTasks)
         }
     };
     let failed = match &outcome {
@@ -82,64 +82,69 @@ pub fn prolog(subject: &Subject, input: Input, log: &mut dyn Log) -> Verdict {
     };
     if let Err(error) = subject.directory().write(&origin, outcome) {
         // What stands there says that the start was cut off: the tasks refuse.
-        log.error(&format!("job {job}: {}", chain(&error)));
+        log.error(&format!("job {job}: {}", error_chain(&error)));
     }
     let Some(line) = failed else { return verdict };
     let (end, verdict) = match verdict {
-        Verdict::GoOn => (end, Verdict::GoOn),
-        Verdict::Drain => out_of_service(subject, &line, log),
+        HookResult::GoOn => (end, HookResult::GoOn),
+        HookResult::Drain => out_of_service(subject, &line, log),
     };
-    tell_all(subject, &line, end, log);
+    report_to_user(subject, &line, end, log);
     verdict
 }
 
 /// Drains the node. Where slurmctld does not hear of it, slurmd tells it later, of a prolog that has failed.
-fn out_of_service(subject: &Subject, line: &str, log: &mut dyn Log) -> (End, Verdict) {
+fn out_of_service(subject: &PrologInput, line: &str, log: &mut dyn Log) -> (End, HookResult) {
     match failure_report::out_of_service(start_of(subject), &subject.facts.slurmd.node, line) {
-        Ok(true) => (End::BySlurm, Verdict::GoOn),
-        Ok(false) => (End::ByTasks, Verdict::GoOn),
+        Ok(true) => (End::BySlurm, HookResult::GoOn),
+        Ok(false) => (End::ByTasks, HookResult::GoOn),
         Err(error) => {
-            log.error(&format!("job {}: {}", subject.facts.job, chain(&error)));
-            (End::BySlurm, Verdict::Drain)
+            log.error(&format!("job {}: {}", subject.facts.job, error_chain(&error)));
+            (End::BySlurm, HookResult::Drain)
         }
     }
 }
 
-fn start_of(subject: &Subject) -> failure_report::Start {
+fn start_of(subject: &PrologInput) -> failure_report::Start {
     failure_report::Start { job: subject.facts.job, restart: subject.facts.restart }
 }
 
 /// Leaves a record of a job that wants no container: its steps are known by it from those of another component of a
 /// heterogeneous job, which has one.
-pub fn note_host(subject: &Subject, log: &mut dyn Log) {
+pub fn note_host(subject: &PrologInput, log: &mut dyn Log) {
     if let Err(error) = subject.begin(&subject.origin(None), Outcome::Host) {
-        log.error(&format!("job {}: {}", subject.facts.job, chain(&error)));
+        log.error(&format!("job {}: {}", subject.facts.job, error_chain(&error)));
     }
 }
 
 /// Those who cannot see this node's record: the user who waits, and the job's other nodes.
-fn tell_all(subject: &Subject, line: &str, end: End, log: &mut dyn Log) {
+fn report_to_user(subject: &PrologInput, line: &str, end: End, log: &mut dyn Log) {
     let start = start_of(subject);
     if let Err(error) = failure_report::failure(start, &subject.facts.slurmd.node, line, end) {
-        log.error(&format!("job {}: {}", start.job, chain(&error)));
+        log.error(&format!("job {}: {}", start.job, error_chain(&error)));
     }
 }
 
-fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) -> (Outcome, Verdict, End) {
-    let job = request.scope.job;
+fn start(
+    config: &Config,
+    request: &Request,
+    began: Instant,
+    log: &mut dyn Log,
+) -> (Outcome, HookResult, End) {
+    let job = request.owner.job;
     let ImageChoice::Image(image) = &request.options.image else {
-        return (Outcome::Failed { message: "no image".to_owned() }, Verdict::GoOn, End::ByTasks);
+        return (Outcome::Failed { message: "no image".to_owned() }, HookResult::GoOn, End::ByTasks);
     };
     let mut pull = LongPull::new(request, log);
     let started = container::start(config, request, image, began, &mut pull, || true);
     let broken_off = pull.broken_off();
     match started {
-        Ok(session) => {
-            log.info(&session.start_summary(request.scope, began));
-            (Outcome::Ready(Box::new(session)), Verdict::GoOn, End::ByTasks)
+        Ok(running) => {
+            log.info(&running.start_summary(request.owner, began));
+            (Outcome::Ready(Box::new(running)), HookResult::GoOn, End::ByTasks)
         }
         Err(error) => {
-            log.error(&format!("job {job}: {}", chain(&error)));
+            log.error(&format!("job {job}: {}", error_chain(&error)));
             let failed = || Outcome::Failed { message: error.to_string() };
             let end = if error.is_silent_workdir() { End::AtOnce } else { End::ByTasks };
             (broken_off.unwrap_or_else(failed), verdict(error.is_engine_fault(), config), end)
@@ -148,33 +153,33 @@ fn start(config: &Config, request: &Request, began: Instant, log: &mut dyn Log) 
 }
 
 /// Removes what the job has on this node.
-pub fn epilog(config: &Config, slurmd: &Slurmd, job: JobId, log: &mut dyn Log) -> Verdict {
+pub fn epilog(config: &Config, slurmd: &Slurmd, job: JobId, log: &mut dyn Log) -> HookResult {
     match container::stop(config, slurmd, job) {
-        Ok(()) => Verdict::GoOn,
+        Ok(()) => HookResult::GoOn,
         Err(error) => {
-            log.error(&format!("job {job}: {}", chain(&error)));
+            log.error(&format!("job {job}: {}", error_chain(&error)));
             match verdict(error.is_engine_fault(), config) {
-                Verdict::GoOn => Verdict::GoOn,
-                Verdict::Drain => drain(slurmd, job, &error.to_string(), log),
+                HookResult::GoOn => HookResult::GoOn,
+                HookResult::Drain => drain(slurmd, job, &error.to_string(), log),
             }
         }
     }
 }
 
 /// With the reason, for which Slurm would only write "Epilog error": that is left to it where slurmctld does not hear of this.
-fn drain(slurmd: &Slurmd, job: JobId, line: &str, log: &mut dyn Log) -> Verdict {
+fn drain(slurmd: &Slurmd, job: JobId, line: &str, log: &mut dyn Log) -> HookResult {
     match scontrol::drain(&slurmd.node, &format!("spank_docker: {line}")) {
-        Ok(()) => Verdict::GoOn,
+        Ok(()) => HookResult::GoOn,
         Err(error) => {
-            log.error(&format!("job {job}: {}", chain(&error)));
-            Verdict::Drain
+            log.error(&format!("job {job}: {}", error_chain(&error)));
+            HookResult::Drain
         }
     }
 }
 
-fn verdict(is_engine_fault: bool, config: &Config) -> Verdict {
+fn verdict(is_engine_fault: bool, config: &Config) -> HookResult {
     match config.engine_failure {
-        EngineFailure::Drain if is_engine_fault => Verdict::Drain,
-        EngineFailure::Drain | EngineFailure::Fail => Verdict::GoOn,
+        EngineFailure::Drain if is_engine_fault => HookResult::Drain,
+        EngineFailure::Drain | EngineFailure::Fail => HookResult::GoOn,
     }
 }

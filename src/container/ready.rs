@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::guest::ssh::server;
 use crate::linux::listener;
 use crate::linux::process::Process;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// How long an sshd may take from its start to its banner.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub(super) enum ReadyError {
     #[error("answered '{banner}'")]
     Stranger {
         /// What it said.
-        banner: Shown,
+        banner: Escaped,
     },
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<()
             match timeout(BANNER, banner((Ipv4Addr::LOCALHOST, port).into())).await {
                 Ok(Ok(banner)) if server::is_banner(&banner, token) => return Ok(()),
                 Ok(Ok(banner)) if !banner.is_empty() => {
-                    return Err(ReadyError::Stranger { banner: Shown::new(banner) });
+                    return Err(ReadyError::Stranger { banner: Escaped::new(banner) });
                 }
                 // Too busy to answer, or in the middle of its start.
                 Ok(Ok(_) | Err(_)) | Err(_) => {}

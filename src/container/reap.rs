@@ -16,9 +16,9 @@ use crate::engine::Engine;
 use crate::linux::process::Process;
 use crate::linux::runtime::runtime;
 use crate::settings::plugstack::Config;
-use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::stepd;
-use crate::state::{Outcome, Record, ScopeDir, StateDir};
+use crate::state::{Outcome, OwnerDir, Record, StateDir};
 
 /// How old a container that may run, or a record, has to be.
 const GRACE: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(2);
 
 /// Removes what others have left than this job, which ends.
 pub(super) fn remove(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
-    let is_meant = |scope: Scope, state: &ScopeDir| scope.job != job && has_ended(state);
+    let is_meant = |owner: Owner, state: &OwnerDir| owner.job != job && has_ended(state);
     let look = Look { config, slurmd, is_meant: &is_meant, postpones: true, patience: IN_EPILOG - REST };
     within(IN_EPILOG, look.remove()).map(drop)
 }
@@ -50,7 +50,7 @@ fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, StopError>
 
 /// By its own word a job's state says that no task of it can come any more: there is none, or its container has died. What
 /// cannot be read says nothing.
-fn has_ended(state: &ScopeDir) -> bool {
+fn has_ended(state: &OwnerDir) -> bool {
     match state.try_exists() {
         Ok(false) => true,
         Ok(true) => state.is_due().unwrap_or_else(|| {
@@ -63,13 +63,15 @@ fn has_ended(state: &ScopeDir) -> bool {
 /// Whether a container was ready once, and its first process is no more.
 fn is_dead(record: &Record) -> bool {
     match &record.outcome {
-        Outcome::Ready(session) => Process::recall(session.process).is_ok_and(|process| process.is_none()),
+        Outcome::Ready(running) => {
+            Process::find_alive(running.process).is_ok_and(|process| process.is_none())
+        }
         Outcome::Host | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => false,
     }
 }
 
 /// Of a job that had one, a slurmstepd runs as long as the job does.
-fn had_extern_step(state: &ScopeDir) -> bool {
+fn had_extern_step(state: &OwnerDir) -> bool {
     state.adoption().is_some()
 }
 
@@ -81,7 +83,7 @@ struct Look<'a> {
     config: &'a Config,
     slurmd: &'a Slurmd,
     /// Whose, as far as the hook knows, and its state tells.
-    is_meant: &'a dyn Fn(Scope, &ScopeDir) -> bool,
+    is_meant: &'a dyn Fn(Owner, &OwnerDir) -> bool,
     /// Whether what is tried in vain is left alone for a while.
     postpones: bool,
     /// How long the content of a container may take: less than all of it.
@@ -102,11 +104,11 @@ impl Look<'_> {
         }
         // Last, so that no job is missing which began meanwhile.
         let running = stepd::jobs().map_err(StopError::Processes)?;
-        let is_left = |scope: Scope| !running.contains(&scope.job);
-        let found: Vec<_> = listed.into_iter().filter(|found| is_left(found.state.scope())).collect();
-        let states = states.into_iter().filter(|state| is_left(state.scope()) && self.is_over(state));
+        let is_left = |owner: Owner| !running.contains(&owner.job);
+        let found: Vec<_> = listed.into_iter().filter(|found| is_left(found.state.owner())).collect();
+        let states = states.into_iter().filter(|state| is_left(state.owner()) && self.is_over(state));
         let mut states: Vec<_> = found.iter().map(|found| found.state.clone()).chain(states).collect();
-        let jobs = states.iter().map(|state| state.scope().job).collect();
+        let jobs = states.iter().map(|state| state.owner().job).collect();
         let mut first = Ok(());
         if let Ok(Some(engine)) = engine {
             if self.postpones {
@@ -114,7 +116,7 @@ impl Look<'_> {
                 found.iter().try_for_each(|found| found.state.postpone())?;
             }
             for (kept, error) in remove::remove_found(engine, &found, self.patience).await {
-                states.retain(|state| state.scope() != kept.scope());
+                states.retain(|state| state.owner() != kept.owner());
                 if self.postpones && error.is_unfinished() {
                     kept.postpone_no_longer()?;
                 }
@@ -139,21 +141,21 @@ impl Look<'_> {
             let found = Belonging::of(listed, state_dir)?;
             (is_settled || had_extern_step(&found.state)).then_some(found)
         });
-        Ok(found.filter(|found| (self.is_meant)(found.state.scope(), &found.state)).collect())
+        Ok(found.filter(|found| (self.is_meant)(found.state.owner(), &found.state)).collect())
     }
 
     /// State of whole jobs, and of their steps.
-    fn states(&self) -> Result<Vec<ScopeDir>, StopError> {
+    fn states(&self) -> Result<Vec<OwnerDir>, StopError> {
         let state = StateDir::new(&self.config.state_dir);
         let path = || self.config.state_dir.clone();
-        let scopes = state.scopes().map_err(|source| StopError::List { path: path(), source })?;
-        let is_meant = |scope: &Scope| (self.is_meant)(*scope, &state.of(Scope::job(scope.job)));
-        Ok(scopes.into_iter().filter(is_meant).map(|scope| state.of(scope)).collect())
+        let owners = state.owners().map_err(|source| StopError::List { path: path(), source })?;
+        let is_meant = |owner: &Owner| (self.is_meant)(*owner, &state.of(Owner::job(owner.job)));
+        Ok(owners.into_iter().filter(is_meant).map(|owner| state.of(owner)).collect())
     }
 
     /// Whether nothing of it can be under way: it is old; or it had its extern step; or its prolog was cut off, as nobody runs
     /// it any more; or its container has died.
-    fn is_over(&self, state: &ScopeDir) -> bool {
+    fn is_over(&self, state: &OwnerDir) -> bool {
         let is_over = |record: &Record| matches!(record.outcome, Outcome::Starting) || is_dead(record);
         is_old(state.age())
             || had_extern_step(state)

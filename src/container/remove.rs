@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineError, ImageError, Listed};
 use crate::linux::cgroup;
 use crate::settings::plugstack::Config;
 use crate::slurm::ids::JobId;
-use crate::state::{ScopeDir, StateDir, StateError};
+use crate::state::{OwnerDir, StateDir, StateError};
 
 /// What could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -88,13 +88,13 @@ pub(super) async fn connect(config: &Config, socket: &Path) -> Result<Option<Eng
 pub(super) struct Belonging {
     pub(super) listed: Listed,
     pub(super) state_dir: StateDir,
-    pub(super) state: ScopeDir,
+    pub(super) state: OwnerDir,
 }
 
 impl Belonging {
     /// `None` for what is no container of ours.
     pub(super) fn of(listed: Listed, state_dir: StateDir) -> Option<Self> {
-        let state = state_dir.of(ownership::scope(&listed)?);
+        let state = state_dir.of(ownership::owner(&listed)?);
         Some(Self { listed, state_dir, state })
     }
 }
@@ -104,7 +104,7 @@ pub(super) async fn remove_found(
     engine: &Engine,
     found: &[Belonging],
     patience: Duration,
-) -> Vec<(ScopeDir, EngineError)> {
+) -> Vec<(OwnerDir, EngineError)> {
     let removals =
         found.iter().map(|found| engine.remove(&found.listed.container, found.state.written_to(), patience));
     let removed = join_all(removals).await.into_iter().zip(found);
@@ -112,7 +112,7 @@ pub(super) async fn remove_found(
 }
 
 /// Where a cgroup cannot be removed, the record of it stays, for a later epilog to try again.
-pub(super) fn remove_scope(directory: &ScopeDir) -> Result<(), StopError> {
+pub(super) fn remove_scope(directory: &OwnerDir) -> Result<(), StopError> {
     let cgroups = directory.cgroups();
     let cgroups: Vec<&Path> = cgroups.iter().map(PathBuf::as_path).collect();
     match cgroup::remove(&cgroups) {
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::linux::lacking;
-    use crate::slurm::ids::Scope;
+    use crate::slurm::ids::Owner;
 
     #[test]
     fn cgroup_that_cannot_be_removed_stays_recorded_until_it_is_gone() {
@@ -142,7 +142,7 @@ mod tests {
         // A file of no kernel's keeps it.
         fs::create_dir_all(&cgroup).unwrap();
         fs::write(job.join("kept"), "").unwrap();
-        let state = StateDir::new(&directory.path().join("state")).of(Scope::job(JobId(7)));
+        let state = StateDir::new(&directory.path().join("state")).of(Owner::job(JobId(7)));
         state.ensure().unwrap();
         state.write_cgroups([cgroup.as_path()].into_iter()).unwrap();
         assert!(matches!(remove_scope(&state), Err(StopError::Cgroup { path, .. }) if path == job));

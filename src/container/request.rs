@@ -13,18 +13,18 @@ use nix::unistd::{Gid, Uid, User, getgrouplist};
 
 use crate::guest::accounts::{Account, Group};
 use crate::linux::errand::{self, Errand, Found};
-use crate::linux::identity::Credentials;
-use crate::log::escape::Shown;
+use crate::linux::identity::UserIds;
+use crate::log::escape::Escaped;
 use crate::settings::options::Options;
 use crate::slurm::gres::Gpus;
 use crate::slurm::hostlist;
-use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::slurm::ids::{JobId, Owner, Slurmd};
 
 /// A job that wants a container on this node.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Whose container it will be.
-    pub scope: Scope,
+    pub owner: Owner,
     /// The cluster's name: part of the keys' context.
     pub cluster: String,
     /// The slurmd that this is asked of, by its own word alone.
@@ -42,7 +42,7 @@ pub struct Request {
     /// The user's groups.
     pub groups: Vec<Group>,
     /// The user's numbers.
-    pub credentials: Credentials,
+    pub credentials: UserIds,
     /// The job's working directory.
     pub workdir: Option<PathBuf>,
     /// What the user asks for, checked.
@@ -80,11 +80,11 @@ pub enum RequestError {
         /// The node's place, by slurmstepd.
         index: u32,
         /// The list.
-        list: Shown,
+        list: Escaped,
     },
     /// GPUs.
     #[error(transparent)]
-    Gpus(#[from] crate::slurm::gres::Error),
+    Gpus(#[from] crate::slurm::gres::GresError),
     /// The user database of this node does not know the user.
     #[error("user {uid} is not known on this node; ask the admin to add the user here")]
     UnknownUser {
@@ -111,7 +111,7 @@ pub enum RequestError {
 impl Request {
     /// From what slurmd tells the prolog, and from the rest of its environment.
     pub fn of_job(
-        job: &JobFacts,
+        job: &JobInfo,
         variable: impl Fn(&str) -> Option<OsString>,
         options: Options,
     ) -> Result<Self, RequestError> {
@@ -131,7 +131,7 @@ impl Request {
             return Err(RequestError::Missing { name: "SLURM_CLUSTER_NAME" });
         }
         Ok(Self {
-            scope: Scope::job(job.job),
+            owner: Owner::job(job.job),
             cluster: job.slurmd.cluster.clone(),
             slurmd: job.slurmd.clone(),
             node: job.slurmd.node.clone(),
@@ -149,7 +149,7 @@ impl Request {
 
     /// From what a task knows of its step.
     pub fn of_step(
-        step: &StepFacts,
+        step: &StepInfo,
         variable: impl Fn(&str) -> Option<String>,
         options: Options,
     ) -> Result<Self, RequestError> {
@@ -159,11 +159,11 @@ impl Request {
         let node = hostlist::expand(&nodes)
             .ok()
             .and_then(|nodes| nodes.into_iter().nth(usize::try_from(step.node).ok()?))
-            .ok_or_else(|| RequestError::NotInStep { index: step.node, list: Shown::new(&nodes) })?;
+            .ok_or_else(|| RequestError::NotInStep { index: step.node, list: Escaped::new(&nodes) })?;
         // Part of the keys' context, which each node has to arrive at, and of nothing that others rely on.
         let restart = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok());
         Ok(Self {
-            scope: step.scope,
+            owner: step.owner,
             cluster: step.cluster.clone(),
             slurmd: step.slurmd.clone(),
             node,
@@ -194,7 +194,7 @@ impl Request {
 
 /// What slurmd tells the prolog of a job and of its node.
 #[derive(Clone, Debug)]
-pub struct JobFacts {
+pub struct JobInfo {
     /// The job.
     pub job: JobId,
     /// Its user.
@@ -207,9 +207,9 @@ pub struct JobFacts {
 
 /// What slurmstepd itself says of a task's step.
 #[derive(Clone, Debug)]
-pub struct StepFacts {
+pub struct StepInfo {
     /// Job and step.
-    pub scope: Scope,
+    pub owner: Owner,
     /// The job's user.
     pub uid: u32,
     /// The user's group in this job.
@@ -227,14 +227,14 @@ pub struct StepFacts {
 }
 
 /// A user and all groups.
-type Known = (Account, Vec<Group>);
+type KnownUser = (Account, Vec<Group>);
 
 /// A user as this node knows it, with the group that the job has, else the user's own. Asked by a child: a name service
 /// need not answer.
-fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, Credentials), RequestError> {
+fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, UserIds), RequestError> {
     let sent = Errand::send(None, &[], || Found::of(&known(uid, gid)?));
     let answer = sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value::<Option<_>>());
-    let (account, groups): Known = match answer {
+    let (account, groups): KnownUser = match answer {
         Ok(Some(known)) => known,
         Ok(None) => return Err(RequestError::UnknownUser { uid }),
         Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {
@@ -243,11 +243,11 @@ fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, Credential
         Err(source) => return Err(RequestError::UserDatabase { uid, source }),
     };
     let credentials =
-        Credentials { uid, gid: account.gid, groups: groups.iter().map(|group| group.gid).collect() };
+        UserIds { uid, gid: account.gid, groups: groups.iter().map(|group| group.gid).collect() };
     Ok((account, groups, credentials))
 }
 
-fn known(uid: u32, gid: Option<u32>) -> io::Result<Option<Known>> {
+fn known(uid: u32, gid: Option<u32>) -> io::Result<Option<KnownUser>> {
     let Some(user) = User::from_uid(Uid::from_raw(uid))? else { return Ok(None) };
     let gid = gid.unwrap_or(user.gid.as_raw());
     let groups = groups(&user.name, gid)?;
@@ -279,11 +279,11 @@ mod tests {
     use super::*;
     use crate::slurm::ids::StepId;
 
-    const SCOPE: Scope = Scope::step(JobId(12), StepId(3));
+    const SCOPE: Owner = Owner::step(JobId(12), StepId(3));
 
     fn of_step(node: u32, variables: &[(&str, &str)]) -> Result<Request, RequestError> {
-        let facts = StepFacts {
-            scope: SCOPE,
+        let facts = StepInfo {
+            owner: SCOPE,
             uid: 0,
             gid: 0,
             cluster: "lab".into(),
@@ -307,7 +307,7 @@ mod tests {
             ("SLURM_RESTART_COUNT", "2"),
         ];
         let request = of_step(1, &variables).unwrap();
-        assert_eq!((request.scope, request.node.as_str(), request.slots.as_str()), (SCOPE, "n2", "2(x3)"));
+        assert_eq!((request.owner, request.node.as_str(), request.slots.as_str()), (SCOPE, "n2", "2(x3)"));
         assert_eq!((request.cluster.as_str(), request.restart), ("lab", 2));
         assert_eq!((request.first_node().as_deref(), request.is_first_node()), (Some("n1"), false));
     }

@@ -19,8 +19,8 @@ use crate::log::Log;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
 use crate::slurm::hostlist;
-use crate::slurm::ids::Scope;
-use crate::state::{Claim, Origin, Outcome, ScopeDir, Session, StateDir, StateError};
+use crate::slurm::ids::Owner;
+use crate::state::{OnceFlag, Origin, Outcome, OwnerDir, RunningContainer, StateDir, StateError};
 
 /// Between two looks whether another task has ended its work.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -42,48 +42,48 @@ pub enum StepError {
     #[error("{0}")]
     Failed(String),
     /// The task that started it was killed.
-    #[error("step {scope}: the task that started its container was killed: run the step again")]
+    #[error("step {owner}: the task that started its container was killed: run the step again")]
     CutOff {
         /// The step.
-        scope: Scope,
+        owner: Owner,
     },
     /// The step is to end.
-    #[error("step {scope}: ended while its container was starting")]
+    #[error("step {owner}: ended while its container was starting")]
     Ended {
         /// The step.
-        scope: Scope,
+        owner: Owner,
     },
     /// Another task is still at it, long after it should have given up.
-    #[error("step {scope}: its container was not ready within {seconds} s (start_timeout)")]
+    #[error("step {owner}: its container was not ready within {seconds} s (start_timeout)")]
     Waited {
         /// The step.
-        scope: Scope,
+        owner: Owner,
         /// How long this task has waited.
         seconds: u64,
     },
     /// On another node.
-    #[error("step {scope}: its container on node '{node}' was not ready within {seconds} s (start_timeout)")]
+    #[error("step {owner}: its container on node '{node}' was not ready within {seconds} s (start_timeout)")]
     Alone {
         /// The step.
-        scope: Scope,
+        owner: Owner,
         /// The first node where it is not.
         node: String,
         /// How long this task has waited.
         seconds: u64,
     },
     /// Nobody knows where another node is.
-    #[error("step {scope}: this node knows no address for node '{node}': ask the admin")]
+    #[error("step {owner}: this node knows no address for node '{node}': ask the admin")]
     Nameless {
         /// The step.
-        scope: Scope,
+        owner: Owner,
         /// The node.
         node: String,
     },
     /// There is a record of another user's.
-    #[error("the container of step {scope} on this node belongs to another user")]
+    #[error("the container of step {owner} on this node belongs to another user")]
     OtherUser {
         /// The step.
-        scope: Scope,
+        owner: Owner,
     },
     /// Files of ours.
     #[error(transparent)]
@@ -97,10 +97,10 @@ pub fn enter(
     image: &Reference,
     log: &mut dyn Log,
     progress: &mut dyn Progress,
-) -> Result<Session, StepError> {
-    let (scope, uid) = (request.scope, request.credentials.uid);
+) -> Result<RunningContainer, StepError> {
+    let (owner, uid) = (request.owner, request.credentials.uid);
     let state = StateDir::new(&config.state_dir);
-    let job = state.of(Scope::job(scope.job));
+    let job = state.of(Owner::job(owner.job));
     // In the job's directory: the step's own is made anew by whoever starts. Held by a process: who is killed lets it go.
     let limit = config.start_timeout.map(|limit| limit + GRACE);
     let (waiting, mut interval) = (Instant::now(), INTERVAL);
@@ -108,11 +108,11 @@ pub fn enter(
         // By the job's directory the epilog knows that there is something to remove, also if the step's end never comes. Where
         // no epilog will come, the end of another step may have removed it.
         job.ensure()?;
-        match job.lock_start(scope)? {
+        match job.lock_start(owner)? {
             Some(turn) => break turn,
-            None if signals::is_end_asked() => return Err(StepError::Ended { scope }),
+            None if signals::is_end_asked() => return Err(StepError::Ended { owner }),
             None if limit.is_some_and(|limit| waiting.elapsed() > limit) => {
-                return Err(StepError::Waited { scope, seconds: waiting.elapsed().as_secs() });
+                return Err(StepError::Waited { owner, seconds: waiting.elapsed().as_secs() });
             }
             None => {
                 std::thread::sleep(interval);
@@ -120,13 +120,13 @@ pub fn enter(
             }
         }
     };
-    let directory = state.of(scope);
+    let directory = state.of(owner);
     match directory.read()? {
-        Some(record) if record.uid != uid => Err(StepError::OtherUser { scope }),
+        Some(record) if record.uid != uid => Err(StepError::OtherUser { owner }),
         Some(record) => match record.outcome {
-            Outcome::Ready(session) => Ok(*session),
+            Outcome::Ready(running) => Ok(*running),
             Outcome::Failed { message } => Err(StepError::Failed(message)),
-            Outcome::Host | Outcome::Starting | Outcome::BrokenOff { .. } => Err(StepError::CutOff { scope }),
+            Outcome::Host | Outcome::Starting | Outcome::BrokenOff { .. } => Err(StepError::CutOff { owner }),
         },
         None => begin(config, request, image, &directory, log, progress),
     }
@@ -136,10 +136,10 @@ fn begin(
     config: &Config,
     request: &Request,
     image: &Reference,
-    directory: &ScopeDir,
+    directory: &OwnerDir,
     log: &mut dyn Log,
     progress: &mut dyn Progress,
-) -> Result<Session, StepError> {
+) -> Result<RunningContainer, StepError> {
     let began = Instant::now();
     let origin = Origin {
         uid: request.credentials.uid,
@@ -151,14 +151,14 @@ fn begin(
     let gpus = gpus::of_step(request, &directory.scratch_device());
     let request = &Request { gpus: Some(gpus), ..request.clone() };
     let started = match start::start(config, request, image, began, progress, || !signals::is_end_asked()) {
-        Err(StartError::NotWanted) => Err(StepError::Ended { scope: request.scope }),
+        Err(StartError::NotWanted) => Err(StepError::Ended { owner: request.owner }),
         Err(error) => Err(error.into()),
-        Ok(session) => adopt(config, request.scope, directory, session),
+        Ok(running) => adopt(config, request.owner, directory, running),
     };
     let outcome = match &started {
-        Ok(session) => {
-            log.info(&session.start_summary(request.scope, began));
-            Outcome::Ready(Box::new(session.clone()))
+        Ok(running) => {
+            log.info(&running.start_summary(request.owner, began));
+            Outcome::Ready(Box::new(running.clone()))
         }
         Err(error) => Outcome::Failed { message: error.to_string() },
     };
@@ -169,15 +169,15 @@ fn begin(
 
 fn adopt(
     config: &Config,
-    scope: Scope,
-    directory: &ScopeDir,
-    session: Session,
-) -> Result<Session, StepError> {
-    match adopt::into_own_step(directory, &session) {
-        Ok(()) => Ok(session),
+    owner: Owner,
+    directory: &OwnerDir,
+    running: RunningContainer,
+) -> Result<RunningContainer, StepError> {
+    match adopt::into_own_step(directory, &running) {
+        Ok(()) => Ok(running),
         Err(error) => {
             // What fails here the step's end will meet again.
-            let _ = stop::stop_step(config, scope);
+            let _ = stop::stop_step(config, owner);
             directory.create()?;
             Err(error.into())
         }
@@ -185,44 +185,48 @@ fn adopt(
 }
 
 /// For a launcher: waits until the step's containers are there on all of its nodes.
-pub fn wait_for_others(config: &Config, request: &Request, session: &Session) -> Result<(), StepError> {
+pub fn wait_for_others(
+    config: &Config,
+    request: &Request,
+    running: &RunningContainer,
+) -> Result<(), StepError> {
     let nodes = hostlist::expand(&request.nodes).unwrap_or_default();
     let limit = config.start_timeout.map(|limit| limit + GRACE);
-    let (scope, began) = (request.scope, Instant::now());
+    let (owner, began) = (request.owner, Instant::now());
     let is_late = || limit.is_some_and(|limit| began.elapsed() > limit);
-    let missing = barrier::wait_for_all(&nodes, session.port, || !is_late() && !signals::is_end_asked());
+    let missing = barrier::wait_for_all(&nodes, running.port, || !is_late() && !signals::is_end_asked());
     missing.map_err(|missing| match missing {
-        _ if signals::is_end_asked() => StepError::Ended { scope },
-        Missing::Address(node) => StepError::Nameless { scope, node },
-        Missing::Sshd(node) => StepError::Alone { scope, node, seconds: limit.unwrap_or_default().as_secs() },
+        _ if signals::is_end_asked() => StepError::Ended { owner },
+        Missing::Address(node) => StepError::Nameless { owner, node },
+        Missing::Sshd(node) => StepError::Alone { owner, node, seconds: limit.unwrap_or_default().as_secs() },
     })
 }
 
 /// For a task that keeps its node's container: the sshd whose end it waits for. None on the first node.
-pub fn awaited(request: &Request, session: &Session) -> Result<Option<SocketAddr>, StepError> {
+pub fn awaited(request: &Request, running: &RunningContainer) -> Result<Option<SocketAddr>, StepError> {
     let nodes = hostlist::expand(&request.nodes).unwrap_or_default();
     let Some(node) = barrier::awaited(&nodes, &request.node) else { return Ok(None) };
-    let address = barrier::addresses(std::slice::from_ref(&node), session.port).pop().flatten();
-    address.map(Some).ok_or(StepError::Nameless { scope: request.scope, node })
+    let address = barrier::addresses(std::slice::from_ref(&node), running.port).pop().flatten();
+    address.map(Some).ok_or(StepError::Nameless { owner: request.owner, node })
 }
 
 /// Notes that a launcher on another node would wait in vain for this one.
-pub fn doom(config: &Config, scope: Scope) {
+pub fn mark_step_failed(config: &Config, owner: Owner) {
     // Whoever cannot write it, leaves the launcher to its own deadline.
-    let _ = StateDir::new(&config.state_dir).of(scope).claim(Claim::Doomed);
+    let _ = StateDir::new(&config.state_dir).of(owner).claim(OnceFlag::StepFailed);
 }
 
 /// Whether that was noted: then the step must end on all nodes.
 #[must_use]
-pub fn is_doomed(config: &Config, scope: Scope) -> bool {
-    StateDir::new(&config.state_dir).of(scope).is_claimed(Claim::Doomed)
+pub fn has_step_failed(config: &Config, owner: Owner) -> bool {
+    StateDir::new(&config.state_dir).of(owner).is_claimed(OnceFlag::StepFailed)
 }
 
 /// Removes all that the step has on this node; where no epilog will come, also what it has left to that.
-pub fn leave(config: &Config, scope: Scope, has_epilog: bool) -> Result<(), StopError> {
-    let removed = stop::stop_step(config, scope);
-    let job = StateDir::new(&config.state_dir).of(Scope::job(scope.job));
-    let unlocked = job.remove_lock(scope).map_err(StopError::from);
+pub fn leave(config: &Config, owner: Owner, has_epilog: bool) -> Result<(), StopError> {
+    let removed = stop::stop_step(config, owner);
+    let job = StateDir::new(&config.state_dir).of(Owner::job(owner.job));
+    let unlocked = job.remove_lock(owner).map_err(StopError::from);
     removed.and(unlocked)?;
     if has_epilog { Ok(()) } else { Ok(job.remove_last()?) }
 }
@@ -234,26 +238,26 @@ mod tests {
 
     #[test]
     fn messages_of_a_failed_step_name_the_remedy() {
-        let scope = Scope::step(JobId(12), StepId(3));
+        let owner = Owner::step(JobId(12), StepId(3));
         for (error, text) in [
             (
-                StepError::CutOff { scope },
+                StepError::CutOff { owner },
                 "step 12.3: the task that started its container was killed: run the step again",
             ),
             (
-                StepError::Waited { scope, seconds: 690 },
+                StepError::Waited { owner, seconds: 690 },
                 "step 12.3: its container was not ready within 690 s (start_timeout)",
             ),
             (
-                StepError::Alone { scope, node: "n2".to_owned(), seconds: 690 },
+                StepError::Alone { owner, node: "n2".to_owned(), seconds: 690 },
                 "step 12.3: its container on node 'n2' was not ready within 690 s (start_timeout)",
             ),
             (
-                StepError::Nameless { scope, node: "n2".to_owned() },
+                StepError::Nameless { owner, node: "n2".to_owned() },
                 "step 12.3: this node knows no address for node 'n2': ask the admin",
             ),
             (
-                StepError::OtherUser { scope },
+                StepError::OtherUser { owner },
                 "the container of step 12.3 on this node belongs to another user",
             ),
             (StepError::Failed("the first task's words".to_owned()), "the first task's words"),

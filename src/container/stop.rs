@@ -16,31 +16,31 @@ use crate::engine::{PullRecord, Pulls};
 use crate::linux::cgroup;
 use crate::linux::runtime::runtime;
 use crate::settings::plugstack::Config;
-use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::stepd;
-use crate::state::{Outcome, ScopeDir, StateDir, StateError};
+use crate::state::{Outcome, OwnerDir, StateDir, StateError};
 
 /// Removes all that `job` has on this node: containers, mounts, files. Then what others have left whose own epilog could
 /// not remove it: the engine was down, or came up after slurmd. One that is down now may be about to come back: an admin
 /// restarts it, or another job's registry has ended it.
 pub fn stop(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
     let prolog = end_prolog(&StateDir::new(&config.state_dir), job);
-    let own = end(config, job, |listed| ownership::is_of_job(listed, slurmd, job), |scope| scope.job == job);
+    let own = end(config, job, |listed| ownership::is_of_job(listed, slurmd, job), |owner| owner.job == job);
     // An engine that does not work is not asked again.
     let others = if own.is_ok() { reap::remove(config, slurmd, job) } else { Ok(()) };
-    let pulls = if own.is_ok() { settle_pulls(config) } else { Ok(()) };
+    let pulls = if own.is_ok() { mark_interrupted_pulls(config) } else { Ok(()) };
     prolog.and(own).and(others).and(pulls)
 }
 
 /// What the job's own pull has left, if it was cut off.
-fn settle_pulls(config: &Config) -> Result<(), StopError> {
+fn mark_interrupted_pulls(config: &Config) -> Result<(), StopError> {
     let pulls = Pulls::new(&config.state_dir);
     if !pulls.all().is_ok_and(|pulls| pulls.iter().any(PullRecord::is_cut_off)) {
         return Ok(());
     }
     let runtime = runtime().map_err(StopError::Runtime)?;
-    let settled: Result<(), ImageError> =
-        runtime.block_on(async { engine_health::connect(config).await?.settle_pulls(&pulls).await });
+    let settled: Result<(), ImageError> = runtime
+        .block_on(async { engine_health::connect(config).await?.mark_interrupted_pulls(&pulls).await });
     match settled {
         Ok(()) | Err(ImageError::Engine(EngineError::Absent { .. })) => Ok(()),
         Err(ImageError::Engine(error)) => Err(error.into()),
@@ -50,7 +50,7 @@ fn settle_pulls(config: &Config) -> Result<(), StopError> {
 
 /// A prolog that has not come to its end is an orphan of a slurmd that has died: Slurm itself lets prologs end first.
 fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
-    match state.of(Scope::job(job)).read().map(|record| record.map(|record| record.outcome)) {
+    match state.of(Owner::job(job)).read().map(|record| record.map(|record| record.outcome)) {
         Ok(Some(Outcome::Host | Outcome::Ready(_) | Outcome::Failed { .. } | Outcome::BrokenOff { .. })) => {
             Ok(())
         }
@@ -62,32 +62,32 @@ fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
 
 /// The same for one step, whose slurmstepd still runs. Slurm removes the step's cgroups, unless a start that was cut off has
 /// left a process where Slurm's kill does not look: so the epilog is told of them.
-pub(super) fn stop_step(config: &Config, scope: Scope) -> Result<(), StopError> {
+pub(super) fn stop_step(config: &Config, owner: Owner) -> Result<(), StopError> {
     let state = StateDir::new(&config.state_dir);
-    let (step, job) = (state.of(scope), state.of(Scope::job(scope.job)));
-    let is_its = is_of_scope(config, scope);
-    let told = hand_on_cgroups(&step, &job);
+    let (step, job) = (state.of(owner), state.of(Owner::job(owner.job)));
+    let is_its = is_of_scope(config, owner);
+    let told = record_cgroups_for_epilog(&step, &job);
     // They are the job's to remove now.
-    let ended = end_without_cgroups(config, scope, is_its);
+    let ended = end_without_cgroups(config, owner, is_its);
     ended.and(told.map_err(StopError::from))
 }
 
 /// Removes the container of a job, or of a step, alone.
-pub(super) fn remove_container(config: &Config, scope: Scope) -> Result<(), StopError> {
-    let is_its = is_of_scope(config, scope);
-    remove_containers(config, scope.job, is_its, false).result
+pub(super) fn remove_container(config: &Config, owner: Owner) -> Result<(), StopError> {
+    let is_its = is_of_scope(config, owner);
+    remove_containers(config, owner.job, is_its, false).result
 }
 
 /// Of the slurmd that the record names.
-fn is_of_scope(config: &Config, scope: Scope) -> impl Fn(&Listed) -> bool {
-    let record = StateDir::new(&config.state_dir).of(scope).read().ok().flatten();
+fn is_of_scope(config: &Config, owner: Owner) -> impl Fn(&Listed) -> bool {
+    let record = StateDir::new(&config.state_dir).of(owner).read().ok().flatten();
     let slurmd = record.map(|record| record.slurmd).unwrap_or_default();
-    move |listed| ownership::scope(listed) == Some(scope) && ownership::is_of_job(listed, &slurmd, scope.job)
+    move |listed| ownership::owner(listed) == Some(owner) && ownership::is_of_job(listed, &slurmd, owner.job)
 }
 
 /// As the job's own: those of the extern step say the same already, if the job has a container too, and so do those of a step
 /// that has ended before.
-fn hand_on_cgroups(step: &ScopeDir, job: &ScopeDir) -> Result<(), StateError> {
+fn record_cgroups_for_epilog(step: &OwnerDir, job: &OwnerDir) -> Result<(), StateError> {
     let cgroups = step.cgroups();
     if cgroups.is_empty() || !job.cgroups().is_empty() {
         return Ok(());
@@ -97,13 +97,13 @@ fn hand_on_cgroups(step: &ScopeDir, job: &ScopeDir) -> Result<(), StateError> {
 
 fn end_without_cgroups(
     config: &Config,
-    scope: Scope,
+    owner: Owner,
     is_meant: impl Fn(&Listed) -> bool,
 ) -> Result<(), StopError> {
-    let Removal { result, directories, kept } = remove_containers(config, scope.job, is_meant, false);
+    let Removal { result, directories, kept } = remove_containers(config, owner.job, is_meant, false);
     let mut first = result;
     for state in directories {
-        first = first.and(state.of(scope).remove().map_err(StopError::from));
+        first = first.and(state.of(owner).remove().map_err(StopError::from));
     }
     postpone(&kept);
     first
@@ -114,7 +114,7 @@ fn end(
     config: &Config,
     job: JobId,
     is_meant: impl Fn(&Listed) -> bool,
-    is_meant_scope: impl Fn(Scope) -> bool,
+    is_meant_scope: impl Fn(Owner) -> bool,
 ) -> Result<(), StopError> {
     let waits = had_container(config, job);
     let Removal { result, directories, kept } = remove_containers(config, job, is_meant, waits);
@@ -129,12 +129,12 @@ fn end(
 /// Whether an engine that is down is waited for. Not, where there is nothing to remove; and where the start has failed the prolog
 /// has waited already, if it was for that.
 fn had_container(config: &Config, job: JobId) -> bool {
-    let record = StateDir::new(&config.state_dir).of(Scope::job(job)).read();
+    let record = StateDir::new(&config.state_dir).of(Owner::job(job)).read();
     record.is_ok_and(|record| record.is_some_and(|record| matches!(record.outcome, Outcome::Ready(_))))
 }
 
 /// Containers that are still there are left to others, who find no more of the job than that.
-fn postpone(kept: &[ScopeDir]) {
+fn postpone(kept: &[OwnerDir]) {
     for state in kept {
         // Where it cannot be written, each tries.
         let _ = state.postpone();
@@ -147,7 +147,7 @@ struct Removal {
     /// Where its state may be.
     directories: BTreeSet<StateDir>,
     /// Whose container is still there.
-    kept: Vec<ScopeDir>,
+    kept: Vec<OwnerDir>,
 }
 
 /// Removes these containers of the job from each engine that may have one.
@@ -192,7 +192,7 @@ fn remove_containers(
     removal
 }
 
-type Failed = Vec<(ScopeDir, EngineError)>;
+type Failed = Vec<(OwnerDir, EngineError)>;
 
 /// Removes those at one engine. Where their state is, is added to `directories`.
 async fn remove_at(
@@ -226,18 +226,18 @@ fn failed_engine(failed: &Result<Failed, StopError>) -> Option<&EngineError> {
 /// The configured engine, and that which the job's containers were asked of, should the configuration have changed or be
 /// no longer readable.
 fn engines(config: &Config, state: &StateDir, job: JobId) -> BTreeSet<PathBuf> {
-    let scopes = state.scopes().unwrap_or_default().into_iter().filter(|scope| scope.job == job);
-    let records = scopes.filter_map(|scope| state.of(scope).read().ok().flatten());
+    let owners = state.owners().unwrap_or_default().into_iter().filter(|owner| owner.job == job);
+    let records = owners.filter_map(|owner| state.of(owner).read().ok().flatten());
     records.filter_map(|record| record.engine).chain([config.docker_host.clone()]).collect()
 }
 
 /// Removes the state of these scopes.
-fn remove_state(state: &StateDir, is_meant: impl Fn(Scope) -> bool) -> Result<(), StopError> {
-    let scopes =
-        state.scopes().map_err(|source| StopError::List { path: state.path().to_owned(), source })?;
+fn remove_state(state: &StateDir, is_meant: impl Fn(Owner) -> bool) -> Result<(), StopError> {
+    let owners =
+        state.owners().map_err(|source| StopError::List { path: state.path().to_owned(), source })?;
     let mut first = Ok(());
-    for scope in scopes.into_iter().filter(|scope| is_meant(*scope)) {
-        let removed = remove_scope(&state.of(scope));
+    for owner in owners.into_iter().filter(|owner| is_meant(*owner)) {
+        let removed = remove_scope(&state.of(owner));
         if first.is_ok() {
             first = removed;
         }

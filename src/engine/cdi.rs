@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::connection::{Engine, EngineError};
 use super::facts::DOCKER;
-use crate::slurm::gres::{Error, Gpus, Nvidia};
+use crate::slurm::gres::{Gpus, GresError, Nvidia};
 
 /// What the engine is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +40,13 @@ impl GpuRequest {
 
     /// What an engine's refusal to give them comes from.
     #[must_use]
-    pub fn explain(&self, message: &str) -> Option<Error> {
+    pub fn explain(&self, message: &str) -> Option<GresError> {
         if message.contains("could not select device driver") {
-            return Some(Error::Unsupported);
+            return Some(GresError::Unsupported);
         }
         let Self::Cdi(ids) = self else { return None };
         let unknown = ids.iter().find(|id| message.contains(id.as_str())).or(ids.first())?;
-        message.contains("unresolvable CDI devices").then(|| Error::Unknown { device: unknown.clone() })
+        message.contains("unresolvable CDI devices").then(|| GresError::Unknown { device: unknown.clone() })
     }
 }
 
@@ -56,17 +56,17 @@ impl Engine {
         &self,
         gpus: &Gpus,
         nvidia: &[Nvidia],
-    ) -> Result<Result<GpuRequest, Error>, EngineError> {
+    ) -> Result<Result<GpuRequest, GresError>, EngineError> {
         // Podman's socket takes such requests and does not heed them: a job would run without what it waited for.
         if self.name().await? != DOCKER {
-            return Ok(Err(Error::Unsupported));
+            return Ok(Err(GresError::Unsupported));
         }
         let info = self.call("list its devices", self.docker.info()).await?;
         Ok(choose(gpus, nvidia, &info))
     }
 }
 
-fn choose(gpus: &Gpus, nvidia: &[Nvidia], info: &SystemInfo) -> Result<GpuRequest, Error> {
+fn choose(gpus: &Gpus, nvidia: &[Nvidia], info: &SystemInfo) -> Result<GpuRequest, GresError> {
     let names = gpus.names(nvidia);
     let known = known(info);
     let kinds: Vec<&str> = known.iter().filter_map(|device| Some(device.split_once('=')?.0)).collect();
@@ -77,7 +77,7 @@ fn choose(gpus: &Gpus, nvidia: &[Nvidia], info: &SystemInfo) -> Result<GpuReques
     };
     let device = |names: Vec<String>| {
         let full: Vec<String> = names.iter().map(|name| format!("{kind}={name}")).collect();
-        let unknown = || Error::Unknown { device: full.last().cloned().unwrap_or_default() };
+        let unknown = || GresError::Unknown { device: full.last().cloned().unwrap_or_default() };
         full.iter().find(|name| known.contains(name)).cloned().ok_or_else(unknown)
     };
     names.into_iter().map(device).collect::<Result<_, _>>().map(GpuRequest::Cdi)
@@ -152,7 +152,7 @@ mod tests {
         );
         assert_eq!(
             choose(&gpus(), &[], &discovered(&["nvidia.com/gpu=0"])),
-            Err(Error::Unknown { device: "nvidia.com/gpu=1".to_owned() })
+            Err(GresError::Unknown { device: "nvidia.com/gpu=1".to_owned() })
         );
         let nvidia = GpuRequest::Nvidia(vec!["1".to_owned()]);
         assert_eq!(choose(&gpus(), &[], &discovered(&["lab.org/nic=1"])), Ok(nvidia.clone()));
@@ -183,7 +183,7 @@ mod tests {
         let both = ["nvidia.com/gpu=0", "nvidia.com/gpu=GPU-5c", "nvidia.com/gpu=1"];
         assert_eq!(choose(discovered(&both)), Ok(cdi("GPU-5c")));
         assert_eq!(choose(discovered(&both[2..])), Ok(cdi("1")));
-        let unknown = Error::Unknown { device: "nvidia.com/gpu=1".to_owned() };
+        let unknown = GresError::Unknown { device: "nvidia.com/gpu=1".to_owned() };
         assert_eq!(choose(discovered(&both[..1])), Err(unknown));
         assert_eq!(choose(SystemInfo::default()), Ok(GpuRequest::Nvidia(vec!["GPU-5c".to_owned()])));
 
@@ -228,7 +228,7 @@ mod tests {
         write("g.yaml", "kind: nvidia.com/gpu # 1\ndevices:\n- name: \"0\"\n");
         assert_eq!(
             choose(&gpus(), &[], &info),
-            Err(Error::Unknown { device: "nvidia.com/gpu=1".to_owned() })
+            Err(GresError::Unknown { device: "nvidia.com/gpu=1".to_owned() })
         );
     }
 
@@ -238,9 +238,9 @@ mod tests {
         let cdi = GpuRequest::Cdi(vec!["nvidia.com/gpu=1".to_owned()]);
         let nvidia = GpuRequest::Nvidia(vec!["1".to_owned()]);
         let none = "could not select device driver \"nvidia\" with capabilities: [[gpu]]";
-        assert_eq!(nvidia.explain(none), Some(Error::Unsupported));
+        assert_eq!(nvidia.explain(none), Some(GresError::Unsupported));
         let unknown = "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=1";
-        assert_eq!(cdi.explain(unknown), Some(Error::Unknown { device: "nvidia.com/gpu=1".to_owned() }));
+        assert_eq!(cdi.explain(unknown), Some(GresError::Unknown { device: "nvidia.com/gpu=1".to_owned() }));
         assert_eq!(cdi.explain("no space left"), None);
     }
 }

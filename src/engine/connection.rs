@@ -299,7 +299,7 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// The last line of the first of these texts that has one. An engine reads standard output and error independently of each
 /// other: which was written first is not known.
-pub(crate) fn last_words(texts: [&[u8]; 2]) -> Option<String> {
+pub(crate) fn last_output_line(texts: [&[u8]; 2]) -> Option<String> {
     texts.into_iter().find_map(|text| {
         String::from_utf8_lossy(text).lines().rev().map(one_line).find(|line| !line.is_empty())
     })
@@ -317,9 +317,9 @@ mod tests {
 
     #[test]
     fn last_words_are_those_of_standard_error_if_there_are_any() {
-        assert_eq!(last_words([b"no licence\n\n", b"looking\n"]).as_deref(), Some("no licence"));
-        assert_eq!(last_words([b" \n", b"a\nlooking\n"]).as_deref(), Some("looking"));
-        assert_eq!(last_words([b"", b"\n"]), None);
+        assert_eq!(last_output_line([b"no licence\n\n", b"looking\n"]).as_deref(), Some("no licence"));
+        assert_eq!(last_output_line([b" \n", b"a\nlooking\n"]).as_deref(), Some("looking"));
+        assert_eq!(last_output_line([b"", b"\n"]), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 
 use super::cdi::GpuRequest;
-use super::connection::{Engine, EngineError, last_words};
+use super::connection::{Engine, EngineError, last_output_line};
 use super::facts::DOCKER;
 use super::shim;
 
@@ -50,7 +50,7 @@ pub struct Ulimit {
 
 /// What differs from one container to the next. All else is the same for every container, and stands in `create`.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct ContainerSpec {
     /// `docker_<jobid>`.
     pub name: String,
     /// `sha256:…`.
@@ -150,7 +150,7 @@ pub struct Listed {
 
 impl Engine {
     /// Creates a container; nothing runs yet. The engine copies what the image has in its volumes, however much that is.
-    pub async fn create(&self, spec: &Spec) -> Result<Container, EngineError> {
+    pub async fn create(&self, spec: &ContainerSpec) -> Result<Container, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
         let hide = if self.name().await? == DOCKER { remove } else { empty };
         let request = self.docker.create_container(Some(options), body(spec, hide));
@@ -211,7 +211,7 @@ impl Engine {
 
     /// The last line that a container wrote whose first process has ended (to standard error, if there is one), shortened:
     /// what its sshd died of.
-    pub async fn last_words(&self, container: &Container) -> Result<Option<String>, EngineError> {
+    pub async fn last_output_line(&self, container: &Container) -> Result<Option<String>, EngineError> {
         // The engine has all of them when it says itself that the container has ended, which it notices later than we do.
         let deadline = Instant::now() + ENDING;
         while Instant::now() < deadline && self.first_process(container).await?.is_some() {
@@ -226,7 +226,7 @@ impl Engine {
             let text = if matches!(chunk, LogOutput::StdErr { .. }) { &mut errors } else { &mut output };
             text.extend_from_slice(&chunk.into_bytes());
         }
-        Ok(last_words([&errors, &output]))
+        Ok(last_output_line([&errors, &output]))
     }
 
     /// All containers, running or not, that carry this label (`name` or `name=value`).
@@ -285,7 +285,7 @@ fn environment(set: &[(&str, String)], hidden: &[String], hide: Hide) -> Vec<Str
     set.iter().map(|(name, value)| format!("{name}={value}")).chain(hidden).collect()
 }
 
-fn body(spec: &Spec, hide: Hide) -> ContainerCreateBody {
+fn body(spec: &ContainerSpec, hide: Hide) -> ContainerCreateBody {
     let emptied = spec.labels_of_image.iter().map(|name| (name.clone(), String::new()));
     let ours = spec.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
     ContainerCreateBody {
@@ -305,7 +305,7 @@ fn body(spec: &Spec, hide: Hide) -> ContainerCreateBody {
     }
 }
 
-fn host_config(spec: &Spec) -> HostConfig {
+fn host_config(spec: &ContainerSpec) -> HostConfig {
     HostConfig {
         network_mode: Some("host".to_owned()),
         // An init of the engine's would be the first process instead of ours.

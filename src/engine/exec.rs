@@ -9,7 +9,7 @@ use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use tokio::time::timeout;
 
-use super::connection::{Engine, EngineError, last_words};
+use super::connection::{Engine, EngineError, last_output_line};
 use super::container::Container;
 
 /// Of longer output the end is kept.
@@ -29,8 +29,8 @@ pub struct Ran {
 impl Ran {
     /// The last line of its standard error, else of its output, shortened.
     #[must_use]
-    pub fn last_words(&self) -> Option<String> {
-        last_words([&self.errors, &self.output])
+    pub fn last_output_line(&self) -> Option<String> {
+        last_output_line([&self.errors, &self.output])
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) const DOCKER: &str = "Docker Engine";
 
 /// What matters of it to the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct EngineInfo {
     /// `Docker Engine`, or the like.
     pub name: String,
     /// Its release.
@@ -34,7 +34,7 @@ pub struct Facts {
     pub components: Vec<(String, String)>,
 }
 
-impl Facts {
+impl EngineInfo {
     /// Whether it is Docker's own, and no other that speaks its language.
     #[must_use]
     pub fn is_docker(&self) -> bool {
@@ -49,7 +49,7 @@ impl Engine {
     }
 
     /// Asks the engine for what a check of the node wants to know.
-    pub async fn facts(&self) -> Result<Facts, EngineError> {
+    pub async fn facts(&self) -> Result<EngineInfo, EngineError> {
         let version = self.call("report its version", self.docker.version()).await?;
         let info = self.call("report its settings", self.docker.info()).await?;
         Ok(facts(version, info))
@@ -63,7 +63,7 @@ fn name(version: &SystemVersion) -> String {
     }
 }
 
-fn facts(version: SystemVersion, info: SystemInfo) -> Facts {
+fn facts(version: SystemVersion, info: SystemInfo) -> EngineInfo {
     let name = name(&version);
     let has = |name: &str| {
         let option = format!("name={name}");
@@ -75,7 +75,7 @@ fn facts(version: SystemVersion, info: SystemInfo) -> Facts {
         "Engine" => (DOCKER.to_owned(), component.version),
         _ => (component.name, component.version),
     };
-    Facts {
+    EngineInfo {
         name,
         root,
         components: components.map(component).collect(),

@@ -13,9 +13,9 @@ mod shim;
 mod transport;
 
 pub use cdi::GpuRequest;
-pub(crate) use connection::last_words;
+pub(crate) use connection::last_output_line;
 pub use connection::{Engine, EngineError};
-pub use container::{Bind, Container, Kind, Listed, Spec, Ulimit};
-pub use facts::Facts;
+pub use container::{Bind, Container, ContainerSpec, Kind, Listed, Ulimit};
+pub use facts::EngineInfo;
 pub use image::{Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, environment};
 pub use removal::{PATIENCE, written_to};

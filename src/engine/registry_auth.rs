@@ -11,7 +11,7 @@ use base64ct::{Base64, Encoding};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::image::DOCKER_HUB;
 
 /// Docker's own names of Docker Hub in this file.
@@ -19,7 +19,7 @@ const DOCKER_HUB_KEYS: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.
 
 /// A name and a password, or a token that stands for them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Credentials {
+pub struct RegistryAuth {
     /// User name at the registry.
     pub username: Zeroizing<String>,
     /// Password.
@@ -30,7 +30,7 @@ pub struct Credentials {
     pub registry_token: Zeroizing<String>,
 }
 
-impl fmt::Debug for Credentials {
+impl fmt::Debug for RegistryAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(..)")
     }
@@ -46,7 +46,7 @@ pub enum NoLogin {
     #[error(
         "your login is in credential helper '{0}', which spank-docker does not run: add a plain entry to ~/.docker/config.json"
     )]
-    Helper(Shown),
+    Helper(Escaped),
     /// The file is there, and of no use.
     #[error("~/.docker/config.json {0}")]
     File(&'static str),
@@ -94,7 +94,7 @@ impl Logins {
     }
 
     /// The login at this registry (`host[:port]`).
-    pub fn at(&self, registry: &str) -> Result<Credentials, NoLogin> {
+    pub fn at(&self, registry: &str) -> Result<RegistryAuth, NoLogin> {
         let text = self.0.as_ref().map_err(Clone::clone)?;
         // What the parser says of it may quote a password.
         let file: File = serde_json::from_slice(text)
@@ -107,17 +107,17 @@ impl Logins {
         let helper = file.cred_helpers.iter().find(|(key, _)| is_meant(key)).map(|(_, helper)| helper);
         let helper =
             helper.or((entry.is_some() && !file.creds_store.is_empty()).then_some(&file.creds_store));
-        Err(helper.map_or(NoLogin::Unknown, |helper| NoLogin::Helper(Shown::new(helper))))
+        Err(helper.map_or(NoLogin::Unknown, |helper| NoLogin::Helper(Escaped::new(helper))))
     }
 }
 
 impl Entry {
     /// `None` when there is nothing in it: with a credential helper Docker leaves it so.
-    fn credentials(&self) -> Option<Credentials> {
+    fn credentials(&self) -> Option<RegistryAuth> {
         let decoded = Zeroizing::new(Base64::decode_vec(self.auth.trim()).unwrap_or_default());
         let decoded = std::str::from_utf8(&decoded).unwrap_or_default();
         let (username, password) = decoded.split_once(':').unwrap_or((&self.username, &self.password));
-        let credentials = Credentials {
+        let credentials = RegistryAuth {
             username: Zeroizing::new(username.to_owned()),
             // Docker itself once wrote it so.
             password: Zeroizing::new(password.trim_end_matches('\0').to_owned()),

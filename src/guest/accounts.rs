@@ -190,7 +190,7 @@ fn is_number(name: &[u8]) -> bool {
 
 /// A user's or a group's number.
 fn number_of(field: &[u8]) -> Option<u32> {
-    number::whole(std::str::from_utf8(field).ok()?)
+    number::parse_digits(std::str::from_utf8(field).ok()?)
 }
 
 /// The user's name, or one made of the uid when there is none.

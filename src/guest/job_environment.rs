@@ -7,7 +7,7 @@
 use super::mpi::environment::LAUNCHER_ENVIRONMENT;
 use super::paths;
 use crate::settings::plugstack::{Config, Limit};
-use crate::slurm::ids::Scope;
+use crate::slurm::ids::Owner;
 
 /// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd's, which is not in
 /// the container; it answers over its socket as well.
@@ -21,11 +21,11 @@ pub const MPI_NO_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_exclude";
 
 /// What became of the options: in the environment of every task in the container and of every ssh session.
 #[must_use]
-pub fn results(scope: Scope, image: &str, image_id: &str, port: u16) -> [(&'static str, String); 5] {
+pub fn output_vars(owner: Owner, image: &str, image_id: &str, port: u16) -> [(&'static str, String); 5] {
     [
         ("SLURM_JOB_DOCKER_IMAGE", image.to_owned()),
         ("SLURM_JOB_DOCKER_IMAGE_ID", image_id.to_owned()),
-        ("SLURM_JOB_DOCKER_CONTAINER", scope.container_name()),
+        ("SLURM_JOB_DOCKER_CONTAINER", owner.container_name()),
         ("SLURM_JOB_DOCKER_PORT", port.to_string()),
         ("SLURM_JOB_DOCKER_HOSTFILE", paths::HOSTFILE.to_owned()),
     ]
@@ -34,9 +34,9 @@ pub fn results(scope: Scope, image: &str, image_id: &str, port: u16) -> [(&'stat
 /// What the plugin itself puts into the environment inside the container: the results, and how MPI launchers reach the
 /// job's other nodes.
 #[must_use]
-pub fn environment(scope: Scope, image: &str, image_id: &str, port: u16) -> Vec<(&'static str, String)> {
+pub fn environment(owner: Owner, image: &str, image_id: &str, port: u16) -> Vec<(&'static str, String)> {
     let launchers = LAUNCHER_ENVIRONMENT.map(|(name, value)| (name, value.to_owned()));
-    results(scope, image, image_id, port).into_iter().chain(launchers).collect()
+    output_vars(owner, image, image_id, port).into_iter().chain(launchers).collect()
 }
 
 /// The variable in which Slurm carries the soft limit of locked memory of the submitting shell, to be set last of all, after

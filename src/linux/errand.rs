@@ -26,7 +26,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::Interest;
 use zeroize::Zeroizing;
 
-use super::identity::{Credentials, become_user};
+use super::identity::{UserIds, become_user};
 use super::privilege;
 
 /// How long a look at a file system may take: an automounter may have to ask around first.
@@ -95,7 +95,7 @@ struct Arrived {
 impl Errand {
     /// Sends a child that does `work` as `user`, else as root. Of this process' descriptors it has those of `files` alone.
     pub fn send(
-        user: Option<&Credentials>,
+        user: Option<&UserIds>,
         files: &[BorrowedFd<'_>],
         work: impl FnOnce() -> io::Result<Found>,
     ) -> io::Result<Self> {
@@ -225,7 +225,7 @@ fn receive_header(socket: &UnixStream) -> io::Result<Arrived> {
 fn run(
     socket: &UnixStream,
     parent: Pid,
-    user: Option<&Credentials>,
+    user: Option<&UserIds>,
     files: &[BorrowedFd<'_>],
     work: impl FnOnce() -> io::Result<Found>,
 ) -> ! {
@@ -243,7 +243,7 @@ fn run(
 fn prepare(
     socket: &UnixStream,
     parent: Pid,
-    user: Option<&Credentials>,
+    user: Option<&UserIds>,
     files: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let kept = files.iter().map(AsRawFd::as_raw_fd).chain([socket.as_raw_fd()]).collect();

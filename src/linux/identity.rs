@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// The numbers that the kernel decides by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credentials {
+pub struct UserIds {
     /// User.
     pub uid: u32,
     /// Primary group.
@@ -22,7 +22,7 @@ pub struct Credentials {
 ///
 /// # Errors
 /// When a step fails, the process is neither root's nor the user's, and must end.
-pub fn become_user(user: &Credentials) -> io::Result<()> {
+pub fn become_user(user: &UserIds) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups)?;

@@ -22,12 +22,12 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::errand::{self, Errand, Found};
-use super::identity::Credentials;
+use super::identity::UserIds;
 use super::mount::{self, Attributes};
 
 /// The root directory of a container, as a descriptor.
 #[derive(Debug)]
-pub struct Root {
+pub struct ContainerRoot {
     directory: OwnedFd,
     /// When users' file systems have been waited for long enough.
     deadline: Instant,
@@ -37,7 +37,7 @@ pub struct Root {
 /// parts, and a job many mounts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-impl Root {
+impl ContainerRoot {
     /// The root directory of this process: meant for use right after joining a container's mount namespace.
     pub fn current() -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -54,7 +54,7 @@ impl Root {
     /// `ETIMEDOUT` when the file system does not answer, or all of them together take too long.
     fn ask(
         &self,
-        user: &Credentials,
+        user: &UserIds,
         files: &[BorrowedFd<'_>],
         work: impl FnOnce() -> io::Result<Found>,
     ) -> io::Result<Found> {
@@ -132,7 +132,7 @@ impl Root {
     ///
     /// # Errors
     /// `ETIMEDOUT` when its file system does not answer.
-    pub fn is_directory_for(&self, path: &Path, user: &Credentials) -> io::Result<bool> {
+    pub fn is_directory_for(&self, path: &Path, user: &UserIds) -> io::Result<bool> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let found = self.ask(user, &[self.directory.as_fd()], || {
             let directory = self.open(path, flags);
@@ -181,17 +181,17 @@ impl Root {
     /// Root looks, and makes what is missing, on the container's own file system, which nobody but the image has
     /// written to. What lies in another mount (a directory of the user, a volume) is looked up and made with the user's
     /// rights.
-    pub fn place(
+    pub fn resolve_target(
         &self,
         path: &Path,
         is_directory: bool,
-        user: &Credentials,
+        user: &UserIds,
         closed: &[&str],
     ) -> Result<OwnedFd, PlaceError> {
-        let found = match self.locate(path, user) {
+        let found = match self.lookup_target(path, user) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                self.make(path, is_directory, user)?;
-                self.locate(path, user)
+                self.create_target(path, is_directory, user)?;
+                self.lookup_target(path, user)
             }
             other => other,
         };
@@ -234,48 +234,48 @@ impl Root {
                 other => other,
             };
             directory = entry.map_err(PlaceError::Reach)?;
-            fits(&Facts::of(&directory).map_err(PlaceError::Reach)?, is_directory)?;
+            fits(&FileFacts::of(&directory).map_err(PlaceError::Reach)?, is_directory)?;
         }
         Ok(directory)
     }
 
     /// Finds what is at `path`: as root on the container's own file system, as the user where another mount begins.
-    fn locate(&self, path: &Path, user: &Credentials) -> io::Result<Located> {
+    fn lookup_target(&self, path: &Path, user: &UserIds) -> io::Result<Located> {
         match self.resolve(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_XDEV) {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
                 let found = self.ask(user, &[self.directory.as_fd()], || {
                     let file = self.find(path)?;
-                    Ok(Found::of(&Facts::of(&file)?)?.with(file))
+                    Ok(Found::of(&FileFacts::of(&file)?)?.with(file))
                 })?;
                 Ok(Located { facts: found.value()?, file: found.into_file()?, is_own: false })
             }
             other => {
                 let file = other?;
-                Ok(Located { facts: Facts::of(&file)?, file, is_own: true })
+                Ok(Located { facts: FileFacts::of(&file)?, file, is_own: true })
             }
         }
     }
 
     /// Makes an empty file or directory at `path`, and the directories above it.
-    fn make(&self, path: &Path, is_directory: bool, user: &Credentials) -> Result<(), PlaceError> {
+    fn create_target(&self, path: &Path, is_directory: bool, user: &UserIds) -> Result<(), PlaceError> {
         let mut walked = PathBuf::from("/");
         let reached = |found: io::Result<Located>, at: &Path| found.map_err(|error| unreachable(error, at));
-        let mut directory = reached(self.locate(&walked, user), &walked)?;
+        let mut directory = reached(self.lookup_target(&walked, user), &walked)?;
         let mut names = path.components().skip(1).map(|component| component.as_os_str()).peekable();
         while let Some(name) = names.next() {
             let above = walked.clone();
             walked.push(name);
             // Looked up from the root each time: a symlink in the image's tree may be absolute.
-            let found = match self.locate(&walked, user) {
+            let found = match self.lookup_target(&walked, user) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                     let is_directory = is_directory || names.peek().is_some();
                     let made = if directory.is_own {
-                        self.make_own(&directory.file, &above, name, is_directory)
+                        self.copy_into_tmpfs(&directory.file, &above, name, is_directory)
                     } else {
                         self.make_entry_as(user, &directory.file, name, is_directory)
                     };
                     made.map_err(|error| unmade(error, &walked))?;
-                    self.locate(&walked, user)
+                    self.lookup_target(&walked, user)
                 }
                 other => other,
             };
@@ -285,7 +285,13 @@ impl Root {
     }
 
     /// Makes an entry on the container's own file system, also when its mount is read-only: through another mount of it.
-    fn make_own(&self, directory: &OwnedFd, path: &Path, name: &OsStr, is_directory: bool) -> io::Result<()> {
+    fn copy_into_tmpfs(
+        &self,
+        directory: &OwnedFd,
+        path: &Path,
+        name: &OsStr,
+        is_directory: bool,
+    ) -> io::Result<()> {
         match make_entry(directory, name, is_directory) {
             Err(error) if error.raw_os_error() == Some(libc::EROFS) => {
                 let writable = mount::detached_copy(&self.directory, false)?;
@@ -300,7 +306,7 @@ impl Root {
     /// Makes one empty entry with a user's rights, in a directory of a file system that may be the user's too.
     fn make_entry_as(
         &self,
-        user: &Credentials,
+        user: &UserIds,
         directory: &OwnedFd,
         name: &OsStr,
         is_directory: bool,
@@ -310,7 +316,7 @@ impl Root {
     }
 
     /// Whether a place is part of what the kernel invents, or of one of these mounts.
-    fn is_systems(&self, place: &Facts, closed: &[&str]) -> io::Result<bool> {
+    fn is_systems(&self, place: &FileFacts, closed: &[&str]) -> io::Result<bool> {
         let is_on =
             |path: &str| self.find(Path::new(path)).and_then(|file| Ok(fstat(file)?.st_dev == place.device));
         for path in closed {
@@ -325,19 +331,19 @@ impl Root {
 /// Something in the container, and whether it lies on the container's own file system.
 struct Located {
     file: OwnedFd,
-    facts: Facts,
+    facts: FileFacts,
     is_own: bool,
 }
 
 /// What whoever has found something knows of it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Facts {
+struct FileFacts {
     is_directory: bool,
     device: u64,
     is_invented: bool,
 }
 
-impl Facts {
+impl FileFacts {
     fn of(file: &OwnedFd) -> io::Result<Self> {
         let stat = fstat(file)?;
         Ok(Self {
@@ -394,7 +400,7 @@ fn unmade(error: io::Error, at: &Path) -> PlaceError {
     }
 }
 
-fn fits(place: &Facts, is_directory: bool) -> Result<(), PlaceError> {
+fn fits(place: &FileFacts, is_directory: bool) -> Result<(), PlaceError> {
     match (is_directory, place.is_directory) {
         (true, false) => Err(PlaceError::NotDirectory),
         (false, true) => Err(PlaceError::IsDirectory),
@@ -453,18 +459,18 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     /// A directory as a container's root.
-    fn root() -> (tempfile::TempDir, Root) {
+    fn root() -> (tempfile::TempDir, ContainerRoot) {
         let directory = tempfile::tempdir().unwrap();
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = Root::at(nix::fcntl::open(directory.path(), flags, Mode::empty()).unwrap());
+        let root = ContainerRoot::at(nix::fcntl::open(directory.path(), flags, Mode::empty()).unwrap());
         (directory, root)
     }
 
     /// Whoever runs the tests.
-    fn own() -> Credentials {
+    fn own() -> UserIds {
         let groups = nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        Credentials { uid, gid, groups }
+        UserIds { uid, gid, groups }
     }
 
     /// Each look has an answer in time, and there is always one more.
@@ -474,7 +480,9 @@ mod tests {
             return;
         }
         let (_directory, mut root) = root();
-        let look = |root: &Root| root.is_directory_for(Path::new("/"), &own()).map_err(|e| e.raw_os_error());
+        let look = |root: &ContainerRoot| {
+            root.is_directory_for(Path::new("/"), &own()).map_err(|e| e.raw_os_error())
+        };
         assert_eq!(look(&root), Ok(true));
         root.deadline = Instant::now();
         assert_eq!(look(&root), Err(Some(libc::ETIMEDOUT)));
@@ -490,11 +498,11 @@ mod tests {
             assert_eq!(root.read(Path::new(name), 100).unwrap().as_deref(), Some(&b"inside"[..]), "{name}");
         }
         // A bind mount would show the host's /proc there; the links of /proc are what must not be followed.
-        let host = Root::current().unwrap();
+        let host = ContainerRoot::current().unwrap();
         for path in ["/proc/self/root/etc/passwd", "/proc/self/cwd/Cargo.toml", "/proc/self/exe"] {
             assert_eq!(host.read(Path::new(path), 1 << 20).unwrap(), None, "{path}");
             assert!(host.find(Path::new(path)).is_err(), "{path}");
-            assert!(host.place(Path::new(path), false, &own(), &["/dev"]).is_err(), "{path}");
+            assert!(host.resolve_target(Path::new(path), false, &own(), &["/dev"]).is_err(), "{path}");
         }
     }
 
@@ -514,7 +522,7 @@ mod tests {
         }
         assert!(!path("nowhere").exists());
         // What the kernel invents is no file of an image.
-        let host = Root::current().unwrap();
+        let host = ContainerRoot::current().unwrap();
         for path in ["/proc/version", "/sys/kernel/uevent_seqnum"] {
             assert_eq!(host.read(Path::new(path), 1 << 20).unwrap(), None, "{path}");
         }
@@ -522,7 +530,7 @@ mod tests {
 
     #[test]
     fn nothing_is_made_outside_the_root_mount() {
-        let host = Root::current().unwrap();
+        let host = ContainerRoot::current().unwrap();
         let name = format!("spank-docker-{}", std::process::id());
         // A file system of its own on every machine, as a job's working directory is in a container.
         let there = Path::new("/dev/shm").join(&name);
@@ -531,11 +539,11 @@ mod tests {
         let (directory, root) = root();
         symlink("b", directory.path().join("a")).unwrap();
         fs::create_dir(directory.path().join("b")).unwrap();
-        root.make(Path::new("/a/c/file"), false, &own()).unwrap();
+        root.create_target(Path::new("/a/c/file"), false, &own()).unwrap();
         assert!(directory.path().join("b/c/file").is_file());
         // A link to nowhere is no place, and nothing is made where it leads.
         symlink("nowhere", directory.path().join("dangling")).unwrap();
-        assert!(root.make(Path::new("/dangling"), false, &own()).is_err());
+        assert!(root.create_target(Path::new("/dangling"), false, &own()).is_err());
         assert!(!directory.path().join("nowhere").exists());
     }
 }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use serde::{Deserialize, Serialize};
 
-use super::inside::Root;
+use super::inside::ContainerRoot;
 use super::process::Process;
 
 /// Which namespaces they are: the inode numbers that the kernel gave them. It gives a number again when its namespace is
@@ -80,12 +80,12 @@ impl Namespaces {
     }
 
     /// Enters the mount namespace, runs `work` with its root directory, and comes back.
-    pub fn visit<T>(&self, work: impl FnOnce(&Root) -> T) -> io::Result<T> {
+    pub fn visit<T>(&self, work: impl FnOnce(&ContainerRoot) -> T) -> io::Result<T> {
         let home = Home(File::open("/proc/self/ns/mnt")?);
         // setns(2) refuses a thread that shares its root and working directory with others.
         unshare(CloneFlags::CLONE_FS)?;
         setns(&self.mount, CloneFlags::CLONE_NEWNS)?;
-        let result = Root::current().map(|root| work(&root));
+        let result = ContainerRoot::current().map(|root| work(&root));
         drop(home);
         result
     }

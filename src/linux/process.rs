@@ -70,7 +70,7 @@ impl Process {
     }
 
     /// The process that was written down, if it still lives.
-    pub fn recall(id: ProcessId) -> io::Result<Option<Self>> {
+    pub fn find_alive(id: ProcessId) -> io::Result<Option<Self>> {
         match Self::find(id.pid) {
             Ok(process) if process.id == id && process.is_alive() => Ok(Some(process)),
             Ok(_) => Ok(None),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::identity::Credentials;
+use super::identity::UserIds;
 use super::process::Process;
 
 /// The numbers that the kernel decides by.
@@ -65,7 +65,7 @@ impl Rights {
 
     /// What is not exactly as `user` has it. The primary group counts as one of the groups.
     #[must_use]
-    pub fn excess(&self, user: &Credentials) -> Option<Excess> {
+    pub fn excess(&self, user: &UserIds) -> Option<Excess> {
         let with_primary =
             |groups: &mut dyn Iterator<Item = u32>| -> BTreeSet<u32> { groups.chain([user.gid]).collect() };
         let theirs = with_primary(&mut self.groups.iter().copied());
@@ -91,7 +91,7 @@ mod tests {
         CapAmb:\t0000000000000000\nNoNewPrivs:\t1\n";
 
     fn excess(status: &str, groups: &[u32]) -> Option<Excess> {
-        let user = Credentials { uid: 5001, gid: 100, groups: groups.to_vec() };
+        let user = UserIds { uid: 5001, gid: 100, groups: groups.to_vec() };
         Rights::parse(status).unwrap().excess(&user)
     }
 

@@ -12,18 +12,18 @@ use std::mem::MaybeUninit;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, raise, sigaction};
 
 /// They ask for an end, and slurmstepd has handlers for them (src/slurmd/slurmstepd/mgr.c).
-const ENDS: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+const TERMINATION: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 /// What they mean is the command's affair.
-const WORDS: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGUSR2];
+const USER_SIGNALS: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// Those that have come since they are kept.
 #[derive(Debug)]
-pub struct Kept {
+pub struct DeferredSignals {
     before: Option<SigSet>,
     seen: Vec<Signal>,
 }
 
-impl Kept {
+impl DeferredSignals {
     /// Keeps what comes to this thread, the only one, from now on.
     #[must_use]
     pub fn begin() -> Self {
@@ -31,12 +31,12 @@ impl Kept {
     }
 
     /// Before somebody else might throw them away.
-    pub fn look(&mut self) {
+    pub fn poll(&mut self) {
         self.seen.extend(pending());
     }
 
     /// Leaves the process as it was.
-    pub fn forget(self) {
+    pub fn discard(self) {
         if let Some(before) = self.before {
             // Fails for no mask that there was.
             let _ = before.thread_set_mask();
@@ -45,9 +45,9 @@ impl Kept {
 
     /// What came has its default effect, which is the end, and so has what comes: as slurmstepd has it for a command. Its
     /// own mask may be another one by now.
-    pub fn obey(mut self) {
-        self.look();
-        have(&ENDS, SigHandler::SigDfl);
+    pub fn deliver(mut self) {
+        self.poll();
+        have(&TERMINATION, SigHandler::SigDfl);
         let _ = ends().thread_unblock();
         for signal in self.seen {
             let _ = raise(signal);
@@ -62,13 +62,13 @@ pub fn is_end_asked() -> bool {
 }
 
 /// For a process that has no command: what is meant for the step's others does not end it.
-pub fn ignore_words() {
-    have(&WORDS, SigHandler::SigIgn);
+pub fn ignore_user_signals() {
+    have(&USER_SIGNALS, SigHandler::SigIgn);
 }
 
 /// For a process that ends by itself, when the step's command has done what it was asked.
 pub fn ignore_ends() {
-    have(&ENDS, SigHandler::SigIgn);
+    have(&TERMINATION, SigHandler::SigIgn);
 }
 
 fn have(signals: &[Signal], effect: SigHandler) {
@@ -80,7 +80,7 @@ fn have(signals: &[Signal], effect: SigHandler) {
 }
 
 fn ends() -> SigSet {
-    ENDS.into_iter().collect()
+    TERMINATION.into_iter().collect()
 }
 
 fn pending() -> Vec<Signal> {
@@ -92,7 +92,7 @@ fn pending() -> Vec<Signal> {
         }
         SigSet::from_sigset_t_unchecked(set.assume_init())
     };
-    ENDS.into_iter().filter(|signal| set.contains(*signal)).collect()
+    TERMINATION.into_iter().filter(|signal| set.contains(*signal)).collect()
 }
 
 #[cfg(test)]
@@ -122,9 +122,9 @@ mod tests {
     #[test]
     fn deferred_signal_is_delivered_despite_a_handler() {
         let end = end_of(|| {
-            let kept = Kept::begin();
+            let kept = DeferredSignals::begin();
             let _ = raise(Signal::SIGTERM);
-            kept.obey();
+            kept.deliver();
         });
         assert!(matches!(end, WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{end:?}");
     }
@@ -132,12 +132,12 @@ mod tests {
     #[test]
     fn signal_discarded_after_a_poll_is_delivered() {
         let end = end_of(|| {
-            let mut kept = Kept::begin();
+            let mut kept = DeferredSignals::begin();
             let _ = raise(Signal::SIGTERM);
-            kept.look();
-            have(&ENDS, SigHandler::SigIgn);
+            kept.poll();
+            have(&TERMINATION, SigHandler::SigIgn);
             if pending().is_empty() {
-                kept.obey();
+                kept.deliver();
             }
         });
         assert!(matches!(end, WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{end:?}");
@@ -147,7 +147,7 @@ mod tests {
     fn signal_blocked_before_is_delivered_afterwards() {
         let end = end_of(|| {
             let _ = ends().thread_block();
-            Kept::begin().obey();
+            DeferredSignals::begin().deliver();
             let _ = raise(Signal::SIGTERM);
         });
         assert!(matches!(end, WaitStatus::Signaled(_, Signal::SIGTERM, _)), "{end:?}");
@@ -156,10 +156,10 @@ mod tests {
     #[test]
     fn ignored_signal_ends_nothing() {
         let end = end_of(|| {
-            Kept::begin().obey();
-            ignore_words();
+            DeferredSignals::begin().deliver();
+            ignore_user_signals();
             ignore_ends();
-            for signal in ENDS.into_iter().chain(WORDS) {
+            for signal in TERMINATION.into_iter().chain(USER_SIGNALS) {
                 let _ = raise(signal);
             }
         });
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn without_any_the_process_goes_on() {
-        for work in [|| Kept::begin().obey(), || Kept::begin().forget()] {
+        for work in [|| DeferredSignals::begin().deliver(), || DeferredSignals::begin().discard()] {
             let end = end_of(work);
             assert!(matches!(end, WaitStatus::Exited(_, 7)), "{end:?}");
         }

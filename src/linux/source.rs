@@ -14,11 +14,11 @@ use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use serde::{Deserialize, Serialize};
 
 use super::errand::{self, Errand, Found};
-use super::identity::Credentials;
+use super::identity::UserIds;
 
 /// Something of the host, open for reference only (`O_PATH`).
 #[derive(Debug)]
-pub struct Source {
+pub struct OpenedSource {
     /// The descriptor.
     pub file: OwnedFd,
     /// What it is.
@@ -49,14 +49,14 @@ pub struct Device {
     pub minor: u64,
 }
 
-impl Source {
+impl OpenedSource {
     /// Opens what is at `path` as `user` could, a directory only if they may enter it; without a user, as root.
     ///
     /// Links of /proc that lead past all rights are not followed: "/proc/self/fd/7" would be a file that root has open.
     ///
     /// # Errors
     /// `ETIMEDOUT` when the file system does not answer.
-    pub async fn open(path: &Path, user: Option<&Credentials>) -> io::Result<Self> {
+    pub async fn open(path: &Path, user: Option<&UserIds>) -> io::Result<Self> {
         let sent = Errand::send(user, &[], || {
             let file = open(path)?;
             let kind = Kind::of(&file)?;
@@ -123,7 +123,7 @@ mod tests {
 
     fn open_as_root(path: &str) -> io::Result<Kind> {
         let runtime = crate::linux::runtime::runtime().unwrap();
-        runtime.block_on(Source::open(Path::new(path), None)).map(|source| source.kind)
+        runtime.block_on(OpenedSource::open(Path::new(path), None)).map(|source| source.kind)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How a foreign value looks in a message: one line, short, without control characters.
 //!
 //! Values come from users and images and may hold anything: newlines, escape sequences for a terminal, a megabyte
-//! of `A`, bytes that are no UTF-8. Every error type keeps them as [`Shown`], so no message can be forged or
+//! of `A`, bytes that are no UTF-8. Every error type keeps them as [`Escaped`], so no message can be forged or
 //! grow. Pure; runs in every process of the plugin, client and node, as whoever that is.
 #![forbid(unsafe_code)]
 
@@ -17,9 +17,9 @@ const LINE: usize = 1000;
 
 /// A value that someone else chose, fit for an error message.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Shown(String);
+pub struct Escaped(String);
 
-impl Shown {
+impl Escaped {
     /// Escapes what is not printable and shortens what is long.
     pub fn new(value: impl AsRef<[u8]>) -> Self {
         Self::within(value.as_ref(), WIDTH)
@@ -64,31 +64,31 @@ impl Shown {
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for Escaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for Escaped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "'{}'", self.0)
     }
 }
 
-impl From<&str> for Shown {
+impl From<&str> for Escaped {
     fn from(value: &str) -> Self {
         Self::new(value)
     }
 }
 
-impl From<&OsStr> for Shown {
+impl From<&OsStr> for Escaped {
     fn from(value: &OsStr) -> Self {
         Self::new(value.as_bytes())
     }
 }
 
-impl From<&Path> for Shown {
+impl From<&Path> for Escaped {
     fn from(value: &Path) -> Self {
         Self::from(value.as_os_str())
     }
@@ -101,34 +101,34 @@ mod tests {
 
     #[test]
     fn a_plain_value_is_shown_as_it_is() {
-        assert_eq!(Shown::from("reg:5000/foo:1 \\ 'é'").to_string(), "reg:5000/foo:1 \\ 'é'");
+        assert_eq!(Escaped::from("reg:5000/foo:1 \\ 'é'").to_string(), "reg:5000/foo:1 \\ 'é'");
     }
 
     #[test]
     fn unprintable_character_is_escaped() {
         let hostile = b"a\nb\x1b[31m\0\xff\xe2\x80\xae";
-        assert_eq!(Shown::new(hostile).as_str(), r"a\nb\u{1b}[31m\0\xff\u{202e}");
+        assert_eq!(Escaped::new(hostile).as_str(), r"a\nb\u{1b}[31m\0\xff\u{202e}");
     }
 
     #[test]
     fn a_long_value_is_shortened() {
-        assert_eq!(Shown::new(vec![b'A'; 80]).as_str(), "A".repeat(80));
-        assert_eq!(Shown::new(vec![b'A'; 1 << 20]).as_str(), format!("{}...", "A".repeat(77)));
-        assert_eq!(Shown::new(vec![b'\n'; 81]).as_str(), format!("{}...", r"\n".repeat(38)));
+        assert_eq!(Escaped::new(vec![b'A'; 80]).as_str(), "A".repeat(80));
+        assert_eq!(Escaped::new(vec![b'A'; 1 << 20]).as_str(), format!("{}...", "A".repeat(77)));
+        assert_eq!(Escaped::new(vec![b'\n'; 81]).as_str(), format!("{}...", r"\n".repeat(38)));
     }
 
     #[test]
     fn a_line_is_cleaned_once() {
-        let line = Shown::line("job 1: 'a\nb\u{202e}c\x1b[2J' – é");
+        let line = Escaped::line("job 1: 'a\nb\u{202e}c\x1b[2J' – é");
         assert_eq!(line.as_str(), r"job 1: 'a\nb\u{202e}c\u{1b}[2J' – é");
-        assert_eq!(Shown::line(line.as_str()), line);
-        assert_eq!(Shown::line(&"x".repeat(1 << 20)).as_str().len(), LINE);
+        assert_eq!(Escaped::line(line.as_str()), line);
+        assert_eq!(Escaped::line(&"x".repeat(1 << 20)).as_str().len(), LINE);
     }
 
     proptest! {
         #[test]
         fn a_message_is_always_one_short_line(value in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let shown = Shown::new(value);
+            let shown = Escaped::new(value);
             prop_assert!(shown.as_str().chars().count() <= WIDTH);
             prop_assert!(!shown.as_str().chars().any(char::is_control));
         }

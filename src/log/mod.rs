@@ -21,7 +21,7 @@ const LONGEST: usize = 1000;
 
 /// An error with all its causes, on one line that is not too long.
 #[must_use]
-pub fn chain(error: &dyn Error) -> String {
+pub fn error_chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::plain_path;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
     /// What is mounted.
-    pub source: Source,
+    pub source: MountSource,
     /// Where, in the container.
     pub target: Target,
     /// Without the right to write.
@@ -28,7 +28,7 @@ pub struct Mount {
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub enum MountSource {
     /// A directory, a file or a device of the host, by its absolute path, with what is mounted below it.
     Path(PathBuf),
     /// A fresh and empty directory in memory.
@@ -53,22 +53,22 @@ pub struct Target(PathBuf);
 
 /// What can be wrong with a list of mounts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum MountListError {
     /// Nothing between two commas.
     #[error("'{0}' has an empty mount: use SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them")]
-    Empty(Shown),
+    Empty(Escaped),
     /// A fourth part.
     #[error("'{0}' has more than SRC:DST:FLAGS: write '\\:' and '\\,' where they are part of a path")]
-    Parts(Shown),
+    Parts(Escaped),
     /// A backslash with nothing behind it.
     #[error("'{0}' ends with a backslash: write '\\\\' where it is part of a path")]
-    Escape(Shown),
+    Escape(Escaped),
     /// A source that is no absolute path.
     #[error("'{0}' is not an absolute path: use /DIRECTORY, /FILE, /dev/DEVICE, or tmpfs:DST")]
-    Source(Shown),
+    Source(Escaped),
     /// A target that is no absolute path.
     #[error("'{0}' is not a path in the container: use an absolute path without '..'")]
-    Target(Shown),
+    Target(Escaped),
     /// The root directory as a target.
     #[error("'/' cannot be mounted on: name a directory or a file in the container")]
     Root,
@@ -76,7 +76,7 @@ pub enum Error {
     #[error("'{target}' cannot be mounted on: {owner} is reserved for the container")]
     Reserved {
         /// The path.
-        target: Shown,
+        target: Escaped,
         /// What it would hide.
         owner: &'static str,
     },
@@ -84,13 +84,13 @@ pub enum Error {
     #[error(
         "'{0}' is not a mount flag: use ro, rw, private, rprivate, slave or rslave, with '+' between them"
     )]
-    Flag(Shown),
+    Flag(Escaped),
     /// Flags that exclude each other.
     #[error("'{0}' contradicts itself: use one of ro and rw, and one of private, rprivate, slave and rslave")]
-    Contradiction(Shown),
+    Contradiction(Escaped),
     /// Two mounts at one place.
     #[error("'{0}' is the target of two mounts: name it once")]
-    Twice(Shown),
+    Twice(Escaped),
     /// So many that the node's own mounts suffer.
     #[error("{0} mounts, at most {MOST} are allowed: mount a directory above them")]
     Many(usize),
@@ -102,51 +102,53 @@ pub enum Error {
 const MOST: usize = 64;
 
 /// Reads a list of mounts. It need not be in order; of two mounts at one place none would be visible.
-pub fn parse(list: &str) -> Result<Vec<Mount>, Error> {
+pub fn parse(list: &str) -> Result<Vec<Mount>, MountListError> {
     let mut mounts: Vec<Mount> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for entry in split(list, ',') {
         let mount = Mount::parse(entry).map_err(|error| match error {
-            Error::Empty(_) => Error::Empty(list.into()),
+            MountListError::Empty(_) => MountListError::Empty(list.into()),
             other => other,
         })?;
         if !seen.insert(mount.target.clone().0) {
-            return Err(Error::Twice(mount.target.as_path().into()));
+            return Err(MountListError::Twice(mount.target.as_path().into()));
         }
         mounts.push(mount);
     }
     match mounts.len() {
         ..=MOST => Ok(mounts),
-        many => Err(Error::Many(many)),
+        many => Err(MountListError::Many(many)),
     }
 }
 
 impl Mount {
     /// Reads one mount.
-    fn parse(entry: &str) -> Result<Self, Error> {
+    fn parse(entry: &str) -> Result<Self, MountListError> {
         let mut parts = split(entry, ':');
         let (source, target, flags) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
         if parts.next().is_some() {
-            return Err(Error::Parts(entry.into()));
+            return Err(MountListError::Parts(entry.into()));
         }
         if source.is_empty() {
-            return Err(Error::Empty(entry.into()));
+            return Err(MountListError::Empty(entry.into()));
         }
         let source = unescaped(source)?;
         let target = target.map(unescaped).transpose()?;
         let (source, target) = match (source.as_str(), target) {
-            ("tmpfs", Some(target)) => (Source::Tmpfs, Target::parse(&target)?),
+            ("tmpfs", Some(target)) => (MountSource::Tmpfs, Target::parse(&target)?),
             (path, _) if !path.starts_with('/') || path.contains('\0') => {
-                return Err(Error::Source(path.into()));
+                return Err(MountListError::Source(path.into()));
             }
-            (path, target) => (Source::Path(path.into()), Target::parse(target.as_deref().unwrap_or(path))?),
+            (path, target) => {
+                (MountSource::Path(path.into()), Target::parse(target.as_deref().unwrap_or(path))?)
+            }
         };
         let (read_only, propagation) = flags.map_or(Ok((false, Propagation::Private)), parse_flags)?;
         Ok(Self { source, target, read_only, propagation })
     }
 }
 
-fn parse_flags(flags: &str) -> Result<(bool, Propagation), Error> {
+fn parse_flags(flags: &str) -> Result<(bool, Propagation), MountListError> {
     let (mut read_only, mut propagation) = (None, None);
     for flag in flags.split('+') {
         let first = match flag {
@@ -155,10 +157,10 @@ fn parse_flags(flags: &str) -> Result<(bool, Propagation), Error> {
             // Always with all that is mounted below the source.
             "private" | "rprivate" => propagation.replace(Propagation::Private).is_none(),
             "slave" | "rslave" => propagation.replace(Propagation::Slave).is_none(),
-            other => return Err(Error::Flag(other.into())),
+            other => return Err(MountListError::Flag(other.into())),
         };
         if !first {
-            return Err(Error::Contradiction(flags.into()));
+            return Err(MountListError::Contradiction(flags.into()));
         }
     }
     Ok((read_only.unwrap_or_default(), propagation.unwrap_or_default()))
@@ -166,18 +168,18 @@ fn parse_flags(flags: &str) -> Result<(bool, Propagation), Error> {
 
 impl Target {
     /// The place at this path.
-    pub fn parse(path: &str) -> Result<Self, Error> {
+    pub fn parse(path: &str) -> Result<Self, MountListError> {
         Self::new(Path::new(path))
     }
 
     /// The place at this path.
-    pub fn new(path: &Path) -> Result<Self, Error> {
-        let path = plain_path::normalized(path).ok_or_else(|| Error::Target(path.into()))?;
+    pub fn new(path: &Path) -> Result<Self, MountListError> {
+        let path = plain_path::normalized(path).ok_or_else(|| MountListError::Target(path.into()))?;
         if path.parent().is_none() {
-            return Err(Error::Root);
+            return Err(MountListError::Root);
         }
         match reserved(&path) {
-            Some(owner) => Err(Error::Reserved { target: path.as_path().into(), owner }),
+            Some(owner) => Err(MountListError::Reserved { target: path.as_path().into(), owner }),
             None => Ok(Self(path)),
         }
     }
@@ -202,9 +204,9 @@ impl Target {
 }
 
 impl TryFrom<PathBuf> for Target {
-    type Error = Error;
+    type Error = MountListError;
 
-    fn try_from(path: PathBuf) -> Result<Self, Error> {
+    fn try_from(path: PathBuf) -> Result<Self, MountListError> {
         Self::new(&path)
     }
 }
@@ -241,12 +243,12 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
 }
 
 /// Without the backslashes: each stands for the character behind it.
-fn unescaped(text: &str) -> Result<String, Error> {
+fn unescaped(text: &str) -> Result<String, MountListError> {
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => plain.push(characters.next().ok_or_else(|| Error::Escape(text.into()))?),
+            '\\' => plain.push(characters.next().ok_or_else(|| MountListError::Escape(text.into()))?),
             other => plain.push(other),
         }
     }
@@ -259,7 +261,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn bind(source: &str, target: &str) -> Mount {
-        let (source, target) = (Source::Path(source.into()), Target::parse(target).unwrap());
+        let (source, target) = (MountSource::Path(source.into()), Target::parse(target).unwrap());
         Mount { source, target, read_only: false, propagation: Propagation::Private }
     }
 
@@ -277,7 +279,7 @@ mod tests {
         let slave = Mount { propagation: Propagation::Slave, ..bind("/a", "/b") };
         assert_eq!(parse("/a:/b:rw+slave").unwrap(), [slave]);
         assert_eq!(parse("/a:/b:private,/c:/d:rprivate").unwrap(), [bind("/a", "/b"), bind("/c", "/d")]);
-        let tmpfs = Mount { source: Source::Tmpfs, ..bind("/", "/t") };
+        let tmpfs = Mount { source: MountSource::Tmpfs, ..bind("/", "/t") };
         assert_eq!(parse("tmpfs:/t,/a:/b").unwrap(), [tmpfs, bind("/a", "/b")]);
     }
 
@@ -376,7 +378,7 @@ mod tests {
             let escaped: String =
                 path.chars().flat_map(|c| [(",:\\".contains(c)).then_some('\\'), Some(c)]).flatten().collect();
             let mounts = parse(&format!("{escaped},{escaped}:/x:ro")).unwrap();
-            prop_assert_eq!(&mounts[0].source, &Source::Path(path.into()));
+            prop_assert_eq!(&mounts[0].source, &MountSource::Path(path.into()));
             prop_assert_eq!(mounts[0].target.as_path(), target);
         }
 

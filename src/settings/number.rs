@@ -5,7 +5,7 @@
 use std::str::FromStr;
 
 /// The number, if the text is one.
-pub fn whole<T: FromStr>(text: &str) -> Option<T> {
+pub fn parse_digits<T: FromStr>(text: &str) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     if digits { text.parse().ok() } else { None }
 }
@@ -13,7 +13,7 @@ pub fn whole<T: FromStr>(text: &str) -> Option<T> {
 /// The same, as `Display` writes it: `01` and the like would be second names of one thing.
 pub fn canonical<T: FromStr>(text: &str) -> Option<T> {
     let is_padded = text.len() > 1 && text.starts_with('0');
-    if is_padded { None } else { whole(text) }
+    if is_padded { None } else { parse_digits(text) }
 }
 
 #[cfg(test)]
@@ -22,9 +22,12 @@ mod tests {
 
     #[test]
     fn only_digits_are_a_number() {
-        assert_eq!((whole("0"), whole("007"), whole("4294967295")), (Some(0), Some(7), Some(u32::MAX)));
+        assert_eq!(
+            (parse_digits("0"), parse_digits("007"), parse_digits("4294967295")),
+            (Some(0), Some(7), Some(u32::MAX))
+        );
         for text in ["", "+1", "-1", " 1", "1 ", "1_0", "0x1", "٣", "4294967296"] {
-            assert_eq!(whole::<u32>(text), None, "{text}");
+            assert_eq!(parse_digits::<u32>(text), None, "{text}");
         }
     }
 }

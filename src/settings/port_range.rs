@@ -5,17 +5,17 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::number;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// What can be wrong with a range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum PortRangeError {
     /// Not two ports with a dash between.
     #[error("'{0}' is not a port range: use FIRST-LAST, both from 1024 to 65535")]
-    Ports(Shown),
+    Ports(Escaped),
     /// The last port is below the first one.
     #[error("'{0}' is empty: the first port is above the last one")]
-    EmptyPorts(Shown),
+    EmptyPorts(Escaped),
 }
 
 /// The ports that sshd may use, both ends included. Never below 1024: sshd runs as the job's user.
@@ -52,14 +52,14 @@ impl fmt::Display for PortRange {
 }
 
 impl FromStr for PortRange {
-    type Err = Error;
+    type Err = PortRangeError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, PortRangeError> {
         let port = |text| number::canonical(text).filter(|port| *port >= 1024);
         let ends = text.split_once('-').and_then(|(first, last)| Some((port(first)?, port(last)?)));
-        let (first, last) = ends.ok_or_else(|| Error::Ports(text.into()))?;
+        let (first, last) = ends.ok_or_else(|| PortRangeError::Ports(text.into()))?;
         if first > last {
-            return Err(Error::EmptyPorts(text.into()));
+            return Err(PortRangeError::EmptyPorts(text.into()));
         }
         Ok(Self { first, last })
     }

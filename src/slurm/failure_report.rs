@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use super::ids::JobId;
-use super::scontrol::{self, BEFORE, Known, SlurmError};
+use super::scontrol::{self, BEFORE, ControllerJob, SlurmError};
 
 /// slurmctld hands on what a waiting client is told when it comes to it, and a client whose job has ended hears nothing any
 /// more.
@@ -68,7 +68,7 @@ pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), Slu
     result
 }
 
-fn ends_now(job: &Known, end: End) -> bool {
+fn ends_now(job: &ControllerJob, end: End) -> bool {
     match end {
         End::ByTasks => !job.batch,
         End::ByScript => !job.batch || job.is_later_component,
@@ -86,7 +86,7 @@ fn ends_now(job: &Known, end: End) -> bool {
 pub fn out_of_service(start: Start, node: &str, line: &str) -> Result<bool, SlurmError> {
     // First: it must not come back to this node.
     scontrol::drain(node, &format!("spank_docker: {line}"))?;
-    let is_again = |known: Known| {
+    let is_again = |known: ControllerJob| {
         let script = known.batch || known.leader.is_some();
         script && scontrol::requeue(&known).is_ok()
     };
@@ -116,7 +116,7 @@ pub async fn nodes_meanwhile(start: Start) -> Result<Nodes, SlurmError> {
     scontrol::show_meanwhile(start.job).await.map(|known| of(&known, start))
 }
 
-fn of(known: &Known, start: Start) -> Nodes {
+fn of(known: &ControllerJob, start: Start) -> Nodes {
     Nodes { over: known.over, unready: known.in_prolog, failure: told(known, start) }
 }
 
@@ -126,7 +126,7 @@ fn mark(start: Start) -> String {
     format!("{MARK}{} on ", u64::from(start.restart) + 1)
 }
 
-fn told(job: &Known, start: Start) -> Option<String> {
+fn told(job: &ControllerJob, start: Start) -> Option<String> {
     job.comment.as_deref().and_then(|comment| first(comment, start))
 }
 

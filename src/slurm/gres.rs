@@ -9,7 +9,7 @@ use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::number;
 
 /// Variables by which libraries choose among GPUs. Slurm sets those that gres.conf says, or all.
@@ -31,7 +31,7 @@ const FIRST_RENDER_NODE: u32 = 128;
 
 /// Why a job does not get its GPUs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum GresError {
     /// The engine has neither CDI specifications nor a vendor's runtime.
     #[error(
         "the job asks for GPUs, but this node's engine cannot give any to containers: ask the admin to install a CDI specification or the NVIDIA Container Toolkit"
@@ -57,7 +57,7 @@ pub enum Error {
     )]
     Unclear {
         /// As Slurm has it.
-        list: Shown,
+        list: Escaped,
     },
     /// The names of Slurm and those of the specification mean different GPUs.
     #[error(
@@ -95,7 +95,7 @@ impl Nvidia {
         };
         // Of a GPU that was not used yet: question marks.
         let is_known = |uuid: &&str| uuid.starts_with("GPU-") && !uuid.contains('?');
-        let minor = number::whole(value("Device Minor")?)?;
+        let minor = number::parse_digits(value("Device Minor")?)?;
         Some(Self {
             minor,
             uuid: value("GPU UUID").filter(is_known).map(str::to_owned),
@@ -127,7 +127,7 @@ pub struct Gpus {
 
 impl Gpus {
     /// From the prolog's environment.
-    pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+    pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, GresError> {
         let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
         let text = |name: &str| text(name).filter(|value| !value.is_empty());
         // Slurm gives parts a number too, which is no device file's: whoever has some has his whole GPUs from this list
@@ -138,7 +138,7 @@ impl Gpus {
         let list = if parts.is_empty() { text(OF_JOB) } else { Some(whole.join(",")) };
         let numbers = match list.filter(|list| !list.is_empty()) {
             None => Vec::new(),
-            Some(list) => numbers(&list).ok_or_else(|| Error::Unclear { list: Shown::new(&list) })?,
+            Some(list) => numbers(&list).ok_or_else(|| GresError::Unclear { list: Escaped::new(&list) })?,
         };
         Ok(Self {
             numbers,
@@ -158,7 +158,7 @@ impl Gpus {
     }
 
     /// The kind of devices in CDI that they are, of those that the engine knows; none when it knows no GPUs.
-    pub fn kind<'a>(&self, known: &[&'a str]) -> Result<Option<&'a str>, Error> {
+    pub fn kind<'a>(&self, known: &[&'a str]) -> Result<Option<&'a str>, GresError> {
         let mut kinds: Vec<&str> = known.iter().copied().filter(|kind| kind.ends_with("/gpu")).collect();
         kinds.sort_unstable();
         kinds.dedup();
@@ -171,7 +171,7 @@ impl Gpus {
         };
         match kinds.iter().copied().filter(is_set).collect::<Vec<_>>()[..] {
             [one] => Ok(Some(one)),
-            _ => Err(Error::Vendors { kinds: kinds.join(", ") }),
+            _ => Err(GresError::Vendors { kinds: kinds.join(", ") }),
         }
     }
 
@@ -189,7 +189,7 @@ impl Gpus {
 
     /// Whether the device node at this path is of a whole GPU that is not among these. NVIDIA's have two.
     #[must_use]
-    pub fn lack(&self, path: &str, nvidia: &[Nvidia]) -> bool {
+    pub fn excludes(&self, path: &str, nvidia: &[Nvidia]) -> bool {
         let Some(number) = number_of(path) else { return false };
         let of_nvidia = nvidia.iter().find(|gpu| gpu.render_nodes.contains(&number));
         let is_own = |number| self.numbers.contains(&number);
@@ -199,9 +199,9 @@ impl Gpus {
     /// Whether an engine that was asked for these must not have brought this device node. With a part comes the node of the
     /// GPU that it is a part of: which one that is, its name does not say.
     #[must_use]
-    pub fn exclude(&self, path: &str, nvidia: &[Nvidia]) -> bool {
+    pub fn excludes_brought(&self, path: &str, nvidia: &[Nvidia]) -> bool {
         let is_brought = nvidia.iter().any(|gpu| gpu.is_divided && gpu.has(path));
-        self.lack(path, nvidia) && (self.parts.is_empty() || !is_brought)
+        self.excludes(path, nvidia) && (self.parts.is_empty() || !is_brought)
     }
 
     /// What a library must be told that was given `value`, in a step that has been given `given` of the node's. Where
@@ -235,14 +235,14 @@ impl Gpus {
 pub fn number_of(path: &str) -> Option<u32> {
     match path.strip_prefix("/dev/dri/") {
         Some(name) => render_number(name),
-        None => number::whole(path.strip_prefix("/dev/nvidia")?),
+        None => number::parse_digits(path.strip_prefix("/dev/nvidia")?),
     }
 }
 
 /// The number of a render node.
 #[must_use]
 pub fn render_number(name: &str) -> Option<u32> {
-    number::whole(name.strip_prefix("renderD")?)
+    number::parse_digits(name.strip_prefix("renderD")?)
 }
 
 fn index(number: u32) -> u32 {
@@ -270,7 +270,7 @@ pub fn numbers(list: &str) -> Option<Vec<u32>> {
 mod tests {
     use super::*;
 
-    fn try_of_job(variables: &[(&str, &str)]) -> Result<Gpus, Error> {
+    fn try_of_job(variables: &[(&str, &str)]) -> Result<Gpus, GresError> {
         let value = |name: &str| variables.iter().find(|(known, _)| *known == name);
         Gpus::of_job(|name| value(name).map(|(_, value)| OsString::from(value)))
     }
@@ -295,7 +295,7 @@ mod tests {
         }
         for unclear in ["NoDevFiles", "1,", "3-1", "-1", "99999", "0\n1"] {
             let error = try_of_job(&[("SLURM_JOB_GPUS", unclear)]).unwrap_err();
-            assert_eq!(error, Error::Unclear { list: Shown::new(unclear) });
+            assert_eq!(error, GresError::Unclear { list: Escaped::new(unclear) });
         }
         assert!(try_of_job(&[("CUDA_VISIBLE_DEVICES", "MIG-a,GPU-b")]).is_err());
         assert_eq!(of_job(&[("SLURM_JOB_GPUS", "128,129")]).names(&[]), [["0"], ["1"]]);
@@ -323,10 +323,10 @@ mod tests {
 
         let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
         assert_eq!(gpus.names(std::slice::from_ref(&gpu)), [vec!["1"], vec!["GPU-5c", "3"]]);
-        assert!(!gpus.lack("/dev/dri/renderD130", std::slice::from_ref(&gpu)));
-        assert!(gpus.lack("/dev/dri/renderD131", std::slice::from_ref(&gpu)));
-        assert!(gpus.lack("/dev/dri/renderD130", &[]));
-        assert!(of_job(&[("SLURM_JOB_GPUS", "1")]).lack("/dev/dri/renderD130", &[gpu]));
+        assert!(!gpus.excludes("/dev/dri/renderD130", std::slice::from_ref(&gpu)));
+        assert!(gpus.excludes("/dev/dri/renderD131", std::slice::from_ref(&gpu)));
+        assert!(gpus.excludes("/dev/dri/renderD130", &[]));
+        assert!(of_job(&[("SLURM_JOB_GPUS", "1")]).excludes("/dev/dri/renderD130", &[gpu]));
     }
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
             ("/dev/nvidia+0", false),
             ("/dev/null", false),
         ] {
-            assert_eq!(gpus.lack(path, &[]), lacks, "{path}");
+            assert_eq!(gpus.excludes(path, &[]), lacks, "{path}");
         }
     }
 
@@ -364,7 +364,7 @@ mod tests {
         let nvidia = [gpu(0, true), gpu(1, false), gpu(2, false)];
         let gpus = of_job(&[("SLURM_JOB_GPUS", "7,2"), ("CUDA_VISIBLE_DEVICES", "MIG-a,2")]);
         for number in 0..8 {
-            assert_eq!(gpus.lack(&format!("/dev/nvidia{number}"), &nvidia), number != 2, "{number}");
+            assert_eq!(gpus.excludes(&format!("/dev/nvidia{number}"), &nvidia), number != 2, "{number}");
         }
         for (path, excluded) in [
             ("/dev/nvidia0", false),
@@ -375,10 +375,10 @@ mod tests {
             ("/dev/nvidia3", true),
             ("/dev/nvidia128", true),
         ] {
-            assert_eq!(gpus.exclude(path, &nvidia), excluded, "{path}");
+            assert_eq!(gpus.excludes_brought(path, &nvidia), excluded, "{path}");
         }
-        assert!(gpus.exclude("/dev/nvidia0", &[]));
-        assert!(of_job(&[("SLURM_JOB_GPUS", "2")]).exclude("/dev/nvidia0", &nvidia));
+        assert!(gpus.excludes_brought("/dev/nvidia0", &[]));
+        assert!(of_job(&[("SLURM_JOB_GPUS", "2")]).excludes_brought("/dev/nvidia0", &nvidia));
     }
 
     #[test]
@@ -397,23 +397,23 @@ mod tests {
     fn messages_of_missing_gpus_name_the_remedy() {
         for (error, text) in [
             (
-                Error::Unsupported,
+                GresError::Unsupported,
                 "the job asks for GPUs, but this node's engine cannot give any to containers: ask the admin to install a CDI specification or the NVIDIA Container Toolkit",
             ),
             (
-                Error::Unknown { device: "nvidia.com/gpu=7".to_owned() },
+                GresError::Unknown { device: "nvidia.com/gpu=7".to_owned() },
                 "GPU 'nvidia.com/gpu=7' is not in this node's CDI specification: ask the admin to generate it again",
             ),
             (
-                Error::Vendors { kinds: "amd.com/gpu, nvidia.com/gpu".to_owned() },
+                GresError::Vendors { kinds: "amd.com/gpu, nvidia.com/gpu".to_owned() },
                 "this node's engine knows GPUs of several vendors (amd.com/gpu, nvidia.com/gpu), and Slurm does not say which of them the job has: ask the admin to set Flags in gres.conf",
             ),
             (
-                Error::Unclear { list: Shown::new("NoDevFiles") },
+                GresError::Unclear { list: Escaped::new("NoDevFiles") },
                 "Slurm's list of the job's GPUs on this node, 'NoDevFiles', is not a list of numbers: ask the admin to check gres.conf",
             ),
             (
-                Error::Foreign { device: "/dev/nvidia0".to_owned() },
+                GresError::Foreign { device: "/dev/nvidia0".to_owned() },
                 "the container was given '/dev/nvidia0', which Slurm did not allocate to the job: ask the admin to compare gres.conf with the CDI specification",
             ),
         ] {

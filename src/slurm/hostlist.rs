@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::number;
 
 /// The longest list that is read.
@@ -22,38 +22,38 @@ const MAX_DIGITS: usize = 18;
 
 /// What can be wrong with a list of hosts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum HostlistError {
     /// More text than any cluster's list.
     #[error("list of hosts '{0}': longer than 16 MiB")]
-    Long(Shown),
+    Long(Escaped),
     /// More hosts than any cluster has.
     #[error("list of hosts '{0}': more than 1048576 hosts, or more than 64 MiB of names")]
-    Many(Shown),
+    Many(Escaped),
     /// Brackets that do not match, or are within brackets.
     #[error("list of hosts '{0}': brackets must be paired and not nested")]
-    Brackets(Shown),
+    Brackets(Escaped),
     /// Something between brackets that is no number and no range.
     #[error("list of hosts '{list}': '{range}' is not a range, use FIRST-LAST with FIRST not above LAST")]
     Range {
         /// The list.
-        list: Shown,
+        list: Escaped,
         /// Its part at fault.
-        range: Shown,
+        range: Escaped,
     },
     /// A name that no host has.
     #[error("list of hosts '{list}': '{name}' is not a host name")]
     Name {
         /// The list.
-        list: Shown,
+        list: Escaped,
         /// Its part at fault.
-        name: Shown,
+        name: Escaped,
     },
 }
 
 /// All names of a list, in its order. An empty list has none.
-pub fn expand(list: &str) -> Result<Vec<String>, Error> {
+pub fn expand(list: &str) -> Result<Vec<String>, HostlistError> {
     if list.len() > MAX_TEXT {
-        return Err(Error::Long(list.into()));
+        return Err(HostlistError::Long(list.into()));
     }
     let mut hosts = Hosts { list, names: Vec::new(), bytes: 0 };
     if list.is_empty() {
@@ -65,7 +65,7 @@ pub fn expand(list: &str) -> Result<Vec<String>, Error> {
         match (byte, inside) {
             (b'[', false) => inside = true,
             (b']', true) => inside = false,
-            (b'[' | b']', _) => return Err(Error::Brackets(list.into())),
+            (b'[' | b']', _) => return Err(HostlistError::Brackets(list.into())),
             (b',', false) => {
                 hosts.add(&list[start..place])?;
                 start = place + 1;
@@ -74,7 +74,7 @@ pub fn expand(list: &str) -> Result<Vec<String>, Error> {
         }
     }
     if inside {
-        return Err(Error::Brackets(list.into()));
+        return Err(HostlistError::Brackets(list.into()));
     }
     hosts.add(&list[start..])?;
     Ok(hosts.names)
@@ -119,7 +119,7 @@ struct Hosts<'a> {
 
 impl Hosts<'_> {
     /// Adds all names of one item of the list.
-    fn add(&mut self, item: &str) -> Result<(), Error> {
+    fn add(&mut self, item: &str) -> Result<(), HostlistError> {
         if !item.contains('[') {
             return self.push(item.to_owned());
         }
@@ -135,7 +135,7 @@ impl Hosts<'_> {
             count = total.and_then(|total| count.checked_mul(total)).unwrap_or(u64::MAX);
             // Before the names are made.
             if count > (MAX_NAMES - self.names.len()) as u64 {
-                return Err(Error::Many(self.list.into()));
+                return Err(HostlistError::Many(self.list.into()));
             }
             pieces.push(Piece::Text(text));
             pieces.push(Piece::Numbers(ranges));
@@ -147,7 +147,7 @@ impl Hosts<'_> {
     }
 
     /// Adds all combinations of the pieces; the last brackets count fastest.
-    fn combine(&mut self, pieces: &[Piece<'_>]) -> Result<(), Error> {
+    fn combine(&mut self, pieces: &[Piece<'_>]) -> Result<(), HostlistError> {
         let length = pieces.iter().map(Piece::length).sum();
         // Which range, and which number of it, for each piece that has numbers.
         let mut state: Vec<(usize, u64)> = pieces
@@ -192,22 +192,22 @@ impl Hosts<'_> {
         }
     }
 
-    fn push(&mut self, name: String) -> Result<(), Error> {
+    fn push(&mut self, name: String) -> Result<(), HostlistError> {
         let host = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(host) {
-            return Err(Error::Name { list: self.list.into(), name: name.as_str().into() });
+            return Err(HostlistError::Name { list: self.list.into(), name: name.as_str().into() });
         }
         self.bytes += name.len();
         if self.names.len() == MAX_NAMES || self.bytes > MAX_BYTES {
-            return Err(Error::Many(self.list.into()));
+            return Err(HostlistError::Many(self.list.into()));
         }
         self.names.push(name);
         Ok(())
     }
 
     /// What is between brackets.
-    fn ranges(&self, numbers: &str) -> Result<Vec<Range>, Error> {
-        let bad = |range: &str| Error::Range { list: self.list.into(), range: range.into() };
+    fn ranges(&self, numbers: &str) -> Result<Vec<Range>, HostlistError> {
+        let bad = |range: &str| HostlistError::Range { list: self.list.into(), range: range.into() };
         numbers.split(',').map(|range| parse_range(range).ok_or_else(|| bad(range))).collect()
     }
 }
@@ -215,7 +215,7 @@ impl Hosts<'_> {
 /// `7`, `007` or `007-012`: as wide as the first number.
 fn parse_range(text: &str) -> Option<Range> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let number = |digits: &str| number::whole(digits).filter(|_| digits.len() <= MAX_DIGITS);
+    let number = |digits: &str| number::parse_digits(digits).filter(|_| digits.len() <= MAX_DIGITS);
     let range = Range { first: number(first)?, last: number(last)?, width: first.len() };
     (range.first <= range.last).then_some(range)
 }
@@ -272,7 +272,7 @@ mod tests {
         for (list, name) in [("a,,b", ""), (",", ""), ("a b", "a b"), ("a;b[1]", "a;b1"), ("a\nb", r"a\nb")] {
             assert_eq!(
                 refused(list),
-                format!("list of hosts '{}': '{name}' is not a host name", Shown::from(list))
+                format!("list of hosts '{}': '{name}' is not a host name", Escaped::from(list))
             );
         }
     }

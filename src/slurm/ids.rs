@@ -9,19 +9,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::number;
 use crate::settings::port_range::PortRange;
 
 /// What can be wrong with an id or a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum IdError {
     /// Not the canonical decimal form of a 32-bit number.
     #[error("'{0}' is not an id: use a number from 0 to 4294967295")]
-    Id(Shown),
+    Id(Escaped),
     /// Not the name of a scope's directory.
     #[error("'{0}' names neither a job nor a step: use JOB or JOB.STEP")]
-    Scope(Shown),
+    Owner(Escaped),
 }
 
 /// Slurm's id of a job. Each element of an array and each component of a heterogeneous job has its own.
@@ -47,18 +47,18 @@ impl fmt::Display for StepId {
 }
 
 impl FromStr for JobId {
-    type Err = Error;
+    type Err = IdError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        number::canonical(text).map(Self).ok_or_else(|| Error::Id(text.into()))
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        number::canonical(text).map(Self).ok_or_else(|| IdError::Id(text.into()))
     }
 }
 
 impl FromStr for StepId {
-    type Err = Error;
+    type Err = IdError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
-        number::canonical(text).map(Self).ok_or_else(|| Error::Id(text.into()))
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        number::canonical(text).map(Self).ok_or_else(|| IdError::Id(text.into()))
     }
 }
 
@@ -74,14 +74,14 @@ pub struct Slurmd {
 
 /// What a container belongs to. Its text is the name of its directory in `state_dir`: `123` or `123.4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Scope {
+pub struct Owner {
     /// The job.
     pub job: JobId,
     /// The step, for a container that only this step has.
     pub step: Option<StepId>,
 }
 
-impl Scope {
+impl Owner {
     /// The scope of a whole job.
     pub const fn job(job: JobId) -> Self {
         Self { job, step: None }
@@ -113,7 +113,7 @@ impl Scope {
     }
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.step {
             None => write!(f, "{}", self.job),
@@ -122,16 +122,16 @@ impl fmt::Display for Scope {
     }
 }
 
-impl FromStr for Scope {
-    type Err = Error;
+impl FromStr for Owner {
+    type Err = IdError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, IdError> {
         let (job, step) = match text.split_once('.') {
             None => (text, None),
             Some((job, step)) => (job, Some(step)),
         };
         let parsed = || Some(Self { job: job.parse().ok()?, step: step.map(str::parse).transpose().ok()? });
-        parsed().ok_or_else(|| Error::Scope(text.into()))
+        parsed().ok_or_else(|| IdError::Owner(text.into()))
     }
 }
 
@@ -153,16 +153,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn scope(job: u32, step: Option<u32>) -> Scope {
-        Scope { job: JobId(job), step: step.map(StepId) }
+    fn owner(job: u32, step: Option<u32>) -> Owner {
+        Owner { job: JobId(job), step: step.map(StepId) }
     }
 
     #[test]
     fn a_scope_names_its_directory_and_container() {
-        assert_eq!(scope(123, None).to_string(), "123");
-        assert_eq!(scope(123, None).container_name(), "docker_123");
-        assert_eq!(scope(123, Some(4)).to_string(), "123.4");
-        assert_eq!(scope(123, Some(4)).container_name(), "docker_123.4");
+        assert_eq!(owner(123, None).to_string(), "123");
+        assert_eq!(owner(123, None).container_name(), "docker_123");
+        assert_eq!(owner(123, Some(4)).to_string(), "123.4");
+        assert_eq!(owner(123, Some(4)).container_name(), "docker_123.4");
     }
 
     #[test]
@@ -170,10 +170,10 @@ mod tests {
         for bad in
             ["", ".", "1.", ".1", "01", "+1", "1.02", "1.2.3", "-1", "4294967296", "1 ", "١", "lost+found"]
         {
-            let error = bad.parse::<Scope>().unwrap_err();
+            let error = bad.parse::<Owner>().unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!("'{}' names neither a job nor a step: use JOB or JOB.STEP", Shown::from(bad))
+                format!("'{}' names neither a job nor a step: use JOB or JOB.STEP", Escaped::from(bad))
             );
         }
     }
@@ -186,16 +186,16 @@ mod tests {
             "x\n".parse::<JobId>().unwrap_err().to_string(),
             r"'x\n' is not an id: use a number from 0 to 4294967295"
         );
-        let stored = serde_json::to_string(&scope(7, Some(1))).unwrap();
+        let stored = serde_json::to_string(&owner(7, Some(1))).unwrap();
         assert_eq!(stored, r#"{"job":7,"step":1}"#);
-        assert_eq!(serde_json::from_str::<Scope>(&stored).unwrap(), scope(7, Some(1)));
+        assert_eq!(serde_json::from_str::<Owner>(&stored).unwrap(), owner(7, Some(1)));
     }
 
     #[test]
     fn a_job_and_its_steps_have_different_ports() {
         let range = PortRange::DEFAULT;
-        let mut ports: Vec<_> = (0..9_999).map(|step| scope(42, Some(step)).port(range)).collect();
-        ports.push(scope(42, None).port(range));
+        let mut ports: Vec<_> = (0..9_999).map(|step| owner(42, Some(step)).port(range)).collect();
+        ports.push(owner(42, None).port(range));
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 10_000);
@@ -203,15 +203,15 @@ mod tests {
 
     #[test]
     fn the_port_of_a_job_never_changes_between_versions() {
-        assert_eq!(scope(123, None).port(PortRange::DEFAULT), 20123);
-        assert_eq!(scope(123, Some(0)).port(PortRange::DEFAULT), 26304);
-        assert_eq!(scope(u32::MAX, Some(u32::MAX)).port("65535-65535".parse().unwrap()), 65535);
+        assert_eq!(owner(123, None).port(PortRange::DEFAULT), 20123);
+        assert_eq!(owner(123, Some(0)).port(PortRange::DEFAULT), 26304);
+        assert_eq!(owner(u32::MAX, Some(u32::MAX)).port("65535-65535".parse().unwrap()), 65535);
     }
 
     proptest! {
         #[test]
         fn scope_round_trips_through_its_text(job: u32, step: Option<u32>) {
-            prop_assert_eq!(scope(job, step).to_string().parse::<Scope>().unwrap(), scope(job, step));
+            prop_assert_eq!(owner(job, step).to_string().parse::<Owner>().unwrap(), owner(job, step));
         }
 
         #[test]
@@ -219,9 +219,9 @@ mod tests {
             first in 1024u16.., more in 1u16..20_000, job in 0..u32::MAX, step: Option<u32>,
         ) {
             let range: PortRange = format!("{first}-{}", first.saturating_add(more)).parse().unwrap();
-            prop_assert!(range.contains(scope(job, step).port(range)));
+            prop_assert!(range.contains(owner(job, step).port(range)));
             if range.first() < range.last() {
-                prop_assert_ne!(scope(job, step).port(range), scope(job + 1, step).port(range));
+                prop_assert_ne!(owner(job, step).port(range), owner(job + 1, step).port(range));
             }
         }
     }

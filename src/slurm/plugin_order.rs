@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use glob::MatchOptions;
 
 use super::conf::{setting, text_of};
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// As README installs the plugin.
 const FILE: &str = "spank_docker.so";
@@ -47,7 +47,7 @@ impl Line {
     /// What an admin is told of a plugin behind this one.
     #[must_use]
     pub fn comes_after_ours(&self) -> String {
-        let (file, plugin) = (Shown::from(self.file.as_path()), Shown::from(self.plugin.as_path()));
+        let (file, plugin) = (Escaped::from(self.file.as_path()), Escaped::from(self.plugin.as_path()));
         let number = self.number;
         format!(
             "'{file}' line {number}: '{plugin}' comes after {FILE}, and would run as root in users' images: move it before that line"
@@ -158,7 +158,7 @@ pub enum OrderError {
     #[error(
         "plugstack.conf: '{0}' does not name {FILE}, so what comes after it cannot be seen: ask the admin"
     )]
-    NotNamed(Shown),
+    NotNamed(Escaped),
 }
 
 /// Nothing, where this plugin is the last one. `slurm_conf` is slurmd's variable SLURM_CONF, which it sets before it calls a
@@ -169,7 +169,7 @@ pub fn see_that_ours_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderErro
     let file = file_beside(Path::new(slurm_conf)).map_err(OrderError::Unreadable)?;
     let lines = read(&file).map_err(OrderError::Unreadable)?;
     if !lines.iter().any(Line::is_ours) {
-        return Err(OrderError::NotNamed(Shown::from(file.as_path())));
+        return Err(OrderError::NotNamed(Escaped::from(file.as_path())));
     }
     match first_behind_ours(&lines) {
         Some(line) => Err(OrderError::Behind(line.comes_after_ours())),

@@ -51,9 +51,9 @@ pub enum SlurmError {
 
 /// A job as slurmctld knows it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct ControllerJob {
     /// By this name commands mean this job alone.
-    pub name: Name,
+    pub name: JobName,
     /// Whether a script runs it, and not a waiting srun or salloc.
     pub batch: bool,
     /// Whether that script is another component's of a heterogeneous job: the first one's.
@@ -73,7 +73,7 @@ pub struct Known {
 /// The number of an array's last element is the whole array's too: commands need its place besides. Numbers alone: what
 /// root's commands are given must not be words of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Name {
+pub enum JobName {
     /// A job that is no part of an array.
     Job(JobId),
     /// One task of an array.
@@ -85,7 +85,7 @@ pub enum Name {
     },
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for JobName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Job(job) => write!(f, "{job}"),
@@ -95,13 +95,13 @@ impl fmt::Display for Name {
 }
 
 /// Asks slurmctld for a job (`scontrol show job`).
-pub fn show(job: JobId) -> Result<Known, SlurmError> {
+pub fn show(job: JobId) -> Result<ControllerJob, SlurmError> {
     let shown = run("scontrol", &["show", "job", &job.to_string()])?;
     parse(&shown, job).ok_or(SlurmError::Unknown(job))
 }
 
 /// The same, while the event loop goes on.
-pub async fn show_meanwhile(job: JobId) -> Result<Known, SlurmError> {
+pub async fn show_meanwhile(job: JobId) -> Result<ControllerJob, SlurmError> {
     let shown = run_meanwhile("scontrol", &["show", "job", &job.to_string()]).await?;
     parse(&shown, job).ok_or(SlurmError::Unknown(job))
 }
@@ -146,7 +146,7 @@ pub(super) const BEFORE: &str = " | ";
 /// Writes this to a job as AdminComment, before what is there: a site may have written any number of lines, of which
 /// [`show`] has the first. (scontrol's own `+=` fails in 24.11.) Not, where that is not known. Of two nodes that do so at
 /// once one is lost: the other has as much to say.
-pub fn comment(job: &Known, text: &str) -> Result<(), SlurmError> {
+pub fn comment(job: &ControllerJob, text: &str) -> Result<(), SlurmError> {
     /// More than slurmctld gives out.
     const WHOLE: &str = "--Format=admin_comment:1000000";
     let before = match job.comment.as_deref() {
@@ -188,18 +188,18 @@ fn is_drained(shown: &str) -> bool {
 
 /// Has a job queued again (`scontrol requeue`). slurmctld refuses that for one without a script, and where its user has said
 /// so; of the components of a heterogeneous job it takes the first alone, for all.
-pub fn requeue(job: &Known) -> Result<(), SlurmError> {
+pub fn requeue(job: &ControllerJob) -> Result<(), SlurmError> {
     let name = job.leader.map_or_else(|| job.name.to_string(), |leader| leader.to_string());
     run("scontrol", &["requeue", &name]).map(drop)
 }
 
 /// Ends a job that cannot run here (`scancel`).
-pub fn cancel(job: &Known) -> Result<(), SlurmError> {
+pub fn cancel(job: &ControllerJob) -> Result<(), SlurmError> {
     run("scancel", &[&job.name.to_string()]).map(drop)
 }
 
 /// Ends a step that cannot run here.
-pub fn cancel_step(job: &Known, step: StepId) -> Result<(), SlurmError> {
+pub fn cancel_step(job: &ControllerJob, step: StepId) -> Result<(), SlurmError> {
     run("scancel", &[&format!("{}.{step}", job.name)]).map(drop)
 }
 
@@ -213,19 +213,19 @@ fn lines_of(job: JobId, shown: &str) -> impl Iterator<Item = &str> {
 /// Only lines that begin with one of Slurm's own keys count, and of the first what stands before the job's name: names and
 /// comments of users may hold anything.
 #[must_use]
-pub fn parse(shown: &str, job: JobId) -> Option<Known> {
+pub fn parse(shown: &str, job: JobId) -> Option<ControllerJob> {
     let lines: Vec<&str> = lines_of(job, shown).collect();
     let numbers = lines.first()?.split(" JobName=").next().unwrap_or_default();
     let field = |name| numbers.split(' ').find_map(|word| word.strip_prefix(name)?.parse::<u32>().ok());
     let name = match (field("ArrayJobId="), field("ArrayTaskId=")) {
-        (Some(array), Some(task)) => Name::Element { array, task },
-        _ => Name::Job(job),
+        (Some(array), Some(task)) => JobName::Element { array, task },
+        _ => JobName::Job(job),
     };
     let rest = |key| lines.iter().filter_map(move |line| line.strip_prefix("   ")?.strip_prefix(key));
     let state = rest("JobState=").next();
     let mut comments = rest("AdminComment=");
     let comment = comments.next().unwrap_or_default().trim_end().to_owned();
-    Some(Known {
+    Some(ControllerJob {
         name,
         is_later_component: field("HetJobOffset=").is_some_and(|offset| offset > 0),
         leader: field("HetJobId=").map(JobId),
@@ -390,8 +390,8 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
         let known = parse(SHOWN, JobId(12)).unwrap();
         assert_eq!(
             known,
-            Known {
-                name: Name::Element { array: 12, task: 3 },
+            ControllerJob {
+                name: JobName::Element { array: 12, task: 3 },
                 batch: true,
                 is_later_component: false,
                 leader: None,
@@ -404,8 +404,8 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
         let known = parse(SHOWN, JobId(11)).unwrap();
         assert_eq!(
             known,
-            Known {
-                name: Name::Element { array: 12, task: 2 },
+            ControllerJob {
+                name: JobName::Element { array: 12, task: 2 },
                 batch: false,
                 is_later_component: false,
                 leader: None,

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::ids::JobId;
 use crate::linux::process::{self, Process};
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// Jobs of which a slurmstepd runs here, be it a step's or a prolog's. An error unless all of them are known: who is not
 /// among them may lose what it has.
@@ -44,7 +44,7 @@ fn job_named(
 fn job_in_title(rest: &str) -> io::Result<JobId> {
     let number = rest.split(['.', ']', '_', '+']).next();
     let job = number.and_then(|number| number.parse().ok());
-    job.ok_or_else(|| io::Error::other(format!("a slurmstepd of an unknown job: [{}", Shown::new(rest))))
+    job.ok_or_else(|| io::Error::other(format!("a slurmstepd of an unknown job: [{}", Escaped::new(rest))))
 }
 
 fn job_in_environment(environment: &[u8]) -> io::Result<JobId> {

@@ -4,7 +4,7 @@
 //! variable. Pure.
 #![forbid(unsafe_code)]
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::number;
 
 /// The longest layout that is read.
@@ -14,34 +14,34 @@ const MAX_NODES: usize = 1 << 20;
 
 /// What can be wrong with a layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum TaskLayoutError {
     /// More text than any cluster's layout.
     #[error("task layout '{0}': longer than 16 MiB")]
-    Long(Shown),
+    Long(Escaped),
     /// Something that is no count and no repetition.
     #[error("task layout '{layout}': '{part}' is not a number of tasks, use TASKS or TASKS(xNODES)")]
     Part {
         /// The layout.
-        layout: Shown,
+        layout: Escaped,
         /// Its part at fault.
-        part: Shown,
+        part: Escaped,
     },
     /// More nodes than any cluster has.
     #[error("task layout '{0}': more than 1048576 nodes")]
-    Many(Shown),
+    Many(Escaped),
 }
 
 /// The number of tasks on each node, in the order of the nodes.
-pub fn parse(layout: &str) -> Result<Vec<u32>, Error> {
+pub fn parse(layout: &str) -> Result<Vec<u32>, TaskLayoutError> {
     if layout.len() > MAX_TEXT {
-        return Err(Error::Long(layout.into()));
+        return Err(TaskLayoutError::Long(layout.into()));
     }
     let mut tasks = Vec::new();
     for part in layout.split(',').filter(|_| !layout.is_empty()) {
-        let (count, nodes) =
-            parse_part(part).ok_or_else(|| Error::Part { layout: layout.into(), part: part.into() })?;
+        let (count, nodes) = parse_part(part)
+            .ok_or_else(|| TaskLayoutError::Part { layout: layout.into(), part: part.into() })?;
         if nodes as usize > MAX_NODES - tasks.len() {
-            return Err(Error::Many(layout.into()));
+            return Err(TaskLayoutError::Many(layout.into()));
         }
         tasks.extend(std::iter::repeat_n(count, nodes as usize));
     }
@@ -51,8 +51,10 @@ pub fn parse(layout: &str) -> Result<Vec<u32>, Error> {
 /// Tasks, and on how many nodes.
 fn parse_part(part: &str) -> Option<(u32, u32)> {
     match part.split_once("(x") {
-        None => Some((number::whole(part)?, 1)),
-        Some((count, nodes)) => Some((number::whole(count)?, number::whole(nodes.strip_suffix(')')?)?)),
+        None => Some((number::parse_digits(part)?, 1)),
+        Some((count, nodes)) => {
+            Some((number::parse_digits(count)?, number::parse_digits(nodes.strip_suffix(')')?)?))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use slurm_spank::spank_sys::{self, spank_t};
 use slurm_spank::{LogLevel, Plugin, SpankHandle, init_spank_handle, spank_callback_with_globals, spank_log};
 
 use crate::linux::privilege;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::plugstack;
 use crate::slurm::env_protocol::{IMAGE_OF_JOB, JOBS_WITH_IMAGE};
 use crate::state;
@@ -137,7 +137,7 @@ pub(super) fn guarded(raw: &Raw, hook: fn(&mut SpankHandle<'_>) -> c_int, panick
         **result_in = catch_unwind(move || hook(*spank)).unwrap_or_else(|panic| {
             spank_log(
                 LogLevel::Error,
-                &format!("spank_docker: panicked: {}", Shown::line(words(panic.as_ref()))),
+                &format!("spank_docker: panicked: {}", Escaped::line(words(panic.as_ref()))),
             );
             panicked()
         });

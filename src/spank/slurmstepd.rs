@@ -67,7 +67,7 @@ pub(super) fn account(job: JobId, node: &str, process: ProcessId) {
 /// # Safety
 /// `connect` and `add` are what their types say.
 unsafe fn add_extern_pid(connect: Connect, add: AddExternPid, node: &CStr, job: JobId, process: ProcessId) {
-    let lives = || matches!(Process::recall(process), Ok(Some(_)));
+    let lives = || matches!(Process::find_alive(process), Ok(Some(_)));
     let id = [job.0, NO_HET_COMPONENT, EXTERN];
     // The other layout's socket does not exist. Room for both, and zeroes behind.
     let layouts = [[id[0], id[1], id[2], 0, 0, 0, 0, 0], [0, 0, id[0], id[1], id[2], 0, 0, 0]];

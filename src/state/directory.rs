@@ -16,7 +16,7 @@ use super::record::{Origin, Outcome, Record};
 use crate::guest::paths;
 use crate::linux::mount;
 use crate::linux::removal::gone;
-use crate::slurm::ids::Scope;
+use crate::slurm::ids::Owner;
 
 /// More than any record; a limit all the same.
 const RECORD_LIMIT: u64 = 16 << 20;
@@ -31,33 +31,33 @@ const LAYOUT_LOCK: &str = "layout.lock";
 const CONTAINER: &str = "container";
 const SCRATCH_DEVICE: &str = "gpu";
 
-fn start_of(step: Scope) -> String {
+fn start_of(step: Owner) -> String {
     format!("start.{step}")
 }
 
 /// Something that happens once, whoever comes to it first: a file says that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum OnceFlag {
     /// The job is told that its image has no sshd.
-    Warned,
+    WarningShown,
     /// The image is compared with those of other nodes.
-    Compared,
+    ImagesCompared,
     /// A task of this step tells the user why it does not run.
-    Told {
+    FailureShown {
         /// Its number, also of those that have a name.
         step: u32,
     },
     /// A step's container has not come up, and a launcher on another node waits for it.
-    Doomed,
+    StepFailed,
 }
 
-impl Claim {
+impl OnceFlag {
     fn file_name(self) -> String {
         match self {
-            Self::Warned => "warned".into(),
-            Self::Compared => "compared".into(),
-            Self::Told { step } => format!("told.{step}"),
-            Self::Doomed => "doomed".into(),
+            Self::WarningShown => "warned".into(),
+            Self::ImagesCompared => "compared".into(),
+            Self::FailureShown { step } => format!("told.{step}"),
+            Self::StepFailed => "doomed".into(),
         }
     }
 }
@@ -75,8 +75,8 @@ impl StateDir {
 
     /// The directory of one container.
     #[must_use]
-    pub fn of(&self, scope: Scope) -> ScopeDir {
-        ScopeDir { scope, path: self.0.join(scope.to_string()) }
+    pub fn of(&self, owner: Owner) -> OwnerDir {
+        OwnerDir { owner, path: self.0.join(owner.to_string()) }
     }
 
     /// Where.
@@ -98,15 +98,15 @@ impl StateDir {
     }
 
     /// All containers of which there is a directory.
-    pub fn scopes(&self) -> io::Result<Vec<Scope>> {
+    pub fn owners(&self) -> io::Result<Vec<Owner>> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let scope =
+        let owner =
             |entry: io::Result<DirEntry>| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
-        entries.map(scope).filter_map(io::Result::transpose).collect()
+        entries.map(owner).filter_map(io::Result::transpose).collect()
     }
 
     /// Whether this node has had an engine at `socket` since the note was made, by default since the node's boot.
@@ -142,12 +142,12 @@ impl StateDir {
 
 /// `state_dir/<job>` or `state_dir/<job>.<step>`.
 #[derive(Clone, Debug)]
-pub struct ScopeDir {
-    scope: Scope,
+pub struct OwnerDir {
+    owner: Owner,
     path: PathBuf,
 }
 
-impl ScopeDir {
+impl OwnerDir {
     /// Makes it, empty of what an earlier run of the same job may have left.
     pub fn create(&self) -> Result<(), StateError> {
         self.make_parent()?;
@@ -186,8 +186,8 @@ impl ScopeDir {
 
     /// Whose it is.
     #[must_use]
-    pub fn scope(&self) -> Scope {
-        self.scope
+    pub fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Whether it is there: before its container is made, until that is removed. What cannot be looked at is not absent.
@@ -220,9 +220,9 @@ impl ScopeDir {
 
     /// Writes the record: all or nothing.
     pub fn write(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
-        let record = Record::new(self.scope, origin, outcome);
+        let record = Record::new(self.owner, origin, outcome);
         let text = serde_json::to_vec(&record)
-            .map_err(|source| StateError::Damaged { scope: self.scope, source })?;
+            .map_err(|source| StateError::Damaged { owner: self.owner, source })?;
         self.replace(RECORD, &text)
     }
 
@@ -231,7 +231,7 @@ impl ScopeDir {
         let path = self.path.join(RECORD);
         match read_limited(&path) {
             // Where others can write, so can they records.
-            Ok(text) => self.check_parent().and_then(|()| Record::parse(self.scope, &text)).map(Some),
+            Ok(text) => self.check_parent().and_then(|()| Record::parse(self.owner, &text)).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", &path)(error)),
         }
@@ -315,7 +315,7 @@ impl ScopeDir {
     }
 
     /// Writes or replaces a file, readable by all, in our directory in the container (`in_container`).
-    pub fn provide(&self, in_container: &str, content: &[u8]) -> Result<(), StateError> {
+    pub fn write_guest_file(&self, in_container: &str, content: &[u8]) -> Result<(), StateError> {
         let name = paths::file_name(in_container);
         let path = self.container().join(name);
         let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
@@ -324,7 +324,7 @@ impl ScopeDir {
     }
 
     /// Whether this is the first time on this node: of many tasks, one does a thing.
-    pub fn claim(&self, claim: Claim) -> Result<bool, StateError> {
+    pub fn claim(&self, claim: OnceFlag) -> Result<bool, StateError> {
         let path = self.path.join(claim.file_name());
         match write_claim(&path) {
             Ok(()) => Ok(true),
@@ -335,13 +335,13 @@ impl ScopeDir {
 
     /// Whether somebody has claimed it.
     #[must_use]
-    pub fn is_claimed(&self, claim: Claim) -> bool {
+    pub fn is_claimed(&self, claim: OnceFlag) -> bool {
         self.path.join(claim.file_name()).exists()
     }
 
     /// In a job's directory, the lock of whoever starts the container of `step`, unless another process has it, or has just
     /// removed the directory. It is let go when that process drops it, or ends.
-    pub fn lock_start(&self, step: Scope) -> Result<Option<Flock<File>>, StateError> {
+    pub fn lock_start(&self, step: Owner) -> Result<Option<Flock<File>>, StateError> {
         match self.lock(&start_of(step), FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
             Err(StateError::File { source, .. })
@@ -354,7 +354,7 @@ impl ScopeDir {
     }
 
     /// Removes that lock, when nobody will ask for it any more.
-    pub fn remove_lock(&self, step: Scope) -> Result<(), StateError> {
+    pub fn remove_lock(&self, step: Owner) -> Result<(), StateError> {
         let path = self.path.join(start_of(step));
         gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
     }
@@ -371,7 +371,7 @@ impl ScopeDir {
 
     /// Has the hostfiles written of a layout of so many tasks, unless those of one as large are there. No task goes on
     /// before they are: their number is noted last, and whoever comes meanwhile waits.
-    pub fn raise_layout(
+    pub fn widen_hostfile(
         &self,
         tasks: u64,
         write: impl FnOnce() -> Result<(), StateError>,
@@ -441,8 +441,8 @@ impl ScopeDir {
     }
 
     fn failed(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
-        let (scope, path) = (self.scope, path.to_owned());
-        move |source| StateError::File { scope, action, path, source }
+        let (owner, path) = (self.owner, path.to_owned());
+        move |source| StateError::File { owner, action, path, source }
     }
 }
 
@@ -484,7 +484,7 @@ mod tests {
             assert!(state.knows_engine(Path::new(socket)));
         }
         assert!(!state.knows_engine(Path::new("/run/a")));
-        assert!(state.scopes().unwrap().is_empty());
+        assert!(state.owners().unwrap().is_empty());
     }
 
     #[test]
@@ -494,8 +494,8 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let state = StateDir::new(&directory.path().join("state"));
-        let job = state.of(Scope::job(JobId(7)));
-        let [first, second] = [0, 1].map(|step| Scope::step(JobId(7), StepId(step)));
+        let job = state.of(Owner::job(JobId(7)));
+        let [first, second] = [0, 1].map(|step| Owner::step(JobId(7), StepId(step)));
         // Nobody has made it, or it was removed since: it is asked again.
         assert!(job.lock_start(first).unwrap().is_none());
         job.ensure().unwrap();
@@ -512,14 +512,14 @@ mod tests {
     #[test]
     fn no_task_goes_on_before_the_hostfiles_are_written() {
         let directory = tempfile::tempdir().unwrap();
-        let job = ScopeDir { scope: Scope::job(JobId(7)), path: directory.path().to_owned() };
+        let job = OwnerDir { owner: Owner::job(JobId(7)), path: directory.path().to_owned() };
         let hostfile = directory.path().join("hostfile");
         let (begun, has_begun) = channel();
         let (go_on, may_go_on) = channel::<()>();
         let (job, hostfile) = (&job, &hostfile);
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                job.raise_layout(8, || {
+        thread::scope(|owner| {
+            owner.spawn(move || {
+                job.widen_hostfile(8, || {
                     begun.send(()).unwrap();
                     may_go_on.recv().unwrap();
                     fs::write(hostfile, "").unwrap();
@@ -528,8 +528,8 @@ mod tests {
                 .unwrap();
             });
             has_begun.recv().unwrap();
-            let second = scope.spawn(|| {
-                job.raise_layout(8, || panic!("written already")).unwrap();
+            let second = owner.spawn(|| {
+                job.widen_hostfile(8, || panic!("written already")).unwrap();
                 assert!(hostfile.exists());
             });
             thread::sleep(Duration::from_millis(50));
@@ -537,8 +537,8 @@ mod tests {
             go_on.send(()).unwrap();
         });
         // Only a larger one counts.
-        job.raise_layout(3, || panic!("smaller")).unwrap();
-        job.raise_layout(9, || fs::remove_file(hostfile).map_err(job.failed("remove", hostfile))).unwrap();
+        job.widen_hostfile(3, || panic!("smaller")).unwrap();
+        job.widen_hostfile(9, || fs::remove_file(hostfile).map_err(job.failed("remove", hostfile))).unwrap();
         assert!(!hostfile.exists());
     }
 }

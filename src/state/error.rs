@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::slurm::ids::Scope;
+use crate::slurm::ids::Owner;
 
 /// Grows when a record can no longer be read as the one before: jobs may run while the plugin is replaced.
 pub(super) const VERSION: u32 = 2;
@@ -12,10 +12,10 @@ pub(super) const VERSION: u32 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// A file operation failed.
-    #[error("state of job {scope}: cannot {action} '{}'", path.display())]
+    #[error("state of job {owner}: cannot {action} '{}'", path.display())]
     File {
         /// Whose state.
-        scope: Scope,
+        owner: Owner,
         /// What was tried.
         action: &'static str,
         /// On which file.
@@ -26,19 +26,19 @@ pub enum StateError {
     },
     /// Written by another release.
     #[error(
-        "state of job {scope} was written by another version of spank_docker ({theirs}, this is {VERSION}): submit the job again"
+        "state of job {owner} was written by another version of spank_docker ({theirs}, this is {VERSION}): submit the job again"
     )]
     Version {
         /// Whose state.
-        scope: Scope,
+        owner: Owner,
         /// The version found.
         theirs: u32,
     },
     /// Not a record at all.
-    #[error("state of job {scope} cannot be read: submit the job again")]
+    #[error("state of job {owner} cannot be read: submit the job again")]
     Damaged {
         /// Whose state.
-        scope: Scope,
+        owner: Owner,
         /// What the parser said.
         #[source]
         source: serde_json::Error,

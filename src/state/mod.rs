@@ -8,7 +8,7 @@ mod error;
 mod known;
 mod record;
 
-pub use directory::{Claim, ScopeDir, StateDir};
+pub use directory::{OnceFlag, OwnerDir, StateDir};
 pub use error::StateError;
 pub use known::is_known;
-pub use record::{Origin, Outcome, Record, Session};
+pub use record::{Origin, Outcome, Record, RunningContainer};

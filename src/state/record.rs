@@ -8,21 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{StateError, VERSION};
 use crate::linux::cgroup::Cgroups;
-use crate::linux::identity::Credentials;
+use crate::linux::identity::UserIds;
 use crate::linux::namespace::NamespaceIds;
 use crate::linux::process::ProcessId;
 use crate::log::timings::Phases;
 use crate::settings::options::Options;
 use crate::slurm::gres::Gpus;
 use crate::slurm::hostlist;
-use crate::slurm::ids::{Scope, Slurmd};
+use crate::slurm::ids::{Owner, Slurmd};
 
 /// What a hook knows of a container of this node.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
     version: u32,
     /// The job or step that it belongs to.
-    pub scope: Scope,
+    #[serde(rename = "scope")]
+    pub owner: Owner,
     /// The only user who may join.
     pub uid: u32,
     /// Which slurmd has started it.
@@ -52,7 +53,7 @@ impl Record {
     #[must_use]
     pub fn gpus(&self) -> Option<Gpus> {
         match &self.outcome {
-            Outcome::Ready(session) => Some(session.gpus.clone()),
+            Outcome::Ready(running) => Some(running.gpus.clone()),
             Outcome::Host | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => None,
         }
     }
@@ -70,21 +71,21 @@ impl Record {
     }
 
     /// Of this release.
-    pub(crate) fn new(scope: Scope, origin: &Origin, outcome: Outcome) -> Self {
+    pub(crate) fn new(owner: Owner, origin: &Origin, outcome: Outcome) -> Self {
         let Origin { uid, slurmd, engine } = origin.clone();
-        Self { version: VERSION, scope, uid, slurmd, engine, outcome }
+        Self { version: VERSION, owner, uid, slurmd, engine, outcome }
     }
 
     /// From the text of `state.json`; `scope` is whose it should be.
-    pub fn parse(scope: Scope, text: &[u8]) -> Result<Self, StateError> {
+    pub fn parse(owner: Owner, text: &[u8]) -> Result<Self, StateError> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
         }
-        let damaged = |source| StateError::Damaged { scope, source };
+        let damaged = |source| StateError::Damaged { owner, source };
         let Versioned { version } = serde_json::from_slice(text).map_err(damaged)?;
         if version != VERSION {
-            return Err(StateError::Version { scope, theirs: version });
+            return Err(StateError::Version { owner, theirs: version });
         }
         serde_json::from_slice(text).map_err(damaged)
     }
@@ -98,7 +99,7 @@ pub enum Outcome {
     /// The prolog is at work, or was cut off.
     Starting,
     /// The container is there.
-    Ready(Box<Session>),
+    Ready(Box<RunningContainer>),
     /// It failed, and the user is to be told by the first task.
     Failed {
         /// One line.
@@ -113,11 +114,11 @@ pub enum Outcome {
 
 /// A container that is ready for tasks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Session {
+pub struct RunningContainer {
     /// As checked by the prolog.
     pub options: Options,
     /// Whose container it is.
-    pub user: Credentials,
+    pub user: UserIds,
     /// The image as the user named it.
     pub image: String,
     /// `sha256:…`.
@@ -167,7 +168,7 @@ pub struct Session {
     pub phases: Phases,
 }
 
-impl Session {
+impl RunningContainer {
     /// Whether this node is the first of those that have a container of this kind.
     #[must_use]
     pub fn is_on_first_node(&self) -> bool {
@@ -177,10 +178,10 @@ impl Session {
 
     /// What an admin reads of its start, which began then: how long it took, and where that time went, in milliseconds.
     #[must_use]
-    pub fn start_summary(&self, scope: Scope, began: Instant) -> String {
+    pub fn start_summary(&self, owner: Owner, began: Instant) -> String {
         let Self { image, port, phases, .. } = self;
-        let (name, took) = (scope.container_name(), began.elapsed().as_millis());
-        format!("job {scope}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})")
+        let (name, took) = (owner.container_name(), began.elapsed().as_millis());
+        format!("job {owner}: {name} is ready: image '{image}', port {port}, {took} ms ({phases})")
     }
 }
 
@@ -194,9 +195,9 @@ mod tests {
     #[test]
     fn record_of_an_earlier_build_is_read() {
         let text = include_bytes!("records/v2.json");
-        let record = Record::parse(Scope::job(JobId(199)), text).unwrap();
-        let Outcome::Ready(session) = record.outcome else { panic!("{record:?}") };
-        assert_eq!((record.version, record.uid, session.port, session.nodes), (VERSION, 5001, 20199, 2));
-        assert_eq!(session.user.groups, [5001, 6001, 6002]);
+        let record = Record::parse(Owner::job(JobId(199)), text).unwrap();
+        let Outcome::Ready(running) = record.outcome else { panic!("{record:?}") };
+        assert_eq!((record.version, record.uid, running.port, running.nodes), (VERSION, 5001, 20199, 2));
+        assert_eq!(running.user.groups, [5001, 6001, 6002]);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::TaskError;
-use crate::slurm::ids::{JobId, Scope};
+use crate::slurm::ids::{JobId, Owner};
 use crate::slurm::stepd;
 use crate::state::StateDir;
 
@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits for the extern step to have adopted the job's container.
 pub fn wait_for_adoption(state: &StateDir, job: JobId) -> Result<(), TaskError> {
-    let directory = state.of(Scope::job(job));
+    let directory = state.of(Owner::job(job));
     let deadline = Instant::now() + ADOPTION;
     let mut missing = Some(Instant::now());
     let adopted = loop {

@@ -9,7 +9,7 @@ use crate::settings::options::ImageChoice;
 use crate::settings::plugstack::Config;
 use crate::slurm::failure_report;
 use crate::slurm::scontrol::SlurmError;
-use crate::state::{Claim, Origin, Outcome, Record, ScopeDir, Session};
+use crate::state::{OnceFlag, Origin, Outcome, OwnerDir, Record, RunningContainer};
 
 /// Where a task runs.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub enum Place {
     /// On the host.
     Host,
     /// In the container of its job.
-    Container(Box<Session>),
+    Container(Box<RunningContainer>),
     /// In a container of its step, of this image.
     Own(Reference),
 }
@@ -31,7 +31,7 @@ pub fn ask_slurmctld(
     ask: impl FnOnce(failure_report::Start) -> Result<failure_report::Nodes, SlurmError>,
 ) -> Result<(), TaskError> {
     let restart = match record.map(|record| &record.outcome) {
-        Some(Outcome::Ready(session)) if session.nodes > 1 => session.restart,
+        Some(Outcome::Ready(running)) if running.nodes > 1 => running.restart,
         None if step.job_has_image => step.restart,
         _ => return Ok(()),
     };
@@ -48,7 +48,7 @@ pub fn ask_slurmctld(
 }
 
 /// What the prolog has left for the tasks to say, which comes before all else that may be wrong.
-pub fn heed_prolog(outcome: &Outcome) -> Result<(), TaskError> {
+pub fn fail_if_prolog_failed(outcome: &Outcome) -> Result<(), TaskError> {
     match outcome {
         Outcome::Failed { message } => Err(TaskError::Prolog(message.clone())),
         Outcome::BrokenOff { line: Some(line) } => Err(TaskError::Reported(line.clone())),
@@ -67,25 +67,25 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
     if record.uid != step.uid {
         return Err(TaskError::OtherUser { job });
     }
-    heed_prolog(&record.outcome)?;
-    let session = match record.outcome {
-        Outcome::Ready(session) => session,
+    fail_if_prolog_failed(&record.outcome)?;
+    let running = match record.outcome {
+        Outcome::Ready(running) => running,
         Outcome::Host => return without_a_container(step, false),
         Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => {
             return Err(TaskError::CutOff { job });
         }
     };
-    match (step.kind, wanted, &session.options.image) {
+    match (step.kind, wanted, &running.options.image) {
         (StepKind::Batch | StepKind::Interactive, ..) => {
-            Ok(match session.options.script.unwrap_or(config.script) {
-                Script::Container => Place::Container(session),
+            Ok(match running.options.script.unwrap_or(config.script) {
+                Script::Container => Place::Container(running),
                 Script::Host => Place::Host,
             })
         }
         (_, ImageChoice::Image(step), ImageChoice::Image(job)) if !step.same_as(job) => {
             Ok(Place::Own(step.clone()))
         }
-        _ => Ok(Place::Container(session)),
+        _ => Ok(Place::Container(running)),
     }
 }
 
@@ -102,12 +102,16 @@ fn without_a_container(step: &Step, is_wrong: bool) -> Result<Place, TaskError> 
 
 /// The first task on a node compares the node's image with those of other nodes. When they differ, no task that comes
 /// later runs either.
-pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> Result<(), TaskError> {
-    if !directory.claim(Claim::Compared)? {
+pub fn compare_images(
+    directory: &OwnerDir,
+    step: &Step,
+    running: &RunningContainer,
+) -> Result<(), TaskError> {
+    if !directory.claim(OnceFlag::ImagesCompared)? {
         return Ok(());
     }
-    let Some(node) = container::other_image(session) else { return Ok(()) };
-    let error = TaskError::Tag { image: session.image.clone(), node };
+    let Some(node) = container::find_node_with_other_image(running) else { return Ok(()) };
+    let error = TaskError::Tag { image: running.image.clone(), node };
     let unknown = || Origin { uid: step.uid, ..Origin::default() };
     let origin = directory.read()?.map_or_else(unknown, |record| record.origin());
     directory.write(&origin, Outcome::Failed { message: error.to_string() })?;
@@ -118,7 +122,7 @@ pub fn compare_images(directory: &ScopeDir, step: &Step, session: &Session) -> R
 mod tests {
     use super::*;
     use crate::settings::options::Options;
-    use crate::slurm::ids::{JobId, Scope};
+    use crate::slurm::ids::{JobId, Owner};
 
     const UID: u32 = 5001;
     const JOB: JobId = JobId(7);
@@ -140,7 +144,7 @@ mod tests {
 
     fn decided(record: Option<(u32, Outcome)>, step: &Step) -> Result<Place, String> {
         let record = record.map(|(uid, outcome)| {
-            Record::new(Scope::job(JOB), &Origin { uid, ..Origin::default() }, outcome)
+            Record::new(Owner::job(JOB), &Origin { uid, ..Origin::default() }, outcome)
         });
         decide(record, step, &Config::default()).map_err(|error| error.to_string())
     }

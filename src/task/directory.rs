@@ -7,30 +7,30 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::TaskError;
-use crate::state::Session;
+use crate::state::RunningContainer;
 
 /// Goes to where a task starts, as the user: to what `--docker-workdir` names, else where Slurm has gone, else, when that
 /// directory is not in the container, to the image's WORKDIR. What PWD has to be, when it is not `pwd`, the job's.
 pub fn enter_directory(
-    session: &Session,
+    running: &RunningContainer,
     named: Option<&Path>,
     pwd: Option<&OsStr>,
 ) -> Result<Option<PathBuf>, TaskError> {
-    if let Some(path) = named.or(session.options.workdir.as_deref()) {
+    if let Some(path) = named.or(running.options.workdir.as_deref()) {
         nix::unistd::chdir(path).map_err(|_| TaskError::Workdir { path: path.into() })?;
         return Ok(Some(path.to_owned()));
     }
     // Where Slurm goes, and says so, when there is nowhere else to go.
     let fell_back = env::current_dir().is_ok_and(|directory| directory == Path::new("/tmp"));
     // With `srun --chdir` PWD is still where srun was called.
-    let left_out = session.left_out.as_deref().map(Path::as_os_str);
+    let left_out = running.left_out.as_deref().map(Path::as_os_str);
     let is_missing = [pwd, left_out]
         .into_iter()
         .flatten()
         .any(|path| !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
     // What has the same name in the image is another directory.
     let is_images = left_out.is_some_and(is_here);
-    if let Some(workdir) = session.workdir.as_deref().filter(|_| fell_back && is_missing || is_images) {
+    if let Some(workdir) = running.workdir.as_deref().filter(|_| fell_back && is_missing || is_images) {
         // Slurm has told the user that the directory is not there; where the task starts instead is no error.
         let _ = nix::unistd::chdir(workdir);
     }

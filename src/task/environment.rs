@@ -11,8 +11,8 @@ use crate::guest::locale;
 use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
 use crate::slurm::gres;
-use crate::slurm::ids::Scope;
-use crate::state::Session;
+use crate::slurm::ids::Owner;
+use crate::state::RunningContainer;
 
 /// What becomes of one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +25,11 @@ pub enum Change {
 
 /// What the environment of a task depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Joined<'a> {
+pub struct JoinedTask<'a> {
     /// Whose container it is.
-    pub scope: Scope,
+    pub owner: Owner,
     /// The container.
-    pub session: &'a Session,
+    pub running: &'a RunningContainer,
     /// The kind of the task's step.
     pub kind: StepKind,
     /// The step's own options.
@@ -49,11 +49,11 @@ pub struct Container<'a> {
 
 /// The changes, one after the other, to an environment of which `given` knows the variables.
 pub fn changes(
-    joined: &Joined<'_>,
+    joined: &JoinedTask<'_>,
     given: impl Fn(&str) -> Option<OsString>,
     container: Container<'_>,
 ) -> Vec<Change> {
-    let Joined { scope, session, kind, step, config } = *joined;
+    let JoinedTask { owner, running, kind, step, config } = *joined;
     let mut draft = Draft { given, changes: Vec::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
     for name in locale::VARIABLES {
@@ -61,8 +61,8 @@ pub fn changes(
             draft.unset(name);
         }
     }
-    let kept = if step.env.is_empty() { &session.options.env } else { &step.env };
-    for (name, value) in &session.environment {
+    let kept = if step.env.is_empty() { &running.options.env } else { &step.env };
+    for (name, value) in &running.environment {
         if !kept.contains(name) || draft.get(name).is_none() {
             draft.set(name, value);
         }
@@ -72,12 +72,12 @@ pub fn changes(
             draft.unset(name);
         }
     }
-    for (name, value) in job_environment::environment(scope, &session.image, &session.image_id, session.port)
+    for (name, value) in job_environment::environment(owner, &running.image, &running.image_id, running.port)
     {
         draft.set(name, &value);
     }
-    draft.select_gpus(kind, session);
-    draft.name_networks(session);
+    draft.select_gpus(kind, running);
+    draft.name_networks(running);
     let is_pmix = draft.text("SLURM_MPI_TYPE").is_some_and(|mpi_type| mpi_type.starts_with("pmix"));
     if kind == StepKind::Tasks && is_pmix {
         PMIX_ENVIRONMENT.iter().for_each(|(name, value)| draft.set(name, value));
@@ -114,19 +114,19 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
     }
 
     /// Slurm counts the node's GPUs, a program in the container those that are there.
-    fn select_gpus(&mut self, kind: StepKind, session: &Session) {
+    fn select_gpus(&mut self, kind: StepKind, running: &RunningContainer) {
         let given = if kind == StepKind::Tasks { gres::OF_STEP } else { gres::OF_JOB };
-        let Some(given) = self.text(given).filter(|_| !session.gpus.is_empty()) else { return };
+        let Some(given) = self.text(given).filter(|_| !running.gpus.is_empty()) else { return };
         for name in gres::SELECTIONS {
-            if let Some(value) = self.text(name).and_then(|value| session.gpus.visible(&value, &given)) {
+            if let Some(value) = self.text(name).and_then(|value| running.gpus.visible(&value, &given)) {
                 self.set(name, &value);
             }
         }
     }
 
     /// Unless the user has.
-    fn name_networks(&mut self, session: &Session) {
-        if let Some(networks) = &session.networks
+    fn name_networks(&mut self, running: &RunningContainer) {
+        if let Some(networks) = &running.networks
             && self.get(MPI_NO_NETWORKS).is_none()
             && self.get(MPI_NETWORKS).is_none()
         {
@@ -141,7 +141,7 @@ mod tests {
     use crate::slurm::ids::JobId;
     use serde_json::json;
 
-    fn session() -> Session {
+    fn session() -> RunningContainer {
         serde_json::from_value(json!({
             "options": { "image": { "image": "app" }, "env": ["KEPT"], "mounts": [] },
             "user": { "uid": 5001, "gid": 5001, "groups": [5001] },
@@ -161,10 +161,10 @@ mod tests {
 
     /// A variable as the task finds it: what was `given`, with all changes.
     fn found(kind: StepKind, given: &[(&str, &str)], name: &str) -> Option<String> {
-        let session = session();
-        let joined = Joined {
-            scope: Scope::job(JobId(7)),
-            session: &session,
+        let running = session();
+        let joined = JoinedTask {
+            owner: Owner::job(JobId(7)),
+            running: &running,
             kind,
             step: &Options::default(),
             config: &Config::default(),

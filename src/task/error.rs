@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::options;
-use crate::slurm::ids::{JobId, Scope};
+use crate::slurm::ids::{JobId, Owner};
 use crate::state::StateError;
 
 /// Why a task cannot run. The task ends with this line; it never runs on the host instead.
@@ -48,19 +48,19 @@ pub enum TaskError {
     },
     /// The container's first process is gone.
     #[error(
-        "the container of job {scope} is no longer running on this node: it ended or was killed; submit the job again"
+        "the container of job {owner} is no longer running on this node: it ended or was killed; submit the job again"
     )]
     Gone {
         /// The job, or its step.
-        scope: Scope,
+        owner: Owner,
     },
     /// The container's first process is somewhere else.
     #[error(
-        "the container of job {scope} is not in the namespaces that it was started in: its sshd has created its own; use an image whose sshd does not"
+        "the container of job {owner} is not in the namespaces that it was started in: its sshd has created its own; use an image whose sshd does not"
     )]
     Left {
         /// The job, or its step.
-        scope: Scope,
+        owner: Owner,
     },
     /// No extern step came.
     #[error(
@@ -97,12 +97,12 @@ pub enum TaskError {
         source: io::Error,
     },
     /// A step of joining failed.
-    #[error("cannot {action} of job {scope}")]
+    #[error("cannot {action} of job {owner}")]
     Join {
         /// What was tried.
         action: &'static str,
         /// The job, or its step.
-        scope: Scope,
+        owner: Owner,
         /// Why not.
         #[source]
         source: io::Error,
@@ -121,9 +121,9 @@ pub enum TaskError {
     #[error("--docker-workdir: '{path}' is not a directory that you can enter in the container: use another")]
     Workdir {
         /// In the container.
-        path: Shown,
+        path: Escaped,
     },
     /// The step's options.
     #[error(transparent)]
-    Options(#[from] options::Error),
+    Options(#[from] options::OptionError),
 }

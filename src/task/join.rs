@@ -13,16 +13,16 @@ use super::error::TaskError;
 use super::step::Step;
 use crate::guest::mpi::hostfile;
 use crate::guest::paths;
-use crate::linux::identity::Credentials;
-use crate::linux::inside::Root;
+use crate::linux::identity::UserIds;
+use crate::linux::inside::ContainerRoot;
 use crate::linux::mount::{self, Attributes};
 use crate::linux::namespace::Namespaces;
 use crate::linux::privilege::{self, Soft};
 use crate::linux::process::Process;
 use crate::settings::plugstack::{Config, Limit};
-use crate::slurm::ids::Scope;
+use crate::slurm::ids::Owner;
 use crate::slurm::{hostlist, task_layout};
-use crate::state::{ScopeDir, Session, StateDir, StateError};
+use crate::state::{OwnerDir, RunningContainer, StateDir, StateError};
 
 /// Whether this process has gone into a container, or part of the way.
 static ENTERED: AtomicBool = AtomicBool::new(false);
@@ -36,22 +36,22 @@ pub fn has_entered() -> bool {
 /// Joins the container of `scope`. On success this process is in it for good, without a way to privilege.
 pub fn join(
     state: &StateDir,
-    scope: Scope,
+    owner: Owner,
     step: &Step,
-    session: &Session,
+    running: &RunningContainer,
     config: &Config,
 ) -> Result<(), TaskError> {
-    let failed = |action| join_error(action, scope);
-    let found = Process::recall(session.process).map_err(failed("find the container"))?;
-    let process = found.ok_or(TaskError::Gone { scope })?;
+    let failed = |action| join_error(action, owner);
+    let found = Process::find_alive(running.process).map_err(failed("find the container"))?;
+    let process = found.ok_or(TaskError::Gone { owner })?;
     let namespaces = Namespaces::of(&process).map_err(failed("open the namespaces of the container"))?;
-    let namespaces = namespaces.ok_or(TaskError::Left { scope })?;
-    if namespaces.ids().map_err(failed("inspect the namespaces of the container"))? != session.namespaces {
-        return Err(TaskError::Gone { scope });
+    let namespaces = namespaces.ok_or(TaskError::Left { owner })?;
+    if namespaces.ids().map_err(failed("inspect the namespaces of the container"))? != running.namespaces {
+        return Err(TaskError::Gone { owner });
     }
     // A step's own container has had the step's layout from its start.
-    if scope.step.is_none() {
-        write_hostfiles(&state.of(scope), step)?;
+    if owner.step.is_none() {
+        write_hostfiles(&state.of(owner), step)?;
     }
     let script = step.script.as_deref().map(|script| (script, detached_script(script)));
 
@@ -59,8 +59,8 @@ pub fn join(
     namespaces.join().map_err(failed("join the container"))?;
     if let Some((script, tree)) = script {
         let failed =
-            |source| TaskError::Script { script: script.to_owned(), image: session.image.clone(), source };
-        tree.and_then(|tree| attach_script(script, tree, &session.user)).map_err(failed)?;
+            |source| TaskError::Script { script: script.to_owned(), image: running.image.clone(), source };
+        tree.and_then(|tree| attach_script(script, tree, &running.user)).map_err(failed)?;
     }
     // RDMA needs as much as it can have. A soft limit of the stack is how much of it each thread gets: that is the user's to say.
     set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock, Soft::Follows)?;
@@ -68,26 +68,26 @@ pub fn join(
     privilege::renounce().map_err(failed("drop the privileges of a task"))
 }
 
-fn join_error(action: &'static str, scope: Scope) -> impl FnOnce(io::Error) -> TaskError {
-    move |source| TaskError::Join { action, scope, source }
+fn join_error(action: &'static str, owner: Owner) -> impl FnOnce(io::Error) -> TaskError {
+    move |source| TaskError::Join { action, owner, source }
 }
 
 /// The hostfiles say how many tasks the *job* has on each node. A step that does not know has its own: then the largest
 /// of several counts. Of all tasks on a node one does the work: there may be thousands of nodes.
-fn write_hostfiles(directory: &ScopeDir, step: &Step) -> Result<(), StateError> {
+fn write_hostfiles(directory: &OwnerDir, step: &Step) -> Result<(), StateError> {
     let Some(given) = &step.layout else { return Ok(()) };
     let Ok(tasks) = task_layout::parse(&given.tasks) else { return Ok(()) };
     let total = match given.is_of_job {
         true => u64::MAX,
         false => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
     };
-    directory.raise_layout(total, || {
+    directory.widen_hostfile(total, || {
         let Some(nodes) = hostlist::expand(&given.nodes).ok().filter(|nodes| nodes.len() == tasks.len())
         else {
             return Ok(());
         };
-        directory.provide(paths::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
-        directory.provide(paths::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
+        directory.write_guest_file(paths::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
+        directory.write_guest_file(paths::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
     })
 }
 
@@ -104,8 +104,10 @@ fn detached_script(script: &Path) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-fn attach_script(script: &Path, tree: OwnedFd, user: &Credentials) -> io::Result<()> {
-    let place = Root::current()?.place(script, false, user, &paths::CLOSED).map_err(io::Error::other)?;
+fn attach_script(script: &Path, tree: OwnedFd, user: &UserIds) -> io::Result<()> {
+    let place = ContainerRoot::current()?
+        .resolve_target(script, false, user, &paths::CLOSED)
+        .map_err(io::Error::other)?;
     mount::attach(tree, place)
 }
 

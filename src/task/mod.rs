@@ -13,7 +13,7 @@ mod join;
 mod step;
 
 pub use adoption::wait_for_adoption;
-pub use decide::{Place, ask_slurmctld, compare_images, decide, heed_prolog};
+pub use decide::{Place, ask_slurmctld, compare_images, decide, fail_if_prolog_failed};
 pub use directory::enter_directory;
 pub use error::TaskError;
 pub use join::{has_entered, join};

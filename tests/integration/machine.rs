@@ -12,12 +12,12 @@ use futures_util::future::{LocalBoxFuture, ready};
 use spank_docker::container::{self, Request, StartError};
 use spank_docker::engine::Progress;
 use spank_docker::guest::accounts::{Account, Group};
-use spank_docker::linux::identity::Credentials;
+use spank_docker::linux::identity::UserIds;
 use spank_docker::settings::choices::Pull;
 use spank_docker::settings::options::{ImageChoice, Options};
 use spank_docker::settings::plugstack::Config;
-use spank_docker::slurm::ids::{JobId, Scope, Slurmd};
-use spank_docker::state::{Session, StateDir};
+use spank_docker::slurm::ids::{JobId, Owner, Slurmd};
+use spank_docker::state::{RunningContainer, StateDir};
 use tempfile::TempDir;
 
 use crate::engine;
@@ -49,7 +49,7 @@ impl Machine {
         file.write_all(b"the same on all nodes").unwrap();
         let group = |gid, name: &str| Group { name: name.into(), gid };
         let request = Request {
-            scope: Scope::job(JobId(FIRST + number)),
+            owner: Owner::job(JobId(FIRST + number)),
             cluster: "test".into(),
             slurmd: slurmd(),
             node: "localhost".into(),
@@ -65,7 +65,7 @@ impl Machine {
                 shell: "/bin/bash".into(),
             },
             groups: vec![group(USER, "tester"), group(GROUP, "research")],
-            credentials: Credentials { uid: USER, gid: USER, groups: vec![USER, GROUP] },
+            credentials: UserIds { uid: USER, gid: USER, groups: vec![USER, GROUP] },
             workdir: None,
             options: Options::default(),
             gpus: None,
@@ -94,7 +94,7 @@ impl Machine {
     }
 
     /// Starts the job's container from an image of the lab's.
-    pub(crate) fn start(&self, image: &str, more: &[&str]) -> Result<Session, StartError> {
+    pub(crate) fn start(&self, image: &str, more: &[&str]) -> Result<RunningContainer, StartError> {
         self.start_as(&self.request, image, more)
     }
 
@@ -104,12 +104,12 @@ impl Machine {
         request: &Request,
         image: &str,
         more: &[&str],
-    ) -> Result<Session, StartError> {
+    ) -> Result<RunningContainer, StartError> {
         self.start_image(request, &image_of_the_lab(image), Pull::Never, more)
     }
 
     /// Starts it from an image that is pulled first.
-    pub(crate) fn pull(&self, image: &str, more: &[&str]) -> Result<Session, StartError> {
+    pub(crate) fn pull(&self, image: &str, more: &[&str]) -> Result<RunningContainer, StartError> {
         self.start_image(&self.request, image, Pull::Always, more)
     }
 
@@ -119,14 +119,14 @@ impl Machine {
         image: &str,
         pull: Pull,
         more: &[&str],
-    ) -> Result<Session, StartError> {
+    ) -> Result<RunningContainer, StartError> {
         let config = self.configuration(more);
         let mut request = request.clone();
         let reference = image.parse().unwrap();
         request.options =
             Options { image: ImageChoice::Image(reference), pull: Some(pull), ..Options::default() };
         let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
-        StateDir::new(&config.state_dir).of(request.scope).create().unwrap();
+        StateDir::new(&config.state_dir).of(request.owner).create().unwrap();
         container::start(&config, &request, reference, Instant::now(), &mut Unwatched, || true)
     }
 
@@ -142,7 +142,7 @@ impl Machine {
 
     fn ssh_as(&self, hosts: &Self, port: u16, command: &str) -> Output {
         let known_hosts = format!("UserKnownHostsFile={}", hosts.file("known_hosts").display());
-        let alias = format!("HostKeyAlias={}", hosts.request.scope.container_name());
+        let alias = format!("HostKeyAlias={}", hosts.request.owner.container_name());
         let mut ssh = Command::new("timeout");
         ssh.args(["20", "ssh", "-F", "/dev/null", "-p", &port.to_string(), "-i"])
             .arg(self.file("id_ed25519"));
@@ -156,13 +156,13 @@ impl Machine {
 
     /// A file of our directory in the container, on this side.
     fn file(&self, name: &str) -> PathBuf {
-        let scope = self.request.scope;
-        StateDir::new(&self.config.state_dir).of(scope).container().join(name)
+        let owner = self.request.owner;
+        StateDir::new(&self.config.state_dir).of(owner).container().join(name)
     }
 
     /// Fails the test unless engine and mount table know nothing of the job.
     pub(crate) fn assert_no_container(&self) {
-        let label = format!("label=spank-docker.job={}", self.request.scope.job);
+        let label = format!("label=spank-docker.job={}", self.request.owner.job);
         let listed = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &label]).output();
         let listed = listed.expect("docker");
         assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
@@ -182,7 +182,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        if let Err(error) = container::stop(&self.config, &slurmd(), self.request.scope.job) {
+        if let Err(error) = container::stop(&self.config, &slurmd(), self.request.owner.job) {
             eprintln!("cannot stop: {error}");
         }
     }

@@ -24,11 +24,11 @@ use spank_docker::container::{self, StartError};
 #[test]
 fn container_starts_answers_ssh_and_leaves_nothing() {
     let machine = Machine::new(1);
-    let session = machine.start("openmpi", &[]).unwrap();
-    assert!(session.sshd);
-    assert_eq!(session.port, 20_001);
+    let running = machine.start("openmpi", &[]).unwrap();
+    assert!(running.sshd);
+    assert_eq!(running.port, 20_001);
 
-    let output = machine.ssh(session.port, "id -u; id -g; id -Gn; echo $PATH; cat /proc/self/status");
+    let output = machine.ssh(running.port, "id -u; id -g; id -Gn; echo $PATH; cat /proc/self/status");
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<_> = text.lines().collect();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -38,22 +38,22 @@ fn container_starts_answers_ssh_and_leaves_nothing() {
     assert!(lines.contains(&"CapEff:\t0000000000000000"), "{text}");
     assert!(lines.contains(&"NoNewPrivs:\t1"), "{text}");
 
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
 
 #[test]
 fn key_of_another_job_does_not_open_the_door() {
     let (machine, other) = (Machine::new(2), Machine::new(3));
-    let session = machine.start("openmpi", &[]).unwrap();
+    let running = machine.start("openmpi", &[]).unwrap();
     other.start("openmpi", &[]).unwrap();
     // Its key and its idea of the host's key; then with ours of the latter.
-    let unknown = other.ssh(session.port, "true");
+    let unknown = other.ssh(running.port, "true");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("Host key verification failed"));
-    let denied = other.ssh_with_hosts_of(&machine, session.port);
+    let denied = other.ssh_with_hosts_of(&machine, running.port);
     assert!(String::from_utf8_lossy(&denied.stderr).contains("Permission denied (publickey)"));
     for machine in [machine, other] {
-        container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+        container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
         machine.assert_nothing_left();
     }
 }
@@ -61,19 +61,19 @@ fn key_of_another_job_does_not_open_the_door() {
 #[test]
 fn image_without_sshd_starts_all_the_same() {
     let machine = Machine::new(4);
-    let session = machine.start("nossh", &[]).unwrap();
-    assert!(!session.sshd);
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    let running = machine.start("nossh", &[]).unwrap();
+    assert!(!running.sshd);
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
 
 #[test]
 fn stop_is_idempotent() {
     let machine = Machine::new(5);
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.start("openmpi", &[]).unwrap();
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -86,7 +86,7 @@ fn start_that_fails_at_its_last_step_is_rolled_back() {
     assert!(!error.is_engine_fault());
     machine.assert_no_container();
     drop(taken);
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -97,21 +97,21 @@ fn container_of_an_earlier_run_is_replaced() {
     // The epilog of that run never came; its mounts and files are there too.
     let second = machine.start("openmpi", &[]).unwrap();
     assert_ne!(second.container_id, first.container_id);
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
 
 #[test]
 fn starting_slurmd_removes_what_belongs_to_no_running_job() {
     let machine = Machine::new(8);
-    let session = machine.start("openmpi", &[]).unwrap();
+    let running = machine.start("openmpi", &[]).unwrap();
     let reap = || container::reap(&machine.config, &slurmd()).unwrap();
     // It may be a prolog's that is about to end.
     assert_eq!(reap(), [].into());
-    assert!(machine.ssh(session.port, "true").status.success());
-    assert!(Command::new("docker").args(["kill", &session.container_id]).status().unwrap().success());
+    assert!(machine.ssh(running.port, "true").status.success());
+    assert!(Command::new("docker").args(["kill", &running.container_id]).status().unwrap().success());
     let reaped = reap();
-    assert!(reaped.contains(&machine.request.scope.job), "{reaped:?}");
+    assert!(reaped.contains(&machine.request.owner.job), "{reaped:?}");
     machine.assert_nothing_left();
 }
 
@@ -123,11 +123,11 @@ fn working_directory_is_mounted_with_the_rights_of_the_user() {
     std::os::unix::fs::chown(&directory, Some(USER), Some(USER)).unwrap();
     let mut mine = machine.request.clone();
     mine.workdir = Some(directory.clone());
-    let session = machine.start_as(&mine, "openmpi", &[]).unwrap();
-    let output = machine.ssh(session.port, &format!("touch {}/file", directory.display()));
+    let running = machine.start_as(&mine, "openmpi", &[]).unwrap();
+    let output = machine.ssh(running.port, &format!("touch {}/file", directory.display()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(directory.join("file").exists());
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
     // The directory is the user's, and outlives the mount.
     assert!(directory.join("file").exists());
@@ -138,10 +138,10 @@ fn working_directory_is_mounted_with_the_rights_of_the_user() {
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut theirs = machine.request.clone();
     theirs.workdir = Some(secret.join("below"));
-    let session = machine.start_as(&theirs, "openmpi", &[]).unwrap();
-    let output = machine.ssh(session.port, &format!("ls {}", secret.display()));
+    let running = machine.start_as(&theirs, "openmpi", &[]).unwrap();
+    let output = machine.ssh(running.port, &format!("ls {}", secret.display()));
     assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -170,7 +170,7 @@ fn absent_and_silent_engine_have_different_messages() {
     assert_eq!(error.to_string(), format!("Docker Engine at '{}' is down", socket.display()));
 
     // In none of these was anything begun that the real engine would know.
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -188,7 +188,7 @@ fn engine_that_hangs_in_the_middle_of_a_pull_is_at_fault() {
     assert!(error.is_engine_fault(), "{error}");
     let words = "Docker Engine does not answer: no reply within 15 s to 'pull the image'";
     assert_eq!(error.to_string(), words);
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
 
@@ -225,7 +225,7 @@ fn image_that_is_removed_before_its_container_is_made_is_got_again() {
             assert!(!error.is_engine_fault());
             machine.assert_no_container();
         }
-        container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+        container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
         machine.assert_nothing_left();
     }
     docker(&["image", "prune", "--force", "--filter", &format!("label=removed={image}")], "");
@@ -234,11 +234,11 @@ fn image_that_is_removed_before_its_container_is_made_is_got_again() {
 #[test]
 fn container_has_no_rights_of_its_own_in_the_eyes_of_the_engine() {
     let machine = Machine::new(11);
-    let session = machine.start("openmpi", &[]).unwrap();
+    let running = machine.start("openmpi", &[]).unwrap();
     let show = "{{.HostConfig.Privileged}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.Config.User}} {{.HostConfig.PidMode}} {{.HostConfig.NetworkMode}} {{.HostConfig.IpcMode}}";
-    let output = Command::new("docker").args(["inspect", "--format", show, &session.container_id]).output();
+    let output = Command::new("docker").args(["inspect", "--format", show, &running.container_id]).output();
     let text = String::from_utf8(output.unwrap().stdout).unwrap();
     assert_eq!(text.trim(), "false [ALL] [] 54321:54321 host host private");
-    container::stop(&machine.config, &slurmd(), machine.request.scope.job).unwrap();
+    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }

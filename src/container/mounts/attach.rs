@@ -5,12 +5,12 @@ use std::io;
 use super::error::{MountError, explain_place};
 use super::open::Prepared;
 use crate::guest::paths;
-use crate::linux::identity::Credentials;
-use crate::linux::inside::Root;
+use crate::linux::identity::UserIds;
+use crate::linux::inside::ContainerRoot;
 use crate::linux::mount;
 use crate::linux::process::Process;
 use crate::linux::source::Kind;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// The most mounts of a container. What the host mounts later may come on top (`rslave`), and the kernel refuses a mount
 /// on the *host* that would bring any namespace above fs.mount-max, by default 100,000.
@@ -18,19 +18,19 @@ const MOST: usize = 10_000;
 
 /// Attaches them in the container's mount namespace.
 pub(in crate::container) fn attach(
-    root: &Root,
+    root: &ContainerRoot,
     mounts: Vec<Prepared>,
-    user: &Credentials,
+    user: &UserIds,
 ) -> Result<(), MountError> {
     mounts.into_iter().try_for_each(|mount| {
         let Prepared { origin, source, target, kind, tree } = mount;
         let place = match kind {
             Kind::Device(_) if target.is_for_devices() => root.place_in_dev(target.as_path()),
             Kind::Directory | Kind::File | Kind::Device(_) => {
-                root.place(target.as_path(), kind == Kind::Directory, user, &paths::CLOSED)
+                root.resolve_target(target.as_path(), kind == Kind::Directory, user, &paths::CLOSED)
             }
         };
-        let target = Shown::from(target.as_path());
+        let target = Escaped::from(target.as_path());
         let place = place.map_err(|error| explain_place(error, origin, source, target.clone()))?;
         mount::attach(tree, place).map_err(|source| MountError::Target { origin, target, source })
     })

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::linux::inside::PlaceError;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// Who wants a mount: what a message about it begins with, and what can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
     },
     /// The user may not go there.
     #[error("{origin}: '{path}': permission denied on this node: {}", origin.remedy())]
@@ -79,7 +79,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
     },
     /// Slurm gives each job a directory of its own there, which a prolog does not see.
     #[error(
@@ -90,9 +90,9 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
         /// What is private.
-        directory: Shown,
+        directory: Escaped,
     },
     /// Which directories these are cannot be found out.
     #[error(
@@ -102,7 +102,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
         /// Why not.
         #[source]
         source: io::Error,
@@ -113,7 +113,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
     },
     /// Its server says nothing: it hangs, or is gone.
     #[error("{origin}: '{path}' does not answer on this node: {}", origin.way_around())]
@@ -121,7 +121,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source, or the place.
-        path: Shown,
+        path: Escaped,
     },
     /// Another reason.
     #[error("{origin}: '{path}' cannot be mounted: {source}")]
@@ -129,7 +129,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
         /// Why not.
         source: io::Error,
     },
@@ -139,7 +139,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
     },
     /// Slurm keeps it for whom it is given to.
     #[error("{origin}: '{path}' is a GPU that Slurm did not allocate to the job: request it with --gres")]
@@ -147,7 +147,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
     },
     /// A device knows no read-only mount.
     #[error("{origin}: '{path}' is a device, and cannot be mounted read-only: leave the flag 'ro' out")]
@@ -155,7 +155,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
     },
     /// Something else than a device, where the devices are.
     #[error(
@@ -165,9 +165,9 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
         /// In the container.
-        target: Shown,
+        target: Escaped,
     },
     /// The place in the container is a directory, the source none.
     #[error(
@@ -177,9 +177,9 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
         /// In the container.
-        target: Shown,
+        target: Escaped,
     },
     /// The place in the container is no directory, the source one.
     #[error(
@@ -189,9 +189,9 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The source.
-        path: Shown,
+        path: Escaped,
         /// In the container.
-        target: Shown,
+        target: Escaped,
     },
     /// The place leads into what is the container's own.
     #[error("{origin}: '{target}' resolves to a path of the container's own system: choose another target")]
@@ -199,7 +199,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// In the container.
-        target: Shown,
+        target: Escaped,
     },
     /// The place does not exist, and lies in a mount where the user cannot make it.
     #[error(
@@ -209,7 +209,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// The part that is missing.
-        at: Shown,
+        at: Escaped,
         /// Why not.
         #[source]
         source: io::Error,
@@ -220,7 +220,7 @@ pub enum MountError {
         /// Who wants it.
         origin: Origin,
         /// In the container.
-        target: Shown,
+        target: Escaped,
         /// Why not.
         source: io::Error,
     },
@@ -237,7 +237,7 @@ pub enum MountError {
 }
 
 /// Why a source cannot be opened.
-pub(super) fn explain_source(error: io::Error, origin: Origin, path: Shown) -> MountError {
+pub(super) fn explain_source(error: io::Error, origin: Origin, path: Escaped) -> MountError {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) => MountError::Missing { origin, path },
         Some(libc::EACCES | libc::EPERM) => MountError::Denied { origin, path },
@@ -248,7 +248,7 @@ pub(super) fn explain_source(error: io::Error, origin: Origin, path: Shown) -> M
 }
 
 /// Why nothing can be mounted at `target`.
-pub(super) fn explain_place(error: PlaceError, origin: Origin, path: Shown, target: Shown) -> MountError {
+pub(super) fn explain_place(error: PlaceError, origin: Origin, path: Escaped, target: Escaped) -> MountError {
     match error {
         PlaceError::IsDirectory => MountError::OnDirectory { origin, path, target },
         PlaceError::NotDirectory => MountError::OnFile { origin, path, target },
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn messages_of_a_failed_mount_name_option_and_remedy() {
-        let (origin, path, target) = (Origin::User, Shown::from("/a"), Shown::from("/b"));
+        let (origin, path, target) = (Origin::User, Escaped::from("/a"), Escaped::from("/b"));
         let make = PlaceError::Make { at: "/b/c".into(), source: io::Error::from_raw_os_error(libc::EACCES) };
         let reach = PlaceError::Reach(io::Error::from_raw_os_error(libc::EACCES));
         let words = |error| explain_place(error, origin, path.clone(), target.clone()).to_string();
@@ -287,7 +287,7 @@ mod tests {
                 "--docker-mounts: '/a' resolves through a link that cannot be followed: name the link's target",
             ),
             (
-                MountError::Private { origin, path: path.clone(), directory: Shown::from("/tmp") }
+                MountError::Private { origin, path: path.clone(), directory: Escaped::from("/tmp") }
                     .to_string(),
                 "--docker-mounts: '/a' is in or above '/tmp', which Slurm makes private to each job on the host \
                  (job_container.conf or namespace.yaml): name a directory elsewhere, or tmpfs:DST",

@@ -14,4 +14,4 @@ mod private;
 pub(super) use attach::{attach, check_number};
 pub use error::{MountError, Origin};
 pub(super) use open::{Prepared, prepare};
-pub(super) use plan::left_out;
+pub(super) use plan::unmounted_workdir;

@@ -9,11 +9,11 @@ use super::plan::{Mode, Wanted, wanted};
 use super::private::{self, Hosts};
 use crate::container::gpus;
 use crate::container::request::Request;
-use crate::linux::identity::Credentials;
+use crate::linux::identity::UserIds;
 use crate::linux::mount::{self, Attributes};
 use crate::linux::source::{self, Device, Kind};
-use crate::log::escape::Shown;
-use crate::settings::mounts::{Mount, Propagation, Source, Target};
+use crate::log::escape::Escaped;
+use crate::settings::mounts::{Mount, MountSource, Propagation, Target};
 use crate::settings::plugstack::Config;
 use crate::slurm::gres::Gpus;
 
@@ -22,7 +22,7 @@ use crate::slurm::gres::Gpus;
 pub(in crate::container) struct Prepared {
     pub(super) origin: Origin,
     /// As it was written, for messages.
-    pub(super) source: Shown,
+    pub(super) source: Escaped,
     pub(super) target: Target,
     pub(super) kind: Kind,
     pub(super) tree: OwnedFd,
@@ -69,21 +69,16 @@ pub(in crate::container) async fn prepare(
     Ok(prepared)
 }
 
-async fn open(
-    wanted: Wanted,
-    user: &Credentials,
-    gpus: &Gpus,
-    hosts: &Hosts,
-) -> Result<Prepared, MountError> {
+async fn open(wanted: Wanted, user: &UserIds, gpus: &Gpus, hosts: &Hosts) -> Result<Prepared, MountError> {
     let Wanted { origin, mount: Mount { source, target, read_only, propagation }, mode } = wanted;
     let path = match source {
-        Source::Tmpfs => return fresh(origin, target, read_only, mode, user),
-        Source::Path(path) => path,
+        MountSource::Tmpfs => return fresh(origin, target, read_only, mode, user),
+        MountSource::Path(path) => path,
     };
-    let source = Shown::from(path.as_path());
+    let source = Escaped::from(path.as_path());
     let failed = |error| explain_source(error, origin, source.clone());
     let opener = (origin != Origin::Admin).then_some(user);
-    let opened = source::Source::open(&path, opener).await.map_err(failed)?;
+    let opened = source::OpenedSource::open(&path, opener).await.map_err(failed)?;
     if opener.is_some() {
         hosts.check(&opened, origin, &source)?;
     }
@@ -110,9 +105,9 @@ fn fresh(
     target: Target,
     read_only: bool,
     mode: Mode,
-    user: &Credentials,
+    user: &UserIds,
 ) -> Result<Prepared, MountError> {
-    let source = Shown::from("tmpfs");
+    let source = Escaped::from("tmpfs");
     if target.is_for_devices() {
         return Err(MountError::NoDevice { origin, path: source, target: target.as_path().into() });
     }
@@ -124,7 +119,7 @@ fn fresh(
 
 /// A copy of the source's mount, and of those below it. On the copy of a device node, and there alone, devices work: the
 /// user may open this one on the host as well.
-fn detached(source: &source::Source, read_only: bool, propagation: Propagation) -> io::Result<OwnedFd> {
+fn detached(source: &source::OpenedSource, read_only: bool, propagation: Propagation) -> io::Result<OwnedFd> {
     let recursive = source.kind == Kind::Directory;
     let tree = mount::detached_copy(&source.file, recursive)?;
     let mut set = Attributes::NOSUID;
@@ -142,7 +137,7 @@ fn detached(source: &source::Source, read_only: bool, propagation: Propagation) 
     Ok(tree)
 }
 
-fn tmpfs(user: &Credentials, mode: Mode, read_only: bool) -> io::Result<OwnedFd> {
+fn tmpfs(user: &UserIds, mode: Mode, read_only: bool) -> io::Result<OwnedFd> {
     let number = |number: u32| CString::new(number.to_string()).map_err(io::Error::other);
     let mode = match mode {
         Mode::Private => c"0700",

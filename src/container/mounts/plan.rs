@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::Origin;
 use crate::container::request::Request;
-use crate::settings::mounts::{Mount, Propagation, Source, Target};
+use crate::settings::mounts::{Mount, MountSource, Propagation, Target};
 use crate::settings::plugstack::Config;
 
 /// A mount before its source was opened.
@@ -43,7 +43,7 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
     let covered = |all: &[Wanted], path: &Path| all.iter().any(|wanted| wanted.mount.target.covers(path));
     let workdir = request.workdir.as_deref().and_then(harmless);
     if let Some(target) = workdir.filter(|workdir| !covered(&all, workdir.as_path())) {
-        all.push(standard(Source::Path(target.as_path().to_owned()), target));
+        all.push(standard(MountSource::Path(target.as_path().to_owned()), target));
     }
     let home = Path::new(&request.account.home);
     if !covered(&all, home) {
@@ -52,10 +52,10 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
             let target = Target::new(home).ok();
             all.extend(target.map(|target| Wanted {
                 origin: Origin::Home,
-                ..standard(Source::Path(home.to_owned()), target)
+                ..standard(MountSource::Path(home.to_owned()), target)
             }));
         } else if let Some(target) = harmless(home).filter(|_| home != Path::new("/tmp")) {
-            all.push(standard(Source::Tmpfs, target));
+            all.push(standard(MountSource::Tmpfs, target));
         }
     }
     if options.readonly == Some(true)
@@ -63,13 +63,17 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
         && let Ok(target) = Target::parse("/tmp")
     {
         // MPI launchers, shells and compilers do not work without.
-        all.push(Wanted { origin: Origin::ReadOnly, mode: Mode::Shared, ..standard(Source::Tmpfs, target) });
+        all.push(Wanted {
+            origin: Origin::ReadOnly,
+            mode: Mode::Shared,
+            ..standard(MountSource::Tmpfs, target)
+        });
     }
     all
 }
 
 /// The job's working directory, when it is not in the container: what has its name there is the image's.
-pub(in crate::container) fn left_out(config: &Config, request: &Request) -> Option<PathBuf> {
+pub(in crate::container) fn unmounted_workdir(config: &Config, request: &Request) -> Option<PathBuf> {
     let workdir = request.workdir.as_deref()?;
     let is_there = wanted(config, request).iter().any(|wanted| wanted.mount.target.covers(workdir));
     (!is_there).then(|| workdir.to_owned())
@@ -95,14 +99,14 @@ fn harmless(path: &Path) -> Option<Target> {
 mod tests {
     use super::*;
     use crate::guest::accounts::Account;
-    use crate::linux::identity::Credentials;
+    use crate::linux::identity::UserIds;
     use crate::settings::mounts;
     use crate::settings::options::Options;
-    use crate::slurm::ids::{JobId, Scope};
+    use crate::slurm::ids::{JobId, Owner};
 
     fn request(home: &str, workdir: &str, options: Options) -> Request {
         Request {
-            scope: Scope::job(JobId(1)),
+            owner: Owner::job(JobId(1)),
             cluster: "c".into(),
             slurmd: crate::slurm::ids::Slurmd::default(),
             node: "n1".into(),
@@ -118,7 +122,7 @@ mod tests {
                 shell: "/bin/sh".into(),
             },
             groups: Vec::new(),
-            credentials: Credentials { uid: 5001, gid: 5001, groups: vec![5001] },
+            credentials: UserIds { uid: 5001, gid: 5001, groups: vec![5001] },
             workdir: Some(workdir.into()),
             options,
             gpus: None,
@@ -131,9 +135,9 @@ mod tests {
         let show = |wanted: Wanted| {
             let target = wanted.mount.target.as_path().to_str().unwrap().to_owned();
             match wanted.mount.source {
-                Source::Tmpfs => format!("tmpfs {target}"),
-                Source::Path(path) if path == wanted.mount.target.as_path() => format!("= {target}"),
-                Source::Path(path) => format!("{} {target}", path.display()),
+                MountSource::Tmpfs => format!("tmpfs {target}"),
+                MountSource::Path(path) if path == wanted.mount.target.as_path() => format!("= {target}"),
+                MountSource::Path(path) => format!("{} {target}", path.display()),
             }
         };
         wanted(&config, &request(home, workdir, options)).into_iter().map(show).collect()

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::{MountError, Origin};
 use crate::container::request::Request;
-use crate::linux::source::Source;
-use crate::log::escape::Shown;
+use crate::linux::source::OpenedSource;
+use crate::log::escape::Escaped;
 use crate::slurm::private_dirs;
 
 /// The node's own directories that its jobs do not see.
@@ -19,7 +19,7 @@ pub(super) struct Hosts(io::Result<Vec<PathBuf>>);
 
 /// Those that the prolog of this job sees.
 pub(super) async fn of(request: &Request) -> Hosts {
-    if request.scope.step.is_some() {
+    if request.owner.step.is_some() {
         return Hosts(Ok(Vec::new()));
     }
     let found = private_dirs::private_directories(env::var_os("SLURM_CONF").as_deref(), &request.node);
@@ -30,7 +30,7 @@ pub(super) async fn of(request: &Request) -> Hosts {
     let mut places = Vec::new();
     for path in named {
         // By its real name, as Slurm mounts there; where it does not answer or is not there, by the one that was written.
-        places.push(match Source::open(&path, None).await {
+        places.push(match OpenedSource::open(&path, None).await {
             Ok(source) => source.place().unwrap_or(path),
             Err(_) => path,
         });
@@ -40,7 +40,12 @@ pub(super) async fn of(request: &Request) -> Hosts {
 
 impl Hosts {
     /// Whether it is none of them, nor in one, nor has one below it.
-    pub(super) fn check(&self, opened: &Source, origin: Origin, path: &Shown) -> Result<(), MountError> {
+    pub(super) fn check(
+        &self,
+        opened: &OpenedSource,
+        origin: Origin,
+        path: &Escaped,
+    ) -> Result<(), MountError> {
         let directories = match &self.0 {
             Ok(directories) if directories.is_empty() => return Ok(()),
             Ok(directories) => directories,
@@ -51,14 +56,14 @@ impl Hosts {
             Some(directory) => Err(MountError::Private {
                 origin,
                 path: path.clone(),
-                directory: Shown::from(directory.as_path()),
+                directory: Escaped::from(directory.as_path()),
             }),
             None => Ok(()),
         }
     }
 }
 
-fn unknown(origin: Origin, path: &Shown, error: &io::Error) -> MountError {
+fn unknown(origin: Origin, path: &Escaped, error: &io::Error) -> MountError {
     let source = io::Error::new(error.kind(), error.to_string());
     MountError::PrivateUnknown { origin, path: path.clone(), source }
 }
@@ -83,8 +88,8 @@ mod tests {
         std::os::unix::fs::symlink(&private, &link).unwrap();
         let runtime = crate::linux::runtime::runtime().unwrap();
         let is_refused = |hosts: &Hosts, path: &Path| {
-            let opened = runtime.block_on(Source::open(path, None)).unwrap();
-            hosts.check(&opened, Origin::User, &Shown::from(path)).is_err()
+            let opened = runtime.block_on(OpenedSource::open(path, None)).unwrap();
+            hosts.check(&opened, Origin::User, &Escaped::from(path)).is_err()
         };
         let hosts = Hosts(Ok(vec![private.clone()]));
         for path in [&private, &private.join("x"), &real, Path::new("/"), &link, &link.join("x")] {

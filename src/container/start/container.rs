@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::error::{StartError, files_error};
 use super::files::Files;
-use super::first_process::{self, Entry, EntryError};
-use super::order::Order;
-use super::preflight::Trap;
+use super::first_process::{self, FirstProcessError, StagingDir};
+use super::preflight::UnsafeAccountFile;
+use super::start_request::StartRequest;
 use super::visits;
 use super::{preflight, spec};
 use crate::container::gpus;
@@ -18,7 +18,7 @@ use crate::engine::{self, Container, Engine, EngineError, GpuRequest, Image, Ima
 use crate::guest::accounts::merge_group;
 use crate::guest::paths;
 use crate::linux::closed;
-use crate::linux::identity::Credentials;
+use crate::linux::identity::UserIds;
 use crate::linux::mountinfo;
 use crate::linux::namespace::Namespaces;
 use crate::linux::process::Process;
@@ -27,10 +27,13 @@ use crate::linux::process::Process;
 const GROUPS: [&str; 2] = ["/etc", "group"];
 
 /// How the engine is asked for the job's GPUs, if it has any.
-pub(super) async fn gpus(order: &Order<'_>, engine: &Engine) -> Result<Option<GpuRequest>, StartError> {
+pub(super) async fn gpus(
+    start: &StartRequest<'_>,
+    engine: &Engine,
+) -> Result<Option<GpuRequest>, StartError> {
     // An admin who names device nodes of GPUs for all containers does without the engine.
-    let by_admin = spec::devices(&order.config.devices).iter().any(|device| gpus::is_gpu(device));
-    match order.request.gpus.as_ref().filter(|gpus| !gpus.is_empty() && !by_admin) {
+    let by_admin = spec::devices(&start.config.devices).iter().any(|device| gpus::is_gpu(device));
+    match start.request.gpus.as_ref().filter(|gpus| !gpus.is_empty() && !by_admin) {
         None => Ok(None),
         Some(gpus) => Ok(Some(engine.gpu_request(gpus, &nvidia::gpus()).await??)),
     }
@@ -38,70 +41,70 @@ pub(super) async fn gpus(order: &Order<'_>, engine: &Engine) -> Result<Option<Gp
 
 /// Creates it, in place of one that is left of an earlier run.
 pub(super) async fn create(
-    order: &Order<'_>,
+    start: &StartRequest<'_>,
     engine: &Engine,
     image: &Image,
-    entry: &Entry,
+    entry: &StagingDir,
     mounts: &[Prepared],
     gpus: Option<GpuRequest>,
 ) -> Result<Container, StartError> {
-    let spec = spec::spec(order.config, order.request, image, order.directory, entry, mounts, gpus);
+    let spec = spec::spec(start.config, start.request, image, start.directory, entry, mounts, gpus);
     let created = match engine.create(&spec).await {
         // A container of an earlier run of this job, which no epilog has removed.
         Err(EngineError::Refused { status: 409, .. }) => {
-            remove_namesake(order, engine).await?;
+            remove_namesake(start, engine).await?;
             engine.create(&spec).await
         }
         other => other,
     };
     created.map_err(|error| match error {
-        error if error.is_not_found() => ImageError::Gone { image: order.image_name() }.into(),
-        error => explain(order, error, spec.gpus.as_ref()),
+        error if error.is_not_found() => ImageError::Gone { image: start.image_name() }.into(),
+        error => explain(start, error, spec.gpus.as_ref()),
     })
 }
 
 /// Removes what the engine has of the same job or step.
-pub(super) async fn remove_namesake(order: &Order<'_>, engine: &Engine) -> Result<(), EngineError> {
-    let Request { scope, slurmd, .. } = order.request;
-    let listed = engine.labelled(&format!("{LABEL_JOB}={}", scope.job)).await?;
+pub(super) async fn remove_namesake(start: &StartRequest<'_>, engine: &Engine) -> Result<(), EngineError> {
+    let Request { owner, slurmd, .. } = start.request;
+    let listed = engine.labelled(&format!("{LABEL_JOB}={}", owner.job)).await?;
     let is_its = |listed: &&Listed| {
-        ownership::scope(listed) == Some(*scope) && ownership::is_of_job(listed, slurmd, scope.job)
+        ownership::owner(listed) == Some(*owner) && ownership::is_of_job(listed, slurmd, owner.job)
     };
     for listed in listed.iter().filter(is_its) {
-        engine.remove(&listed.container, order.directory.written_to(), engine::PATIENCE).await?;
+        engine.remove(&listed.container, start.directory.written_to(), engine::PATIENCE).await?;
     }
     Ok(())
 }
 
 /// Starts it, and sees that its first process is ours.
 pub(super) async fn start(
-    order: &Order<'_>,
+    start: &StartRequest<'_>,
     engine: &Engine,
     container: &Container,
     files: &Files<'_>,
     gpus: Option<&GpuRequest>,
 ) -> Result<Process, StartError> {
-    let image = order.image_name();
-    match preflight::trap(engine, container).await? {
-        Some(Trap::File(path)) => return Err(StartError::Account { image, path }),
-        Some(Trap::Directory(path)) => return Err(StartError::System { image, path }),
-        Some(Trap::Closed) => return Err(StartError::Closed { image }),
+    let image = start.image_name();
+    match preflight::find_unsafe_account_file(engine, container).await? {
+        Some(UnsafeAccountFile::File(path)) => return Err(StartError::Account { image, path }),
+        Some(UnsafeAccountFile::Directory(path)) => return Err(StartError::System { image, path }),
+        Some(UnsafeAccountFile::Closed) => return Err(StartError::Closed { image }),
         None => {}
     }
     let pid = match engine.start(container).await {
         Ok(pid) => pid,
         // Whatever becomes of its removal: the engine answers others.
         Err(EngineError::Stuck { .. }) => return Err(StartError::Hung { image }),
-        Err(error) => return Err(explain(order, error, gpus)),
+        Err(error) => return Err(explain(start, error, gpus)),
     };
-    match ours(pid, &files.path(paths::PAUSE), &order.request.credentials).await {
+    match ours(pid, &files.path(paths::PAUSE), &start.request.credentials).await {
         Ok(process) => see_that_it_is_closed(&process).map(|()| process),
-        Err(EntryError::Ended) => {
-            let words = engine.last_words(container).await.unwrap_or_default();
+        Err(FirstProcessError::Ended) => {
+            let words = engine.last_output_line(container).await.unwrap_or_default();
             Err(StartError::Ended { image, words })
         }
-        Err(EntryError::Groups) => Err(StartError::Groups { image }),
-        Err(error) => Err(StartError::Entry { image, source: error.into() }),
+        Err(FirstProcessError::Groups) => Err(StartError::Groups { image }),
+        Err(error) => Err(StartError::StagingDir { image, source: error.into() }),
     }
 }
 
@@ -121,16 +124,16 @@ fn see_that_it_is_closed(process: &Process) -> Result<(), StartError> {
 /// What the image's list of groups should be: without names that an engine takes for numbers. Of a container in which our
 /// own first process waits.
 pub(super) async fn groups(
-    order: &Order<'_>,
+    start: &StartRequest<'_>,
     engine: &Engine,
     container: &Container,
 ) -> Result<Vec<u8>, StartError> {
     let pid = engine.first_process(container).await?;
-    let gone = || StartError::Ended { image: order.image_name(), words: None };
+    let gone = || StartError::Ended { image: start.image_name(), words: None };
     let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or_else(gone)?;
     let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
     let image = visits::read(&namespaces, GROUPS.join("/").as_ref())?;
-    Ok(merge_group(&image, &order.request.groups, &order.request.account))
+    Ok(merge_group(&image, &start.request.groups, &start.request.account))
 }
 
 /// Gives this list to a container that was not started yet. What the engine reads there before the start, no mount changes.
@@ -144,20 +147,20 @@ pub(super) async fn put_groups(
 }
 
 /// The container's first process, when it runs `program` as `user`.
-async fn ours(pid: Option<i32>, program: &Path, user: &Credentials) -> Result<Process, EntryError> {
-    let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or(EntryError::Ended)?;
+async fn ours(pid: Option<i32>, program: &Path, user: &UserIds) -> Result<Process, FirstProcessError> {
+    let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or(FirstProcessError::Ended)?;
     first_process::entered(&process, program).await?;
     first_process::check(&process, user)?;
     Ok(process)
 }
 
 /// The engine's refusals that a user or an admin can do something about.
-fn explain(order: &Order<'_>, error: EngineError, gpus: Option<&GpuRequest>) -> StartError {
+fn explain(start: &StartRequest<'_>, error: EngineError, gpus: Option<&GpuRequest>) -> StartError {
     let EngineError::Refused { message, .. } = &error else { return error.into() };
     if let Some(error) = gpus.and_then(|gpus| gpus.explain(message)) {
         error.into()
     } else if message.contains("no space left") || message.contains("disk quota exceeded") {
-        StartError::NoSpace { image: order.image_name() }
+        StartError::NoSpace { image: start.image_name() }
     } else if message.contains("rlimit") {
         StartError::Limits { message: message.clone() }
     } else {

@@ -42,7 +42,7 @@ impl Contents<'_> {
     pub(super) fn write(&self, files: &Files<'_>) -> io::Result<()> {
         let Self { request, keys, nodes, port, .. } = *self;
         let user = request.account.name.to_string_lossy();
-        let alias = request.scope.container_name();
+        let alias = request.owner.container_name();
         files.private(paths::USER_KEY, keys.user_private().map_err(io::Error::other)?.as_bytes())?;
         files.private(paths::HOST_KEY, keys.host_private().map_err(io::Error::other)?.as_bytes())?;
         let user_key = format!("{}\n", keys.user_public().map_err(io::Error::other)?);

@@ -13,7 +13,7 @@ use crate::container::request::Request;
 use crate::engine::{self, Container, Engine, EngineError, Image};
 use crate::guest::job_environment;
 use crate::guest::paths;
-use crate::linux::identity::Credentials;
+use crate::linux::identity::UserIds;
 use crate::settings::image::Reference;
 
 /// How long it may take to come to its command.
@@ -89,7 +89,7 @@ pub(super) async fn run(
     let command = command.chain([paths::PAUSE, WRITE, &token].map(str::to_owned));
     let user = request.account.name.to_string_lossy().into_owned();
     let home = request.account.home.to_string_lossy().into_owned();
-    let results = job_environment::results(request.scope, &name.to_string(), &image.id, port);
+    let results = job_environment::output_vars(request.owner, &name.to_string(), &image.id, port);
     let variables = [("HOME", home), ("USER", user.clone()), ("LOGNAME", user)].into_iter().chain(results);
     let variables = variables.map(|(name, value)| (name.to_owned(), value));
     // The container itself has none of the image's. Of two with one name the last counts.
@@ -99,14 +99,14 @@ pub(super) async fn run(
     let image = name.to_string();
     match (exported(&ran.output, &token), ran.code) {
         (Some(exported), Some(0)) => Ok(exported),
-        (_, Some(0)) => Err(EntrypointError::Ended { image, words: ran.last_words() }),
-        (_, Some(code)) => Err(EntrypointError::Failed { image, code, words: ran.last_words() }),
-        (_, None) => Err(EntrypointError::Hangs { image, words: ran.last_words() }),
+        (_, Some(0)) => Err(EntrypointError::Ended { image, words: ran.last_output_line() }),
+        (_, Some(code)) => Err(EntrypointError::Failed { image, code, words: ran.last_output_line() }),
+        (_, None) => Err(EntrypointError::Hangs { image, words: ran.last_output_line() }),
     }
 }
 
 /// As the first program reads it.
-fn user_of(user: &Credentials) -> String {
+fn user_of(user: &UserIds) -> String {
     let groups: Vec<String> = user.groups.iter().map(u32::to_string).collect();
     format!("{}:{}:{}", user.uid, user.gid, groups.join(","))
 }
@@ -157,7 +157,7 @@ mod tests {
         for path in [directory.path(), &program] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let run = |rights: &str, user: Credentials, command: &str| {
+        let run = |rights: &str, user: UserIds, command: &str| {
             let mut setpriv = std::process::Command::new("setpriv");
             setpriv
                 .args(rights.split(' '))
@@ -168,7 +168,7 @@ mod tests {
             (ran.status.code(), String::from_utf8(ran.stdout).unwrap())
         };
         let all = "--reuid 5001 --regid 100 --groups 100,6001,6002 --no-new-privs --bounding-set -all --inh-caps=-all";
-        let user = |groups: &[u32]| Credentials { uid: 5001, gid: 100, groups: groups.to_vec() };
+        let user = |groups: &[u32]| UserIds { uid: 5001, gid: 100, groups: groups.to_vec() };
         let alice = || user(&[6002, 6001, 6001]);
         for command in ["echo a b", "/bin/echo a b"] {
             assert_eq!(run(all, alice(), command), (Some(0), "a b\n".to_owned()), "{command}");

@@ -7,7 +7,7 @@ use crate::container::engine_health;
 use crate::container::mounts::{MountError, Origin};
 use crate::engine::{EngineError, ImageError};
 use crate::guest::ssh::keys;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::plugstack::Config;
 use crate::slurm::hostlist;
 use crate::state::StateError;
@@ -25,7 +25,7 @@ pub enum StartError {
     )]
     OpenEngine {
         /// Where the container's files are.
-        directory: Shown,
+        directory: Escaped,
     },
     /// The image.
     #[error(transparent)]
@@ -38,7 +38,7 @@ pub enum StartError {
         /// As the user wrote it.
         image: String,
         /// The path.
-        volume: Shown,
+        volume: Escaped,
     },
     /// The image declares too many.
     #[error("image '{image}': declares {number} volumes: build it with 256 or fewer")]
@@ -50,22 +50,22 @@ pub enum StartError {
     },
     /// The key material of the cluster.
     #[error(transparent)]
-    Secret(#[from] keys::Error),
+    Secret(#[from] keys::KeyError),
     /// The job's list of nodes cannot be read.
     #[error("cannot parse the job's node list '{list}'")]
     NodeList {
         /// As Slurm gave it.
-        list: Shown,
+        list: Escaped,
         /// What is wrong with it.
         #[source]
-        source: hostlist::Error,
+        source: hostlist::HostlistError,
     },
     /// The image's ENTRYPOINT.
     #[error(transparent)]
     Entrypoint(#[from] EntrypointError),
     /// GPUs.
     #[error(transparent)]
-    Gpus(#[from] crate::slurm::gres::Error),
+    Gpus(#[from] crate::slurm::gres::GresError),
     /// Files of ours.
     #[error(transparent)]
     State(#[from] StateError),
@@ -85,13 +85,13 @@ pub enum StartError {
     #[error("--docker-workdir: '{path}' is not a directory that you can enter in the container: use another")]
     Workdir {
         /// In the container.
-        path: Shown,
+        path: Escaped,
     },
     /// The same, and its file system says nothing.
     #[error("--docker-workdir: '{path}' does not answer on this node: check its file system, or use another")]
     SilentWorkdir {
         /// In the container.
-        path: Shown,
+        path: Escaped,
     },
     /// The image cannot be used as a container's root.
     #[error("image '{image}': {source}")]
@@ -151,7 +151,7 @@ pub enum StartError {
     },
     /// What runs in the container is not what was to be started.
     #[error("image '{image}': {source}")]
-    Entry {
+    StagingDir {
         /// As the user wrote it.
         image: String,
         /// What is wrong with it.

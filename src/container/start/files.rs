@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 use tokio::time::{Instant, sleep};
 
 use crate::guest::paths;
-use crate::linux::identity::Credentials;
+use crate::linux::identity::UserIds;
 use crate::linux::mount::{self, Attributes};
 use crate::linux::namespace::Namespaces;
 use crate::linux::process::FileId;
@@ -42,12 +42,12 @@ fn mount_for_engine(directory: &Path, place: FileId) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct Files<'a> {
     directory: PathBuf,
-    user: &'a Credentials,
+    user: &'a UserIds,
 }
 
 impl<'a> Files<'a> {
     /// Mounts it at `directory`, and puts the first process there with the FIFO on which it waits.
-    pub(super) fn create(directory: PathBuf, user: &'a Credentials) -> io::Result<Self> {
+    pub(super) fn create(directory: PathBuf, user: &'a UserIds) -> io::Result<Self> {
         let place = FileId::of(&directory)?;
         mount::tmpfs(&directory)?;
         mount_for_engine(&directory, place)?;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::guest::paths;
-use crate::linux::identity::Credentials;
+use crate::linux::identity::UserIds;
 use crate::linux::process::{FileId, Process};
 use crate::linux::rights::{Excess, Rights};
 
@@ -31,11 +31,11 @@ const INTERVAL: Duration = Duration::from_millis(1);
 
 /// A name in the container's root directory that no image has.
 #[derive(Clone, Debug)]
-pub(super) struct Entry(PathBuf);
+pub(super) struct StagingDir(PathBuf);
 
 /// Why the first process cannot be trusted.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum EntryError {
+pub(super) enum FirstProcessError {
     /// It ended.
     #[error("the first process ended")]
     Ended,
@@ -69,7 +69,7 @@ pub(super) enum EntryError {
     Look(#[source] io::Error),
 }
 
-impl Entry {
+impl StagingDir {
     /// Draws a name.
     pub(super) fn draw() -> io::Result<Self> {
         Ok(Self(Path::new("/").join(format!("spank-docker-{}", random()?))))
@@ -95,19 +95,23 @@ pub(super) fn random() -> io::Result<String> {
 
 /// Waits until `process` runs `program` (a path on the host): until then it is the engine's own, about to. With a drawn
 /// name it can hardly be anything else; but it depends on no name.
-pub(super) async fn entered(process: &Process, program: &Path) -> Result<(), EntryError> {
+pub(super) async fn entered(process: &Process, program: &Path) -> Result<(), FirstProcessError> {
     entered_within(process, program, PATIENCE).await
 }
 
-async fn entered_within(process: &Process, program: &Path, patience: Duration) -> Result<(), EntryError> {
-    let ours = FileId::of(program).map_err(EntryError::Look)?;
+async fn entered_within(
+    process: &Process,
+    program: &Path,
+    patience: Duration,
+) -> Result<(), FirstProcessError> {
+    let ours = FileId::of(program).map_err(FirstProcessError::Look)?;
     let deadline = Instant::now() + patience;
     loop {
         match process.program() {
             Ok(theirs) if theirs == ours && process.has_environment() => return Ok(()),
-            _ if !process.is_alive() => return Err(EntryError::Ended),
-            Err(error) if Instant::now() > deadline => return Err(EntryError::Look(error)),
-            _ if Instant::now() > deadline => return Err(EntryError::Stranger),
+            _ if !process.is_alive() => return Err(FirstProcessError::Ended),
+            Err(error) if Instant::now() > deadline => return Err(FirstProcessError::Look(error)),
+            _ if Instant::now() > deadline => return Err(FirstProcessError::Stranger),
             Ok(_) | Err(_) => sleep(INTERVAL).await,
         }
     }
@@ -115,16 +119,16 @@ async fn entered_within(process: &Process, program: &Path, patience: Duration) -
 
 /// Sees that it is `user` and nobody else, whatever an engine, a runtime or an image's file has made of what was asked for.
 /// For a process that has entered: only our own program has run so far, and it changes nothing of this.
-pub(super) fn check(process: &Process, user: &Credentials) -> Result<(), EntryError> {
-    match Rights::of(process).map_err(EntryError::Look)?.excess(user) {
-        Some(Excess::Identity) => return Err(EntryError::Identity),
-        Some(Excess::Groups) => return Err(EntryError::Groups),
-        Some(Excess::Privileges) => return Err(EntryError::Privileges),
+pub(super) fn check(process: &Process, user: &UserIds) -> Result<(), FirstProcessError> {
+    match Rights::of(process).map_err(FirstProcessError::Look)?.excess(user) {
+        Some(Excess::Identity) => return Err(FirstProcessError::Identity),
+        Some(Excess::Groups) => return Err(FirstProcessError::Groups),
+        Some(Excess::Privileges) => return Err(FirstProcessError::Privileges),
         None => {}
     }
-    match process.is_closed().map_err(EntryError::Look)? {
+    match process.is_closed().map_err(FirstProcessError::Look)? {
         true => Ok(()),
-        false => Err(EntryError::Open),
+        false => Err(FirstProcessError::Open),
     }
 }
 
@@ -134,7 +138,7 @@ mod tests {
 
     #[test]
     fn names_are_drawn_and_lie_in_the_root_directory() {
-        let (one, two) = (Entry::draw().unwrap(), Entry::draw().unwrap());
+        let (one, two) = (StagingDir::draw().unwrap(), StagingDir::draw().unwrap());
         assert_ne!(one.directory(), two.directory());
         assert_eq!(one.directory().parent(), Some(Path::new("/")));
         assert_eq!(one.program(), one.directory().join("pause"));
@@ -164,9 +168,9 @@ mod tests {
         assert!(matches!(runtime.block_on(entered(&process, &own)), Ok(())));
         assert!(matches!(
             runtime.block_on(entered(&process, Path::new("/nonexistent"))),
-            Err(EntryError::Look(_))
+            Err(FirstProcessError::Look(_))
         ));
         let other = entered_within(&process, Path::new("/proc/version"), Duration::ZERO);
-        assert!(matches!(runtime.block_on(other), Err(EntryError::Stranger)));
+        assert!(matches!(runtime.block_on(other), Err(FirstProcessError::Stranger)));
     }
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::engine::registry_auth::{Logins, NoLogin};
 use crate::linux::errand::{self, Errand, Found};
-use crate::linux::identity::Credentials;
+use crate::linux::identity::UserIds;
 
 /// The largest file that is read.
 const LIMIT: u64 = 1 << 20;
@@ -22,7 +22,7 @@ const NOT_A_FILE: i32 = libc::EISDIR;
 const TOO_LARGE: i32 = libc::EFBIG;
 
 /// The logins of a user with this home directory.
-pub(super) async fn read(user: &Credentials, home: &Path) -> Logins {
+pub(super) async fn read(user: &UserIds, home: &Path) -> Logins {
     let path = home.join(".docker/config.json");
     let found = match Errand::send(Some(user), &[], || open(&path)) {
         Ok(errand) => errand.answer(errand::PATIENCE).await,

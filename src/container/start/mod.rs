@@ -11,7 +11,6 @@ mod error;
 mod files;
 mod first_process;
 mod login;
-mod order;
 mod policy;
 mod populate;
 mod preflight;
@@ -19,6 +18,7 @@ mod run;
 mod session_environment;
 mod spec;
 mod sshd;
+mod start_request;
 mod visits;
 
 pub use entrypoint::exported;

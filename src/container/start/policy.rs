@@ -3,18 +3,18 @@
 use std::path::{Component, Path};
 
 use super::error::{StartError, files_error};
-use super::order::Order;
 use super::spec;
+use super::start_request::StartRequest;
 use crate::container::gpus;
 use crate::engine::Image;
 use crate::guest::paths;
-use crate::linux::inside::Root;
-use crate::log::escape::Shown;
+use crate::linux::inside::ContainerRoot;
+use crate::log::escape::Escaped;
 use crate::slurm::gres::Nvidia;
 
 /// Root's jobs only where the admin allows them.
-pub(super) fn check_user(order: &Order<'_>) -> Result<(), StartError> {
-    if order.request.credentials.uid == 0 && !order.config.allow_root {
+pub(super) fn check_user(start: &StartRequest<'_>) -> Result<(), StartError> {
+    if start.request.credentials.uid == 0 && !start.config.allow_root {
         return Err(StartError::Root);
     }
     Ok(())
@@ -25,13 +25,13 @@ pub(super) fn check_user(order: &Order<'_>) -> Result<(), StartError> {
 const VOLUMES: usize = 256;
 
 /// An engine puts volumes over its own mounts: an image must not bring its own /dev or /proc that way.
-pub(super) fn check_volumes(order: &Order<'_>, image: &Image) -> Result<(), StartError> {
+pub(super) fn check_volumes(start: &StartRequest<'_>, image: &Image) -> Result<(), StartError> {
     if image.volumes.len() > VOLUMES {
-        return Err(StartError::Volumes { image: order.image_name(), number: image.volumes.len() });
+        return Err(StartError::Volumes { image: start.image_name(), number: image.volumes.len() });
     }
     match image.volumes.iter().find(|volume| hides_the_system(volume)) {
         None => Ok(()),
-        Some(volume) => Err(StartError::Volume { image: order.image_name(), volume: Shown::new(volume) }),
+        Some(volume) => Err(StartError::Volume { image: start.image_name(), volume: Escaped::new(volume) }),
     }
 }
 
@@ -44,20 +44,24 @@ fn hides_the_system(volume: &str) -> bool {
 }
 
 /// No other job's GPU may be in the container: names in a specification are only names.
-pub(super) fn check_gpus(order: &Order<'_>, root: &Root, nvidia: &[Nvidia]) -> Result<(), StartError> {
-    let own = order.request.gpus.clone().unwrap_or_default();
-    let devices = spec::devices(&order.config.devices);
-    let intruder = gpus::intruder(&own, nvidia, &devices, |path| root.names(path));
-    match intruder.map_err(files_error("list the container's devices"))? {
+pub(super) fn check_gpus(
+    start: &StartRequest<'_>,
+    root: &ContainerRoot,
+    nvidia: &[Nvidia],
+) -> Result<(), StartError> {
+    let own = start.request.gpus.clone().unwrap_or_default();
+    let devices = spec::devices(&start.config.devices);
+    let foreign_gpu = gpus::foreign_gpu(&own, nvidia, &devices, |path| root.names(path));
+    match foreign_gpu.map_err(files_error("list the container's devices"))? {
         None => Ok(()),
-        Some(device) => Err(crate::slurm::gres::Error::Foreign { device }.into()),
+        Some(device) => Err(crate::slurm::gres::GresError::Foreign { device }.into()),
     }
 }
 
 /// A place to start in that is named must be there.
-pub(super) fn check_workdir(order: &Order<'_>, root: &Root) -> Result<(), StartError> {
-    let Some(path) = &order.request.options.workdir else { return Ok(()) };
-    match root.is_directory_for(path, &order.request.credentials) {
+pub(super) fn check_workdir(start: &StartRequest<'_>, root: &ContainerRoot) -> Result<(), StartError> {
+    let Some(path) = &start.request.options.workdir else { return Ok(()) };
+    match root.is_directory_for(path, &start.request.credentials) {
         Ok(true) => Ok(()),
         Ok(false) => Err(StartError::Workdir { path: path.as_path().into() }),
         Err(error) if error.raw_os_error() == Some(libc::ETIMEDOUT) => {

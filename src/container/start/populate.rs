@@ -8,11 +8,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::first_process::Entry;
+use super::first_process::StagingDir;
 use crate::guest::paths;
 use crate::guest::ssh::server;
-use crate::linux::identity::Credentials;
-use crate::linux::inside::{self, PlaceError, Root};
+use crate::linux::identity::UserIds;
+use crate::linux::inside::{self, ContainerRoot, PlaceError};
 use crate::linux::mount::{self, Attributes};
 use crate::linux::mountinfo::Mounted;
 
@@ -50,7 +50,7 @@ pub(super) struct Found {
 
 /// Why a container cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FurnishError {
+pub(super) enum PopulateError {
     /// There is something at this place that no file can be mounted on.
     #[error("cannot mount on '{path}': {source}")]
     Place {
@@ -96,18 +96,18 @@ const SYSTEM: [(&str, &str); 4] =
 /// the kernel says is mounted there, `hiding` what the host's own /proc hides of other users' processes: the container has
 /// another one, in the host's PID namespace.
 pub(super) fn harden(
-    root: &Root,
+    root: &ContainerRoot,
     mounts: &[Mounted],
     hiding: &[(CString, CString)],
-) -> Result<(), FurnishError> {
+) -> Result<(), PopulateError> {
     for (path, kind) in SYSTEM {
         let mut here = mounts.iter().filter(|mount| mount.point == Path::new(path));
         let whole = |mount: &Mounted| mount.root == Path::new("/") && mount.kind == kind;
         if !here.next().is_some_and(whole) || here.next().is_some() {
-            return Err(FurnishError::System { path });
+            return Err(PopulateError::System { path });
         }
     }
-    let failed = |what| move |source| FurnishError::Mount { what, source };
+    let failed = |what| move |source| PopulateError::Mount { what, source };
     let everything = root.find(Path::new("/")).map_err(failed("open the root directory"))?;
     mount::change(&everything, true, Attributes::NOSUID.and(Attributes::NODEV), Attributes::NONE)
         .map_err(failed("make the container's mounts nosuid and nodev"))?;
@@ -132,8 +132,8 @@ pub(super) fn harden(
 }
 
 /// Moves our directory from where the container was entered to its own place.
-pub(super) fn settle(root: &Root, entry: &Entry) -> Result<(), FurnishError> {
-    let failed = |source| FurnishError::Target { path: paths::DIRECTORY, source };
+pub(super) fn move_into_place(root: &ContainerRoot, entry: &StagingDir) -> Result<(), PopulateError> {
+    let failed = |source| PopulateError::Target { path: paths::DIRECTORY, source };
     let ours = root.find(entry.directory()).map_err(failed)?;
     let place = root.directory(Path::new(paths::DIRECTORY)).map_err(failed)?;
     mount::attach(ours, place).map_err(failed)?;
@@ -162,7 +162,7 @@ fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
 /// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
 /// Root's sshd would want capabilities before it lets anybody in, later ones (OpenSSH 10.6) before their first word: it
 /// counts as none.
-pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf], user: &Credentials) -> Found {
+pub(super) fn look(root: &ContainerRoot, path_of_image: &str, shells: &[PathBuf], user: &UserIds) -> Found {
     let read = |path: &str| root.read(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();
     let candidates = directories_of_sshd(path_of_image).into_iter().map(|d| Path::new(d).join("sshd"));
     let is_sshd = |path: &PathBuf| user.uid != 0 && root.is_program(path);
@@ -179,19 +179,19 @@ pub(super) fn look(root: &Root, path_of_image: &str, shells: &[PathBuf], user: &
 }
 
 /// Whether it has this very name, and is not one of many names of a program that goes by them. A shell must be there too.
-fn is_plain_program(root: &Root, path: &Path) -> bool {
+fn is_plain_program(root: &ContainerRoot, path: &Path) -> bool {
     let is_alone = || root.has_other_names(path).is_ok_and(|has| !has);
     root.is_program(path) && root.is_program(Path::new("/bin/sh")) && is_alone()
 }
 
 /// Mounts `ours` over the image's ssh, and that at `place`. Before anything of the user's is mounted.
 pub(super) fn cover_ssh(
-    root: &Root,
+    root: &ContainerRoot,
     ssh: &'static str,
     ours: OwnedFd,
     place: &'static str,
-) -> Result<(), FurnishError> {
-    let failed = |path| move |source| FurnishError::Target { path, source };
+) -> Result<(), PopulateError> {
+    let failed = |path| move |source| PopulateError::Target { path, source };
     let program = root.find(Path::new(ssh)).map_err(failed(ssh))?;
     let own = mount::detached_copy(&program, false).map_err(failed(ssh))?;
     mount::attach(own, root.find(Path::new(place)).map_err(failed(place))?).map_err(failed(place))?;
@@ -200,25 +200,25 @@ pub(super) fn cover_ssh(
 
 /// Mounts detached trees over the image's files of these names, or those of a directory that the user has mounted there.
 pub(super) fn replace(
-    root: &Root,
+    root: &ContainerRoot,
     trees: Vec<(&'static str, OwnedFd)>,
-    user: &Credentials,
-) -> Result<(), FurnishError> {
+    user: &UserIds,
+) -> Result<(), PopulateError> {
     for (path, tree) in trees {
         let target = root
-            .place(Path::new(path), false, user, &paths::CLOSED)
-            .map_err(|source| FurnishError::Place { path, source })?;
-        mount::attach(tree, target).map_err(|source| FurnishError::Target { path, source })?;
+            .resolve_target(Path::new(path), false, user, &paths::CLOSED)
+            .map_err(|source| PopulateError::Place { path, source })?;
+        mount::attach(tree, target).map_err(|source| PopulateError::Target { path, source })?;
     }
     Ok(())
 }
 
 /// Makes the container's own files read-only; what is mounted on top of them stays as it is.
-pub(super) fn make_read_only(root: &Root) -> Result<(), FurnishError> {
+pub(super) fn make_read_only(root: &ContainerRoot) -> Result<(), PopulateError> {
     let own = root
         .find(Path::new("/"))
         .and_then(|root| mount::change(root, false, Attributes::RDONLY, Attributes::NONE));
-    own.map_err(|source| FurnishError::Mount { what: "make the container's files read-only", source })
+    own.map_err(|source| PopulateError::Mount { what: "make the container's files read-only", source })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const PARTS: usize = 100;
 
 /// Why the engine had better not start a container.
 #[derive(Debug)]
-pub(super) enum Trap {
+pub(super) enum UnsafeAccountFile {
     /// A file that it would open.
     File(&'static str),
     /// A directory of the system's that is something else in the image: a link, of which a runtime may make more than a
@@ -38,19 +38,22 @@ pub(super) enum Trap {
 }
 
 /// What is wrong with what the engine would open or mount on, if anything is.
-pub(super) async fn trap(engine: &Engine, container: &Container) -> Result<Option<Trap>, EngineError> {
+pub(super) async fn find_unsafe_account_file(
+    engine: &Engine,
+    container: &Container,
+) -> Result<Option<UnsafeAccountFile>, EngineError> {
     let files = READ.map(|path| async move {
         let harmless = is_harmless(engine, container, path).await?;
-        Ok((!harmless).then_some(Trap::File(path)))
+        Ok((!harmless).then_some(UnsafeAccountFile::File(path)))
     });
     let directories = SYSTEM.map(|path| async move {
         let harmless = is_directory(engine, container, path).await?;
-        Ok((!harmless).then_some(Trap::Directory(path)))
+        Ok((!harmless).then_some(UnsafeAccountFile::Directory(path)))
     });
     let (files, directories) = try_join(try_join_all(files), try_join_all(directories)).await?;
     let Some(trap) = files.into_iter().chain(directories).flatten().next() else { return Ok(None) };
     match engine.kind(container, "/").await {
-        Err(EngineError::Refused { .. }) => Ok(Some(Trap::Closed)),
+        Err(EngineError::Refused { .. }) => Ok(Some(UnsafeAccountFile::Closed)),
         Err(error) => Err(error),
         Ok(_) => Ok(Some(trap)),
     }

@@ -10,8 +10,8 @@ use futures_util::future::{Either, select};
 use super::contents::Contents;
 use super::error::{StartError, files_error};
 use super::files::Files;
-use super::first_process::Entry;
-use super::order::Order;
+use super::first_process::StagingDir;
+use super::start_request::StartRequest;
 use super::{container, policy, sshd, visits};
 use super::{entrypoint, login, session_environment};
 use crate::container::gpus;
@@ -27,13 +27,13 @@ use crate::linux::cgroup::Cgroups;
 use crate::linux::namespace::Namespaces;
 use crate::linux::process::Process;
 use crate::linux::runtime::runtime;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::log::timings::Phases;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
 use crate::slurm::scontrol;
 use crate::slurm::{gres, hostlist};
-use crate::state::{Session, StateDir};
+use crate::state::{RunningContainer, StateDir};
 
 /// Between two looks whether the container is still wanted.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -47,21 +47,21 @@ pub fn start(
     began: Instant,
     progress: &mut dyn Progress,
     is_wanted: impl Fn() -> bool,
-) -> Result<Session, StartError> {
+) -> Result<RunningContainer, StartError> {
     let runtime = runtime().map_err(StartError::Runtime)?;
-    let directory = StateDir::new(&config.state_dir).of(request.scope);
-    let order = Order { config, request, image, directory: &directory };
+    let directory = StateDir::new(&config.state_dir).of(request.owner);
+    let start = StartRequest { config, request, image, directory: &directory };
     runtime.block_on(async {
         let mut started =
-            match select(pin!(try_all(&order, progress)), pin!(given_up(&order, began, is_wanted))).await {
+            match select(pin!(try_all(&start, progress)), pin!(given_up(&start, began, is_wanted))).await {
                 Either::Left((started, _)) => started,
-                Either::Right((reason, _)) => Err(reason.error(&order).await),
+                Either::Right((reason, _)) => Err(reason.error(&start).await),
             };
         if let Err(error) = started {
             started = Err(error.after(config).await);
         }
         if let Err(error) = &started {
-            undo(&order, error).await;
+            undo(&start, error).await;
         }
         started
     })
@@ -70,23 +70,28 @@ pub fn start(
 /// Until nothing can be left out or got again. An image that somebody removes before a container uses it is pulled once more.
 /// With --exclusive Slurm gives a node's GPUs to jobs that have not asked for any: where the engine has none to give, those
 /// do without. In doubt a job has asked.
-async fn try_all(order: &Order<'_>, progress: &mut dyn Progress) -> Result<Session, StartError> {
-    let mut request = order.request.clone();
+async fn try_all(
+    start: &StartRequest<'_>,
+    progress: &mut dyn Progress,
+) -> Result<RunningContainer, StartError> {
+    let mut request = start.request.clone();
     let mut is_first_pull = true;
-    let asks = || scontrol::show(order.request.scope.job).map_or(true, |job| job.asks_for_gpus);
+    let asks = || scontrol::show(start.request.owner.job).map_or(true, |job| job.asks_for_gpus);
     loop {
-        let error = match run(&Order { request: &request, ..*order }, progress).await {
+        let error = match run(&StartRequest { request: &request, ..*start }, progress).await {
             Err(error @ StartError::Image(ImageError::Gone { .. })) if is_first_pull => {
                 is_first_pull = false;
                 error
             }
-            Err(error @ StartError::Gpus(gres::Error::Unsupported)) if request.gpus.is_some() && !asks() => {
+            Err(error @ StartError::Gpus(gres::GresError::Unsupported))
+                if request.gpus.is_some() && !asks() =>
+            {
                 request.gpus = None;
                 error
             }
             started => return started,
         };
-        undo(order, &error).await;
+        undo(start, &error).await;
     }
 }
 
@@ -100,19 +105,19 @@ enum GivenUp {
 
 impl GivenUp {
     /// A start that lasts too long is the fault of the image or its registry, unless the engine itself says nothing.
-    async fn error(self, order: &Order<'_>) -> StartError {
+    async fn error(self, start: &StartRequest<'_>) -> StartError {
         let Self::TooLate(limit) = self else { return StartError::NotWanted };
-        match engine_health::connect(order.config).await {
+        match engine_health::connect(start.config).await {
             Err(error) if error.is_engine_fault() => error.into(),
-            Ok(_) | Err(_) => StartError::TimedOut { image: order.image_name(), seconds: limit.as_secs() },
+            Ok(_) | Err(_) => StartError::TimedOut { image: start.image_name(), seconds: limit.as_secs() },
         }
     }
 }
 
 /// Returns when the start is not wanted any more, or its time since the hook began is over.
-async fn given_up(order: &Order<'_>, began: Instant, is_wanted: impl Fn() -> bool) -> GivenUp {
+async fn given_up(start: &StartRequest<'_>, began: Instant, is_wanted: impl Fn() -> bool) -> GivenUp {
     loop {
-        let left = order.config.start_timeout.map(|limit| (limit, limit.saturating_sub(began.elapsed())));
+        let left = start.config.start_timeout.map(|limit| (limit, limit.saturating_sub(began.elapsed())));
         match left {
             Some((limit, Duration::ZERO)) => return GivenUp::TooLate(limit),
             _ if !is_wanted() => return GivenUp::NotWanted,
@@ -124,27 +129,27 @@ async fn given_up(order: &Order<'_>, began: Instant, is_wanted: impl Fn() -> boo
 
 /// Everything that `run` may have made, last first. An engine that does not work is not waited for once more: the
 /// epilog follows, and finds by label what is left.
-async fn undo(order: &Order<'_>, error: &StartError) {
+async fn undo(start: &StartRequest<'_>, error: &StartError) {
     if !error.is_engine_fault()
-        && let Ok(engine) = engine_health::connect(order.config).await
+        && let Ok(engine) = engine_health::connect(start.config).await
     {
         // What fails here the epilog will meet again, and tell.
-        let _ = container::remove_namesake(order, &engine).await;
+        let _ = container::remove_namesake(start, &engine).await;
     }
-    let _ = order.directory.remove();
-    let _ = order.directory.create();
+    let _ = start.directory.remove();
+    let _ = start.directory.create();
 }
 
-async fn run(order: &Order<'_>, progress: &mut dyn Progress) -> Result<Session, StartError> {
+async fn run(start: &StartRequest<'_>, progress: &mut dyn Progress) -> Result<RunningContainer, StartError> {
     let mut clock = Clock::start();
-    let mut plan = prepare(order).await?;
+    let mut plan = prepare(start).await?;
     clock.note("prepare");
-    let engine = engine_health::connect(order.config).await?;
-    let image = find_image(order, &engine, progress).await?;
+    let engine = engine_health::connect(start.config).await?;
+    let image = find_image(start, &engine, progress).await?;
     clock.note("image");
-    let mut launched = launch(order, &plan, &engine, image, &mut clock).await?;
-    let has_sshd = finish(order, &mut plan, &mut launched, &engine, &mut clock).await?;
-    session(order, plan, launched, has_sshd, clock.phases)
+    let mut launched = launch(start, &plan, &engine, image, &mut clock).await?;
+    let has_sshd = finish(start, &mut plan, &mut launched, &engine, &mut clock).await?;
+    session(start, plan, launched, has_sshd, clock.phases)
 }
 
 /// Where the time goes.
@@ -164,7 +169,7 @@ impl Clock {
 }
 
 /// What is known before the engine is asked for anything.
-struct Plan {
+struct StartPlan {
     port: u16,
     keys: JobKeys,
     nodes: Vec<String>,
@@ -172,34 +177,34 @@ struct Plan {
     mounts: Vec<Prepared>,
 }
 
-async fn prepare(order: &Order<'_>) -> Result<Plan, StartError> {
-    let Order { config, request, .. } = *order;
-    policy::check_user(order)?;
-    Ok(Plan {
-        port: order.port(),
-        keys: order.keys()?,
+async fn prepare(start: &StartRequest<'_>) -> Result<StartPlan, StartError> {
+    let StartRequest { config, request, .. } = *start;
+    policy::check_user(start)?;
+    Ok(StartPlan {
+        port: start.port(),
+        keys: start.keys()?,
         nodes: hostlist::expand(&request.nodes)
-            .map_err(|source| StartError::NodeList { list: Shown::new(&request.nodes), source })?,
+            .map_err(|source| StartError::NodeList { list: Escaped::new(&request.nodes), source })?,
         networks: interfaces::between_nodes(),
         mounts: mounts::prepare(config, request).await?,
     })
 }
 
 async fn find_image(
-    order: &Order<'_>,
+    start: &StartRequest<'_>,
     engine: &Engine,
     progress: &mut dyn Progress,
 ) -> Result<Image, StartError> {
-    let Order { config, request, .. } = *order;
+    let StartRequest { config, request, .. } = *start;
     let logins = || login::read(&request.credentials, Path::new(&request.account.home)).boxed_local();
     let policy = ImagePolicy {
-        reference: order.image,
+        reference: start.image,
         pull: request.options.pull.unwrap_or(config.pull),
         logins: &logins,
         pulls: &Pulls::new(&config.state_dir),
     };
     let image = engine.image(policy, progress).await?;
-    policy::check_volumes(order, &image)?;
+    policy::check_volumes(start, &image)?;
     Ok(image)
 }
 
@@ -209,7 +214,7 @@ struct Launched<'a> {
     banner: String,
     gpus: Option<GpuRequest>,
     files: Files<'a>,
-    entry: Entry,
+    entry: StagingDir,
     container: Container,
     process: Process,
     cgroups: Cgroups,
@@ -217,19 +222,19 @@ struct Launched<'a> {
 }
 
 async fn launch<'a>(
-    order: &Order<'a>,
-    plan: &Plan,
+    start: &StartRequest<'a>,
+    plan: &StartPlan,
     engine: &Engine,
     image: Image,
     clock: &mut Clock,
 ) -> Result<Launched<'a>, StartError> {
-    let gpus = container::gpus(order, engine).await?;
+    let gpus = container::gpus(start, engine).await?;
     let banner = plan.keys.banner(&image.id)?;
-    let files = write_files(order, plan, &image, &banner)?;
+    let files = write_files(start, plan, &image, &banner)?;
     clock.note("files");
     let (entry, container, process) =
-        first_process(order, plan, engine, &image, &files, gpus.as_ref(), clock).await?;
-    note_where_it_writes(order, &process)?;
+        first_process(start, plan, engine, &image, &files, gpus.as_ref(), clock).await?;
+    note_where_it_writes(start, &process)?;
     let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
     let cgroups = Cgroups::of_container(process.id().pid, &container.id)
         .map_err(files_error("inspect the container's cgroups"))?;
@@ -238,25 +243,25 @@ async fn launch<'a>(
 
 /// Starts it in a new container; where names of the image have passed for numbers of groups, once more without them.
 async fn first_process(
-    order: &Order<'_>,
-    plan: &Plan,
+    start: &StartRequest<'_>,
+    plan: &StartPlan,
     engine: &Engine,
     image: &Image,
     files: &Files<'_>,
     gpus: Option<&GpuRequest>,
     clock: &mut Clock,
-) -> Result<(Entry, Container, Process), StartError> {
+) -> Result<(StagingDir, Container, Process), StartError> {
     let mut groups: Option<Vec<u8>> = None;
     loop {
-        let entry = Entry::draw().map_err(files_error("generate a random name"))?;
-        let container = container::create(order, engine, image, &entry, &plan.mounts, gpus.cloned()).await?;
+        let entry = StagingDir::draw().map_err(files_error("generate a random name"))?;
+        let container = container::create(start, engine, image, &entry, &plan.mounts, gpus.cloned()).await?;
         if let Some(groups) = &groups {
             container::put_groups(engine, &container, groups).await?;
         }
         clock.note("create");
-        match container::start(order, engine, &container, files, gpus).await {
+        match container::start(start, engine, &container, files, gpus).await {
             Err(StartError::Groups { .. }) if groups.is_none() => {
-                groups = Some(container::groups(order, engine, &container).await?);
+                groups = Some(container::groups(start, engine, &container).await?);
                 engine.remove(&container, None, engine::PATIENCE).await?;
             }
             started => {
@@ -268,24 +273,24 @@ async fn first_process(
 }
 
 /// For its removal: before anything of the image runs, which could bring other mounts into view.
-fn note_where_it_writes(order: &Order<'_>, process: &Process) -> Result<(), StartError> {
+fn note_where_it_writes(start: &StartRequest<'_>, process: &Process) -> Result<(), StartError> {
     let mountinfo = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
     match engine::written_to(&mountinfo) {
-        Some(path) => Ok(order.directory.note_written_to(&path)?),
+        Some(path) => Ok(start.directory.note_written_to(&path)?),
         // A store that needs no such directory; the engine may say more.
         None => Ok(()),
     }
 }
 
 fn write_files<'a>(
-    order: &Order<'a>,
-    plan: &Plan,
+    start: &StartRequest<'a>,
+    plan: &StartPlan,
     image: &Image,
     banner: &str,
 ) -> Result<Files<'a>, StartError> {
     let contents = Contents {
-        request: order.request,
-        name: &order.image_name(),
+        request: start.request,
+        name: &start.image_name(),
         image,
         keys: &plan.keys,
         banner,
@@ -293,30 +298,30 @@ fn write_files<'a>(
         port: plan.port,
         networks: plan.networks.as_deref(),
     };
-    let point = order.directory.mount_point(order.directory.container())?;
-    let files = Files::create(point, &order.request.credentials);
+    let point = start.directory.mount_point(start.directory.container())?;
+    let files = Files::create(point, &start.request.credentials);
     let written = files.and_then(|files| contents.write(&files).map(|()| files));
     written.map_err(files_error("write the container's files"))
 }
 
 /// Makes the container safe, puts everything in its place, and lets the image run. Whether it has an sshd.
 async fn finish(
-    order: &Order<'_>,
-    plan: &mut Plan,
+    start: &StartRequest<'_>,
+    plan: &mut StartPlan,
     launched: &mut Launched<'_>,
     engine: &Engine,
     clock: &mut Clock,
 ) -> Result<bool, StartError> {
     let Launched { files, entry, process, namespaces, image, .. } = &*launched;
-    let found = visits::harden(order, process, namespaces, entry, image)?;
-    visits::furnish(order, process, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
+    let found = visits::harden(start, process, namespaces, entry, image)?;
+    visits::furnish(start, process, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
     clock.note("furnish");
-    complete_environment(order, plan, launched, engine, clock).await?;
+    complete_environment(start, plan, launched, engine, clock).await?;
     let Launched { files, process, banner, .. } = &*launched;
     if found.sshd.is_some() {
-        sshd::start(order, files, process, plan.port, banner).await?;
+        sshd::start(start, files, process, plan.port, banner).await?;
         clock.note("sshd");
-    } else if image_consistency::is_compared(plan.nodes.len(), order.image) {
+    } else if image_consistency::is_compared(plan.nodes.len(), start.image) {
         sshd::stand_in(files, process, plan.port, banner).await;
     }
     Ok(found.sshd.is_some())
@@ -324,44 +329,44 @@ async fn finish(
 
 /// Adds to the image's variables what its ENTRYPOINT exports, and what a specification of GPUs has brought.
 async fn complete_environment(
-    order: &Order<'_>,
-    plan: &Plan,
+    start: &StartRequest<'_>,
+    plan: &StartPlan,
     launched: &mut Launched<'_>,
     engine: &Engine,
     clock: &mut Clock,
 ) -> Result<(), StartError> {
-    let Order { config, request, .. } = *order;
+    let StartRequest { config, request, .. } = *start;
     let Launched { image, container, process, gpus, .. } = launched;
-    let by_gpus = gpus::added(process, gpus.as_ref());
+    let by_gpus = gpus::env_from_cdi(process, gpus.as_ref());
     let runs_entrypoint = request.options.entrypoint.unwrap_or(config.entrypoint);
     if runs_entrypoint {
         image.environment =
-            entrypoint::run(engine, container, request, order.image, image, plan.port).await?;
+            entrypoint::run(engine, container, request, start.image, image, plan.port).await?;
         clock.note("entrypoint");
     }
     if runs_entrypoint || !by_gpus.is_empty() {
         image.environment.extend(by_gpus);
-        let (name, networks) = (order.image_name(), plan.networks.as_deref());
+        let (name, networks) = (start.image_name(), plan.networks.as_deref());
         let lines = session_environment::of_sessions(request, &name, image, &plan.nodes, plan.port, networks);
-        order.directory.provide(paths::ENVIRONMENT, &lines)?;
+        start.directory.write_guest_file(paths::ENVIRONMENT, &lines)?;
     }
     Ok(())
 }
 
 /// What later hooks go by.
 fn session(
-    order: &Order<'_>,
-    plan: Plan,
+    start: &StartRequest<'_>,
+    plan: StartPlan,
     launched: Launched<'_>,
     sshd: bool,
     phases: Phases,
-) -> Result<Session, StartError> {
-    let Order { config, request, .. } = *order;
+) -> Result<RunningContainer, StartError> {
+    let StartRequest { config, request, .. } = *start;
     let Launched { image, banner, container, process, cgroups, namespaces, .. } = launched;
-    Ok(Session {
+    Ok(RunningContainer {
         options: request.options.clone(),
         user: request.credentials.clone(),
-        image: order.image_name(),
+        image: start.image_name(),
         image_id: image.id,
         container_id: container.id,
         process: process.id(),
@@ -371,7 +376,7 @@ fn session(
         restart: request.restart,
         node: request.node.clone(),
         node_list: request.nodes.clone(),
-        left_out: mounts::left_out(config, request),
+        left_out: mounts::unmounted_workdir(config, request),
         banner,
         port: plan.port,
         sshd,

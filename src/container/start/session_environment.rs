@@ -22,7 +22,7 @@ pub(super) fn of_sessions(
 ) -> Vec<u8> {
     let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
     let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
-    let ours = job_environment::results(request.scope, name, &image.id, port);
+    let ours = job_environment::output_vars(request.owner, name, &image.id, port);
     let ours = ours.iter().map(|(name, value)| (*name, value.as_str()));
     let mut lines = force_command::environment_file(node.into_iter().chain(ours));
     // Of two with one name the last counts. sshd sets a PATH of its own.

@@ -9,30 +9,30 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
-use super::first_process::Entry;
+use super::first_process::StagingDir;
 use crate::container::mounts::Prepared;
 use crate::container::ownership;
 use crate::container::request::Request;
-use crate::engine::{Bind, GpuRequest, Image, Spec, Ulimit};
+use crate::engine::{Bind, ContainerSpec, GpuRequest, Image, Ulimit};
 use crate::guest::ssh::server;
 use crate::linux::source::Device;
 use crate::settings::plugstack::{Config, Devices, Limit, ShmSize};
 use crate::slurm::conf;
-use crate::state::ScopeDir;
+use crate::state::OwnerDir;
 
 /// The specification of the container of `request`, to which `mounts` will be added once it runs.
 pub(super) fn spec(
     config: &Config,
     request: &Request,
     image: &Image,
-    directory: &ScopeDir,
-    entry: &Entry,
+    directory: &OwnerDir,
+    entry: &StagingDir,
     mounts: &[Prepared],
     gpus: Option<GpuRequest>,
-) -> Spec {
+) -> ContainerSpec {
     let ours = Bind { source: directory.container(), target: entry.directory().into() };
-    Spec {
-        name: request.scope.container_name(),
+    ContainerSpec {
+        name: request.owner.container_name(),
         image_id: image.id.clone(),
         command: std::iter::once(entry.program().to_string_lossy().into_owned())
             .chain(server::ARGUMENTS.map(str::to_owned))

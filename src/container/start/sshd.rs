@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::error::{StartError, files_error};
 use super::files::Files;
-use super::order::Order;
+use super::start_request::StartRequest;
 use crate::container::ready::{self, ReadyError};
 use crate::engine;
 use crate::guest::ssh::server;
@@ -23,7 +23,7 @@ const FIFO: usize = 64 << 10;
 
 /// Starts it, and waits until it answers.
 pub(super) async fn start(
-    order: &Order<'_>,
+    start: &StartRequest<'_>,
     files: &Files<'_>,
     process: &Process,
     port: u16,
@@ -35,11 +35,11 @@ pub(super) async fn start(
     }
     let output = files.sshd_output().map_err(files_error("open sshd's output"))?;
     files.go().await.map_err(files_error("start sshd"))?;
-    let image = order.image_name();
+    let image = start.image_name();
     match ready::wait(process, port, banner).await {
         Ok(()) => Ok(()),
         Err(ReadyError::Ended) => {
-            Err(StartError::SshdEnded { image, words: engine::last_words([&all_of(output), b""]) })
+            Err(StartError::SshdEnded { image, words: engine::last_output_line([&all_of(output), b""]) })
         }
         Err(error) => Err(StartError::Sshd { image, source: error.into() }),
     }

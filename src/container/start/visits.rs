@@ -8,92 +8,98 @@ use std::path::{Path, PathBuf};
 
 use super::error::{StartError, files_error};
 use super::files::Files;
-use super::first_process::Entry;
-use super::order::Order;
+use super::first_process::StagingDir;
 use super::policy;
-use super::populate::{self, Found, FurnishError};
+use super::populate::{self, Found, PopulateError};
+use super::start_request::StartRequest;
 use crate::container::mounts::{self, Prepared};
 use crate::container::nvidia;
 use crate::engine::Image;
 use crate::guest::accounts::{merge_group, merge_passwd};
 use crate::guest::ssh::client;
 use crate::guest::{paths, profile};
-use crate::linux::inside::Root;
+use crate::linux::inside::ContainerRoot;
 use crate::linux::mountinfo;
 use crate::linux::namespace::Namespaces;
 use crate::linux::process::Process;
 
 /// Makes the container safe, and finds what ours is to be merged with.
 pub(super) fn harden(
-    order: &Order<'_>,
+    start: &StartRequest<'_>,
     process: &Process,
     namespaces: &Namespaces,
-    entry: &Entry,
+    entry: &StagingDir,
     image: &Image,
 ) -> Result<Found, StartError> {
     let path = image.environment.iter().rev().find(|(name, _)| name == "PATH");
     let path = path.map_or("", |(_, value)| value);
-    let shells = [PathBuf::from(&order.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
+    let shells = [PathBuf::from(&start.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
     let engines = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
     let engines: Vec<_> = mountinfo::parse(&engines).collect();
     let hiding = fs::read("/proc/self/mountinfo").and_then(|mounts| mountinfo::hiding(&mounts));
     let hiding = hiding.map_err(files_error("read the node's hidepid"))?;
     let nvidia = nvidia::gpus();
     visit(namespaces, |root| {
-        populate::harden(root, &engines, &hiding).map_err(furnish_error(order))?;
-        policy::check_gpus(order, root, &nvidia)?;
-        populate::settle(root, entry).map_err(furnish_error(order))?;
-        Ok(populate::look(root, path, &shells, &order.request.credentials))
+        populate::harden(root, &engines, &hiding).map_err(furnish_error(start))?;
+        policy::check_gpus(start, root, &nvidia)?;
+        populate::move_into_place(root, entry).map_err(furnish_error(start))?;
+        Ok(populate::look(root, path, &shells, &start.request.credentials))
     })
 }
 
 /// What the image has in a file; nothing, where that is none.
 pub(super) fn read(namespaces: &Namespaces, path: &Path) -> Result<Vec<u8>, StartError> {
-    let read = |root: &Root| root.read(path, populate::LIMIT).map_err(files_error("read the image's files"));
+    let read = |root: &ContainerRoot| {
+        root.read(path, populate::LIMIT).map_err(files_error("read the image's files"))
+    };
     Ok(visit(namespaces, read)?.unwrap_or_default())
 }
 
 /// Puts mounts and our files in place.
 pub(super) fn furnish(
-    order: &Order<'_>,
+    start: &StartRequest<'_>,
     process: &Process,
     namespaces: &Namespaces,
     files: &Files<'_>,
     found: &Found,
     mounts: Vec<Prepared>,
 ) -> Result<(), StartError> {
-    let user = &order.request.credentials;
+    let user = &start.request.credentials;
     let failed = "write the container's files";
-    let trees = merge(order, files, found).map_err(files_error(failed))?;
+    let trees = merge(start, files, found).map_err(files_error(failed))?;
     let over_ssh = files.detached_program(paths::OVER_SSH).map_err(files_error(failed))?;
     visit(namespaces, |root| {
         if let Some(ssh) = found.ssh {
-            populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(furnish_error(order))?;
+            populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(furnish_error(start))?;
         }
         mounts::attach(root, mounts, user)?;
-        populate::replace(root, trees, user).map_err(furnish_error(order))?;
-        if order.request.options.readonly == Some(true) {
-            populate::make_read_only(root).map_err(furnish_error(order))?;
+        populate::replace(root, trees, user).map_err(furnish_error(start))?;
+        if start.request.options.readonly == Some(true) {
+            populate::make_read_only(root).map_err(furnish_error(start))?;
         }
-        policy::check_workdir(order, root)
+        policy::check_workdir(start, root)
     })?;
     Ok(mounts::check_number(process).map_err(files_error("count the container's mounts"))??)
 }
 
 fn visit<T>(
     namespaces: &Namespaces,
-    work: impl FnOnce(&Root) -> Result<T, StartError>,
+    work: impl FnOnce(&ContainerRoot) -> Result<T, StartError>,
 ) -> Result<T, StartError> {
     namespaces.visit(work).map_err(files_error("enter the container"))?
 }
 
-fn furnish_error(order: &Order<'_>) -> impl Fn(FurnishError) -> StartError {
-    |error| StartError::Furnish { image: order.image_name(), source: error.into() }
+fn furnish_error(start: &StartRequest<'_>) -> impl Fn(PopulateError) -> StartError {
+    |error| StartError::Furnish { image: start.image_name(), source: error.into() }
 }
 
 /// Writes the files that say what the image says too, and returns those that go over the image's.
-fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<Vec<(&'static str, OwnedFd)>> {
-    let request = order.request;
+fn merge(
+    start: &StartRequest<'_>,
+    files: &Files<'_>,
+    found: &Found,
+) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+    let request = start.request;
     let mut account = request.account.clone();
     if let Some(shell) = &found.shell {
         account.shell = shell.into();
@@ -103,7 +109,7 @@ fn merge(order: &Order<'_>, files: &Files<'_>, found: &Found) -> io::Result<Vec<
     files.public(paths::PASSWD, &merge_passwd(passwd, &account))?;
     files.public(paths::GROUP, &merge_group(group, &request.groups, &account))?;
     files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
-    let image = order.image_name();
+    let image = start.image_name();
     let missing = found.sshd.is_none().then(|| client::no_sshd(&image, request.credentials.uid));
     let own = found.ssh.map(|_| paths::SSH_OF_IMAGE);
     files.program(paths::SSH, client::program(&image, missing.as_deref(), own).as_bytes())?;

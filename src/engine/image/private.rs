@@ -22,7 +22,7 @@ use super::error::{ImageError, denied, pull_error, silent_registry};
 use super::policy::ImagePolicy;
 use super::pull_records::{PullRecord, Pulls};
 use crate::engine::connection::{Engine, EngineError};
-use crate::engine::registry_auth::{Credentials, NoLogin};
+use crate::engine::registry_auth::{NoLogin, RegistryAuth};
 use crate::guest::ssh::keys::hex;
 use crate::settings::image::{DOCKER_HUB, Reference};
 
@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// Whether the registry gives this image to the user.
-    async fn ask(&self, name: &Reference, login: Result<Credentials, NoLogin>) -> Result<(), ImageError> {
+    async fn ask(&self, name: &Reference, login: Result<RegistryAuth, NoLogin>) -> Result<(), ImageError> {
         let call = "query the registry";
         let credentials = login.as_ref().ok().map(engine_credentials);
         let full = name.engine_name();
@@ -135,7 +135,7 @@ impl Engine {
     }
 
     /// Marks what pulls that were cut off may have brought, and forgets them.
-    pub async fn settle_pulls(&self, pulls: &Pulls) -> Result<(), ImageError> {
+    pub async fn mark_interrupted_pulls(&self, pulls: &Pulls) -> Result<(), ImageError> {
         for pull in pulls.all().map_err(ImageError::Pulls)?.iter().filter(|pull| pull.is_cut_off()) {
             self.settle(pull).await?;
         }
@@ -227,7 +227,7 @@ pub(super) fn is_mark(reference: &Reference) -> bool {
 }
 
 /// As the engine's API wants it. It lives as long as the request.
-pub(super) fn engine_credentials(credentials: &Credentials) -> DockerCredentials {
+pub(super) fn engine_credentials(credentials: &RegistryAuth) -> DockerCredentials {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     DockerCredentials {
         username: given(&credentials.username),

@@ -14,7 +14,7 @@ use super::policy::ImagePolicy;
 use super::private;
 use super::progress::Layers;
 use crate::engine::connection::{Engine, EngineError};
-use crate::engine::registry_auth::{Credentials, NoLogin};
+use crate::engine::registry_auth::{NoLogin, RegistryAuth};
 use crate::settings::choices::Pull;
 use crate::settings::image::Reference;
 
@@ -104,13 +104,13 @@ impl Engine {
     async fn get_private(
         &self,
         policy: &ImagePolicy<'_>,
-        login: &Credentials,
+        login: &RegistryAuth,
         layers: &mut Layers,
         progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
         let repository = reference.repository().unwrap_or_default();
-        self.settle_pulls(policy.pulls).await?;
+        self.mark_interrupted_pulls(policy.pulls).await?;
         let public = self.public(policy.pulls, &repository).await?;
         let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
         let pulled = self.pull(reference, Some(private::engine_credentials(login)), layers, progress).await;

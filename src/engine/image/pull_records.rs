@@ -29,7 +29,7 @@ pub struct Pulls(PathBuf);
 
 /// One that this process does. Dropped without an end, it counts as cut off.
 #[derive(Debug)]
-pub struct Underway {
+pub struct PullGuard {
     path: PathBuf,
     _lock: Flock<File>,
 }
@@ -53,7 +53,7 @@ impl Pulls {
     }
 
     /// Notes that this process pulls something from this repository, of which these images are public.
-    pub fn begin(&self, repository: &str, public: &[String]) -> io::Result<Underway> {
+    pub fn begin(&self, repository: &str, public: &[String]) -> io::Result<PullGuard> {
         let named = |prefix| self.0.join(format!("{prefix}{}", std::process::id()));
         let (new, path) = (named(NEW), named(PREFIX));
         // Left by a process that had the same number.
@@ -63,7 +63,7 @@ impl Pulls {
         let lines = [repository].into_iter().chain(public.iter().map(String::as_str));
         lock.write_all(lines.collect::<Vec<_>>().join("\n").as_bytes())?;
         fs::rename(&new, &path)?;
-        Ok(Underway { path, _lock: lock })
+        Ok(PullGuard { path, _lock: lock })
     }
 
     /// All of this node.
@@ -92,7 +92,7 @@ impl Pulls {
     }
 }
 
-impl Underway {
+impl PullGuard {
     /// What has come is marked, or nothing has come.
     pub fn end(self) -> io::Result<()> {
         fs::remove_file(&self.path)

@@ -17,9 +17,9 @@ use ssh_key::private::{Ed25519Keypair, PrivateKey};
 use ssh_key::{LineEnding, public::PublicKey};
 use zeroize::Zeroizing;
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::plugstack::SecretFile;
-use crate::slurm::ids::Scope;
+use crate::slurm::ids::Owner;
 
 /// The plugin's own secret, which `spank-docker secret` makes.
 pub const OWN: &str = "/etc/slurm/spank-docker.secret";
@@ -36,72 +36,72 @@ const VERSION: &[u8] = b"spank-docker keys v1";
 
 /// What can go wrong with the secret and the keys.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum KeyError {
     /// The file is not there.
     #[error("secret '{0}': not found: copy the same file to every node")]
-    Missing(Shown),
+    Missing(Escaped),
     /// None of the files is there that are taken where none is configured.
     #[error(
         "no secret: neither '{own}' nor '{munge}' exists: create one with 'spank-docker secret' and copy it to every node"
     )]
     None {
         /// The plugin's own.
-        own: Shown,
+        own: Escaped,
         /// munge's.
-        munge: Shown,
+        munge: Escaped,
     },
     /// The file cannot be opened or read.
     #[error("secret '{path}': cannot be read: check the file and its permissions")]
     Unreadable {
         /// The file.
-        path: Shown,
+        path: Escaped,
         /// Why.
         source: io::Error,
     },
     /// A directory, a pipe or a device.
     #[error("secret '{0}': not a regular file: use one with the same content on every node")]
-    NotAFile(Shown),
+    NotAFile(Escaped),
     /// Nothing in it.
     #[error("secret '{0}': empty: copy the same random bytes to every node")]
-    Empty(Shown),
+    Empty(Escaped),
     /// Too much in it.
     #[error("secret '{0}': larger than 65536 bytes: use a smaller file")]
-    Large(Shown),
+    Large(Escaped),
     /// No secret at all.
     #[error("secret '{0}': accessible to group or others: use chmod 600")]
-    Open(Shown),
+    Open(Escaped),
     /// HKDF refused. It does so only for results of more than 8160 bytes.
     #[error("the keys of job '{0}' cannot be derived")]
-    Derive(Scope),
+    Derive(Owner),
     /// A key has no text form.
     #[error("the keys of the job cannot be written: {0}")]
     Encode(ssh_key::Error),
 }
 
 /// The file that holds the secret.
-pub fn secret_file(configured: &SecretFile) -> Result<PathBuf, Error> {
+pub fn secret_file(configured: &SecretFile) -> Result<PathBuf, KeyError> {
     match configured {
         SecretFile::At(path) => Ok(path.clone()),
         SecretFile::Auto => first_of(Path::new(OWN), Path::new(MUNGE)),
     }
 }
 
-fn first_of(own: &Path, munge: &Path) -> Result<PathBuf, Error> {
+fn first_of(own: &Path, munge: &Path) -> Result<PathBuf, KeyError> {
     for path in [own, munge] {
         if is_there(path)? {
             return Ok(path.to_owned());
         }
     }
-    Err(Error::None { own: own.into(), munge: munge.into() })
+    Err(KeyError::None { own: own.into(), munge: munge.into() })
 }
 
 /// Whatever cannot be looked at counts as neither there nor absent, and a link that leads nowhere is there: another file in
 /// its place would be a secret that the admin has not chosen.
-fn is_there(path: &Path) -> Result<bool, Error> {
+fn is_there(path: &Path) -> Result<bool, KeyError> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(Error::Unreadable { path: path.into(), source }),
+        Err(source) => Err(KeyError::Unreadable { path: path.into(), source }),
     }
 }
 
@@ -113,28 +113,28 @@ impl Secret {
     ///
     /// A symbolic link is followed: the path is the administrator's, and what counts is the file that was opened,
     /// which is the one that is checked.
-    pub fn load(path: &Path) -> Result<Self, Error> {
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
         let unreadable = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => Error::Missing(path.into()),
-            _ => Error::Unreadable { path: path.into(), source },
+            io::ErrorKind::NotFound => KeyError::Missing(path.into()),
+            _ => KeyError::Unreadable { path: path.into(), source },
         };
         // A pipe without a writer would block.
         let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
-            return Err(Error::NotAFile(path.into()));
+            return Err(KeyError::NotAFile(path.into()));
         }
         if metadata.mode() & OTHERS != 0 {
-            return Err(Error::Open(path.into()));
+            return Err(KeyError::Open(path.into()));
         }
         // Never grows, so no copy is left behind.
         let mut content = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
         file.take(MAX_SECRET as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
         match content.len() {
-            0 => Err(Error::Empty(path.into())),
+            0 => Err(KeyError::Empty(path.into())),
             1..=MAX_SECRET => Ok(Self(content)),
-            _ => Err(Error::Large(path.into())),
+            _ => Err(KeyError::Large(path.into())),
         }
     }
 }
@@ -151,7 +151,7 @@ pub struct KeyContext<'a> {
     /// Slurm's name of the cluster.
     pub cluster: &'a str,
     /// The job, or its step.
-    pub scope: Scope,
+    pub owner: Owner,
     /// How often the job was queued again.
     pub restart: u32,
     /// The user.
@@ -164,55 +164,55 @@ pub struct JobKeys {
     host: PrivateKey,
     token: String,
     images: Zeroizing<[u8; 32]>,
-    scope: Scope,
+    owner: Owner,
 }
 
 impl JobKeys {
     /// Derives the keys: the same on every node that has the same secret.
-    pub fn derive(secret: &Secret, context: &KeyContext<'_>) -> Result<Self, Error> {
+    pub fn derive(secret: &Secret, context: &KeyContext<'_>) -> Result<Self, KeyError> {
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), &secret.0);
         let expand = |purpose: &str, result: &mut [u8]| {
-            hkdf.expand(&info(purpose, context), result).map_err(|_| Error::Derive(context.scope))
+            hkdf.expand(&info(purpose, context), result).map_err(|_| KeyError::Derive(context.owner))
         };
         let key = |purpose: &str| {
             let mut seed = Zeroizing::new([0; 32]);
             expand(purpose, seed.as_mut())?;
-            Ok::<_, Error>(PrivateKey::from(Ed25519Keypair::from_seed(&seed)))
+            Ok::<_, KeyError>(PrivateKey::from(Ed25519Keypair::from_seed(&seed)))
         };
         let mut token = [0; 16];
         expand("banner", &mut token)?;
         let mut images = Zeroizing::new([0; 32]);
         expand("images", images.as_mut())?;
-        Ok(Self { user: key("user")?, host: key("host")?, token: hex(&token), images, scope: context.scope })
+        Ok(Self { user: key("user")?, host: key("host")?, token: hex(&token), images, owner: context.owner })
     }
 
     /// The user's private key, as `id_ed25519` holds it.
-    pub fn user_private(&self) -> Result<Zeroizing<String>, Error> {
-        self.user.to_openssh(LineEnding::LF).map_err(Error::Encode)
+    pub fn user_private(&self) -> Result<Zeroizing<String>, KeyError> {
+        self.user.to_openssh(LineEnding::LF).map_err(KeyError::Encode)
     }
 
     /// The user's public key, as a line of `authorized_keys` without its end.
-    pub fn user_public(&self) -> Result<String, Error> {
+    pub fn user_public(&self) -> Result<String, KeyError> {
         public(self.user.public_key())
     }
 
     /// The hosts' private key, as `ssh_host_ed25519_key` holds it.
-    pub fn host_private(&self) -> Result<Zeroizing<String>, Error> {
-        self.host.to_openssh(LineEnding::LF).map_err(Error::Encode)
+    pub fn host_private(&self) -> Result<Zeroizing<String>, KeyError> {
+        self.host.to_openssh(LineEnding::LF).map_err(KeyError::Encode)
     }
 
     /// The hosts' public key, as it follows the name in `known_hosts`.
-    pub fn host_public(&self) -> Result<String, Error> {
+    pub fn host_public(&self) -> Result<String, KeyError> {
         public(self.host.public_key())
     }
 
     /// What this job's sshd shows behind its version, before anybody logs in: a token, by which whoever asks a port can
     /// tell that the sshd there is this job's, and a mark of the image, which is the same on nodes that run the same
     /// image, and tells nobody else which one that is. No secret, and of no use to derive one.
-    pub fn banner(&self, image_id: &str) -> Result<String, Error> {
+    pub fn banner(&self, image_id: &str) -> Result<String, KeyError> {
         let mut mark = [0; 8];
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), self.images.as_ref());
-        hkdf.expand(image_id.as_bytes(), &mut mark).map_err(|_| Error::Derive(self.scope))?;
+        hkdf.expand(image_id.as_bytes(), &mut mark).map_err(|_| KeyError::Derive(self.owner))?;
         Ok(format!("{}{}", self.token, hex(&mark)))
     }
 }
@@ -231,18 +231,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn public(key: &PublicKey) -> Result<String, Error> {
-    key.to_openssh().map_err(Error::Encode)
+fn public(key: &PublicKey) -> Result<String, KeyError> {
+    key.to_openssh().map_err(KeyError::Encode)
 }
 
 /// The context as bytes. Each field with its length before it, so that no two contexts have the same ones.
 fn info(purpose: &str, context: &KeyContext<'_>) -> Vec<u8> {
-    let step = context.scope.step.map(|step| step.0.to_be_bytes());
+    let step = context.owner.step.map(|step| step.0.to_be_bytes());
     let fields: [&[u8]; 7] = [
         VERSION,
         purpose.as_bytes(),
         context.cluster.as_bytes(),
-        &context.scope.job.0.to_be_bytes(),
+        &context.owner.job.0.to_be_bytes(),
         // No step has length 0, step 0 has length 4.
         step.as_ref().map_or(&[], |step| step.as_slice()),
         &context.restart.to_be_bytes(),
@@ -266,7 +266,7 @@ mod tests {
     use std::process::Command;
 
     const CONTEXT: KeyContext<'_> =
-        KeyContext { cluster: "lab", scope: Scope::job(JobId(123)), restart: 0, uid: 1000 };
+        KeyContext { cluster: "lab", owner: Owner::job(JobId(123)), restart: 0, uid: 1000 };
 
     fn secret(content: &[u8]) -> Secret {
         Secret(Zeroizing::new(content.to_vec()))
@@ -302,11 +302,11 @@ mod tests {
     #[test]
     fn every_part_of_the_context_changes_every_key() {
         let base = publics(&derive(CONTEXT));
-        let step = |step| KeyContext { scope: Scope::step(JobId(123), StepId(step)), ..CONTEXT };
+        let step = |step| KeyContext { owner: Owner::step(JobId(123), StepId(step)), ..CONTEXT };
         let others = [
             KeyContext { cluster: "la", ..CONTEXT },
             KeyContext { cluster: "", ..CONTEXT },
-            KeyContext { scope: Scope::job(JobId(124)), ..CONTEXT },
+            KeyContext { owner: Owner::job(JobId(124)), ..CONTEXT },
             step(0),
             step(1),
             KeyContext { restart: 1, ..CONTEXT },
@@ -373,10 +373,10 @@ mod tests {
         assert_eq!(first_of(&own, &munge).unwrap(), munge);
         // Not absent: it cannot be looked at, or leads nowhere.
         let below = munge.join("own");
-        assert!(matches!(first_of(&below, &munge), Err(Error::Unreadable { .. })));
+        assert!(matches!(first_of(&below, &munge), Err(KeyError::Unreadable { .. })));
         symlink("/nowhere/secret", &own).unwrap();
         assert_eq!(first_of(&own, &munge).unwrap(), own);
-        assert!(matches!(Secret::load(&own), Err(Error::Missing(_))));
+        assert!(matches!(Secret::load(&own), Err(KeyError::Missing(_))));
         assert_eq!(secret_file(&SecretFile::At(below.clone())).unwrap(), below);
     }
 
@@ -384,7 +384,7 @@ mod tests {
     fn unusable_secret_is_refused_with_a_remedy() {
         let directory = tempfile::tempdir().unwrap();
         let refused = |path: &Path| Secret::load(path).unwrap_err().to_string();
-        let text = |path: &Path, rest: &str| format!("secret '{}': {rest}", Shown::from(path));
+        let text = |path: &Path, rest: &str| format!("secret '{}': {rest}", Escaped::from(path));
         let none = directory.path().join("none");
         assert_eq!(refused(&none), text(&none, "not found: copy the same file to every node"));
         let not_a_file = "not a regular file: use one with the same content on every node";
@@ -406,9 +406,12 @@ mod tests {
 
     #[test]
     fn errors_without_a_file_name_the_job() {
-        assert_eq!(Error::Derive(Scope::job(JobId(1))).to_string(), "the keys of job '1' cannot be derived");
         assert_eq!(
-            Error::Encode(ssh_key::Error::Encrypted).to_string(),
+            KeyError::Derive(Owner::job(JobId(1))).to_string(),
+            "the keys of job '1' cannot be derived"
+        );
+        assert_eq!(
+            KeyError::Encode(ssh_key::Error::Encrypted).to_string(),
             "the keys of the job cannot be written: private key is encrypted"
         );
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// In bytes: twice what a key of HMAC-SHA256 has.
 pub const LENGTH: usize = 64;
@@ -19,15 +19,15 @@ const MODE: u32 = 0o400;
 
 /// Why there is no new secret.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum NewSecretError {
     /// There is one. Whoever wants another removes it first.
     #[error("'{0}' already exists and was not changed: to replace it, first remove it on all nodes")]
-    Exists(Shown),
+    Exists(Escaped),
     /// A file system that refused.
     #[error("cannot create '{path}': {source}")]
     Make {
         /// The secret's path.
-        path: Shown,
+        path: Escaped,
         /// Why not.
         source: io::Error,
     },
@@ -38,9 +38,9 @@ pub enum Error {
 
 /// Makes a secret of random bytes, for its owner alone. Under its name it is there whole or not at all, and never in the place
 /// of another file.
-pub fn make(path: &Path) -> Result<(), Error> {
+pub fn make(path: &Path) -> Result<(), NewSecretError> {
     let mut bytes = Zeroizing::new([0; LENGTH]);
-    getrandom::fill(bytes.as_mut()).map_err(Error::Random)?;
+    getrandom::fill(bytes.as_mut()).map_err(NewSecretError::Random)?;
     let unfinished = unfinished(path);
     let made = write(&unfinished, bytes.as_ref()).and_then(|()| fs::hard_link(&unfinished, path));
     // Also when there was none to remove.
@@ -48,9 +48,9 @@ pub fn make(path: &Path) -> Result<(), Error> {
     match made.and(removed) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(path).is_ok() => {
-            Err(Error::Exists(path.into()))
+            Err(NewSecretError::Exists(path.into()))
         }
-        Err(source) => Err(Error::Make { path: path.into(), source }),
+        Err(source) => Err(NewSecretError::Make { path: path.into(), source }),
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
         make(&path).unwrap();
         let first = fs::read(&path).unwrap();
         assert_eq!((first.len(), fs::metadata(&path).unwrap().mode() & 0o7777), (LENGTH, MODE));
-        let exists = |path: &Path| matches!(make(path), Err(Error::Exists(_)));
+        let exists = |path: &Path| matches!(make(path), Err(NewSecretError::Exists(_)));
         assert!(exists(&path));
         assert_eq!(fs::read(&path).unwrap(), first);
         let link = directory.path().join("link");

@@ -1,32 +1,32 @@
 //! What can be wrong with a reference: its user reads which part, and what would be right.
 #![forbid(unsafe_code)]
 
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// What can be wrong with a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum ReferenceError {
     /// No text at all.
     #[error("'' is not an image: use [registry[:port]/]name[:tag][@digest]")]
     Empty,
     /// More text than a reference can have.
     #[error("'{0}' is not an image: it is longer than 1024 bytes")]
-    Long(Shown),
+    Long(Escaped),
     /// The part before the first slash looks like a registry, and is none.
     #[error("'{image}' is not an image: '{registry}' is not a registry, use host or host:port")]
     Registry {
         /// What the user wrote.
-        image: Shown,
+        image: Escaped,
         /// Its part at fault.
-        registry: Shown,
+        registry: Escaped,
     },
     /// A name that would be right in lower case.
     #[error("'{image}' is not an image: the name '{name}' must be lower case")]
     Capitals {
         /// What the user wrote.
-        image: Shown,
+        image: Escaped,
         /// Its part at fault.
-        name: Shown,
+        name: Escaped,
     },
     /// Not a name.
     #[error(
@@ -35,13 +35,13 @@ pub enum Error {
     )]
     Name {
         /// What the user wrote.
-        image: Shown,
+        image: Escaped,
         /// Its part at fault.
-        name: Shown,
+        name: Escaped,
     },
     /// A name that Docker refuses for its length.
     #[error("'{0}' is not an image: the name is longer than 255 characters")]
-    LongName(Shown),
+    LongName(Escaped),
     /// Not a tag.
     #[error(
         "'{image}' is not an image: '{tag}' is not a tag, \
@@ -49,9 +49,9 @@ pub enum Error {
     )]
     Tag {
         /// What the user wrote.
-        image: Shown,
+        image: Escaped,
         /// Its part at fault.
-        tag: Shown,
+        tag: Escaped,
     },
     /// Not a digest.
     #[error(
@@ -59,8 +59,8 @@ pub enum Error {
     )]
     Digest {
         /// What the user wrote.
-        image: Shown,
+        image: Escaped,
         /// Its part at fault.
-        digest: Shown,
+        digest: Escaped,
     },
 }

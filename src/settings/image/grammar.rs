@@ -1,8 +1,8 @@
 //! The grammar: a text in its parts.
 #![forbid(unsafe_code)]
 
-use super::error::Error;
-use crate::log::escape::Shown;
+use super::error::ReferenceError;
+use crate::log::escape::Escaped;
 
 /// The longest name, as Docker counts it: with `library/` and without the registry.
 const MAX_NAME: usize = 255;
@@ -32,7 +32,7 @@ pub(super) enum Meaning {
 }
 
 /// Takes a text for an id where it can be one, else for a name.
-pub(super) fn meaning(text: &str) -> Result<Meaning, Error> {
+pub(super) fn meaning(text: &str) -> Result<Meaning, ReferenceError> {
     image_id(text).map_or_else(|| named(text), |id| Ok(Meaning::Id(id)))
 }
 
@@ -43,8 +43,8 @@ fn image_id(text: &str) -> Option<String> {
 }
 
 /// The text as `[registry/]name[:tag][@digest]`.
-fn named(text: &str) -> Result<Meaning, Error> {
-    let image = || Shown::from(text);
+fn named(text: &str) -> Result<Meaning, ReferenceError> {
+    let image = || Escaped::from(text);
     let (rest, digest) = match text.split_once('@') {
         None => (text, None),
         Some((rest, digest)) => (rest, Some(digest)),
@@ -56,18 +56,22 @@ fn named(text: &str) -> Result<Meaning, Error> {
         Some((name, tag)) => (name, Some(tag)),
     };
     if let Some(registry) = registry.filter(|registry| !is_registry(registry)) {
-        return Err(Error::Registry { image: image(), registry: registry.into() });
+        return Err(ReferenceError::Registry { image: image(), registry: registry.into() });
     }
     if !is_name(name) {
         let capitals = is_name(&name.to_ascii_lowercase());
         let (image, name) = (image(), name.into());
-        return Err(if capitals { Error::Capitals { image, name } } else { Error::Name { image, name } });
+        return Err(if capitals {
+            ReferenceError::Capitals { image, name }
+        } else {
+            ReferenceError::Name { image, name }
+        });
     }
     if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-        return Err(Error::Tag { image: image(), tag: tag.into() });
+        return Err(ReferenceError::Tag { image: image(), tag: tag.into() });
     }
     if let Some(digest) = digest.filter(|digest| !is_digest(digest)) {
-        return Err(Error::Digest { image: image(), digest: digest.into() });
+        return Err(ReferenceError::Digest { image: image(), digest: digest.into() });
     }
     let registry = match registry {
         None | Some(DOCKER_HUB_ONCE) => DOCKER_HUB,
@@ -76,7 +80,7 @@ fn named(text: &str) -> Result<Meaning, Error> {
     let official = registry == DOCKER_HUB && !name.contains('/');
     let name = if official { format!("{OFFICIAL}{name}") } else { name.to_owned() };
     if name.len() > MAX_NAME {
-        return Err(Error::LongName(image()));
+        return Err(ReferenceError::LongName(image()));
     }
     Ok(Meaning::Named {
         prefix,

@@ -9,6 +9,6 @@ mod error;
 mod grammar;
 mod reference;
 
-pub use error::Error;
+pub use error::ReferenceError;
 pub use grammar::DOCKER_HUB;
 pub use reference::Reference;

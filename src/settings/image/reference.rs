@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
+use super::error::ReferenceError;
 use super::grammar::{DOCKER_HUB, Meaning, meaning};
 
 /// Longer than any reference that the grammar and a registry allow.
@@ -92,23 +92,23 @@ impl Reference {
 }
 
 impl FromStr for Reference {
-    type Err = Error;
+    type Err = ReferenceError;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
         if text.is_empty() {
-            return Err(Error::Empty);
+            return Err(ReferenceError::Empty);
         }
         if text.len() > MAX_TEXT {
-            return Err(Error::Long(text.into()));
+            return Err(ReferenceError::Long(text.into()));
         }
         Ok(Self { text: text.to_owned(), meaning: meaning(text)? })
     }
 }
 
 impl TryFrom<String> for Reference {
-    type Error = Error;
+    type Error = ReferenceError;
 
-    fn try_from(text: String) -> Result<Self, Error> {
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
         text.parse()
     }
 }

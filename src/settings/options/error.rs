@@ -1,20 +1,20 @@
 //! What can be wrong with options: one line for the user, with the option's name, its value, and what would be right.
 #![forbid(unsafe_code)]
 
-use super::table::Name;
-use crate::log::escape::Shown;
+use super::table::OptionName;
+use crate::log::escape::Escaped;
 use crate::settings::image;
 use crate::settings::mounts;
 use crate::settings::port_range::PortRange;
 
 /// What can be wrong with the options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum OptionError {
     /// `--docker-image=` and nothing.
     #[error("{name}: '' is not a value: use {right}")]
     Empty {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// What its value may be.
         right: &'static str,
     },
@@ -22,41 +22,41 @@ pub enum Error {
     #[error("{name}: '{value}' is too long: use up to 65536 bytes")]
     Long {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// Bytes that are no text.
     #[error("{name}: '{value}' is not valid UTF-8: use text in UTF-8")]
     Text {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// Not a reference to an image.
     #[error("{name}: {reason}")]
     Image {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// What is wrong with the value.
-        reason: image::Error,
+        reason: image::ReferenceError,
     },
     /// Not a pull policy.
     #[error("{name}: '{value}' is not a pull policy: use missing, always or never")]
     Pull {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// Not a port.
     #[error("{name}: '{value}' is not a port: use a number from 1024 to 65535")]
     Port {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// A list with something in it that cannot be a variable.
     #[error(
@@ -65,57 +65,57 @@ pub enum Error {
     )]
     Env {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// The part at fault.
-        value: Shown,
+        value: Escaped,
     },
     /// A list with something in it that is no mount.
     #[error("{name}: {reason}")]
     Mounts {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// What is wrong with the value.
-        reason: mounts::Error,
+        reason: mounts::MountListError,
     },
     /// Not a directory that tasks could start in.
     #[error("{name}: '{value}' is not a directory in the container: use an absolute path")]
     Workdir {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// A variable that turns something on or off says neither.
     #[error("{name}: '{value}' is neither on nor off: use yes or no")]
     Switch {
         /// The variable.
-        name: Name,
+        name: OptionName,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// An option and its counterpart.
     #[error("{on} and {off} are mutually exclusive: use one of them")]
     Both {
         /// The one.
-        on: Name,
+        on: OptionName,
         /// The other.
-        off: Name,
+        off: OptionName,
     },
     /// Not a place for the batch script.
     #[error("{name}: '{value}' is not a place for the batch script: use container or host")]
     Script {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// Not a way to launch.
     #[error("{name}: '{value}' is not a launch mode: use auto, all or once")]
     Launch {
         /// The option.
-        name: Name,
+        name: OptionName,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// A port that the administrator did not set aside for containers.
     #[error("--docker-port: '{port}' is outside the port range of this cluster: use one of {ports}")]
@@ -129,8 +129,8 @@ pub enum Error {
     #[error("--docker-image: '{image}' is not allowed on this cluster: allow_images is '{allowed}'")]
     NotAllowed {
         /// The image.
-        image: Shown,
+        image: Escaped,
         /// The globs of the configuration.
-        allowed: Shown,
+        allowed: Escaped,
     },
 }

@@ -9,7 +9,7 @@ mod parse;
 mod table;
 mod value;
 
-pub use error::Error;
-pub use parse::{Given, Options, to_carry};
-pub use table::{Name, Source, Spec, TABLE, Takes};
+pub use error::OptionError;
+pub use parse::{Given, Options, forward_to_prolog};
+pub use table::{OptionName, OptionSpec, TABLE, Takes, ValueSource};
 pub use value::{ImageChoice, Launch};

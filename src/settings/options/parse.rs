@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
-use super::table::{Name, Source, Spec, Switch, TABLE, Takes, Valued};
+use super::error::OptionError;
+use super::table::{OptionName, OptionSpec, Switch, TABLE, Takes, ValueSource, Valued};
 use super::value::{ImageChoice, Launch};
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::choices::{Pull, Script, on_or_off};
 use crate::settings::mounts::{self, Mount};
 use crate::settings::plugstack::Config;
@@ -25,7 +25,7 @@ pub struct Given {
     /// The value, which may hold anything. Of an option that takes none, nothing counts but that it is there.
     pub value: OsString,
     /// Where it comes from.
-    pub source: Source,
+    pub source: ValueSource,
 }
 
 /// All options of one job or step, valid. What is `None` was not given: the configuration decides.
@@ -59,17 +59,17 @@ pub struct Options {
 impl Options {
     /// Reads the options of [`TABLE`] through `lookup`, which answers with the command line's value, else with the
     /// variable's. An empty variable is as good as none.
-    pub fn parse(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Result<Self, Error> {
+    pub fn parse(mut lookup: impl FnMut(&OptionSpec) -> Option<Given>) -> Result<Self, OptionError> {
         let mut options = Self::default();
         for spec in &TABLE {
             match spec.takes {
                 Takes::Value { of, .. } => {
                     if let Some(given) = lookup(spec).filter(is_given) {
-                        let name = Name { spec, source: given.source };
+                        let name = OptionName { spec, source: given.source };
                         options.set(of, name, text(name, &given.value)?)?;
                     }
                 }
-                Takes::Nothing { switch, on: true } => options.turn(switch, turned(spec, &mut lookup)?),
+                Takes::Nothing { switch, on: true } => options.turn(switch, switch_value(spec, &mut lookup)?),
                 // Read together with its counterpart.
                 Takes::Nothing { on: false, .. } => {}
             }
@@ -85,9 +85,9 @@ impl Options {
         }
     }
 
-    fn set(&mut self, of: Valued, name: Name, text: &str) -> Result<(), Error> {
-        let value = || Shown::from(text);
-        let empty = |right| if text.is_empty() { Err(Error::Empty { name, right }) } else { Ok(()) };
+    fn set(&mut self, of: Valued, name: OptionName, text: &str) -> Result<(), OptionError> {
+        let value = || Escaped::from(text);
+        let empty = |right| if text.is_empty() { Err(OptionError::Empty { name, right }) } else { Ok(()) };
         match of {
             Valued::Image => {
                 empty("[registry[:port]/]name[:tag][@digest], or none")?;
@@ -96,39 +96,41 @@ impl Options {
                     text => text
                         .parse()
                         .map(ImageChoice::Image)
-                        .map_err(|reason| Error::Image { name, reason })?,
+                        .map_err(|reason| OptionError::Image { name, reason })?,
                 };
             }
             Valued::Pull => {
-                let pull = Pull::from_name(text).ok_or_else(|| Error::Pull { name, value: value() })?;
+                let pull = Pull::from_name(text).ok_or_else(|| OptionError::Pull { name, value: value() })?;
                 self.pull = Some(pull);
             }
             Valued::Port => {
-                let port = number::whole(text)
+                let port = number::parse_digits(text)
                     .filter(|port| *port >= 1024)
-                    .ok_or_else(|| Error::Port { name, value: value() })?;
+                    .ok_or_else(|| OptionError::Port { name, value: value() })?;
                 self.port = Some(port);
             }
             Valued::Env => {
                 empty("names of variables with ',' between them")?;
-                self.env = names(text).map_err(|value| Error::Env { name, value })?;
+                self.env = names(text).map_err(|value| OptionError::Env { name, value })?;
             }
             Valued::Mounts => {
                 empty("SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them")?;
-                self.mounts = mounts::parse(text).map_err(|reason| Error::Mounts { name, reason })?;
+                self.mounts = mounts::parse(text).map_err(|reason| OptionError::Mounts { name, reason })?;
             }
             Valued::Workdir => {
                 empty("an absolute path in the container")?;
                 let path = plain_path::normalized(Path::new(text))
-                    .ok_or_else(|| Error::Workdir { name, value: value() })?;
+                    .ok_or_else(|| OptionError::Workdir { name, value: value() })?;
                 self.workdir = Some(path);
             }
             Valued::Script => {
-                let script = Script::from_name(text).ok_or_else(|| Error::Script { name, value: value() })?;
+                let script =
+                    Script::from_name(text).ok_or_else(|| OptionError::Script { name, value: value() })?;
                 self.script = Some(script);
             }
             Valued::Launch => {
-                let launch = Launch::from_name(text).ok_or_else(|| Error::Launch { name, value: value() })?;
+                let launch =
+                    Launch::from_name(text).ok_or_else(|| OptionError::Launch { name, value: value() })?;
                 self.launch = Some(launch);
             }
         }
@@ -136,16 +138,16 @@ impl Options {
     }
 
     /// Compares the options with what the administrator allows.
-    pub fn check(&self, config: &Config) -> Result<(), Error> {
+    pub fn check(&self, config: &Config) -> Result<(), OptionError> {
         if let Some(port) = self.port.filter(|port| !config.ports.contains(*port)) {
-            return Err(Error::PortRange { port, ports: config.ports });
+            return Err(OptionError::PortRange { port, ports: config.ports });
         }
         if let ImageChoice::Image(image) = &self.image
             && !image.allowed_by(&config.allow_images)
         {
             let globs: Vec<_> = config.allow_images.iter().map(Pattern::as_str).collect();
-            let allowed = Shown::new(globs.join(","));
-            return Err(Error::NotAllowed { image: Shown::new(image.to_string()), allowed });
+            let allowed = Escaped::new(globs.join(","));
+            return Err(OptionError::NotAllowed { image: Escaped::new(image.to_string()), allowed });
         }
         Ok(())
     }
@@ -157,7 +159,7 @@ impl Options {
     }
 
     /// The first option, other than the image, that is given: it does nothing without an image.
-    pub fn first_other(&self) -> Option<&'static Spec> {
+    pub fn first_other(&self) -> Option<&'static OptionSpec> {
         TABLE.iter().find(|spec| match spec.takes {
             Takes::Value { of, .. } => of != Valued::Image && self.has(of),
             Takes::Nothing { switch: Switch::MountHome, on } => self.mount_home == Some(on),
@@ -181,19 +183,21 @@ impl Options {
 }
 
 /// What variables say that the prolog has to be told as if it had been on the command line: option and value.
-pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static Spec, OsString)> {
+pub fn forward_to_prolog(
+    mut lookup: impl FnMut(&OptionSpec) -> Option<Given>,
+) -> Vec<(&'static OptionSpec, OsString)> {
     let mut carried = Vec::new();
     for spec in &TABLE {
         let given = match spec.takes {
-            Takes::Value { .. } => {
-                lookup(spec).filter(|given| given.source == Source::Variable).map(|given| (spec, given.value))
-            }
+            Takes::Value { .. } => lookup(spec)
+                .filter(|given| given.source == ValueSource::Variable)
+                .map(|given| (spec, given.value)),
             Takes::Nothing { on: true, .. } => {
                 let by_option = [Some(spec), spec.counterpart()]
                     .into_iter()
                     .flatten()
-                    .any(|spec| lookup(spec).is_some_and(|given| given.source == Source::Option));
-                let on = turned(spec, &mut lookup).ok().flatten().filter(|_| !by_option);
+                    .any(|spec| lookup(spec).is_some_and(|given| given.source == ValueSource::Option));
+                let on = switch_value(spec, &mut lookup).ok().flatten().filter(|_| !by_option);
                 on.and_then(|on| if on { Some(spec) } else { spec.counterpart() })
                     .map(|spec| (spec, OsString::from("yes")))
             }
@@ -205,58 +209,59 @@ pub fn to_carry(mut lookup: impl FnMut(&Spec) -> Option<Given>) -> Vec<(&'static
 }
 
 /// What the option, its counterpart or their variable says.
-fn turned(
-    spec: &'static Spec,
-    lookup: &mut impl FnMut(&Spec) -> Option<Given>,
-) -> Result<Option<bool>, Error> {
+fn switch_value(
+    spec: &'static OptionSpec,
+    lookup: &mut impl FnMut(&OptionSpec) -> Option<Given>,
+) -> Result<Option<bool>, OptionError> {
     let counterpart = spec.counterpart().unwrap_or(spec);
     let (on, off) = (lookup(spec), lookup(counterpart));
     let by_option =
-        |given: &Option<Given>| given.as_ref().is_some_and(|given| given.source == Source::Option);
-    let name = |spec, source| Name { spec, source };
+        |given: &Option<Given>| given.as_ref().is_some_and(|given| given.source == ValueSource::Option);
+    let name = |spec, source| OptionName { spec, source };
     match (by_option(&on), by_option(&off)) {
-        (true, true) => {
-            Err(Error::Both { on: name(spec, Source::Option), off: name(counterpart, Source::Option) })
-        }
+        (true, true) => Err(OptionError::Both {
+            on: name(spec, ValueSource::Option),
+            off: name(counterpart, ValueSource::Option),
+        }),
         (true, false) => Ok(Some(true)),
         (false, true) => Ok(Some(false)),
         (false, false) => {
-            let (on, off) = (name(spec, Source::Variable), name(counterpart, Source::Variable));
+            let (on, off) = (name(spec, ValueSource::Variable), name(counterpart, ValueSource::Variable));
             let turned_on = by_variable(on, lookup(spec))?;
             let turned_off = match spec.variable == counterpart.variable {
                 true => None,
                 false => by_variable(off, lookup(counterpart))?,
             };
             match (turned_on, turned_off.map(|off| !off)) {
-                (Some(one), Some(other)) if one != other => Err(Error::Both { on, off }),
+                (Some(one), Some(other)) if one != other => Err(OptionError::Both { on, off }),
                 (one, other) => Ok(one.or(other)),
             }
         }
     }
 }
 
-fn by_variable(name: Name, given: Option<Given>) -> Result<Option<bool>, Error> {
+fn by_variable(name: OptionName, given: Option<Given>) -> Result<Option<bool>, OptionError> {
     let Some(given) = given.filter(is_given) else { return Ok(None) };
     let value = text(name, &given.value)?;
-    on_or_off(value).map(Some).ok_or_else(|| Error::Switch { name, value: value.into() })
+    on_or_off(value).map(Some).ok_or_else(|| OptionError::Switch { name, value: value.into() })
 }
 
 /// An empty variable is as good as none.
 fn is_given(given: &Given) -> bool {
-    given.source == Source::Option || !given.value.is_empty()
+    given.source == ValueSource::Option || !given.value.is_empty()
 }
 
 /// The value as text of a bearable length.
-fn text(name: Name, value: &OsString) -> Result<&str, Error> {
-    let shown = || Shown::from(value.as_os_str());
+fn text(name: OptionName, value: &OsString) -> Result<&str, OptionError> {
+    let shown = || Escaped::from(value.as_os_str());
     if value.len() > MAX_VALUE {
-        return Err(Error::Long { name, value: shown() });
+        return Err(OptionError::Long { name, value: shown() });
     }
-    value.to_str().ok_or_else(|| Error::Text { name, value: shown() })
+    value.to_str().ok_or_else(|| OptionError::Text { name, value: shown() })
 }
 
 /// The names in a list, each once; or the part that is none.
-fn names(list: &str) -> Result<Vec<String>, Shown> {
+fn names(list: &str) -> Result<Vec<String>, Escaped> {
     let mut names = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for name in list.split(',') {
@@ -283,11 +288,15 @@ mod tests {
     use proptest::prelude::*;
     use std::os::unix::ffi::OsStringExt;
 
-    fn option(name: &'static str, value: impl Into<Vec<u8>>) -> Result<Options, Error> {
-        given(name, value, Source::Option)
+    fn option(name: &'static str, value: impl Into<Vec<u8>>) -> Result<Options, OptionError> {
+        given(name, value, ValueSource::Option)
     }
 
-    fn given(name: &'static str, value: impl Into<Vec<u8>>, source: Source) -> Result<Options, Error> {
+    fn given(
+        name: &'static str,
+        value: impl Into<Vec<u8>>,
+        source: ValueSource,
+    ) -> Result<Options, OptionError> {
         assert!(TABLE.iter().any(|spec| spec.name == name));
         let value = OsString::from_vec(value.into());
         Options::parse(|spec| (spec.name == name).then(|| Given { value: value.clone(), source }))
@@ -315,7 +324,7 @@ mod tests {
                 "SLURM_DOCKER_LAUNCH" => "once",
                 other => panic!("{other}"),
             };
-            Some(Given { value: value.into(), source: Source::Variable })
+            Some(Given { value: value.into(), source: ValueSource::Variable })
         });
         let expected = Options {
             image: ImageChoice::Image("reg:5000/foo:1".parse().unwrap()),
@@ -337,7 +346,7 @@ mod tests {
     fn no_options_set_nothing() {
         assert_eq!(Options::parse(|_| None), Ok(Options::default()));
         for spec in &TABLE {
-            assert_eq!(given(spec.name, "", Source::Variable), Ok(Options::default()));
+            assert_eq!(given(spec.name, "", ValueSource::Variable), Ok(Options::default()));
             if let Takes::Value { .. } = spec.takes {
                 assert!(refused(spec.name, "").starts_with(&format!("--{}: '' is ", spec.name)));
             }
@@ -351,13 +360,13 @@ mod tests {
             .map_err(|error| error.to_string())
     }
 
-    fn mount_home_given(spec: &Spec, on: bool, off: bool, variable: &str) -> Option<Given> {
+    fn mount_home_given(spec: &OptionSpec, on: bool, off: bool, variable: &str) -> Option<Given> {
         match spec.name {
             // Slurm makes this of an option without a value.
-            "docker-mount-home" if on => Some(Given { value: "(null)".into(), source: Source::Option }),
-            "no-docker-mount-home" if off => Some(Given { value: "".into(), source: Source::Option }),
+            "docker-mount-home" if on => Some(Given { value: "(null)".into(), source: ValueSource::Option }),
+            "no-docker-mount-home" if off => Some(Given { value: "".into(), source: ValueSource::Option }),
             _ if spec.variable == "SLURM_DOCKER_MOUNT_HOME" => {
-                Some(Given { value: variable.into(), source: Source::Variable })
+                Some(Given { value: variable.into(), source: ValueSource::Variable })
             }
             _ => None,
         }
@@ -386,13 +395,13 @@ mod tests {
     #[test]
     fn the_opposite_of_read_only_has_a_variable_of_its_own() {
         let readonly = |readonly: &str, writable: &str| {
-            let given = |spec: &Spec| {
+            let given = |spec: &OptionSpec| {
                 let value = match spec.variable {
                     "SLURM_DOCKER_READONLY" => readonly,
                     "SLURM_DOCKER_WRITABLE" => writable,
                     _ => return None,
                 };
-                Some(Given { value: value.into(), source: Source::Variable })
+                Some(Given { value: value.into(), source: ValueSource::Variable })
             };
             Options::parse(given).map(|options| options.readonly).map_err(|error| error.to_string())
         };
@@ -413,7 +422,7 @@ mod tests {
     #[test]
     fn variables_reach_the_prolog_unless_the_command_line_overrides() {
         let carried = |on, off, variable: &str| {
-            let carried = to_carry(|spec| mount_home_given(spec, on, off, variable));
+            let carried = forward_to_prolog(|spec| mount_home_given(spec, on, off, variable));
             carried.into_iter().map(|(spec, _)| spec.name).collect::<Vec<_>>()
         };
         assert_eq!(carried(false, false, "yes"), ["docker-mount-home"]);
@@ -422,10 +431,12 @@ mod tests {
         assert_eq!(carried(true, false, "no"), [""; 0]);
         assert_eq!(carried(false, false, ""), [""; 0]);
         let image = |source| {
-            to_carry(|spec| (spec.name == "docker-image").then(|| Given { value: "a".into(), source }))
+            forward_to_prolog(|spec| {
+                (spec.name == "docker-image").then(|| Given { value: "a".into(), source })
+            })
         };
-        assert_eq!(image(Source::Variable), [(&TABLE[0], OsString::from("a"))]);
-        assert_eq!(image(Source::Option), []);
+        assert_eq!(image(ValueSource::Variable), [(&TABLE[0], OsString::from("a"))]);
+        assert_eq!(image(ValueSource::Option), []);
     }
 
     #[test]
@@ -502,7 +513,7 @@ mod tests {
             assert_eq!(refused(name, value), error);
         }
         assert_eq!(
-            given("docker-pull", "sometimes", Source::Variable).unwrap_err().to_string(),
+            given("docker-pull", "sometimes", ValueSource::Variable).unwrap_err().to_string(),
             "SLURM_DOCKER_PULL: 'sometimes' is not a pull policy: use missing, always or never"
         );
     }

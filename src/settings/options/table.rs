@@ -5,7 +5,7 @@ use std::fmt;
 
 /// One option, as users meet it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spec {
+pub struct OptionSpec {
     /// The name behind `--`.
     pub name: &'static str,
     /// What stands behind the name.
@@ -73,20 +73,20 @@ const fn value(
     shown: &'static str,
     variable: &'static str,
     help: &'static str,
-) -> Spec {
-    Spec { name, takes: Takes::Value { of, shown }, variable, help }
+) -> OptionSpec {
+    OptionSpec { name, takes: Takes::Value { of, shown }, variable, help }
 }
 
-const fn on(switch: Switch, name: &'static str, variable: &'static str, help: &'static str) -> Spec {
-    Spec { name, takes: Takes::Nothing { switch, on: true }, variable, help }
+const fn on(switch: Switch, name: &'static str, variable: &'static str, help: &'static str) -> OptionSpec {
+    OptionSpec { name, takes: Takes::Nothing { switch, on: true }, variable, help }
 }
 
-const fn off(switch: Switch, name: &'static str, variable: &'static str, help: &'static str) -> Spec {
-    Spec { name, takes: Takes::Nothing { switch, on: false }, variable, help }
+const fn off(switch: Switch, name: &'static str, variable: &'static str, help: &'static str) -> OptionSpec {
+    OptionSpec { name, takes: Takes::Nothing { switch, on: false }, variable, help }
 }
 
 /// All options, in the order of the help.
-pub const TABLE: [Spec; 14] = [
+pub const TABLE: [OptionSpec; 14] = [
     value(
         Valued::Image,
         "docker-image",
@@ -169,7 +169,7 @@ pub const TABLE: [Spec; 14] = [
     value(Valued::Port, "docker-port", "PORT", "SLURM_DOCKER_PORT", "port of the containers' sshd"),
 ];
 
-impl Spec {
+impl OptionSpec {
     /// The option that says the opposite.
     pub(super) fn counterpart(&self) -> Option<&'static Self> {
         let Takes::Nothing { switch, on } = self.takes else { return None };
@@ -179,7 +179,7 @@ impl Spec {
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum ValueSource {
     /// The command line, or `#SBATCH`.
     Option,
     /// The environment.
@@ -188,16 +188,16 @@ pub enum Source {
 
 /// An option's name as the user knows it: `--docker-pull` or `SLURM_DOCKER_PULL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Name {
-    pub(super) spec: &'static Spec,
-    pub(super) source: Source,
+pub struct OptionName {
+    pub(super) spec: &'static OptionSpec,
+    pub(super) source: ValueSource,
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for OptionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
-            Source::Option => write!(f, "--{}", self.spec.name),
-            Source::Variable => f.write_str(self.spec.variable),
+            ValueSource::Option => write!(f, "--{}", self.spec.name),
+            ValueSource::Variable => f.write_str(self.spec.variable),
         }
     }
 }
@@ -227,7 +227,7 @@ mod tests {
     fn each_switch_has_one_opposite() {
         for spec in &TABLE {
             let is_switch = matches!(spec.takes, Takes::Nothing { .. });
-            let back = spec.counterpart().and_then(Spec::counterpart);
+            let back = spec.counterpart().and_then(OptionSpec::counterpart);
             assert_eq!(back, is_switch.then_some(spec));
         }
     }

@@ -2,24 +2,24 @@
 #![forbid(unsafe_code)]
 
 use super::keys::KEYS;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::mounts;
 use crate::settings::port_range;
 
 /// What can be wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum ConfigError {
     /// An argument that is no `key=value`.
     #[error("'{0}' is not a setting: use key=value")]
-    NoSetting(Shown),
+    NoSetting(Escaped),
     /// A key that does not exist.
     #[error("'{0}' is not a configuration key: see plugstack.conf.example")]
-    Unknown(Shown),
+    Unknown(Escaped),
     /// A key that does not exist, but nearly.
     #[error("'{key}' is not a configuration key: did you mean '{nearest}'?")]
     Misspelt {
         /// The key as written.
-        key: Shown,
+        key: Escaped,
         /// The one that was meant.
         nearest: &'static str,
     },
@@ -28,61 +28,61 @@ pub enum Error {
     Twice(&'static str),
     /// An engine that is not behind a local socket.
     #[error("docker_host: '{0}' is not a local socket: use unix:///PATH, absolute and up to 107 bytes long")]
-    Socket(Shown),
+    Socket(Escaped),
     /// A directory that cannot be ours.
     #[error(
         "state_dir: '{0}' is not a directory for the plugin: use an absolute path other than /, without '..'"
     )]
-    StateDir(Shown),
+    StateDir(Escaped),
     /// A secret that is no absolute path.
     #[error("secret: '{0}' is not a file: use auto, or an absolute path, without '..'")]
-    Secret(Shown),
+    Secret(Escaped),
     /// Ports that are no range.
     #[error("ports: {0}")]
-    Ports(port_range::Error),
+    Ports(port_range::PortRangeError),
     /// A pull policy that does not exist.
     #[error("pull: '{0}' is not a pull policy: use missing, always or never")]
-    Pull(Shown),
+    Pull(Escaped),
     /// A timeout that is no number.
     #[error("start_timeout: '{0}' is not a number of seconds: use 1 to 31622400, or 0 for no limit")]
-    Timeout(Shown),
+    Timeout(Escaped),
     /// A list with something in it that is no mount.
     #[error("mounts: {0}")]
-    Mounts(mounts::Error),
+    Mounts(mounts::MountListError),
     /// A switch that is neither on nor off.
     #[error("{key}: '{value}' is neither on nor off: use yes or no")]
     Switch {
         /// The key.
         key: &'static str,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// A place for batch scripts that does not exist.
     #[error("script: '{0}' is not a place for batch scripts: use container or host")]
-    Script(Shown),
+    Script(Escaped),
     /// Devices that are no globs below /dev.
     #[error("devices: '{0}' is not a device: use auto, none, or globs below /dev with ',' between them")]
-    Devices(Shown),
+    Devices(Escaped),
     /// A limit that is no number of bytes.
     #[error("{key}: '{value}' is not a limit: use unlimited, inherit, or bytes like 64M")]
     Limit {
         /// The key.
         key: &'static str,
         /// Its value.
-        value: Shown,
+        value: Escaped,
     },
     /// A size that is no number of bytes.
     #[error("shm_size: '{0}' is not a size: use half (of the memory), or bytes like 16G")]
-    ShmSize(Shown),
+    ShmSize(Escaped),
     /// Image globs that are no globs.
     #[error("allow_images: '{0}' is not a glob: use names like 'reg:5000/*' with ',' between them")]
-    AllowImages(Shown),
+    AllowImages(Escaped),
     /// A consequence that does not exist.
     #[error("engine_failure: '{0}' is not a valid value: use drain or fail")]
-    EngineFailure(Shown),
+    EngineFailure(Escaped),
 }
 
-impl Error {
+impl ConfigError {
     /// A key that does not exist, with the one that was meant where that can be seen.
     pub(super) fn unknown_key(name: &str) -> Self {
         // A megabyte is no misspelling, and not worth the comparison.

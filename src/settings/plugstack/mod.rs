@@ -10,7 +10,7 @@ mod parse;
 mod settings;
 mod value;
 
-pub use error::Error;
+pub use error::ConfigError;
 pub use keys::{KEYS, Key, STATE_DIR};
 pub use parse::state_dir_of;
 pub use settings::{Config, Devices, EngineFailure, Limit, SecretFile, ShmSize};

@@ -3,11 +3,11 @@
 
 use std::ffi::CStr;
 
-use super::error::Error;
+use super::error::ConfigError;
 use super::keys::{KEYS, STATE_DIR};
 use super::settings::{Config, EngineFailure};
 use super::value;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 use crate::settings::choices::{Pull, Script};
 use crate::settings::mounts;
 
@@ -16,53 +16,57 @@ const STATE_DIR_KEY: &str = "state_dir=";
 
 impl Config {
     /// Reads all arguments of the plugin.
-    pub fn parse(args: &[&str]) -> Result<Self, Error> {
+    pub fn parse(args: &[&str]) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         let mut seen = [false; KEYS.len()];
         for arg in args {
-            let (name, value) = arg.split_once('=').ok_or_else(|| Error::NoSetting((*arg).into()))?;
+            let (name, value) = arg.split_once('=').ok_or_else(|| ConfigError::NoSetting((*arg).into()))?;
             let place =
-                KEYS.iter().position(|key| key.name == name).ok_or_else(|| Error::unknown_key(name))?;
+                KEYS.iter().position(|key| key.name == name).ok_or_else(|| ConfigError::unknown_key(name))?;
             let key = KEYS[place].name;
             if std::mem::replace(&mut seen[place], true) {
-                return Err(Error::Twice(key));
+                return Err(ConfigError::Twice(key));
             }
             config.set(key, value)?;
         }
         Ok(config)
     }
 
-    fn set(&mut self, key: &'static str, value: &str) -> Result<(), Error> {
-        let bad = |error: fn(Shown) -> Error| error(value.into());
+    fn set(&mut self, key: &'static str, value: &str) -> Result<(), ConfigError> {
+        let bad = |error: fn(Escaped) -> ConfigError| error(value.into());
         match key {
-            "docker_host" => self.docker_host = value::socket(value).ok_or_else(|| bad(Error::Socket))?,
-            "state_dir" => self.state_dir = value::absolute(value).ok_or_else(|| bad(Error::StateDir))?,
-            "secret" => self.secret = value::secret(value).ok_or_else(|| bad(Error::Secret))?,
-            "ports" => self.ports = value.parse().map_err(Error::Ports)?,
-            "pull" => self.pull = Pull::from_name(value).ok_or_else(|| bad(Error::Pull))?,
+            "docker_host" => {
+                self.docker_host = value::socket(value).ok_or_else(|| bad(ConfigError::Socket))?
+            }
+            "state_dir" => {
+                self.state_dir = value::absolute(value).ok_or_else(|| bad(ConfigError::StateDir))?
+            }
+            "secret" => self.secret = value::secret(value).ok_or_else(|| bad(ConfigError::Secret))?,
+            "ports" => self.ports = value.parse().map_err(ConfigError::Ports)?,
+            "pull" => self.pull = Pull::from_name(value).ok_or_else(|| bad(ConfigError::Pull))?,
             "start_timeout" => {
-                self.start_timeout = value::timeout(value).ok_or_else(|| bad(Error::Timeout))?
+                self.start_timeout = value::timeout(value).ok_or_else(|| bad(ConfigError::Timeout))?
             }
             "mounts" if value.is_empty() => {}
-            "mounts" => self.mounts = mounts::parse(value).map_err(Error::Mounts)?,
+            "mounts" => self.mounts = mounts::parse(value).map_err(ConfigError::Mounts)?,
             "mount_home" => self.mount_home = value::switch(key, value)?,
             "entrypoint" => self.entrypoint = value::switch(key, value)?,
-            "script" => self.script = Script::from_name(value).ok_or_else(|| bad(Error::Script))?,
+            "script" => self.script = Script::from_name(value).ok_or_else(|| bad(ConfigError::Script))?,
             "devices" => self.devices = value::devices(value)?,
             "memlock" => self.memlock = value::limit(key, value)?,
             "stack" => self.stack = value::limit(key, value)?,
-            "shm_size" => self.shm_size = value::shm_size(value).ok_or_else(|| bad(Error::ShmSize))?,
+            "shm_size" => self.shm_size = value::shm_size(value).ok_or_else(|| bad(ConfigError::ShmSize))?,
             "allow_images" => self.allow_images = value::image_globs(value)?,
             "allow_root" => self.allow_root = value::switch(key, value)?,
             "engine_failure" => {
                 self.engine_failure = match value {
                     "drain" => EngineFailure::Drain,
                     "fail" => EngineFailure::Fail,
-                    _ => return Err(bad(Error::EngineFailure)),
+                    _ => return Err(bad(ConfigError::EngineFailure)),
                 }
             }
             // `parse` asks only for keys of the table; the test of the example finds one that is missing here.
-            _ => return Err(Error::Unknown(key.into())),
+            _ => return Err(ConfigError::Unknown(key.into())),
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use glob::Pattern;
 
-use super::error::Error;
+use super::error::ConfigError;
 use super::settings::{Devices, Limit, SecretFile, ShmSize};
 use crate::settings::choices::on_or_off;
 use crate::settings::{number, plain_path};
@@ -16,8 +16,8 @@ const MAX_SOCKET_PATH: usize = 107;
 /// More than a year is a typing error.
 const MAX_TIMEOUT: u64 = 366 * 24 * 3600;
 
-pub(super) fn switch(key: &'static str, value: &str) -> Result<bool, Error> {
-    on_or_off(value).ok_or_else(|| Error::Switch { key, value: value.into() })
+pub(super) fn switch(key: &'static str, value: &str) -> Result<bool, ConfigError> {
+    on_or_off(value).ok_or_else(|| ConfigError::Switch { key, value: value.into() })
 }
 
 /// An absolute path other than `/`, without what root could stumble over.
@@ -38,7 +38,7 @@ pub(super) fn socket(value: &str) -> Option<PathBuf> {
 
 /// The outer `None` is a bad value, the inner one no limit.
 pub(super) fn timeout(value: &str) -> Option<Option<Duration>> {
-    match number::whole(value)? {
+    match number::parse_digits(value)? {
         0 => Some(None),
         seconds if seconds <= MAX_TIMEOUT => Some(Some(Duration::from_secs(seconds))),
         _ => None,
@@ -55,14 +55,18 @@ fn bytes(value: &str) -> Option<u64> {
         _ => (value, 0),
     };
     // The engine's limits are signed.
-    number::whole::<u64>(digits)?.checked_mul(1 << (10 * power)).filter(|bytes| i64::try_from(*bytes).is_ok())
+    number::parse_digits::<u64>(digits)?
+        .checked_mul(1 << (10 * power))
+        .filter(|bytes| i64::try_from(*bytes).is_ok())
 }
 
-pub(super) fn limit(key: &'static str, value: &str) -> Result<Limit, Error> {
+pub(super) fn limit(key: &'static str, value: &str) -> Result<Limit, ConfigError> {
     match value {
         "unlimited" => Ok(Limit::Unlimited),
         "inherit" => Ok(Limit::Inherit),
-        other => bytes(other).map(Limit::Bytes).ok_or_else(|| Error::Limit { key, value: value.into() }),
+        other => {
+            bytes(other).map(Limit::Bytes).ok_or_else(|| ConfigError::Limit { key, value: value.into() })
+        }
     }
 }
 
@@ -74,13 +78,13 @@ pub(super) fn shm_size(value: &str) -> Option<ShmSize> {
     }
 }
 
-pub(super) fn devices(value: &str) -> Result<Devices, Error> {
+pub(super) fn devices(value: &str) -> Result<Devices, ConfigError> {
     match value {
         "auto" => Ok(Devices::Auto),
         "none" => Ok(Devices::None),
         globs => globs
             .split(',')
-            .map(|glob| device_glob(glob).ok_or_else(|| Error::Devices(glob.into())))
+            .map(|glob| device_glob(glob).ok_or_else(|| ConfigError::Devices(glob.into())))
             .collect::<Result<_, _>>()
             .map(Devices::Globs),
     }
@@ -92,7 +96,7 @@ fn device_glob(glob: &str) -> Option<Pattern> {
     if plain { Pattern::new(glob).ok() } else { None }
 }
 
-pub(super) fn image_globs(value: &str) -> Result<Vec<Pattern>, Error> {
+pub(super) fn image_globs(value: &str) -> Result<Vec<Pattern>, ConfigError> {
     if value.is_empty() {
         return Ok(Vec::new());
     }
@@ -101,5 +105,5 @@ pub(super) fn image_globs(value: &str) -> Result<Vec<Pattern>, Error> {
         let halves = text.splitn(2, '/').all(|half| Pattern::new(half).is_ok());
         if halves && !text.is_empty() { Pattern::new(text).ok() } else { None }
     };
-    value.split(',').map(|text| glob(text).ok_or_else(|| Error::AllowImages(text.into()))).collect()
+    value.split(',').map(|text| glob(text).ok_or_else(|| ConfigError::AllowImages(text.into()))).collect()
 }

@@ -11,8 +11,8 @@ use super::input::{Spank, configuration, given};
 use super::output::{SlurmLog, tell_user};
 use crate::container;
 use crate::linux::environment;
-use crate::log::{Log, chain};
-use crate::settings::options::{ImageChoice, Options, Spec, TABLE, to_carry};
+use crate::log::{Log, error_chain};
+use crate::settings::options::{ImageChoice, OptionSpec, Options, TABLE, forward_to_prolog};
 use crate::slurm::env_protocol;
 use crate::spank::handle::{FAILED, OK};
 
@@ -20,7 +20,7 @@ pub(in crate::spank) fn check_options(spank: &mut Spank<'_>) -> c_int {
     match client(spank) {
         Ok(()) => OK,
         Err(error) => {
-            SlurmLog.error(&chain(error.as_ref()));
+            SlurmLog.error(&error_chain(error.as_ref()));
             FAILED
         }
     }
@@ -55,7 +55,7 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
         return Err(container::StartError::Root.into());
     }
     // The prolog is given what the command line says; what a variable says goes the same way.
-    for (spec, value) in to_carry(|spec| given(spank, spec, variable)) {
+    for (spec, value) in forward_to_prolog(|spec| given(spank, spec, variable)) {
         spank.job_control_setenv(control_variable(spec), value, true)?;
     }
     Ok(())
@@ -132,6 +132,6 @@ fn jobs_with_image() -> String {
 }
 
 /// The name under which Slurm carries an option to the prolog (`SPANK_` is put before it there).
-fn control_variable(spec: &Spec) -> String {
+fn control_variable(spec: &OptionSpec) -> String {
     format!("_SLURM_SPANK_OPTION_docker_{}", spec.name.replace('-', "_"))
 }

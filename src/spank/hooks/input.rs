@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use slurm_spank::{SpankError, SpankHandle};
 
 use crate::guest::mpi::launcher;
-use crate::settings::options::{Given, Launch, Source, Spec};
+use crate::settings::options::{Given, Launch, OptionSpec, ValueSource};
 use crate::settings::plugstack::{self, Config};
 use crate::slurm::plugin_order::{self, OrderError};
 
@@ -18,14 +18,14 @@ pub(super) type Spank<'a> = SpankHandle<'a>;
 /// An option's value: the command line's, else the variable's.
 pub(super) fn given(
     spank: &Spank<'_>,
-    spec: &Spec,
+    spec: &OptionSpec,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Option<Given> {
     if spank.is_option_set(spec.name) {
         let value = spank.get_option_value_os(spec.name).map(|value| value.into_owned()).unwrap_or_default();
-        return Some(Given { value, source: Source::Option });
+        return Some(Given { value, source: ValueSource::Option });
     }
-    Some(Given { value: variable(spec.variable)?, source: Source::Variable })
+    Some(Given { value: variable(spec.variable)?, source: ValueSource::Variable })
 }
 
 pub(super) fn configuration(spank: &Spank<'_>) -> Result<Config, Box<dyn Error>> {

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::input::{Spank, configuration, configuration_for_removal, given, plugins_are_in_order, state_dir};
 use super::output::SlurmLog;
-use crate::container::prolog::{self, Subject, Verdict};
-use crate::container::{self, JobFacts, Request};
+use crate::container::prolog::{self, HookResult, PrologInput};
+use crate::container::{self, JobInfo, Request};
 use crate::linux::process;
-use crate::log::{Log, chain};
+use crate::log::{Log, error_chain};
 use crate::settings::options::{self, Options};
-use crate::slurm::ids::{JobId, Scope, Slurmd};
+use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::spank::handle::{FAILED, OK};
 use crate::spank::slurmstepd;
 
@@ -20,7 +20,7 @@ pub(in crate::spank) fn prolog(spank: &mut Spank<'_>) -> c_int {
     occupy_standard_descriptors();
     let options = Options::parse(|spec| given(spank, spec, |_| None));
     let Some(facts) = facts(spank) else { return OK };
-    let subject = Subject { began, facts, state_dir: state_dir(spank) };
+    let subject = PrologInput { began, facts, state_dir: state_dir(spank) };
     if matches!(&options, Ok(options) if !options.has_image()) {
         prolog::note_host(&subject, &mut SlurmLog);
         return OK;
@@ -30,13 +30,13 @@ pub(in crate::spank) fn prolog(spank: &mut Spank<'_>) -> c_int {
 }
 
 /// Whose prolog it is.
-fn facts(spank: &Spank<'_>) -> Option<JobFacts> {
+fn facts(spank: &Spank<'_>) -> Option<JobInfo> {
     let (Ok(job), Ok(uid)) = (spank.job_id(), spank.job_uid()) else {
         SlurmLog.error("Slurm did not pass the job's id to the prolog");
         return None;
     };
     let variable = |name| env::var(name).unwrap_or_default();
-    Some(JobFacts {
+    Some(JobInfo {
         job: JobId(job),
         uid,
         restart: variable("SLURM_JOB_RESTART_COUNT").parse().unwrap_or_default(),
@@ -50,7 +50,11 @@ fn slurmd() -> Slurmd {
     Slurmd { cluster: variable("SLURM_CLUSTER_NAME"), node: variable("SLURMD_NODENAME") }
 }
 
-fn input(spank: &Spank<'_>, facts: &JobFacts, options: Result<Options, options::Error>) -> prolog::Input {
+fn input(
+    spank: &Spank<'_>,
+    facts: &JobInfo,
+    options: Result<Options, options::OptionError>,
+) -> prolog::Input {
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
     plugins_are_in_order()?;
     let options = options?;
@@ -75,18 +79,18 @@ pub(in crate::spank) fn adopt(spank: &mut Spank<'_>) -> c_int {
     let Ok(job) = spank.job_id() else { return OK };
     let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
     let job = JobId(job);
-    match container::adopt(&configuration_for_removal(spank), Scope::job(job), placeholder) {
-        Ok(Some(session)) => slurmstepd::account(job, &session.node, session.process),
+    match container::adopt(&configuration_for_removal(spank), Owner::job(job), placeholder) {
+        Ok(Some(running)) => slurmstepd::account(job, &running.node, running.process),
         Ok(None) => {}
-        Err(error) => SlurmLog.error(&format!("job {job}: {}", chain(&error))),
+        Err(error) => SlurmLog.error(&format!("job {job}: {}", error_chain(&error))),
     }
     // Never a failure: in this hook it would drain the node. The tasks wait for the adoption, and refuse without.
     OK
 }
 
-fn value(verdict: Verdict) -> c_int {
+fn value(verdict: HookResult) -> c_int {
     match verdict {
-        Verdict::GoOn => OK,
-        Verdict::Drain => FAILED,
+        HookResult::GoOn => OK,
+        HookResult::Drain => FAILED,
     }
 }

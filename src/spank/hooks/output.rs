@@ -4,24 +4,24 @@
 use slurm_spank::{LogLevel, slurm_spank_log, spank_log};
 
 use crate::log::Log;
-use crate::log::escape::Shown;
+use crate::log::escape::Escaped;
 
 /// Slurm's log: slurmd's file, or the user's terminal, depending on the process.
 pub(super) struct SlurmLog;
 
 impl Log for SlurmLog {
     fn error(&mut self, line: &str) {
-        spank_log(LogLevel::Error, &format!("spank_docker: {}", Shown::line(line)));
+        spank_log(LogLevel::Error, &format!("spank_docker: {}", Escaped::line(line)));
     }
 
     fn info(&mut self, line: &str) {
-        spank_log(LogLevel::Info, &format!("spank_docker: {}", Shown::line(line)));
+        spank_log(LogLevel::Info, &format!("spank_docker: {}", Escaped::line(line)));
     }
 }
 
 /// One line on the user's terminal, or in the batch script's output.
 pub(super) fn tell_user(line: &str) {
-    slurm_spank_log(&format!("spank_docker: {}", Shown::line(line)));
+    slurm_spank_log(&format!("spank_docker: {}", Escaped::line(line)));
 }
 
 /// The line behind the name of its node, which is the host's without its domain, as slurmd has it too (`-N` apart). Slurm

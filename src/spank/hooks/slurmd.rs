@@ -5,14 +5,14 @@ use std::ffi::c_int;
 use super::input::{Spank, configuration, plugins_are_in_order};
 use super::output::SlurmLog;
 use crate::container;
-use crate::log::{Log, chain};
+use crate::log::{Log, error_chain};
 use crate::spank::handle::OK;
 use crate::spank::slurmd;
 
 /// What only an admin can mend.
 pub(super) fn look_round() {
     if let Err(error) = plugins_are_in_order() {
-        SlurmLog.error(&chain(&error));
+        SlurmLog.error(&error_chain(&error));
     }
 }
 
@@ -31,7 +31,7 @@ pub(super) fn clear_away(spank: &Spank<'_>) -> c_int {
             let jobs: Vec<String> = jobs.iter().map(ToString::to_string).collect();
             SlurmLog.info(&format!("removed leftovers of jobs {}", jobs.join(", ")));
         }
-        Err(error) => SlurmLog.error(&format!("cannot remove leftovers of jobs: {}", chain(&error))),
+        Err(error) => SlurmLog.error(&format!("cannot remove leftovers of jobs: {}", error_chain(&error))),
     }
     OK
 }

@@ -13,17 +13,17 @@ use futures_util::future::{LocalBoxFuture, ready};
 
 use super::input::{Spank, configuration_for_removal, is_once, plugins_are_in_order};
 use super::output::{SlurmLog, by_this_node, tell_user};
-use crate::container::{self, Request, StepFacts};
+use crate::container::{self, Request, StepInfo};
 use crate::engine::Progress;
-use crate::log::{Log, chain};
+use crate::log::{Log, error_chain};
 use crate::settings::image::Reference;
 use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
 use crate::slurm::gres::Gpus;
-use crate::slurm::ids::{JobId, Scope, Slurmd, StepId};
+use crate::slurm::ids::{JobId, Owner, Slurmd, StepId};
 use crate::slurm::{conf, plugin_order, scontrol};
 use crate::spank::handle::OK;
-use crate::state::{Record, Session};
+use crate::state::{Record, RunningContainer};
 
 /// Of a step on more nodes than that, one node is rarely alone in its trouble, and all of them telling it at once would be
 /// too much for slurmctld.
@@ -37,19 +37,19 @@ pub(super) fn enter(
     options: &Options,
     image: &Reference,
     job: OfJob,
-) -> Result<(Session, Option<SocketAddr>), Box<dyn Error>> {
+) -> Result<(RunningContainer, Option<SocketAddr>), Box<dyn Error>> {
     plugins_are_in_order()?;
     options.check(config)?;
     let request = request(spank, options, job)?;
     let has_launcher = spank.job_nnodes()? > 1 && is_once(spank, options.launch)?;
     let started = container::enter(config, &request, image, &mut SlurmLog, &mut Told(&request));
     if started.is_err() && has_launcher {
-        container::doom(config, request.scope);
+        container::mark_step_failed(config, request.owner);
     }
-    let session = started?;
-    let is_awaited = has_launcher && session.sshd;
-    let launcher = if is_awaited { launcher(spank, config, &request, &session)? } else { None };
-    Ok((session, launcher))
+    let running = started?;
+    let is_awaited = has_launcher && running.sshd;
+    let launcher = if is_awaited { launcher(spank, config, &request, &running)? } else { None };
+    Ok((running, launcher))
 }
 
 /// What the record of the job's prolog says, if there is one.
@@ -78,8 +78,8 @@ struct Unnamed(#[source] io::Error);
 
 fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, Box<dyn Error>> {
     let variable = |name: &str| spank.getenv_lossy(name).ok().flatten();
-    let facts = StepFacts {
-        scope: Scope::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
+    let facts = StepInfo {
+        owner: Owner::step(JobId(spank.job_id()?), StepId(spank.job_stepid()?)),
         uid: spank.job_uid()?,
         gid: spank.job_gid()?,
         cluster: plugin_order::cluster_name(env::var_os("SLURM_CONF").as_deref()).map_err(Unnamed)?,
@@ -108,7 +108,7 @@ impl Progress for Told<'_> {
     }
 
     fn look<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
-        SlurmLog.info(&format!("job {}: {line}", self.0.scope));
+        SlurmLog.info(&format!("job {}: {line}", self.0.owner));
         if self.0.is_first_node() {
             tell_user(&by_this_node(line));
         }
@@ -123,33 +123,35 @@ fn launcher(
     spank: &Spank<'_>,
     config: &Config,
     request: &Request,
-    session: &Session,
+    running: &RunningContainer,
 ) -> Result<Option<SocketAddr>, Box<dyn Error>> {
     if spank.task_global_id()? == 0 {
-        container::wait_for_others(config, request, session)?;
+        container::wait_for_others(config, request, running)?;
     }
     if request.is_first_node() || spank.task_id()? != 0 {
         return Ok(None);
     }
-    Ok(container::awaited(request, session)?)
+    Ok(container::awaited(request, running)?)
 }
 
 pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
-    let scope = Scope::step(JobId(job), StepId(step));
+    let owner = Owner::step(JobId(job), StepId(step));
     let config = configuration_for_removal(spank);
-    if spank.job_nnodes().is_ok_and(|nodes| nodes <= MOST_TO_TELL) && container::is_doomed(&config, scope) {
-        note(scope, scontrol::show(scope.job).and_then(|job| scontrol::cancel_step(&job, StepId(step))));
+    if spank.job_nnodes().is_ok_and(|nodes| nodes <= MOST_TO_TELL)
+        && container::has_step_failed(&config, owner)
+    {
+        note(owner, scontrol::show(owner.job).and_then(|job| scontrol::cancel_step(&job, StepId(step))));
     }
     // What fails here the epilog tries again; where it is not known whether it comes, that is left to it too.
     let slurm_conf = env::var_os("SLURM_CONF").map(PathBuf::from);
     let has_epilog = slurm_conf.is_none_or(|file| conf::has_epilog(&file).unwrap_or(true));
-    note(scope, container::leave(&config, scope, has_epilog));
+    note(owner, container::leave(&config, owner, has_epilog));
     OK
 }
 
-fn note<E: Error>(scope: Scope, done: Result<(), E>) {
+fn note<E: Error>(owner: Owner, done: Result<(), E>) {
     if let Err(error) = done {
-        SlurmLog.info(&format!("job {scope}: {}", chain(&error)));
+        SlurmLog.info(&format!("job {owner}: {}", error_chain(&error)));
     }
 }

@@ -14,22 +14,22 @@ use crate::guest::directories;
 use crate::guest::paths;
 use crate::guest::ssh::client;
 use crate::linux::privilege::Umask;
-use crate::linux::signals::Kept;
-use crate::log::{Log, chain};
+use crate::linux::signals::DeferredSignals;
+use crate::log::{Log, error_chain};
 use crate::settings::options::{self, ImageChoice, Options};
 use crate::settings::plugstack::Config;
 use crate::slurm::env_protocol;
 use crate::slurm::failure_report;
-use crate::slurm::ids::{JobId, Scope, StepId};
+use crate::slurm::ids::{JobId, Owner, StepId};
 use crate::spank::handle::OK;
 use crate::spank::slurmstepd;
-use crate::state::{Claim, Record, Session, StateDir};
+use crate::state::{OnceFlag, Record, RunningContainer, StateDir};
 use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
 
 /// What a task does when it has become the user; or that it must not run, and what the user is told.
 pub(super) static AS_USER: OnceLock<Result<AsUser, Refusal>> = OnceLock::new();
 /// What it is sent meanwhile would meet its command, had that not to wait.
-static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
+static KEPT: Mutex<Option<DeferredSignals>> = Mutex::new(None);
 
 #[derive(Debug)]
 pub(super) struct AsUser {
@@ -43,8 +43,8 @@ pub(super) struct AsUser {
 #[derive(Debug)]
 pub(super) struct Joined {
     /// Whose container it is.
-    pub(super) scope: Scope,
-    pub(super) session: Box<Session>,
+    pub(super) owner: Owner,
+    pub(super) running: Box<RunningContainer>,
     /// What the submitting shell calls its directory for temporary files.
     pub(super) temporary: Option<OsString>,
     /// For a task that has nothing to do but to keep its node's container: whose end it waits for.
@@ -58,13 +58,13 @@ pub(super) struct Refusal(pub(super) Option<String>);
 /// A task that cannot join goes on only as far as the next hook, where it ends: slurmstepd is still to write to this
 /// process, and would tell the user of a broken pipe.
 pub(in crate::spank) fn join(spank: &mut Spank<'_>) -> c_int {
-    let mut kept = Kept::begin();
+    let mut kept = DeferredSignals::begin();
     let work = try_join(spank).map_err(|error| refusal(spank, error.as_ref()));
     match work.transpose() {
-        None => kept.forget(),
+        None => kept.discard(),
         Some(work) => {
             let _ = AS_USER.set(work);
-            kept.look();
+            kept.poll();
             *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         }
     }
@@ -72,9 +72,9 @@ pub(in crate::spank) fn join(spank: &mut Spank<'_>) -> c_int {
 }
 
 /// Its command is about to run, or nothing but an end to wait for.
-pub(super) fn obey_signals() {
+pub(super) fn deliver_signals() {
     if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        kept.obey();
+        kept.deliver();
     }
 }
 
@@ -83,9 +83,9 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let _umask = Umask::of_root();
     let job = JobId(spank.job_id()?);
     let state = StateDir::new(&state_dir(spank));
-    let record = state.of(Scope::job(job)).read()?;
+    let record = state.of(Owner::job(job)).read()?;
     if let Some(record) = &record {
-        task::heed_prolog(&record.outcome)?;
+        task::fail_if_prolog_failed(&record.outcome)?;
     }
     let is_known = record.is_some();
     let step = step(spank, job)?;
@@ -117,7 +117,7 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
     })
 }
 
-fn options(spank: &Spank<'_>) -> Result<Options, options::Error> {
+fn options(spank: &Spank<'_>) -> Result<Options, options::OptionError> {
     let variable = |name: &str| spank.getenv_os(name).ok().flatten();
     if variable(env_protocol::COMPONENTS_WITH_IMAGE).is_some() {
         return Ok(Options::default());
@@ -190,26 +190,26 @@ fn container(
     }
     Ok(match place {
         Place::Host => None,
-        Place::Container(session) => {
-            Some(Joined { scope: Scope::job(step.job), session, temporary: None, launcher: None })
+        Place::Container(running) => {
+            Some(Joined { owner: Owner::job(step.job), running, temporary: None, launcher: None })
         }
         Place::Own(image) => {
-            let (session, launcher) = step::enter(spank, config, &step.options, &image, of_job)?;
-            let scope = Scope::step(step.job, StepId(spank.job_stepid()?));
-            Some(Joined { scope, session: Box::new(session), temporary: None, launcher })
+            let (running, launcher) = step::enter(spank, config, &step.options, &image, of_job)?;
+            let owner = Owner::step(step.job, StepId(spank.job_stepid()?));
+            Some(Joined { owner, running: Box::new(running), temporary: None, launcher })
         }
     })
 }
 
 fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Result<(), Box<dyn Error>> {
-    let Joined { scope, session, .. } = joined;
-    let directory = state.of(*scope);
-    task::compare_images(&directory, step, session)?;
+    let Joined { owner, running, .. } = joined;
+    let directory = state.of(*owner);
+    task::compare_images(&directory, step, running)?;
     // One of the first node's tasks for all.
-    if !session.sshd && session.is_on_first_node() && directory.claim(Claim::Warned)? {
-        tell_user(&by_this_node(&format!("warning: {}", client::no_sshd(&session.image, step.uid))));
+    if !running.sshd && running.is_on_first_node() && directory.claim(OnceFlag::WarningShown)? {
+        tell_user(&by_this_node(&format!("warning: {}", client::no_sshd(&running.image, step.uid))));
     }
-    task::join(state, *scope, step, session, config)?;
+    task::join(state, *owner, step, running, config)?;
     slurmstepd::launch_scripts_through(paths::LAUNCHER);
     Ok(())
 }
@@ -218,7 +218,7 @@ fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {
     if !is_first_to_speak(spank) {
         return Refusal(None);
     }
-    SlurmLog.info(&chain(error));
+    SlurmLog.info(&error_chain(error));
     // Slurm has told the user already.
     let is_asked_for = matches!(error.downcast_ref(), Some(StepError::Ended { .. }));
     Refusal((!is_asked_for).then(|| addressed(error)))
@@ -231,7 +231,10 @@ fn is_first_to_speak(spank: &Spank<'_>) -> bool {
         return true;
     }
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return true };
-    StateDir::new(&state_dir(spank)).of(Scope::job(JobId(job))).claim(Claim::Told { step }).unwrap_or(true)
+    StateDir::new(&state_dir(spank))
+        .of(Owner::job(JobId(job)))
+        .claim(OnceFlag::FailureShown { step })
+        .unwrap_or(true)
 }
 
 /// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.

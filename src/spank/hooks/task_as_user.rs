@@ -7,7 +7,7 @@ use slurm_spank::SpankError;
 
 use super::input::{Spank, is_once};
 use super::output::{by_this_node, tell_user};
-use super::task_as_root::{AS_USER, AsUser, Joined, Refusal, layout_of_job, obey_signals};
+use super::task_as_root::{AS_USER, AsUser, Joined, Refusal, deliver_signals, layout_of_job};
 use crate::container::barrier;
 use crate::guest::directories;
 use crate::guest::job_environment;
@@ -16,9 +16,9 @@ use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::linux::{privilege, signals};
 use crate::settings::options::TABLE;
 use crate::slurm::env_protocol;
-use crate::slurm::ids::{JobId, Scope};
+use crate::slurm::ids::{JobId, Owner};
 use crate::spank::handle::{OK, refuse};
-use crate::state::Session;
+use crate::state::RunningContainer;
 use crate::task::environment::{self, Change, Container};
 use crate::task::{self, StepKind};
 
@@ -34,13 +34,13 @@ pub(in crate::spank) fn become_task(spank: &mut Spank<'_>) -> c_int {
     };
     match ran {
         Ok(Runs::Command) => {
-            obey_signals();
+            deliver_signals();
             OK
         }
         Ok(Runs::Nothing) => privilege::leave(0),
         Err(Refusal(line)) => {
             line.iter().for_each(|line| tell_user(line));
-            obey_signals();
+            deliver_signals();
             refuse()
         }
     }
@@ -60,7 +60,7 @@ fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
     };
     forget_options(spank).and_then(|()| set_environment(spank, work, joined)).map_err(no_environment)?;
     let runs = wait_for_launcher(spank, work, joined).map_err(no_environment)?;
-    enter_directory(spank, work, &joined.session).map(|()| runs)
+    enter_directory(spank, work, &joined.running).map(|()| runs)
 }
 
 /// They have done their work. A job submitted from within this one must not inherit its container, nor a step the image of
@@ -83,7 +83,7 @@ fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
 /// A step on the host was started from within the container's environment, or beside it. What launchers of MPI are to do
 /// there they cannot do here.
 fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
-    for (name, _) in job_environment::results(Scope::job(JobId(0)), "", "", 0) {
+    for (name, _) in job_environment::output_vars(Owner::job(JobId(0)), "", "", 0) {
         spank.unsetenv(name)?;
     }
     for (name, value) in LAUNCHER_ENVIRONMENT {
@@ -99,7 +99,8 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
         spank.setenv(directories::OF_SLURM, directory, true)?;
     }
     let (kind, step, config) = (work.kind, &work.step, &work.config);
-    let joined = environment::Joined { scope: joined.scope, session: &joined.session, kind, step, config };
+    let joined =
+        environment::JoinedTask { owner: joined.owner, running: &joined.running, kind, step, config };
     let given = |name: &str| spank.getenv_os(name).ok().flatten();
     let container = Container {
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
@@ -115,24 +116,24 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
 /// Where only the first task runs the command, the others end at once; but one on each node that keeps its container until
 /// the launcher has ended.
 fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<Runs, SpankError> {
-    let launch = work.step.launch.or(joined.session.options.launch);
+    let launch = work.step.launch.or(joined.running.options.launch);
     if work.kind != StepKind::Tasks || !is_once(spank, launch)? || spank.task_global_id()? == 0 {
         return Ok(Runs::Command);
     }
     if let Some(launcher) = &joined.launcher {
         // Slurm sends a step's signals to this process too. Once the launcher runs, it is the one to heed them, and this node's
         // container has to stay until it has.
-        signals::ignore_words();
-        obey_signals();
+        signals::ignore_user_signals();
+        deliver_signals();
         let limit = work.config.start_timeout;
         barrier::wait_for_end(launcher, limit, signals::ignore_ends);
     }
     Ok(Runs::Nothing)
 }
 
-fn enter_directory(spank: &Spank<'_>, work: &AsUser, session: &Session) -> Result<(), Refusal> {
+fn enter_directory(spank: &Spank<'_>, work: &AsUser, running: &RunningContainer) -> Result<(), Refusal> {
     let pwd = spank.getenv_os("PWD").ok().flatten();
-    let entered = task::enter_directory(session, work.step.workdir.as_deref(), pwd.as_deref())
+    let entered = task::enter_directory(running, work.step.workdir.as_deref(), pwd.as_deref())
         .map_err(|error| refused(&error.to_string()))?;
     entered.map_or(Ok(()), |directory| spank.setenv("PWD", directory, true)).map_err(no_environment)
 }

@@ -6,19 +6,19 @@ use crate::container::request::Request;
 use crate::guest::ssh::keys::{self, JobKeys, KeyContext, Secret};
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
-use crate::state::ScopeDir;
+use crate::state::OwnerDir;
 
 /// A container that is to be started.
 #[derive(Clone, Copy)]
-pub(super) struct Order<'a> {
+pub(super) struct StartRequest<'a> {
     pub(super) config: &'a Config,
     pub(super) request: &'a Request,
     pub(super) image: &'a Reference,
     /// What this node remembers of it.
-    pub(super) directory: &'a ScopeDir,
+    pub(super) directory: &'a OwnerDir,
 }
 
-impl Order<'_> {
+impl StartRequest<'_> {
     /// The image as the user named it.
     pub(super) fn image_name(&self) -> String {
         self.image.to_string()
@@ -26,7 +26,7 @@ impl Order<'_> {
 
     /// The port of its sshd.
     pub(super) fn port(&self) -> u16 {
-        self.request.options.port.unwrap_or_else(|| self.request.scope.port(self.config.ports))
+        self.request.options.port.unwrap_or_else(|| self.request.owner.port(self.config.ports))
     }
 
     /// The keys that all nodes derive alike.
@@ -34,7 +34,7 @@ impl Order<'_> {
         let secret = Secret::load(&keys::secret_file(&self.config.secret)?)?;
         let context = KeyContext {
             cluster: &self.request.cluster,
-            scope: self.request.scope,
+            owner: self.request.owner,
             restart: self.request.restart,
             uid: self.request.credentials.uid,
         };
