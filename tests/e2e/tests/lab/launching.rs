@@ -62,7 +62,8 @@ fn mpirun_of_mpich_launches_as_told_and_ends_with_its_ranks() {
 /// While the others still join their containers: Slurm's SIGTERM meets them there, and must not wait for SIGKILL.
 #[test]
 fn rank_that_fails_at_once_ends_a_step_that_slurm_launched() {
-    let lab = Lab::get();
+    // Twice all nodes at once: each waits for what other tests run on them.
+    let lab = Lab::within(std::time::Duration::from_secs(240));
     let rank = "if [ $PMI_RANK = 1 ]; then exit 6; fi; exec sleep 294";
     let options =
         format!("-N3 --ntasks-per-node=1 --mpi=pmi2 --kill-on-bad-exit=1 --docker-image={}", image("mpich"));
