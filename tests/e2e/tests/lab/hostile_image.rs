@@ -609,9 +609,9 @@ fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
     lab.node("n1").sh("ls -d /root/evil /var/lib/docker/evil 2>/dev/null; true").success().printed(&[]);
     // Nor where a link leads that the user may follow: what the container does not have, no variable names. Of a node's first
     // task Slurm then says what it says of one without (slurmstepd's task.c, `_make_tmpdir`).
-    run(&lab, &image, &set("/srv/own/made", "sh -c 'printenv TMPDIR; ls -d /tmp/made'"))
-        .failure()
-        .printed(&["/tmp"]);
+    let words =
+        format!("-w n1 --docker-pull=never --docker-image={} {}", image.name, set("/srv/own/made", ""));
+    lab.alice().srun(&words).sh("printenv TMPDIR; ls -d /tmp/made").run().failure().printed(&["/tmp"]);
     lab.assert_clean();
 }
 

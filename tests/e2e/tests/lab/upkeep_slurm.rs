@@ -119,10 +119,11 @@ fn script_that_does_not_wait_for_all_nodes_fails_and_says_what_to_set() {
             &lab,
             "'Alloc,Contain' lacks DeferBatch: set PrologFlags=Contain,DeferBatch in slurm.conf",
         );
-        // n1 is ready long before n2.
-        lab.node("n1").run(&format!("docker pull --quiet {image}")).success();
-        lab.node("n2").run(&format!("docker rmi --force {image}"));
-        let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={image}"), "echo it ran");
+        // n1 is ready long before n2, which has to pull what no other image has.
+        let name = format!("registry:5000/own/slow-{}", std::process::id());
+        let slow = lab.node("n1").build(&name, &image, "RUN head -c 60000000 /dev/urandom >/large", "");
+        lab.node("n1").run(&format!("docker push --quiet {name}")).success();
+        let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={}", slow.name), "echo it ran");
         let job = job.wait().failed();
         let line = format!(
             "spank_docker: n1: job {}: its script was started before the containers of all its nodes: ask the admin to set PrologFlags=Contain,DeferBatch",
@@ -130,6 +131,7 @@ fn script_that_does_not_wait_for_all_nodes_fails_and_says_what_to_set() {
         );
         assert_eq!(job.lines()[0], line, "{job}");
         assert!(!job.output.contains("it ran"), "{job}");
+        lab.everywhere(&format!("docker rmi --force {name}"));
     });
     lab.assert_no_job_completed();
     lab.assert_empty();
