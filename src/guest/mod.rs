@@ -8,5 +8,6 @@ pub mod job_environment;
 pub mod locale;
 pub mod mpi;
 pub mod paths;
+pub mod preload;
 pub mod profile;
 pub mod ssh;

@@ -8,6 +8,7 @@ use super::step::StepKind;
 use crate::guest::directories;
 use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS, PMIX_ENVIRONMENT};
 use crate::guest::locale;
+use crate::guest::preload;
 use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
 use crate::slurm::gres;
@@ -20,7 +21,7 @@ pub enum Change {
     /// It has this value.
     Set(String, String),
     /// It is gone.
-    Unset(&'static str),
+    Unset(String),
 }
 
 /// What the environment of a task depends on.
@@ -45,17 +46,24 @@ pub struct Container<'a> {
     pub is_served: &'a dyn Fn(&OsStr) -> bool,
     /// Whether this is a directory there.
     pub is_directory: &'a dyn Fn(&Path) -> bool,
+    /// Whether it has a library, with this LD_LIBRARY_PATH.
+    pub has_library: &'a dyn Fn(&str, &str) -> bool,
 }
 
-/// The changes, one after the other, to an environment of which `given` knows the variables.
+/// The changes, one after the other, to an environment that has variables of these `names`, and of which `given` knows them.
 pub fn changes(
     joined: &JoinedTask<'_>,
+    names: &[String],
     given: impl Fn(&str) -> Option<OsString>,
     container: Container<'_>,
 ) -> Vec<Change> {
     let JoinedTask { owner, running, kind, step, config } = *joined;
     let mut draft = Draft { given, changes: Vec::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
+    let is_unwanted = |name: &String| config.env_unset.iter().any(|glob| glob.matches(name));
+    // None of the globs names what Slurm needs, but one may name more than it means to.
+    let unwanted = names.iter().filter(|name| !name.starts_with("SLURM") && is_unwanted(name));
+    unwanted.for_each(|name| draft.unset(name));
     for name in locale::VARIABLES {
         if draft.get(name).is_some_and(|value| !(container.is_served)(&value)) {
             draft.unset(name);
@@ -70,6 +78,13 @@ pub fn changes(
     for name in directories::VARIABLES {
         if draft.get(name).is_some_and(|value| !(container.is_directory)(Path::new(&value))) {
             draft.unset(name);
+        }
+    }
+    if let Some(given) = draft.text(preload::VARIABLE) {
+        let library_path = draft.text("LD_LIBRARY_PATH").unwrap_or_default();
+        match preload::kept(&given, |entry| (container.has_library)(entry, &library_path)) {
+            none if none.is_empty() => draft.unset(preload::VARIABLE),
+            kept => draft.set(preload::VARIABLE, &kept),
         }
     }
     for (name, value) in job_environment::environment(owner, &running.image, &running.image_id, running.port)
@@ -95,7 +110,7 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
     fn get(&self, name: &str) -> Option<OsString> {
         let changed = self.changes.iter().rev().find_map(|change| match change {
             Change::Set(changed, value) if changed == name => Some(Some(value.into())),
-            Change::Unset(changed) if *changed == name => Some(None),
+            Change::Unset(changed) if changed == name => Some(None),
             Change::Set(..) | Change::Unset(_) => None,
         });
         changed.unwrap_or_else(|| (self.given)(name))
@@ -109,8 +124,8 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         self.changes.push(Change::Set(name.to_owned(), value.to_owned()));
     }
 
-    fn unset(&mut self, name: &'static str) {
-        self.changes.push(Change::Unset(name));
+    fn unset(&mut self, name: &str) {
+        self.changes.push(Change::Unset(name.to_owned()));
     }
 
     /// Slurm counts the node's GPUs, a program in the container those that are there.
@@ -162,12 +177,13 @@ mod tests {
     /// A variable as the task finds it: what was `given`, with all changes.
     fn found(kind: StepKind, given: &[(&str, &str)], name: &str) -> Option<String> {
         let running = session();
+        let config = Config::parse(&["env_unset=UNWANTED,PA*,?LURM_JOBI?"]).unwrap();
         let joined = JoinedTask {
             owner: Owner::job(JobId(7)),
             running: &running,
             kind,
             step: &Options::default(),
-            config: &Config::default(),
+            config: &config,
         };
         let variable = |name: &str| {
             given.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
@@ -175,8 +191,10 @@ mod tests {
         let container = Container {
             is_served: &|locale| locale != "xx_XX.UTF-8",
             is_directory: &|path| path == Path::new("/here"),
+            has_library: &|entry, _| entry.starts_with("/image"),
         };
-        let changes = changes(&joined, variable, container);
+        let names: Vec<_> = given.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let changes = changes(&joined, &names, variable, container);
         Draft { given: variable, changes }.text(name)
     }
 
@@ -206,6 +224,20 @@ mod tests {
             in_tasks(&[("SLURM_RLIMIT_STACK", "8388608")], "SLURM_RLIMIT_STACK").as_deref(),
             Some("8388608")
         );
+    }
+
+    #[test]
+    fn what_the_admin_names_goes_and_what_the_image_sets_stays() {
+        assert_eq!(in_tasks(&[("UNWANTED", "x")], "UNWANTED"), None);
+        assert_eq!(in_tasks(&[("PATH", "/host")], "PATH").as_deref(), Some("/image"));
+        assert_eq!(in_tasks(&[("SLURM_JOBID", "7")], "SLURM_JOBID").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn libraries_that_are_not_there_are_not_loaded_first() {
+        assert_eq!(in_tasks(&[("LD_PRELOAD", "/soft/xalt.so")], "LD_PRELOAD"), None);
+        let two = in_tasks(&[("LD_PRELOAD", "/soft/xalt.so /image/a.so")], "LD_PRELOAD");
+        assert_eq!(two.as_deref(), Some("/image/a.so"));
     }
 
     #[test]

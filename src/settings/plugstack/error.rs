@@ -80,6 +80,11 @@ pub enum ConfigError {
     /// A consequence that does not exist.
     #[error("engine_failure: '{0}' is not a valid value: use drain or fail")]
     EngineFailure(Escaped),
+    /// Variables that have no such name, or that jobs need.
+    #[error(
+        "env_unset: '{0}' does not name variables, or names some that every job needs: use names like OPAL_PREFIX or PMIX_MCA_* with ',' between them"
+    )]
+    EnvUnset(Escaped),
 }
 
 impl ConfigError {

@@ -14,7 +14,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of plugstack.conf.example.
-pub const KEYS: [Key; 17] = [
+pub const KEYS: [Key; 18] = [
     Key { name: "docker_host", default: "unix:///var/run/docker.sock" },
     Key { name: "state_dir", default: STATE_DIR },
     Key { name: "secret", default: "auto" },
@@ -32,4 +32,5 @@ pub const KEYS: [Key; 17] = [
     Key { name: "allow_images", default: "" },
     Key { name: "allow_root", default: "no" },
     Key { name: "engine_failure", default: "drain" },
+    Key { name: "env_unset", default: "" },
 ];

@@ -58,6 +58,7 @@ impl Config {
             "shm_size" => self.shm_size = value::shm_size(value).ok_or_else(|| bad(ConfigError::ShmSize))?,
             "allow_images" => self.allow_images = value::image_globs(value)?,
             "allow_root" => self.allow_root = value::switch(key, value)?,
+            "env_unset" => self.env_unset = value::variable_globs(value)?,
             "engine_failure" => {
                 self.engine_failure = match value {
                     "drain" => EngineFailure::Drain,
@@ -144,6 +145,7 @@ mod tests {
             "allow_images=alice/*,reg:5000/*",
             "allow_root=YES",
             "engine_failure=fail",
+            "env_unset=OPAL_PREFIX,PMIX_MCA_*",
         ];
         assert_eq!(given.len(), KEYS.len());
         let glob = |glob| Pattern::new(glob).unwrap();
@@ -165,12 +167,20 @@ mod tests {
             allow_images: vec![glob("alice/*"), glob("reg:5000/*")],
             allow_root: true,
             engine_failure: EngineFailure::Fail,
+            env_unset: vec![glob("OPAL_PREFIX"), glob("PMIX_MCA_*")],
             engine_return: Config::default().engine_return,
         };
         assert_eq!(Config::parse(&given), Ok(expected));
         assert_eq!(parse("state_dir=/var/lib//x/").state_dir.as_os_str(), "/var/lib/x");
         assert_eq!(parse("devices=none").devices, Devices::None);
         assert_eq!(parse("start_timeout=1").start_timeout, Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn variables_that_every_job_needs_are_not_unset() {
+        for globs in ["*", "S*", "SLURM_*", "?OME", "A,,B", "[", "A=B", "SLURM_JOB_ID"] {
+            assert!(Config::parse(&[&format!("env_unset={globs}")]).is_err(), "{globs}");
+        }
     }
 
     #[test]
@@ -223,6 +233,10 @@ mod tests {
                 "devices: 'sdb' is not a device: use auto, none, or globs below /dev with ',' between them",
             ),
             ("memlock=-1", "memlock: '-1' is not a limit: use unlimited, inherit, or bytes like 64M"),
+            (
+                "env_unset=A,B C",
+                "env_unset: 'B C' does not name variables, or names some that every job needs: use names like OPAL_PREFIX or PMIX_MCA_* with ',' between them",
+            ),
             ("stack=1e6", "stack: '1e6' is not a limit: use unlimited, inherit, or bytes like 64M"),
             ("shm_size=0", "shm_size: '0' is not a size: use half (of the memory), or bytes like 16G"),
             (

@@ -97,6 +97,8 @@ pub struct Config {
     pub allow_root: bool,
     /// What an engine that does not answer does to its node. Default: drain
     pub engine_failure: EngineFailure,
+    /// Variables that never come from the submitting shell. Default: none
+    pub env_unset: Vec<Pattern>,
     /// How long an engine that has died under a start may take to come back. No setting: a minute
     pub engine_return: Duration,
 }
@@ -121,6 +123,7 @@ impl Default for Config {
             allow_images: Vec::new(),
             allow_root: false,
             engine_failure: EngineFailure::Drain,
+            env_unset: Vec::new(),
             engine_return: Duration::from_secs(60),
         }
     }

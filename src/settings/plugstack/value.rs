@@ -96,6 +96,18 @@ fn device_glob(glob: &str) -> Option<Pattern> {
     if plain { Pattern::new(glob).ok() } else { None }
 }
 
+/// Not one that would take what every job needs.
+pub(super) fn variable_globs(value: &str) -> Result<Vec<Pattern>, ConfigError> {
+    const NEEDED: [&str; 6] = ["SLURM", "SLURM_JOB_ID", "SLURM_STEP_ID", "HOME", "USER", "SHELL"];
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_*?[]!-".contains(c);
+    let glob = |text: &str| {
+        let glob = Pattern::new(text).ok().filter(|_| !text.is_empty() && text.chars().all(is_plain));
+        glob.filter(|glob| !NEEDED.iter().any(|name| glob.matches(name)))
+            .ok_or_else(|| ConfigError::EnvUnset(text.into()))
+    };
+    if value.is_empty() { Ok(Vec::new()) } else { value.split(',').map(glob).collect() }
+}
+
 pub(super) fn image_globs(value: &str) -> Result<Vec<Pattern>, ConfigError> {
     if value.is_empty() {
         return Ok(Vec::new());

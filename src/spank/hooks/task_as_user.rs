@@ -1,6 +1,6 @@
 //! In a task, when it has become the user: its environment and its directory, or its end.
 
-use std::ffi::c_int;
+use std::ffi::{OsStr, c_int};
 use std::path::Path;
 
 use slurm_spank::SpankError;
@@ -11,8 +11,8 @@ use super::task_as_root::{AS_USER, AsUser, Joined, Refusal, deliver_signals, lay
 use crate::container::barrier;
 use crate::guest::directories;
 use crate::guest::job_environment;
-use crate::guest::locale;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::guest::{locale, preload};
 use crate::linux::{privilege, signals};
 use crate::settings::options::TABLE;
 use crate::slurm::env_protocol;
@@ -106,8 +106,11 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
         // As the user, to whom alone a file system that does not answer is of harm.
         is_directory: &Path::is_dir,
+        has_library: &|entry, library_path| preload::is_there(Path::new("/"), entry, library_path),
     };
-    environment::changes(&joined, given, container).into_iter().try_for_each(|change| match change {
+    let name = |entry: &&OsStr| Some(entry.to_str()?.split_once('=')?.0.to_owned());
+    let names: Vec<String> = spank.job_env_os()?.iter().filter_map(name).collect();
+    environment::changes(&joined, &names, given, container).into_iter().try_for_each(|change| match change {
         Change::Set(name, value) => spank.setenv(name, value, true),
         Change::Unset(name) => spank.unsetenv(name),
     })

@@ -124,3 +124,23 @@ fn umask_and_limits_are_those_of_the_shell_that_submits_or_calls() {
     assert_eq!(seen, ["same", "1", "0077", "2048", "0007", "1024", "0007", "0007"]);
     lab.assert_clean();
 }
+
+#[test]
+fn what_only_the_login_node_has_does_not_come_along() {
+    let lab = Lab::alone();
+    let options = format!("-w n1 --docker-image={}", image("openmpi"));
+    let given = "LD_PRELOAD=/soft/xalt.so OPAL_PREFIX=/opt/hpcx PMIX_MCA_psec=munge OTHER=kept";
+    let look = "sh -c 'echo ${LD_PRELOAD-none} ${OPAL_PREFIX-none} ${PMIX_MCA_psec-none} $OTHER $SLURM_JOB_NUM_NODES'";
+    // The node's own programs complain, Slurm's among them.
+    let seen = |lab: &Lab, given: &str| {
+        let ran = lab.alice().command("").sh(&format!("env {given} srun {options} {look} 2>/dev/null")).run();
+        ran.success().stdout.trim().to_owned()
+    };
+    assert_eq!(seen(&lab, given), "none /opt/hpcx munge kept 1");
+    let library = "/lib/x86_64-linux-gnu/libz.so.1";
+    assert_eq!(seen(&lab, &format!("LD_PRELOAD={library}:/soft/xalt.so")), format!("{library} none none 1"));
+    lab.with_arguments("n1", "memlock=inherit env_unset=OPAL_PREFIX,PMIX_MCA_*", || {
+        assert_eq!(seen(&lab, given), "none none none kept 1");
+    });
+    lab.assert_empty();
+}

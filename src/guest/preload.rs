@@ -1,0 +1,87 @@
+//! Libraries that LD_PRELOAD names. The submitting shell's are as a rule those of the login node (profilers, XALT): where the
+//! container does not have them, the loader complains at every start of a program.
+//!
+//! Runs in the task, as the user, in the container: what it reads is the image's, and can only mislead its own user.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The variable.
+pub const VARIABLE: &str = "LD_PRELOAD";
+/// Where a loader looks without being told, besides its cache (ld.so(8)).
+const DIRECTORIES: [&str; 5] = ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"];
+const CACHE: &str = "/etc/ld.so.cache";
+/// More than any cache has.
+const MAX_CACHE: u64 = 16 << 20;
+
+/// What is left of a value of the variable: the entries that are there, as `is_there` says.
+#[must_use]
+pub fn kept(value: &str, is_there: impl Fn(&str) -> bool) -> String {
+    let entries = value.split([':', ' ']).filter(|entry| !entry.is_empty() && is_there(entry));
+    entries.collect::<Vec<_>>().join(":")
+}
+
+/// Whether the container with this root directory has the library, or may have it: what is relative, or has one of the loader's own
+/// words in it (`$LIB`), is for the loader to find.
+#[must_use]
+pub fn is_there(root: &Path, entry: &str, library_path: &str) -> bool {
+    let inside = |path: &str| root.join(path.trim_start_matches('/'));
+    if entry.contains('$') {
+        return true;
+    }
+    if entry.contains('/') {
+        return !entry.starts_with('/') || inside(entry).exists();
+    }
+    let directories = library_path.split([':', ';']).filter(|directory| directory.starts_with('/'));
+    directories.chain(DIRECTORIES).any(|directory| inside(directory).join(entry).exists())
+        || is_cached(&inside(CACHE), entry)
+}
+
+/// The cache has names as strings of C. In doubt the library is there.
+fn is_cached(cache: &Path, name: &str) -> bool {
+    let mut content = Vec::new();
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(cache);
+    let Ok(file) = file else { return false };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file())
+        || file.take(MAX_CACHE).read_to_end(&mut content).is_err()
+    {
+        return false;
+    }
+    let name = [b"\0", name.as_bytes(), b"\0"].concat();
+    content.windows(name.len()).any(|part| part == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn entries_that_are_there_stay_in_their_order() {
+        let is_there = |entry: &str| !entry.contains("gone");
+        assert_eq!(kept("/a.so:/gone.so b.so  /c.so", is_there), "/a.so:b.so:/c.so");
+        assert_eq!(kept("/gone.so", is_there), "");
+        assert_eq!(kept(" : ", is_there), "");
+    }
+
+    #[test]
+    fn library_is_looked_for_where_the_loader_looks() {
+        let root = tempfile::tempdir().unwrap();
+        for directory in ["lib", "opt/own", "etc"] {
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        fs::write(root.path().join("lib/liba.so"), "").unwrap();
+        fs::write(root.path().join("opt/own/libb.so"), "").unwrap();
+        fs::write(root.path().join("etc/ld.so.cache"), b"x\0libc.so.9\0/usr/lib/x/libc.so.9\0").unwrap();
+        let found = |entry| is_there(root.path(), entry, "/opt/own:/none");
+        for entry in ["liba.so", "libb.so", "libc.so.9", "/opt/own/libb.so", "/opt/$LIB/x.so", "./x.so"] {
+            assert!(found(entry), "{entry}");
+        }
+        for entry in ["/soft/xalt.so", "libc.so", "libd.so", "/opt/own/liba.so"] {
+            assert!(!found(entry), "{entry}");
+        }
+    }
+}
