@@ -88,6 +88,8 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
+    /// How soon the kernel ends them for want of memory (`oom_score_adj`), where that is not as it ever is.
+    pub oom_score: Option<u16>,
     /// What its processes may take in the engine's cgroup, in bytes.
     pub memory: u64,
     /// How many processes and threads may be in the engine's cgroup.
@@ -330,6 +332,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         device_requests: spec.gpus.as_ref().map(|gpus| vec![gpus.to_api()]),
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
         shm_size: i64::try_from(spec.shm_size).ok(),
+        oom_score_adj: spec.oom_score.map(i64::from),
         memory: i64::try_from(spec.memory).ok(),
         // The same: no swap besides.
         memory_swap: i64::try_from(spec.memory).ok(),

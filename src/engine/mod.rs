@@ -18,4 +18,4 @@ pub use connection::{Engine, EngineError};
 pub use container::{Bind, Container, ContainerSpec, Kind, Listed, Ulimit};
 pub use facts::EngineInfo;
 pub use image::{Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, environment};
-pub use removal::{PATIENCE, written_to};
+pub use removal::{PATIENCE, volumes, written_to};

@@ -8,6 +8,7 @@
 //!
 //! Runs as root in the prolog, the epilog and a starting slurmd.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -18,6 +19,7 @@ use bollard::query_parameters::{InspectContainerOptions, KillContainerOptions, R
 
 use super::connection::{CALL, Engine, EngineError};
 use super::container::Container;
+use crate::linux::mountinfo::Mounted;
 use crate::linux::tree::Content;
 use crate::linux::{cgroup, mountinfo};
 
@@ -102,14 +104,29 @@ impl Engine {
 /// Where the engine says that the container has written: its own layer, and its volumes that nobody else has.
 fn contents(inspected: &ContainerInspectResponse) -> Vec<PathBuf> {
     let layer = inspected.graph_driver.as_ref().and_then(|driver| driver.data.get("UpperDir"));
-    let is_anonymous = |name: &String| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     let volumes = inspected.mounts.iter().flatten().filter(|mount| {
         mount.typ.as_deref() == Some("volume")
             && mount.driver.as_deref() == Some("local")
-            && mount.name.as_ref().is_some_and(is_anonymous)
+            && mount.name.as_deref().is_some_and(is_anonymous)
     });
     let volumes = volumes.filter_map(|mount| mount.source.as_ref());
     layer.into_iter().chain(volumes).map(PathBuf::from).collect()
+}
+
+/// What engines call a volume that nobody has named: an image's.
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Which of a container's mounts are volumes that its image declares, by the kernel's word of what is mounted: the directory
+/// `ID/_data` in the one of the engine's volumes (moby's volume/local, Podman's libpod). For mounts of which none is a user's.
+#[must_use]
+pub fn volumes(mounts: &[Mounted]) -> Vec<u64> {
+    let is_volume = |mount: &&Mounted| {
+        let parent = mount.root.parent().and_then(Path::file_name).and_then(OsStr::to_str);
+        mount.root.ends_with("_data") && parent.is_some_and(is_anonymous)
+    };
+    mounts.iter().filter(is_volume).map(|mount| mount.id).collect()
 }
 
 /// The directory of the host that takes what a container writes to its own file system, by the mounts of its first process:
@@ -161,6 +178,19 @@ mod tests {
             b"1 0 0:5 / / rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/var/lib/x/9/fs,workdir=/w\n\
             2 1 0:5 / /x rw - overlay overlay rw,upperdir=/other\n";
         assert_eq!(written_to(text), Some("/var/lib/x/9/fs".into()));
+        let id = "0123456789abcdef".repeat(4);
+        let of = |root: &str| {
+            let text = format!("7 0 8:1 {root} /x rw - ext4 /dev/sda rw\n");
+            volumes(&mountinfo::parse(text.as_bytes()).collect::<Vec<_>>())
+        };
+        for root in [format!("/lib/docker/volumes/{id}/_data"), format!("/{id}/_data")] {
+            assert_eq!(of(&root), [7], "{root}");
+        }
+        for root in
+            [format!("/x/{id}"), "/x/named/_data".to_owned(), format!("/{id}/_data/below"), "/".to_owned()]
+        {
+            assert!(of(&root).is_empty(), "{root}");
+        }
         assert_eq!(written_to(b"1 0 0:5 / / rw - ext4 /dev/sda rw,upperdir=/x\n"), None);
         assert_eq!(written_to(b"1 0 0:5 / / rw - overlay overlay rw,lowerdir=/a\n"), None);
     }

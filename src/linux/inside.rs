@@ -18,7 +18,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, umask};
 use nix::sys::statfs::{
     CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC,
 };
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::errand::{self, Errand, Found};
@@ -179,24 +179,24 @@ impl ContainerRoot {
     /// What is at `path`, for a mount on top of it; made, with the directories above it, when absent.
     ///
     /// Root looks, and makes what is missing, on the container's own file system, which nobody but the image has
-    /// written to. What lies in another mount (a directory of the user, a volume) is looked up and made with the user's
-    /// rights.
+    /// written to; and makes it in volumes of the container. What lies in another mount (a directory of the user's) is looked
+    /// up and made with the user's rights.
     pub fn resolve_target(
         &self,
         path: &Path,
         is_directory: bool,
         user: &UserIds,
-        closed: &[&str],
+        rules: Rules<'_>,
     ) -> Result<OwnedFd, PlaceError> {
-        let found = match self.lookup_target(path, user) {
+        let found = match self.lookup_target(path, user, rules) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                self.create_target(path, is_directory, user)?;
-                self.lookup_target(path, user)
+                self.create_target(path, is_directory, user, rules)?;
+                self.lookup_target(path, user, rules)
             }
             other => other,
         };
         let place = found.map_err(|error| unreachable(error, path))?;
-        if self.is_systems(&place.facts, closed).map_err(PlaceError::Reach)? {
+        if self.is_systems(&place.facts, rules.closed).map_err(PlaceError::Reach)? {
             return Err(PlaceError::System);
         }
         fits(&place.facts, is_directory)?;
@@ -240,14 +240,15 @@ impl ContainerRoot {
     }
 
     /// Finds what is at `path`: as root on the container's own file system, as the user where another mount begins.
-    fn lookup_target(&self, path: &Path, user: &UserIds) -> io::Result<Located> {
+    fn lookup_target(&self, path: &Path, user: &UserIds, rules: Rules<'_>) -> io::Result<Located> {
         match self.resolve(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_XDEV) {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
                 let found = self.ask(user, &[self.directory.as_fd()], || {
                     let file = self.find(path)?;
                     Ok(Found::of(&FileFacts::of(&file)?)?.with(file))
                 })?;
-                Ok(Located { facts: found.value()?, file: found.into_file()?, is_own: false })
+                let facts: FileFacts = found.value()?;
+                Ok(Located { facts, file: found.into_file()?, is_own: rules.volumes.contains(&facts.mount) })
             }
             other => {
                 let file = other?;
@@ -257,16 +258,22 @@ impl ContainerRoot {
     }
 
     /// Makes an empty file or directory at `path`, and the directories above it.
-    fn create_target(&self, path: &Path, is_directory: bool, user: &UserIds) -> Result<(), PlaceError> {
+    fn create_target(
+        &self,
+        path: &Path,
+        is_directory: bool,
+        user: &UserIds,
+        rules: Rules<'_>,
+    ) -> Result<(), PlaceError> {
         let mut walked = PathBuf::from("/");
         let reached = |found: io::Result<Located>, at: &Path| found.map_err(|error| unreachable(error, at));
-        let mut directory = reached(self.lookup_target(&walked, user), &walked)?;
+        let mut directory = reached(self.lookup_target(&walked, user, rules), &walked)?;
         let mut names = path.components().skip(1).map(|component| component.as_os_str()).peekable();
         while let Some(name) = names.next() {
             let above = walked.clone();
             walked.push(name);
             // Looked up from the root each time: a symlink in the image's tree may be absolute.
-            let found = match self.lookup_target(&walked, user) {
+            let found = match self.lookup_target(&walked, user, rules) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                     let is_directory = is_directory || names.peek().is_some();
                     let made = if directory.is_own {
@@ -275,7 +282,7 @@ impl ContainerRoot {
                         self.make_entry_as(user, &directory.file, name, is_directory)
                     };
                     made.map_err(|error| unmade(error, &walked))?;
-                    self.lookup_target(&walked, user)
+                    self.lookup_target(&walked, user, rules)
                 }
                 other => other,
             };
@@ -328,7 +335,16 @@ impl ContainerRoot {
     }
 }
 
-/// Something in the container, and whether it lies on the container's own file system.
+/// What is different about some mounts, for whoever looks for places in a container.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules<'a> {
+    /// Of these mounts nothing is a place.
+    pub closed: &'a [&'a str],
+    /// Mounts that are the container's own as its root is, by their numbers: volumes that its engine has made for it.
+    pub volumes: &'a [u64],
+}
+
+/// Something in the container, and whether it lies on the container's own file systems.
 struct Located {
     file: OwnedFd,
     facts: FileFacts,
@@ -340,6 +356,7 @@ struct Located {
 struct FileFacts {
     is_directory: bool,
     device: u64,
+    mount: u64,
     is_invented: bool,
 }
 
@@ -349,6 +366,7 @@ impl FileFacts {
         Ok(Self {
             is_directory: SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR,
             device: stat.st_dev,
+            mount: mount::id(file)?,
             is_invented: INVENTED.contains(&mount::file_system_type(file)?),
         })
     }
@@ -425,6 +443,15 @@ fn make_entry(directory: &OwnedFd, name: &OsStr, is_directory: bool) -> io::Resu
     }
 }
 
+/// Makes a directory for a user alone, where there must be nothing by that name yet.
+pub fn new_directory(directory: &OwnedFd, name: &OsStr, user: &UserIds) -> io::Result<OwnedFd> {
+    mkdirat(directory, name, Mode::S_IRWXU)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let made = openat(directory, name, flags, Mode::empty())?;
+    fchown(&made, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))?;
+    Ok(made)
+}
+
 /// Whether this is a character device.
 pub fn is_device(file: impl AsFd) -> io::Result<bool> {
     Ok(fstat(file)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits())
@@ -499,10 +526,11 @@ mod tests {
         }
         // A bind mount would show the host's /proc there; the links of /proc are what must not be followed.
         let host = ContainerRoot::current().unwrap();
+        let rules = Rules { closed: &["/dev"], volumes: &[] };
         for path in ["/proc/self/root/etc/passwd", "/proc/self/cwd/Cargo.toml", "/proc/self/exe"] {
             assert_eq!(host.read(Path::new(path), 1 << 20).unwrap(), None, "{path}");
             assert!(host.find(Path::new(path)).is_err(), "{path}");
-            assert!(host.resolve_target(Path::new(path), false, &own(), &["/dev"]).is_err(), "{path}");
+            assert!(host.resolve_target(Path::new(path), false, &own(), rules).is_err(), "{path}");
         }
     }
 
@@ -539,11 +567,11 @@ mod tests {
         let (directory, root) = root();
         symlink("b", directory.path().join("a")).unwrap();
         fs::create_dir(directory.path().join("b")).unwrap();
-        root.create_target(Path::new("/a/c/file"), false, &own()).unwrap();
+        root.create_target(Path::new("/a/c/file"), false, &own(), Rules::default()).unwrap();
         assert!(directory.path().join("b/c/file").is_file());
         // A link to nowhere is no place, and nothing is made where it leads.
         symlink("nowhere", directory.path().join("dangling")).unwrap();
-        assert!(root.create_target(Path::new("/dangling"), false, &own()).is_err());
+        assert!(root.create_target(Path::new("/dangling"), false, &own(), Rules::default()).is_err());
         assert!(!directory.path().join("nowhere").exists());
     }
 }

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
+pub mod oom;
 pub mod orphan;
 pub mod privilege;
 pub mod process;

@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -172,6 +173,25 @@ pub fn detach(path: &Path) -> io::Result<()> {
 /// The type of the file system that `file` lies on, as statfs(2) has it.
 pub fn file_system_type(file: impl AsFd) -> io::Result<nix::sys::statfs::FsType> {
     Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type())
+}
+
+/// The kernel's number for the mount that `file` lies in, as in mountinfo (proc_pid_mountinfo(5)).
+pub fn id(file: impl AsFd) -> io::Result<u64> {
+    // statx(2), from Linux 5.8 on.
+    const STATX_MNT_ID: libc::c_uint = 0x1000;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: a valid descriptor, an empty string with its NUL, and a buffer of the kernel's own layout.
+    let result = unsafe {
+        libc::statx(file.as_fd().as_raw_fd(), c"".as_ptr(), flags, STATX_MNT_ID, found.as_mut_ptr())
+    };
+    Errno::result(result).map_err(io::Error::from)?;
+    // SAFETY: all of it is numbers, which were zero before the kernel wrote some.
+    let found = unsafe { found.assume_init() };
+    match found.stx_mask & STATX_MNT_ID {
+        0 => Err(io::ErrorKind::Unsupported.into()),
+        _ => Ok(found.stx_mnt_id),
+    }
 }
 
 /// Whether there is something at `path`, without a single allocation: the answer for jobs that have no container.

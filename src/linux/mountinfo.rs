@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
+    /// The kernel's number for it, for as long as it is there.
+    pub id: u64,
     /// Where, seen from the process' root directory.
     pub point: PathBuf,
     /// Which directory of the file system is mounted.
@@ -55,12 +57,13 @@ pub fn hiding(mountinfo: &[u8]) -> io::Result<Vec<(CString, CString)>> {
 /// `id parent major:minor root point options optional… - type source super-options`
 fn line(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let root = plain(fields.nth(3)?).into();
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let root = plain(fields.nth(2)?).into();
     let point = plain(fields.next()?).into();
     let mut file_system = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = plain(file_system.next()?);
     let options = plain(file_system.nth(1).unwrap_or_default());
-    Some(Mounted { point, root, kind, options })
+    Some(Mounted { id, point, root, kind, options })
 }
 
 /// Blanks, line ends and backslashes are written as `\` and three octal digits.
@@ -104,7 +107,8 @@ mod tests {
         let text = b"1 0 0:5 / / rw,relatime - overlay overlay rw,lowerdir=/a - b\n\
             2 1 0:6 /volumes/a\\040b /srv/a\\040\\134b rw shared:3 master:1 - ext4 /dev/sda rw\n\n";
         let mounts: Vec<_> = parse(text).collect();
-        let mounted = |point: &str, root: &str, kind: &str, options: &str| Mounted {
+        let mounted = |id, point: &str, root: &str, kind: &str, options: &str| Mounted {
+            id,
             point: point.into(),
             root: root.into(),
             kind: kind.into(),
@@ -113,8 +117,8 @@ mod tests {
         assert_eq!(
             mounts,
             [
-                mounted("/", "/", "overlay", "rw,lowerdir=/a"),
-                mounted("/srv/a \\b", "/volumes/a b", "ext4", "rw")
+                mounted(1, "/", "/", "overlay", "rw,lowerdir=/a"),
+                mounted(2, "/srv/a \\b", "/volumes/a b", "ext4", "rw")
             ]
         );
     }

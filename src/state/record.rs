@@ -163,6 +163,12 @@ pub struct RunningContainer {
     pub gpus: Gpus,
     /// Where tasks start when the job's working directory is not in the container.
     pub workdir: Option<String>,
+    /// What the first of its tasks tells the user.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Its mounts that are volumes of the image, by the kernel's numbers.
+    #[serde(default)]
+    pub volumes: Vec<u64>,
     /// Where the time of its start went: known to who has started it.
     #[serde(skip)]
     pub phases: Phases,

@@ -13,10 +13,10 @@ use super::error::TaskError;
 use super::step::Step;
 use crate::guest::mpi::hostfile;
 use crate::guest::paths;
-use crate::linux::identity::UserIds;
-use crate::linux::inside::ContainerRoot;
+use crate::linux::inside::{ContainerRoot, Rules};
 use crate::linux::mount::{self, Attributes};
 use crate::linux::namespace::Namespaces;
+use crate::linux::oom;
 use crate::linux::privilege::{self, Soft};
 use crate::linux::process::Process;
 use crate::settings::plugstack::{Config, Limit};
@@ -53,6 +53,7 @@ pub fn join(
     if owner.step.is_none() {
         write_hostfiles(&state.of(owner), step)?;
     }
+    oom::take_score_of_jobs().map_err(failed("set the oom_score_adj of a task"))?;
     let script = step.script.as_deref().map(|script| (script, detached_script(script)));
 
     ENTERED.store(true, Ordering::Relaxed);
@@ -60,7 +61,7 @@ pub fn join(
     if let Some((script, tree)) = script {
         let failed =
             |source| TaskError::Script { script: script.to_owned(), image: running.image.clone(), source };
-        tree.and_then(|tree| attach_script(script, tree, &running.user)).map_err(failed)?;
+        tree.and_then(|tree| attach_script(script, tree, running)).map_err(failed)?;
     }
     // RDMA needs as much as it can have. A soft limit of the stack is how much of it each thread gets: that is the user's to say.
     set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock, Soft::Follows)?;
@@ -104,9 +105,10 @@ fn detached_script(script: &Path) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-fn attach_script(script: &Path, tree: OwnedFd, user: &UserIds) -> io::Result<()> {
+fn attach_script(script: &Path, tree: OwnedFd, running: &RunningContainer) -> io::Result<()> {
+    let rules = Rules { closed: &paths::CLOSED, volumes: &running.volumes };
     let place = ContainerRoot::current()?
-        .resolve_target(script, false, user, &paths::CLOSED)
+        .resolve_target(script, false, &running.user, rules)
         .map_err(io::Error::other)?;
     mount::attach(tree, place)
 }

@@ -1,39 +1,73 @@
 //! In the container's mount namespace: each mount comes to its place.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use super::error::{MountError, explain_place};
-use super::open::Prepared;
+use super::open::{Prepared, Tree};
 use crate::guest::paths;
 use crate::linux::identity::UserIds;
-use crate::linux::inside::ContainerRoot;
+use crate::linux::inside::{ContainerRoot, Rules};
 use crate::linux::mount;
 use crate::linux::process::Process;
 use crate::linux::source::Kind;
 use crate::log::escape::Escaped;
+use crate::settings::mounts::Target;
 
 /// The most mounts of a container. What the host mounts later may come on top (`rslave`), and the kernel refuses a mount
 /// on the *host* that would bring any namespace above fs.mount-max, by default 100,000.
 const MOST: usize = 10_000;
 
-/// Attaches them in the container's mount namespace.
+/// A mount that nobody has asked for, which has no place in this container.
+#[derive(Debug)]
+pub(in crate::container) struct Skipped {
+    /// Where it was to be.
+    pub(in crate::container) target: Target,
+    /// Why it is not.
+    pub(in crate::container) error: MountError,
+}
+
+/// Attaches them in the container's mount namespace, `home` where a fresh directory is wanted.
 pub(in crate::container) fn attach(
     root: &ContainerRoot,
     mounts: Vec<Prepared>,
+    home: &OwnedFd,
     user: &UserIds,
+    volumes: &[u64],
+) -> Result<Vec<Skipped>, MountError> {
+    let mut skipped = Vec::new();
+    for mount in mounts {
+        let target = mount.target.clone();
+        match attach_one(root, mount, home, user, volumes) {
+            Err(error) if error.is_of_standard_mount() => skipped.push(Skipped { target, error }),
+            other => other?,
+        }
+    }
+    Ok(skipped)
+}
+
+fn attach_one(
+    root: &ContainerRoot,
+    mount: Prepared,
+    home: &OwnedFd,
+    user: &UserIds,
+    volumes: &[u64],
 ) -> Result<(), MountError> {
-    mounts.into_iter().try_for_each(|mount| {
-        let Prepared { origin, source, target, kind, tree } = mount;
-        let place = match kind {
-            Kind::Device(_) if target.is_for_devices() => root.place_in_dev(target.as_path()),
-            Kind::Directory | Kind::File | Kind::Device(_) => {
-                root.resolve_target(target.as_path(), kind == Kind::Directory, user, &paths::CLOSED)
-            }
-        };
-        let target = Escaped::from(target.as_path());
-        let place = place.map_err(|error| explain_place(error, origin, source, target.clone()))?;
-        mount::attach(tree, place).map_err(|source| MountError::Target { origin, target, source })
-    })
+    let Prepared { origin, source, target, kind, tree } = mount;
+    let rules = Rules { closed: &paths::CLOSED, volumes };
+    let place = match kind {
+        Kind::Device(_) if target.is_for_devices() => root.place_in_dev(target.as_path()),
+        Kind::Directory | Kind::File | Kind::Device(_) => {
+            root.resolve_target(target.as_path(), kind == Kind::Directory, user, rules)
+        }
+    };
+    let target = Escaped::from(target.as_path());
+    let place = place.map_err(|error| explain_place(error, origin, source, target.clone()))?;
+    let attached = match tree {
+        Tree::Detached(tree) => mount::attach(tree, place),
+        Tree::OnDisk => mount::detached_copy(home, false).and_then(|tree| mount::attach(tree, place)),
+    };
+    attached.map_err(|source| MountError::Target { origin, target, source })
 }
 
 /// Whether the container of `process` has no more mounts than its node can bear.

@@ -224,6 +224,16 @@ pub enum MountError {
         /// Why not.
         source: io::Error,
     },
+    /// Nobody has asked for it, and the image has something else there. A warning.
+    #[error(
+        "working directory or home: '{target}' is left out of the container: {source}: use --docker-workdir or --docker-mounts"
+    )]
+    LeftOut {
+        /// In the container.
+        target: Escaped,
+        /// What is there.
+        source: PlaceError,
+    },
     /// More mounts in one container than a node can bear.
     #[error(
         "{count} mounts in the container, those below the named directories included, at most {most} are allowed: name directories with fewer mounts below them"
@@ -234,6 +244,33 @@ pub enum MountError {
         /// How many there may be.
         most: usize,
     },
+}
+
+impl MountError {
+    /// Whether nobody has asked for this mount: the job goes on without. Not where a file system does not answer: there
+    /// Slurm hangs, or what the user has named.
+    pub(super) fn is_of_standard_mount(&self) -> bool {
+        let origin = match self {
+            Self::Silent { .. } | Self::Many { .. } => return false,
+            Self::LeftOut { .. } => return true,
+            Self::Missing { origin, .. }
+            | Self::Denied { origin, .. }
+            | Self::Private { origin, .. }
+            | Self::PrivateUnknown { origin, .. }
+            | Self::Link { origin, .. }
+            | Self::Source { origin, .. }
+            | Self::Device { origin, .. }
+            | Self::Gpu { origin, .. }
+            | Self::ReadOnlyDevice { origin, .. }
+            | Self::NoDevice { origin, .. }
+            | Self::OnDirectory { origin, .. }
+            | Self::OnFile { origin, .. }
+            | Self::System { origin, .. }
+            | Self::Make { origin, .. }
+            | Self::Target { origin, .. } => origin,
+        };
+        *origin == Origin::Standard
+    }
 }
 
 /// Why a source cannot be opened.
@@ -250,10 +287,11 @@ pub(super) fn explain_source(error: io::Error, origin: Origin, path: Escaped) ->
 /// Why nothing can be mounted at `target`.
 pub(super) fn explain_place(error: PlaceError, origin: Origin, path: Escaped, target: Escaped) -> MountError {
     match error {
+        PlaceError::Silent { at } => MountError::Silent { origin, path: at.as_path().into() },
+        source if origin == Origin::Standard => MountError::LeftOut { target, source },
         PlaceError::IsDirectory => MountError::OnDirectory { origin, path, target },
         PlaceError::NotDirectory => MountError::OnFile { origin, path, target },
         PlaceError::System => MountError::System { origin, target },
-        PlaceError::Silent { at } => MountError::Silent { origin, path: at.as_path().into() },
         PlaceError::Reach(source) => MountError::Target { origin, target, source },
         PlaceError::Make { at, source } => MountError::Make { origin, at: at.as_path().into(), source },
     }

@@ -11,7 +11,6 @@ mod open;
 mod plan;
 mod private;
 
-pub(super) use attach::{attach, check_number};
+pub(super) use attach::{Skipped, attach, check_number};
 pub use error::{MountError, Origin};
-pub(super) use open::{Prepared, prepare};
-pub(super) use plan::unmounted_workdir;
+pub(super) use open::{Prepared, left_out, prepare};

@@ -3,9 +3,10 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use super::error::{MountError, Origin, explain_source};
-use super::plan::{Mode, Wanted, wanted};
+use super::plan::{Fresh, Wanted, wanted};
 use super::private::{self, Hosts};
 use crate::container::gpus;
 use crate::container::request::Request;
@@ -25,7 +26,16 @@ pub(in crate::container) struct Prepared {
     pub(super) source: Escaped,
     pub(super) target: Target,
     pub(super) kind: Kind,
-    pub(super) tree: OwnedFd,
+    pub(super) tree: Tree,
+}
+
+/// What is to be attached.
+#[derive(Debug)]
+pub(super) enum Tree {
+    /// A detached mount.
+    Detached(OwnedFd),
+    /// The fresh directory on the container's disk, which is made there.
+    OnDisk,
 }
 
 impl Prepared {
@@ -55,13 +65,7 @@ pub(in crate::container) async fn prepare(
     for wanted in wanted(config, request) {
         match open(wanted, user, &gpus, &hosts).await {
             // Slurm itself tells the user, as it does for a job without a container.
-            Err(
-                MountError::Missing { origin: Origin::Standard, .. }
-                | MountError::Denied { origin: Origin::Standard, .. }
-                | MountError::Link { origin: Origin::Standard, .. }
-                | MountError::Private { origin: Origin::Standard, .. }
-                | MountError::PrivateUnknown { origin: Origin::Standard, .. },
-            ) => {}
+            Err(error) if error.is_of_standard_mount() => {}
             other => prepared.push(other?),
         }
     }
@@ -69,10 +73,17 @@ pub(in crate::container) async fn prepare(
     Ok(prepared)
 }
 
+/// The job's working directory, when it is not in the container: what has its name there is the image's.
+pub(in crate::container) fn left_out(request: &Request, mounts: &[Prepared]) -> Option<PathBuf> {
+    let workdir = request.workdir.as_deref()?;
+    let is_there = mounts.iter().any(|mount| mount.target.covers(workdir));
+    (!is_there).then(|| workdir.to_owned())
+}
+
 async fn open(wanted: Wanted, user: &UserIds, gpus: &Gpus, hosts: &Hosts) -> Result<Prepared, MountError> {
-    let Wanted { origin, mount: Mount { source, target, read_only, propagation }, mode } = wanted;
+    let Wanted { origin, mount: Mount { source, target, read_only, propagation }, fresh } = wanted;
     let path = match source {
-        MountSource::Tmpfs => return fresh(origin, target, read_only, mode, user),
+        MountSource::Tmpfs => return open_fresh(origin, target, read_only, fresh, user),
         MountSource::Path(path) => path,
     };
     let source = Escaped::from(path.as_path());
@@ -96,22 +107,29 @@ async fn open(wanted: Wanted, user: &UserIds, gpus: &Gpus, hosts: &Hosts) -> Res
         return Err(MountError::NoDevice { origin, path: source, target: target.as_path().into() });
     }
     let tree = detached(&opened, read_only, propagation).map_err(failed)?;
-    Ok(Prepared { origin, source, target, kind: opened.kind, tree })
+    Ok(Prepared { origin, source, target, kind: opened.kind, tree: Tree::Detached(tree) })
 }
 
-/// An empty directory in memory.
-fn fresh(
+/// An empty directory.
+fn open_fresh(
     origin: Origin,
     target: Target,
     read_only: bool,
-    mode: Mode,
+    fresh: Fresh,
     user: &UserIds,
 ) -> Result<Prepared, MountError> {
-    let source = Escaped::from("tmpfs");
+    let source = Escaped::from(match fresh {
+        Fresh::OnDisk => "a fresh directory",
+        Fresh::InMemory => "tmpfs",
+    });
     if target.is_for_devices() {
         return Err(MountError::NoDevice { origin, path: source, target: target.as_path().into() });
     }
-    match tmpfs(user, mode, read_only) {
+    let tree = match fresh {
+        Fresh::OnDisk => Ok(Tree::OnDisk),
+        Fresh::InMemory => tmpfs(user, read_only).map(Tree::Detached),
+    };
+    match tree {
         Ok(tree) => Ok(Prepared { origin, source, target, kind: Kind::Directory, tree }),
         Err(error) => Err(MountError::Source { origin, path: source, source: error }),
     }
@@ -137,14 +155,10 @@ fn detached(source: &source::OpenedSource, read_only: bool, propagation: Propaga
     Ok(tree)
 }
 
-fn tmpfs(user: &UserIds, mode: Mode, read_only: bool) -> io::Result<OwnedFd> {
+fn tmpfs(user: &UserIds, read_only: bool) -> io::Result<OwnedFd> {
     let number = |number: u32| CString::new(number.to_string()).map_err(io::Error::other);
-    let mode = match mode {
-        Mode::Private => c"0700",
-        Mode::Shared => c"1777",
-    };
     let tree = mount::detached_tmpfs(&[
-        (c"mode", mode),
+        (c"mode", c"1777"),
         (c"uid", &number(user.uid)?),
         (c"gid", &number(user.gid)?),
     ])?;

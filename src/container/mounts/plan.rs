@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use super::error::Origin;
 use crate::container::request::Request;
@@ -14,30 +14,30 @@ use crate::settings::plugstack::Config;
 pub(super) struct Wanted {
     pub(super) origin: Origin,
     pub(super) mount: Mount,
-    /// Options of a tmpfs.
-    pub(super) mode: Mode,
+    /// Of a directory that is nowhere yet.
+    pub(super) fresh: Fresh,
 }
 
-/// Who may enter a fresh directory.
+/// Where a fresh directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// The user.
-    Private,
-    /// Everybody, as /tmp.
-    Shared,
+pub(super) enum Fresh {
+    /// On the container's disk, for the user alone: nobody has asked for it, and memory is the job's.
+    OnDisk,
+    /// In memory, for everybody as /tmp is.
+    InMemory,
 }
 
 /// All that a container gets. What the user names wins over what the admin does, and both over what every job gets.
 pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
     let options = &request.options;
-    let by = |origin| move |mount: &Mount| Wanted { origin, mount: mount.clone(), mode: Mode::Shared };
+    let by = |origin| move |mount: &Mount| Wanted { origin, mount: mount.clone(), fresh: Fresh::InMemory };
     let same = |mount: &&Mount| !options.mounts.iter().any(|own| own.target == mount.target);
     let mut all: Vec<Wanted> = options.mounts.iter().map(by(Origin::User)).collect();
     all.extend(config.mounts.iter().filter(same).map(by(Origin::Admin)));
 
     let standard = |source, target| {
         let mount = Mount { source, target, read_only: false, propagation: Propagation::Private };
-        Wanted { origin: Origin::Standard, mount, mode: Mode::Private }
+        Wanted { origin: Origin::Standard, mount, fresh: Fresh::OnDisk }
     };
     // Somebody has said what is to be there.
     let covered = |all: &[Wanted], path: &Path| all.iter().any(|wanted| wanted.mount.target.covers(path));
@@ -65,18 +65,11 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
         // MPI launchers, shells and compilers do not work without.
         all.push(Wanted {
             origin: Origin::ReadOnly,
-            mode: Mode::Shared,
+            fresh: Fresh::InMemory,
             ..standard(MountSource::Tmpfs, target)
         });
     }
     all
-}
-
-/// The job's working directory, when it is not in the container: what has its name there is the image's.
-pub(in crate::container) fn unmounted_workdir(config: &Config, request: &Request) -> Option<PathBuf> {
-    let workdir = request.workdir.as_deref()?;
-    let is_there = wanted(config, request).iter().any(|wanted| wanted.mount.target.covers(workdir));
-    (!is_there).then(|| workdir.to_owned())
 }
 
 /// The place at `path`, unless it is where an image's own system is: nobody has asked for this mount.
@@ -135,6 +128,7 @@ mod tests {
         let show = |wanted: Wanted| {
             let target = wanted.mount.target.as_path().to_str().unwrap().to_owned();
             match wanted.mount.source {
+                MountSource::Tmpfs if wanted.fresh == Fresh::OnDisk => format!("fresh {target}"),
                 MountSource::Tmpfs => format!("tmpfs {target}"),
                 MountSource::Path(path) if path == wanted.mount.target.as_path() => format!("= {target}"),
                 MountSource::Path(path) => format!("{} {target}", path.display()),
@@ -150,8 +144,8 @@ mod tests {
     #[test]
     fn every_job_has_its_working_directory_and_a_fresh_home() {
         let standard = |workdir| mounted(&[], "/home/alice", workdir, Options::default());
-        assert_eq!(standard("/scratch/x"), ["= /scratch/x", "tmpfs /home/alice"]);
-        assert_eq!(standard("/home/alice/x"), ["= /home/alice/x", "tmpfs /home/alice"]);
+        assert_eq!(standard("/scratch/x"), ["= /scratch/x", "fresh /home/alice"]);
+        assert_eq!(standard("/home/alice/x"), ["= /home/alice/x", "fresh /home/alice"]);
         assert_eq!(standard("/home/alice"), ["= /home/alice"]);
         assert_eq!(standard("/home"), ["= /home"]);
         assert_eq!(mounted(&[], "/", "/scratch", Options::default()), ["= /scratch"]);
@@ -185,7 +179,7 @@ mod tests {
         let config = ["mounts=/data,/site:/opt/site"];
         assert_eq!(
             mounted(&config, "/home/alice", "/scratch/x", with_mounts("/mine:/data")),
-            ["/mine /data", "/site /opt/site", "= /scratch/x", "tmpfs /home/alice"]
+            ["/mine /data", "/site /opt/site", "= /scratch/x", "fresh /home/alice"]
         );
         assert_eq!(
             mounted(&[], "/home/alice", "/data/x", with_mounts("/a:/data,/b:/home")),
@@ -199,7 +193,7 @@ mod tests {
         let home = |config: &[&str], mount_home| mounted(config, "/home/alice", "/", options(mount_home));
         assert_eq!(home(&[], Some(true)), ["= /home/alice"]);
         assert_eq!(home(&["mount_home=yes"], None), ["= /home/alice"]);
-        assert_eq!(home(&["mount_home=yes"], Some(false)), ["tmpfs /home/alice"]);
+        assert_eq!(home(&["mount_home=yes"], Some(false)), ["fresh /home/alice"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::first_process::StagingDir;
 use crate::guest::paths;
 use crate::guest::ssh::server;
 use crate::linux::identity::UserIds;
-use crate::linux::inside::{self, ContainerRoot, PlaceError};
+use crate::linux::inside::{self, ContainerRoot, PlaceError, Rules};
 use crate::linux::mount::{self, Attributes};
 use crate::linux::mountinfo::Mounted;
 
@@ -131,6 +131,15 @@ pub(super) fn harden(
     Ok(())
 }
 
+/// A directory for the user alone on the container's own file system, below where our directory is about to hide it; by a
+/// name that no image has.
+pub(super) fn fresh_home(root: &ContainerRoot, entry: &StagingDir, user: &UserIds) -> io::Result<OwnedFd> {
+    let place = root.directory(Path::new(paths::DIRECTORY))?;
+    let name = entry.directory().file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let home = inside::new_directory(&place, name, user)?;
+    mount::detached_copy(&home, false)
+}
+
 /// Moves our directory from where the container was entered to its own place.
 pub(super) fn move_into_place(root: &ContainerRoot, entry: &StagingDir) -> Result<(), PopulateError> {
     let failed = |source| PopulateError::Target { path: paths::DIRECTORY, source };
@@ -203,10 +212,11 @@ pub(super) fn replace(
     root: &ContainerRoot,
     trees: Vec<(&'static str, OwnedFd)>,
     user: &UserIds,
+    volumes: &[u64],
 ) -> Result<(), PopulateError> {
     for (path, tree) in trees {
         let target = root
-            .resolve_target(Path::new(path), false, user, &paths::CLOSED)
+            .resolve_target(Path::new(path), false, user, Rules { closed: &paths::CLOSED, volumes })
             .map_err(|source| PopulateError::Place { path, source })?;
         mount::attach(tree, target).map_err(|source| PopulateError::Target { path, source })?;
     }

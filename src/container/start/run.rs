@@ -1,6 +1,6 @@
 //! The start itself, step by step, under its deadline; and what undoes it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -148,8 +148,8 @@ async fn run(start: &StartRequest<'_>, progress: &mut dyn Progress) -> Result<Ru
     let image = find_image(start, &engine, progress).await?;
     clock.note("image");
     let mut launched = launch(start, &plan, &engine, image, &mut clock).await?;
-    let has_sshd = finish(start, &mut plan, &mut launched, &engine, &mut clock).await?;
-    session(start, plan, launched, has_sshd, clock.phases)
+    let finished = finish(start, &mut plan, &mut launched, &engine, &mut clock).await?;
+    session(start, plan, launched, finished, clock.phases)
 }
 
 /// Where the time goes.
@@ -175,18 +175,21 @@ struct StartPlan {
     nodes: Vec<String>,
     networks: Option<String>,
     mounts: Vec<Prepared>,
+    left_out: Option<PathBuf>,
 }
 
 async fn prepare(start: &StartRequest<'_>) -> Result<StartPlan, StartError> {
     let StartRequest { config, request, .. } = *start;
     policy::check_user(start)?;
+    let mounts = mounts::prepare(config, request).await?;
     Ok(StartPlan {
         port: start.port(),
         keys: start.keys()?,
         nodes: hostlist::expand(&request.nodes)
             .map_err(|source| StartError::NodeList { list: Escaped::new(&request.nodes), source })?,
         networks: interfaces::between_nodes(),
-        mounts: mounts::prepare(config, request).await?,
+        left_out: mounts::left_out(request, &mounts),
+        mounts,
     })
 }
 
@@ -304,27 +307,41 @@ fn write_files<'a>(
     written.map_err(files_error("write the container's files"))
 }
 
-/// Makes the container safe, puts everything in its place, and lets the image run. Whether it has an sshd.
+/// What has come of it.
+struct Finished {
+    has_sshd: bool,
+    volumes: Vec<u64>,
+    warnings: Vec<String>,
+}
+
+/// Makes the container safe, puts everything in its place, and lets the image run.
 async fn finish(
     start: &StartRequest<'_>,
     plan: &mut StartPlan,
     launched: &mut Launched<'_>,
     engine: &Engine,
     clock: &mut Clock,
-) -> Result<bool, StartError> {
+) -> Result<Finished, StartError> {
     let Launched { files, entry, process, namespaces, image, .. } = &*launched;
-    let found = visits::harden(start, process, namespaces, entry, image)?;
-    visits::furnish(start, process, namespaces, files, &found, std::mem::take(&mut plan.mounts))?;
+    let hardened = visits::harden(start, process, namespaces, entry, image)?;
+    let wanted = std::mem::take(&mut plan.mounts);
+    let skipped = visits::furnish(start, process, namespaces, files, &hardened, wanted)?;
+    let workdir = start.request.workdir.as_deref();
+    if let Some(workdir) = workdir.filter(|path| skipped.iter().any(|mount| mount.target.covers(path))) {
+        plan.left_out = Some(workdir.to_owned());
+    }
     clock.note("furnish");
     complete_environment(start, plan, launched, engine, clock).await?;
     let Launched { files, process, banner, .. } = &*launched;
-    if found.sshd.is_some() {
+    let has_sshd = hardened.found.sshd.is_some();
+    if has_sshd {
         sshd::start(start, files, process, plan.port, banner).await?;
         clock.note("sshd");
     } else if image_consistency::is_compared(plan.nodes.len(), start.image) {
         sshd::stand_in(files, process, plan.port, banner).await;
     }
-    Ok(found.sshd.is_some())
+    let warnings = skipped.iter().map(|mount| mount.error.to_string()).collect();
+    Ok(Finished { has_sshd, volumes: hardened.volumes, warnings })
 }
 
 /// Adds to the image's variables what its ENTRYPOINT exports, and what a specification of GPUs has brought.
@@ -358,10 +375,10 @@ fn session(
     start: &StartRequest<'_>,
     plan: StartPlan,
     launched: Launched<'_>,
-    sshd: bool,
+    finished: Finished,
     phases: Phases,
 ) -> Result<RunningContainer, StartError> {
-    let StartRequest { config, request, .. } = *start;
+    let request = start.request;
     let Launched { image, banner, container, process, cgroups, namespaces, .. } = launched;
     Ok(RunningContainer {
         options: request.options.clone(),
@@ -376,10 +393,12 @@ fn session(
         restart: request.restart,
         node: request.node.clone(),
         node_list: request.nodes.clone(),
-        left_out: mounts::unmounted_workdir(config, request),
+        left_out: plan.left_out,
         banner,
         port: plan.port,
-        sshd,
+        sshd: finished.has_sshd,
+        warnings: finished.warnings,
+        volumes: finished.volumes,
         environment: image.environment,
         networks: plan.networks,
         gpus: request.gpus.clone().unwrap_or_default(),

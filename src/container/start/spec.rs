@@ -15,6 +15,7 @@ use crate::container::ownership;
 use crate::container::request::Request;
 use crate::engine::{Bind, ContainerSpec, GpuRequest, Image, Ulimit};
 use crate::guest::ssh::server;
+use crate::linux::oom;
 use crate::linux::source::Device;
 use crate::settings::plugstack::{Config, Devices, Limit, ShmSize};
 use crate::slurm::conf;
@@ -55,6 +56,7 @@ pub(super) fn spec(
             ShmSize::Half => half_of_memory(),
             ShmSize::Bytes(bytes) => bytes,
         },
+        oom_score: oom::score_of_jobs(),
         memory: MEMORY_BEFORE_ADOPTION,
         processes: PROCESSES_BEFORE_ADOPTION,
     }

@@ -12,9 +12,9 @@ use super::first_process::StagingDir;
 use super::policy;
 use super::populate::{self, Found, PopulateError};
 use super::start_request::StartRequest;
-use crate::container::mounts::{self, Prepared};
+use crate::container::mounts::{self, Prepared, Skipped};
 use crate::container::nvidia;
-use crate::engine::Image;
+use crate::engine::{self, Image};
 use crate::guest::accounts::{merge_group, merge_passwd};
 use crate::guest::ssh::client;
 use crate::guest::{paths, profile};
@@ -23,6 +23,17 @@ use crate::linux::mountinfo;
 use crate::linux::namespace::Namespaces;
 use crate::linux::process::Process;
 
+/// What the first visit brings back.
+#[derive(Debug)]
+pub(super) struct Hardened {
+    /// What the image has.
+    pub(super) found: Found,
+    /// A detached mount of an empty directory on the container's disk.
+    pub(super) home: OwnedFd,
+    /// Mounts that are volumes of the image.
+    pub(super) volumes: Vec<u64>,
+}
+
 /// Makes the container safe, and finds what ours is to be merged with.
 pub(super) fn harden(
     start: &StartRequest<'_>,
@@ -30,7 +41,7 @@ pub(super) fn harden(
     namespaces: &Namespaces,
     entry: &StagingDir,
     image: &Image,
-) -> Result<Found, StartError> {
+) -> Result<Hardened, StartError> {
     let path = image.environment.iter().rev().find(|(name, _)| name == "PATH");
     let path = path.map_or("", |(_, value)| value);
     let shells = [PathBuf::from(&start.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
@@ -39,11 +50,14 @@ pub(super) fn harden(
     let hiding = fs::read("/proc/self/mountinfo").and_then(|mounts| mountinfo::hiding(&mounts));
     let hiding = hiding.map_err(files_error("read the node's hidepid"))?;
     let nvidia = nvidia::gpus();
+    let user = &start.request.credentials;
     visit(namespaces, |root| {
         populate::harden(root, &engines, &hiding).map_err(furnish_error(start))?;
         policy::check_gpus(start, root, &nvidia)?;
+        let home = populate::fresh_home(root, entry, user).map_err(|error| home_error(start, error))?;
         populate::move_into_place(root, entry).map_err(furnish_error(start))?;
-        Ok(populate::look(root, path, &shells, &start.request.credentials))
+        let found = populate::look(root, path, &shells, user);
+        Ok(Hardened { found, home, volumes: engine::volumes(&engines) })
     })
 }
 
@@ -61,25 +75,28 @@ pub(super) fn furnish(
     process: &Process,
     namespaces: &Namespaces,
     files: &Files<'_>,
-    found: &Found,
+    hardened: &Hardened,
     mounts: Vec<Prepared>,
-) -> Result<(), StartError> {
+) -> Result<Vec<Skipped>, StartError> {
+    let Hardened { found, home, volumes } = hardened;
     let user = &start.request.credentials;
     let failed = "write the container's files";
     let trees = merge(start, files, found).map_err(files_error(failed))?;
     let over_ssh = files.detached_program(paths::OVER_SSH).map_err(files_error(failed))?;
-    visit(namespaces, |root| {
+    let skipped = visit(namespaces, |root| {
         if let Some(ssh) = found.ssh {
             populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(furnish_error(start))?;
         }
-        mounts::attach(root, mounts, user)?;
-        populate::replace(root, trees, user).map_err(furnish_error(start))?;
+        let skipped = mounts::attach(root, mounts, home, user, volumes)?;
+        populate::replace(root, trees, user, volumes).map_err(furnish_error(start))?;
         if start.request.options.readonly == Some(true) {
             populate::make_read_only(root).map_err(furnish_error(start))?;
         }
-        policy::check_workdir(start, root)
+        policy::check_workdir(start, root)?;
+        Ok(skipped)
     })?;
-    Ok(mounts::check_number(process).map_err(files_error("count the container's mounts"))??)
+    mounts::check_number(process).map_err(files_error("count the container's mounts"))??;
+    Ok(skipped)
 }
 
 fn visit<T>(
@@ -87,6 +104,13 @@ fn visit<T>(
     work: impl FnOnce(&ContainerRoot) -> Result<T, StartError>,
 ) -> Result<T, StartError> {
     namespaces.visit(work).map_err(files_error("enter the container"))?
+}
+
+fn home_error(start: &StartRequest<'_>, error: io::Error) -> StartError {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => StartError::NoSpace { image: start.image_name() },
+        _ => files_error("make a home directory")(error),
+    }
 }
 
 fn furnish_error(start: &StartRequest<'_>) -> impl Fn(PopulateError) -> StartError {

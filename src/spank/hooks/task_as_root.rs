@@ -206,8 +206,12 @@ fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Res
     let directory = state.of(*owner);
     task::compare_images(&directory, step, running)?;
     // One of the first node's tasks for all.
-    if !running.sshd && running.is_on_first_node() && directory.claim(OnceFlag::WarningShown)? {
-        tell_user(&by_this_node(&format!("warning: {}", client::no_sshd(&running.image, step.uid))));
+    let mut warnings = running.warnings.clone();
+    warnings.extend((!running.sshd).then(|| client::no_sshd(&running.image, step.uid)));
+    if !warnings.is_empty() && running.is_on_first_node() && directory.claim(OnceFlag::WarningShown)? {
+        for warning in warnings {
+            tell_user(&by_this_node(&format!("warning: {warning}")));
+        }
     }
     task::join(state, *owner, step, running, config)?;
     slurmstepd::launch_scripts_through(paths::LAUNCHER);

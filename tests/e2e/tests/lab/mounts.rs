@@ -371,3 +371,59 @@ fn mounts_of_a_job_that_copy_all_of_the_hosts_leave_room_for_those_of_others() {
     remove.run().success();
     lab.assert_clean();
 }
+
+/// They are the container's own as its other files are, though no user may write to them.
+#[test]
+fn volumes_of_an_image_hold_places_for_mounts_the_working_directory_and_the_script() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let lines =
+        "RUN mkdir /data && ln -s /data /srv/link && rm -rf /home/*\nVOLUME /home /data /opt/one /var";
+    let built = lab.node("n1").build("own/volumes", IMAGE, lines, "");
+    alice.write("file", "of the host");
+    let here = alice.directory();
+    let mounts = format!("{here}/file:/data/deep/file,{here}/file:/srv/link/two,tmpfs:/opt/one/more");
+    let options = format!("-w n1 --docker-image={} --docker-mounts={mounts}", built.name);
+    let script =
+        "pwd; echo seen >seen; stat -c '%U %a' ~; cat /data/deep/file /data/two; stat -fc %T /opt/one/more";
+    let job = alice.submit(&options, script).wait().completed();
+    assert_eq!(job.lines(), [&here, "alice 700", "of the hostof the hosttmpfs"], "{job}");
+    alice.command("cat seen").run().success().printed(&["seen"]);
+    lab.assert_clean();
+}
+
+/// Nobody has asked for them.
+#[test]
+fn working_directory_and_home_without_a_place_in_the_image_are_left_out_with_a_warning() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let lines = "RUN rm -rf /home && touch /home\nWORKDIR /srv";
+    let built = lab.node("n1").build("own/no-home", IMAGE, lines, "");
+    let job = alice.srun(&format!("-w n1 --docker-image={} pwd", built.name)).run().success();
+    assert_eq!(job.lines(), ["/srv"], "{job}");
+    let [home, workdir] = job.ours()[..] else { panic!("{job}") };
+    assert_eq!(
+        home,
+        "n1: warning: working directory or home: '/home/alice' is left out of the container: it cannot be looked up: use --docker-workdir or --docker-mounts"
+    );
+    assert!(workdir.contains("'/home/alice/working_directory"), "{job}");
+    lab.assert_clean();
+}
+
+/// What is written to the home directory is on the disk. Files in memory are set free by no process' end but the last: where
+/// Slurm's own cannot be kept from the kernel's choice, as in a lab, one of them would go first.
+#[test]
+fn files_that_fill_the_memory_of_a_job_end_it_and_a_home_directory_fills_none() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let home = "head -c 300M /dev/zero >~/large && stat -c %s ~/large";
+    let job = alice.srun_image("-w n1 --mem=200M").args("sh -c").arg(home).run().success();
+    assert_eq!(job.lines(), ["314572800"], "{job}");
+    for place in ["/dev/shm", "/memory"] {
+        let fill = format!("head -c 300M /dev/zero >{place}/large");
+        let srun = alice.srun_image("-w n1 --mem=200M --docker-mounts=tmpfs:/memory").args("sh -c").arg(fill);
+        let job = srun.run().failure();
+        assert!(job.stderr.contains("oom-kill") || job.stderr.contains("Out Of Memory"), "{place}: {job}");
+    }
+    lab.assert_clean();
+}
