@@ -8,6 +8,7 @@ use super::step::StepKind;
 use crate::guest::directories;
 use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS, PMIX_ENVIRONMENT};
 use crate::guest::locale;
+use crate::guest::mpi::launcher::connects_tasks;
 use crate::guest::preload;
 use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
@@ -33,6 +34,8 @@ pub struct JoinedTask<'a> {
     pub running: &'a RunningContainer,
     /// The kind of the task's step.
     pub kind: StepKind,
+    /// Whether it is the one task of a step that runs the command, and launches the others.
+    pub launches: bool,
     /// The step's own options.
     pub step: &'a Options,
     /// The admin's settings.
@@ -57,7 +60,7 @@ pub fn changes(
     given: impl Fn(&str) -> Option<OsString>,
     container: Container<'_>,
 ) -> Vec<Change> {
-    let JoinedTask { owner, running, kind, step, config } = *joined;
+    let JoinedTask { owner, running, kind, launches, step, config } = *joined;
     let mut draft = Draft { given, changes: Vec::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
     let is_unwanted = |name: &String| config.env_unset.iter().any(|glob| glob.matches(name));
@@ -94,7 +97,9 @@ pub fn changes(
     draft.select_gpus(kind, running);
     draft.name_networks(running);
     let is_pmix = draft.text("SLURM_MPI_TYPE").is_some_and(|mpi_type| mpi_type.starts_with("pmix"));
-    if kind == StepKind::Tasks && is_pmix {
+    if launches {
+        names.iter().filter(|name| connects_tasks(name)).for_each(|name| draft.unset(name));
+    } else if kind == StepKind::Tasks && is_pmix {
         PMIX_ENVIRONMENT.iter().for_each(|(name, value)| draft.set(name, value));
     }
     draft.changes
@@ -175,13 +180,14 @@ mod tests {
     }
 
     /// A variable as the task finds it: what was `given`, with all changes.
-    fn found(kind: StepKind, given: &[(&str, &str)], name: &str) -> Option<String> {
+    fn found(kind: StepKind, launches: bool, given: &[(&str, &str)], name: &str) -> Option<String> {
         let running = session();
         let config = Config::parse(&["env_unset=UNWANTED,PA*,?LURM_JOBI?"]).unwrap();
         let joined = JoinedTask {
             owner: Owner::job(JobId(7)),
             running: &running,
             kind,
+            launches,
             step: &Options::default(),
             config: &config,
         };
@@ -199,7 +205,7 @@ mod tests {
     }
 
     fn in_tasks(given: &[(&str, &str)], name: &str) -> Option<String> {
-        found(StepKind::Tasks, given, name)
+        found(StepKind::Tasks, false, given, name)
     }
 
     #[test]
@@ -252,7 +258,18 @@ mod tests {
         assert_eq!(in_tasks(&[], "SLURM_JOB_DOCKER_CONTAINER").as_deref(), Some("docker_7"));
         let given = [("SLURM_MPI_TYPE", "pmix_v5")];
         assert_eq!(in_tasks(&given, "PMIX_MCA_gds").as_deref(), Some("hash"));
-        assert_eq!(found(StepKind::Batch, &given, "PMIX_MCA_gds"), None);
+        assert_eq!(found(StepKind::Batch, false, &given, "PMIX_MCA_gds"), None);
         assert_eq!(in_tasks(&[], "PMIX_MCA_gds"), None);
+    }
+
+    #[test]
+    fn launcher_finds_nothing_that_connects_tasks() {
+        let given = [("SLURM_MPI_TYPE", "pmix"), ("PMIX_RANK", "0"), ("PMI_FD", "9"), ("PMIX_MCA_psec", "x")];
+        for (name, task) in [("PMIX_RANK", Some("0")), ("PMI_FD", Some("9")), ("PMIX_MCA_gds", Some("hash"))]
+        {
+            assert_eq!(in_tasks(&given, name).as_deref(), task);
+            assert_eq!(found(StepKind::Tasks, true, &given, name), None);
+        }
+        assert_eq!(found(StepKind::Tasks, true, &given, "PMIX_MCA_psec").as_deref(), Some("x"));
     }
 }

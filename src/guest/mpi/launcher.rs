@@ -38,13 +38,12 @@ const LAUNCHERS: [&str; 16] = [
 
 /// Which tasks run the command: [`Launch::All`] or [`Launch::Once`], never [`Launch::Auto`].
 ///
-/// `mpi` is what `srun --mpi=` says. With pmix or pmi2 the tasks find each other through Slurm, and what looks like a
-/// launcher is started as often as the user says.
-pub fn decide(launch: Option<Launch>, argv0: &OsStr, mpi: Option<&str>) -> Launch {
+/// The MPI type of the step says nothing: it may be the site's default (`MpiDefault`), or the submitting shell's.
+pub fn decide(launch: Option<Launch>, argv0: &OsStr) -> Launch {
     match launch {
         Some(Launch::All) => Launch::All,
         Some(Launch::Once) => Launch::Once,
-        None | Some(Launch::Auto) if is_launcher(argv0) && !mpi.is_some_and(is_native) => Launch::Once,
+        None | Some(Launch::Auto) if is_launcher(argv0) => Launch::Once,
         None | Some(Launch::Auto) => Launch::All,
     }
 }
@@ -55,9 +54,12 @@ pub fn is_launcher(argv0: &OsStr) -> bool {
     LAUNCHERS.iter().any(|launcher| launcher.as_bytes() == name)
 }
 
-/// Slurm's plugins that connect the tasks: `pmix`, `pmix_v4` and so on, and `pmi2`.
-fn is_native(mpi: &str) -> bool {
-    mpi == "pmi2" || mpi == "pmix" || mpi.starts_with("pmix_")
+/// Whether Slurm sets this variable for a task, to connect it with the step's other tasks (src/plugins/mpi/pmi2/mpi_pmi2.c;
+/// PMIx, `PMIx_server_setup_fork`). A launcher is none of them, and its ranks have others from it. Parameters of PMIx are the user's.
+#[must_use]
+pub fn connects_tasks(name: &str) -> bool {
+    let is_of_pmix = name.starts_with("PMIX_") && !name.starts_with("PMIX_MCA_") && name != "PMIX_PREFIX";
+    is_of_pmix || ["PMI_", "PMI2_", "SLURM_PMIX"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -81,22 +83,26 @@ mod tests {
     }
 
     #[test]
-    fn a_launcher_runs_once_unless_slurm_connects_the_tasks() {
-        let mpirun = OsStr::new("mpirun");
+    fn launcher_runs_once_and_anything_else_in_all_tasks() {
         for launch in [None, Some(Launch::Auto)] {
-            for mpi in [None, Some("none"), Some(""), Some("openmpi"), Some("pmixer")] {
-                assert_eq!(decide(launch, mpirun, mpi), Launch::Once);
-            }
-            for mpi in ["pmix", "pmix_v4", "pmi2"] {
-                assert_eq!(decide(launch, mpirun, Some(mpi)), Launch::All);
-            }
-            assert_eq!(decide(launch, "./app".as_ref(), None), Launch::All);
+            assert_eq!(decide(launch, "mpirun".as_ref()), Launch::Once);
+            assert_eq!(decide(launch, "./app".as_ref()), Launch::All);
+        }
+    }
+
+    #[test]
+    fn variables_that_connect_tasks_are_told_from_the_users() {
+        for name in ["PMI_FD", "PMI_RANK", "PMIX_RANK", "PMIX_SERVER_URI41", "SLURM_PMIXP_ABORT_AGENT_PORT"] {
+            assert!(connects_tasks(name), "{name}");
+        }
+        for name in ["PMIX_MCA_gds", "PMIX_PREFIX", "PMI", "SLURM_MPI_TYPE", "I_MPI_PMI_LIBRARY", "HOME"] {
+            assert!(!connects_tasks(name), "{name}");
         }
     }
 
     #[test]
     fn the_user_has_the_last_word() {
-        assert_eq!(decide(Some(Launch::All), "mpirun".as_ref(), None), Launch::All);
-        assert_eq!(decide(Some(Launch::Once), "./app".as_ref(), Some("pmix")), Launch::Once);
+        assert_eq!(decide(Some(Launch::All), "mpirun".as_ref()), Launch::All);
+        assert_eq!(decide(Some(Launch::Once), "./app".as_ref()), Launch::Once);
     }
 }

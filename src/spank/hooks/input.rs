@@ -52,7 +52,6 @@ pub(super) fn state_dir(spank: &Spank<'_>) -> PathBuf {
 /// Whether only the first task of the step runs its command.
 pub(super) fn is_once(spank: &Spank<'_>, launch: Option<Launch>) -> Result<bool, SpankError> {
     let argv = spank.job_argv_os()?;
-    let mpi_type = spank.getenv_lossy("SLURM_MPI_TYPE")?;
     let program = argv.first().copied().unwrap_or(OsStr::new(""));
-    Ok(launcher::decide(launch, program, mpi_type.as_deref()) == Launch::Once)
+    Ok(launcher::decide(launch, program) == Launch::Once)
 }

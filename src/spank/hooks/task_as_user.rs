@@ -13,7 +13,7 @@ use crate::guest::directories;
 use crate::guest::job_environment;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::guest::{locale, preload};
-use crate::linux::{privilege, signals};
+use crate::linux::{affinity, privilege, signals};
 use crate::settings::options::TABLE;
 use crate::slurm::env_protocol;
 use crate::slurm::ids::{JobId, Owner};
@@ -58,8 +58,15 @@ fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
         forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment)?;
         return Ok(Runs::Command);
     };
-    forget_options(spank).and_then(|()| set_environment(spank, work, joined)).map_err(no_environment)?;
-    let runs = wait_for_launcher(spank, work, joined).map_err(no_environment)?;
+    let launch = work.step.launch.or(joined.running.options.launch);
+    let is_once = work.kind == StepKind::Tasks && is_once(spank, launch).map_err(no_environment)?;
+    forget_options(spank)
+        .and_then(|()| set_environment(spank, work, joined, is_once))
+        .map_err(no_environment)?;
+    let runs = match is_once {
+        true => wait_for_launcher(spank, work, joined).map_err(no_environment)?,
+        false => Runs::Command,
+    };
     enter_directory(spank, work, &joined.running).map(|()| runs)
 }
 
@@ -94,13 +101,24 @@ fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
     Ok(())
 }
 
-fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {
+fn set_environment(
+    spank: &Spank<'_>,
+    work: &AsUser,
+    joined: &Joined,
+    launches: bool,
+) -> Result<(), SpankError> {
     if let Some(directory) = &joined.temporary {
         spank.setenv(directories::OF_SLURM, directory, true)?;
     }
     let (kind, step, config) = (work.kind, &work.step, &work.config);
-    let joined =
-        environment::JoinedTask { owner: joined.owner, running: &joined.running, kind, step, config };
+    let joined = environment::JoinedTask {
+        owner: joined.owner,
+        running: &joined.running,
+        kind,
+        launches,
+        step,
+        config,
+    };
     let given = |name: &str| spank.getenv_os(name).ok().flatten();
     let container = Container {
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
@@ -116,11 +134,11 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
     })
 }
 
-/// Where only the first task runs the command, the others end at once; but one on each node that keeps its container until
-/// the launcher has ended.
+/// Where only the first task runs the command, with all CPUs that its step has here, the others end at once; but one on each
+/// node that keeps its container until the launcher has ended.
 fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<Runs, SpankError> {
-    let launch = work.step.launch.or(joined.running.options.launch);
-    if work.kind != StepKind::Tasks || !is_once(spank, launch)? || spank.task_global_id()? == 0 {
+    if spank.task_global_id()? == 0 {
+        affinity::widen();
         return Ok(Runs::Command);
     }
     if let Some(launcher) = &joined.launcher {
