@@ -227,7 +227,8 @@ pub fn leave(config: &Config, owner: Owner, has_epilog: bool) -> Result<(), Stop
     let removed = stop::stop_step(config, owner);
     let job = StateDir::new(&config.state_dir).of(Owner::job(owner.job));
     let unlocked = job.remove_lock(owner).map_err(StopError::from);
-    removed.and(unlocked)?;
+    let emptied = owner.step.map_or(Ok(()), |step| job.remove_hostfiles(step)).map_err(StopError::from);
+    removed.and(unlocked).and(emptied)?;
     if has_epilog { Ok(()) } else { Ok(job.remove_last()?) }
 }
 

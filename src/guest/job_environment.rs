@@ -4,10 +4,9 @@
 //! Pure; used by root where a container starts, and by the user's task before it execs.
 #![forbid(unsafe_code)]
 
-use super::mpi::environment::LAUNCHER_ENVIRONMENT;
-use super::paths;
+use super::{mpi, paths};
 use crate::settings::plugstack::{Config, Limit};
-use crate::slurm::ids::Owner;
+use crate::slurm::ids::{Owner, StepId};
 
 /// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd's, which is not in
 /// the container; it answers over its socket as well.
@@ -19,6 +18,9 @@ pub const MPI_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_include";
 /// Its counterpart.
 pub const MPI_NO_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_exclude";
 
+/// Names the hostfile.
+pub const HOSTFILE: &str = "SLURM_JOB_DOCKER_HOSTFILE";
+
 /// What became of the options: in the environment of every task in the container and of every ssh session.
 #[must_use]
 pub fn output_vars(owner: Owner, image: &str, image_id: &str, port: u16) -> [(&'static str, String); 5] {
@@ -27,16 +29,23 @@ pub fn output_vars(owner: Owner, image: &str, image_id: &str, port: u16) -> [(&'
         ("SLURM_JOB_DOCKER_IMAGE_ID", image_id.to_owned()),
         ("SLURM_JOB_DOCKER_CONTAINER", owner.container_name()),
         ("SLURM_JOB_DOCKER_PORT", port.to_string()),
-        ("SLURM_JOB_DOCKER_HOSTFILE", paths::HOSTFILE.to_owned()),
+        (HOSTFILE, paths::HOSTFILE.to_owned()),
     ]
 }
 
 /// What the plugin itself puts into the environment inside the container: the results, and how MPI launchers reach the
-/// job's other nodes.
+/// other nodes of the job, or of one `step` in the job's container.
 #[must_use]
-pub fn environment(owner: Owner, image: &str, image_id: &str, port: u16) -> Vec<(&'static str, String)> {
-    let launchers = LAUNCHER_ENVIRONMENT.map(|(name, value)| (name, value.to_owned()));
-    output_vars(owner, image, image_id, port).into_iter().chain(launchers).collect()
+pub fn environment(
+    owner: Owner,
+    step: Option<StepId>,
+    image: &str,
+    image_id: &str,
+    port: u16,
+) -> Vec<(&'static str, String)> {
+    let results = output_vars(owner, image, image_id, port);
+    let hostfile = step.map(|step| (HOSTFILE, paths::hostfiles_of(step)[0].clone()));
+    results.into_iter().chain(hostfile).chain(mpi::environment::of(step)).collect()
 }
 
 /// The variable in which Slurm carries the soft limit of locked memory of the submitting shell, to be set last of all, after

@@ -4,6 +4,8 @@
 //! Written by root before the container starts, read there by the image's sshd and ssh as the job's user.
 #![forbid(unsafe_code)]
 
+use crate::slurm::ids::StepId;
+
 /// The directory.
 pub const DIRECTORY: &str = crate::settings::mounts::OURS;
 /// Mounts that nothing of a user's is mounted into: the device nodes, and the directory.
@@ -28,6 +30,11 @@ pub const ENVIRONMENT: &str = "/run/spank-docker/environment";
 pub const HOSTFILE: &str = "/run/spank-docker/hostfile";
 /// The job's nodes for MPICH and Intel MPI, `node:N`.
 pub const HYDRA_HOSTFILE: &str = "/run/spank-docker/hostfile.hydra";
+/// The same two for the nodes of one step in the job's container.
+#[must_use]
+pub fn hostfiles_of(step: StepId) -> [String; 2] {
+    [HOSTFILE, HYDRA_HOSTFILE].map(|hostfile| format!("{hostfile}.{step}"))
+}
 /// Symbolic link to the image's sshd, wherever it is there.
 pub const SSHD: &str = "/run/spank-docker/sshd";
 /// What MPI launchers call instead of ssh: ssh with the job's configuration, or a line that says what is missing.
@@ -98,6 +105,7 @@ mod tests {
             SSH_OF_IMAGE,
             PROFILE,
             PROFILE_OF_IMAGE,
+            &hostfiles_of(StepId(3))[0],
         ] {
             let name = path.strip_prefix(DIRECTORY).and_then(|path| path.strip_prefix('/')).unwrap();
             assert_eq!(file_name(path), name);

@@ -16,7 +16,7 @@ use super::record::{Origin, Outcome, Record};
 use crate::guest::paths;
 use crate::linux::mount;
 use crate::linux::removal::gone;
-use crate::slurm::ids::Owner;
+use crate::slurm::ids::{Owner, StepId};
 
 /// More than any record; a limit all the same.
 const RECORD_LIMIT: u64 = 16 << 20;
@@ -321,6 +321,28 @@ impl OwnerDir {
         let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
         let written = write_new(&temporary, 0o644, content).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(self.failed("write", &path))
+    }
+
+    /// Whether there is such a file.
+    #[must_use]
+    pub fn has_guest_file(&self, in_container: &str) -> bool {
+        self.container().join(paths::file_name(in_container)).exists()
+    }
+
+    /// Whether it has this content.
+    #[must_use]
+    pub fn is_guest_file(&self, in_container: &str, content: &[u8]) -> bool {
+        let path = self.container().join(paths::file_name(in_container));
+        fs::read(path).is_ok_and(|found| found == content)
+    }
+
+    /// Removes what a step has in the job's container.
+    pub fn remove_hostfiles(&self, step: StepId) -> Result<(), StateError> {
+        let container = self.container();
+        paths::hostfiles_of(step).iter().try_for_each(|hostfile| {
+            let path = container.join(paths::file_name(hostfile));
+            gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
+        })
     }
 
     /// Whether this is the first time on this node: of many tasks, one does a thing.

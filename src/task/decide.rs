@@ -135,6 +135,7 @@ mod tests {
             kind,
             options,
             layout: None,
+            own: None,
             job_has_image: false,
             restart: 0,
             is_dockerexec,

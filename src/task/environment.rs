@@ -8,12 +8,13 @@ use super::step::StepKind;
 use crate::guest::directories;
 use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS, PMIX_ENVIRONMENT};
 use crate::guest::locale;
+use crate::guest::mpi::environment::is_users;
 use crate::guest::mpi::launcher::connects_tasks;
 use crate::guest::preload;
 use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
 use crate::slurm::gres;
-use crate::slurm::ids::Owner;
+use crate::slurm::ids::{Owner, StepId};
 use crate::state::RunningContainer;
 
 /// What becomes of one variable.
@@ -32,6 +33,8 @@ pub struct JoinedTask<'a> {
     pub owner: Owner,
     /// The container.
     pub running: &'a RunningContainer,
+    /// The step, where it is one in its job's container, with a hostfile of its own.
+    pub own: Option<StepId>,
     /// The kind of the task's step.
     pub kind: StepKind,
     /// Whether it is the one task of a step that runs the command, and launches the others.
@@ -60,7 +63,7 @@ pub fn changes(
     given: impl Fn(&str) -> Option<OsString>,
     container: Container<'_>,
 ) -> Vec<Change> {
-    let JoinedTask { owner, running, kind, launches, step, config } = *joined;
+    let JoinedTask { owner, running, own, kind, launches, step, config } = *joined;
     let mut draft = Draft { given, changes: Vec::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
     let is_unwanted = |name: &String| config.env_unset.iter().any(|glob| glob.matches(name));
@@ -90,9 +93,11 @@ pub fn changes(
             kept => draft.set(preload::VARIABLE, &kept),
         }
     }
-    for (name, value) in job_environment::environment(owner, &running.image, &running.image_id, running.port)
-    {
-        draft.set(name, &value);
+    let (image, id) = (&running.image, &running.image_id);
+    for (name, value) in job_environment::environment(owner, own, image, id, running.port) {
+        if !draft.text(name).is_some_and(|given| is_users(name, &given)) {
+            draft.set(name, &value);
+        }
     }
     draft.select_gpus(kind, running);
     draft.name_networks(running);
@@ -186,6 +191,7 @@ mod tests {
         let joined = JoinedTask {
             owner: Owner::job(JobId(7)),
             running: &running,
+            own: Some(StepId(3)),
             kind,
             launches,
             step: &Options::default(),
@@ -260,6 +266,19 @@ mod tests {
         assert_eq!(in_tasks(&given, "PMIX_MCA_gds").as_deref(), Some("hash"));
         assert_eq!(found(StepKind::Batch, false, &given, "PMIX_MCA_gds"), None);
         assert_eq!(in_tasks(&[], "PMIX_MCA_gds"), None);
+    }
+
+    #[test]
+    fn task_has_the_hostfile_of_its_step_unless_the_user_names_one() {
+        let of_step = "/run/spank-docker/hostfile.3";
+        assert_eq!(in_tasks(&[], "SLURM_JOB_DOCKER_HOSTFILE").as_deref(), Some(of_step));
+        let name = "OMPI_MCA_orte_default_hostfile";
+        for (given, found) in
+            [("/run/spank-docker/hostfile", of_step), ("/home/alice/hosts", "/home/alice/hosts")]
+        {
+            assert_eq!(in_tasks(&[(name, given)], name).as_deref(), Some(found));
+        }
+        assert_eq!(in_tasks(&[("HYDRA_LAUNCHER", "slurm")], "HYDRA_LAUNCHER").as_deref(), Some("ssh"));
     }
 
     #[test]

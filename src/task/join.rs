@@ -52,6 +52,7 @@ pub fn join(
     // A step's own container has had the step's layout from its start.
     if owner.step.is_none() {
         write_hostfiles(&state.of(owner), step)?;
+        write_own_hostfiles(&state.of(owner), step)?;
     }
     oom::take_score_of_jobs().map_err(failed("set the oom_score_adj of a task"))?;
     let script = step.script.as_deref().map(|script| (script, detached_script(script)));
@@ -83,13 +84,37 @@ fn write_hostfiles(directory: &OwnerDir, step: &Step) -> Result<(), StateError> 
         false => tasks.iter().map(|tasks| u64::from(*tasks)).sum(),
     };
     directory.widen_hostfile(total, || {
-        let Some(nodes) = hostlist::expand(&given.nodes).ok().filter(|nodes| nodes.len() == tasks.len())
-        else {
-            return Ok(());
-        };
-        directory.write_guest_file(paths::HOSTFILE, hostfile::open_mpi(&nodes, &tasks).as_bytes())?;
-        directory.write_guest_file(paths::HYDRA_HOSTFILE, hostfile::hydra(&nodes, &tasks).as_bytes())
+        let Some(texts) = hostfiles(&given.nodes, &tasks) else { return Ok(()) };
+        write(directory, [paths::HOSTFILE, paths::HYDRA_HOSTFILE], &texts)
     })
+}
+
+/// Those of a step have its own nodes and tasks, where they differ from the job's. Whichever of its tasks come before the files are
+/// there write them, all the same.
+fn write_own_hostfiles(directory: &OwnerDir, step: &Step) -> Result<(), StateError> {
+    let Some(own) = &step.own else { return Ok(()) };
+    let [open_mpi, hydra] = paths::hostfiles_of(own.step);
+    if directory.has_guest_file(&hydra) {
+        return Ok(());
+    }
+    let tasks = task_layout::parse(&own.tasks).unwrap_or_default();
+    match hostfiles(&own.nodes, &tasks) {
+        Some(texts) if !directory.is_guest_file(paths::HOSTFILE, texts[0].as_bytes()) => {
+            write(directory, [&open_mpi, &hydra], &texts)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// None, where there is not a number for each node.
+fn hostfiles(nodes: &str, tasks: &[u32]) -> Option<[String; 2]> {
+    let nodes = hostlist::expand(nodes).ok().filter(|nodes| nodes.len() == tasks.len())?;
+    Some([hostfile::open_mpi(&nodes, tasks), hostfile::hydra(&nodes, tasks)])
+}
+
+/// The one that is looked for, last.
+fn write(directory: &OwnerDir, files: [&str; 2], texts: &[String; 2]) -> Result<(), StateError> {
+    files.iter().zip(texts).try_for_each(|(file, text)| directory.write_guest_file(file, text.as_bytes()))
 }
 
 /// Slurm executes the batch script by its path on the host: a mount of that very file has to be there.

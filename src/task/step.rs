@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::settings::options::Options;
-use crate::slurm::ids::JobId;
+use crate::slurm::ids::{JobId, StepId};
 
 /// Steps that are not numbered (slurm.h: SLURM_BATCH_SCRIPT, SLURM_EXTERN_CONT, SLURM_INTERACTIVE_STEP).
 const BATCH: u32 = 0xffff_fffb;
@@ -46,8 +46,10 @@ pub struct Step {
     pub kind: StepKind,
     /// The step's own options.
     pub options: Options,
-    /// How many tasks are where, if the step knows.
+    /// How many tasks of the job are where, if the step knows.
     pub layout: Option<Layout>,
+    /// The same for the step itself, which stays in its job's container.
+    pub own: Option<StepLayout>,
     /// Whether its job was submitted with an image, by the job's variables: where there is no record, that has failed.
     pub job_has_image: bool,
     /// How often the job was queued again, by its variables.
@@ -56,6 +58,17 @@ pub struct Step {
     pub is_dockerexec: bool,
     /// The batch script, which lies on the host.
     pub script: Option<PathBuf>,
+}
+
+/// A step's nodes and the tasks on each, as Slurm writes them.
+#[derive(Clone, Debug)]
+pub struct StepLayout {
+    /// Whose they are.
+    pub step: StepId,
+    /// A host list.
+    pub nodes: String,
+    /// A task layout of the same length.
+    pub tasks: String,
 }
 
 /// The job's nodes and the tasks on each, as Slurm writes them.

@@ -24,7 +24,10 @@ pub(super) fn of_sessions(
     let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
     let ours = job_environment::output_vars(request.owner, name, &image.id, port);
     let ours = ours.iter().map(|(name, value)| (*name, value.as_str()));
+    // A step has a hostfile of its own.
+    let (hostfile, ours): (Vec<_>, Vec<_>) = ours.partition(|(name, _)| *name == job_environment::HOSTFILE);
     let mut lines = force_command::environment_file(node.into_iter().chain(ours));
+    lines.extend(hostfile.iter().flat_map(|(name, path)| force_command::default_line(name, path, &[name])));
     // Of two with one name the last counts. sshd sets a PATH of its own.
     let (paths, others): (Vec<_>, Vec<_>) =
         image.environment.iter().rev().partition(|(name, _)| name == "PATH");

@@ -6,6 +6,9 @@
 //! others in turn. Pure; used by root where a container starts and by the user's task before it execs.
 #![forbid(unsafe_code)]
 
+use crate::guest::paths::{HOSTFILE, HYDRA_HOSTFILE, hostfiles_of};
+use crate::slurm::ids::StepId;
+
 /// Names and values. What a launcher does not know, it ignores.
 ///
 /// The paths are those of [`crate::guest::paths`]; a test compares them.
@@ -53,10 +56,39 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     ("I_MPI_JOB_RESPECT_PROCESS_PLACEMENT", "off"),
 ];
 
+/// Of these, what says how many ranks are where, not how they are started: there the user's own value wins.
+const PLACEMENT: [&str; 7] = [
+    "OMPI_MCA_orte_default_hostfile",
+    "OMPI_MCA_rmaps_base_oversubscribe",
+    "PRTE_MCA_prte_default_hostfile",
+    "PRTE_MCA_rmaps_default_mapping_policy",
+    "HYDRA_HOST_FILE",
+    "I_MPI_HYDRA_HOST_FILE",
+    "I_MPI_JOB_RESPECT_PROCESS_PLACEMENT",
+];
+
+/// Whether a variable with this value is the user's to set, and was set so: a step finds our own of the script that starts it.
+#[must_use]
+pub fn is_users(name: &str, value: &str) -> bool {
+    PLACEMENT.contains(&name) && !value.starts_with(HOSTFILE)
+}
+
+/// Names and values for a launcher that starts its ranks on the job's nodes, or on those of one `step`.
+#[must_use]
+pub fn of(step: Option<StepId>) -> Vec<(&'static str, String)> {
+    let of_step = step.map(hostfiles_of);
+    let value = |value: &str| match (value, &of_step) {
+        (HOSTFILE, Some([open_mpi, _])) => open_mpi.clone(),
+        (HYDRA_HOSTFILE, Some([_, hydra])) => hydra.clone(),
+        (value, _) => value.to_owned(),
+    };
+    LAUNCHER_ENVIRONMENT.iter().map(|(name, given)| (*name, value(given))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::paths::{HOSTFILE, HYDRA_HOSTFILE, SSH, SSH_CONFIG};
+    use crate::guest::paths::{SSH, SSH_CONFIG};
 
     fn value(name: &str) -> &'static str {
         LAUNCHER_ENVIRONMENT.iter().find(|(known, _)| *known == name).unwrap().1
@@ -81,6 +113,22 @@ mod tests {
         for name in ["HYDRA_HOST_FILE", "I_MPI_HYDRA_HOST_FILE"] {
             assert_eq!(value(name), HYDRA_HOSTFILE);
         }
+    }
+
+    #[test]
+    fn launcher_of_a_step_has_hostfiles_of_the_step() {
+        let values: Vec<String> = of(Some(StepId(4))).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(values.iter().filter(|value| *value == "/run/spank-docker/hostfile.4").count(), 2);
+        assert_eq!(values.iter().filter(|value| *value == "/run/spank-docker/hostfile.hydra.4").count(), 2);
+        assert!(of(None).iter().zip(LAUNCHER_ENVIRONMENT).all(|(of_job, ours)| of_job.1 == ours.1));
+    }
+
+    #[test]
+    fn placement_is_the_users_to_set_and_the_way_to_start_is_not() {
+        assert!(PLACEMENT.iter().all(|name| LAUNCHER_ENVIRONMENT.iter().any(|(known, _)| known == name)));
+        assert!(is_users("HYDRA_HOST_FILE", "/home/alice/hosts"));
+        assert!(!is_users("HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"));
+        assert!(!is_users("HYDRA_LAUNCHER", "slurm"));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::guest::directories;
+use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::guest::{directories, job_environment, paths};
 
 /// The script, for `ForceCommand`.
 ///
@@ -35,6 +36,10 @@ else
 fi
 if [ -r /run/spank-docker/environment ]; then
     . /run/spank-docker/environment
+fi
+# On a node that the caller's step is not on, its hostfiles are not either.
+if [ ! -r "${HOSTFILE-}" ]; then
+    export OF_JOB
 fi
 SHELL=$spank_docker_shell
 export SHELL
@@ -71,7 +76,14 @@ exec "$SHELL" -l
 /// The text of [`SCRIPT`].
 #[must_use]
 pub fn script() -> String {
-    SCRIPT.replace("DIRECTORIES", &directories::VARIABLES.join(" "))
+    let names_hostfile = |(_, value): &&(&str, &str)| value.starts_with(paths::HOSTFILE);
+    let of_job = LAUNCHER_ENVIRONMENT.iter().filter(names_hostfile);
+    let of_job = of_job.chain([&(job_environment::HOSTFILE, paths::HOSTFILE)]);
+    let of_job: Vec<String> = of_job.map(|(name, path)| format!("{name}={path}")).collect();
+    SCRIPT
+        .replace("DIRECTORIES", &directories::VARIABLES.join(" "))
+        .replace("${HOSTFILE", &format!("${{{}", job_environment::HOSTFILE))
+        .replace("OF_JOB", &of_job.join(" "))
 }
 
 /// Variables that are not for the file: those of the session itself, and those that some shell refuses to set.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use slurm_spank::SpankError;
+
 use super::input::{Spank, configuration, given, state_dir};
 use super::output::{SlurmLog, by_this_node, tell_user};
 use super::step::{self, OfJob};
@@ -24,7 +26,7 @@ use crate::slurm::ids::{JobId, Owner, StepId};
 use crate::spank::handle::OK;
 use crate::spank::slurmstepd;
 use crate::state::{OnceFlag, Record, RunningContainer, StateDir};
-use crate::task::{self, Layout, Place, Step, StepKind, TaskError};
+use crate::task::{self, Layout, Place, Step, StepKind, StepLayout, TaskError};
 
 /// What a task does when it has become the user; or that it must not run, and what the user is told.
 pub(super) static AS_USER: OnceLock<Result<AsUser, Refusal>> = OnceLock::new();
@@ -35,6 +37,8 @@ static KEPT: Mutex<Option<DeferredSignals>> = Mutex::new(None);
 pub(super) struct AsUser {
     pub(super) step: Options,
     pub(super) kind: StepKind,
+    /// The step, where it may have hostfiles of its own.
+    pub(super) own: Option<StepId>,
     pub(super) config: Config,
     /// The container that it has joined; none on the host.
     pub(super) joined: Option<Joined>,
@@ -99,7 +103,9 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         spank.unsetenv(directories::OF_SLURM)?;
     }
     let concerned = is_known || joined.is_some();
-    Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, config, joined }))
+    let own = step.own.filter(|_| joined.as_ref().is_some_and(|joined| joined.owner.step.is_none()));
+    let own = own.map(|layout| layout.step);
+    Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, own, config, joined }))
 }
 
 fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
@@ -109,6 +115,7 @@ fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
         uid: spank.job_uid()?,
         kind,
         layout: layout(spank, job, kind),
+        own: own_layout(spank, kind)?,
         job_has_image: job_has_image(spank, job),
         restart: restart(spank),
         is_dockerexec: spank.getenv_os(env_protocol::DOCKEREXEC).is_ok_and(|given| given.is_some()),
@@ -166,6 +173,17 @@ pub(super) fn layout_of_job(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Op
         StepKind::Tasks | StepKind::Extern => variable(env_protocol::LAYOUT_OF_JOB)
             .and_then(|value| env_protocol::layout_of(&value, job).map(str::to_owned)),
     }
+}
+
+/// None for `dockerexec`, whose one task acts for the job's script.
+fn own_layout(spank: &Spank<'_>, kind: StepKind) -> Result<Option<StepLayout>, SpankError> {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    if kind != StepKind::Tasks || variable(env_protocol::DOCKEREXEC).is_some() {
+        return Ok(None);
+    }
+    let step = StepId(spank.job_stepid()?);
+    let layout = variable("SLURM_STEP_NODELIST").zip(variable("SLURM_STEP_TASKS_PER_NODE"));
+    Ok(layout.map(|(nodes, tasks)| StepLayout { step, nodes, tasks }))
 }
 
 fn script(spank: &Spank<'_>) -> Option<PathBuf> {

@@ -12,7 +12,7 @@ use crate::container::barrier;
 use crate::guest::directories;
 use crate::guest::job_environment;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
-use crate::guest::{locale, preload};
+use crate::guest::{locale, paths, preload};
 use crate::linux::{affinity, privilege, signals};
 use crate::settings::options::TABLE;
 use crate::slurm::env_protocol;
@@ -94,7 +94,8 @@ fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
         spank.unsetenv(name)?;
     }
     for (name, value) in LAUNCHER_ENVIRONMENT {
-        if spank.getenv_os(name)?.is_some_and(|given| given == value) {
+        let is_ours = |given: &OsStr| given == value || given.to_string_lossy().starts_with(paths::HOSTFILE);
+        if spank.getenv_os(name)?.is_some_and(|given| is_ours(&given)) {
             spank.unsetenv(name)?;
         }
     }
@@ -111,9 +112,11 @@ fn set_environment(
         spank.setenv(directories::OF_SLURM, directory, true)?;
     }
     let (kind, step, config) = (work.kind, &work.step, &work.config);
+    let own = work.own.filter(|step| paths::hostfiles_of(*step).iter().all(|path| Path::new(path).exists()));
     let joined = environment::JoinedTask {
         owner: joined.owner,
         running: &joined.running,
+        own,
         kind,
         launches,
         step,

@@ -144,3 +144,45 @@ fn what_only_the_login_node_has_does_not_come_along() {
     });
     lab.assert_empty();
 }
+
+#[test]
+fn a_launcher_runs_once_and_on_all_cpus_whatever_mpi_type_is_the_default() {
+    let lab = Lab::get();
+    let options =
+        format!("-w n1,n2 -N2 --ntasks-per-node=2 --cpu-bind=map_cpu:0 --docker-image={}", image("openmpi"));
+    let look = "sh -c 'echo $(env | grep -c ^PMI_) $(grep Cpus_allowed_list /proc/self/status)'";
+    let launched =
+        format!("SLURM_MPI_TYPE=pmi2 srun {options} mpirun --bind-to none {look} | sort | uniq -c");
+    let seen = of_alice(&lab, &launched);
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(seen[0].trim_start().starts_with("4 0 Cpus_allowed_list:"), "{seen:?}");
+    lab.assert_clean();
+}
+
+#[test]
+fn a_launcher_of_a_step_starts_its_ranks_on_the_nodes_of_the_step() {
+    let lab = Lab::get();
+    let show = "cat $SLURM_JOB_DOCKER_HOSTFILE $HYDRA_HOST_FILE";
+    let there = show.replace('$', "\\$");
+    let steps = format!(
+        "for i in 1 2 3; do srun -N1 -n1 --exact mpirun hostname & done; wait
+         srun -w n2,n3 -N2 -n4 --overlap sh -c '[ $SLURM_PROCID != 0 ] || {{ {show}; ssh n3 \"{there}\"; ssh n1 \"{there}\"; }}'
+         srun -w n1,n2 -N2 -n2 --overlap mpirun hostname; dockerexec mpirun --map-by ppr:1:node hostname"
+    );
+    let options =
+        format!("-N3 -n6 --ntasks-per-node=2 --docker-script=host --docker-image={}", image("openmpi"));
+    let job = lab.alice().submit(&options, &steps).wait().completed();
+    let lines = job.lines();
+    let of = |range: std::ops::Range<usize>| {
+        let mut nodes = lines.get(range).unwrap_or_default().to_vec();
+        nodes.sort_unstable();
+        nodes
+    };
+    assert_eq!(of(0..3), ["n1", "n2", "n3"], "{job}");
+    let of_step = ["n2 slots=2", "n3 slots=2", "n2:2", "n3:2"];
+    let of_job = ["n1 slots=2", "n2 slots=2", "n3 slots=2", "n1:2", "n2:2", "n3:2"];
+    assert_eq!(lines.get(3..17), Some(&[&of_step[..], &of_step, &of_job].concat()[..]), "{job}");
+    assert_eq!(of(17..19), ["n1", "n2"], "{job}");
+    assert_eq!(of(19..22), ["n1", "n2", "n3"], "{job}");
+    lab.assert_clean();
+}
