@@ -1,7 +1,7 @@
 //! What can be wrong with options: one line for the user, with the option's name, its value, and what would be right.
 #![forbid(unsafe_code)]
 
-use super::table::OptionName;
+use super::name::OptionName;
 use crate::log::escape::Escaped;
 use crate::settings::image;
 use crate::settings::mounts;

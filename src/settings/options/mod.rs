@@ -5,11 +5,14 @@
 //! nothing downstream parses again. Pure.
 
 mod error;
+mod name;
 mod parse;
+mod read;
 mod table;
 mod value;
 
 pub use error::OptionError;
-pub use parse::{Given, Options, forward_to_prolog};
-pub use table::{OptionName, OptionSpec, TABLE, Takes, ValueSource};
-pub use value::{ImageChoice, Launch};
+pub use name::{OptionName, ValueSource};
+pub use parse::{Given, forward_to_prolog};
+pub use table::{OptionKind, OptionSpec, SwitchKind, TABLE, ValueKind};
+pub use value::{ImageChoice, Launch, Options};

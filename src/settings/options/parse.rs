@@ -2,19 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 
 use glob::Pattern;
-use serde::{Deserialize, Serialize};
 
 use super::error::OptionError;
-use super::table::{OptionName, OptionSpec, Switch, TABLE, Takes, ValueSource, Valued};
-use super::value::{ImageChoice, Launch};
+use super::name::{OptionName, ValueSource};
+use super::table::{self, OptionKind, OptionSpec, SwitchKind, TABLE};
+use super::value::{ImageChoice, Options};
 use crate::log::escape::Escaped;
-use crate::settings::choices::{Pull, Script, on_or_off};
-use crate::settings::mounts::{self, Mount};
+use crate::settings::choices::on_or_off;
 use crate::settings::plugstack::Config;
-use crate::settings::{number, plain_path};
 
 /// The longest value. More would not fit into one variable of an environment anyway.
 const MAX_VALUE: usize = 65_536;
@@ -28,113 +25,27 @@ pub struct Given {
     pub source: ValueSource,
 }
 
-/// All options of one job or step, valid. What is `None` was not given: the configuration decides.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// `--docker-image`
-    pub image: ImageChoice,
-    /// `--docker-pull`
-    pub pull: Option<Pull>,
-    /// `--docker-port`
-    pub port: Option<u16>,
-    /// `--docker-env`, each name once.
-    pub env: Vec<String>,
-    /// `--docker-mounts`, in the order given.
-    pub mounts: Vec<Mount>,
-    /// `--docker-workdir`, absolute.
-    pub workdir: Option<PathBuf>,
-    /// `--docker-mount-home`
-    pub mount_home: Option<bool>,
-    /// `--docker-entrypoint`
-    pub entrypoint: Option<bool>,
-    /// `--docker-readonly`
-    pub readonly: Option<bool>,
-    /// `--docker-script`
-    pub script: Option<Script>,
-    /// `--docker-launch`
-    pub launch: Option<Launch>,
-}
-
 impl Options {
     /// Reads the options of [`TABLE`] through `lookup`, which answers with the command line's value, else with the
     /// variable's. An empty variable is as good as none.
     pub fn parse(mut lookup: impl FnMut(&OptionSpec) -> Option<Given>) -> Result<Self, OptionError> {
         let mut options = Self::default();
         for spec in &TABLE {
-            match spec.takes {
-                Takes::Value { of, .. } => {
+            match spec.kind {
+                OptionKind::Value(kind) => {
                     if let Some(given) = lookup(spec).filter(is_given) {
-                        let name = OptionName { spec, source: given.source };
-                        options.set(of, name, text(name, &given.value)?)?;
+                        let name = spec.name_in(given.source);
+                        (kind.read)(&mut options, name, text(name, &given.value)?)?;
                     }
                 }
-                Takes::Nothing { switch, on: true } => options.turn(switch, switch_value(spec, &mut lookup)?),
-                // Read together with its counterpart.
-                Takes::Nothing { on: false, .. } => {}
+                // Both of a pair say the same.
+                OptionKind::Switch(kind) => {
+                    let position = position(spec, kind, &mut lookup)?;
+                    *(kind.field)(&mut options) = position.map(|(on, _)| on);
+                }
             }
         }
         Ok(options)
-    }
-
-    fn turn(&mut self, switch: Switch, on: Option<bool>) {
-        match switch {
-            Switch::MountHome => self.mount_home = on,
-            Switch::Entrypoint => self.entrypoint = on,
-            Switch::Readonly => self.readonly = on,
-        }
-    }
-
-    fn set(&mut self, of: Valued, name: OptionName, text: &str) -> Result<(), OptionError> {
-        let value = || Escaped::from(text);
-        let empty = |right| if text.is_empty() { Err(OptionError::Empty { name, right }) } else { Ok(()) };
-        match of {
-            Valued::Image => {
-                empty("[registry[:port]/]name[:tag][@digest], or none")?;
-                self.image = match text {
-                    ImageChoice::NONE => ImageChoice::Host,
-                    text => text
-                        .parse()
-                        .map(ImageChoice::Image)
-                        .map_err(|reason| OptionError::Image { name, reason })?,
-                };
-            }
-            Valued::Pull => {
-                let pull = Pull::from_name(text).ok_or_else(|| OptionError::Pull { name, value: value() })?;
-                self.pull = Some(pull);
-            }
-            Valued::Port => {
-                let port = number::parse_digits(text)
-                    .filter(|port| *port >= 1024)
-                    .ok_or_else(|| OptionError::Port { name, value: value() })?;
-                self.port = Some(port);
-            }
-            Valued::Env => {
-                empty("names of variables with ',' between them")?;
-                self.env = names(text).map_err(|value| OptionError::Env { name, value })?;
-            }
-            Valued::Mounts => {
-                empty("SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them")?;
-                self.mounts = mounts::parse(text).map_err(|reason| OptionError::Mounts { name, reason })?;
-            }
-            Valued::Workdir => {
-                empty("an absolute path in the container")?;
-                let path = plain_path::normalized(Path::new(text))
-                    .ok_or_else(|| OptionError::Workdir { name, value: value() })?;
-                self.workdir = Some(path);
-            }
-            Valued::Script => {
-                let script =
-                    Script::from_name(text).ok_or_else(|| OptionError::Script { name, value: value() })?;
-                self.script = Some(script);
-            }
-            Valued::Launch => {
-                let launch =
-                    Launch::from_name(text).ok_or_else(|| OptionError::Launch { name, value: value() })?;
-                self.launch = Some(launch);
-            }
-        }
-        Ok(())
     }
 
     /// Compares the options with what the administrator allows.
@@ -160,25 +71,7 @@ impl Options {
 
     /// The first option, other than the image, that is given: it does nothing without an image.
     pub fn first_other(&self) -> Option<&'static OptionSpec> {
-        TABLE.iter().find(|spec| match spec.takes {
-            Takes::Value { of, .. } => of != Valued::Image && self.has(of),
-            Takes::Nothing { switch: Switch::MountHome, on } => self.mount_home == Some(on),
-            Takes::Nothing { switch: Switch::Entrypoint, on } => self.entrypoint == Some(on),
-            Takes::Nothing { switch: Switch::Readonly, on } => self.readonly == Some(on),
-        })
-    }
-
-    fn has(&self, of: Valued) -> bool {
-        match of {
-            Valued::Image => self.image != ImageChoice::Unset,
-            Valued::Pull => self.pull.is_some(),
-            Valued::Mounts => !self.mounts.is_empty(),
-            Valued::Workdir => self.workdir.is_some(),
-            Valued::Env => !self.env.is_empty(),
-            Valued::Script => self.script.is_some(),
-            Valued::Launch => self.launch.is_some(),
-            Valued::Port => self.port.is_some(),
-        }
+        TABLE[1..].iter().find(|spec| spec.is_given(self))
     }
 }
 
@@ -186,64 +79,63 @@ impl Options {
 pub fn forward_to_prolog(
     mut lookup: impl FnMut(&OptionSpec) -> Option<Given>,
 ) -> Vec<(&'static OptionSpec, OsString)> {
-    let mut carried = Vec::new();
+    let mut forwarded = Vec::new();
     for spec in &TABLE {
-        let given = match spec.takes {
-            Takes::Value { .. } => lookup(spec)
-                .filter(|given| given.source == ValueSource::Variable)
-                .map(|given| (spec, given.value)),
-            Takes::Nothing { on: true, .. } => {
-                let by_option = [Some(spec), spec.counterpart()]
-                    .into_iter()
-                    .flatten()
-                    .any(|spec| lookup(spec).is_some_and(|given| given.source == ValueSource::Option));
-                let on = switch_value(spec, &mut lookup).ok().flatten().filter(|_| !by_option);
-                on.and_then(|on| if on { Some(spec) } else { spec.counterpart() })
-                    .map(|spec| (spec, OsString::from("yes")))
+        match spec.kind {
+            OptionKind::Value(_) => {
+                let given = lookup(spec).filter(|given| given.source == ValueSource::Variable);
+                let given = given.filter(is_given);
+                forwarded.extend(given.map(|given| (spec, given.value)));
             }
-            Takes::Nothing { on: false, .. } => None,
-        };
-        carried.extend(given.filter(|(_, value)| !value.is_empty()));
-    }
-    carried
-}
-
-/// What the option, its counterpart or their variable says.
-fn switch_value(
-    spec: &'static OptionSpec,
-    lookup: &mut impl FnMut(&OptionSpec) -> Option<Given>,
-) -> Result<Option<bool>, OptionError> {
-    let counterpart = spec.counterpart().unwrap_or(spec);
-    let (on, off) = (lookup(spec), lookup(counterpart));
-    let by_option =
-        |given: &Option<Given>| given.as_ref().is_some_and(|given| given.source == ValueSource::Option);
-    let name = |spec, source| OptionName { spec, source };
-    match (by_option(&on), by_option(&off)) {
-        (true, true) => Err(OptionError::Both {
-            on: name(spec, ValueSource::Option),
-            off: name(counterpart, ValueSource::Option),
-        }),
-        (true, false) => Ok(Some(true)),
-        (false, true) => Ok(Some(false)),
-        (false, false) => {
-            let (on, off) = (name(spec, ValueSource::Variable), name(counterpart, ValueSource::Variable));
-            let turned_on = by_variable(on, lookup(spec))?;
-            let turned_off = match spec.variable == counterpart.variable {
-                true => None,
-                false => by_variable(off, lookup(counterpart))?,
-            };
-            match (turned_on, turned_off.map(|off| !off)) {
-                (Some(one), Some(other)) if one != other => Err(OptionError::Both { on, off }),
-                (one, other) => Ok(one.or(other)),
+            OptionKind::Switch(kind) => {
+                if position(spec, kind, &mut lookup) == Ok(Some((kind.on, ValueSource::Variable))) {
+                    forwarded.push((spec, OsString::from("yes")));
+                }
             }
         }
     }
+    forwarded
 }
 
-fn by_variable(name: OptionName, given: Option<Given>) -> Result<Option<bool>, OptionError> {
-    let Some(given) = given.filter(is_given) else { return Ok(None) };
+/// What a switch, its opposite or their variables say, and where. The command line wins over variables.
+fn position(
+    spec: &OptionSpec,
+    kind: SwitchKind,
+    lookup: &mut impl FnMut(&OptionSpec) -> Option<Given>,
+) -> Result<Option<(bool, ValueSource)>, OptionError> {
+    let Some(opposite) = table::find(kind.opposite) else { return Ok(None) };
+    let (on, off) = if kind.on { (spec, opposite) } else { (opposite, spec) };
+    let given = [on, off].map(|spec| (spec, lookup(spec)));
+    for source in [ValueSource::Option, ValueSource::Variable] {
+        let mut found = None;
+        for (spec, given) in &given {
+            let given = given.as_ref().filter(|given| given.source == source);
+            let said = given.map(|given| says(spec, on, given)).transpose()?.flatten();
+            if said.is_some() && found.is_some() && said != found {
+                return Err(OptionError::Both { on: on.name_in(source), off: off.name_in(source) });
+            }
+            found = found.or(said);
+        }
+        if let Some(found) = found {
+            return Ok(Some((found, source)));
+        }
+    }
+    Ok(None)
+}
+
+/// What `given` for one of a pair says, whose other turns `on`; an empty variable says nothing.
+fn says(spec: &OptionSpec, on: &OptionSpec, given: &Given) -> Result<Option<bool>, OptionError> {
+    if given.source == ValueSource::Option {
+        return Ok(Some(spec.name == on.name));
+    }
+    if !is_given(given) {
+        return Ok(None);
+    }
+    let name = spec.name_in(given.source);
     let value = text(name, &given.value)?;
-    on_or_off(value).map(Some).ok_or_else(|| OptionError::Switch { name, value: value.into() })
+    let yes = on_or_off(value).ok_or_else(|| OptionError::Switch { name, value: value.into() })?;
+    // A variable that both have is named after the one that turns on.
+    Ok(Some(yes == (spec.variable == on.variable)))
 }
 
 /// An empty variable is as good as none.
@@ -260,31 +152,12 @@ fn text(name: OptionName, value: &OsString) -> Result<&str, OptionError> {
     value.to_str().ok_or_else(|| OptionError::Text { name, value: shown() })
 }
 
-/// The names in a list, each once; or the part that is none.
-fn names(list: &str) -> Result<Vec<String>, Escaped> {
-    let mut names = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for name in list.split(',') {
-        if !is_variable(name) {
-            return Err(name.into());
-        }
-        if seen.insert(name) {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// A name that shells accept for a variable.
-fn is_variable(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::choices::{Pull, Script};
+    use crate::settings::mounts;
+    use crate::settings::options::Launch;
     use proptest::prelude::*;
     use std::os::unix::ffi::OsStringExt;
 
@@ -347,7 +220,7 @@ mod tests {
         assert_eq!(Options::parse(|_| None), Ok(Options::default()));
         for spec in &TABLE {
             assert_eq!(given(spec.name, "", ValueSource::Variable), Ok(Options::default()));
-            if let Takes::Value { .. } = spec.takes {
+            if let OptionKind::Value(_) = spec.kind {
                 assert!(refused(spec.name, "").starts_with(&format!("--{}: '' is ", spec.name)));
             }
         }
@@ -431,11 +304,13 @@ mod tests {
         assert_eq!(carried(true, false, "no"), [""; 0]);
         assert_eq!(carried(false, false, ""), [""; 0]);
         let image = |source| {
-            forward_to_prolog(|spec| {
+            let given = |spec: &OptionSpec| {
                 (spec.name == "docker-image").then(|| Given { value: "a".into(), source })
-            })
+            };
+            let forwarded = forward_to_prolog(given).into_iter();
+            forwarded.map(|(spec, value)| (spec.name, value)).collect::<Vec<_>>()
         };
-        assert_eq!(image(ValueSource::Variable), [(&TABLE[0], OsString::from("a"))]);
+        assert_eq!(image(ValueSource::Variable), [("docker-image", OsString::from("a"))]);
         assert_eq!(image(ValueSource::Option), []);
     }
 
@@ -566,7 +441,10 @@ mod tests {
                 "docker-port" => "2000",
                 _ => "",
             };
-            assert_eq!(option(spec.name, value).unwrap().first_other(), Some(spec));
+            assert_eq!(
+                option(spec.name, value).unwrap().first_other().map(|other| other.name),
+                Some(spec.name)
+            );
         }
     }
 

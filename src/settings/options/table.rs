@@ -1,15 +1,18 @@
-//! All options, as users meet them. Pure; read by every process of the plugin.
+//! All options, as users meet them: what each is called, what it takes, and where its value goes. Pure; read by every
+//! process of the plugin.
 #![forbid(unsafe_code)]
 
-use std::fmt;
+use super::name::{OptionName, ValueSource};
+use super::read::{self, Read};
+use super::value::{ImageChoice, Options};
 
 /// One option, as users meet it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct OptionSpec {
     /// The name behind `--`.
     pub name: &'static str,
     /// What stands behind the name.
-    pub takes: Takes,
+    pub kind: OptionKind,
     /// The variable that stands for the option when it is not given.
     pub variable: &'static str,
     /// One line of help.
@@ -17,189 +20,187 @@ pub struct OptionSpec {
 }
 
 /// What an option takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
+#[derive(Debug, Clone, Copy)]
+pub enum OptionKind {
     /// A value.
-    Value {
-        /// Of what.
-        of: Valued,
-        /// As the help calls it.
-        shown: &'static str,
-    },
-    /// Nothing: it turns something on, or its counterpart turns it off.
-    Nothing {
-        /// What it turns.
-        switch: Switch,
-        /// Which of the two it is.
-        on: bool,
-    },
+    Value(ValueKind),
+    /// Nothing: it turns something on or off.
+    Switch(SwitchKind),
 }
 
-/// What has a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Valued {
-    /// The image.
-    Image,
-    /// The pull policy.
-    Pull,
-    /// Mounts of the user.
-    Mounts,
-    /// Where tasks start.
-    Workdir,
-    /// Variables of the host that win.
-    Env,
-    /// Where the batch script runs.
-    Script,
-    /// How often the command runs.
-    Launch,
-    /// sshd's port.
-    Port,
+/// What the value of an option is.
+#[derive(Debug, Clone, Copy)]
+pub struct ValueKind {
+    /// As the help calls it.
+    pub shown: &'static str,
+    pub(super) read: Read,
+    pub(super) is_given: fn(&Options) -> bool,
 }
 
-/// What is on or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Switch {
-    /// Whether the home directory is mounted.
-    MountHome,
-    /// Whether the image's ENTRYPOINT runs.
-    Entrypoint,
-    /// Whether the container's own files are read-only.
-    Readonly,
+/// What an option without a value turns on or off.
+#[derive(Debug, Clone, Copy)]
+pub struct SwitchKind {
+    pub(super) on: bool,
+    /// The name of the option that says the opposite.
+    pub(super) opposite: &'static str,
+    pub(super) field: fn(&mut Options) -> &mut Option<bool>,
 }
 
 const fn value(
-    of: Valued,
     name: &'static str,
     shown: &'static str,
     variable: &'static str,
     help: &'static str,
+    read: Read,
+    is_given: fn(&Options) -> bool,
 ) -> OptionSpec {
-    OptionSpec { name, takes: Takes::Value { of, shown }, variable, help }
+    OptionSpec { name, kind: OptionKind::Value(ValueKind { shown, read, is_given }), variable, help }
 }
 
-const fn on(switch: Switch, name: &'static str, variable: &'static str, help: &'static str) -> OptionSpec {
-    OptionSpec { name, takes: Takes::Nothing { switch, on: true }, variable, help }
+const fn on(
+    [name, opposite]: [&'static str; 2],
+    variable: &'static str,
+    help: &'static str,
+    field: fn(&mut Options) -> &mut Option<bool>,
+) -> OptionSpec {
+    let kind = OptionKind::Switch(SwitchKind { on: true, opposite, field });
+    OptionSpec { name, kind, variable, help }
 }
 
-const fn off(switch: Switch, name: &'static str, variable: &'static str, help: &'static str) -> OptionSpec {
-    OptionSpec { name, takes: Takes::Nothing { switch, on: false }, variable, help }
+const fn off(
+    [name, opposite]: [&'static str; 2],
+    variable: &'static str,
+    help: &'static str,
+    field: fn(&mut Options) -> &mut Option<bool>,
+) -> OptionSpec {
+    let kind = OptionKind::Switch(SwitchKind { on: false, opposite, field });
+    OptionSpec { name, kind, variable, help }
 }
 
 /// All options, in the order of the help.
 pub const TABLE: [OptionSpec; 14] = [
     value(
-        Valued::Image,
         "docker-image",
         "IMAGE",
         "SLURM_DOCKER_IMAGE",
         "run the job in containers of this image, [registry[:port]/]name[:tag][@digest]; none: on the host",
+        read::image,
+        |options| options.image != ImageChoice::Unset,
     ),
-    value(Valued::Pull, "docker-pull", "missing|always|never", "SLURM_DOCKER_PULL", "when to pull the image"),
     value(
-        Valued::Mounts,
+        "docker-pull",
+        "missing|always|never",
+        "SLURM_DOCKER_PULL",
+        "when to pull the image",
+        read::pull,
+        |options| options.pull.is_some(),
+    ),
+    value(
         "docker-mounts",
         "SRC[:DST[:FLAGS]],...",
         "SLURM_DOCKER_MOUNTS",
         "mount directories, files and devices of the host, or tmpfs:DST; flags like ro+rslave",
+        read::mounts,
+        |options| !options.mounts.is_empty(),
     ),
     value(
-        Valued::Workdir,
         "docker-workdir",
         "PATH",
         "SLURM_DOCKER_WORKDIR",
         "directory in which tasks start; default: the job's working directory, else the image's",
+        read::workdir,
+        |options| options.workdir.is_some(),
     ),
     on(
-        Switch::MountHome,
-        "docker-mount-home",
+        ["docker-mount-home", "no-docker-mount-home"],
         "SLURM_DOCKER_MOUNT_HOME",
         "mount the home directory instead of a fresh one",
+        |options| &mut options.mount_home,
     ),
     off(
-        Switch::MountHome,
-        "no-docker-mount-home",
+        ["no-docker-mount-home", "docker-mount-home"],
         "SLURM_DOCKER_MOUNT_HOME",
         "use a fresh home directory in the container",
+        |options| &mut options.mount_home,
     ),
     value(
-        Valued::Env,
         "docker-env",
         "NAME,...",
         "SLURM_DOCKER_ENV",
         "variables whose value in the job wins over the image's",
+        read::env,
+        |options| !options.env.is_empty(),
     ),
     on(
-        Switch::Entrypoint,
-        "docker-entrypoint",
+        ["docker-entrypoint", "no-docker-entrypoint"],
         "SLURM_DOCKER_ENTRYPOINT",
         "run the image's ENTRYPOINT first",
+        |options| &mut options.entrypoint,
     ),
     off(
-        Switch::Entrypoint,
-        "no-docker-entrypoint",
+        ["no-docker-entrypoint", "docker-entrypoint"],
         "SLURM_DOCKER_ENTRYPOINT",
         "do not run the image's ENTRYPOINT",
+        |options| &mut options.entrypoint,
     ),
     on(
-        Switch::Readonly,
-        "docker-readonly",
+        ["docker-readonly", "docker-writable"],
         "SLURM_DOCKER_READONLY",
         "make the container's own files read-only",
+        |options| &mut options.readonly,
     ),
     off(
-        Switch::Readonly,
-        "docker-writable",
+        ["docker-writable", "docker-readonly"],
         "SLURM_DOCKER_WRITABLE",
         "keep the container's own files writable",
+        |options| &mut options.readonly,
     ),
     value(
-        Valued::Script,
         "docker-script",
         "container|host",
         "SLURM_DOCKER_SCRIPT",
         "where the batch script, or salloc's shell, runs",
+        read::script,
+        |options| options.script.is_some(),
     ),
     value(
-        Valued::Launch,
         "docker-launch",
         "auto|all|once",
         "SLURM_DOCKER_LAUNCH",
         "run the command in all tasks or only once; auto: once for mpirun and the like",
+        read::launch,
+        |options| options.launch.is_some(),
     ),
-    value(Valued::Port, "docker-port", "PORT", "SLURM_DOCKER_PORT", "port of the containers' sshd"),
+    value(
+        "docker-port",
+        "PORT",
+        "SLURM_DOCKER_PORT",
+        "port of the containers' sshd",
+        read::port,
+        |options| options.port.is_some(),
+    ),
 ];
 
 impl OptionSpec {
-    /// The option that says the opposite.
-    pub(super) fn counterpart(&self) -> Option<&'static Self> {
-        let Takes::Nothing { switch, on } = self.takes else { return None };
-        TABLE.iter().find(|other| other.takes == Takes::Nothing { switch, on: !on })
-    }
-}
-
-/// Where a value comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueSource {
-    /// The command line, or `#SBATCH`.
-    Option,
-    /// The environment.
-    Variable,
-}
-
-/// An option's name as the user knows it: `--docker-pull` or `SLURM_DOCKER_PULL`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OptionName {
-    pub(super) spec: &'static OptionSpec,
-    pub(super) source: ValueSource,
-}
-
-impl fmt::Display for OptionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.source {
-            ValueSource::Option => write!(f, "--{}", self.spec.name),
-            ValueSource::Variable => f.write_str(self.spec.variable),
+    pub(super) fn name_in(&self, source: ValueSource) -> OptionName {
+        match source {
+            ValueSource::Option => OptionName::Option(self.name),
+            ValueSource::Variable => OptionName::Variable(self.variable),
         }
     }
+
+    /// Whether these options have this one.
+    pub(super) fn is_given(&self, options: &Options) -> bool {
+        match self.kind {
+            OptionKind::Value(kind) => (kind.is_given)(options),
+            OptionKind::Switch(kind) => *(kind.field)(&mut options.clone()) == Some(kind.on),
+        }
+    }
+}
+
+/// The option of this name.
+pub(super) fn find(name: &str) -> Option<&'static OptionSpec> {
+    TABLE.iter().find(|spec| spec.name == name)
 }
 
 #[cfg(test)]
@@ -211,14 +212,14 @@ mod tests {
         for spec in TABLE {
             assert!(spec.help.len() < 120 && !spec.help.ends_with('.'));
             let variable = format!("SLURM_{}", spec.name.to_uppercase().replace('-', "_"));
-            match spec.takes {
+            match spec.kind {
                 // There is one variable for both.
-                Takes::Nothing { on: false, .. } if spec.name.starts_with("no-") => {
-                    let counterpart = spec.counterpart().unwrap();
-                    assert_eq!(spec.name, format!("no-{}", counterpart.name));
-                    assert_eq!(spec.variable, counterpart.variable);
+                OptionKind::Switch(kind) if spec.name.starts_with("no-") => {
+                    assert!(!kind.on);
+                    assert_eq!(spec.name, format!("no-{}", kind.opposite));
+                    assert_eq!(spec.variable, find(kind.opposite).unwrap().variable);
                 }
-                Takes::Value { .. } | Takes::Nothing { .. } => assert_eq!(spec.variable, variable),
+                OptionKind::Value(_) | OptionKind::Switch(_) => assert_eq!(spec.variable, variable),
             }
         }
     }
@@ -226,9 +227,14 @@ mod tests {
     #[test]
     fn each_switch_has_one_opposite() {
         for spec in &TABLE {
-            let is_switch = matches!(spec.takes, Takes::Nothing { .. });
-            let back = spec.counterpart().and_then(OptionSpec::counterpart);
-            assert_eq!(back, is_switch.then_some(spec));
+            let OptionKind::Switch(kind) = spec.kind else { continue };
+            let OptionKind::Switch(opposite) = find(kind.opposite).unwrap().kind else {
+                panic!("{}", spec.name)
+            };
+            assert_eq!((opposite.opposite, opposite.on), (spec.name, !kind.on));
+            let mut options = Options::default();
+            *(kind.field)(&mut options) = Some(true);
+            assert_eq!(*(opposite.field)(&mut options), Some(true));
         }
     }
 }

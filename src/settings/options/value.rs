@@ -1,11 +1,42 @@
-//! What options are worth: one type for each kind of value that no setting of the configuration has. Pure.
+//! What options are worth: all of them, and one type for each kind of value that no setting of the configuration has. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::choices::{Pull, Script};
 use crate::settings::image::Reference;
+use crate::settings::mounts::Mount;
+
+/// All options of one job or step, valid. What is `None` was not given: the configuration decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// `--docker-image`
+    pub image: ImageChoice,
+    /// `--docker-pull`
+    pub pull: Option<Pull>,
+    /// `--docker-port`
+    pub port: Option<u16>,
+    /// `--docker-env`, each name once.
+    pub env: Vec<String>,
+    /// `--docker-mounts`, in the order given.
+    pub mounts: Vec<Mount>,
+    /// `--docker-workdir`, absolute.
+    pub workdir: Option<PathBuf>,
+    /// `--docker-mount-home`
+    pub mount_home: Option<bool>,
+    /// `--docker-entrypoint`
+    pub entrypoint: Option<bool>,
+    /// `--docker-readonly`
+    pub readonly: Option<bool>,
+    /// `--docker-script`
+    pub script: Option<Script>,
+    /// `--docker-launch`
+    pub launch: Option<Launch>,
+}
 
 /// The image that a job or a step asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::input::Spank;
 use super::output::SlurmLog;
 use super::{client, slurmd};
 use crate::log::Log;
-use crate::settings::options::{TABLE, Takes};
+use crate::settings::options::{OptionKind, TABLE};
 use crate::spank::handle::{FAILED, OK};
 
 pub(in crate::spank) fn init(spank: &mut Spank<'_>) -> c_int {
@@ -33,9 +33,9 @@ pub(in crate::spank) fn init(spank: &mut Spank<'_>) -> c_int {
 fn register_options(spank: &mut Spank<'_>) -> c_int {
     for spec in &TABLE {
         let option = SpankOption::new(spec.name).usage(spec.help);
-        let option = match spec.takes {
-            Takes::Value { shown, .. } => option.takes_value(shown),
-            Takes::Nothing { .. } => option,
+        let option = match spec.kind {
+            OptionKind::Value(kind) => option.takes_value(kind.shown),
+            OptionKind::Switch(_) => option,
         };
         if let Err(error) = spank.register_option(option) {
             SlurmLog.error(&format!("--{}: {error}", spec.name));
