@@ -11,6 +11,7 @@ mod slurmd;
 mod step;
 mod task_as_root;
 mod task_as_user;
+mod task_state;
 
 pub(super) use client::check_options;
 pub(super) use init::init;

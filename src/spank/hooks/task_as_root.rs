@@ -1,16 +1,15 @@
 //! In a task, while it is still root: it joins its container, or will end.
 
 use std::error::Error;
-use std::ffi::{CStr, OsString, c_int};
-use std::net::SocketAddr;
+use std::ffi::{CStr, c_int};
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use slurm_spank::SpankError;
 
 use super::input::{Spank, configuration, given, state_dir};
 use super::output::{SlurmLog, by_this_node, tell_user};
 use super::step::{self, OfJob};
+use super::task_state::{self, AsUser, Joined, Refusal};
 use crate::container::StepError;
 use crate::guest::directories;
 use crate::guest::paths;
@@ -25,61 +24,19 @@ use crate::slurm::failure_report;
 use crate::slurm::ids::{JobId, Owner, StepId};
 use crate::spank::handle::OK;
 use crate::spank::slurmstepd;
-use crate::state::{OnceFlag, Record, RunningContainer, StateDir};
+use crate::state::{OnceFlag, Record, StateDir};
 use crate::task::{self, Layout, Place, Step, StepKind, StepLayout, TaskError};
-
-/// What a task does when it has become the user; or that it must not run, and what the user is told.
-pub(super) static AS_USER: OnceLock<Result<AsUser, Refusal>> = OnceLock::new();
-/// What it is sent meanwhile would meet its command, had that not to wait.
-static KEPT: Mutex<Option<DeferredSignals>> = Mutex::new(None);
-
-#[derive(Debug)]
-pub(super) struct AsUser {
-    pub(super) step: Options,
-    pub(super) kind: StepKind,
-    /// The step, where it may have hostfiles of its own.
-    pub(super) own: Option<StepId>,
-    pub(super) config: Config,
-    /// The container that it has joined; none on the host.
-    pub(super) joined: Option<Joined>,
-}
-
-#[derive(Debug)]
-pub(super) struct Joined {
-    /// Whose container it is.
-    pub(super) owner: Owner,
-    pub(super) running: Box<RunningContainer>,
-    /// What the submitting shell calls its directory for temporary files.
-    pub(super) temporary: Option<OsString>,
-    /// For a task that has nothing to do but to keep its node's container: whose end it waits for.
-    pub(super) launcher: Option<SocketAddr>,
-}
-
-/// The line for the user; none when another task of the step on this node tells it, or Slurm has.
-#[derive(Clone, Debug)]
-pub(super) struct Refusal(pub(super) Option<String>);
 
 /// A task that cannot join goes on only as far as the next hook, where it ends: slurmstepd is still to write to this
 /// process, and would tell the user of a broken pipe.
 pub(in crate::spank) fn join(spank: &mut Spank<'_>) -> c_int {
-    let mut kept = DeferredSignals::begin();
+    let signals = DeferredSignals::begin();
     let work = try_join(spank).map_err(|error| refusal(spank, error.as_ref()));
     match work.transpose() {
-        None => kept.discard(),
-        Some(work) => {
-            let _ = AS_USER.set(work);
-            kept.poll();
-            *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        }
+        None => signals.discard(),
+        Some(work) => task_state::hold(work, signals),
     }
     OK
-}
-
-/// Its command is about to run, or nothing but an end to wait for.
-pub(super) fn deliver_signals() {
-    if let Some(kept) = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        kept.deliver();
-    }
 }
 
 /// `None` for a task of a job that does not concern us.

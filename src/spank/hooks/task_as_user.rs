@@ -7,7 +7,8 @@ use slurm_spank::SpankError;
 
 use super::input::{Spank, is_once};
 use super::output::{by_this_node, tell_user};
-use super::task_as_root::{AS_USER, AsUser, Joined, Refusal, deliver_signals, layout_of_job};
+use super::task_as_root::layout_of_job;
+use super::task_state::{self, AsUser, Held, HeldSignals, Joined, Refusal};
 use crate::container::barrier;
 use crate::guest::directories;
 use crate::guest::job_environment;
@@ -23,24 +24,20 @@ use crate::task::environment::{self, Change, Container};
 use crate::task::{self, StepKind};
 
 pub(in crate::spank) fn has_work_as_user() -> bool {
-    AS_USER.get().is_some()
+    task_state::is_held()
 }
 
 pub(in crate::spank) fn become_task(spank: &mut Spank<'_>) -> c_int {
-    let ran = match AS_USER.get() {
-        None => return OK,
-        Some(Ok(work)) => prepare(spank, work),
-        Some(Err(refusal)) => Err(refusal.clone()),
-    };
-    match ran {
+    let Some(Held { work, mut signals }) = task_state::take() else { return OK };
+    match work.and_then(|work| prepare(spank, &work, &mut signals)) {
         Ok(Runs::Command) => {
-            deliver_signals();
+            signals.deliver();
             OK
         }
         Ok(Runs::Nothing) => privilege::leave(0),
         Err(Refusal(line)) => {
             line.iter().for_each(|line| tell_user(line));
-            deliver_signals();
+            signals.deliver();
             refuse()
         }
     }
@@ -52,7 +49,7 @@ enum Runs {
     Nothing,
 }
 
-fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
+fn prepare(spank: &Spank<'_>, work: &AsUser, signals: &mut HeldSignals) -> Result<Runs, Refusal> {
     carry_layout(spank, work.kind).map_err(no_environment)?;
     let Some(joined) = &work.joined else {
         forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment)?;
@@ -64,7 +61,7 @@ fn prepare(spank: &Spank<'_>, work: &AsUser) -> Result<Runs, Refusal> {
         .and_then(|()| set_environment(spank, work, joined, is_once))
         .map_err(no_environment)?;
     let runs = match is_once {
-        true => wait_for_launcher(spank, work, joined).map_err(no_environment)?,
+        true => wait_for_launcher(spank, work, joined, signals).map_err(no_environment)?,
         false => Runs::Command,
     };
     enter_directory(spank, work, &joined.running).map(|()| runs)
@@ -139,7 +136,12 @@ fn set_environment(
 
 /// Where only the first task runs the command, with all CPUs that its step has here, the others end at once; but one on each
 /// node that keeps its container until the launcher has ended.
-fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<Runs, SpankError> {
+fn wait_for_launcher(
+    spank: &Spank<'_>,
+    work: &AsUser,
+    joined: &Joined,
+    held: &mut HeldSignals,
+) -> Result<Runs, SpankError> {
     if spank.task_global_id()? == 0 {
         affinity::widen();
         return Ok(Runs::Command);
@@ -148,7 +150,7 @@ fn wait_for_launcher(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Resul
         // Slurm sends a step's signals to this process too. Once the launcher runs, it is the one to heed them, and this node's
         // container has to stay until it has.
         signals::ignore_user_signals();
-        deliver_signals();
+        held.deliver();
         let limit = work.config.start_timeout;
         barrier::wait_for_end(launcher, limit, signals::ignore_ends);
     }

@@ -1,0 +1,92 @@
+//! What the two hooks of a task hand on: Slurm calls both in the task's own process, a fork of slurmstepd, as root and then as
+//! the user. This is all that is kept between them.
+//!
+//! ```text
+//!            signals are deferred                        signals are delivered
+//!  [nothing] ───── join, as root ─────> [Held] ── become_task, as the user ──> [nothing]: its command, or its end
+//!      │
+//!      └ the job does not concern us: signals as before, and the second hook does nothing
+//! ```
+//!
+//! A panic in the first hook ends the task there and then.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::linux::signals::DeferredSignals;
+use crate::settings::options::Options;
+use crate::settings::plugstack::Config;
+use crate::slurm::ids::{Owner, StepId};
+use crate::state::RunningContainer;
+use crate::task::StepKind;
+
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
+
+/// From the end of the first hook to the second.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// What the task does when it has become the user; or that it must not run.
+    pub(super) work: Result<AsUser, Refusal>,
+    pub(super) signals: HeldSignals,
+}
+
+#[derive(Debug)]
+pub(super) struct AsUser {
+    pub(super) step: Options,
+    pub(super) kind: StepKind,
+    /// The step, where it may have hostfiles of its own.
+    pub(super) own: Option<StepId>,
+    pub(super) config: Config,
+    /// The container that it has joined; none on the host.
+    pub(super) joined: Option<Joined>,
+}
+
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// Whose container it is.
+    pub(super) owner: Owner,
+    pub(super) running: Box<RunningContainer>,
+    /// What the submitting shell calls its directory for temporary files.
+    pub(super) temporary: Option<OsString>,
+    /// For a task that has nothing to do but to keep its node's container: whose end it waits for.
+    pub(super) launcher: Option<SocketAddr>,
+}
+
+/// The line for the user; none when another task of the step on this node tells it, or Slurm has.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) Option<String>);
+
+/// Those that have come since the first hook began, which would meet the command had they not to wait.
+#[derive(Debug)]
+pub(super) struct HeldSignals(Option<DeferredSignals>);
+
+impl HeldSignals {
+    /// The command is about to run, or nothing but an end to wait for. Once: what the task has ignored since stays so.
+    pub(super) fn deliver(&mut self) {
+        if let Some(signals) = self.0.take() {
+            signals.deliver();
+        }
+    }
+}
+
+/// At the end of the first hook.
+pub(super) fn hold(work: Result<AsUser, Refusal>, mut signals: DeferredSignals) {
+    // Before slurmstepd might throw them away.
+    signals.poll();
+    *held() = Some(Held { work, signals: HeldSignals(Some(signals)) });
+}
+
+/// Whether the second hook has anything to do.
+pub(super) fn is_held() -> bool {
+    held().is_some()
+}
+
+/// In the second hook.
+pub(super) fn take() -> Option<Held> {
+    held().take()
+}
+
+fn held() -> MutexGuard<'static, Option<Held>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
