@@ -5,8 +5,6 @@
 
 use std::io;
 
-use nix::sys::signal::Signal;
-
 use super::stop;
 use crate::linux::cgroup::Cgroups;
 use crate::linux::process::Process;
@@ -83,7 +81,7 @@ fn move_or_end(
         // Whoever has moved ends with the first process, by the engine or with the job. What is left the engine removes.
         let _ = running.cgroups.end();
         if let Ok(Some(process)) = Process::find_alive(running.process) {
-            let _ = process.signal(Signal::SIGKILL);
+            let _ = process.kill();
         }
     }
     moved

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, EngineError};
+use crate::linux::poll;
 use crate::settings::plugstack::Config;
 use crate::state::StateDir;
 
@@ -49,15 +50,10 @@ pub(super) async fn after(config: &Config, error: EngineError) -> EngineError {
 
 /// Whether one that has failed so answers again in time. One that hung from the start has had its time.
 pub(super) async fn comes_back(config: &Config, socket: &Path, error: &EngineError) -> bool {
-    if error.is_silence_at_once() {
+    if error.is_silence_at_once() || config.engine_return.is_zero() {
         return false;
     }
     let deadline = Instant::now() + config.engine_return;
-    while Instant::now() < deadline {
-        if connect_to(config, socket).await.is_ok() {
-            return true;
-        }
-        tokio::time::sleep(INTERVAL).await;
-    }
-    false
+    let answers = async || connect_to(config, socket).await.is_ok();
+    poll::until_meanwhile(deadline, INTERVAL, answers, |answers| *answers).await
 }

@@ -4,15 +4,15 @@
 //! Runs as root in the prolog.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::guest::ssh::server;
-use crate::linux::listener;
 use crate::linux::process::Process;
+use crate::linux::{listener, poll};
 use crate::log::escape::Escaped;
 
 /// How long an sshd may take from its start to its banner.
@@ -43,26 +43,26 @@ pub(super) enum ReadyError {
 
 /// Waits for the sshd that `process` has become.
 pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        if !process.is_alive() {
-            return Err(ReadyError::Ended);
-        }
-        // The banner alone would not do: its token is seen by whoever connects to another node of the job.
-        let sockets = listener::on_port(port).unwrap_or_default();
-        if listener::is_held_by(&sockets, process.id().pid) {
-            match timeout(BANNER, banner((Ipv4Addr::LOCALHOST, port).into())).await {
-                Ok(Ok(banner)) if server::is_banner(&banner, token) => return Ok(()),
-                Ok(Ok(banner)) if !banner.is_empty() => {
-                    return Err(ReadyError::Stranger { banner: Escaped::new(banner) });
-                }
-                // Too busy to answer, or in the middle of its start.
-                Ok(Ok(_) | Err(_)) | Err(_) => {}
-            }
-        }
-        sleep(INTERVAL).await;
+    let look = async || look(process, port, token).await;
+    let is_final = |found: &Result<(), ReadyError>| *found != Err(ReadyError::Silent);
+    poll::until_meanwhile(Instant::now() + PATIENCE, INTERVAL, look, is_final).await
+}
+
+async fn look(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
+    if !process.is_alive() {
+        return Err(ReadyError::Ended);
     }
-    Err(ReadyError::Silent)
+    // The banner alone would not do: its token is seen by whoever connects to another node of the job.
+    let sockets = listener::on_port(port).unwrap_or_default();
+    if !listener::is_held_by(&sockets, process.id().pid) {
+        return Err(ReadyError::Silent);
+    }
+    match timeout(BANNER, banner((Ipv4Addr::LOCALHOST, port).into())).await {
+        Ok(Ok(banner)) if server::is_banner(&banner, token) => Ok(()),
+        Ok(Ok(banner)) if !banner.is_empty() => Err(ReadyError::Stranger { banner: Escaped::new(banner) }),
+        // Too busy to answer, or in the middle of its start.
+        Ok(Ok(_) | Err(_)) | Err(_) => Err(ReadyError::Silent),
+    }
 }
 
 /// The first line that the server sends.

@@ -9,13 +9,14 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 use super::transport::{self, Pieces};
+use crate::linux::poll;
 
 /// How long the engine may take to say which API it speaks. It does nothing for that.
 const GREETING: Duration = Duration::from_secs(15);
@@ -246,18 +247,12 @@ impl Engine {
         call: &'static str,
         request: impl Fn() -> R,
     ) -> Result<T, EngineError> {
-        let deadline = Instant::now() + PASSING;
-        loop {
-            match self.call(call, request()).await {
-                Err(EngineError::Unintelligible {
-                    source: bollard::errors::Error::JsonDataError { .. },
-                    ..
-                }) if Instant::now() < deadline => {
-                    sleep(INTERVAL).await;
-                }
-                other => return other,
-            }
-        }
+        use bollard::errors::Error::JsonDataError;
+        let answer = async || self.call(call, request()).await;
+        let is_final = |answer: &Result<T, _>| {
+            !matches!(answer, Err(EngineError::Unintelligible { source: JsonDataError { .. }, .. }))
+        };
+        poll::until_meanwhile(Instant::now() + PASSING, INTERVAL, answer, is_final).await
     }
 
     pub(super) async fn call<T>(

@@ -22,6 +22,7 @@ use super::cdi::GpuRequest;
 use super::connection::{Engine, EngineError, last_output_line};
 use super::facts::DOCKER;
 use super::shim;
+use crate::linux::poll;
 
 /// As much of an archive as is read for a link: its own head, and one before that for a long name.
 const HEAD: usize = 16 << 10;
@@ -215,10 +216,10 @@ impl Engine {
     /// what its sshd died of.
     pub async fn last_output_line(&self, container: &Container) -> Result<Option<String>, EngineError> {
         // The engine has all of them when it says itself that the container has ended, which it notices later than we do.
-        let deadline = Instant::now() + ENDING;
-        while Instant::now() < deadline && self.first_process(container).await?.is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        const INTERVAL: Duration = Duration::from_millis(20);
+        let first_process = async || self.first_process(container).await;
+        let has_ended = |found: &Result<_, _>| !matches!(found, Ok(Some(_)));
+        poll::until_meanwhile(Instant::now() + ENDING, INTERVAL, first_process, has_ended).await?;
         let options = LogsOptions { stdout: true, stderr: true, tail: "5".to_owned(), ..Default::default() };
         let call = "read the container's log";
         let pieces = self.pieces(call)?;

@@ -21,7 +21,7 @@ use super::connection::{CALL, Engine, EngineError};
 use super::container::Container;
 use crate::linux::mountinfo::Mounted;
 use crate::linux::tree::Content;
-use crate::linux::{cgroup, mountinfo};
+use crate::linux::{cgroup, mountinfo, poll};
 
 /// How long a removal that somebody else has begun may last.
 const REMOVAL: Duration = Duration::from_secs(60);
@@ -77,27 +77,36 @@ impl Engine {
 
     async fn delete(&self, container: &Container) -> Result<(), EngineError> {
         let deadline = Instant::now() + REMOVAL;
-        let mut freed = false;
-        loop {
+        match self.delete_within(HANGING, container, deadline).await {
+            Err(EngineError::Stuck { .. }) => {
+                // What is gone is gone.
+                let _ = cgroup::kill_all(&container.id);
+                self.delete_within(CALL, container, deadline).await
+            }
+            deleted => deleted,
+        }
+    }
+
+    /// Each call within `patience`.
+    async fn delete_within(
+        &self,
+        patience: Duration,
+        container: &Container,
+        deadline: Instant,
+    ) -> Result<(), EngineError> {
+        const INTERVAL: Duration = Duration::from_millis(50);
+        let delete = async || {
             let options = RemoveContainerOptions { v: true, force: true, link: false };
             let request = self.docker.remove_container(&container.id, Some(options));
-            let patience = if freed { CALL } else { HANGING };
-            let result = self.call_within(patience, "remove the container", request).await;
-            match result {
-                Ok(()) => return Ok(()),
-                Err(EngineError::Stuck { .. }) if !freed => {
-                    freed = true;
-                    // What is gone is gone.
-                    let _ = cgroup::kill_all(&container.id);
-                }
-                Err(error) if error.is_not_found() => return Ok(()),
-                // Somebody else (an epilog that was cut off) has begun to remove it: see it gone.
-                Err(EngineError::Refused { status: 409, .. }) if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(error) => return Err(error),
+            match self.call_within(patience, "remove the container", request).await {
+                Err(error) if error.is_not_found() => Ok(()),
+                deleted => deleted,
             }
-        }
+        };
+        // Somebody else (an epilog that was cut off) has begun to remove it: see it gone.
+        let is_final =
+            |deleted: &Result<(), _>| !matches!(deleted, Err(EngineError::Refused { status: 409, .. }));
+        poll::until_meanwhile(deadline, INTERVAL, delete, is_final).await
     }
 }
 

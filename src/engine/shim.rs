@@ -7,8 +7,6 @@
 
 use std::io;
 
-use nix::sys::signal::Signal;
-
 use crate::linux::process::{self, Process};
 
 /// As containerd names all of them.
@@ -20,7 +18,7 @@ pub(super) fn end(container_id: &str) -> io::Result<()> {
     let shims = process::all()?.filter_map(|pid| Process::find(pid).ok());
     for shim in shims.filter(|process| is_shim_of(process, container_id)) {
         // What is gone is gone.
-        let _ = shim.signal(Signal::SIGKILL);
+        let _ = shim.kill();
     }
     Ok(())
 }

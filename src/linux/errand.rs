@@ -11,7 +11,6 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -27,6 +26,7 @@ use tokio::io::Interest;
 use zeroize::Zeroizing;
 
 use super::identity::{UserIds, become_user};
+use super::poll::until;
 use super::privilege;
 
 /// How long a look at a file system may take: an automounter may have to ask around first.
@@ -185,12 +185,8 @@ impl Drop for Errand {
     /// nothing of this process' any more, and the kernel ends it then.
     fn drop(&mut self) {
         let _ = kill(self.child, Signal::SIGKILL);
-        let deadline = Instant::now() + END;
-        while waitpid(self.child, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive)
-            && Instant::now() < deadline
-        {
-            sleep(INTERVAL);
-        }
+        let look = || waitpid(self.child, Some(WaitPidFlag::WNOHANG));
+        let _ = until(Instant::now() + END, INTERVAL, look, |status| *status != Ok(WaitStatus::StillAlive));
     }
 }
 

@@ -16,6 +16,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod oom;
 pub mod orphan;
+pub mod poll;
 pub mod privilege;
 pub mod process;
 pub mod removal;

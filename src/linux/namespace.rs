@@ -125,6 +125,7 @@ mod tests {
 
     use super::*;
     use crate::linux::lacking::skip;
+    use crate::linux::poll;
 
     /// A process in namespaces of its own, once it is there; none where the tests do not run as root.
     fn elsewhere(flags: &str) -> Option<(Child, Process)> {
@@ -132,15 +133,15 @@ mod tests {
         let mut child =
             Command::new("unshare").args([flags, "--mount", "--", "sleep", "60"]).spawn().unwrap();
         let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
+        let is_there = || {
+            let namespace = process.open("ns/mnt").and_then(|namespace| namespace.metadata());
+            namespace.is_ok_and(|theirs| !is_same(&theirs, &own))
+        };
+        // `None`: not yet.
+        let look = || if is_there() { Some(true) } else { child.try_wait().unwrap().map(|_| false) };
         let deadline = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
-            let is_there = process
-                .open("ns/mnt")
-                .is_ok_and(|namespace| namespace.metadata().is_ok_and(|theirs| !is_same(&theirs, &own)));
-            if is_there {
-                return Some((child, process));
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if poll::until(deadline, Duration::from_millis(5), look, Option::is_some) == Some(true) {
+            return Some((child, process));
         }
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,17 +1,16 @@
 //! Processes that cannot be mistaken for others: a pid alone may be used again, a pid with its start time may not.
 //!
 //! Runs as root on the host.
-#![expect(unsafe_code, reason = "neither libc nor nix wraps pidfd_send_signal")]
+#![forbid(unsafe_code)]
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
-use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, fstatat, stat};
+use rustix::process::{Signal, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// A process, as it is written to state files.
@@ -131,21 +130,9 @@ impl Process {
         self.stat_field(3).is_ok_and(|state| state != "Z" && state != "X")
     }
 
-    /// Sends it a signal, and nobody who has its number by now: pidfd_send_signal(2) takes an open /proc/PID as well as a
-    /// pidfd.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        let no_more = std::ptr::null::<libc::siginfo_t>();
-        // SAFETY: a valid descriptor, and no pointer that is followed.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.directory.as_raw_fd(),
-                signal as libc::c_int,
-                no_more,
-                0,
-            )
-        };
-        Errno::result(result).map(drop).map_err(io::Error::from)
+    /// Kills it, and nobody who has its number by now: pidfd_send_signal(2) takes an open /proc/PID as well as a pidfd.
+    pub fn kill(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.directory, Signal::KILL)?)
     }
 
     fn start_time(&self) -> io::Result<u64> {
@@ -251,9 +238,9 @@ mod tests {
     fn signal_for_a_process_that_is_gone_reaches_nobody() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
-        process.signal(Signal::SIGKILL).unwrap();
+        process.kill().unwrap();
         child.wait().unwrap();
-        let error = process.signal(Signal::SIGKILL).unwrap_err();
+        let error = process.kill().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
     }
 }

@@ -17,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::gres;
 use super::hostlist;
 use super::ids::{JobId, StepId};
-use crate::linux::process;
+use crate::linux::{poll, process};
 
 /// How long such a command may take before it is killed.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -282,9 +282,8 @@ async fn run_meanwhile(name: &'static str, arguments: &[&str]) -> Result<String,
     let program = find(name).ok_or(SlurmError::NotFound(name))?;
     let printed = async {
         let mut running = Running::start(Command::new(&program).args(arguments))?;
-        while !running.has_ended()? {
-            tokio::time::sleep(INTERVAL).await;
-        }
+        let deadline = running.deadline;
+        poll::until_meanwhile(deadline, INTERVAL, async || running.has_ended(), is_final).await?;
         running.printed()
     };
     printed_by(program.clone(), printed.await)
@@ -293,13 +292,15 @@ async fn run_meanwhile(name: &'static str, arguments: &[&str]) -> Result<String,
 fn run_program(program: PathBuf, arguments: &[&str]) -> Result<String, SlurmError> {
     let printed = || {
         let mut running = Running::start(Command::new(&program).args(arguments))?;
-        while !running.has_ended()? {
-            std::thread::sleep(INTERVAL);
-        }
+        poll::until(running.deadline, INTERVAL, || running.has_ended(), is_final)?;
         running.printed()
     };
     let printed = printed();
     printed_by(program, printed)
+}
+
+fn is_final(has_ended: &io::Result<bool>) -> bool {
+    !matches!(has_ended, Ok(false))
 }
 
 fn printed_by(program: PathBuf, printed: io::Result<Option<String>>) -> Result<String, SlurmError> {
@@ -327,13 +328,13 @@ impl Running {
         Ok(Self { child, output, deadline: Instant::now() + DEADLINE, has_succeeded: false })
     }
 
-    /// Whether it has come to its end; or to ours, in time or in what can be borne.
+    /// Whether it has ended, or printed more than can be borne.
     fn has_ended(&mut self) -> io::Result<bool> {
         if let Some(status) = self.child.try_wait()? {
             self.has_succeeded = status.success();
             return Ok(true);
         }
-        Ok(Instant::now() > self.deadline || self.output.metadata()?.len() > MOST)
+        Ok(self.output.metadata()?.len() > MOST)
     }
 
     /// What it printed, if it succeeded.

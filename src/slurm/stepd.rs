@@ -7,9 +7,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use super::ids::JobId;
+use crate::linux::poll;
 use crate::linux::process::{self, Process};
 use crate::log::escape::Escaped;
 
@@ -72,13 +71,13 @@ pub fn end_prolog(job: JobId) -> io::Result<()> {
         job_of_hook(process, title, "slurmstepd\0spank\0prolog\0") == Some(job)
     };
     for (process, _) in process::all()?.filter_map(titled).filter(is_its) {
-        while process.is_alive() {
-            if Instant::now() > deadline {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
+        let is_alive = || {
             // Gone already, as like as not.
-            let _ = process.signal(Signal::SIGKILL);
-            std::thread::sleep(INTERVAL);
+            let _ = process.kill();
+            process.is_alive()
+        };
+        if poll::until(deadline, INTERVAL, is_alive, |is_alive| !is_alive) {
+            return Err(io::ErrorKind::TimedOut.into());
         }
     }
     Ok(())

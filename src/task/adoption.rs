@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::TaskError;
+use crate::linux::poll;
 use crate::slurm::ids::{JobId, Owner};
 use crate::slurm::stepd;
 use crate::state::StateDir;
@@ -18,21 +19,12 @@ const INTERVAL: Duration = Duration::from_millis(5);
 /// Waits for the extern step to have adopted the job's container.
 pub fn wait_for_adoption(state: &StateDir, job: JobId) -> Result<(), TaskError> {
     let directory = state.of(Owner::job(job));
-    let deadline = Instant::now() + ADOPTION;
-    let mut missing = Some(Instant::now());
-    let adopted = loop {
-        match directory.adoption() {
-            Some(adopted) => break adopted,
-            None if Instant::now() > deadline => return Err(TaskError::NoExternStep { job }),
-            // Without `Contain` none will ever come.
-            None if missing.is_some_and(|since| Instant::now() > since + GRACE) => {
-                if !stepd::has_extern_step(job) {
-                    return Err(TaskError::NoExternStep { job });
-                }
-                missing = None;
-            }
-            None => std::thread::sleep(INTERVAL),
-        }
+    let wait =
+        |patience| poll::until(Instant::now() + patience, INTERVAL, || directory.adoption(), Option::is_some);
+    let adopted = match wait(GRACE) {
+        // Without `Contain` none will ever come.
+        None if stepd::has_extern_step(job) => wait(ADOPTION - GRACE),
+        adopted => adopted,
     };
-    adopted.map_err(TaskError::Adoption)
+    adopted.ok_or(TaskError::NoExternStep { job })?.map_err(TaskError::Adoption)
 }

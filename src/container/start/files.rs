@@ -8,16 +8,16 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use tokio::time::{Instant, sleep};
 
 use crate::guest::paths;
 use crate::linux::identity::UserIds;
 use crate::linux::mount::{self, Attributes};
 use crate::linux::namespace::Namespaces;
+use crate::linux::poll;
 use crate::linux::process::FileId;
 
 /// The static program that is every container's first process (src/pause).
@@ -131,18 +131,13 @@ impl<'a> Files<'a> {
     /// The first process may not have come to its FIFO yet.
     async fn order(&self, order: &[u8]) -> io::Result<()> {
         const PATIENCE: Duration = Duration::from_secs(30);
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let fifo = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(self.path(paths::GO));
-            match fifo {
-                // Shorter than PIPE_BUF: it is read as it is written, whole.
-                Ok(mut fifo) => return fifo.write_all(order),
-                Err(error) if error.raw_os_error() == Some(libc::ENXIO) && Instant::now() < deadline => {
-                    sleep(Duration::from_millis(1)).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        const INTERVAL: Duration = Duration::from_millis(1);
+        let open =
+            async || File::options().write(true).custom_flags(libc::O_NONBLOCK).open(self.path(paths::GO));
+        let is_final = |fifo: &io::Result<File>| !matches!(fifo, Err(error) if error.raw_os_error() == Some(libc::ENXIO));
+        let mut fifo = poll::until_meanwhile(Instant::now() + PATIENCE, INTERVAL, open, is_final).await?;
+        // Shorter than PIPE_BUF: it is read as it is written, whole.
+        fifo.write_all(order)
     }
 
     /// Where a file of the container's directory lies on the host.

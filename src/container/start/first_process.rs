@@ -12,15 +12,13 @@
 //!
 //! Runs as root in the prolog.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
+use std::time::{Duration, Instant};
 
 use crate::guest::paths;
 use crate::linux::identity::UserIds;
+use crate::linux::poll;
 use crate::linux::process::{FileId, Process};
 use crate::linux::rights::{Excess, Rights};
 
@@ -89,7 +87,7 @@ impl StagingDir {
 /// 32 hexadecimal digits that nobody can know.
 pub(super) fn random() -> io::Result<String> {
     let mut random = [0u8; 16];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    getrandom::fill(&mut random)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
@@ -105,16 +103,14 @@ async fn entered_within(
     patience: Duration,
 ) -> Result<(), FirstProcessError> {
     let ours = FileId::of(program).map_err(FirstProcessError::Look)?;
-    let deadline = Instant::now() + patience;
-    loop {
-        match process.program() {
-            Ok(theirs) if theirs == ours && process.has_environment() => return Ok(()),
-            _ if !process.is_alive() => return Err(FirstProcessError::Ended),
-            Err(error) if Instant::now() > deadline => return Err(FirstProcessError::Look(error)),
-            _ if Instant::now() > deadline => return Err(FirstProcessError::Stranger),
-            Ok(_) | Err(_) => sleep(INTERVAL).await,
-        }
-    }
+    let look = async || match process.program() {
+        Ok(theirs) if theirs == ours && process.has_environment() => Ok(()),
+        _ if !process.is_alive() => Err(FirstProcessError::Ended),
+        Err(error) => Err(FirstProcessError::Look(error)),
+        Ok(_) => Err(FirstProcessError::Stranger),
+    };
+    let is_final = |seen: &Result<(), _>| matches!(seen, Ok(()) | Err(FirstProcessError::Ended));
+    poll::until_meanwhile(Instant::now() + patience, INTERVAL, look, is_final).await
 }
 
 /// Sees that it is `user` and nobody else, whatever an engine, a runtime or an image's file has made of what was asked for.

@@ -10,6 +10,7 @@ use super::freeze::{self, Frozen};
 use super::hierarchy::write;
 use super::members::{processes, threads};
 use super::remove::end;
+use crate::linux::poll;
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,14 +56,9 @@ impl Cgroups {
 }
 
 fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
-    loop {
+    let are_moved = || {
         if threads(from)?.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(io::Error::other(
-                "its processes cannot be moved: they are forked, or stay, in its own cgroups",
-            ));
+            return Ok(true);
         }
         // All threads of a process move with its number.
         for pid in processes(from)? {
@@ -73,7 +69,13 @@ fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
             }
         }
         // One that is between its end and its parent's wait stays for a moment.
-        std::thread::sleep(INTERVAL);
+        Ok(false)
+    };
+    match poll::until(deadline, INTERVAL, are_moved, |moved| !matches!(moved, Ok(false))) {
+        Ok(false) => Err(io::Error::other(
+            "its processes cannot be moved: they are forked, or stay, in its own cgroups",
+        )),
+        moved => moved.map(drop),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::hierarchy::{Membership, Mounts};
+use crate::linux::poll;
 use crate::linux::process::Process;
 
 /// What marks a cgroup of a job, or else of its extern step: from 26.05 on, with cgroup v2, a job's is named by an
@@ -68,18 +69,15 @@ impl Cgroups {
     /// `None` when it does not.
     pub fn of_own_step() -> io::Result<Option<Self>> {
         const INTERVAL: Duration = Duration::from_millis(2);
-        let deadline = Instant::now() + PLACING;
         let own = i32::try_from(std::process::id()).unwrap_or_default();
-        while Instant::now() < deadline {
+        let look = || {
             // Those that slurmstepd is in by itself, a forked child is in from the start.
             let (task, daemon) =
                 (Self::of(own, &[STEP])?, Self::of(nix::unistd::getppid().as_raw(), &[STEP])?);
-            if task.0.iter().any(|(hierarchy, directory)| daemon.0.get(hierarchy) != Some(directory)) {
-                return Ok(Some(task));
-            }
-            std::thread::sleep(INTERVAL);
-        }
-        Ok(None)
+            let is_placed = |(hierarchy, directory)| daemon.0.get(hierarchy) != Some(directory);
+            Ok(task.0.iter().any(is_placed).then_some(task))
+        };
+        poll::until(Instant::now() + PLACING, INTERVAL, look, |placed| !matches!(placed, Ok(None)))
     }
 
     /// Those that the engine made for a container, by one of its processes: its id is part of their names, with every

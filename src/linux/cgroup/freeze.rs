@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::hierarchy::write;
+use crate::linux::poll;
 
 /// How long processes may take to stop. One that waits for a file system stops when that answers; it cannot fork
 /// meanwhile either.
@@ -66,19 +67,16 @@ impl Freezer {
 
     fn freeze(&self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        match write(&self.control, self.on) {
-            Err(error) if is_gone(&error) => return Ok(()),
-            written => written?,
+        let frozen = write(&self.control, self.on).and_then(|()| {
+            let is_final = |state: &io::Result<String>| {
+                !matches!(state, Ok(state) if state.lines().all(|line| line != self.is_on))
+            };
+            poll::until(deadline, INTERVAL, || fs::read_to_string(&self.state), is_final)
+        });
+        match frozen {
+            Err(error) if !is_gone(&error) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
         }
-        while Instant::now() < deadline {
-            match fs::read_to_string(&self.state) {
-                Ok(state) if state.lines().any(|line| line == self.is_on) => return Ok(()),
-                Err(error) if is_gone(&error) => return Ok(()),
-                Ok(_) => std::thread::sleep(INTERVAL),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 }
 

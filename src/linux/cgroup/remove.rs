@@ -5,11 +5,10 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-
 use super::find::Cgroups;
 use super::freeze::Frozen;
 use super::members::threads;
+use crate::linux::poll;
 use crate::linux::process::{self, Process};
 
 /// Between two looks.
@@ -44,36 +43,32 @@ fn remove_tree(directory: &Path, deadline: Instant) -> io::Result<()> {
     for child in children.filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_tree(&child.path(), deadline)?;
     }
-    loop {
-        match fs::remove_dir(directory) {
-            // A process that has ended keeps it until it is reaped.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(INTERVAL);
-            }
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => return Ok(()),
-        }
+    // A process that has ended keeps it until it is reaped.
+    let is_final = |removed: &io::Result<()>| !matches!(removed, Err(error) if error.raw_os_error() == Some(libc::EBUSY));
+    match poll::until(deadline, INTERVAL, || fs::remove_dir(directory), is_final) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
 /// Ends every process in these cgroups and below them, and sees it gone. They are stopped meanwhile: what forks faster than
 /// it is killed would never end.
 pub(super) fn end(directories: &[&Path], deadline: Instant) -> io::Result<()> {
-    loop {
-        let lists = || directories.iter().map(|directory| Ok((*directory, threads(directory)?)));
+    let lists = || directories.iter().map(|directory| Ok((*directory, threads(directory)?)));
+    let are_gone = || {
         if lists().collect::<io::Result<Vec<_>>>()?.iter().all(|(_, threads)| threads.is_empty()) {
-            return Ok(());
+            return Ok(true);
         }
-        if Instant::now() > deadline {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        let frozen = Frozen::stop(directories.iter().copied())?;
+        // With cgroup v1 they die of it only when they go on.
+        let _frozen = Frozen::stop(directories.iter().copied())?;
         for (directory, threads) in lists().collect::<io::Result<Vec<_>>>()? {
             threads.into_iter().for_each(|thread| kill_process_of(directory, thread));
         }
-        // With cgroup v1 they die of it only when they go on.
-        drop(frozen);
-        std::thread::sleep(INTERVAL);
+        Ok(false)
+    };
+    match poll::until(deadline, INTERVAL, are_gone, |gone| !matches!(gone, Ok(false))) {
+        Ok(false) => Err(ErrorKind::TimedOut.into()),
+        gone => gone.map(drop),
     }
 }
 
@@ -87,7 +82,7 @@ fn kill_process_of(directory: &Path, thread: i32) {
     });
     if is_member {
         // What is gone is gone.
-        let _ = process.signal(Signal::SIGKILL);
+        let _ = process.kill();
     }
 }
 
