@@ -8,7 +8,7 @@ use std::path::Path;
 use super::finding::Finding;
 use crate::log::escape::Escaped;
 use crate::settings::plugstack::Config;
-use crate::slurm::plugin_order::{LONGEST, Line, first_behind_ours};
+use crate::slurm::plugin_order::{LONGEST, PluginLine, first_behind_ours};
 
 const NAME: &str = "plugstack";
 /// As README installs it.
@@ -18,9 +18,9 @@ const USUAL: &str = "/usr/lib/spank-docker/spank_docker.so";
 /// for a plugin without a path (PluginDir).
 pub(super) fn check(
     file: &Path,
-    lines: io::Result<Vec<Line>>,
+    lines: io::Result<Vec<PluginLine>>,
     directories: &str,
-) -> (Option<Line>, Vec<Finding>) {
+) -> (Option<PluginLine>, Vec<Finding>) {
     let lines = match lines {
         Ok(lines) => lines,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -48,7 +48,7 @@ pub(super) fn check(
 
 const ORDER: &str = "plugin_order";
 
-fn order(behind: Option<&Line>) -> Finding {
+fn order(behind: Option<&PluginLine>) -> Finding {
     match behind {
         None => Finding::ok(ORDER, "no other plugin comes after spank_docker.so"),
         Some(line) => Finding::fail(ORDER, line.comes_after_ours()),
@@ -59,7 +59,7 @@ fn not_seen() -> Finding {
     Finding::fail(ORDER, "what comes after spank_docker.so cannot be seen")
 }
 
-fn judge(line: &Line, count: usize, directories: &str) -> Finding {
+fn judge(line: &PluginLine, count: usize, directories: &str) -> Finding {
     let place = format!("'{}' line {}", Escaped::from(line.file.as_path()), line.number);
     if count > 1 {
         return Finding::fail(NAME, format!("{place} and others name the plugin {count} times: keep one"));
@@ -92,7 +92,7 @@ fn judge(line: &Line, count: usize, directories: &str) -> Finding {
 }
 
 /// What the plugin itself would say of its settings.
-pub(super) fn settings(line: &Line) -> (Option<Config>, Finding) {
+pub(super) fn settings(line: &PluginLine) -> (Option<Config>, Finding) {
     const NAME: &str = "settings";
     let arguments: Vec<&str> = line.arguments.iter().map(String::as_str).collect();
     match Config::parse(&arguments) {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::slurm::plugin_order::read;
 
-    fn found(text: &str) -> (Option<Line>, Vec<String>) {
+    fn found(text: &str) -> (Option<PluginLine>, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("plugstack.conf");
         fs::write(&file, text).unwrap();

@@ -60,7 +60,7 @@ fn release_known(settings: &Settings) -> Finding {
     let version = Escaped::new(settings.get("SLURM_VERSION"));
     let ours = env!("CARGO_PKG_VERSION");
     match settings.release() {
-        Some((major, minor)) if release::is_known(major, minor) => {
+        Some((major, minor)) if release::is_supported(major, minor) => {
             Finding::ok(NAME, format!("{version}, supported by spank_docker {ours}"))
         }
         Some(_) | None => {

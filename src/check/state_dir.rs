@@ -32,7 +32,7 @@ const SHARED: [(i64, &str); 11] = [
 
 /// What was seen of it.
 #[derive(Debug)]
-struct Facts {
+struct StateDirFacts {
     /// Itself, or the nearest directory above it that is there.
     nearest: PathBuf,
     /// Of those, from `/` down, the first that others than root can change.
@@ -46,7 +46,7 @@ struct Facts {
 }
 
 pub(super) fn check(path: &Path) -> Finding {
-    match look(path) {
+    match inspect(path) {
         Ok(facts) => judge(path, &facts),
         Err(error) => Finding::fail(
             NAME,
@@ -55,7 +55,7 @@ pub(super) fn check(path: &Path) -> Finding {
     }
 }
 
-fn look(path: &Path) -> io::Result<Facts> {
+fn inspect(path: &Path) -> io::Result<StateDirFacts> {
     let there: Vec<&Path> = path.ancestors().filter(|path| path.exists()).collect();
     let nearest = there.first().copied().unwrap_or(Path::new("/"));
     let is_open = |directory: &&Path| {
@@ -66,7 +66,7 @@ fn look(path: &Path) -> io::Result<Facts> {
     };
     let FsType(magic) = statfs(nearest)?.filesystem_type();
     let space = statvfs(nearest)?;
-    Ok(Facts {
+    Ok(StateDirFacts {
         nearest: nearest.to_owned(),
         open: there.iter().rev().copied().find(is_open).map(Path::to_owned),
         shared: SHARED.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name),
@@ -75,7 +75,7 @@ fn look(path: &Path) -> io::Result<Facts> {
     })
 }
 
-fn judge(path: &Path, facts: &Facts) -> Finding {
+fn judge(path: &Path, facts: &StateDirFacts) -> Finding {
     let shown = Escaped::from(path);
     if !facts.nearest.is_dir() {
         return Finding::fail(
@@ -115,11 +115,11 @@ mod tests {
     use super::*;
     use crate::linux::lacking;
 
-    fn facts() -> Facts {
-        Facts { nearest: "/tmp".into(), open: None, shared: None, write: Ok(()), free: ENOUGH }
+    fn facts() -> StateDirFacts {
+        StateDirFacts { nearest: "/tmp".into(), open: None, shared: None, write: Ok(()), free: ENOUGH }
     }
 
-    fn judged(facts: &Facts) -> String {
+    fn judged(facts: &StateDirFacts) -> String {
         judge(Path::new("/tmp/x"), facts).to_string()
     }
 
@@ -128,23 +128,23 @@ mod tests {
         assert_eq!(judged(&facts()), "ok   state_dir: '/tmp/x', created by the first job");
         assert_eq!(judge(Path::new("/tmp"), &facts()).to_string(), "ok   state_dir: '/tmp'");
         assert_eq!(
-            judged(&Facts { nearest: "/proc/version".into(), ..facts() }),
+            judged(&StateDirFacts { nearest: "/proc/version".into(), ..facts() }),
             "fail state_dir: '/proc/version' is not a directory: name another"
         );
         assert_eq!(
-            judged(&Facts { open: Some("/tmp".into()), ..facts() }),
+            judged(&StateDirFacts { open: Some("/tmp".into()), ..facts() }),
             "fail state_dir: '/tmp' can be changed by non-root users: chown root, chmod 0755"
         );
         assert_eq!(
-            judged(&Facts { shared: Some("NFS"), ..facts() }),
+            judged(&StateDirFacts { shared: Some("NFS"), ..facts() }),
             "fail state_dir: '/tmp/x' is on NFS: use a local directory of this node, such as /run/spank-docker"
         );
         assert_eq!(
-            judged(&Facts { write: Err(io::Error::from_raw_os_error(libc::EROFS)), ..facts() }),
+            judged(&StateDirFacts { write: Err(io::Error::from_raw_os_error(libc::EROFS)), ..facts() }),
             "fail state_dir: '/tmp/x' cannot be written to (Read-only file system (os error 30)): remount it, or name another"
         );
         assert_eq!(
-            judged(&Facts { free: 4096, ..facts() }),
+            judged(&StateDirFacts { free: 4096, ..facts() }),
             "warn state_dir: '/tmp/x' has only 0 MiB left: free disk space"
         );
     }
@@ -157,7 +157,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let facts = look(&directory.path().join("a/b")).unwrap();
+        let facts = inspect(&directory.path().join("a/b")).unwrap();
         assert_eq!(facts.nearest, directory.path());
         assert_eq!(facts.open.as_deref(), Some(directory.path()));
     }

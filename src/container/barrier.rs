@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use futures_util::{StreamExt, stream};
 
-use crate::linux::errand::{self, Errand, Found};
+use crate::linux::errand::{self, Answer, Errand};
 use crate::linux::runtime::runtime;
 use crate::slurm::scontrol;
 
@@ -95,7 +95,7 @@ async fn is_there(address: SocketAddr) -> bool {
 /// a child, on the host: a name service need not answer, and in a container it would be the image's.
 #[must_use]
 pub fn addresses(nodes: &[String], port: u16) -> Vec<Option<SocketAddr>> {
-    let sent = Errand::send(None, &[], || Found::of(&look_up(nodes, port)));
+    let sent = Errand::send(None, &[], || Answer::of(&look_up(nodes, port)));
     let found: io::Result<Vec<Option<SocketAddr>>> =
         sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value());
     found.unwrap_or_else(|_| vec![None; nodes.len()])

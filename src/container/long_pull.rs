@@ -36,7 +36,7 @@ impl Progress for LongPull<'_> {
         interval(&self.request.node)
     }
 
-    fn look<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
+    fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
         let look = async move {
             self.tell(line).await;
             self.looks += 1;

@@ -22,7 +22,7 @@ mod stop;
 pub use adopt::{AdoptError, adopt};
 pub use image_consistency::find_node_with_other_image;
 pub use long_pull::TOLD_EVERY;
-pub use mounts::{MountError, Origin};
+pub use mounts::{MountError, MountOrigin};
 pub use reap::reap;
 pub use remove::StopError;
 pub use request::{JobInfo, Request, RequestError, StepInfo};

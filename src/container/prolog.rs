@@ -13,7 +13,7 @@ use crate::container;
 use crate::log::{Log, error_chain};
 use crate::settings::options::ImageChoice;
 use crate::settings::plugstack::{Config, EngineFailure};
-use crate::slurm::failure_report::{self, End};
+use crate::slurm::failure_report::{self, EndedBy};
 use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::scontrol;
 use crate::state::{Origin, Outcome, OwnerDir, StateDir, StateError};
@@ -65,14 +65,14 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
     let origin = subject.origin(input.as_ref().ok().map(|(config, _)| config));
     if let Err(error) = subject.begin(&origin, Outcome::Starting) {
         log.error(&format!("job {job}: {}", error_chain(&error)));
-        report_to_user(subject, &format!("{error}: ask the admin"), End::ByScript, log);
+        report_to_user(subject, &format!("{error}: ask the admin"), EndedBy::Script, log);
         return HookResult::GoOn;
     }
     let (outcome, verdict, end) = match input {
         Ok((config, request)) => start(&config, &request, subject.began, log),
         Err(error) => {
             log.error(&format!("job {job}: {}", error_chain(error.as_ref())));
-            (Outcome::Failed { message: error.to_string() }, HookResult::GoOn, End::ByTasks)
+            (Outcome::Failed { message: error.to_string() }, HookResult::GoOn, EndedBy::Tasks)
         }
     };
     let failed = match &outcome {
@@ -94,13 +94,13 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
 }
 
 /// Drains the node. Where slurmctld does not hear of it, slurmd tells it later, of a prolog that has failed.
-fn out_of_service(subject: &PrologInput, line: &str, log: &mut dyn Log) -> (End, HookResult) {
+fn out_of_service(subject: &PrologInput, line: &str, log: &mut dyn Log) -> (EndedBy, HookResult) {
     match failure_report::out_of_service(start_of(subject), &subject.facts.slurmd.node, line) {
-        Ok(true) => (End::BySlurm, HookResult::GoOn),
-        Ok(false) => (End::ByTasks, HookResult::GoOn),
+        Ok(true) => (EndedBy::Slurm, HookResult::GoOn),
+        Ok(false) => (EndedBy::Tasks, HookResult::GoOn),
         Err(error) => {
             log.error(&format!("job {}: {}", subject.facts.job, error_chain(&error)));
-            (End::BySlurm, HookResult::Drain)
+            (EndedBy::Slurm, HookResult::Drain)
         }
     }
 }
@@ -118,9 +118,9 @@ pub fn note_host(subject: &PrologInput, log: &mut dyn Log) {
 }
 
 /// Those who cannot see this node's record: the user who waits, and the job's other nodes.
-fn report_to_user(subject: &PrologInput, line: &str, end: End, log: &mut dyn Log) {
+fn report_to_user(subject: &PrologInput, line: &str, end: EndedBy, log: &mut dyn Log) {
     let start = start_of(subject);
-    if let Err(error) = failure_report::failure(start, &subject.facts.slurmd.node, line, end) {
+    if let Err(error) = failure_report::report_failure(start, &subject.facts.slurmd.node, line, end) {
         log.error(&format!("job {}: {}", start.job, error_chain(&error)));
     }
 }
@@ -130,10 +130,10 @@ fn start(
     request: &Request,
     began: Instant,
     log: &mut dyn Log,
-) -> (Outcome, HookResult, End) {
+) -> (Outcome, HookResult, EndedBy) {
     let job = request.owner.job;
     let ImageChoice::Image(image) = &request.options.image else {
-        return (Outcome::Failed { message: "no image".to_owned() }, HookResult::GoOn, End::ByTasks);
+        return (Outcome::Failed { message: "no image".to_owned() }, HookResult::GoOn, EndedBy::Tasks);
     };
     let mut pull = LongPull::new(request, log);
     let started = container::start(config, request, image, began, &mut pull, || true);
@@ -141,12 +141,12 @@ fn start(
     match started {
         Ok(running) => {
             log.info(&running.start_summary(request.owner, began));
-            (Outcome::Ready(Box::new(running)), HookResult::GoOn, End::ByTasks)
+            (Outcome::Ready(Box::new(running)), HookResult::GoOn, EndedBy::Tasks)
         }
         Err(error) => {
             log.error(&format!("job {job}: {}", error_chain(&error)));
             let failed = || Outcome::Failed { message: error.to_string() };
-            let end = if error.is_silent_workdir() { End::AtOnce } else { End::ByTasks };
+            let end = if error.is_silent_workdir() { EndedBy::Prolog } else { EndedBy::Tasks };
             (broken_off.unwrap_or_else(failed), verdict(error.is_engine_fault(), config), end)
         }
     }

@@ -43,12 +43,12 @@ pub(super) enum ReadyError {
 
 /// Waits for the sshd that `process` has become.
 pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
-    let look = async || look(process, port, token).await;
+    let look = async || check_sshd(process, port, token).await;
     let is_final = |found: &Result<(), ReadyError>| *found != Err(ReadyError::Silent);
     poll::until_meanwhile(Instant::now() + PATIENCE, INTERVAL, look, is_final).await
 }
 
-async fn look(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
+async fn check_sshd(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
     if !process.is_alive() {
         return Err(ReadyError::Ended);
     }

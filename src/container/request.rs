@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 
 use crate::guest::accounts::{Account, Group};
-use crate::linux::errand::{self, Errand, Found};
+use crate::linux::errand::{self, Answer, Errand};
 use crate::linux::identity::UserIds;
 use crate::log::escape::Escaped;
 use crate::settings::options::Options;
@@ -232,7 +232,7 @@ type KnownUser = (Account, Vec<Group>);
 /// A user as this node knows it, with the group that the job has, else the user's own. Asked by a child: a name service
 /// need not answer.
 fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, UserIds), RequestError> {
-    let sent = Errand::send(None, &[], || Found::of(&known(uid, gid)?));
+    let sent = Errand::send(None, &[], || Answer::of(&known(uid, gid)?));
     let answer = sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value::<Option<_>>());
     let (account, groups): KnownUser = match answer {
         Ok(Some(known)) => known,

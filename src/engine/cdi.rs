@@ -100,11 +100,11 @@ fn known(info: &SystemInfo) -> Vec<String> {
 struct Specification {
     kind: String,
     #[serde(default)]
-    devices: Vec<Device>,
+    devices: Vec<CdiDevice>,
 }
 
 #[derive(Deserialize)]
-struct Device {
+struct CdiDevice {
     name: String,
 }
 

@@ -106,7 +106,7 @@ pub struct Container {
 
 /// What is at a path in a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileType {
     /// A regular file.
     File {
         /// In bytes.
@@ -120,7 +120,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl FileType {
     /// From a mode as Go writes it (os.FileMode).
     fn new(mode: u32, size: i64) -> Self {
         const LINK: u32 = 1 << 27;
@@ -162,11 +162,11 @@ impl Engine {
 
     /// What lies at a path in it, as the engine finds it there before the start. `None` for nothing. Links on the way are
     /// followed by the engine, one at its end is not.
-    pub async fn kind(&self, container: &Container, path: &str) -> Result<Option<Kind>, EngineError> {
+    pub async fn kind(&self, container: &Container, path: &str) -> Result<Option<FileType>, EngineError> {
         let options = ContainerArchiveInfoOptions { path: path.to_owned() };
         let request = self.docker.get_container_archive_info(&container.id, Some(options));
         match self.call("inspect a path in the container", request).await {
-            Ok(found) => Ok(Some(Kind::new(found.file_mode, found.size))),
+            Ok(found) => Ok(Some(FileType::new(found.file_mode, found.size))),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -400,11 +400,11 @@ mod tests {
     /// As seen in answers of an engine.
     #[test]
     fn file_types_are_decoded_from_go_modes() {
-        assert_eq!(Kind::new(420, 7), Kind::File { size: 7 });
-        assert_eq!(Kind::new(0o4755 | 1 << 23, -1), Kind::File { size: 0 });
-        assert_eq!(Kind::new(2_147_484_141, 7), Kind::Directory);
-        assert_eq!(Kind::new(33_554_870, 7), Kind::Other);
-        assert_eq!(Kind::new(134_218_239, 7), Kind::Link);
+        assert_eq!(FileType::new(420, 7), FileType::File { size: 7 });
+        assert_eq!(FileType::new(0o4755 | 1 << 23, -1), FileType::File { size: 0 });
+        assert_eq!(FileType::new(2_147_484_141, 7), FileType::Directory);
+        assert_eq!(FileType::new(33_554_870, 7), FileType::Other);
+        assert_eq!(FileType::new(134_218_239, 7), FileType::Link);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod transport;
 pub use cdi::GpuRequest;
 pub(crate) use connection::last_output_line;
 pub use connection::{Engine, EngineError};
-pub use container::{Bind, Container, ContainerSpec, Kind, Listed, Ulimit};
+pub use container::{Bind, Container, ContainerSpec, FileType, Listed, Ulimit};
 pub use facts::EngineInfo;
 pub use image::{Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, environment};
 pub use removal::{PATIENCE, volumes, written_to};

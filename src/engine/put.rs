@@ -13,7 +13,7 @@ const RECORD: usize = 512;
 
 /// What is put.
 #[derive(Clone, Copy, Debug)]
-enum Entry<'a> {
+enum ArchiveEntry<'a> {
     File(&'a [u8]),
     Directory,
 }
@@ -27,7 +27,7 @@ impl Engine {
         name: &str,
         content: &[u8],
     ) -> Result<(), EngineError> {
-        self.put_entry(container, directory, name, Entry::File(content)).await
+        self.put_entry(container, directory, name, ArchiveEntry::File(content)).await
     }
 
     /// Puts an empty directory of root's, that everybody may read, into a directory, unless there is one.
@@ -37,7 +37,7 @@ impl Engine {
         directory: &str,
         name: &str,
     ) -> Result<(), EngineError> {
-        self.put_entry(container, directory, name, Entry::Directory).await
+        self.put_entry(container, directory, name, ArchiveEntry::Directory).await
     }
 
     async fn put_entry(
@@ -45,7 +45,7 @@ impl Engine {
         container: &Container,
         directory: &str,
         name: &str,
-        entry: Entry<'_>,
+        entry: ArchiveEntry<'_>,
     ) -> Result<(), EngineError> {
         let options = UploadToContainerOptions { path: directory.to_owned(), ..Default::default() };
         let body = bollard::body_full(archive(name, entry).into());
@@ -55,10 +55,10 @@ impl Engine {
 }
 
 /// A tar archive as POSIX defines it (`ustar`) of one file with a short name.
-fn archive(name: &str, entry: Entry<'_>) -> Vec<u8> {
+fn archive(name: &str, entry: ArchiveEntry<'_>) -> Vec<u8> {
     let (kind, mode, content) = match entry {
-        Entry::File(content) => ("0", "0000644", content),
-        Entry::Directory => ("5", "0000755", &[][..]),
+        ArchiveEntry::File(content) => ("0", "0000644", content),
+        ArchiveEntry::Directory => ("5", "0000755", &[][..]),
     };
     let field = |value: &str, length: usize| {
         let mut field = value.as_bytes().to_vec();
@@ -102,7 +102,7 @@ mod tests {
             let mut tar = Command::new("tar");
             tar.args(["--extract", "--to-stdout", "--file=-", "group"]);
             let mut tar = tar.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-            let archive = archive("group", Entry::File(content));
+            let archive = archive("group", ArchiveEntry::File(content));
             assert_eq!(archive.len() % RECORD, 0);
             let mut input = tar.stdin.take().unwrap();
             let written = std::thread::spawn(move || input.write_all(&archive));
@@ -118,7 +118,7 @@ mod tests {
         let mut tar = Command::new("tar");
         tar.args(["--extract", "--file=-"]).current_dir(&directory).stdin(Stdio::piped());
         let mut tar = tar.spawn().unwrap();
-        tar.stdin.take().unwrap().write_all(&archive("dev", Entry::Directory)).unwrap();
+        tar.stdin.take().unwrap().write_all(&archive("dev", ArchiveEntry::Directory)).unwrap();
         assert!(tar.wait().unwrap().success());
         assert!(directory.path().join("dev").is_dir());
     }

@@ -63,9 +63,9 @@ impl fmt::Debug for Logins {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct File {
+struct ConfigFile {
     #[serde(default)]
-    auths: HashMap<String, Entry>,
+    auths: HashMap<String, AuthEntry>,
     #[serde(default)]
     creds_store: String,
     #[serde(default)]
@@ -73,7 +73,7 @@ struct File {
 }
 
 #[derive(Deserialize, Default)]
-struct Entry {
+struct AuthEntry {
     #[serde(default)]
     auth: Zeroizing<String>,
     #[serde(default)]
@@ -97,11 +97,11 @@ impl Logins {
     pub fn at(&self, registry: &str) -> Result<RegistryAuth, NoLogin> {
         let text = self.0.as_ref().map_err(Clone::clone)?;
         // What the parser says of it may quote a password.
-        let file: File = serde_json::from_slice(text)
+        let file: ConfigFile = serde_json::from_slice(text)
             .map_err(|_| NoLogin::File("is not a valid Docker configuration: fix it"))?;
         let is_meant = |key: &String| same_registry(key, registry);
         let entry = file.auths.iter().find(|(key, _)| is_meant(key)).map(|(_, entry)| entry);
-        if let Some(credentials) = entry.and_then(Entry::credentials) {
+        if let Some(credentials) = entry.and_then(AuthEntry::credentials) {
             return Ok(credentials);
         }
         let helper = file.cred_helpers.iter().find(|(key, _)| is_meant(key)).map(|(_, helper)| helper);
@@ -111,7 +111,7 @@ impl Logins {
     }
 }
 
-impl Entry {
+impl AuthEntry {
     /// `None` when there is nothing in it: with a credential helper Docker leaves it so.
     fn credentials(&self) -> Option<RegistryAuth> {
         let decoded = Zeroizing::new(Base64::decode_vec(self.auth.trim()).unwrap_or_default());

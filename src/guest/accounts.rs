@@ -119,8 +119,8 @@ pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
     }
     ours.sort_unstable();
     let is_ours = |name: &[u8]| ours.binary_search_by(|ours| ours.as_slice().cmp(name)).is_ok();
-    let tty_ok = |group: &Line<'_>| group.name != b"tty" || group.id == TTY;
-    let is_name = |group: &Line<'_>| !is_ours(group.name) && !is_number(group.name);
+    let tty_ok = |group: &AccountLine<'_>| group.name != b"tty" || group.id == TTY;
+    let is_name = |group: &AccountLine<'_>| !is_ours(group.name) && !is_number(group.name);
     let others: Vec<_> = lines(image, 4).filter(|group| is_name(group) && tty_ok(group)).collect();
     for group in &others {
         merged.push_line(group.line);
@@ -161,7 +161,7 @@ impl Lines {
 }
 
 /// A line of an image's file that is what it should be.
-struct Line<'a> {
+struct AccountLine<'a> {
     line: &'a [u8],
     name: &'a [u8],
     id: u32,
@@ -169,7 +169,7 @@ struct Line<'a> {
 
 /// The lines that have so many fields, a name, and an id in the third field. Comments and the `+` lines of NIS are not
 /// among them.
-fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = Line<'_>> {
+fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = AccountLine<'_>> {
     let file = if file.len() > MAX_FILE { &[] } else { file };
     file.split(|byte| *byte == b'\n').filter_map(move |line| {
         let parts = || line.split(|byte| *byte == b':');
@@ -179,7 +179,7 @@ fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = Line<'_>> {
         // In passwd the fourth field is an id too.
         let group_ok = fields != 7 || number_of(parts().nth(3)?).is_some();
         let whole = parts().count() == fields && starts_well && group_ok && !line.contains(&0);
-        whole.then_some(Line { line, name, id })
+        whole.then_some(AccountLine { line, name, id })
     })
 }
 

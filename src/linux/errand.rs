@@ -42,15 +42,15 @@ const HEADER: usize = 8;
 
 /// What a child has brought.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Answer {
     /// What it has read. Overwritten after use: there may be passwords in it.
     pub bytes: Zeroizing<Vec<u8>>,
     /// What it has opened.
     pub file: Option<OwnedFd>,
 }
 
-impl Found {
-    /// A value, for [`Found::value`].
+impl Answer {
+    /// A value, for [`Answer::value`].
     pub fn of(value: &impl Serialize) -> io::Result<Self> {
         Ok(Self { bytes: serde_json::to_vec(value)?.into(), file: None })
     }
@@ -88,7 +88,7 @@ pub struct Errand {
 /// What has come so far.
 #[derive(Debug)]
 struct Arrived {
-    found: Found,
+    found: Answer,
     length: usize,
 }
 
@@ -97,7 +97,7 @@ impl Errand {
     pub fn send(
         user: Option<&UserIds>,
         files: &[BorrowedFd<'_>],
-        work: impl FnOnce() -> io::Result<Found>,
+        work: impl FnOnce() -> io::Result<Answer>,
     ) -> io::Result<Self> {
         let (here, there) = UnixStream::pair()?;
         let parent = getpid();
@@ -115,7 +115,7 @@ impl Errand {
     }
 
     /// What it has brought, when it takes no longer than `limit` (`ETIMEDOUT`).
-    pub fn wait(mut self, limit: Duration) -> io::Result<Found> {
+    pub fn wait(mut self, limit: Duration) -> io::Result<Answer> {
         let deadline = Instant::now() + limit;
         loop {
             match self.receive() {
@@ -136,14 +136,14 @@ impl Errand {
     }
 
     /// The same, while the event loop goes on.
-    pub async fn answer(self, limit: Duration) -> io::Result<Found> {
+    pub async fn answer(self, limit: Duration) -> io::Result<Answer> {
         match tokio::time::timeout(limit, self.arrival()).await {
             Ok(answer) => answer,
             Err(_) => Err(Errno::ETIMEDOUT.into()),
         }
     }
 
-    async fn arrival(mut self) -> io::Result<Found> {
+    async fn arrival(mut self) -> io::Result<Answer> {
         let socket = tokio::net::UnixStream::from_std(self.socket.try_clone()?)?;
         loop {
             socket.readable().await?;
@@ -155,7 +155,7 @@ impl Errand {
         }
     }
 
-    fn take(&mut self) -> Found {
+    fn take(&mut self) -> Answer {
         self.arrived.take().map(|arrived| arrived.found).unwrap_or_default()
     }
 
@@ -210,7 +210,7 @@ fn receive_header(socket: &UnixStream) -> io::Result<Arrived> {
     match (i32::from_ne_bytes(code), u32::from_ne_bytes(length)) {
         (0, length) if length <= LIMIT => {
             let bytes = vec![0; usize::try_from(length).unwrap_or_default()].into();
-            Ok(Arrived { found: Found { bytes, file: files.pop() }, length: 0 })
+            Ok(Arrived { found: Answer { bytes, file: files.pop() }, length: 0 })
         }
         (0, _) => Err(io::ErrorKind::InvalidData.into()),
         (code, _) => Err(io::Error::from_raw_os_error(code)),
@@ -223,7 +223,7 @@ fn run(
     parent: Pid,
     user: Option<&UserIds>,
     files: &[BorrowedFd<'_>],
-    work: impl FnOnce() -> io::Result<Found>,
+    work: impl FnOnce() -> io::Result<Answer>,
 ) -> ! {
     // A panic must not lead back into the hook.
     let done = catch_unwind(AssertUnwindSafe(|| {
@@ -280,10 +280,10 @@ fn forget_files(mut kept: Vec<RawFd>) -> io::Result<()> {
     Ok(())
 }
 
-fn deliver(mut socket: &UnixStream, done: io::Result<Found>) -> io::Result<()> {
+fn deliver(mut socket: &UnixStream, done: io::Result<Answer>) -> io::Result<()> {
     let (code, found) = match done {
         Ok(found) => (0, found),
-        Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), Found::default()),
+        Err(error) => (error.raw_os_error().unwrap_or(libc::EIO), Answer::default()),
     };
     let length = u32::try_from(found.bytes.len()).map_err(io::Error::other)?;
     let header = [code.to_ne_bytes(), length.to_ne_bytes()].concat();
@@ -305,7 +305,7 @@ mod tests {
         let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
         let work = || {
             let file = File::open("/proc/self/status")?;
-            Ok(Found { bytes: bytes.clone().into(), file: None }.with(file.into()))
+            Ok(Answer { bytes: bytes.clone().into(), file: None }.with(file.into()))
         };
         let runtime = crate::linux::runtime::runtime().unwrap();
         let sent = || Errand::send(None, &[], work).unwrap();
@@ -316,13 +316,13 @@ mod tests {
             assert!(*found.bytes == bytes);
             found.into_file().unwrap();
         }
-        let found = Errand::send(None, &[], || Found::of(&("a", 7))).unwrap().wait(PATIENCE).unwrap();
+        let found = Errand::send(None, &[], || Answer::of(&("a", 7))).unwrap().wait(PATIENCE).unwrap();
         assert_eq!(found.value::<(String, u32)>().unwrap(), ("a".to_owned(), 7));
     }
 
     #[test]
     fn child_that_does_not_answer_is_not_waited_for_and_ends() {
-        let hang = || -> io::Result<Found> {
+        let hang = || -> io::Result<Answer> {
             loop {
                 std::thread::park();
             }
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn child_that_fails_panics_or_is_killed_says_no_more_than_that() {
-        let end = |work: fn() -> io::Result<Found>| {
+        let end = |work: fn() -> io::Result<Answer>| {
             let answer = Errand::send(None, &[], work).unwrap().wait(PATIENCE);
             answer.unwrap_err()
         };
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(end(|| panic!("on purpose")).raw_os_error(), Some(libc::EIO));
         let killed = end(|| {
             let _ = kill(getpid(), Signal::SIGKILL);
-            Ok(Found::default())
+            Ok(Answer::default())
         });
         assert_eq!(killed.to_string(), "the plugin's helper process was killed: submit again");
     }
@@ -365,7 +365,7 @@ mod tests {
                 numbers.map(|file| nix::fcntl::fcntl(unsafe_borrow(file), nix::fcntl::F_GETFD).is_ok());
             let mut content = [0; 5];
             given.read_exact_at(&mut content, 0)?;
-            Found::of(&(is_open, content))
+            Answer::of(&(is_open, content))
         };
         let found = Errand::send(None, &[given.as_fd()], work).unwrap().wait(PATIENCE).unwrap();
         assert_eq!(found.value::<([bool; 2], [u8; 5])>().unwrap(), ([true, false], *b"given"));

@@ -21,7 +21,7 @@ use nix::sys::statfs::{
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::errand::{self, Errand, Found};
+use super::errand::{self, Answer, Errand};
 use super::identity::UserIds;
 use super::mount::{self, Attributes};
 
@@ -56,8 +56,8 @@ impl ContainerRoot {
         &self,
         user: &UserIds,
         files: &[BorrowedFd<'_>],
-        work: impl FnOnce() -> io::Result<Found>,
-    ) -> io::Result<Found> {
+        work: impl FnOnce() -> io::Result<Answer>,
+    ) -> io::Result<Answer> {
         match self.deadline.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Err(Errno::ETIMEDOUT.into()),
             left => Errand::send(Some(user), files, work)?.wait(left.min(errand::PATIENCE)),
@@ -138,7 +138,7 @@ impl ContainerRoot {
             let directory = self.open(path, flags);
             let entered =
                 directory.and_then(|here| Ok(openat(&here, ".", flags | OFlag::O_CLOEXEC, Mode::empty())?));
-            Found::of(&entered.is_ok())
+            Answer::of(&entered.is_ok())
         });
         found?.value()
     }
@@ -245,7 +245,7 @@ impl ContainerRoot {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
                 let found = self.ask(user, &[self.directory.as_fd()], || {
                     let file = self.find(path)?;
-                    Ok(Found::of(&FileFacts::of(&file)?)?.with(file))
+                    Ok(Answer::of(&FileFacts::of(&file)?)?.with(file))
                 })?;
                 let facts: FileFacts = found.value()?;
                 Ok(Located { facts, file: found.into_file()?, is_own: rules.volumes.contains(&facts.mount) })
@@ -318,7 +318,7 @@ impl ContainerRoot {
         name: &OsStr,
         is_directory: bool,
     ) -> io::Result<()> {
-        let work = || make_entry(directory, name, is_directory).map(|()| Found::default());
+        let work = || make_entry(directory, name, is_directory).map(|()| Answer::default());
         self.ask(user, &[directory.as_fd()], work).map(drop)
     }
 

@@ -80,7 +80,7 @@ impl Namespaces {
     }
 
     /// Enters the mount namespace, runs `work` with its root directory, and comes back.
-    pub fn visit<T>(&self, work: impl FnOnce(&ContainerRoot) -> T) -> io::Result<T> {
+    pub fn in_mount_namespace<T>(&self, work: impl FnOnce(&ContainerRoot) -> T) -> io::Result<T> {
         let home = Home(File::open("/proc/self/ns/mnt")?);
         // setns(2) refuses a thread that shares its root and working directory with others.
         unshare(CloneFlags::CLONE_FS)?;
@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_visit_comes_back_from_a_panic() {
+    fn in_mount_namespace_comes_back_from_a_panic() {
         let Some((mut child, process)) = elsewhere("--ipc") else { return skip("root") };
         let here = || fs::read_link("/proc/thread-self/ns/mnt").unwrap();
         let (home, namespaces) = (here(), Namespaces::of(&process).unwrap().unwrap());
         let mut there = None;
         let visited = catch_unwind(AssertUnwindSafe(|| {
-            namespaces.visit(|_| {
+            namespaces.in_mount_namespace(|_| {
                 there = Some(here());
                 panic!("in a visit");
             })

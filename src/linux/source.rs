@@ -13,7 +13,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use serde::{Deserialize, Serialize};
 
-use super::errand::{self, Errand, Found};
+use super::errand::{self, Answer, Errand};
 use super::identity::UserIds;
 
 /// Something of the host, open for reference only (`O_PATH`).
@@ -22,14 +22,14 @@ pub struct OpenedSource {
     /// The descriptor.
     pub file: OwnedFd,
     /// What it is.
-    pub kind: Kind,
+    pub kind: SourceKind,
     /// Of a device: whether who has opened it could open it for reading and writing.
     pub is_writable: bool,
 }
 
 /// What something is, as far as mounts are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum SourceKind {
     /// A directory.
     Directory,
     /// Anything that is neither a directory nor a device; sockets and FIFOs too.
@@ -59,9 +59,9 @@ impl OpenedSource {
     pub async fn open(path: &Path, user: Option<&UserIds>) -> io::Result<Self> {
         let sent = Errand::send(user, &[], || {
             let file = open(path)?;
-            let kind = Kind::of(&file)?;
-            let is_writable = matches!(kind, Kind::Device(_)) && is_writable(&file)?;
-            Ok(Found::of(&(kind, is_writable))?.with(file))
+            let kind = SourceKind::of(&file)?;
+            let is_writable = matches!(kind, SourceKind::Device(_)) && is_writable(&file)?;
+            Ok(Answer::of(&(kind, is_writable))?.with(file))
         });
         let found = sent?.answer(errand::PATIENCE).await?;
         let (kind, is_writable) = found.value()?;
@@ -69,7 +69,7 @@ impl OpenedSource {
     }
 
     /// Where it is, by the kernel's word: no link is in this path, and what is mounted over it does not count.
-    pub fn place(&self) -> io::Result<PathBuf> {
+    pub fn path(&self) -> io::Result<PathBuf> {
         std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 }
@@ -102,7 +102,7 @@ fn is_writable(file: &OwnedFd) -> io::Result<bool> {
     }
 }
 
-impl Kind {
+impl SourceKind {
     fn of(file: &OwnedFd) -> io::Result<Self> {
         let stat = fstat(file)?;
         let device = |is_block| {
@@ -121,17 +121,17 @@ impl Kind {
 mod tests {
     use super::*;
 
-    fn open_as_root(path: &str) -> io::Result<Kind> {
+    fn open_as_root(path: &str) -> io::Result<SourceKind> {
         let runtime = crate::linux::runtime::runtime().unwrap();
         runtime.block_on(OpenedSource::open(Path::new(path), None)).map(|source| source.kind)
     }
 
     #[test]
     fn a_source_is_a_directory_a_file_or_a_device() {
-        assert_eq!(open_as_root("/etc").unwrap(), Kind::Directory);
-        assert_eq!(open_as_root("/etc/passwd").unwrap(), Kind::File);
+        assert_eq!(open_as_root("/etc").unwrap(), SourceKind::Directory);
+        assert_eq!(open_as_root("/etc/passwd").unwrap(), SourceKind::File);
         let null = Device { is_block: false, major: 1, minor: 3 };
-        assert_eq!(open_as_root("/dev/null").unwrap(), Kind::Device(null));
+        assert_eq!(open_as_root("/dev/null").unwrap(), SourceKind::Device(null));
         assert_eq!(open_as_root("/nowhere").unwrap_err().raw_os_error(), Some(libc::ENOENT));
         assert_eq!(open_as_root("/etc/passwd/x").unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
     }

@@ -25,10 +25,10 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 pub struct Content {
     top: OwnedFd,
     /// The directory whose turn it is: the top, or one of a level, by its name in the top.
-    level: Directory,
+    level: OpenDirectory,
     level_name: Option<CString>,
     /// One of this level that was not empty.
-    inner: Option<(CString, Directory)>,
+    inner: Option<(CString, OpenDirectory)>,
     /// The next level, by its name in the top, if anything was moved there.
     next: Option<(CString, OwnedFd)>,
     /// One that is empty again, for the level after that: on a deep tree making and removing them would cost as much as the
@@ -48,7 +48,7 @@ pub struct Content {
 }
 
 /// An open directory, and what of it was not read yet.
-struct Directory {
+struct OpenDirectory {
     file: OwnedFd,
     entries: OwningIter,
 }
@@ -64,7 +64,7 @@ impl Content {
     pub fn of(path: &Path) -> io::Result<Self> {
         let top = open(path, READ | OFlag::O_NOFOLLOW, Mode::empty())?;
         Ok(Self {
-            level: Directory::again(&top)?,
+            level: OpenDirectory::again(&top)?,
             top,
             level_name: None,
             inner: None,
@@ -124,7 +124,7 @@ impl Content {
             Some(entry) if is_dots(&entry) || self.is_next_level(&entry) => {}
             Some(entry) => match remove(&self.level.file, &entry) {
                 Ok(Removed::Gone) => self.gone += 1,
-                Ok(Removed::Full) => match Directory::open(&self.level.file, entry.file_name()) {
+                Ok(Removed::Full) => match OpenDirectory::open(&self.level.file, entry.file_name()) {
                     Ok(directory) => self.inner = Some((entry.file_name().to_owned(), directory)),
                     Err(Errno::ENOENT) => {}
                     Err(error) => self.fail(error),
@@ -179,7 +179,7 @@ impl Content {
     fn end_level(&mut self) -> io::Result<bool> {
         if self.is_left && self.gone > self.gone_before {
             (self.is_left, self.gone_before) = (false, self.gone);
-            self.level.entries = Directory::again(&self.level.file)?.entries;
+            self.level.entries = OpenDirectory::again(&self.level.file)?.entries;
             return Ok(false);
         }
         if std::mem::take(&mut self.is_left) {
@@ -195,7 +195,7 @@ impl Content {
             }
             return Ok(true);
         };
-        self.level = Directory::again(&file)?;
+        self.level = OpenDirectory::again(&file)?;
         self.level_name = Some(name);
         self.gone_before = self.gone;
         Ok(false)
@@ -226,7 +226,7 @@ impl Content {
 
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-impl Directory {
+impl OpenDirectory {
     fn open(parent: &OwnedFd, name: &CStr) -> nix::Result<Self> {
         let file = beneath(parent, name)?;
         let entries = openat(&file, ".", READ, Mode::empty())?;

@@ -28,52 +28,52 @@ pub struct Start {
 
 /// Who ends a job whose start has failed on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum EndedBy {
     /// Its tasks, which find the record of the failure. A job of srun or salloc is ended before it has any.
-    ByTasks,
+    Tasks,
     /// A batch job's own script, which knows that there should be a record, and asks. Where the script is another component's,
     /// whose job may have no image, nobody would: the job is ended before it has tasks, as those of srun and salloc are.
-    ByScript,
+    Script,
     /// Nobody of its own: slurmstepd goes to the working directory before it starts anybody, and would wait there for ever.
-    AtOnce,
+    Prolog,
     /// Slurm: it has been queued again, or is when the prolog fails.
-    BySlurm,
+    Slurm,
 }
 
 /// Tells slurmctld, and whoever waits for the job, why it cannot run on `node`. Of many nodes with the same trouble the
 /// first is enough.
-pub fn failure(start: Start, node: &str, line: &str, end: End) -> Result<(), SlurmError> {
+pub fn report_failure(start: Start, node: &str, line: &str, end: EndedBy) -> Result<(), SlurmError> {
     let known = scontrol::show(start.job)?;
-    let first = told(&known, start).is_none();
+    let is_first = already_reported(&known, start).is_none();
     // All are tried; the first failure is told.
     let mut result = Ok(());
-    let mut note = |done: Result<(), SlurmError>| {
+    let mut keep_first = |done: Result<(), SlurmError>| {
         if result.is_ok() {
             result = done;
         }
     };
-    if first {
+    if is_first {
         if !known.batch {
-            note(scontrol::notify(start.job, &format!("spank_docker: {node}: {line}")));
+            keep_first(scontrol::notify(start.job, &format!("spank_docker: {node}: {line}")));
         }
-        note(scontrol::comment(&known, &format!("{}{node}: {line}", mark(start))));
+        keep_first(scontrol::comment(&known, &format!("{}{node}: {line}", report_tag(start))));
     }
     if ends_now(&known, end) {
         // No task starts meanwhile: this prolog still runs.
         if !known.batch {
             std::thread::sleep(DELIVERY);
         }
-        note(scontrol::cancel(&known));
+        keep_first(scontrol::cancel(&known));
     }
     result
 }
 
-fn ends_now(job: &ControllerJob, end: End) -> bool {
+fn ends_now(job: &ControllerJob, end: EndedBy) -> bool {
     match end {
-        End::ByTasks => !job.batch,
-        End::ByScript => !job.batch || job.is_later_component,
-        End::AtOnce => true,
-        End::BySlurm => false,
+        EndedBy::Tasks => !job.batch,
+        EndedBy::Script => !job.batch || job.is_later_component,
+        EndedBy::Prolog => true,
+        EndedBy::Slurm => false,
     }
 }
 
@@ -97,7 +97,7 @@ pub fn out_of_service(start: Start, node: &str, line: &str) -> Result<bool, Slur
 
 /// What slurmctld knows of a job's nodes.
 #[derive(Debug, Default)]
-pub struct Nodes {
+pub struct JobNodes {
     /// The job has ended, or is about to.
     pub over: bool,
     /// Some are still in their prologs.
@@ -107,33 +107,33 @@ pub struct Nodes {
 }
 
 /// Asks slurmctld for them.
-pub fn nodes(start: Start) -> Result<Nodes, SlurmError> {
+pub fn nodes(start: Start) -> Result<JobNodes, SlurmError> {
     scontrol::show(start.job).map(|known| of(&known, start))
 }
 
 /// The same, while the event loop goes on.
-pub async fn nodes_meanwhile(start: Start) -> Result<Nodes, SlurmError> {
+pub async fn nodes_meanwhile(start: Start) -> Result<JobNodes, SlurmError> {
     scontrol::show_meanwhile(start.job).await.map(|known| of(&known, start))
 }
 
-fn of(known: &ControllerJob, start: Start) -> Nodes {
-    Nodes { over: known.over, unready: known.in_prolog, failure: told(known, start) }
+fn of(known: &ControllerJob, start: Start) -> JobNodes {
+    JobNodes { over: known.over, unready: known.in_prolog, failure: already_reported(known, start) }
 }
 
-const MARK: &str = "spank_docker: start ";
+const REPORT_TAG: &str = "spank_docker: start ";
 
-fn mark(start: Start) -> String {
-    format!("{MARK}{} on ", u64::from(start.restart) + 1)
+fn report_tag(start: Start) -> String {
+    format!("{REPORT_TAG}{} on ", u64::from(start.restart) + 1)
 }
 
-fn told(job: &ControllerJob, start: Start) -> Option<String> {
-    job.comment.as_deref().and_then(|comment| first(comment, start))
+fn already_reported(job: &ControllerJob, start: Start) -> Option<String> {
+    job.comment.as_deref().and_then(|comment| first_report(comment, start))
 }
 
 /// The first of possibly several, before what others have written.
-fn first(comment: &str, start: Start) -> Option<String> {
-    let (_, from) = comment.split_once(&mark(start))?;
-    let line = from.split(MARK).next().unwrap_or(from).split(BEFORE).next().unwrap_or(from);
+fn first_report(comment: &str, start: Start) -> Option<String> {
+    let (_, from) = comment.split_once(&report_tag(start))?;
+    let line = from.split(REPORT_TAG).next().unwrap_or(from).split(BEFORE).next().unwrap_or(from);
     Some(line.trim_end_matches([',', ' ']).to_owned())
 }
 
@@ -152,16 +152,19 @@ mod tests {
             "spank_docker: start 1 on n2: image 'a': too bad | of | the site",
             "of the site,spank_docker: start 1 on n2: image 'a': too bad",
         ] {
-            assert_eq!(first(text, start(0)).unwrap(), "n2: image 'a': too bad");
+            assert_eq!(first_report(text, start(0)).unwrap(), "n2: image 'a': too bad");
         }
-        assert_eq!(first("spank_docker: start 1 on n3: no, never", start(0)).unwrap(), "n3: no, never");
-        assert_eq!(first("of the site", start(0)), None);
+        assert_eq!(
+            first_report("spank_docker: start 1 on n3: no, never", start(0)).unwrap(),
+            "n3: no, never"
+        );
+        assert_eq!(first_report("of the site", start(0)), None);
     }
 
     #[test]
     fn report_of_an_earlier_start_is_ignored() {
         let text = "spank_docker: start 12 on n3: never | spank_docker: start 1 on n2: no";
-        assert_eq!(first(text, start(1)), None);
-        assert_eq!(first(text, start(11)).unwrap(), "n3: never");
+        assert_eq!(first_report(text, start(1)), None);
+        assert_eq!(first_report(text, start(11)).unwrap(), "n3: never");
     }
 }

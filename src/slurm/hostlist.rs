@@ -55,7 +55,7 @@ pub fn expand(list: &str) -> Result<Vec<String>, HostlistError> {
     if list.len() > MAX_TEXT {
         return Err(HostlistError::Long(list.into()));
     }
-    let mut hosts = Hosts { list, names: Vec::new(), bytes: 0 };
+    let mut hosts = Names { list, names: Vec::new(), bytes: 0 };
     if list.is_empty() {
         return Ok(hosts.names);
     }
@@ -111,13 +111,13 @@ impl Range {
 }
 
 /// The names so far.
-struct Hosts<'a> {
+struct Names<'a> {
     list: &'a str,
     names: Vec<String>,
     bytes: usize,
 }
 
-impl Hosts<'_> {
+impl Names<'_> {
     /// Adds all names of one item of the list.
     fn add(&mut self, item: &str) -> Result<(), HostlistError> {
         if !item.contains('[') {

@@ -22,7 +22,7 @@ const DEPTH: usize = 8;
 
 /// A line that names a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct PluginLine {
     /// The file that has the line.
     pub file: PathBuf,
     /// Its number there, from 1.
@@ -37,7 +37,7 @@ pub struct Line {
     pub arguments: Vec<String>,
 }
 
-impl Line {
+impl PluginLine {
     /// Whether it names this plugin.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -58,44 +58,44 @@ impl Line {
 /// The first plugin that stands behind this one. Slurm calls the hooks in the order of the lines: that plugin's would run as
 /// root, with all capabilities, in the file system of a user's image.
 #[must_use]
-pub fn first_behind_ours(lines: &[Line]) -> Option<&Line> {
+pub fn first_behind_ours(lines: &[PluginLine]) -> Option<&PluginLine> {
     lines.iter().skip_while(|line| !line.is_ours()).find(|line| !line.is_ours())
 }
 
 /// What a line can be.
 #[derive(Debug, PartialEq, Eq)]
-enum Words<'a> {
+enum Statement<'a> {
     Plugin { is_required: bool, path: &'a str, arguments: Vec<&'a str> },
     Include(&'a str),
 }
 
 /// Slurm knows no quotes; a `#` ends a line wherever it stands.
-fn words(line: &str) -> Option<Words<'_>> {
+fn words(line: &str) -> Option<Statement<'_>> {
     let mut words = line.split('#').next()?.split([' ', '\t', '\n']).filter(|word| !word.is_empty());
     let (kind, path) = (words.next()?, words.next()?);
     match kind {
-        "include" => Some(Words::Include(path)),
+        "include" => Some(Statement::Include(path)),
         "required" | "optional" => {
-            Some(Words::Plugin { is_required: kind == "required", path, arguments: words.collect() })
+            Some(Statement::Plugin { is_required: kind == "required", path, arguments: words.collect() })
         }
         _ => None,
     }
 }
 
 /// All plugins that `file` and what it includes name, in the order in which Slurm calls them.
-pub fn read(file: &Path) -> io::Result<Vec<Line>> {
+pub fn read(file: &Path) -> io::Result<Vec<PluginLine>> {
     let mut lines = Vec::new();
     read_below(file, DEPTH, &mut lines)?;
     Ok(lines)
 }
 
-fn read_below(file: &Path, depth: usize, lines: &mut Vec<Line>) -> io::Result<()> {
+fn read_below(file: &Path, depth: usize, lines: &mut Vec<PluginLine>) -> io::Result<()> {
     let text = text_of(file)?;
     for (place, line) in text.split('\n').enumerate() {
         let is_too_long = line.len() >= LONGEST;
         for part in parts(line) {
             match words(part) {
-                Some(Words::Plugin { is_required, path, arguments }) => lines.push(Line {
+                Some(Statement::Plugin { is_required, path, arguments }) => lines.push(PluginLine {
                     file: file.to_owned(),
                     number: place + 1,
                     is_required,
@@ -103,7 +103,7 @@ fn read_below(file: &Path, depth: usize, lines: &mut Vec<Line>) -> io::Result<()
                     plugin: path.into(),
                     arguments: arguments.into_iter().map(str::to_owned).collect(),
                 }),
-                Some(Words::Include(pattern)) => {
+                Some(Statement::Include(pattern)) => {
                     let depth = depth.checked_sub(1).ok_or_else(|| {
                         io::Error::new(io::ErrorKind::InvalidData, "it includes itself, or too much")
                     })?;
@@ -127,7 +127,7 @@ fn parts(mut line: &str) -> impl Iterator<Item = &str> {
 }
 
 /// glob(3) without flags: a leading dot has to be there. A file that is gone is as good as an empty one.
-fn include(pattern: &Path, depth: usize, lines: &mut Vec<Line>) -> io::Result<()> {
+fn include(pattern: &Path, depth: usize, lines: &mut Vec<PluginLine>) -> io::Result<()> {
     let options = MatchOptions {
         require_literal_separator: true,
         require_literal_leading_dot: true,
@@ -168,7 +168,7 @@ pub fn see_that_ours_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderErro
     let slurm_conf = slurm_conf.ok_or(OrderError::Unreadable(io::ErrorKind::NotFound.into()))?;
     let file = file_beside(Path::new(slurm_conf)).map_err(OrderError::Unreadable)?;
     let lines = read(&file).map_err(OrderError::Unreadable)?;
-    if !lines.iter().any(Line::is_ours) {
+    if !lines.iter().any(PluginLine::is_ours) {
         return Err(OrderError::NotNamed(Escaped::from(file.as_path())));
     }
     match first_behind_ours(&lines) {
@@ -206,10 +206,10 @@ mod tests {
         assert_eq!(words("# required x.so"), None);
         assert_eq!(words("required"), None);
         assert_eq!(words("maybe x.so"), None);
-        assert_eq!(words("\tinclude  a/*.conf # b"), Some(Words::Include("a/*.conf")));
+        assert_eq!(words("\tinclude  a/*.conf # b"), Some(Statement::Include("a/*.conf")));
         assert_eq!(
             words("required /x.so a=b  c=d#e"),
-            Some(Words::Plugin { is_required: true, path: "/x.so", arguments: vec!["a=b", "c=d"] })
+            Some(Statement::Plugin { is_required: true, path: "/x.so", arguments: vec!["a=b", "c=d"] })
         );
         let long = format!("{}required x.so", "#".repeat(LONGEST));
         assert_eq!(parts(&long).nth(1), Some("required x.so"));
@@ -228,7 +228,7 @@ mod tests {
         fs::write(path("more.d/z.conf"), "required z.so\n").unwrap();
         fs::write(path("more.d/.hidden.conf"), "required hidden.so\n").unwrap();
         let lines = read(&path("plugstack.conf")).unwrap();
-        let name = |line: &Line| line.plugin.file_name().unwrap().to_string_lossy().into_owned();
+        let name = |line: &PluginLine| line.plugin.file_name().unwrap().to_string_lossy().into_owned();
         (lines.iter().map(name).collect(), first_behind_ours(&lines).map(name))
     }
 

@@ -84,46 +84,46 @@ fn names(nodes: &str, node: &str) -> io::Result<bool> {
 
 /// namespace.yaml.
 #[derive(Debug, Default, Deserialize)]
-struct Namespaces {
+struct NamespaceYaml {
     #[serde(default)]
-    defaults: Option<Options>,
+    defaults: Option<NamespaceOptions>,
     #[serde(default)]
-    node_confs: Option<Vec<NodeOptions>>,
+    node_confs: Option<Vec<NodeConf>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct NodeOptions {
-    nodes: Nodes,
+struct NodeConf {
+    nodes: NodeNames,
     #[serde(default)]
-    options: Option<Options>,
+    options: Option<NamespaceOptions>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Nodes {
+enum NodeNames {
     List(Vec<String>),
     One(String),
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Options {
+struct NamespaceOptions {
     #[serde(default)]
     base_path: Option<String>,
     #[serde(default)]
     dirs: Option<String>,
     #[serde(default)]
-    dir_confs: Option<Vec<Directory>>,
+    dir_confs: Option<Vec<DirConf>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Directory {
+struct DirConf {
     path: String,
 }
 
-impl Options {
+impl NamespaceOptions {
     /// `dir_confs` are there instead of `dirs`.
     fn directories(&self) -> Option<String> {
-        let listed = |list: &Vec<Directory>| {
+        let listed = |list: &Vec<DirConf>| {
             list.iter().map(|directory| directory.path.as_str()).collect::<Vec<_>>().join(",")
         };
         self.dir_confs.as_ref().map(listed).or_else(|| self.dirs.clone().filter(|dirs| !dirs.is_empty()))
@@ -133,18 +133,18 @@ impl Options {
 /// From namespace.yaml: of several entries for a node the first counts, over the defaults.
 fn of_linux(text: &str, node: &str) -> io::Result<Option<String>> {
     let invalid = |error| io::Error::new(ErrorKind::InvalidData, error);
-    let Namespaces { defaults, node_confs } = serde_yaml_ng::from_str(text).map_err(invalid)?;
+    let NamespaceYaml { defaults, node_confs } = serde_yaml_ng::from_str(text).map_err(invalid)?;
     let mut found = defaults.unwrap_or_default();
-    for NodeOptions { nodes, options } in node_confs.unwrap_or_default() {
+    for NodeConf { nodes, options } in node_confs.unwrap_or_default() {
         let nodes = match nodes {
-            Nodes::List(nodes) => nodes.join(","),
-            Nodes::One(nodes) => nodes,
+            NodeNames::List(nodes) => nodes.join(","),
+            NodeNames::One(nodes) => nodes,
         };
         if names(&nodes, node)? {
             let own = options.unwrap_or_default();
             let directories = own.directories().or_else(|| found.directories());
             let base_path = own.base_path.filter(|path| !path.is_empty()).or(found.base_path);
-            found = Options { base_path, dirs: directories, dir_confs: None };
+            found = NamespaceOptions { base_path, dirs: directories, dir_confs: None };
             break;
         }
     }

@@ -16,7 +16,7 @@ pub fn version_for(api: u32) -> Option<u32> {
 
 /// Whether it is one of them.
 #[must_use]
-pub fn is_known(major: u8, minor: u8) -> bool {
+pub fn is_supported(major: u8, minor: u8) -> bool {
     RELEASES.contains(&(major, minor))
 }
 

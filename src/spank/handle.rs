@@ -51,35 +51,35 @@ impl Raw {
 
     /// In the epilog: whether the job may have left something.
     pub(super) fn job_left_something(&self) -> bool {
-        self.job_wants_image() || self.job_is_known()
+        self.job_wants_image() || self.job_has_state()
     }
 
     /// Whether the step is the extern step of a job that the prolog has dealt with.
     pub(super) fn is_extern_step_of_ours(&self) -> bool {
         self.item(S_JOB_STEPID).is_some_and(|step| StepKind::from(step) == StepKind::Extern)
-            && self.job_is_known()
+            && self.job_has_state()
     }
 
     /// In a task: whether the job has a container here, or should have one, or the step asks for one.
     pub(super) fn task_concerns_us(&self) -> bool {
         let variables = [c"SLURM_DOCKER_IMAGE", JOBS_WITH_IMAGE, IMAGE_OF_JOB];
-        self.job_is_known() || has_options() || variables.iter().any(|name| self.has_variable(name))
+        self.job_has_state() || has_options() || variables.iter().any(|name| self.has_variable(name))
     }
 
     /// In a step's slurmstepd: whether the step has a container of its own.
     pub(super) fn is_step_with_container(&self) -> bool {
         // SAFETY: takes nothing.
         let remote = unsafe { spank_sys::spank_context() } == spank_sys::spank_context_S_CTX_REMOTE;
-        remote && self.item(S_JOB_STEPID).is_some_and(|step| self.is_known(Some(step)))
+        remote && self.item(S_JOB_STEPID).is_some_and(|step| self.has_state(Some(step)))
     }
 
     /// Whether there is state of this job.
-    fn job_is_known(&self) -> bool {
-        self.is_known(None)
+    fn job_has_state(&self) -> bool {
+        self.has_state(None)
     }
 
     /// Whether there is state of this job, or of one step of it.
-    fn is_known(&self, step: Option<u32>) -> bool {
+    fn has_state(&self, step: Option<u32>) -> bool {
         let count = usize::try_from(self.argc).unwrap_or_default();
         let arguments = (0..count).filter_map(|index| {
             // SAFETY: Slurm passes `argc` valid strings.
@@ -89,7 +89,7 @@ impl Raw {
             }
         });
         let state_dir = plugstack::state_dir_of(arguments);
-        self.item(S_JOB_ID).is_some_and(|job| state::is_known(state_dir, job, step))
+        self.item(S_JOB_ID).is_some_and(|job| state::has_state(state_dir, job, step))
     }
 
     fn item(&self, item: spank_sys::spank_item_t) -> Option<u32> {

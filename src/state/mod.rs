@@ -5,10 +5,10 @@
 
 mod directory;
 mod error;
-mod known;
+mod exists;
 mod record;
 
 pub use directory::{OnceFlag, OwnerDir, StateDir};
 pub use error::StateError;
-pub use known::is_known;
+pub use exists::has_state;
 pub use record::{Origin, Outcome, Record, RunningContainer};

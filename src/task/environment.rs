@@ -47,7 +47,7 @@ pub struct JoinedTask<'a> {
 
 /// What the container has, for variables that name it.
 #[derive(Clone, Copy)]
-pub struct Container<'a> {
+pub struct InContainer<'a> {
     /// Whether its C library serves a locale.
     pub is_served: &'a dyn Fn(&OsStr) -> bool,
     /// Whether this is a directory there.
@@ -61,7 +61,7 @@ pub fn changes(
     joined: &JoinedTask<'_>,
     names: &[String],
     given: impl Fn(&str) -> Option<OsString>,
-    container: Container<'_>,
+    container: InContainer<'_>,
 ) -> Vec<Change> {
     let JoinedTask { owner, running, own, kind, launches, step, config } = *joined;
     let mut draft = Draft { given, changes: Vec::new() };
@@ -200,7 +200,7 @@ mod tests {
         let variable = |name: &str| {
             given.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         };
-        let container = Container {
+        let container = InContainer {
             is_served: &|locale| locale != "xx_XX.UTF-8",
             is_directory: &|path| path == Path::new("/here"),
             has_library: &|entry, _| entry.starts_with("/image"),

@@ -10,7 +10,7 @@ use crate::linux::identity::UserIds;
 use crate::linux::inside::{ContainerRoot, Rules};
 use crate::linux::mount;
 use crate::linux::process::Process;
-use crate::linux::source::Kind;
+use crate::linux::source::SourceKind;
 use crate::log::escape::Escaped;
 use crate::settings::mounts::Target;
 
@@ -56,9 +56,9 @@ fn attach_one(
     let Prepared { origin, source, target, kind, tree } = mount;
     let rules = Rules { closed: &paths::CLOSED, volumes };
     let place = match kind {
-        Kind::Device(_) if target.is_for_devices() => root.place_in_dev(target.as_path()),
-        Kind::Directory | Kind::File | Kind::Device(_) => {
-            root.resolve_target(target.as_path(), kind == Kind::Directory, user, rules)
+        SourceKind::Device(_) if target.is_for_devices() => root.place_in_dev(target.as_path()),
+        SourceKind::Directory | SourceKind::File | SourceKind::Device(_) => {
+            root.resolve_target(target.as_path(), kind == SourceKind::Directory, user, rules)
         }
     };
     let target = Escaped::from(target.as_path());

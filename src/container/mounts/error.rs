@@ -7,7 +7,7 @@ use crate::log::escape::Escaped;
 
 /// Who wants a mount: what a message about it begins with, and what can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum MountOrigin {
     /// `--docker-mounts`
     User,
     /// `mounts` of the configuration.
@@ -20,7 +20,7 @@ pub enum Origin {
     Standard,
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for MountOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::User => "--docker-mounts",
@@ -32,7 +32,7 @@ impl std::fmt::Display for Origin {
     }
 }
 
-impl Origin {
+impl MountOrigin {
     fn remedy(self) -> &'static str {
         match self {
             Self::User => "use one that every node of the job has",
@@ -69,7 +69,7 @@ pub enum MountError {
     #[error("{origin}: '{path}' does not exist on this node: {}", origin.remedy())]
     Missing {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
@@ -77,7 +77,7 @@ pub enum MountError {
     #[error("{origin}: '{path}': permission denied on this node: {}", origin.remedy())]
     Denied {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
@@ -88,7 +88,7 @@ pub enum MountError {
     )]
     Private {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// What is private.
@@ -100,7 +100,7 @@ pub enum MountError {
     )]
     PrivateUnknown {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// Why not.
@@ -111,7 +111,7 @@ pub enum MountError {
     #[error("{origin}: '{path}' resolves through a link that cannot be followed: name the link's target")]
     Link {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
@@ -119,7 +119,7 @@ pub enum MountError {
     #[error("{origin}: '{path}' does not answer on this node: {}", origin.way_around())]
     Silent {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source, or the place.
         path: Escaped,
     },
@@ -127,7 +127,7 @@ pub enum MountError {
     #[error("{origin}: '{path}' cannot be mounted: {source}")]
     Source {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// Why not.
@@ -137,7 +137,7 @@ pub enum MountError {
     #[error("{origin}: '{path}' is a device that you may not open for reading and writing: leave it out")]
     Device {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
@@ -145,7 +145,7 @@ pub enum MountError {
     #[error("{origin}: '{path}' is a GPU that Slurm did not allocate to the job: request it with --gres")]
     Gpu {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
@@ -153,7 +153,7 @@ pub enum MountError {
     #[error("{origin}: '{path}' is a device, and cannot be mounted read-only: leave the flag 'ro' out")]
     ReadOnlyDevice {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
@@ -163,7 +163,7 @@ pub enum MountError {
     )]
     NoDevice {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// In the container.
@@ -175,7 +175,7 @@ pub enum MountError {
     )]
     OnDirectory {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// In the container.
@@ -187,7 +187,7 @@ pub enum MountError {
     )]
     OnFile {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// In the container.
@@ -197,7 +197,7 @@ pub enum MountError {
     #[error("{origin}: '{target}' resolves to a path of the container's own system: choose another target")]
     System {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// In the container.
         target: Escaped,
     },
@@ -207,7 +207,7 @@ pub enum MountError {
     )]
     Make {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// The part that is missing.
         at: Escaped,
         /// Why not.
@@ -218,7 +218,7 @@ pub enum MountError {
     #[error("{origin}: '{target}' cannot be mounted on: {source}")]
     Target {
         /// Who wants it.
-        origin: Origin,
+        origin: MountOrigin,
         /// In the container.
         target: Escaped,
         /// Why not.
@@ -269,12 +269,12 @@ impl MountError {
             | Self::Make { origin, .. }
             | Self::Target { origin, .. } => origin,
         };
-        *origin == Origin::Standard
+        *origin == MountOrigin::Standard
     }
 }
 
 /// Why a source cannot be opened.
-pub(super) fn explain_source(error: io::Error, origin: Origin, path: Escaped) -> MountError {
+pub(super) fn explain_source(error: io::Error, origin: MountOrigin, path: Escaped) -> MountError {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) => MountError::Missing { origin, path },
         Some(libc::EACCES | libc::EPERM) => MountError::Denied { origin, path },
@@ -285,10 +285,15 @@ pub(super) fn explain_source(error: io::Error, origin: Origin, path: Escaped) ->
 }
 
 /// Why nothing can be mounted at `target`.
-pub(super) fn explain_place(error: PlaceError, origin: Origin, path: Escaped, target: Escaped) -> MountError {
+pub(super) fn explain_place(
+    error: PlaceError,
+    origin: MountOrigin,
+    path: Escaped,
+    target: Escaped,
+) -> MountError {
     match error {
         PlaceError::Silent { at } => MountError::Silent { origin, path: at.as_path().into() },
-        source if origin == Origin::Standard => MountError::LeftOut { target, source },
+        source if origin == MountOrigin::Standard => MountError::LeftOut { target, source },
         PlaceError::IsDirectory => MountError::OnDirectory { origin, path, target },
         PlaceError::NotDirectory => MountError::OnFile { origin, path, target },
         PlaceError::System => MountError::System { origin, target },
@@ -303,7 +308,7 @@ mod tests {
 
     #[test]
     fn messages_of_a_failed_mount_name_option_and_remedy() {
-        let (origin, path, target) = (Origin::User, Escaped::from("/a"), Escaped::from("/b"));
+        let (origin, path, target) = (MountOrigin::User, Escaped::from("/a"), Escaped::from("/b"));
         let make = PlaceError::Make { at: "/b/c".into(), source: io::Error::from_raw_os_error(libc::EACCES) };
         let reach = PlaceError::Reach(io::Error::from_raw_os_error(libc::EACCES));
         let words = |error| explain_place(error, origin, path.clone(), target.clone()).to_string();
@@ -313,11 +318,11 @@ mod tests {
                 "--docker-mounts: '/a' does not exist on this node: use one that every node of the job has",
             ),
             (
-                MountError::Missing { origin: Origin::Admin, path: path.clone() }.to_string(),
+                MountError::Missing { origin: MountOrigin::Admin, path: path.clone() }.to_string(),
                 "mounts in plugstack.conf: '/a' does not exist on this node: ask the admin",
             ),
             (
-                MountError::Denied { origin: Origin::Home, path: path.clone() }.to_string(),
+                MountError::Denied { origin: MountOrigin::Home, path: path.clone() }.to_string(),
                 "--docker-mount-home: '/a': permission denied on this node: use --no-docker-mount-home",
             ),
             (
@@ -364,7 +369,7 @@ mod tests {
                  create it on the host, or choose another target",
             ),
             (
-                MountError::Silent { origin: Origin::Standard, path: path.clone() }.to_string(),
+                MountError::Silent { origin: MountOrigin::Standard, path: path.clone() }.to_string(),
                 "working directory or home: '/a' does not answer on this node: check its file system, \
                  or submit from another directory",
             ),

@@ -12,5 +12,5 @@ mod plan;
 mod private;
 
 pub(super) use attach::{Skipped, attach, check_number};
-pub use error::{MountError, Origin};
+pub use error::{MountError, MountOrigin};
 pub(super) use open::{Prepared, left_out, prepare};

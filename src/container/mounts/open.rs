@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use super::error::{MountError, Origin, explain_source};
+use super::error::{MountError, MountOrigin, explain_source};
 use super::plan::{Fresh, Wanted, wanted};
-use super::private::{self, Hosts};
+use super::private::{self, PrivateDirs};
 use crate::container::gpus;
 use crate::container::request::Request;
 use crate::linux::identity::UserIds;
 use crate::linux::mount::{self, Attributes};
-use crate::linux::source::{self, Device, Kind};
+use crate::linux::source::{self, Device, SourceKind};
 use crate::log::escape::Escaped;
 use crate::settings::mounts::{Mount, MountSource, Propagation, Target};
 use crate::settings::plugstack::Config;
@@ -21,11 +21,11 @@ use crate::slurm::gres::Gpus;
 /// A mount that only has to be attached.
 #[derive(Debug)]
 pub(in crate::container) struct Prepared {
-    pub(super) origin: Origin,
+    pub(super) origin: MountOrigin,
     /// As it was written, for messages.
     pub(super) source: Escaped,
     pub(super) target: Target,
-    pub(super) kind: Kind,
+    pub(super) kind: SourceKind,
     pub(super) tree: Tree,
 }
 
@@ -42,14 +42,14 @@ impl Prepared {
     /// The device that it is, if it is one.
     pub(in crate::container) fn device(&self) -> Option<Device> {
         match self.kind {
-            Kind::Device(device) => Some(device),
-            Kind::Directory | Kind::File => None,
+            SourceKind::Device(device) => Some(device),
+            SourceKind::Directory | SourceKind::File => None,
         }
     }
 
     /// Whether the admin hands it to all containers.
     pub(in crate::container) fn is_admins(&self) -> bool {
-        self.origin == Origin::Admin
+        self.origin == MountOrigin::Admin
     }
 }
 
@@ -60,10 +60,10 @@ pub(in crate::container) async fn prepare(
 ) -> Result<Vec<Prepared>, MountError> {
     let user = &request.credentials;
     let gpus = request.gpus.clone().unwrap_or_default();
-    let hosts = private::of(request).await;
+    let private = private::of(request).await;
     let mut prepared = Vec::new();
     for wanted in wanted(config, request) {
-        match open(wanted, user, &gpus, &hosts).await {
+        match open(wanted, user, &gpus, &private).await {
             // Slurm itself tells the user, as it does for a job without a container.
             Err(error) if error.is_of_standard_mount() => {}
             other => prepared.push(other?),
@@ -80,7 +80,12 @@ pub(in crate::container) fn left_out(request: &Request, mounts: &[Prepared]) -> 
     (!is_there).then(|| workdir.to_owned())
 }
 
-async fn open(wanted: Wanted, user: &UserIds, gpus: &Gpus, hosts: &Hosts) -> Result<Prepared, MountError> {
+async fn open(
+    wanted: Wanted,
+    user: &UserIds,
+    gpus: &Gpus,
+    private: &PrivateDirs,
+) -> Result<Prepared, MountError> {
     let Wanted { origin, mount: Mount { source, target, read_only, propagation }, fresh } = wanted;
     let path = match source {
         MountSource::Tmpfs => return open_fresh(origin, target, read_only, fresh, user),
@@ -88,12 +93,12 @@ async fn open(wanted: Wanted, user: &UserIds, gpus: &Gpus, hosts: &Hosts) -> Res
     };
     let source = Escaped::from(path.as_path());
     let failed = |error| explain_source(error, origin, source.clone());
-    let opener = (origin != Origin::Admin).then_some(user);
+    let opener = (origin != MountOrigin::Admin).then_some(user);
     let opened = source::OpenedSource::open(&path, opener).await.map_err(failed)?;
     if opener.is_some() {
-        hosts.check(&opened, origin, &source)?;
+        private.check(&opened, origin, &source)?;
     }
-    if let Kind::Device(device) = opened.kind {
+    if let SourceKind::Device(device) = opened.kind {
         if read_only {
             return Err(MountError::ReadOnlyDevice { origin, path: source });
         }
@@ -112,7 +117,7 @@ async fn open(wanted: Wanted, user: &UserIds, gpus: &Gpus, hosts: &Hosts) -> Res
 
 /// An empty directory.
 fn open_fresh(
-    origin: Origin,
+    origin: MountOrigin,
     target: Target,
     read_only: bool,
     fresh: Fresh,
@@ -130,7 +135,7 @@ fn open_fresh(
         Fresh::InMemory => tmpfs(user, read_only).map(Tree::Detached),
     };
     match tree {
-        Ok(tree) => Ok(Prepared { origin, source, target, kind: Kind::Directory, tree }),
+        Ok(tree) => Ok(Prepared { origin, source, target, kind: SourceKind::Directory, tree }),
         Err(error) => Err(MountError::Source { origin, path: source, source: error }),
     }
 }
@@ -138,12 +143,12 @@ fn open_fresh(
 /// A copy of the source's mount, and of those below it. On the copy of a device node, and there alone, devices work: the
 /// user may open this one on the host as well.
 fn detached(source: &source::OpenedSource, read_only: bool, propagation: Propagation) -> io::Result<OwnedFd> {
-    let recursive = source.kind == Kind::Directory;
+    let recursive = source.kind == SourceKind::Directory;
     let tree = mount::detached_copy(&source.file, recursive)?;
     let mut set = Attributes::NOSUID;
     set = match source.kind {
-        Kind::Device(_) => set.and(Attributes::NOEXEC),
-        Kind::Directory | Kind::File => set.and(Attributes::NODEV),
+        SourceKind::Device(_) => set.and(Attributes::NOEXEC),
+        SourceKind::Directory | SourceKind::File => set.and(Attributes::NODEV),
     };
     if read_only {
         set = set.and(Attributes::RDONLY);

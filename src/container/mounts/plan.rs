@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
-use super::error::Origin;
+use super::error::MountOrigin;
 use crate::container::request::Request;
 use crate::settings::mounts::{Mount, MountSource, Propagation, Target};
 use crate::settings::plugstack::Config;
@@ -12,7 +12,7 @@ use crate::settings::plugstack::Config;
 /// A mount before its source was opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub(super) origin: Origin,
+    pub(super) origin: MountOrigin,
     pub(super) mount: Mount,
     /// Of a directory that is nowhere yet.
     pub(super) fresh: Fresh,
@@ -32,12 +32,12 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
     let options = &request.options;
     let by = |origin| move |mount: &Mount| Wanted { origin, mount: mount.clone(), fresh: Fresh::InMemory };
     let same = |mount: &&Mount| !options.mounts.iter().any(|own| own.target == mount.target);
-    let mut all: Vec<Wanted> = options.mounts.iter().map(by(Origin::User)).collect();
-    all.extend(config.mounts.iter().filter(same).map(by(Origin::Admin)));
+    let mut all: Vec<Wanted> = options.mounts.iter().map(by(MountOrigin::User)).collect();
+    all.extend(config.mounts.iter().filter(same).map(by(MountOrigin::Admin)));
 
     let standard = |source, target| {
         let mount = Mount { source, target, read_only: false, propagation: Propagation::Private };
-        Wanted { origin: Origin::Standard, mount, fresh: Fresh::OnDisk }
+        Wanted { origin: MountOrigin::Standard, mount, fresh: Fresh::OnDisk }
     };
     // Somebody has said what is to be there.
     let covered = |all: &[Wanted], path: &Path| all.iter().any(|wanted| wanted.mount.target.covers(path));
@@ -51,7 +51,7 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
             // Of the directory itself it can be said what is wrong with it; elsewhere is no place for it.
             let target = Target::new(home).ok();
             all.extend(target.map(|target| Wanted {
-                origin: Origin::Home,
+                origin: MountOrigin::Home,
                 ..standard(MountSource::Path(home.to_owned()), target)
             }));
         } else if let Some(target) = harmless(home).filter(|_| home != Path::new("/tmp")) {
@@ -64,7 +64,7 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
     {
         // MPI launchers, shells and compilers do not work without.
         all.push(Wanted {
-            origin: Origin::ReadOnly,
+            origin: MountOrigin::ReadOnly,
             fresh: Fresh::InMemory,
             ..standard(MountSource::Tmpfs, target)
         });

@@ -7,7 +7,7 @@ use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::error::{MountError, Origin};
+use super::error::{MountError, MountOrigin};
 use crate::container::request::Request;
 use crate::linux::source::OpenedSource;
 use crate::log::escape::Escaped;
@@ -15,35 +15,35 @@ use crate::slurm::private_dirs;
 
 /// The node's own directories that its jobs do not see.
 #[derive(Debug)]
-pub(super) struct Hosts(io::Result<Vec<PathBuf>>);
+pub(super) struct PrivateDirs(io::Result<Vec<PathBuf>>);
 
 /// Those that the prolog of this job sees.
-pub(super) async fn of(request: &Request) -> Hosts {
+pub(super) async fn of(request: &Request) -> PrivateDirs {
     if request.owner.step.is_some() {
-        return Hosts(Ok(Vec::new()));
+        return PrivateDirs(Ok(Vec::new()));
     }
     let found = private_dirs::private_directories(env::var_os("SLURM_CONF").as_deref(), &request.node);
     let named = match found {
         Ok(named) => named,
-        Err(error) => return Hosts(Err(error)),
+        Err(error) => return PrivateDirs(Err(error)),
     };
     let mut places = Vec::new();
     for path in named {
         // By its real name, as Slurm mounts there; where it does not answer or is not there, by the one that was written.
         places.push(match OpenedSource::open(&path, None).await {
-            Ok(source) => source.place().unwrap_or(path),
+            Ok(source) => source.path().unwrap_or(path),
             Err(_) => path,
         });
     }
-    Hosts(Ok(places))
+    PrivateDirs(Ok(places))
 }
 
-impl Hosts {
+impl PrivateDirs {
     /// Whether it is none of them, nor in one, nor has one below it.
     pub(super) fn check(
         &self,
         opened: &OpenedSource,
-        origin: Origin,
+        origin: MountOrigin,
         path: &Escaped,
     ) -> Result<(), MountError> {
         let directories = match &self.0 {
@@ -51,7 +51,7 @@ impl Hosts {
             Ok(directories) => directories,
             Err(error) => return Err(unknown(origin, path, error)),
         };
-        let place = opened.place().map_err(|error| unknown(origin, path, &error))?;
+        let place = opened.path().map_err(|error| unknown(origin, path, &error))?;
         match directories.iter().find(|directory| overlap(directory, &place)) {
             Some(directory) => Err(MountError::Private {
                 origin,
@@ -63,7 +63,7 @@ impl Hosts {
     }
 }
 
-fn unknown(origin: Origin, path: &Escaped, error: &io::Error) -> MountError {
+fn unknown(origin: MountOrigin, path: &Escaped, error: &io::Error) -> MountError {
     let source = io::Error::new(error.kind(), error.to_string());
     MountError::PrivateUnknown { origin, path: path.clone(), source }
 }
@@ -87,16 +87,16 @@ mod tests {
         let link = real.join("link");
         std::os::unix::fs::symlink(&private, &link).unwrap();
         let runtime = crate::linux::runtime::runtime().unwrap();
-        let is_refused = |hosts: &Hosts, path: &Path| {
+        let is_refused = |hosts: &PrivateDirs, path: &Path| {
             let opened = runtime.block_on(OpenedSource::open(path, None)).unwrap();
-            hosts.check(&opened, Origin::User, &Escaped::from(path)).is_err()
+            hosts.check(&opened, MountOrigin::User, &Escaped::from(path)).is_err()
         };
-        let hosts = Hosts(Ok(vec![private.clone()]));
+        let hosts = PrivateDirs(Ok(vec![private.clone()]));
         for path in [&private, &private.join("x"), &real, Path::new("/"), &link, &link.join("x")] {
             assert!(is_refused(&hosts, path), "{}", path.display());
         }
         assert!(!is_refused(&hosts, &beside));
-        assert!(!is_refused(&Hosts(Ok(Vec::new())), &private));
-        assert!(is_refused(&Hosts(Err(io::ErrorKind::NotFound.into())), &beside));
+        assert!(!is_refused(&PrivateDirs(Ok(Vec::new())), &private));
+        assert!(is_refused(&PrivateDirs(Err(io::ErrorKind::NotFound.into())), &beside));
     }
 }

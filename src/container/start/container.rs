@@ -5,9 +5,9 @@ use std::path::Path;
 use super::error::{StartError, files_error};
 use super::files::Files;
 use super::first_process::{self, FirstProcessError, StagingDir};
+use super::in_mount_namespace;
 use super::preflight::UnsafeAccountFile;
 use super::start_request::StartRequest;
-use super::visits;
 use super::{preflight, spec};
 use crate::container::gpus;
 use crate::container::mounts::Prepared;
@@ -132,7 +132,7 @@ pub(super) async fn groups(
     let gone = || StartError::Ended { image: start.image_name(), words: None };
     let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or_else(gone)?;
     let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
-    let image = visits::read(&namespaces, GROUPS.join("/").as_ref())?;
+    let image = in_mount_namespace::read(&namespaces, GROUPS.join("/").as_ref())?;
     Ok(merge_group(&image, &start.request.groups, &start.request.account))
 }
 

@@ -29,7 +29,7 @@ pub enum EntrypointError {
     /// It failed.
     #[error(
         "image '{image}': its ENTRYPOINT failed with exit code {code}{}: fix it, or use --no-docker-entrypoint",
-        said(words)
+        quoted(words)
     )]
     Failed {
         /// As the user wrote it.
@@ -42,7 +42,7 @@ pub enum EntrypointError {
     /// It takes too long.
     #[error(
         "image '{image}': its ENTRYPOINT did not exec its command within {} s{}: fix it, or use --no-docker-entrypoint",
-        PATIENCE.as_secs(), said(words)
+        PATIENCE.as_secs(), quoted(words)
     )]
     Hangs {
         /// As the user wrote it.
@@ -53,7 +53,7 @@ pub enum EntrypointError {
     /// It ignores what stands behind it.
     #[error(
         "image '{image}': its ENTRYPOINT exited without running its command{}: end it with exec \"$@\", or use --no-docker-entrypoint",
-        said(words)
+        quoted(words)
     )]
     Ended {
         /// As the user wrote it.
@@ -66,7 +66,7 @@ pub enum EntrypointError {
     Engine(#[from] EngineError),
 }
 
-fn said(words: &Option<String>) -> String {
+fn quoted(words: &Option<String>) -> String {
     words.as_ref().map(|words| format!(" ('{words}')")).unwrap_or_default()
 }
 

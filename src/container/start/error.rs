@@ -4,7 +4,7 @@ use std::io;
 
 use super::entrypoint::EntrypointError;
 use crate::container::engine_health;
-use crate::container::mounts::{MountError, Origin};
+use crate::container::mounts::{MountError, MountOrigin};
 use crate::engine::{EngineError, ImageError};
 use crate::guest::ssh::keys;
 use crate::log::escape::Escaped;
@@ -95,7 +95,7 @@ pub enum StartError {
     },
     /// The image cannot be used as a container's root.
     #[error("image '{image}': {source}")]
-    Furnish {
+    Populate {
         /// As the user wrote it.
         image: String,
         /// Why not.
@@ -134,7 +134,7 @@ pub enum StartError {
         image: String,
     },
     /// The first process is gone before anything was asked of it.
-    #[error("image '{image}': the container exited as soon as it was started{}", said(words))]
+    #[error("image '{image}': the container exited as soon as it was started{}", after_colon(words))]
     Ended {
         /// As the user wrote it.
         image: String,
@@ -178,7 +178,7 @@ pub enum StartError {
         port: u16,
     },
     /// The image's sshd ended.
-    #[error("image '{image}': its sshd exited at once{}", said(words))]
+    #[error("image '{image}': its sshd exited at once{}", after_colon(words))]
     SshdEnded {
         /// As the user wrote it.
         image: String,
@@ -228,7 +228,7 @@ impl StartError {
     /// starts a task (src/slurmd/slurmstepd/mgr.c, `_fork_all_tasks`).
     #[must_use]
     pub fn is_silent_workdir(&self) -> bool {
-        matches!(self, Self::Mount(MountError::Silent { origin: Origin::Standard, .. }))
+        matches!(self, Self::Mount(MountError::Silent { origin: MountOrigin::Standard, .. }))
     }
 
     /// The same, when an engine that is at fault has had the time to come back.
@@ -246,7 +246,7 @@ impl StartError {
     }
 }
 
-fn said(words: &Option<String>) -> String {
+fn after_colon(words: &Option<String>) -> String {
     words.as_ref().map(|words| format!(": {words}")).unwrap_or_default()
 }
 

@@ -29,7 +29,7 @@ fn mount_for_engine(directory: &Path, place: FileId) -> io::Result<()> {
     let open = || open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
     let Some(node) = Namespaces::of_node() else { return Ok(()) };
     let tree = mount::detached_copy(open()?, false)?;
-    node.visit(|_| match FileId::of(directory) {
+    node.in_mount_namespace(|_| match FileId::of(directory) {
         Ok(found) if found == place => {
             mount::attach(&tree, open()?)?;
             mount::change(&tree, false, Attributes::NONE, Attributes::NONE)

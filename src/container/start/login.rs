@@ -11,7 +11,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use zeroize::Zeroizing;
 
 use crate::engine::registry_auth::{Logins, NoLogin};
-use crate::linux::errand::{self, Errand, Found};
+use crate::linux::errand::{self, Answer, Errand};
 use crate::linux::identity::UserIds;
 
 /// The largest file that is read.
@@ -31,7 +31,7 @@ pub(super) async fn read(user: &UserIds, home: &Path) -> Logins {
     Logins::new(found.map(|found| found.bytes).map_err(|error| reason(&error)))
 }
 
-fn open(path: &Path) -> io::Result<Found> {
+fn open(path: &Path) -> io::Result<Answer> {
     // A FIFO without a writer would block.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -56,7 +56,7 @@ fn open(path: &Path) -> io::Result<Found> {
         }
     }
     content.truncate(length);
-    Ok(Found { bytes: content, file: None })
+    Ok(Answer { bytes: content, file: None })
 }
 
 fn reason(error: &io::Error) -> NoLogin {

@@ -10,6 +10,7 @@ mod entrypoint;
 mod error;
 mod files;
 mod first_process;
+mod in_mount_namespace;
 mod login;
 mod policy;
 mod populate;
@@ -19,7 +20,6 @@ mod session_environment;
 mod spec;
 mod sshd;
 mod start_request;
-mod visits;
 
 pub use entrypoint::exported;
 pub use error::StartError;

@@ -33,7 +33,7 @@ const SSH_PROGRAMS: [&str; 3] = ["/usr/bin/ssh", "/bin/ssh", "/usr/local/bin/ssh
 
 /// What was found in the image.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct ImageFiles {
     /// Contents of [`REPLACED`], in this order; empty where there is none that can be used.
     pub(super) replaced: [Vec<u8>; 3],
     /// Its ssh, a program of its own.
@@ -171,13 +171,18 @@ fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
 /// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
 /// Root's sshd would want capabilities before it lets anybody in, later ones (OpenSSH 10.6) before their first word: it
 /// counts as none.
-pub(super) fn look(root: &ContainerRoot, path_of_image: &str, shells: &[PathBuf], user: &UserIds) -> Found {
+pub(super) fn inspect_rootfs(
+    root: &ContainerRoot,
+    path_of_image: &str,
+    shells: &[PathBuf],
+    user: &UserIds,
+) -> ImageFiles {
     let read = |path: &str| root.read(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();
     let candidates = directories_of_sshd(path_of_image).into_iter().map(|d| Path::new(d).join("sshd"));
     let is_sshd = |path: &PathBuf| user.uid != 0 && root.is_program(path);
     let sshd = candidates.into_iter().find(is_sshd);
     let program = sshd.as_ref().and_then(|sshd| root.read(sshd, SSHD_LIMIT).ok().flatten());
-    Found {
+    ImageFiles {
         replaced: REPLACED.map(read),
         ssh: SSH_PROGRAMS.into_iter().find(|ssh| is_plain_program(root, Path::new(ssh))),
         profile: root.read(Path::new(PROFILE), LIMIT).ok().flatten(),

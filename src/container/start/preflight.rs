@@ -12,7 +12,7 @@
 
 use futures_util::future::{try_join, try_join_all};
 
-use crate::engine::{Container, Engine, EngineError, Kind};
+use crate::engine::{Container, Engine, EngineError, FileType};
 
 /// Files that the engine opens.
 const READ: [&str; 2] = ["/etc/passwd", "/etc/group"];
@@ -66,7 +66,7 @@ async fn is_directory(engine: &Engine, container: &Container, path: &str) -> Res
         if engine.kind(container, path).await?.is_none() {
             engine.put_directory(container, "/", path.trim_start_matches('/')).await?;
         }
-        Ok(engine.kind(container, path).await? == Some(Kind::Directory))
+        Ok(engine.kind(container, path).await? == Some(FileType::Directory))
     };
     match is_directory.await {
         Err(EngineError::Refused { .. }) => Ok(false),
@@ -77,9 +77,11 @@ async fn is_directory(engine: &Engine, container: &Container, path: &str) -> Res
 /// A regular file of a size that a list of accounts may have, by way of links too, or nothing.
 async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
     match end(engine, container, path).await {
-        Ok(End::Nothing) => Ok(true),
-        Ok(End::At(Kind::File { size })) => Ok(size <= LIMIT),
-        Ok(End::At(Kind::Link | Kind::Directory | Kind::Other) | End::Elsewhere) => Ok(false),
+        Ok(PathEnd::Nothing) => Ok(true),
+        Ok(PathEnd::At(FileType::File { size })) => Ok(size <= LIMIT),
+        Ok(PathEnd::At(FileType::Link | FileType::Directory | FileType::Other) | PathEnd::Elsewhere) => {
+            Ok(false)
+        }
         Err(EngineError::Refused { .. }) => Ok(false),
         Err(error) => Err(error),
     }
@@ -87,38 +89,38 @@ async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Resu
 
 /// Where a path leads.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum PathEnd {
     Nothing,
-    At(Kind),
+    At(FileType),
     /// Out of the image's own files, or nobody knows where.
     Elsewhere,
 }
 
 /// An engine that does not give a link as it stands in the image leaves it unknown where that leads.
-async fn end(engine: &Engine, container: &Container, path: &str) -> Result<End, EngineError> {
+async fn end(engine: &Engine, container: &Container, path: &str) -> Result<PathEnd, EngineError> {
     let (mut way, mut links) = (Way::default(), 0);
     way.turn(path);
     while let Some(next) = way.next() {
         let here = match next {
-            Step::To(path) => path,
-            Step::Out => return Ok(End::Elsewhere),
+            PathStep::To(path) => path,
+            PathStep::Out => return Ok(PathEnd::Elsewhere),
         };
         match engine.kind(container, &here).await? {
-            None => return Ok(End::Nothing),
-            Some(Kind::Directory) => {}
-            Some(Kind::Link) if links < LINKS => {
+            None => return Ok(PathEnd::Nothing),
+            Some(FileType::Directory) => {}
+            Some(FileType::Link) if links < LINKS => {
                 links += 1;
                 let target = engine.link(container, &here).await?;
                 let Some(target) = target.and_then(|target| String::from_utf8(target).ok()) else {
-                    return Ok(End::Elsewhere);
+                    return Ok(PathEnd::Elsewhere);
                 };
                 way.turn(&target);
             }
-            Some(other) if way.is_at_end() => return Ok(End::At(other)),
-            Some(_) => return Ok(End::Elsewhere),
+            Some(other) if way.is_at_end() => return Ok(PathEnd::At(other)),
+            Some(_) => return Ok(PathEnd::Elsewhere),
         }
     }
-    Ok(End::At(Kind::Directory))
+    Ok(PathEnd::At(FileType::Directory))
 }
 
 /// A walk from the root of an image: only where it has been seen to be a directory does it go on.
@@ -131,7 +133,7 @@ struct Way {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum PathStep {
     /// What is there must be looked at.
     To(String),
     /// Where the container has something else than the image; or the way is too long.
@@ -148,7 +150,7 @@ impl Way {
         self.ahead.extend(target.split('/').rev().map(str::to_owned));
     }
 
-    fn next(&mut self) -> Option<Step> {
+    fn next(&mut self) -> Option<PathStep> {
         while let Some(part) = self.ahead.pop() {
             match part.as_str() {
                 "" | "." => {}
@@ -158,7 +160,7 @@ impl Way {
                     let path = format!("/{}", self.walked.join("/"));
                     // Also if it would lead back: `/proc/1/root/..` is the host's.
                     let is_out = SYSTEM.contains(&path.as_str()) || self.ahead.len() > PARTS;
-                    return Some(if is_out { Step::Out } else { Step::To(path) });
+                    return Some(if is_out { PathStep::Out } else { PathStep::To(path) });
                 }
             }
         }
@@ -180,7 +182,7 @@ mod tests {
         way.turn(path);
         let mut steps = Vec::new();
         while let Some(step) = way.next() {
-            let Step::To(path) = step else {
+            let PathStep::To(path) = step else {
                 steps.push("out".to_owned());
                 break;
             };

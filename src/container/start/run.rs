@@ -12,7 +12,7 @@ use super::error::{StartError, files_error};
 use super::files::Files;
 use super::first_process::StagingDir;
 use super::start_request::StartRequest;
-use super::{container, policy, sshd, visits};
+use super::{container, in_mount_namespace, policy, sshd};
 use super::{entrypoint, login, session_environment};
 use crate::container::gpus;
 use crate::container::mounts::{self, Prepared};
@@ -323,14 +323,14 @@ async fn finish(
     clock: &mut Clock,
 ) -> Result<Finished, StartError> {
     let Launched { files, entry, process, namespaces, image, .. } = &*launched;
-    let hardened = visits::harden(start, process, namespaces, entry, image)?;
+    let hardened = in_mount_namespace::harden(start, process, namespaces, entry, image)?;
     let wanted = std::mem::take(&mut plan.mounts);
-    let skipped = visits::furnish(start, process, namespaces, files, &hardened, wanted)?;
+    let skipped = in_mount_namespace::put_files(start, process, namespaces, files, &hardened, wanted)?;
     let workdir = start.request.workdir.as_deref();
     if let Some(workdir) = workdir.filter(|path| skipped.iter().any(|mount| mount.target.covers(path))) {
         plan.left_out = Some(workdir.to_owned());
     }
-    clock.note("furnish");
+    clock.note("populate");
     complete_environment(start, plan, launched, engine, clock).await?;
     let Launched { files, process, banner, .. } = &*launched;
     let has_sshd = hardened.found.sshd.is_some();

@@ -71,7 +71,7 @@ pub enum ImageError {
         registry: String,
         /// The engine's words.
         #[source]
-        words: Words,
+        words: PullText,
     },
     /// The same, and there is nobody to ask.
     #[error(
@@ -93,7 +93,7 @@ pub enum ImageError {
         registry: String,
         /// The engine's words.
         #[source]
-        words: Words,
+        words: PullText,
     },
     /// The engine has no room for it.
     #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
@@ -138,7 +138,7 @@ pub enum ImageError {
         registry: String,
         /// The engine's words.
         #[source]
-        words: Words,
+        words: PullText,
     },
     /// Whoever asked for it has no use for it any more.
     #[error("image '{image}': no longer needed, the pull was cancelled")]
@@ -164,9 +164,9 @@ pub enum ImageError {
 /// What the engine says of a pull, on one line: each of its layers has put its own words before the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Words(String);
+pub struct PullText(String);
 
-impl Words {
+impl PullText {
     /// The last of them.
     fn reason(&self) -> &str {
         self.0.rsplit(": ").next().unwrap_or(&self.0)
@@ -186,7 +186,7 @@ pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageEr
     ImageError::Unreachable {
         image: reference.without_registry().to_owned(),
         registry: reference.registry().to_owned(),
-        words: Words(format!("no answer within {} s", limit.as_secs())),
+        words: PullText(format!("no answer within {} s", limit.as_secs())),
     }
 }
 
@@ -234,7 +234,7 @@ impl ImageError {
             "invalid checksum",
             "digest did not match",
         ]) {
-            Self::Damaged { image, registry, words: Words(words) }
+            Self::Damaged { image, registry, words: PullText(words) }
         } else if says(&[
             "no such host",
             "connection refused",
@@ -251,7 +251,7 @@ impl ImageError {
             "connection reset",
             "eof",
         ]) {
-            Self::Unreachable { image, registry, words: Words(words) }
+            Self::Unreachable { image, registry, words: PullText(words) }
         } else {
             Self::Pull { image, registry, message: words }
         }

@@ -125,10 +125,10 @@ impl Engine {
             // Between its arrival and its naming an image has no name.
             let may_be_its = names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
             if may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id)) {
-                marks.push(mark(registry_of(&pull.repository)));
+                marks.push(mark_repository(registry_of(&pull.repository)));
             }
             if pull.is_cut_off() {
-                self.settle(pull).await?;
+                self.mark_interrupted_pull(pull).await?;
             }
         }
         Ok(marks)
@@ -137,12 +137,12 @@ impl Engine {
     /// Marks what pulls that were cut off may have brought, and forgets them.
     pub async fn mark_interrupted_pulls(&self, pulls: &Pulls) -> Result<(), ImageError> {
         for pull in pulls.all().map_err(ImageError::Pulls)?.iter().filter(|pull| pull.is_cut_off()) {
-            self.settle(pull).await?;
+            self.mark_interrupted_pull(pull).await?;
         }
         Ok(())
     }
 
-    async fn settle(&self, pull: &PullRecord) -> Result<(), ImageError> {
+    async fn mark_interrupted_pull(&self, pull: &PullRecord) -> Result<(), ImageError> {
         self.mark_others(&pull.repository, &pull.public).await?;
         pull.forget().map_err(ImageError::Pulls)
     }
@@ -171,7 +171,8 @@ impl Engine {
 
     /// Marks this image as one that this registry does not give to everybody.
     async fn mark(&self, id: &str, registry: &str) -> Result<(), EngineError> {
-        let options = TagImageOptions { repo: Some(mark(registry)), tag: Some(digits(id).to_owned()) };
+        let options =
+            TagImageOptions { repo: Some(mark_repository(registry)), tag: Some(digits(id).to_owned()) };
         self.call("mark the image as private", self.docker.tag_image(id, Some(options))).await
     }
 
@@ -189,11 +190,11 @@ impl Engine {
 
 /// Whether a registry's word about an image with these marks counts.
 fn believes(marks: &[String], registry: &str) -> bool {
-    registry == DOCKER_HUB || marks.contains(&mark(registry))
+    registry == DOCKER_HUB || marks.contains(&mark_repository(registry))
 }
 
 /// The repository of the marks of what came from a registry.
-fn mark(registry: &str) -> String {
+fn mark_repository(registry: &str) -> String {
     let hash = hex(&Sha256::digest(registry.as_bytes()));
     format!("{MARK}/{}", &hash[..32])
 }
@@ -254,7 +255,7 @@ mod tests {
 
     #[test]
     fn only_its_own_mark_marks_an_image() {
-        let mark = mark("reg:5000");
+        let mark = mark_repository("reg:5000");
         let marked = |tags: &[&str]| {
             let tags = Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
             marks_of(&ImageInspect {
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn private_image_is_confirmed_by_its_own_registry_only() {
-        let marks = [mark("reg:5000"), mark("other:5000")];
+        let marks = [mark_repository("reg:5000"), mark_repository("other:5000")];
         for (registry, believed) in
             [("reg:5000", true), ("other:5000", true), ("docker.io", true), ("localhost:5000", false)]
         {

@@ -24,7 +24,7 @@ pub trait Progress {
     fn interval(&self) -> Duration;
 
     /// Says whether it is still wanted.
-    fn look<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>>;
+    fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>>;
 }
 
 impl Engine {
@@ -151,7 +151,7 @@ impl Engine {
             }
             if told.elapsed() >= interval {
                 told = Instant::now();
-                if progress.look(&format!("image '{reference}': pulling, {layers}")).await.is_break() {
+                if progress.report(&format!("image '{reference}': pulling, {layers}")).await.is_break() {
                     return Err(ImageError::NotWanted { image: reference.to_string() });
                 }
             }

@@ -107,7 +107,7 @@ impl Progress for Told<'_> {
         container::TOLD_EVERY
     }
 
-    fn look<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
+    fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
         SlurmLog.info(&format!("job {}: {line}", self.0.owner));
         if self.0.is_first_node() {
             tell_user(&by_this_node(line));

@@ -48,7 +48,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     if let Some(record) = &record {
         task::fail_if_prolog_failed(&record.outcome)?;
     }
-    let is_known = record.is_some();
+    let has_record = record.is_some();
     let step = step(spank, job)?;
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
     task::ask_slurmctld(record.as_ref(), &step, failure_report::nodes)?;
@@ -59,7 +59,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         joined.temporary = spank.getenv_os(directories::OF_SLURM)?;
         spank.unsetenv(directories::OF_SLURM)?;
     }
-    let concerned = is_known || joined.is_some();
+    let concerned = has_record || joined.is_some();
     let own = step.own.filter(|_| joined.as_ref().is_some_and(|joined| joined.owner.step.is_none()));
     let own = own.map(|layout| layout.step);
     Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, own, config, joined }))

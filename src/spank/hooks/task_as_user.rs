@@ -20,7 +20,7 @@ use crate::slurm::env_protocol;
 use crate::slurm::ids::{JobId, Owner};
 use crate::spank::handle::{OK, refuse};
 use crate::state::RunningContainer;
-use crate::task::environment::{self, Change, Container};
+use crate::task::environment::{self, Change, InContainer};
 use crate::task::{self, StepKind};
 
 pub(in crate::spank) fn has_work_as_user() -> bool {
@@ -120,7 +120,7 @@ fn set_environment(
         config,
     };
     let given = |name: &str| spank.getenv_os(name).ok().flatten();
-    let container = Container {
+    let container = InContainer {
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
         // As the user, to whom alone a file system that does not answer is of harm.
         is_directory: &Path::is_dir,

@@ -8,7 +8,7 @@ use crate::linux::mount;
 /// Whether `state_dir/<job>` exists, or `state_dir/<job>.<step>`, without an allocation: what the hooks of every job
 /// without an image ask.
 #[must_use]
-pub fn is_known(state_dir: &[u8], job: u32, step: Option<u32>) -> bool {
+pub fn has_state(state_dir: &[u8], job: u32, step: Option<u32>) -> bool {
     const LIMIT: usize = 4096;
     let mut path = [0u8; LIMIT];
     let mut cursor = io::Cursor::new(&mut path[..LIMIT - 1]);

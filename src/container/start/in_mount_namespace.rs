@@ -10,7 +10,7 @@ use super::error::{StartError, files_error};
 use super::files::Files;
 use super::first_process::StagingDir;
 use super::policy;
-use super::populate::{self, Found, PopulateError};
+use super::populate::{self, ImageFiles, PopulateError};
 use super::start_request::StartRequest;
 use crate::container::mounts::{self, Prepared, Skipped};
 use crate::container::nvidia;
@@ -27,7 +27,7 @@ use crate::linux::process::Process;
 #[derive(Debug)]
 pub(super) struct Hardened {
     /// What the image has.
-    pub(super) found: Found,
+    pub(super) found: ImageFiles,
     /// A detached mount of an empty directory on the container's disk.
     pub(super) home: OwnedFd,
     /// Mounts that are volumes of the image.
@@ -51,12 +51,12 @@ pub(super) fn harden(
     let hiding = hiding.map_err(files_error("read the node's hidepid"))?;
     let nvidia = nvidia::gpus();
     let user = &start.request.credentials;
-    visit(namespaces, |root| {
-        populate::harden(root, &engines, &hiding).map_err(furnish_error(start))?;
+    in_container(namespaces, |root| {
+        populate::harden(root, &engines, &hiding).map_err(populate_error(start))?;
         policy::check_gpus(start, root, &nvidia)?;
         let home = populate::fresh_home(root, entry, user).map_err(|error| home_error(start, error))?;
-        populate::move_into_place(root, entry).map_err(furnish_error(start))?;
-        let found = populate::look(root, path, &shells, user);
+        populate::move_into_place(root, entry).map_err(populate_error(start))?;
+        let found = populate::inspect_rootfs(root, path, &shells, user);
         Ok(Hardened { found, home, volumes: engine::volumes(&engines) })
     })
 }
@@ -66,11 +66,11 @@ pub(super) fn read(namespaces: &Namespaces, path: &Path) -> Result<Vec<u8>, Star
     let read = |root: &ContainerRoot| {
         root.read(path, populate::LIMIT).map_err(files_error("read the image's files"))
     };
-    Ok(visit(namespaces, read)?.unwrap_or_default())
+    Ok(in_container(namespaces, read)?.unwrap_or_default())
 }
 
 /// Puts mounts and our files in place.
-pub(super) fn furnish(
+pub(super) fn put_files(
     start: &StartRequest<'_>,
     process: &Process,
     namespaces: &Namespaces,
@@ -83,14 +83,14 @@ pub(super) fn furnish(
     let failed = "write the container's files";
     let trees = merge(start, files, found).map_err(files_error(failed))?;
     let over_ssh = files.detached_program(paths::OVER_SSH).map_err(files_error(failed))?;
-    let skipped = visit(namespaces, |root| {
+    let skipped = in_container(namespaces, |root| {
         if let Some(ssh) = found.ssh {
-            populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(furnish_error(start))?;
+            populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(populate_error(start))?;
         }
         let skipped = mounts::attach(root, mounts, home, user, volumes)?;
-        populate::replace(root, trees, user, volumes).map_err(furnish_error(start))?;
+        populate::replace(root, trees, user, volumes).map_err(populate_error(start))?;
         if start.request.options.readonly == Some(true) {
-            populate::make_read_only(root).map_err(furnish_error(start))?;
+            populate::make_read_only(root).map_err(populate_error(start))?;
         }
         policy::check_workdir(start, root)?;
         Ok(skipped)
@@ -99,11 +99,11 @@ pub(super) fn furnish(
     Ok(skipped)
 }
 
-fn visit<T>(
+fn in_container<T>(
     namespaces: &Namespaces,
     work: impl FnOnce(&ContainerRoot) -> Result<T, StartError>,
 ) -> Result<T, StartError> {
-    namespaces.visit(work).map_err(files_error("enter the container"))?
+    namespaces.in_mount_namespace(work).map_err(files_error("enter the container"))?
 }
 
 fn home_error(start: &StartRequest<'_>, error: io::Error) -> StartError {
@@ -113,15 +113,15 @@ fn home_error(start: &StartRequest<'_>, error: io::Error) -> StartError {
     }
 }
 
-fn furnish_error(start: &StartRequest<'_>) -> impl Fn(PopulateError) -> StartError {
-    |error| StartError::Furnish { image: start.image_name(), source: error.into() }
+fn populate_error(start: &StartRequest<'_>) -> impl Fn(PopulateError) -> StartError {
+    |error| StartError::Populate { image: start.image_name(), source: error.into() }
 }
 
 /// Writes the files that say what the image says too, and returns those that go over the image's.
 fn merge(
     start: &StartRequest<'_>,
     files: &Files<'_>,
-    found: &Found,
+    found: &ImageFiles,
 ) -> io::Result<Vec<(&'static str, OwnedFd)>> {
     let request = start.request;
     let mut account = request.account.clone();
