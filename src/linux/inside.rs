@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, umask};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat, umask};
 use nix::sys::statfs::{
     CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC,
 };
@@ -32,6 +32,9 @@ pub struct ContainerRoot {
     /// When users' file systems have been waited for long enough.
     deadline: Instant,
 }
+
+/// Of /tmp.
+const SHARED: Mode = Mode::S_ISVTX.union(Mode::S_IRWXU).union(Mode::S_IRWXG).union(Mode::S_IRWXO);
 
 /// How long a visit may wait for users' file systems in all. One look has a limit of its own, but a path has hundreds of
 /// parts, and a job many mounts.
@@ -169,6 +172,40 @@ impl ContainerRoot {
             };
         }
         Ok(directory)
+    }
+
+    /// Makes a directory of the root directory one that everybody may write to, as /tmp is; what else has its name there goes. So is
+    /// what a link leads to, in the container's own files or in one of these `volumes`; in other mounts nothing is changed.
+    pub fn share(&self, name: &OsStr, volumes: &[u64]) -> io::Result<()> {
+        if self.share_existing(Path::new(name), volumes)? {
+            return Ok(());
+        }
+        match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        mkdirat(&self.directory, name, SHARED)?;
+        self.share_existing(Path::new(name), volumes).map(drop)
+    }
+
+    /// The same for a directory that may be absent: whether there is one.
+    pub fn share_existing(&self, path: &Path, volumes: &[u64]) -> io::Result<bool> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
+        let directory = match self.resolve(path, flags, ResolveFlag::RESOLVE_NO_XDEV) {
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
+                let place = self.open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+                if !volumes.contains(&FileFacts::of(&place)?.mount) {
+                    return Ok(true);
+                }
+                self.open(path, flags)?
+            }
+            Err(error) if is_absent(&error) => return Ok(false),
+            other => other?,
+        };
+        if fstat(&directory)?.st_mode & SHARED.bits() != SHARED.bits() {
+            fchmod(&directory, SHARED)?;
+        }
+        Ok(true)
     }
 
     /// Removes an empty directory of the root directory, by its name.
@@ -513,6 +550,31 @@ mod tests {
         assert_eq!(look(&root), Ok(true));
         root.deadline = Instant::now();
         assert_eq!(look(&root), Err(Some(libc::ETIMEDOUT)));
+    }
+
+    #[test]
+    fn directory_for_temporary_files_is_everybodys_whatever_was_there() {
+        use std::os::unix::fs::PermissionsExt;
+        let (directory, root) = root();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("closed")).unwrap();
+        fs::set_permissions(at("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(at("there")).unwrap();
+        symlink("there", at("link")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        for name in ["closed", "link", "dangling", "loop", "file", "absent"] {
+            root.share(OsStr::new(name), &[]).unwrap();
+            assert_eq!(fs::metadata(at(name)).unwrap().permissions().mode() & 0o7777, 0o1777, "{name}");
+        }
+        assert!(at("link").is_symlink() && !at("nowhere").exists());
+        assert!(!root.share_existing(Path::new("/var/tmp"), &[]).unwrap());
+        // Another mount is left as it is.
+        let host = ContainerRoot::current().unwrap();
+        let mode = fs::metadata("/sys").unwrap().permissions().mode();
+        assert!(host.share_existing(Path::new("/sys"), &[]).unwrap());
+        assert_eq!(fs::metadata("/sys").unwrap().permissions().mode(), mode);
     }
 
     #[test]

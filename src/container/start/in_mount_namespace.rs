@@ -87,6 +87,7 @@ pub(super) fn put_files(
         if let Some(ssh) = found.ssh {
             populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(populate_error(start))?;
         }
+        populate::share_temporary(root, volumes);
         let skipped = mounts::attach(root, mounts, home, user, volumes)?;
         populate::replace(root, trees, user, volumes).map_err(populate_error(start))?;
         if start.request.options.readonly == Some(true) {

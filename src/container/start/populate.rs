@@ -3,7 +3,7 @@
 //!
 //! Runs as root in the container's mount namespace. The image is hostile until shown otherwise: see [`crate::linux::inside`].
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -210,6 +210,13 @@ pub(super) fn cover_ssh(
     let own = mount::detached_copy(&program, false).map_err(failed(ssh))?;
     mount::attach(own, root.find(Path::new(place)).map_err(failed(place))?).map_err(failed(place))?;
     mount::attach(ours, program).map_err(failed(ssh))
+}
+
+/// Shells, compilers and MPI need a directory for temporary files, whatever an image has there. Where that cannot be made of it, the
+/// container is as the image has it.
+pub(super) fn share_temporary(root: &ContainerRoot, volumes: &[u64]) {
+    let _ = root.share(OsStr::new("tmp"), volumes);
+    let _ = root.share_existing(Path::new("/var/tmp"), volumes);
 }
 
 /// Mounts detached trees over the image's files of these names, or those of a directory that the user has mounted there.
