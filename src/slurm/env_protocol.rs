@@ -9,6 +9,7 @@
 //! | [`LAYOUT_OF_JOB`] | sbatch, salloc (empty); srun and batch scripts (`JOB:LAYOUT`) | srun, tasks | tasks on each node of the job: srun replaces Slurm's variable by its step's | the user's own hostfile has other numbers |
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command knows no other place than the container | a task without a container is refused |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
+//! | `SLURM_DOCKERLD_LIBRARY_PATH`, `SLURM_DOCKERLD_PRELOAD` | the same, where the variables go one by one | the same | what the loader is told, which is not for ssh and sshd | the same |
 //!
 //! What decides is the record in `state_dir` ([`crate::state`]), which only root writes. Pure.
 #![forbid(unsafe_code)]

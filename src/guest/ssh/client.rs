@@ -1,12 +1,13 @@
 //! The configuration of ssh in the container: for the job's own nodes only, anywhere else as ever.
 //!
-//! Written by root in the prolog, read by ssh as the job's user. Any OpenSSH from 7.4 on.
+//! Written by root in the prolog, read by ssh as the job's user. Any OpenSSH from 7.2 on: a word that one of them does not
+//! know ends every ssh there, also one to elsewhere. `IgnoreUnknown` would not do: of several the first holds, which may be the user's.
 #![forbid(unsafe_code)]
 
 use super::server::Reach;
 use crate::guest::paths::{KNOWN_HOSTS, SSH_CONFIG, SSH_OF_IMAGE, USER_KEY};
 
-/// OpenSSH 7.4 reads lines of up to 1023 bytes, and stops at a longer one.
+/// OpenSSH 7.4 and older ones read lines of up to 1023 bytes, and stops at a longer one.
 const MAX_LINE: usize = 900;
 /// The longest name of a node.
 const MAX_NODE: usize = 255;
@@ -71,7 +72,6 @@ fn settings(port: u16, user: &str, alias: &str, reach: Reach) -> String {
     Port {port}{host}
     IdentityFile {USER_KEY}
     IdentitiesOnly yes
-    IdentityAgent none
     PreferredAuthentications publickey
     HostKeyAlias {alias}
     HostKeyAlgorithms ssh-ed25519
@@ -140,7 +140,11 @@ $spank_docker_all"
         unset $spank_docker_names
         SLURM_DOCKERENVIRONMENT=$spank_docker_all
         export SLURM_DOCKERENVIRONMENT
-    fi"#;
+    fi
+    for spank_docker_word in LD_LIBRARY_PATH LD_PRELOAD; do
+        eval "[ -z \"\${$spank_docker_word-}\" ] || export \"SLURM_DOCKER$spank_docker_word=\$$spank_docker_word\""
+        unset "$spank_docker_word"
+    done"#;
 
 /// Runs ssh, and says what may be wrong when ssh itself fails (255): its own words are about ports and keys.
 const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
@@ -205,6 +209,7 @@ fi
 if [ "$spank_docker_ours" ]; then
     CARRY
 fi
+unset LD_LIBRARY_PATH LD_PRELOAD
 exec SSH_OF_IMAGE "$@"
 "#;
 
@@ -263,6 +268,45 @@ mod tests {
             "batchmode yes",
         ] {
             assert!(ssh.lines().any(|found| found == line), "{line}: {ssh}");
+        }
+    }
+
+    /// As readconf.c of 7.2p1 has them; `IdentityAgent` came with 7.3.
+    #[test]
+    fn oldest_openssh_knows_every_word() {
+        const KNOWN: [&str; 24] = [
+            "Host",
+            "User",
+            "Port",
+            "HostName",
+            "IdentityFile",
+            "IdentitiesOnly",
+            "PreferredAuthentications",
+            "HostKeyAlias",
+            "HostKeyAlgorithms",
+            "StrictHostKeyChecking",
+            "UserKnownHostsFile",
+            "GlobalKnownHostsFile",
+            "UpdateHostKeys",
+            "CheckHostIP",
+            "VerifyHostKeyDNS",
+            "CanonicalizeHostname",
+            "ProxyCommand",
+            "ControlMaster",
+            "ControlPath",
+            "ForwardAgent",
+            "ForwardX11",
+            "SendEnv",
+            "BatchMode",
+            "ConnectTimeout",
+        ];
+        const MORE: [&str; 2] = ["ConnectionAttempts", "LogLevel"];
+        for nodes in [&["n1"][..], &["n1", "n2"]] {
+            let config = ssh_config(nodes, 20123, "alice", "docker_123");
+            let words = config.lines().filter_map(|line| line.split_whitespace().next());
+            for word in words {
+                assert!(KNOWN.contains(&word) || MORE.contains(&word), "{word}");
+            }
         }
     }
 
@@ -344,6 +388,7 @@ mod tests {
                 let mut sh = Command::new(&shell[0]);
                 sh.args(&shell[1..]).args(["-c", &program("a", None, None), "ssh", "n2", "true"]).env_clear();
                 sh.env("PATH", directory.path()).env("HOSTILE", HOSTILE).env("rest", "r").env("PWD", "/");
+                sh.env("LD_LIBRARY_PATH", "/a b:$c");
                 sh.envs((0..count).map(|number| (format!("MINE_{number}"), "m".repeat(20))));
                 let output = sh.output().unwrap();
                 let sent: Vec<&str> =
@@ -351,7 +396,9 @@ mod tests {
                 let packed = sent
                     .iter()
                     .find_map(|entry| entry.strip_prefix(env_protocol::ENVIRONMENT)?.strip_prefix('='));
+                assert!(!sent.iter().any(|entry| entry.starts_with("LD_LIBRARY_PATH=")), "{shell:?}");
                 let Some(packed) = packed else {
+                    assert!(sent.contains(&"SLURM_DOCKERLD_LIBRARY_PATH=/a b:$c"), "{shell:?}");
                     // In words of its own.
                     assert!(
                         shell.len() == 1 && shell[0].ends_with("bash") && sent.contains(&"rest=r"),
@@ -360,12 +407,11 @@ mod tests {
                     continue;
                 };
                 assert!(sent.len() < 10, "{shell:?} {sent:?}");
-                let show =
-                    "eval \"$PACKED\"; printf '%s|' \"$HOSTILE\" \"$MINE_0\" \"$rest\" \"${FAKE-none}\"";
+                let show = "eval \"$PACKED\"; printf '%s|' \"$HOSTILE\" \"$MINE_0\" \"$rest\" \"${FAKE-none}\" \"$LD_LIBRARY_PATH\"";
                 let mut sh = Command::new(&shell[0]);
                 sh.args(&shell[1..]).args(["-c", show]).env("PACKED", packed);
                 let seen = sh.output().unwrap();
-                let expected = format!("{HOSTILE}|{}|r|none|", "m".repeat(20));
+                let expected = format!("{HOSTILE}|{}|r|none|/a b:$c|", "m".repeat(20));
                 assert_eq!(String::from_utf8(seen.stdout).unwrap(), expected, "{shell:?}");
             }
         }

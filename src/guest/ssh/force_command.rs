@@ -33,7 +33,15 @@ else
     *[!0-7]*) ;;
     *) umask "$SLURM_UMASK" ;;
     esac
+    # Not for the ssh that has brought them.
+    if [ -n "${SLURM_DOCKERLD_LIBRARY_PATH-}" ]; then
+        export LD_LIBRARY_PATH="$SLURM_DOCKERLD_LIBRARY_PATH"
+    fi
+    if [ -n "${SLURM_DOCKERLD_PRELOAD-}" ]; then
+        export LD_PRELOAD="$SLURM_DOCKERLD_PRELOAD"
+    fi
 fi
+unset SLURM_DOCKERLD_LIBRARY_PATH SLURM_DOCKERLD_PRELOAD
 if [ -r /run/spank-docker/environment ]; then
     . /run/spank-docker/environment
 fi
