@@ -12,12 +12,6 @@ use crate::slurm::ids::{Owner, StepId};
 /// the container; it answers over its socket as well.
 pub const PMIX_ENVIRONMENT: [(&str, &str); 1] = [("PMIX_MCA_gds", "hash")];
 
-/// Names the networks that connect nodes to Open MPI. It and its counterpart exclude each other: who has chosen keeps
-/// the choice.
-pub const MPI_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_include";
-/// Its counterpart.
-pub const MPI_NO_NETWORKS: &str = "OMPI_MCA_btl_tcp_if_exclude";
-
 /// Names the hostfile.
 pub const HOSTFILE: &str = "SLURM_JOB_DOCKER_HOSTFILE";
 

@@ -40,6 +40,8 @@ pub const SSHD: &str = "/run/spank-docker/sshd";
 /// What MPI launchers call instead of ssh: ssh with the job's configuration, or a line that says what is missing.
 /// Executable.
 pub const SSH: &str = "/run/spank-docker/ssh";
+/// The variable that names the networks between the nodes to Open MPI, with its value; empty where none are to be named.
+pub const NETWORKS: &str = "/run/spank-docker/networks";
 /// The first process of the container (src/pause). Executable.
 pub const PAUSE: &str = "/run/spank-docker/pause";
 /// The same, for C.
@@ -95,6 +97,7 @@ mod tests {
             HYDRA_HOSTFILE,
             SSHD,
             SSH,
+            NETWORKS,
             PAUSE,
             GO,
             SSHD_OUTPUT,

@@ -21,6 +21,8 @@
 //! With `--as UID:GID:GROUP,… PROGRAM ARGUMENTS…` it executes PROGRAM, an image's ENTRYPOINT, if the kernel says that it is
 //! this user with exactly these groups and no privileges: the engine's word for that is the image's (`linux::rights`).
 //!
+//! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, with the networks that connect the nodes named to it.
+//!
 //! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and writes down what that has exported.
 #![no_std]
 #![no_main]
@@ -36,6 +38,13 @@ const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
 const NO_WRITE: &[u8] = b"cannot write the environment\n";
 const ENVIRONMENT: &[u8] = b"--environment\0";
 const AS: &[u8] = b"--as\0";
+const RANK: &[u8] = b"--rank\0";
+const NO_RANK: &[u8] = b"spank_docker: cannot execute the program of a rank\n";
+const INCLUDE: &[u8] = b"OMPI_MCA_btl_tcp_if_include=";
+const EXCLUDE: &[u8] = b"OMPI_MCA_btl_tcp_if_exclude=";
+/// What it holds is a variable: its name, `=` and its value.
+const NETWORKS_FILE: &[u8] = b"/run/spank-docker/networks\0";
+const NETWORKS_MAX: usize = 4096;
 const NOT_THE_USER: &[u8] =
     b"the engine starts it with other rights than yours: leave lines whose name is a number out of /etc/group\n";
 const NO_PROGRAM: &[u8] = b"its program cannot be executed\n";
@@ -316,9 +325,19 @@ fn is_powerless() -> bool {
 /// Executes a program as execvp(3) does: by its path, or where PATH has it.
 ///
 /// # Safety
+/// As [`try_execute`].
+unsafe fn execute(arguments: *const *const u8, environment: *const *const u8) -> ! {
+    // SAFETY: the caller's word.
+    unsafe { try_execute(arguments, environment) };
+    fail(NO_PROGRAM, 127)
+}
+
+/// Comes back when that cannot be executed.
+///
+/// # Safety
 /// Lists of strings that end with a NUL, which end with a null pointer; the first has one at least. Called once: it has a
 /// static buffer.
-unsafe fn execute(arguments: *const *const u8, environment: *const *const u8) -> ! {
+unsafe fn try_execute(arguments: *const *const u8, environment: *const *const u8) {
     static mut PATH: [u8; PATH_MAX] = [0; PATH_MAX];
     let path = (&raw mut PATH).cast::<u8>();
     // SAFETY: the caller's word; what is written into the buffer is counted.
@@ -333,14 +352,11 @@ unsafe fn execute(arguments: *const *const u8, environment: *const *const u8) ->
         }
         if *at != 0 {
             run(program);
-            fail(NO_PROGRAM, 127);
+            return;
         }
-        let mut variable = environment;
-        while !(*variable).is_null() && !starts_with(*variable, b"PATH=") {
-            variable = variable.add(1);
-        }
-        if (*variable).is_null() {
-            fail(NO_PROGRAM, 127);
+        let variable = find(environment, b"PATH=");
+        if variable.is_null() {
+            return;
         }
         let mut directory = (*variable).add(5);
         loop {
@@ -368,11 +384,103 @@ unsafe fn execute(arguments: *const *const u8, environment: *const *const u8) ->
                 }
             }
             if *directory == 0 {
-                fail(NO_PROGRAM, 127);
+                return;
             }
             directory = directory.add(1);
         }
     }
+}
+
+/// Where a list has the first string that begins so; null, where none does.
+///
+/// # Safety
+/// A list of strings that end with a NUL, which ends with a null pointer; no NUL in `beginning`.
+unsafe fn find(mut list: *const *const u8, beginning: &[u8]) -> *const *const u8 {
+    // SAFETY: the caller's word.
+    unsafe {
+        while !(*list).is_null() {
+            if starts_with(*list, beginning) {
+                return list;
+            }
+            list = list.add(1);
+        }
+    }
+    core::ptr::null()
+}
+
+/// Takes all strings that begin so out of a list.
+///
+/// # Safety
+/// As [`find`], and the list can be written to.
+unsafe fn remove(list: *const *const u8, beginning: &[u8]) {
+    // SAFETY: the caller's word.
+    unsafe {
+        loop {
+            let mut at = find(list, beginning).cast_mut();
+            if at.is_null() {
+                return;
+            }
+            while !(*at).is_null() {
+                at.write(*at.add(1));
+                at = at.add(1);
+            }
+        }
+    }
+}
+
+/// A rank of Open MPI, as its daemons start it: the networks between the nodes are named to it, unless the user has named some, by
+/// whatever way (all come as variables, but those of files, which whoever starts the launcher has looked into). Both together
+/// Open MPI refuses.
+///
+/// # Safety
+/// Lists as for [`execute`]; behind the end of `environment` there is room for one more (execve(2): the auxiliary vector, which
+/// nobody here reads).
+unsafe fn run_rank(arguments: *const *const u8, environment: *const *const u8) -> ! {
+    static mut NETWORKS: [u8; NETWORKS_MAX] = [0; NETWORKS_MAX];
+    let networks = (&raw mut NETWORKS).cast::<u8>();
+    // SAFETY: the caller's word; the buffer ends with a NUL, since it is not filled to its end.
+    unsafe {
+        let file = syscall(arch::OPENAT, [AT_FDCWD, NETWORKS_FILE.as_ptr() as usize, O_CLOEXEC]);
+        if let Ok(file) = usize::try_from(file) {
+            syscall(arch::READ, [file, networks as usize, NETWORKS_MAX - 1]);
+            syscall(arch::CLOSE, [file]);
+        }
+        if networks.read_volatile() != 0 {
+            let own = find(environment, INCLUDE);
+            if !find(environment, EXCLUDE).is_null() {
+                if !own.is_null() && is_same(*own, networks) {
+                    remove(environment, INCLUDE);
+                }
+            } else if own.is_null() {
+                let mut end = environment.cast_mut();
+                while !(*end).is_null() {
+                    end = end.add(1);
+                }
+                end.write(networks);
+                end.add(1).write(core::ptr::null());
+            }
+        }
+        try_execute(arguments, environment);
+        // Open MPI looks in the working directory at last (opal/util/path.c, `opal_path_findv`).
+        syscall(arch::EXECVE, [*arguments as usize, arguments as usize, environment as usize]);
+    }
+    fail(NO_RANK, 127)
+}
+
+/// # Safety
+/// Strings that end with a NUL.
+unsafe fn is_same(mut one: *const u8, mut other: *const u8) -> bool {
+    // SAFETY: the caller's word: both end where they differ, or at their NULs.
+    unsafe {
+        while one.read_volatile() == *other {
+            if *other == 0 {
+                return true;
+            }
+            one = one.add(1);
+            other = other.add(1);
+        }
+    }
+    false
 }
 
 /// Says a line to whoever connects, for as long as that is possible.
@@ -435,6 +543,9 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
             }
             execute(stack.add(4) as *const *const u8, environment as *const *const u8);
         }
+        if *stack >= 3 && starts_with(*stack.add(2) as *const u8, RANK) {
+            run_rank(stack.add(3) as *const *const u8, environment as *const *const u8);
+        }
         if *stack >= 4 && starts_with(*stack.add(2) as *const u8, LAUNCHER) {
             // Slurm ends the whole group with it.
             syscall(arch::SETPGID, [0, 0]);
@@ -470,6 +581,10 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
     // SAFETY: a NUL-terminated static, and the kernel's own argv and envp. sshd executes itself again for each
     // connection, by argv[0], which must be its path.
     unsafe {
+        // Libraries of the image or of a driver are not for it.
+        for variable in [b"LD_LIBRARY_PATH=".as_slice(), b"LD_PRELOAD="] {
+            remove(environment as *const *const u8, variable);
+        }
         let arguments = stack.add(1);
         arguments.write(SSHD.as_ptr() as usize);
         syscall(arch::EXECVE, [SSHD.as_ptr() as usize, arguments as usize, environment]);

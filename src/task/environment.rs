@@ -6,10 +6,11 @@ use std::path::Path;
 
 use super::step::StepKind;
 use crate::guest::directories;
-use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS, PMIX_ENVIRONMENT};
+use crate::guest::job_environment::{self, PMIX_ENVIRONMENT};
 use crate::guest::locale;
 use crate::guest::mpi::environment::is_users;
 use crate::guest::mpi::launcher::connects_tasks;
+use crate::guest::mpi::networks::{self, AGENTS, EXCLUDED, INCLUDED};
 use crate::guest::preload;
 use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
@@ -52,6 +53,8 @@ pub struct InContainer<'a> {
     pub is_served: &'a dyn Fn(&OsStr) -> bool,
     /// Whether this is a directory there.
     pub is_directory: &'a dyn Fn(&Path) -> bool,
+    /// The text of a file there.
+    pub read: &'a dyn Fn(&Path) -> Option<String>,
     /// Whether it has a library, with this LD_LIBRARY_PATH.
     pub has_library: &'a dyn Fn(&str, &str) -> bool,
 }
@@ -100,11 +103,13 @@ pub fn changes(
         }
     }
     draft.select_gpus(kind, running);
-    draft.name_networks(running);
-    let is_pmix = draft.text("SLURM_MPI_TYPE").is_some_and(|mpi_type| mpi_type.starts_with("pmix"));
+    let mpi_type = draft.text("SLURM_MPI_TYPE").filter(|_| kind == StepKind::Tasks && !launches);
+    let is_pmix = mpi_type.as_ref().is_some_and(|mpi_type| mpi_type.starts_with("pmix"));
+    let are_ranks = is_pmix || mpi_type.as_deref() == Some("pmi2");
+    draft.name_networks(running, are_ranks, container.read);
     if launches {
         names.iter().filter(|name| connects_tasks(name)).for_each(|name| draft.unset(name));
-    } else if kind == StepKind::Tasks && is_pmix {
+    } else if is_pmix {
         PMIX_ENVIRONMENT.iter().for_each(|(name, value)| draft.set(name, value));
     }
     draft.changes
@@ -149,13 +154,28 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         }
     }
 
-    /// Unless the user has.
-    fn name_networks(&mut self, running: &RunningContainer) {
-        if let Some(networks) = &running.networks
-            && self.get(MPI_NO_NETWORKS).is_none()
-            && self.get(MPI_NETWORKS).is_none()
+    /// To ranks, or to those that a launcher starts; unless the user has, or names a program of their own to start ranks through.
+    fn name_networks(
+        &mut self,
+        running: &RunningContainer,
+        are_ranks: bool,
+        read: &dyn Fn(&Path) -> Option<String>,
+    ) {
+        let Some(given) = &running.networks else { return };
+        let is_chosen = [INCLUDED, EXCLUDED].iter().any(|name| self.get(name).is_some());
+        let of_files = || networks::parameter_files(|name| self.text(name));
+        if is_chosen
+            || of_files().iter().filter_map(|path| read(path)).any(|text| networks::names_networks(&text))
         {
-            self.set(MPI_NETWORKS, networks);
+            return;
+        }
+        for (name, agent) in AGENTS {
+            if self.get(name).is_none() {
+                self.set(name, agent);
+            }
+        }
+        if are_ranks {
+            self.set(INCLUDED, given);
         }
     }
 }
@@ -204,6 +224,10 @@ mod tests {
             is_served: &|locale| locale != "xx_XX.UTF-8",
             is_directory: &|path| path == Path::new("/here"),
             has_library: &|entry, _| entry.starts_with("/image"),
+            read: &|path| {
+                let is_users = path == Path::new("/home/bob/.openmpi/mca-params.conf");
+                is_users.then(|| "btl_tcp_if_exclude=lo".to_owned())
+            },
         };
         let names: Vec<_> = given.iter().map(|(name, _)| (*name).to_owned()).collect();
         let changes = changes(&joined, &names, variable, container);
@@ -253,10 +277,17 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_named_to_who_has_not_chosen() {
-        assert_eq!(in_tasks(&[], MPI_NETWORKS).as_deref(), Some("10.0.0.0/8"));
-        assert_eq!(in_tasks(&[(MPI_NETWORKS, "eth0")], MPI_NETWORKS).as_deref(), Some("eth0"));
-        assert_eq!(in_tasks(&[(MPI_NO_NETWORKS, "lo")], MPI_NETWORKS), None);
+    fn networks_are_named_to_ranks_of_who_has_not_chosen() {
+        let ranks = ("SLURM_MPI_TYPE", "pmi2");
+        assert_eq!(in_tasks(&[ranks], INCLUDED).as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(in_tasks(&[ranks, (INCLUDED, "eth0")], INCLUDED).as_deref(), Some("eth0"));
+        assert_eq!(in_tasks(&[ranks, (EXCLUDED, "lo")], INCLUDED), None);
+        assert_eq!(in_tasks(&[ranks, ("HOME", "/home/bob")], INCLUDED), None);
+        assert_eq!(in_tasks(&[], INCLUDED), None);
+        let (agent, program) = AGENTS[0];
+        assert_eq!(found(StepKind::Batch, false, &[], agent).as_deref(), Some(program));
+        assert_eq!(found(StepKind::Batch, false, &[(agent, "mine")], agent).as_deref(), Some("mine"));
+        assert_eq!(found(StepKind::Batch, false, &[(EXCLUDED, "lo")], agent), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::files::Files;
 use super::session_environment;
 use crate::container::request::Request;
 use crate::engine::Image;
-use crate::guest::mpi::hostfile;
+use crate::guest::mpi::{hostfile, networks};
 use crate::guest::paths;
 use crate::guest::ssh::keys::JobKeys;
 use crate::guest::ssh::server::Reach;
@@ -56,6 +56,7 @@ impl Contents<'_> {
         let sessions =
             session_environment::of_sessions(request, self.name, self.image, nodes, port, self.networks);
         files.public(paths::ENVIRONMENT, &sessions)?;
+        files.public(paths::NETWORKS, networks::file(self.networks).as_bytes())?;
         // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
         let slots = task_layout::parse(&request.slots).unwrap_or_default();
         files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;

@@ -165,3 +165,36 @@ fn any_address(port: u16) -> [u8; 16] {
     let [high, low] = port.to_be_bytes();
     [family, more, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn rank_is_found_on_path_and_at_last_in_the_working_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let put = |name: &str, content: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let pause = put("pause", PAUSE);
+        put("mine", b"#!/bin/sh\nprintf '%s|' mine \"$@\" \"$OMPI_MCA_btl_tcp_if_exclude\"\n");
+        let run = |arguments: &[&str]| {
+            let mut rank = Command::new(&pause);
+            rank.arg("--rank").args(arguments).current_dir(directory.path()).env("PATH", "/usr/bin:/bin");
+            let ran = rank.env("OMPI_MCA_btl_tcp_if_exclude", "lo").output().unwrap();
+            (ran.status.code(), String::from_utf8(ran.stdout).unwrap())
+        };
+        assert_eq!(run(&["echo", "a b"]), (Some(0), "a b\n".to_owned()));
+        for mine in ["mine", "./mine"] {
+            assert_eq!(run(&[mine, "a b", ""]), (Some(0), "mine|a b||lo|".to_owned()), "{mine}");
+        }
+        // Open MPI 1.10 may start our program through itself.
+        let twice = [pause.to_str().unwrap(), "--rank", "echo", "a"];
+        assert_eq!(run(&twice), (Some(0), "a\n".to_owned()));
+        assert_eq!(run(&["nothing"]), (Some(127), String::new()));
+    }
+}

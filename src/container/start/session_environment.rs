@@ -6,8 +6,9 @@
 
 use crate::container::request::Request;
 use crate::engine::Image;
-use crate::guest::job_environment::{self, MPI_NETWORKS, MPI_NO_NETWORKS};
+use crate::guest::job_environment;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::guest::mpi::networks::{AGENTS, EXCLUDED, INCLUDED};
 use crate::guest::ssh::force_command;
 use crate::slurm::gres::Gpus;
 
@@ -36,9 +37,10 @@ pub(super) fn of_sessions(
     lines.extend(others.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let launchers = LAUNCHER_ENVIRONMENT.iter();
     lines.extend(launchers.flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
-    let chosen = [MPI_NETWORKS, MPI_NO_NETWORKS];
-    let networks = networks.iter();
-    lines.extend(networks.flat_map(|networks| force_command::default_line(MPI_NETWORKS, networks, &chosen)));
+    let agents = networks.iter().flat_map(|_| AGENTS);
+    let agents =
+        agents.map(|(name, agent)| force_command::default_line(name, agent, &[name, INCLUDED, EXCLUDED]));
+    lines.extend(agents.flatten());
     let gpus = request.gpus.iter().flat_map(Gpus::selection);
     lines.extend(force_command::environment_file(gpus));
     lines.extend(request.options.workdir.iter().flat_map(|path| force_command::directory_line(path)));

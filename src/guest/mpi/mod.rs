@@ -5,3 +5,4 @@ pub mod environment;
 pub mod hostfile;
 pub mod interfaces;
 pub mod launcher;
+pub mod networks;

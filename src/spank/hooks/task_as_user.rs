@@ -1,6 +1,9 @@
 //! In a task, when it has become the user: its environment and its directory, or its end.
 
 use std::ffi::{OsStr, c_int};
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use slurm_spank::SpankError;
@@ -124,6 +127,7 @@ fn set_environment(
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
         // As the user, to whom alone a file system that does not answer is of harm.
         is_directory: &Path::is_dir,
+        read: &read_text,
         has_library: &|entry, library_path| preload::is_there(Path::new("/"), entry, library_path),
     };
     let name = |entry: &&OsStr| Some(entry.to_str()?.split_once('=')?.0.to_owned());
@@ -132,6 +136,16 @@ fn set_environment(
         Change::Set(name, value) => spank.setenv(name, value, true),
         Change::Unset(name) => spank.unsetenv(name),
     })
+}
+
+/// A regular file of a size that parameters may have, at the user's own risk.
+fn read_text(path: &Path) -> Option<String> {
+    const LIMIT: u64 = 1 << 20;
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
+    let mut text = Vec::new();
+    file.metadata().ok().filter(Metadata::is_file)?;
+    file.take(LIMIT).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Where only the first task runs the command, with all CPUs that its step has here, the others end at once; but one on each

@@ -186,3 +186,55 @@ fn a_launcher_of_a_step_starts_its_ranks_on_the_nodes_of_the_step() {
     assert_eq!(of(19..22), ["n1", "n2", "n3"], "{job}");
     lab.assert_clean();
 }
+
+/// The names of the nodes on which ranks have said hello.
+fn greeted(lines: &[&str]) -> Vec<String> {
+    let node = |line: &&str| line.strip_prefix("rank ")?.rsplit(' ').next().map(str::to_owned);
+    let mut nodes: Vec<String> = lines.iter().filter_map(node).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
+#[test]
+fn networks_are_the_users_to_exclude_wherever_that_is_said() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "mpirun --mca btl_tcp_if_exclude lo,docker0 hello
+        mpirun --mca btl_tcp_if_include eth0 hello
+        mpirun sh -c 'env | grep ^OMPI_MCA_btl_tcp_if_include= >&2; exec hello' 2>named
+        export OMPI_MCA_btl_tcp_if_exclude=lo,docker0; mpirun hello; sort -u named";
+    let job = alice.submit_image("-w n1,n2 -N2 --ntasks-per-node=1", script).wait().completed();
+    assert_eq!(greeted(&job.lines()), [["n1"; 4], ["n2"; 4]].concat(), "{job}");
+    assert_eq!(job.lines().len(), 9, "{job}");
+    // In a file of the user's.
+    alice
+        .command("")
+        .sh("mkdir -p ~/.openmpi && echo 'btl_tcp_if_exclude = lo,docker0' >~/.openmpi/mca-params.conf")
+        .run()
+        .success();
+    let seen = alice.srun_image("-w n1,n2 -N2 --docker-mount-home mpirun hello").run();
+    alice.command("").sh("rm -r ~/.openmpi").run().success();
+    assert_eq!(greeted(&seen.success().lines()), ["n1", "n2"]);
+    lab.assert_clean();
+}
+
+/// Libraries that are not for its ssh, a /tmp that is root's, parameters of its own.
+const ODD: &str =
+    "RUN mkdir -p /opt/conda/lib && cp /lib/*/libz.so.1 /opt/conda/lib/libcrypto.so.3 && chmod 755 /tmp && \\
+    mkdir -p /etc/openmpi && echo btl_tcp_if_exclude=lo,docker0 >>/etc/openmpi/openmpi-mca-params.conf
+ENV LD_LIBRARY_PATH=/opt/conda/lib";
+
+#[test]
+fn image_with_odd_libraries_parameters_and_directories_runs_over_nodes() {
+    let lab = Lab::get();
+    let built = lab.node("n1").build("registry:5000/own/odd", &image("openmpi"), ODD, "");
+    lab.node("n1").run(&format!("docker push --quiet {}", built.name)).success();
+    let options =
+        format!("-w n1,n2 -N2 --ntasks-per-node=1 --docker-pull=always --docker-image={}", built.name);
+    let script = "mpirun hello; look='stat -c %a /tmp; echo ${LD_LIBRARY_PATH##*:}'
+        ssh n2 \"$look\"; bash -c 'export SHELLOPTS; ssh n2 \"$0\"' \"$look\"";
+    let job = lab.alice().submit(&options, script).wait().completed();
+    assert_eq!(greeted(&job.lines()), ["n1", "n2"], "{job}");
+    assert_eq!(job.lines()[2..], ["1777", "/opt/conda/lib"].repeat(2), "{job}");
+    lab.assert_clean();
+}
