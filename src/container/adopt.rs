@@ -3,13 +3,16 @@
 //!
 //! Runs as root: in the extern step's slurmstepd, and in the task that starts the container of its step.
 
+use std::ffi::CString;
 use std::io;
 
+use super::start::PAUSE;
 use super::stop;
 use crate::linux::cgroup::Cgroups;
 use crate::linux::process::Process;
+use crate::linux::sentinel;
 use crate::settings::plugstack::Config;
-use crate::slurm::ids::Owner;
+use crate::slurm::ids::{JobId, Owner};
 use crate::state::{Outcome, OwnerDir, RunningContainer, StateDir, StateError};
 
 /// Why a container could not be adopted. Told to the user by the job's tasks.
@@ -29,13 +32,25 @@ pub enum AdoptError {
     State(#[from] StateError),
 }
 
-/// Adopts the container of the job `scope`, when it has one, writes the result down for the tasks that wait, and returns the
-/// session. `placeholder` is the process that stands for the extern step, where Slurm starts one.
-pub fn adopt(
-    config: &Config,
-    owner: Owner,
-    placeholder: Option<i32>,
-) -> Result<Option<Box<RunningContainer>>, AdoptError> {
+/// A container that Slurm ends with its step.
+#[derive(Debug)]
+pub struct Adopted {
+    /// As the prolog has written it down.
+    pub running: Box<RunningContainer>,
+    step: Cgroups,
+}
+
+impl Adopted {
+    /// Lets this process, the extern step's slurmstepd, see the end of the container at once, not only when it looks again.
+    pub fn watch_end(&self, job: JobId) -> io::Result<()> {
+        let title = CString::new(format!("spank_docker: [{job}.extern]"))?;
+        sentinel::place(&self.step, PAUSE, &title)
+    }
+}
+
+/// Adopts the container of the job `owner`, when it has one, and writes the result down for the tasks that wait.
+/// `placeholder` is the process that stands for the extern step, where Slurm starts one.
+pub fn adopt(config: &Config, owner: Owner, placeholder: Option<i32>) -> Result<Option<Adopted>, AdoptError> {
     let directory = StateDir::new(&config.state_dir).of(owner);
     let result = into_extern_step(&directory, placeholder);
     directory.write_adoption(result.as_ref().map(drop).map_err(ToString::to_string))?;
@@ -46,28 +61,22 @@ pub fn adopt(
     result
 }
 
-fn into_extern_step(
-    directory: &OwnerDir,
-    placeholder: Option<i32>,
-) -> Result<Option<Box<RunningContainer>>, AdoptError> {
+fn into_extern_step(directory: &OwnerDir, placeholder: Option<i32>) -> Result<Option<Adopted>, AdoptError> {
     let Some(Outcome::Ready(running)) = directory.read()?.map(|record| record.outcome) else {
         return Ok(None);
     };
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let step = Cgroups::of_extern_step(&[Some(own), placeholder].into_iter().flatten().collect::<Vec<_>>());
     let step = step.map_err(AdoptError::Move);
-    move_or_end(
-        step.and_then(|step| if step.is_empty() { Err(AdoptError::NoCgroup) } else { Ok(step) }),
-        directory,
-        &running,
-    )?;
-    Ok(Some(running))
+    let step = step.and_then(|step| if step.is_empty() { Err(AdoptError::NoCgroup) } else { Ok(step) });
+    let step = move_or_end(step, directory, &running)?;
+    Ok(Some(Adopted { running, step }))
 }
 
 /// Adopts the container of the step that this process is a task of.
 pub(super) fn into_own_step(directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
     let step = Cgroups::of_own_step().map_err(AdoptError::Move);
-    move_or_end(step.and_then(|step| step.ok_or(AdoptError::NoStepCgroup)), directory, running)
+    move_or_end(step.and_then(|step| step.ok_or(AdoptError::NoStepCgroup)), directory, running).map(drop)
 }
 
 /// What the job's limits do not hold for does not run.
@@ -75,8 +84,8 @@ fn move_or_end(
     step: Result<Cgroups, AdoptError>,
     directory: &OwnerDir,
     running: &RunningContainer,
-) -> Result<(), AdoptError> {
-    let moved = step.and_then(|step| move_to(&step, directory, running));
+) -> Result<Cgroups, AdoptError> {
+    let moved = step.and_then(|step| move_to(&step, directory, running).map(|()| step));
     if moved.is_err() {
         // Whoever has moved ends with the first process, by the engine or with the job. What is left the engine removes.
         let _ = running.cgroups.end();

@@ -19,7 +19,7 @@ mod start;
 mod step;
 mod stop;
 
-pub use adopt::{AdoptError, adopt};
+pub use adopt::{AdoptError, Adopted, adopt};
 pub use image_consistency::find_node_with_other_image;
 pub use long_pull::TOLD_EVERY;
 pub use mounts::{MountError, MountOrigin};

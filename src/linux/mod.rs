@@ -22,6 +22,7 @@ pub mod process;
 pub mod removal;
 pub mod rights;
 pub mod runtime;
+pub mod sentinel;
 pub mod signals;
 pub mod source;
 pub mod tree;

@@ -1,5 +1,5 @@
-//! A child that was forked to do one thing, which nobody waits for: it must not outlive its time, nor keep anything of its
-//! parent's open.
+//! A child of a child, forked to do one thing, which nobody waits for: it must not outlive its time, nor keep anything of
+//! its parent's open.
 //!
 //! Runs as root in the extern step's slurmstepd, and in the child.
 #![expect(unsafe_code, reason = "descriptors and a signal handler of a forked child")]
@@ -10,7 +10,8 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::unistd::alarm;
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, alarm, fork};
 
 /// What this process has open.
 pub fn descriptors() -> io::Result<Vec<RawFd>> {
@@ -20,21 +21,43 @@ pub fn descriptors() -> io::Result<Vec<RawFd>> {
         .collect())
 }
 
-/// In the child, first of all: after so many seconds the kernel ends it, whatever it waits for then, and what it has
-/// inherited is let go.
+/// Forks one that does `work`, with nothing of `inherited` open. After so many `seconds`, if any, the kernel ends it, whatever
+/// it waits for then.
 ///
+/// # Safety
+/// The process may have other threads: `work` calls nothing that may wait for what one of them has held.
+pub unsafe fn spawn(seconds: Option<u32>, inherited: &[RawFd], work: impl FnOnce()) -> io::Result<()> {
+    // SAFETY: the caller's word; the C library's own locks survive fork(2). Both children end by _exit(2).
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => {
+            waitpid(child, None)?;
+            Ok(())
+        }
+        ForkResult::Child => {
+            // SAFETY: as above.
+            if let Ok(ForkResult::Child) = unsafe { fork() }
+                && begin(seconds, inherited).is_ok()
+            {
+                work();
+            }
+            // SAFETY: ends this process alone.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
 /// slurmstepd blocks SIGALRM in all of its threads (slurmstepd.c, `slurmstepd_blocked_signals`; up to 24.05), and a child
-/// inherits that. The numbers of `descriptors` stay taken: Slurm's log, for one, goes on to write to one of them, and must
+/// inherits that. The numbers of `inherited` stay taken: Slurm's log, for one, goes on to write to one of them, and must
 /// not find a socket there.
-pub fn begin(seconds: u32, descriptors: &[RawFd]) -> io::Result<()> {
+fn begin(seconds: Option<u32>, inherited: &[RawFd]) -> io::Result<()> {
     // SAFETY: no handler of ours is installed.
     unsafe { signal(Signal::SIGALRM, SigHandler::SigDfl) }?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGALRM);
     mask.thread_unblock()?;
-    alarm::set(seconds);
+    seconds.and_then(alarm::set);
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    for descriptor in descriptors {
+    for descriptor in inherited {
         // SAFETY: in a child that was forked for this, nobody else uses them.
         Errno::result(unsafe { libc::dup2(null.as_raw_fd(), *descriptor) })?;
     }
@@ -47,8 +70,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use nix::sys::signal::kill;
-    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    use nix::unistd::{ForkResult, fork};
+    use nix::sys::wait::{WaitPidFlag, WaitStatus};
 
     use super::*;
 
@@ -63,7 +85,7 @@ mod tests {
         let child = match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
-                let begun = begin(1, &open);
+                let begun = begin(Some(1), &open);
                 while begun.is_ok() {
                     nix::unistd::pause();
                 }

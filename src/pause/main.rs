@@ -23,6 +23,8 @@
 //!
 //! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, with the networks that connect the nodes named to it.
 //!
+//! With `--hold` it waits for the end of its standard input, and ends (`linux::sentinel`).
+//!
 //! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and writes down what that has exported.
 #![no_std]
 #![no_main]
@@ -37,6 +39,7 @@ const NO_OUTPUT: &[u8] = b"cannot open the FIFO 'sshd_output'\n";
 const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
 const NO_WRITE: &[u8] = b"cannot write the environment\n";
 const ENVIRONMENT: &[u8] = b"--environment\0";
+const HOLD: &[u8] = b"--hold\0";
 const AS: &[u8] = b"--as\0";
 const RANK: &[u8] = b"--rank\0";
 const NO_RANK: &[u8] = b"spank_docker: cannot execute the program of a rank\n";
@@ -515,6 +518,18 @@ unsafe fn answer(order: *const u8, length: usize) {
     }
 }
 
+/// Until whoever has the other end of standard input has closed it.
+fn hold() -> ! {
+    let mut byte = 0u8;
+    // SAFETY: a buffer of one byte; exit does not return.
+    unsafe {
+        while matches!(syscall(arch::READ, [0, &raw mut byte as usize, 1]), EINTR | 1) {}
+        loop {
+            syscall(arch::EXIT, [0]);
+        }
+    }
+}
+
 /// Standard output and error become the FIFO, for good. Open for reading too: a FIFO without a reader would end who writes
 /// (SIGPIPE). Without waiting: a full one would keep sshd.
 fn leave_output_of_engine() {
@@ -534,6 +549,9 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
     let environment = unsafe { stack.add(*stack + 2) } as usize;
     // SAFETY: the same.
     unsafe {
+        if *stack == 2 && starts_with(*stack.add(2) as *const u8, HOLD) {
+            hold();
+        }
         if *stack == 3 && starts_with(*stack.add(2) as *const u8, ENVIRONMENT) {
             write_environment(*stack.add(3) as *const u8, environment as *const *const u8);
         }

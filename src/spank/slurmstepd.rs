@@ -2,13 +2,10 @@
 //! one is missing, the plugin does without.
 //!
 //! Runs as root in the slurmstepd of the extern step, and in the forked child that becomes a task.
-#![expect(unsafe_code, reason = "Slurm's functions, and fork")]
+#![expect(unsafe_code, reason = "Slurm's functions")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
-
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, fork};
 
 use crate::linux::orphan;
 use crate::linux::process::{Process, ProcessId};
@@ -35,33 +32,13 @@ pub(super) fn account(job: JobId, node: &str, process: ProcessId) {
     let Ok(node) = CString::new(node) else { return };
     let (Some(connect), Some(add)) = (find(c"stepd_connect"), find(c"stepd_add_extern_pid")) else { return };
     let Ok(open) = orphan::descriptors() else { return };
-    // SAFETY: the C library's own locks survive fork(2), as do those of Slurm's log; where another thread has held whatever
-    // else, the child ends with its time. Both children end by _exit(2).
-    match unsafe { fork() } {
-        Ok(ForkResult::Parent { child }) => {
-            let _ = waitpid(child, None);
-        }
-        Ok(ForkResult::Child) => {
-            // SAFETY: as above.
-            if let Ok(ForkResult::Child) = unsafe { fork() }
-                && orphan::begin(SECONDS, &open).is_ok()
-            {
-                // SAFETY: these are the functions of these names, in all releases that the plugin loads in.
-                unsafe {
-                    add_extern_pid(
-                        std::mem::transmute::<*mut c_void, Connect>(connect),
-                        std::mem::transmute::<*mut c_void, AddExternPid>(add),
-                        &node,
-                        job,
-                        process,
-                    );
-                }
-            }
-            // SAFETY: ends this process alone.
-            unsafe { libc::_exit(0) }
-        }
-        Err(_) => {}
-    }
+    // SAFETY: where another thread has held a lock of Slurm's, the child ends with its time. The functions are those of
+    // these names, in all releases that the plugin loads in.
+    let _ = unsafe {
+        let connect = std::mem::transmute::<*mut c_void, Connect>(connect);
+        let add = std::mem::transmute::<*mut c_void, AddExternPid>(add);
+        orphan::spawn(Some(SECONDS), &open, || add_extern_pid(connect, add, &node, job, process))
+    };
 }
 
 /// # Safety

@@ -21,7 +21,7 @@ use crate::linux::poll;
 use crate::linux::process::FileId;
 
 /// The static program that is every container's first process (src/pause).
-pub(super) static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+pub(in crate::container) static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
 /// In a job's own mount namespace (job_container/tmpfs), where tasks are, the engine does not see what is mounted. So it is
 /// mounted once more where the node's first process is, if that has the same directory, and nothing has come there by itself.

@@ -23,5 +23,6 @@ mod start_request;
 
 pub use entrypoint::exported;
 pub use error::StartError;
+pub(super) use files::PAUSE;
 pub use run::start;
 pub use spec::devices;

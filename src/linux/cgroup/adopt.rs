@@ -49,6 +49,11 @@ impl Cgroups {
         left.map(|(_, directory)| directory).try_for_each(|directory| lift(directory))
     }
 
+    /// Moves this process here: to the kernel 0 is the one that writes.
+    pub(in crate::linux) fn enter(&self) -> io::Result<()> {
+        self.directories().try_for_each(|directory| write(&directory.join("cgroup.procs"), "0"))
+    }
+
     /// Ends every process in these cgroups, and sees it gone.
     pub fn end(&self) -> io::Result<()> {
         end(&self.directories().collect::<Vec<_>>(), Instant::now() + PATIENCE)

@@ -80,7 +80,13 @@ pub(in crate::spank) fn adopt(spank: &mut Spank<'_>) -> c_int {
     let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
     let job = JobId(job);
     match container::adopt(&configuration_for_removal(spank), Owner::job(job), placeholder) {
-        Ok(Some(running)) => slurmstepd::account(job, &running.node, running.process),
+        Ok(Some(adopted)) => {
+            slurmstepd::account(job, &adopted.running.node, adopted.running.process);
+            if let Err(error) = adopted.watch_end(job) {
+                SlurmLog
+                    .info(&format!("job {job}: its end may take a second longer: {}", error_chain(&error)));
+            }
+        }
         Ok(None) => {}
         Err(error) => SlurmLog.error(&format!("job {job}: {}", error_chain(&error))),
     }

@@ -346,3 +346,18 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
     }
     lab.assert_empty();
 }
+
+/// slurmstepd looks once whether the extern step's processes are gone, and then only after a second.
+#[test]
+fn nodes_are_idle_as_soon_as_the_containers_of_a_job_are_gone() {
+    const IDLE: &str = r#"while [ "$(sinfo -h -N -o %T | sort -u)" != idle ]; do sleep 0.02; done"#;
+    let lab = Lab::alone();
+    let script = format!(
+        "for i in 1 2 3; do srun -N3 --docker-image={IMAGE} true || exit; ended=$(date +%s%N)
+         {IDLE}; echo $((($(date +%s%N) - ended) / 1000000)); done"
+    );
+    let measured = lab.alice().command("").sh(&script).run().success();
+    let times: Vec<u32> = measured.lines().into_iter().map(|time| time.parse().unwrap()).collect();
+    // 400 ms or so, of which the epilogs take most. With that second none is below 1,700.
+    assert!(times.iter().any(|time| *time < 1200), "{times:?}");
+}

@@ -1,0 +1,199 @@
+//! A process that stands in the cgroups of a step, to be ended with all that is there, so that slurmstepd need not sleep
+//! through a whole second after that.
+//!
+//! When the last step of a job is over, the extern step's slurmstepd sends SIGKILL to everything in its cgroup, looks at once
+//! whether that is empty, and if it is not, sleeps for a second (src/plugins/proctrack/cgroup/proctrack_cgroup.c,
+//! `proctrack_p_wait`; 22.05 to 26.05). A container's processes need some milliseconds for their end. No hook is called there;
+//! but a sleep ends with a signal that has a handler. SIGURG is one that nobody else in slurmstepd uses and whose default is to
+//! be ignored, so that a late one harms nobody.
+//!
+//! The sentinel holds one end of a socket pair, and this process the other one: its end raises SIGURG here, which starts a
+//! timer with more of them. It is not the container's first process that is watched: the user may end that, long before.
+//!
+//! Runs as root in the extern step's slurmstepd.
+#![expect(unsafe_code, reason = "a signal handler, a timer, and programs without a file")]
+
+use std::ffi::{CStr, c_int};
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{dup2_stdin, fexecve, getpid};
+
+use super::cgroup::Cgroups;
+use super::orphan;
+
+/// Once the sentinel is gone a sleep lasts that long at most, for two seconds: who is not gone then, will not be soon.
+const INTERVAL_NS: libc::c_long = 5_000_000;
+const WAKES: u32 = 400;
+
+/// `asm-generic/fcntl.h`, which has it for all architectures of ours.
+const F_SETSIG: c_int = 10;
+
+static TIMER: OnceLock<Timer> = OnceLock::new();
+/// How many are left.
+static LEFT: AtomicU32 = AtomicU32::new(0);
+
+struct Timer(libc::timer_t);
+
+// SAFETY: a number that the kernel has given, whatever its type.
+unsafe impl Send for Timer {}
+// SAFETY: the same.
+unsafe impl Sync for Timer {}
+
+/// Places one into `cgroups`, whose end wakes the calling thread. `program` is a static executable that waits for the end of
+/// its standard input when it is called with `--hold`; ps(1) shows it as `title`. It ends with this process, too.
+pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr) -> io::Result<()> {
+    let inherited = orphan::descriptors()?;
+    let executable = without_file(program)?;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    have_handler()?;
+    have_timer()?;
+    notify(&ours)?;
+    let work = || {
+        if cgroups.enter().is_ok() && dup2_stdin(&theirs).is_ok() {
+            let _ = fexecve(&executable, &[title, c"--hold"], &[] as &[&CStr]);
+        }
+    };
+    // SAFETY: system calls, and memory, which the C library keeps usable.
+    unsafe { orphan::spawn(None, &inherited, work) }?;
+    // Open for as long as this process lives.
+    let _ = ours.into_raw_fd();
+    Ok(())
+}
+
+/// Open for reading only: what is open for writing is not executed (ETXTBSY).
+fn without_file(program: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"spank-docker", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(program)?;
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn have_handler() -> io::Result<()> {
+    // Whoever waits for something goes on with it, but for a sleep (signal(7)).
+    let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler calls nothing but what signal-safety(7) lists, and the plugin is never unloaded (build.rs).
+    let before = unsafe { sigaction(Signal::SIGURG, &action) }?;
+    if matches!(before.handler(), SigHandler::SigDfl | SigHandler::SigIgn) {
+        return Ok(());
+    }
+    // SAFETY: puts back what there was.
+    unsafe { sigaction(Signal::SIGURG, &before) }?;
+    Err(io::Error::other("there is a handler for SIGURG already"))
+}
+
+/// One that sends SIGURG to this thread.
+fn have_timer() -> io::Result<()> {
+    let mut timer = ptr::null_mut();
+    // SAFETY: an event of zeroes is valid; the C library fills in the timer.
+    unsafe {
+        let mut event: libc::sigevent = mem::zeroed();
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = libc::SIGURG;
+        event.sigev_notify_thread_id = libc::gettid();
+        Errno::result(libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer))?;
+    }
+    TIMER.set(Timer(timer)).map_err(|_| io::Error::other("there is a sentinel already"))
+}
+
+/// SIGURG for this process, when the other end is closed.
+fn notify(end: &OwnedFd) -> io::Result<()> {
+    // SAFETY: both take a number.
+    unsafe {
+        Errno::result(libc::fcntl(end.as_raw_fd(), libc::F_SETOWN, getpid().as_raw()))?;
+        Errno::result(libc::fcntl(end.as_raw_fd(), F_SETSIG, libc::SIGURG))?;
+    }
+    fcntl(end, FcntlArg::F_SETFL(OFlag::O_ASYNC))?;
+    Ok(())
+}
+
+/// The first one starts the timer, the last one of its own ends it.
+extern "C" fn on_signal(_: c_int) {
+    let errno = Errno::last_raw();
+    match LEFT.load(Ordering::Relaxed) {
+        0 => {
+            LEFT.store(WAKES, Ordering::Relaxed);
+            set_timer(INTERVAL_NS);
+        }
+        1 => {
+            set_timer(0);
+            LEFT.store(0, Ordering::Relaxed);
+        }
+        left => LEFT.store(left - 1, Ordering::Relaxed),
+    }
+    Errno::set_raw(errno);
+}
+
+fn set_timer(interval: libc::c_long) {
+    let Some(Timer(timer)) = TIMER.get() else { return };
+    let interval = libc::timespec { tv_sec: 0, tv_nsec: interval };
+    let times = libc::itimerspec { it_interval: interval, it_value: interval };
+    // SAFETY: the timer is never deleted.
+    unsafe { libc::timer_settime(*timer, 0, &raw const times, ptr::null_mut()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread::sleep;
+    use std::time::{Duration, Instant};
+
+    use nix::sys::signal::kill;
+    use nix::unistd::Pid;
+
+    use crate::linux::process::every;
+
+    use super::*;
+
+    /// Alone in a process of its own: a handler and a timer are the whole process's.
+    #[test]
+    fn sleeps_are_cut_short_for_a_while_after_the_end_of_the_sentinel() {
+        const ALONE: &str = "SPANK_DOCKER_SENTINEL";
+        const SECOND: Duration = Duration::from_secs(1);
+        if std::env::var_os(ALONE).is_none() {
+            let mut alone = Command::new(std::env::current_exe().unwrap());
+            let own =
+                "linux::sentinel::tests::sleeps_are_cut_short_for_a_while_after_the_end_of_the_sentinel";
+            let alone = alone.args(["--exact", own, "--test-threads=1"]).env(ALONE, "1").output().unwrap();
+            assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stdout));
+            return;
+        }
+        let program = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+        let title = format!("sentinel of {}", std::process::id());
+        place(&Cgroups::default(), program, &std::ffi::CString::new(title.clone()).unwrap()).unwrap();
+        let deadline = Instant::now() + 10 * SECOND;
+        let pid = loop {
+            assert!(Instant::now() < deadline, "there is none");
+            sleep(SECOND / 100);
+            let is_it = |pid: &i32| {
+                let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                command.strip_prefix(title.as_bytes()) == Some(b"\0--hold\0")
+            };
+            if let Some(pid) = every().unwrap().into_iter().find(is_it) {
+                break pid;
+            }
+        };
+        let is_cut_short = || {
+            let began = Instant::now();
+            // What it returns is rounded down.
+            nix::unistd::sleep(1);
+            began.elapsed() < SECOND
+        };
+        assert!(!is_cut_short());
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        assert!((0..3).all(|_| is_cut_short()));
+        let deadline = Instant::now() + 30 * SECOND;
+        while is_cut_short() {
+            assert!(Instant::now() < deadline, "they are cut short for good");
+        }
+    }
+}
