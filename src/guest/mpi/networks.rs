@@ -15,9 +15,11 @@ pub const EXCLUDED: &str = "OMPI_MCA_btl_tcp_if_exclude";
 /// The names of both in files of parameters.
 const PARAMETERS: [&str; 2] = ["btl_tcp_if_include", "btl_tcp_if_exclude"];
 
-/// What launchers start ranks through: orte/runtime/orte_mca_params.c, "fork_agent"; PRRTE, src/runtime/prte_mca_params.c.
-pub const AGENTS: [(&str, &str); 2] = [
+/// What launchers start ranks through: orte/runtime/orte_mca_params.c, "fork_agent"; PRRTE, src/mca/odls/base/odls_base_frame.c,
+/// "exec_agent", and up to 2 src/runtime/prte_mca_params.c.
+pub const AGENTS: [(&str, &str); 3] = [
     ("OMPI_MCA_orte_fork_agent", "/run/spank-docker/pause --rank"),
+    ("PRTE_MCA_odls_base_exec_agent", "/run/spank-docker/pause --rank"),
     ("PRTE_MCA_prte_fork_agent", "/run/spank-docker/pause --rank"),
 ];
 
