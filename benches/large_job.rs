@@ -51,6 +51,7 @@ fn main() {
     });
     options.unwrap().check(&config).unwrap();
     let nodes = hostlist::expand("node[00001-10000]").unwrap();
+    let hosts: Vec<_> = nodes.iter().map(|node| client::SshHost::named(node)).collect();
     let tasks = task_layout::parse("128(x10000)").unwrap();
     let owner = Owner::job(JobId(123));
     let context = keys::KeyContext { cluster: "lab", owner, restart: 0, uid: 1000 };
@@ -59,7 +60,7 @@ fn main() {
     let texts = [
         hostfile::open_mpi(&nodes, &tasks),
         hostfile::hydra(&nodes, &tasks),
-        client::ssh_config(&nodes, port, "alice", &owner.container_name()),
+        client::ssh_config(&hosts, &[], port, "alice", &owner.container_name()),
         client::known_hosts(&owner.container_name(), &keys.host_public().unwrap()),
         server::sshd_config("alice", port, &keys.banner("sha256:0").unwrap(), server::Reach::Nodes),
         keys.user_private().unwrap().to_string(),

@@ -8,8 +8,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,9 +17,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use futures_util::{StreamExt, stream};
 
-use crate::linux::errand::{self, Answer, Errand};
 use crate::linux::runtime::runtime;
-use crate::slurm::scontrol;
 
 /// How long one connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
@@ -33,8 +31,6 @@ const MISSES: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(60);
 /// As many nodes wait for the end of one: each has a process of its sshd there.
 const WAITING: usize = 16;
-/// Names are looked up for so long, and slurmctld is asked for what is left.
-const NAMES: Duration = Duration::from_secs(5);
 
 /// Why a launcher does not begin.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,35 +87,11 @@ async fn is_there(address: SocketAddr) -> bool {
     matches!(connected, Ok(Ok(_)))
 }
 
-/// The addresses of these nodes' sshds, by the name service, else by what Slurm has as their addresses (NodeAddr). Asked by
-/// a child, on the host: a name service need not answer, and in a container it would be the image's.
+/// The addresses of these nodes' sshds.
 #[must_use]
 pub fn addresses(nodes: &[String], port: u16) -> Vec<Option<SocketAddr>> {
-    let sent = Errand::send(None, &[], || Answer::of(&look_up(nodes, port)));
-    let found: io::Result<Vec<Option<SocketAddr>>> =
-        sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value());
-    found.unwrap_or_else(|_| vec![None; nodes.len()])
-}
-
-fn look_up(nodes: &[String], port: u16) -> Vec<Option<SocketAddr>> {
-    let began = Instant::now();
-    let by_name = |node: &String| (began.elapsed() < NAMES).then(|| resolve(node, port)).flatten();
-    let mut found: Vec<_> = nodes.iter().map(by_name).collect();
-    let left = || nodes.iter().enumerate();
-    let unknown: Vec<_> = left().filter(|(place, _)| found[*place].is_none()).map(|(_, node)| node).collect();
-    if unknown.is_empty() {
-        return found;
-    }
-    let by_slurm = scontrol::addresses(&unknown).unwrap_or_default();
-    for (place, node) in nodes.iter().enumerate().filter(|(_, node)| by_slurm.contains_key(*node)) {
-        found[place] = found[place].or_else(|| resolve(by_slurm.get(node)?, port));
-    }
-    found
-}
-
-fn resolve(node: &str, port: u16) -> Option<SocketAddr> {
-    let addresses: Vec<SocketAddr> = (node, port).to_socket_addrs().ok()?.collect();
-    addresses.iter().find(|address| address.is_ipv4()).or(addresses.first()).copied()
+    let addresses = super::nodes::addresses(nodes).into_iter();
+    addresses.map(|address| Some(SocketAddr::new(address?, port))).collect()
 }
 
 /// Whose end the node at this place waits for: not all for the launcher's, whose sshd would have a process for each. The

@@ -8,6 +8,7 @@ mod gpus;
 mod image_consistency;
 mod long_pull;
 mod mounts;
+mod nodes;
 mod nvidia;
 mod ownership;
 pub mod prolog;

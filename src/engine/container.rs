@@ -3,6 +3,7 @@
 //! Runs as root in the prolog, the epilog and a starting slurmd.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -87,6 +88,8 @@ pub struct ContainerSpec {
     pub hidden: Vec<String>,
     /// Limits of the first process and of all that sshd starts.
     pub ulimits: Vec<Ulimit>,
+    /// What its /etc/hosts has besides the node's.
+    pub hosts: Vec<(String, IpAddr)>,
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
     /// How soon the kernel ends them for want of memory (`oom_score_adj`), where that is not as it ever is.
@@ -332,6 +335,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         devices: Some(spec.devices.iter().map(|path| device(path)).collect()),
         device_requests: spec.gpus.as_ref().map(|gpus| vec![gpus.to_api()]),
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
+        extra_hosts: Some(spec.hosts.iter().map(|(name, at)| format!("{name}:{at}")).collect()),
         shm_size: i64::try_from(spec.shm_size).ok(),
         oom_score_adj: spec.oom_score.map(i64::from),
         memory: i64::try_from(spec.memory).ok(),

@@ -20,6 +20,7 @@ pub mod poll;
 pub mod privilege;
 pub mod process;
 pub mod removal;
+pub mod resolve;
 pub mod rights;
 pub mod runtime;
 pub mod sentinel;

@@ -6,6 +6,7 @@ pub mod failure_report;
 pub mod gres;
 pub mod hostlist;
 pub mod ids;
+pub mod node_addresses;
 pub mod plugin_order;
 pub mod private_dirs;
 pub mod release;

@@ -11,6 +11,7 @@ use super::start_request::StartRequest;
 use super::{preflight, spec};
 use crate::container::gpus;
 use crate::container::mounts::Prepared;
+use crate::container::nodes::JobNodes;
 use crate::container::nvidia;
 use crate::container::ownership::{self, LABEL_JOB};
 use crate::container::request::Request;
@@ -45,10 +46,10 @@ pub(super) async fn create(
     engine: &Engine,
     image: &Image,
     entry: &StagingDir,
-    mounts: &[Prepared],
+    (mounts, nodes): (&[Prepared], &JobNodes),
     gpus: Option<GpuRequest>,
 ) -> Result<Container, StartError> {
-    let spec = spec::spec(start.config, start.request, image, start.directory, entry, mounts, gpus);
+    let spec = spec::spec(start.config, start.request, image, start.directory, entry, (mounts, nodes), gpus);
     let created = match engine.create(&spec).await {
         // A container of an earlier run of this job, which no epilog has removed.
         Err(EngineError::Refused { status: 409, .. }) => {

@@ -7,6 +7,7 @@ use std::io;
 
 use super::files::Files;
 use super::session_environment;
+use crate::container::nodes::JobNodes;
 use crate::container::request::Request;
 use crate::engine::Image;
 use crate::guest::mpi::{hostfile, networks};
@@ -31,6 +32,8 @@ pub(super) struct Contents<'a> {
     pub(super) banner: &'a str,
     /// Its nodes.
     pub(super) nodes: &'a [String],
+    /// Where they are.
+    pub(super) known: &'a JobNodes,
     /// sshd's port.
     pub(super) port: u16,
     /// Networks between the nodes, when MPI must be told.
@@ -51,7 +54,9 @@ impl Contents<'_> {
         files.public(paths::KNOWN_HOSTS, client::known_hosts(&alias, &host_key).as_bytes())?;
         let sshd = server::sshd_config(&user, port, self.banner, Reach::of(nodes.len()));
         files.public(paths::SSHD_CONFIG, sshd.as_bytes())?;
-        files.public(paths::SSH_CONFIG, client::ssh_config(nodes, port, &user, &alias).as_bytes())?;
+        let JobNodes { hosts, own, .. } = self.known;
+        let ssh = client::ssh_config(hosts, own, port, &user, &alias);
+        files.public(paths::SSH_CONFIG, ssh.as_bytes())?;
         files.program(paths::SESSION, force_command::script().as_bytes())?;
         let sessions =
             session_environment::of_sessions(request, self.name, self.image, nodes, port, self.networks);

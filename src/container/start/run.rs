@@ -16,6 +16,7 @@ use super::{container, in_mount_namespace, policy, sshd};
 use super::{entrypoint, login, session_environment};
 use crate::container::gpus;
 use crate::container::mounts::{self, Prepared};
+use crate::container::nodes::JobNodes;
 use crate::container::request::Request;
 use crate::container::{engine_health, image_consistency};
 use crate::engine::Pulls;
@@ -173,6 +174,7 @@ struct StartPlan {
     port: u16,
     keys: JobKeys,
     nodes: Vec<String>,
+    known: JobNodes,
     networks: Option<String>,
     mounts: Vec<Prepared>,
     left_out: Option<PathBuf>,
@@ -182,11 +184,13 @@ async fn prepare(start: &StartRequest<'_>) -> Result<StartPlan, StartError> {
     let StartRequest { config, request, .. } = *start;
     policy::check_user(start)?;
     let mounts = mounts::prepare(config, request).await?;
+    let nodes = hostlist::expand(&request.nodes)
+        .map_err(|source| StartError::NodeList { list: Escaped::new(&request.nodes), source })?;
     Ok(StartPlan {
         port: start.port(),
         keys: start.keys()?,
-        nodes: hostlist::expand(&request.nodes)
-            .map_err(|source| StartError::NodeList { list: Escaped::new(&request.nodes), source })?,
+        known: JobNodes::look_up(&nodes).await,
+        nodes,
         networks: interfaces::between_nodes(),
         left_out: mounts::left_out(request, &mounts),
         mounts,
@@ -257,7 +261,9 @@ async fn first_process(
     let mut groups: Option<Vec<u8>> = None;
     loop {
         let entry = StagingDir::draw().map_err(files_error("generate a random name"))?;
-        let container = container::create(start, engine, image, &entry, &plan.mounts, gpus.cloned()).await?;
+        let container =
+            container::create(start, engine, image, &entry, (&plan.mounts, &plan.known), gpus.cloned())
+                .await?;
         if let Some(groups) = &groups {
             container::put_groups(engine, &container, groups).await?;
         }
@@ -298,6 +304,7 @@ fn write_files<'a>(
         keys: &plan.keys,
         banner,
         nodes: &plan.nodes,
+        known: &plan.known,
         port: plan.port,
         networks: plan.networks.as_deref(),
     };

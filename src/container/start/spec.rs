@@ -11,6 +11,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use super::first_process::StagingDir;
 use crate::container::mounts::Prepared;
+use crate::container::nodes::JobNodes;
 use crate::container::ownership;
 use crate::container::request::Request;
 use crate::engine::{Bind, ContainerSpec, GpuRequest, Image, Ulimit};
@@ -28,7 +29,7 @@ pub(super) fn spec(
     image: &Image,
     directory: &OwnerDir,
     entry: &StagingDir,
-    mounts: &[Prepared],
+    (mounts, nodes): (&[Prepared], &JobNodes),
     gpus: Option<GpuRequest>,
 ) -> ContainerSpec {
     let ours = Bind { source: directory.container(), target: entry.directory().into() };
@@ -43,6 +44,7 @@ pub(super) fn spec(
         gid: request.credentials.gid,
         groups: request.credentials.groups.clone(),
         hostname: hostname().unwrap_or_else(|| request.node.clone()),
+        hosts: nodes.unknown.clone(),
         labels: ownership::labels(config, request),
         labels_of_image: image.labels.clone(),
         binds: vec![ours],

@@ -4,6 +4,12 @@
 //! know ends every ssh there, also one to elsewhere. `IgnoreUnknown` would not do: of several the first holds, which may be the user's.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
 use super::server::Reach;
 use crate::guest::paths::{KNOWN_HOSTS, SSH_CONFIG, SSH_OF_IMAGE, USER_KEY};
 
@@ -14,16 +20,58 @@ const MAX_NODE: usize = 255;
 /// The largest configuration of an image that is taken over.
 const MAX_IMAGE_CONFIG: usize = 1 << 20;
 
-/// The text of `ssh_config`: one block with all settings for as many of the nodes as fit on a `Host` line.
+/// What a node calls itself, whatever its name.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// A node of the job, for ssh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshHost {
+    /// Slurm's name for it.
+    pub name: String,
+    /// Other names, and addresses.
+    pub others: Vec<String>,
+    /// Where it is, unless that is its name.
+    pub address: Option<String>,
+}
+
+impl SshHost {
+    /// A node of which nothing is known but its name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), others: Vec::new(), address: None }
+    }
+
+    /// Adds other names, each once.
+    pub fn also(&mut self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            if name != self.name && !self.others.contains(&name) {
+                self.others.push(name);
+            }
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.name).chain(&self.others).map(String::as_str)
+    }
+}
+
+/// The text of `ssh_config`: one block with all settings for as many of the nodes' names as fit on a `Host` line, then where
+/// each node is. `own` are names of this node alone.
 ///
 /// `alias` is the name under which [`known_hosts`] has the hosts' key. A name that is no host name is left out. An sshd that
 /// listens for its own node alone is asked where it listens.
-pub fn ssh_config<S: AsRef<str>>(nodes: &[S], port: u16, user: &str, alias: &str) -> String {
-    let settings = settings(port, user, alias, Reach::of(nodes.len()));
+pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alias: &str) -> String {
+    let reach = Reach::of(nodes.len());
+    let settings = settings(port, user, alias, reach);
     let mut text = String::new();
     // Length of the current `Host` line; 0 when there is none.
     let mut line = 0;
-    for node in nodes.iter().map(AsRef::as_ref).filter(|node| is_host_name(node)) {
+    let own = own.iter().map(String::as_str).chain(LOOPBACK).filter(|_| !nodes.is_empty());
+    let mut seen = HashSet::new();
+    // Slurm's names first: they are looked for most.
+    let names = nodes.iter().map(|node| node.name.as_str());
+    let others = nodes.iter().flat_map(|node| node.others.iter().map(String::as_str));
+    for node in names.chain(others).chain(own).filter(|name| is_host(name) && seen.insert(*name)) {
         if line > 0 && line + 1 + node.len() > MAX_LINE {
             text.push_str(&settings);
             line = 0;
@@ -38,6 +86,20 @@ pub fn ssh_config<S: AsRef<str>>(nodes: &[S], port: u16, user: &str, alias: &str
     }
     if line > 0 {
         text.push_str(&settings);
+    }
+    if reach == Reach::Nodes {
+        for node in nodes {
+            let Some(address) = node.address.as_deref().filter(|address| is_host(address)) else { continue };
+            let mut line = "Host".to_owned();
+            for name in node.names().filter(|name| is_host(name)) {
+                if line.len() + 1 + name.len() <= MAX_LINE {
+                    line.push(' ');
+                    line.push_str(name);
+                }
+            }
+            let _ = write!(text, "{line}\n    HostName {address}\n");
+        }
+        let _ = write!(text, "Host {}\n    HostName 127.0.0.1\n", LOOPBACK.join(" "));
     }
     text
 }
@@ -94,6 +156,11 @@ fn settings(port: u16, user: &str, alias: &str, reach: Reach) -> String {
     LogLevel ERROR
 "
     )
+}
+
+/// A name, or an address.
+fn is_host(name: &str) -> bool {
+    is_host_name(name) || name.parse::<IpAddr>().is_ok()
 }
 
 /// Letters, digits, dots, dashes and underscores: no patterns, no options, nothing else that ssh could understand.
@@ -242,6 +309,40 @@ mod tests {
         (0..count).map(|node| format!("node{node:05}")).collect()
     }
 
+    fn config_of<S: AsRef<str>>(nodes: &[S], port: u16, user: &str, alias: &str) -> String {
+        let hosts: Vec<_> = nodes.iter().map(|node| SshHost::named(node.as_ref())).collect();
+        ssh_config(&hosts, &[], port, user, alias)
+    }
+
+    #[test]
+    fn each_name_of_a_node_leads_to_where_slurm_has_it() {
+        let mut hosts = [SshHost::named("c1"), SshHost::named("c2")];
+        hosts[1].also(["n2.example.org", "2001:db8::2", "10.0.0.2", "c2", "*", "n2"].map(str::to_owned));
+        hosts[1].address = Some("10.0.0.2".to_owned());
+        let own = ["10.0.0.1".to_owned(), "c1.example.org".to_owned()];
+        let config = ssh_config(&hosts, &own, 20123, "alice", "docker_123");
+        for (host, at) in [
+            ("c1", "c1"),
+            ("c1.example.org", "c1.example.org"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("c2", "10.0.0.2"),
+            ("n2.example.org", "10.0.0.2"),
+            ("10.0.0.2", "10.0.0.2"),
+            ("2001:db8::2", "10.0.0.2"),
+            ("localhost", "127.0.0.1"),
+            ("::1", "127.0.0.1"),
+        ] {
+            let Some(ssh) = understood(config.as_bytes(), host) else { return skip("ssh") };
+            for line in
+                ["port 20123".to_owned(), "hostkeyalias docker_123".to_owned(), format!("hostname {at}")]
+            {
+                assert!(ssh.lines().any(|found| found == line), "{host}: {line}: {ssh}");
+            }
+        }
+        let other = understood(config.as_bytes(), "10.0.0.3").unwrap();
+        assert!(!other.contains("20123"), "{other}");
+    }
+
     /// What ssh makes of a configuration for a host; `None` where there is no ssh.
     fn understood(config: &[u8], host: &str) -> Option<String> {
         let directory = tempfile::tempdir().unwrap();
@@ -255,8 +356,10 @@ mod tests {
 
     #[test]
     fn the_nodes_of_the_job_are_reached_with_its_key_on_its_port() {
-        let config = ssh_config(&["n1", "n2"], 20123, "alice", "docker_123");
-        assert!(config.starts_with("Host n1 n2\n    User \"alice\"\n    Port 20123\n"));
+        let config = config_of(&["n1", "n2"], 20123, "alice", "docker_123");
+        assert!(
+            config.starts_with("Host n1 n2 localhost 127.0.0.1 ::1\n    User \"alice\"\n    Port 20123\n")
+        );
         let Some(ssh) = understood(config.as_bytes(), "n2") else { return skip("ssh") };
         for line in [
             "user alice",
@@ -302,7 +405,7 @@ mod tests {
         ];
         const MORE: [&str; 2] = ["ConnectionAttempts", "LogLevel"];
         for nodes in [&["n1"][..], &["n1", "n2"]] {
-            let config = ssh_config(nodes, 20123, "alice", "docker_123");
+            let config = config_of(nodes, 20123, "alice", "docker_123");
             let words = config.lines().filter_map(|line| line.split_whitespace().next());
             for word in words {
                 assert!(KNOWN.contains(&word) || MORE.contains(&word), "{word}");
@@ -312,7 +415,7 @@ mod tests {
 
     #[test]
     fn other_hosts_are_reached_as_ever() {
-        let ours = ssh_config(&["n1"], 20123, "alice", "docker_123");
+        let ours = config_of(&["n1"], 20123, "alice", "docker_123");
         let merged = merged_ssh_config(&ours, b"Port 2222\nHost n1\n  User bob\n# \xff\n");
         let Some(other) = understood(&merged, "example.org") else { return skip("ssh") };
         assert!(other.contains("\nport 2222\n") && !other.contains("/run/spank-docker"));
@@ -323,10 +426,12 @@ mod tests {
     #[test]
     fn no_line_is_too_long_and_no_node_is_lost() {
         let nodes = nodes(10_000);
-        let config = ssh_config(&nodes, 20123, "alice", "docker_123");
+        let config = config_of(&nodes, 20123, "alice", "docker_123");
         assert!(config.lines().all(|line| line.len() <= MAX_LINE));
         let hosts = config.lines().filter_map(|line| line.strip_prefix("Host "));
-        assert!(hosts.flat_map(|line| line.split(' ')).eq(nodes.iter().map(String::as_str)));
+        assert!(
+            hosts.flat_map(|line| line.split(' ')).take(nodes.len()).eq(nodes.iter().map(String::as_str))
+        );
         let Some(ssh) = understood(config.as_bytes(), "node09999") else { return skip("ssh") };
         assert!(ssh.contains("\nport 20123\n"));
     }
@@ -335,9 +440,9 @@ mod tests {
     fn hostile_names_are_left_out() {
         let long = "n".repeat(256);
         let bad = ["", "*", "a b", "a\nPort 1", "-oX", "!a", "n1", "a,b", &long, "é"];
-        let config = ssh_config(&bad, 1, "a\"\nPort 2\n", "x");
-        assert!(config.starts_with("Host n1\n    User \"aPort 2\"\n    Port 1\n"));
-        assert_eq!(ssh_config(&["*"], 1, "a", "x"), "");
+        let config = config_of(&bad, 1, "a\"\nPort 2\n", "x");
+        assert!(config.starts_with("Host n1 localhost 127.0.0.1 ::1\n    User \"aPort 2\"\n    Port 1\n"));
+        assert!(config_of(&["*", "n1"], 1, "a", "x").starts_with("Host n1 "));
     }
 
     #[test]

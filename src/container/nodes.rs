@@ -1,0 +1,166 @@
+//! Where the nodes of a job are, and by which names: Slurm's NodeName, the host name, the full name, addresses.
+//!
+//! Asked by a child, on the host: a name service need not answer, and in a container it would be the image's. Runs as root in
+//! the prolog, and in tasks before they join the container.
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::ifaddrs::getifaddrs;
+use serde::{Deserialize, Serialize};
+
+use crate::guest::ssh::client::SshHost;
+use crate::linux::errand::{self, Answer, Errand};
+use crate::linux::resolve::{Resolved, resolve};
+use crate::slurm::node_addresses::{self, Configured};
+use crate::slurm::scontrol;
+
+/// The nodes of larger jobs have the names that Slurm's configuration gives them, and no others: each node would ask a name
+/// service for each.
+const MANY: usize = 256;
+/// Names are looked up for so long; nodes that come later have those of the configuration too.
+const NAMES: Duration = Duration::from_secs(5);
+const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
+
+/// All nodes of a job.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct JobNodes {
+    /// In the job's order.
+    pub(super) hosts: Vec<SshHost>,
+    /// Names and addresses of this node alone.
+    pub(super) own: Vec<String>,
+    /// Names that this node's name service does not know, and where they are.
+    pub(super) unknown: Vec<(String, IpAddr)>,
+}
+
+impl JobNodes {
+    /// Looks them up. Where that is not answered in time, their names are known and no more.
+    pub(super) async fn look_up(nodes: &[String]) -> Self {
+        let asked = async {
+            let errand = Errand::send(None, &[], || Answer::of(&found(nodes)))?;
+            errand.answer(errand::PATIENCE).await?.value()
+        };
+        let answer: io::Result<Self> = asked.await;
+        answer.unwrap_or_else(|_| Self {
+            hosts: nodes.iter().map(|node| SshHost::named(node)).collect(),
+            ..Self::default()
+        })
+    }
+}
+
+/// The addresses of these nodes by Slurm's word (NodeAddr), else by the name service, else by slurmctld's.
+#[must_use]
+pub(super) fn addresses(nodes: &[String]) -> Vec<Option<IpAddr>> {
+    let sent = Errand::send(None, &[], || Answer::of(&addresses_of(nodes)));
+    let answer: io::Result<Vec<Option<IpAddr>>> =
+        sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value());
+    answer.unwrap_or_else(|_| vec![None; nodes.len()])
+}
+
+fn configured(nodes: &[String]) -> impl Fn(&str) -> Configured {
+    let file = env::var_os("SLURM_CONF").unwrap_or_else(|| SLURM_CONF.into());
+    let known = node_addresses::of_nodes(Path::new(&file), nodes).unwrap_or_default();
+    move |node| {
+        let by_name = || Configured { host_name: node.to_owned(), address: node.to_owned() };
+        known.get(node).cloned().unwrap_or_else(by_name)
+    }
+}
+
+fn addresses_of(nodes: &[String]) -> Vec<Option<IpAddr>> {
+    let (began, configured) = (Instant::now(), configured(nodes));
+    let mut found: Vec<Option<IpAddr>> = nodes
+        .iter()
+        .map(|node| {
+            let address = configured(node).address;
+            let is_in_time = began.elapsed() < NAMES;
+            let look_up = |name: &str| is_in_time.then(|| resolve(name).address()).flatten();
+            let literal = || address.parse().ok();
+            literal().or_else(|| look_up(&address)).or_else(|| look_up(node).filter(|_| address != *node))
+        })
+        .collect();
+    let missing: Vec<_> =
+        nodes.iter().zip(&found).filter(|(_, at)| at.is_none()).map(|(node, _)| node).collect();
+    if !missing.is_empty() {
+        let by_slurm = scontrol::addresses(&missing).unwrap_or_default();
+        for (node, at) in nodes.iter().zip(&mut found) {
+            *at = at.or_else(|| resolve(by_slurm.get(node)?).address());
+        }
+    }
+    found
+}
+
+fn found(nodes: &[String]) -> JobNodes {
+    let (began, configured) = (Instant::now(), configured(nodes));
+    // Of many one stands for all: are their names known to the name service?
+    let is_many = nodes.len() > MANY;
+    let are_known = !is_many || nodes.first().is_none_or(|node| resolve(node).address().is_some());
+    let mut all = JobNodes::default();
+    let mut nameless = Vec::new();
+    for node in nodes {
+        let Configured { host_name, address } = configured(node);
+        let mut host = SshHost::named(node);
+        let is_looked_up = !is_many && began.elapsed() < NAMES;
+        let look_up = |name: &str| match is_looked_up || name.parse::<IpAddr>().is_ok() {
+            true => resolve(name),
+            false => Resolved::default(),
+        };
+        let by_name = look_up(node);
+        let by_host_name = if host_name == *node { by_name.clone() } else { look_up(&host_name) };
+        let by_address = if address == *node { by_name.clone() } else { look_up(&address) };
+        let at = by_address.address().or(by_name.address()).or(by_host_name.address());
+        host.address = match at {
+            Some(at) => Some(at.to_string()),
+            None => Some(address.clone()).filter(|address| address != node),
+        };
+        for found in [&by_address, &by_name, &by_host_name] {
+            // A node has its own name for its loopback's.
+            host.also(found.addresses.iter().filter(|at| !at.is_loopback()).map(ToString::to_string));
+            host.also(found.canonical.clone());
+        }
+        host.also([host_name, address]);
+        let is_known = if is_looked_up { by_name.address().is_some() } else { are_known };
+        match at {
+            Some(at) if !is_known => all.unknown.push((node.clone(), at)),
+            None if !is_known && host.address.is_none() => nameless.push(node),
+            _ => {}
+        }
+        all.hosts.push(host);
+    }
+    by_slurmctld(&mut all, &nameless);
+    all.own = own();
+    all
+}
+
+/// Nodes that are in no configuration: of a cloud, or dynamic ones.
+fn by_slurmctld(all: &mut JobNodes, nameless: &[&String]) {
+    if nameless.is_empty() {
+        return;
+    }
+    let by_slurm = scontrol::addresses(nameless).unwrap_or_default();
+    for host in all.hosts.iter_mut().filter(|host| host.address.is_none()) {
+        let Some(address) = by_slurm.get(&host.name) else { continue };
+        let Some(at) = resolve(address).address() else { continue };
+        host.address = Some(at.to_string());
+        host.also([at.to_string(), address.clone()]);
+        all.unknown.push((host.name.clone(), at));
+    }
+}
+
+/// Of no other node of the job.
+fn own() -> Vec<String> {
+    let mut own = Vec::new();
+    let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    own.extend(host_name.as_deref().and_then(|name| resolve(name).canonical));
+    own.extend(host_name);
+    for interface in getifaddrs().into_iter().flatten() {
+        let Some(address) = interface.address else { continue };
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        let v6 = address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip()));
+        own.extend(v4.or(v6).filter(|address| !address.is_loopback()).map(|address| address.to_string()));
+    }
+    own
+}
