@@ -63,7 +63,7 @@ pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
     let mut merged = Lines::with_capacity(image.len() + 1024);
     merged.push(&[&name, b"x", uid.as_bytes(), gid.as_bytes(), &gecos, &home, &shell]);
     let accounts: Vec<_> =
-        lines(image, 7).filter(|account| account.name != name && !is_number(account.name)).collect();
+        lines(image, 7).filter(|account| account.name != name && is_name(account.name)).collect();
     for account in &accounts {
         merged.push_line(account.line);
     }
@@ -120,8 +120,8 @@ pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
     ours.sort_unstable();
     let is_ours = |name: &[u8]| ours.binary_search_by(|ours| ours.as_slice().cmp(name)).is_ok();
     let tty_ok = |group: &AccountLine<'_>| group.name != b"tty" || group.id == TTY;
-    let is_name = |group: &AccountLine<'_>| !is_ours(group.name) && !is_number(group.name);
-    let others: Vec<_> = lines(image, 4).filter(|group| is_name(group) && tty_ok(group)).collect();
+    let is_others = |group: &AccountLine<'_>| !is_ours(group.name) && is_name(group.name);
+    let others: Vec<_> = lines(image, 4).filter(|group| is_others(group) && tty_ok(group)).collect();
     for group in &others {
         merged.push_line(group.line);
     }
@@ -183,9 +183,11 @@ fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = AccountLine<'_>> {
     })
 }
 
-/// Such a name would pass for another number with all that take both: runc, chgrp, newgrp.
-fn is_number(name: &[u8]) -> bool {
-    name.iter().all(u8::is_ascii_digit)
+/// Whether an image may call an account or a group so. Not by digits: they would pass for another number with all that take
+/// both (runc, chgrp, newgrp). Nor by what is no text: Podman writes a group of its own behind whatever the image has there,
+/// which makes one line of both.
+fn is_name(name: &[u8]) -> bool {
+    !name.iter().all(u8::is_ascii_digit) && name.len() <= MAX_FIELD && std::str::from_utf8(name).is_ok()
 }
 
 /// A user's or a group's number.
@@ -332,6 +334,18 @@ nobody:x:65534:
         assert!(text(merge_passwd(b"", &nameless)).starts_with("user1000:x:"));
         let groups = [group("", 5), group("a:b", 6)];
         assert!(text(merge_group(b"", &groups, &nameless)).starts_with("a_b:x:6:user1000\nroot:"));
+    }
+
+    /// As Podman makes it, of an image with no text.
+    #[test]
+    fn a_name_that_is_no_text_is_none() {
+        let line = |name: &[u8], rest: &str| [name, rest.as_bytes()].concat();
+        let group = |name: &[u8]| merge_group(&line(name, ":x:7:\n"), &[], &alice());
+        let passwd = |name: &[u8]| merge_passwd(&line(name, ":x:7:7::/:\n"), &alice());
+        assert!(text(group("é".as_bytes())).contains("é") && text(passwd("é".as_bytes())).contains("é"));
+        for name in [&[0xff; 9][..], &[b'x'; MAX_FIELD + 1]] {
+            assert!(!text(group(name)).contains(":7:") && !text(passwd(name)).contains(":7:"));
+        }
     }
 
     #[test]
