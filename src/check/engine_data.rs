@@ -28,14 +28,30 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
         Ok(more) => directories.extend(more),
         Err(error) => return vec![unknown(Path::new(CONTAINERD), &error)],
     }
-    let reach = directories.iter().find_map(|path| match closed::to_users(path) {
+    let reach = directories.iter().find_map(|path| match is_closed(path) {
         Ok(true) => None,
         Ok(false) => Some(open(path)),
         Err(error) => Some(unknown(path, &error)),
     });
-    let reach =
-        reach.unwrap_or_else(|| Finding::ok(NAME, format!("'{}' is closed to users", Escaped::from(root))));
+    let reach = reach.unwrap_or_else(|| {
+        Finding::ok(NAME, format!("users cannot reach images in '{}'", Escaped::from(root)))
+    });
     vec![reach, room(root)]
+}
+
+/// Whether users can reach nothing in it that an image or a container has brought: it is closed itself, or all directories
+/// in it are, as Podman makes them in a place that it was given (containers/storage has files of its own there, which all
+/// may read).
+fn is_closed(root: &Path) -> io::Result<bool> {
+    if closed::to_users(root)? {
+        return Ok(true);
+    }
+    let mut is_closed = true;
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        is_closed &= !entry.file_type()?.is_dir() || closed::to_users(&entry.path())?;
+    }
+    Ok(is_closed)
 }
 
 /// Those of containerd's directories that hold what is in images; all of them, where nobody can pass the one above.
@@ -95,7 +111,10 @@ fn judge_room(root: &Path, free: u64, files: Option<u64>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+    use crate::linux::lacking;
 
     #[test]
     fn those_of_containerd_are_found_that_hold_images() {
@@ -107,6 +126,28 @@ mod tests {
         }
         assert_eq!(containerds(directory.path()).unwrap().len(), 2);
         assert_eq!(containerds(Path::new("/nowhere")).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn directory_is_closed_itself_or_all_that_are_in_it_are() {
+        if lacking::root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (root, mode) = (directory.path(), |mode| fs::Permissions::from_mode(mode));
+        fs::write(root.join("storage.lock"), "").unwrap();
+        let judged = |own, below| {
+            for name in ["overlay", "volumes"] {
+                let path = root.join(name);
+                fs::create_dir_all(&path).unwrap();
+                fs::set_permissions(path, mode(if name == "volumes" { below } else { 0o700 })).unwrap();
+            }
+            fs::set_permissions(root, mode(own)).unwrap();
+            is_closed(root).unwrap()
+        };
+        assert!(judged(0o710, 0o701) && judged(0o755, 0o700));
+        assert!(!judged(0o755, 0o701));
+        is_closed(Path::new("/nowhere")).unwrap_err();
     }
 
     #[test]
