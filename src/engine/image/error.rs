@@ -203,6 +203,12 @@ pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -
 }
 
 impl ImageError {
+    /// Whether a registry may have said this because nobody has logged in: some say of what they do not give to everybody
+    /// that it is not there.
+    pub(super) fn may_be_for_lack_of_a_login(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::NoLogin { .. } | Self::NotFound { .. } | Self::Pull { .. })
+    }
+
     /// What the words mean that `docker pull` would print of `reference`.
     #[must_use]
     pub fn in_words(reference: &Reference, words: &str) -> Self {

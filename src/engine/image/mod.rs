@@ -14,5 +14,5 @@ mod pull_records;
 pub use error::ImageError;
 pub use inspect::{Image, environment};
 pub use policy::ImagePolicy;
-pub use pull::Progress;
+pub use progress::Progress;
 pub use pull_records::{PullRecord, Pulls};

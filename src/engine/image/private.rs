@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::{ImageError, denied, pull_error, silent_registry};
 use super::policy::ImagePolicy;
+use super::progress::{Layers, Untold};
 use super::pull_records::{PullRecord, Pulls};
 use crate::engine::connection::{Engine, EngineError};
 use crate::engine::registry_auth::{NoLogin, RegistryAuth};
@@ -52,7 +53,7 @@ impl Engine {
         names.sort_by_key(|name| name.repository() != named);
         let mut refusal = None;
         for name in names.iter().take(NAMES) {
-            match self.ask(name, logins.at(name.registry())).await {
+            match self.ask(policy, name, logins.at(name.registry())).await {
                 Ok(()) => return Ok(()),
                 Err(ImageError::Engine(error)) => return Err(error.into()),
                 Err(error) => refusal = refusal.or(Some(error)),
@@ -85,30 +86,50 @@ impl Engine {
         Ok(marks)
     }
 
-    /// Whether the registry gives this image to anybody. Not, when it cannot say.
-    pub(super) async fn is_public(&self, reference: &Reference) -> bool {
+    /// Whether the registry gives this image to anybody. Not, when it cannot say. `None`: the engine cannot ask.
+    pub(super) async fn is_public(&self, reference: &Reference) -> Option<bool> {
         let name = reference.engine_name();
-        let asked = self.docker.inspect_registry_image(&name, None);
-        self.call_within(REGISTRY, "query the registry", asked).await.is_ok()
+        match tokio::time::timeout(REGISTRY, self.docker.inspect_registry_image(&name, None)).await {
+            Ok(Ok(_)) => Some(true),
+            Ok(Err(error)) if is_no_such_call(&error) => None,
+            Ok(Err(_)) | Err(_) => Some(false),
+        }
     }
 
     /// Whether the registry gives this image to the user.
-    async fn ask(&self, name: &Reference, login: Result<RegistryAuth, NoLogin>) -> Result<(), ImageError> {
-        let call = "query the registry";
+    async fn ask(
+        &self,
+        policy: &ImagePolicy<'_>,
+        name: &Reference,
+        login: Result<RegistryAuth, NoLogin>,
+    ) -> Result<(), ImageError> {
         let credentials = login.as_ref().ok().map(engine_credentials);
         let full = name.engine_name();
         let asked = self.docker.inspect_registry_image(&full, credentials);
         match tokio::time::timeout(REGISTRY, asked).await {
             Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if is_no_such_call(&error) => self.ask_by_pull(policy, name).await,
             // A login that is no longer good is no worse than none.
-            Ok(Err(_)) if login.is_ok() && self.is_public(name).await => Ok(()),
+            Ok(Err(_)) if login.is_ok() && self.is_public(name).await == Some(true) => Ok(()),
             Ok(Err(error)) => Err(denied(pull_error(name, error), login.err())),
-            // The engine waits for the registry. Does it go on with everything else?
-            Err(_) => {
-                self.answers(call).await?;
-                Err(silent_registry(name, REGISTRY))
-            }
+            Err(_) => Err(self.silent(name).await?),
         }
+    }
+
+    /// With an engine that cannot ask. Of an image that is here a pull by its digest brings nothing, and Podman reads its
+    /// manifest and its configuration from the registry once more (containers/image, copy/single.go).
+    async fn ask_by_pull(&self, policy: &ImagePolicy<'_>, name: &Reference) -> Result<(), ImageError> {
+        let mut layers = Layers::default();
+        match tokio::time::timeout(REGISTRY, self.get(policy, name, &mut layers, &mut Untold)).await {
+            Ok(pulled) => pulled.map(drop),
+            Err(_) => Err(self.silent(name).await?),
+        }
+    }
+
+    /// The engine waits for the registry. Does it go on with everything else?
+    async fn silent(&self, name: &Reference) -> Result<ImageError, EngineError> {
+        self.answers("query the registry").await?;
+        Ok(silent_registry(name, REGISTRY))
     }
 
     /// Those that pulls would give to an image that they may be bringing. Where a pull was cut off, what may have come is
@@ -186,6 +207,12 @@ impl Engine {
         };
         Ok(listed.into_iter().filter(is_meant).map(|image| image.id).collect())
     }
+}
+
+/// Whether the engine does not know the call that asks a registry: Podman, seen with 5.4. No registry's word is so short.
+fn is_no_such_call(error: &bollard::errors::Error) -> bool {
+    use bollard::errors::Error::DockerResponseServerError;
+    matches!(error, DockerResponseServerError { status_code: 404, message } if message.trim() == "Not Found")
 }
 
 /// Whether a registry's word about an image with these marks counts.

@@ -3,8 +3,33 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bollard::models::CreateImageInfo;
+use futures_util::future::LocalBoxFuture;
+
+/// Is told from time to time how far a pull is.
+pub trait Progress {
+    /// How often.
+    fn interval(&self) -> Duration;
+
+    /// Says whether it is still wanted.
+    fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>>;
+}
+
+/// Nobody waits to be told: the image is here.
+pub(super) struct Untold;
+
+impl Progress for Untold {
+    fn interval(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn report<'a>(&'a mut self, _: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
+        Box::pin(async { ControlFlow::Continue(()) })
+    }
+}
 
 /// How far the layers of a pull have come.
 #[derive(Debug, Default)]

@@ -1,31 +1,20 @@
 //! The way of an image onto this node, under the pull policy and with the user's login.
 
-use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bollard::auth::DockerCredentials;
 use bollard::models::ImageInspect;
 use bollard::query_parameters::CreateImageOptions;
-use futures_util::future::LocalBoxFuture;
 
 use super::error::{ImageError, denied, not_found, pull_error};
 use super::inspect::{Image, usable};
 use super::policy::ImagePolicy;
 use super::private;
-use super::progress::Layers;
+use super::progress::{Layers, Progress};
 use crate::engine::connection::{Engine, EngineError};
 use crate::engine::registry_auth::{NoLogin, RegistryAuth};
 use crate::settings::choices::Pull;
 use crate::settings::image::Reference;
-
-/// Is told from time to time how far a pull is.
-pub trait Progress {
-    /// How often.
-    fn interval(&self) -> Duration;
-
-    /// Says whether it is still wanted.
-    fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>>;
-}
 
 impl Engine {
     /// The image, pulled when the policy says so. `progress` gets a line from time to time while a pull lasts.
@@ -59,7 +48,7 @@ impl Engine {
                 return Err(ImageError::NotPresent { image: reference.to_string() });
             }
             None if reference.is_id() => return Err(ImageError::UnknownId { image: reference.to_string() }),
-            None => self.get(policy, &mut layers, progress).await?,
+            None => self.get(policy, reference, &mut layers, progress).await?,
         };
         // No layer has come: it was here already, and a registry that was asked has said no more than its id.
         if !layers.any() {
@@ -77,26 +66,41 @@ impl Engine {
     }
 
     /// Pulls it: without a login where the registry wants none, else with the user's.
-    async fn get(
+    pub(super) async fn get(
         &self,
         policy: &ImagePolicy<'_>,
+        reference: &Reference,
         layers: &mut Layers,
         progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
-        let reference = policy.reference;
         if private::is_mark(reference) {
             return Err(not_found(reference));
         }
-        let login = (policy.logins)().await.at(reference.registry());
-        match login {
-            Ok(login) if !self.is_public(reference).await => {
-                self.get_private(policy, &login, layers, progress).await.map_err(|error| denied(error, None))
-            }
-            login => {
-                let pulled = self.pull(reference, None, layers, progress).await;
-                pulled.map_err(|error| denied(error, Some(login.err().unwrap_or(NoLogin::Unknown))))
-            }
+        let login = match (policy.logins)().await.at(reference.registry()) {
+            Ok(login) => login,
+            Err(why) => return self.get_public(reference, why, layers, progress).await,
+        };
+        match self.is_public(reference).await {
+            Some(true) => return self.get_public(reference, NoLogin::Unknown, layers, progress).await,
+            Some(false) => {}
+            None => match self.get_public(reference, NoLogin::Unknown, layers, progress).await {
+                Err(error) if error.may_be_for_lack_of_a_login() => {}
+                pulled => return pulled,
+            },
         }
+        let pulled = self.get_private(policy, reference, &login, layers, progress).await;
+        pulled.map_err(|error| denied(error, None))
+    }
+
+    /// Pulls it without a login.
+    async fn get_public(
+        &self,
+        reference: &Reference,
+        why: NoLogin,
+        layers: &mut Layers,
+        progress: &mut dyn Progress,
+    ) -> Result<ImageInspect, ImageError> {
+        self.pull(reference, None, layers, progress).await.map_err(|error| denied(error, Some(why)))
     }
 
     /// Pulls it with a login, and marks it before anybody else could take it for a public one. What was here before,
@@ -104,11 +108,11 @@ impl Engine {
     async fn get_private(
         &self,
         policy: &ImagePolicy<'_>,
+        reference: &Reference,
         login: &RegistryAuth,
         layers: &mut Layers,
         progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
-        let reference = policy.reference;
         let repository = reference.repository().unwrap_or_default();
         self.mark_interrupted_pulls(policy.pulls).await?;
         let public = self.public(policy.pulls, &repository).await?;
