@@ -56,6 +56,7 @@ pub(super) fn harden(
         policy::check_gpus(start, root, &nvidia)?;
         let home = populate::fresh_home(root, entry, user).map_err(|error| home_error(start, error))?;
         populate::move_into_place(root, entry).map_err(populate_error(start))?;
+        populate::make_workdir(root, image.workdir.as_deref());
         let found = populate::inspect_rootfs(root, path, &shells, user);
         Ok(Hardened { found, home, volumes: engine::volumes(&engines) })
     })

@@ -153,6 +153,14 @@ pub(super) fn move_into_place(root: &ContainerRoot, entry: &StagingDir) -> Resul
     Ok(())
 }
 
+/// Makes the image's WORKDIR where it is not there: Docker does so itself, Podman does not, and leaves an empty one out of the
+/// images that it builds. Where it cannot be made, tasks begin elsewhere.
+pub(super) fn make_workdir(root: &ContainerRoot, workdir: Option<&str>) {
+    if let Some(workdir) = workdir {
+        let _ = root.directory(Path::new(workdir));
+    }
+}
+
 /// Where an sshd is looked for, each once: a PATH may name a directory thousands of times, or thousands of them.
 fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
     const LIMIT: usize = 64;
