@@ -2,7 +2,9 @@
 //! slurmd had died with them, the node has started anew.
 //!
 //! Nothing of a job that runs may be among it. So what is left is listed first, then the kernel is asked which jobs have a
-//! slurmstepd; and what is young is left alone, since between a prolog's end and the extern step there is none.
+//! slurmstepd; and what is young is left alone, since between a prolog's end and the extern step there is none. What is old,
+//! has no slurmstepd and yet does not say itself that its job has ended (a job that was cancelled in its prolog, under a slurmd
+//! that died, on a node that was down when the job's end was sent) is removed when slurmctld has no such job on this node.
 //!
 //! Runs as root in the epilog of another job, and in a starting slurmd: neither may take long.
 
@@ -17,7 +19,7 @@ use crate::linux::process::Process;
 use crate::linux::runtime::runtime;
 use crate::settings::plugstack::Config;
 use crate::slurm::ids::{JobId, Owner, Slurmd};
-use crate::slurm::stepd;
+use crate::slurm::{scontrol, stepd};
 use crate::state::{Outcome, OwnerDir, Record, StateDir};
 
 /// How old a container that may run, or a record, has to be.
@@ -31,14 +33,16 @@ const REST: Duration = Duration::from_secs(2);
 
 /// Removes what others have left than this job, which ends.
 pub(super) fn remove(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
-    let is_meant = |owner: Owner, state: &OwnerDir| owner.job != job && has_ended(state);
-    let look = Look { config, slurmd, is_meant: &is_meant, postpones: true, patience: IN_EPILOG - REST };
+    let is_meant =
+        |owner: Owner, state: &OwnerDir| owner.job != job && (has_ended(state) || is_doubtful(state));
+    let by = By::EpilogOf(job);
+    let look = Look { config, slurmd, is_meant: &is_meant, by, patience: IN_EPILOG - REST };
     within(IN_EPILOG, look.remove()).map(drop)
 }
 
 /// Removes what belongs to no running job, and returns whose it was. For a slurmd that starts.
 pub fn reap(config: &Config, slurmd: &Slurmd) -> Result<BTreeSet<JobId>, StopError> {
-    let look = Look { config, slurmd, is_meant: &|_, _| true, postpones: false, patience: AT_START - REST };
+    let look = Look { config, slurmd, is_meant: &|_, _| true, by: By::Start, patience: AT_START - REST };
     within(AT_START, look.remove())
 }
 
@@ -60,6 +64,20 @@ fn has_ended(state: &OwnerDir) -> bool {
     }
 }
 
+/// Whether a start was made long ago, and nothing tells of an extern step, or of an end.
+fn is_doubtful(state: &OwnerDir) -> bool {
+    let is_start = |record: &Record| match record.outcome {
+        Outcome::Ready(_) | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => true,
+        // It has none as long as its job runs.
+        Outcome::Host => false,
+    };
+    state.owner().step.is_none()
+        && is_old(state.age())
+        && state.is_due().is_none_or(|is_due| is_due)
+        && !had_extern_step(state)
+        && state.read().is_ok_and(|record| record.as_ref().is_some_and(is_start))
+}
+
 /// Whether a container was ready once, and its first process is no more.
 fn is_dead(record: &Record) -> bool {
     match &record.outcome {
@@ -79,13 +97,21 @@ fn is_old(age: Option<Duration>) -> bool {
     age.is_some_and(|age| age > GRACE)
 }
 
+/// Who looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// A slurmd that starts: it asks no slurmctld, which may wait for it.
+    Start,
+    /// The epilog of this job.
+    EpilogOf(JobId),
+}
+
 struct Look<'a> {
     config: &'a Config,
     slurmd: &'a Slurmd,
     /// Whose, as far as the hook knows, and its state tells.
     is_meant: &'a dyn Fn(Owner, &OwnerDir) -> bool,
-    /// Whether what is tried in vain is left alone for a while.
-    postpones: bool,
+    by: By,
     /// How long the content of a container may take: less than all of it.
     patience: Duration,
 }
@@ -102,8 +128,7 @@ impl Look<'_> {
         if listed.is_empty() && states.is_empty() {
             return Ok(BTreeSet::new());
         }
-        // Last, so that no job is missing which began meanwhile.
-        let running = stepd::jobs().map_err(StopError::Processes)?;
+        let running = self.running(listed.iter().map(|found| &found.state).chain(&states)).await?;
         let is_left = |owner: Owner| !running.contains(&owner.job);
         let found: Vec<_> = listed.into_iter().filter(|found| is_left(found.state.owner())).collect();
         let states = states.into_iter().filter(|state| is_left(state.owner()) && self.is_over(state));
@@ -111,13 +136,15 @@ impl Look<'_> {
         let jobs = states.iter().map(|state| state.owner().job).collect();
         let mut first = Ok(());
         if let Ok(Some(engine)) = engine {
-            if self.postpones {
+            // What is tried in vain is left alone for a while.
+            let postpones = self.by != By::Start;
+            if postpones {
                 // Before it is tried: whoever takes too long is broken off.
                 found.iter().try_for_each(|found| found.state.postpone())?;
             }
             for (kept, error) in remove::remove_found(engine, &found, self.patience).await {
                 states.retain(|state| state.owner() != kept.owner());
-                if self.postpones && error.is_unfinished() {
+                if postpones && error.is_unfinished() {
                     kept.postpone_no_longer()?;
                 }
                 first = first.and(Err(error.into()));
@@ -131,6 +158,26 @@ impl Look<'_> {
         first.map(|()| jobs)
     }
 
+    /// Jobs that may run. The kernel is asked last, so that none is missing which began meanwhile.
+    async fn running(&self, states: impl Iterator<Item = &OwnerDir>) -> Result<BTreeSet<JobId>, StopError> {
+        let known = || stepd::jobs().map_err(StopError::Processes);
+        let running = known()?;
+        let By::EpilogOf(own) = self.by else { return Ok(running) };
+        let doubtful = states.filter(|state| is_doubtful(state) && !has_ended(state));
+        let doubtful: BTreeSet<JobId> = doubtful.map(|state| state.owner().job).collect();
+        let mut doubtful = &doubtful - &running;
+        if doubtful.is_empty() {
+            return Ok(running);
+        }
+        // An answer without the job that ends here is about something else.
+        match scontrol::jobs_on(&self.slurmd.node).await {
+            Ok(here) if here.contains(&own) => doubtful.retain(|job| here.contains(job)),
+            Ok(_) | Err(_) => {}
+        }
+        doubtful.extend(known()?);
+        Ok(doubtful)
+    }
+
     /// Containers that are this slurmd's for sure, with their state.
     async fn containers(&self, engine: &Engine) -> Result<Vec<Belonging>, StopError> {
         let listed = engine.labelled(LABEL_JOB).await?.into_iter();
@@ -139,9 +186,14 @@ impl Look<'_> {
             let state_dir = ownership::state_dir(&listed, self.config)?;
             let is_settled = !listed.is_live || is_old(listed.age);
             let found = Belonging::of(listed, state_dir)?;
-            (is_settled || had_extern_step(&found.state)).then_some(found)
+            let is_settled = is_settled || had_extern_step(&found.state) || self.is_asked_about(&found.state);
+            is_settled.then_some(found)
         });
         Ok(found.filter(|found| (self.is_meant)(found.state.owner(), &found.state)).collect())
+    }
+
+    fn is_asked_about(&self, state: &OwnerDir) -> bool {
+        self.by != By::Start && is_doubtful(state)
     }
 
     /// State of whole jobs, and of their steps.

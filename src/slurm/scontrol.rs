@@ -3,7 +3,7 @@
 //! Runs as root: in the prolog, which has neither PATH nor HOME, in a batch step before it becomes the user, and in the
 //! slurmstepd of a step; by `spank-docker check` too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -104,6 +104,21 @@ pub fn show(job: JobId) -> Result<ControllerJob, SlurmError> {
 pub async fn show_meanwhile(job: JobId) -> Result<ControllerJob, SlurmError> {
     let shown = run_meanwhile("scontrol", &["show", "job", &job.to_string()]).await?;
     parse(&shown, job).ok_or(SlurmError::Unknown(job))
+}
+
+/// The jobs that slurmctld has on a node: from the beginning of their prologs to the end of their epilogs there. Who is not
+/// among them has ended, or was never there: so nothing may narrow the question, no partition that is hidden, and no variable.
+pub async fn jobs_on(node: &str) -> Result<BTreeSet<JobId>, SlurmError> {
+    let name = "squeue";
+    let program = find(name).ok_or(SlurmError::NotFound(name))?;
+    let mut command = Command::new(&program);
+    command.env_clear().envs(std::env::var_os("SLURM_CONF").map(|path| ("SLURM_CONF", path)));
+    command.args(["--all", "--noheader", "--format=%A", "--nodelist", node]);
+    parse_jobs(&run_in_loop(program, &mut command).await?).ok_or(SlurmError::Failed(name.into()))
+}
+
+fn parse_jobs(shown: &str) -> Option<BTreeSet<JobId>> {
+    shown.split_ascii_whitespace().map(|job| job.parse().ok()).collect()
 }
 
 /// The places of a job's GPUs among those of a node, by slurmctld. What users write into their jobs stands in the same
@@ -280,13 +295,19 @@ fn run(name: &'static str, arguments: &[&str]) -> Result<String, SlurmError> {
 
 async fn run_meanwhile(name: &'static str, arguments: &[&str]) -> Result<String, SlurmError> {
     let program = find(name).ok_or(SlurmError::NotFound(name))?;
+    let mut command = Command::new(&program);
+    command.args(arguments);
+    run_in_loop(program, &mut command).await
+}
+
+async fn run_in_loop(program: PathBuf, command: &mut Command) -> Result<String, SlurmError> {
     let printed = async {
-        let mut running = Running::start(Command::new(&program).args(arguments))?;
+        let mut running = Running::start(command)?;
         let deadline = running.deadline;
         poll::until_meanwhile(deadline, INTERVAL, async || running.has_ended(), is_final).await?;
         running.printed()
     };
-    printed_by(program.clone(), printed.await)
+    printed_by(program, printed.await)
 }
 
 fn run_program(program: PathBuf, arguments: &[&str]) -> Result<String, SlurmError> {
@@ -455,6 +476,13 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
         ] {
             assert_eq!(over(state), is_over, "{state}");
         }
+    }
+
+    #[test]
+    fn jobs_of_a_node_are_all_known_or_none() {
+        assert_eq!(parse_jobs("12\n7\n"), Some(BTreeSet::from([JobId(7), JobId(12)])));
+        assert_eq!(parse_jobs(""), Some(BTreeSet::new()));
+        assert_eq!(parse_jobs("12\nslurm_load_jobs error\n"), None);
     }
 
     #[test]

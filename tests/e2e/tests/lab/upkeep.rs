@@ -324,17 +324,22 @@ fn job_whose_configuration_breaks_leaves_nothing() {
 fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
     let lab = Lab::alone();
     let n2 = lab.node("n2");
-    lab.repair_with(n2.command("").sh("docker rm --force docker_999999; rm -rf /run/spank-docker/99999[89]"));
+    let repair = "docker rm --force docker_999997 docker_999999; rm -rf /run/spank-docker/99999[789]";
+    lab.repair_with(n2.command("").sh(repair));
     let first = lab.alice().submit_image("-w n2", "touch up; until [ -e done ]; do sleep 0.2; done");
     first.wait_until_running();
     let run = "docker run --detach --entrypoint true --name docker_999999 --label spank-docker.job=999999";
-    // One with a first process that is no more, long since; another that is as young as this job.
+    // One with a first process that is no more, long since; another that is as young as this job. And one that runs, and of
+    // which only slurmctld knows that it has ended: cancelled in its prolog, it never had an extern step.
     n2.sh(&format!(
-        "cd /run/spank-docker; until grep -q Ready {0}/state.json; do sleep 0.1; done; mkdir 999998 999999
+        "cd /run/spank-docker; until grep -q Ready {0}/state.json; do sleep 0.1; done; mkdir 999997 999998 999999
+         sed 's/\"job\":{0}/\"job\":999997/' {0}/state.json >999997/state.json
+         docker run --detach --entrypoint sleep --name docker_999997 --label spank-docker.job=999997 \
+             --label spank-docker.node=n2 {IMAGE} 600
          for job in 999998 999999; do
              sed 's/\"job\":{0}/\"job\":'$job'/; s/\"start_time\":[0-9]*/\"start_time\":1/' {0}/state.json >$job/state.json
          done
-         touch -d '-2 minutes' 999999/state.json {0}/state.json; {run} {IMAGE}",
+         touch -d '-2 minutes' 99999[79]/state.json {0}/state.json; {run} {IMAGE}",
         first.id
     ))
     .success();
@@ -345,7 +350,7 @@ fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
     let wanted = [first.id.to_string(), "999998".to_owned()];
     let kept = || n2.sh("ls /run/spank-docker | grep [0-9]").success();
     assert!(lab.poll(|| (kept().lines() == wanted).then_some(())).is_some(), "{}", kept());
-    assert_eq!(n2.run("docker ps --all --quiet --filter name=docker_999999").success().stdout, "");
+    assert_eq!(n2.run("docker ps --all --quiet --filter name=docker_9999").success().stdout, "");
     n2.run(&format!("kill {}", poser.stdout.trim())).success();
     n2.run("rm -r /run/spank-docker/999998").success();
     lab.alice().command("touch done").run().success();
