@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::path::PathBuf;
 
 /// TCP_LISTEN of the kernel's net/tcp_states.h, as proc_net_tcp shows it.
 const LISTEN: &str = "0A";
@@ -30,7 +31,19 @@ pub fn on_port(port: u16) -> io::Result<HashSet<u64>> {
     Ok(in_table(&fs::read_to_string("/proc/net/tcp")?, port))
 }
 
-/// The same, from the text of proc_net_tcp(5).
+/// Whether somebody else than this process listens on `port` too, of either family.
+pub fn is_shared(port: u16, pid: i32) -> io::Result<bool> {
+    let mut listening = on_port(port)?;
+    match fs::read_to_string("/proc/net/tcp6") {
+        Ok(table) => listening.extend(in_table(&table, port)),
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(!listening.is_subset(&held_by(pid)?))
+}
+
+/// Those in the text of proc_net_tcp(5).
 #[must_use]
 pub fn in_table(table: &str, port: u16) -> HashSet<u64> {
     table.lines().skip(1).filter_map(|line| listening(line, port)).collect()
@@ -51,14 +64,14 @@ fn listening(line: &str, port: u16) -> Option<u64> {
 /// Whether process `pid` holds one of these sockets.
 #[must_use]
 pub fn is_held_by(sockets: &HashSet<u64>, pid: i32) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors.flatten().any(|descriptor| {
-        let Ok(target) = fs::read_link(descriptor.path()) else { return false };
-        let inode = target
-            .to_str()
-            .and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-        inode.is_some_and(|inode| sockets.contains(&inode))
-    })
+    held_by(pid).is_ok_and(|held| !held.is_disjoint(sockets))
+}
+
+/// Inodes of the sockets that process `pid` holds.
+fn held_by(pid: i32) -> io::Result<HashSet<u64>> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    let inode = |target: PathBuf| target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+    Ok(descriptors.flatten().filter_map(|found| inode(fs::read_link(found.path()).ok()?)).collect())
 }
 
 #[cfg(test)]
@@ -74,6 +87,7 @@ mod tests {
         assert_eq!(sockets.len(), 1);
         assert!(is_held_by(&sockets, i32::try_from(std::process::id()).unwrap()));
         assert!(!is_free(port).unwrap());
+        assert!(!is_shared(port, i32::try_from(std::process::id()).unwrap()).unwrap());
         drop(listener);
         assert!(on_port(port).unwrap().is_empty());
     }
@@ -84,6 +98,11 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         assert!(on_port(port).unwrap().is_empty());
         assert!(!is_free(port).unwrap());
+        assert!(!is_shared(port, i32::try_from(std::process::id()).unwrap()).unwrap());
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(is_shared(port, i32::try_from(other.id()).unwrap()).unwrap());
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub(super) async fn start(
     port: u16,
     banner: &str,
 ) -> Result<(), StartError> {
-    // Looked at just before: sshd itself would go on with one address family out of two.
+    // Looked at just before, and once more behind it: sshd itself goes on with one address family out of two, and whoever has the
+    // other one meanwhile would be called by ssh where the nodes' names lead there.
     if !listener::is_free(port).map_err(files_error("read the ports in use"))? {
         return Err(StartError::PortTaken { port });
     }
@@ -37,7 +38,11 @@ pub(super) async fn start(
     files.go().await.map_err(files_error("start sshd"))?;
     let image = start.image_name();
     match ready::wait(process, port, banner).await {
-        Ok(()) => Ok(()),
+        Ok(()) => match listener::is_shared(port, process.id().pid) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(StartError::PortTaken { port }),
+            Err(error) => Err(files_error("read the ports in use")(error)),
+        },
         Err(ReadyError::Ended) => {
             Err(StartError::SshdEnded { image, words: engine::last_output_line([&all_of(output), b""]) })
         }

@@ -188,6 +188,28 @@ fn listener_of_another_user_on_the_port_is_no_sshd_of_the_job() {
     lab.assert_clean();
 }
 
+/// An sshd goes on with IPv4 where somebody else has come to the port's IPv6 while it began.
+#[test]
+fn listener_of_another_user_beside_the_jobs_sshd_fails_the_start() {
+    let lab = Lab::get();
+    let sshd = "RUN mv /usr/sbin/sshd /usr/sbin/sshd.real && install -m 755 /program /usr/sbin/sshd";
+    let script = "#!/bin/sh\nsh -c 'until grep -q :74C7 /proc/net/tcp6; do sleep 0.05; done' waits-for-bob\nexec /usr/sbin/sshd.real \"$@\"\n";
+    let image = lab.node("n1").build("own/beside", IMAGE, &format!("COPY program /\n{sshd}"), script);
+    let listen = "until pgrep -u alice -f waits-for-bob; do sleep 0.05; done; echo found
+        exec perl -MSocket=:all -e 'socket(S, AF_INET6, SOCK_STREAM, 0); setsockopt(S, 41, 26, 1);
+            bind(S, pack_sockaddr_in6(29895, IN6ADDR_ANY)) && listen(S, 5) or die; sleep 100'";
+    let bob = lab.user("bob").submit("-w n1", listen);
+    let options =
+        format!("-w n1 --docker-pull=never --docker-port=29895 --docker-image={} echo it ran", image.name);
+    let outcome = lab.alice().srun(&options).run().failure().printed(&[]);
+    let line =
+        "n1: port 29895 is taken on this node: submit again, or choose another with --docker-port=PORT";
+    outcome.said(&[line]);
+    bob.cancel();
+    bob.wait();
+    lab.assert_clean();
+}
+
 /// Nobody else's key opens the door, and the files of another user's job are closed.
 #[test]
 fn ssh_into_the_job_of_another_user_is_refused() {
