@@ -146,9 +146,18 @@ registry_log() { echo "docker logs --tail 20 $(container registry)"; }
 
 # ---------------------------------------------------------------- down
 
+# thaw IDS: what a node that was stopped hard has left frozen (cgroup v1) dies of no signal, and keeps the node's container.
+thaw() {
+    local id
+    for id in $1; do
+        find "/sys/fs/cgroup/freezer/docker/$id" -name freezer.state -exec sh -c 'echo THAWED >"$1"' thaw {} \; 2>/dev/null || true
+    done
+}
+
 remove_cluster() {
     local list
-    list=$(docker ps --all --quiet --filter "label=spank-docker-lab=$SUITE")
+    list=$(docker ps --all --quiet --no-trunc --filter "label=spank-docker-lab=$SUITE")
+    thaw "$list"
     # shellcheck disable=SC2086 # one word per id
     if [[ -n $list ]]; then docker rm --force --volumes $list >/dev/null; fi
     list=$(docker volume ls --quiet --filter "label=spank-docker-lab=$SUITE")
