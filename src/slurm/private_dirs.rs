@@ -1,7 +1,7 @@
 //! The directories that Slurm gives each job anew on the host: those of job_container/tmpfs, and of namespace/tmpfs and
-//! namespace/linux, as they are called from 25.11 on. A job's prolog sees the node's, or the job's are not there yet
-//! (22.05 makes them before the prolog, in slurmd; 23.11 and later after it, in the extern step: src/slurmd/slurmd/req.c,
-//! src/slurmd/slurmstepd/mgr.c, `namespace_g_stepd_create`). A step's tasks see the job's.
+//! namespace/linux, as they are called from 25.11 on. A job's prolog sees the node's: each release from 22.05 on makes them after
+//! it, in the extern step (src/slurmd/slurmstepd/mgr.c, `container_g_stepd_create`, later `namespace_g_stepd_create`). A step's
+//! tasks see the job's.
 //!
 //! Read as Slurm reads it (src/plugins/namespace/tmpfs/read_jcconf.c, src/plugins/namespace/linux/read_nsconf.c), beside
 //! slurm.conf. Runs as root in the prolog.
