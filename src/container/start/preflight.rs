@@ -55,7 +55,13 @@ pub(super) async fn find_unsafe_account_file(
     match engine.kind(container, "/").await {
         Err(EngineError::Refused { .. }) => Ok(Some(UnsafeAccountFile::Closed)),
         Err(error) => Err(error),
-        Ok(_) => Ok(Some(trap)),
+        // It is the container that is not there any more, and nothing of the image's.
+        Ok(None) => Err(EngineError::Refused {
+            call: "inspect the container's files",
+            status: 404,
+            message: "no such container".to_owned(),
+        }),
+        Ok(Some(_)) => Ok(Some(trap)),
     }
 }
 
