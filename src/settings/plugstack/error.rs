@@ -91,26 +91,13 @@ impl ConfigError {
     /// A key that does not exist, with the one that was meant where that can be seen.
     pub(super) fn unknown_key(name: &str) -> Self {
         // A megabyte is no misspelling, and not worth the comparison.
-        let distances =
-            KEYS.iter().filter(|_| name.len() <= 32).map(|key| (distance(name, key.name), key.name));
+        let distances = KEYS
+            .iter()
+            .filter(|_| name.len() <= 32)
+            .map(|key| (strsim::levenshtein(name, key.name), key.name));
         match distances.min() {
             Some((1..=2, nearest)) => Self::Misspelt { key: name.into(), nearest },
             _ => Self::Unknown(name.into()),
         }
     }
-}
-
-/// How many letters have to be put in, taken out or changed to get from one to the other.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, a) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, b) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(a != b);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
