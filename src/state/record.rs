@@ -158,6 +158,9 @@ pub struct RunningContainer {
     pub environment: Vec<(String, String)>,
     /// Networks between the job's nodes, when MPI must be told.
     pub networks: Option<String>,
+    /// What other libraries of MPI are told then.
+    #[serde(default)]
+    pub network_variables: Vec<(String, String)>,
     /// The GPUs that it has.
     #[serde(default)]
     pub gpus: Gpus,

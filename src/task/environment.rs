@@ -161,6 +161,11 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         are_ranks: bool,
         read: &dyn Fn(&Path) -> Option<String>,
     ) {
+        for (name, value) in &running.network_variables {
+            if self.get(name).is_none() {
+                self.set(name, value);
+            }
+        }
         let Some(given) = &running.networks else { return };
         let is_chosen = [INCLUDED, EXCLUDED].iter().any(|name| self.get(name).is_some());
         let of_files = || networks::parameter_files(|name| self.text(name));
@@ -199,6 +204,7 @@ mod tests {
             "sshd": true,
             "environment": [["PATH", "/image"], ["KEPT", "image"], ["LANG", "C"]],
             "networks": "10.0.0.0/8",
+            "network_variables": [["UCX_NET_DEVICES", "eth0"]],
             "workdir": null
         }))
         .unwrap()
@@ -284,6 +290,9 @@ mod tests {
         assert_eq!(in_tasks(&[ranks, (EXCLUDED, "lo")], INCLUDED), None);
         assert_eq!(in_tasks(&[ranks, ("HOME", "/home/bob")], INCLUDED), None);
         assert_eq!(in_tasks(&[], INCLUDED), None);
+        let ucx = "UCX_NET_DEVICES";
+        assert_eq!(in_tasks(&[], ucx).as_deref(), Some("eth0"));
+        assert_eq!(in_tasks(&[(ucx, "mlx5_0:1")], ucx).as_deref(), Some("mlx5_0:1"));
         let (agent, program) = AGENTS[0];
         assert_eq!(found(StepKind::Batch, false, &[], agent).as_deref(), Some(program));
         assert_eq!(found(StepKind::Batch, false, &[(agent, "mine")], agent).as_deref(), Some("mine"));

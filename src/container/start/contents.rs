@@ -10,6 +10,7 @@ use super::session_environment;
 use crate::container::nodes::JobNodes;
 use crate::container::request::Request;
 use crate::engine::Image;
+use crate::guest::mpi::interfaces::Between;
 use crate::guest::mpi::{hostfile, networks};
 use crate::guest::paths;
 use crate::guest::ssh::keys::JobKeys;
@@ -37,7 +38,7 @@ pub(super) struct Contents<'a> {
     /// sshd's port.
     pub(super) port: u16,
     /// Networks between the nodes, when MPI must be told.
-    pub(super) networks: Option<&'a str>,
+    pub(super) between: Option<&'a Between>,
 }
 
 impl Contents<'_> {
@@ -59,9 +60,12 @@ impl Contents<'_> {
         files.public(paths::SSH_CONFIG, ssh.as_bytes())?;
         files.program(paths::SESSION, force_command::script().as_bytes())?;
         let sessions =
-            session_environment::of_sessions(request, self.name, self.image, nodes, port, self.networks);
+            session_environment::of_sessions(request, self.name, self.image, nodes, port, self.between);
         files.public(paths::ENVIRONMENT, &sessions)?;
-        files.public(paths::NETWORKS, networks::file(self.networks).as_bytes())?;
+        files.public(
+            paths::NETWORKS,
+            networks::file(self.between.map(|between| between.networks.as_str())).as_bytes(),
+        )?;
         // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
         let slots = task_layout::parse(&request.slots).unwrap_or_default();
         files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;

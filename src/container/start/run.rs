@@ -21,7 +21,7 @@ use crate::container::request::Request;
 use crate::container::{engine_health, image_consistency};
 use crate::engine::Pulls;
 use crate::engine::{self, Container, Engine, GpuRequest, Image, ImageError, ImagePolicy, Progress};
-use crate::guest::mpi::interfaces;
+use crate::guest::mpi::interfaces::{self, Between};
 use crate::guest::paths;
 use crate::guest::ssh::keys::JobKeys;
 use crate::linux::cgroup::Cgroups;
@@ -175,7 +175,7 @@ struct StartPlan {
     keys: JobKeys,
     nodes: Vec<String>,
     known: JobNodes,
-    networks: Option<String>,
+    between: Option<Between>,
     mounts: Vec<Prepared>,
     left_out: Option<PathBuf>,
 }
@@ -191,7 +191,7 @@ async fn prepare(start: &StartRequest<'_>) -> Result<StartPlan, StartError> {
         keys: start.keys()?,
         known: JobNodes::look_up(&nodes).await,
         nodes,
-        networks: interfaces::between_nodes(),
+        between: interfaces::between_nodes(),
         left_out: mounts::left_out(request, &mounts),
         mounts,
     })
@@ -306,7 +306,7 @@ fn write_files<'a>(
         nodes: &plan.nodes,
         known: &plan.known,
         port: plan.port,
-        networks: plan.networks.as_deref(),
+        between: plan.between.as_ref(),
     };
     let point = start.directory.mount_point(start.directory.container())?;
     let files = Files::create(point, &start.request.credentials);
@@ -370,8 +370,8 @@ async fn complete_environment(
     }
     if runs_entrypoint || !by_gpus.is_empty() {
         image.environment.extend(by_gpus);
-        let (name, networks) = (start.image_name(), plan.networks.as_deref());
-        let lines = session_environment::of_sessions(request, &name, image, &plan.nodes, plan.port, networks);
+        let (name, between) = (start.image_name(), plan.between.as_ref());
+        let lines = session_environment::of_sessions(request, &name, image, &plan.nodes, plan.port, between);
         start.directory.write_guest_file(paths::ENVIRONMENT, &lines)?;
     }
     Ok(())
@@ -387,6 +387,8 @@ fn session(
 ) -> Result<RunningContainer, StartError> {
     let request = start.request;
     let Launched { image, banner, container, process, cgroups, namespaces, .. } = launched;
+    let between = plan.between;
+    let owned = |(name, value): (&str, String)| (name.to_owned(), value);
     Ok(RunningContainer {
         options: request.options.clone(),
         user: request.credentials.clone(),
@@ -407,7 +409,8 @@ fn session(
         warnings: finished.warnings,
         volumes: finished.volumes,
         environment: image.environment,
-        networks: plan.networks,
+        network_variables: between.iter().flat_map(|between| between.variables.clone()).map(owned).collect(),
+        networks: between.map(|between| between.networks),
         gpus: request.gpus.clone().unwrap_or_default(),
         workdir: image.workdir,
         phases,

@@ -8,6 +8,7 @@ use crate::container::request::Request;
 use crate::engine::Image;
 use crate::guest::job_environment;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::guest::mpi::interfaces::Between;
 use crate::guest::mpi::networks::{AGENTS, EXCLUDED, INCLUDED};
 use crate::guest::ssh::force_command;
 use crate::slurm::gres::Gpus;
@@ -19,7 +20,7 @@ pub(super) fn of_sessions(
     image: &Image,
     nodes: &[String],
     port: u16,
-    networks: Option<&str>,
+    between: Option<&Between>,
 ) -> Vec<u8> {
     let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
     let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
@@ -37,10 +38,12 @@ pub(super) fn of_sessions(
     lines.extend(others.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let launchers = LAUNCHER_ENVIRONMENT.iter();
     lines.extend(launchers.flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
-    let agents = networks.iter().flat_map(|_| AGENTS);
+    let agents = between.iter().flat_map(|_| AGENTS);
     let agents =
         agents.map(|(name, agent)| force_command::default_line(name, agent, &[name, INCLUDED, EXCLUDED]));
     lines.extend(agents.flatten());
+    let others = between.iter().flat_map(|between| &between.variables);
+    lines.extend(others.flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let gpus = request.gpus.iter().flat_map(Gpus::selection);
     lines.extend(force_command::environment_file(gpus));
     lines.extend(request.options.workdir.iter().flat_map(|path| force_command::directory_line(path)));

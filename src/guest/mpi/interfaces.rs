@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::Ipv4Addr;
 
 use nix::ifaddrs::getifaddrs;
@@ -13,25 +14,69 @@ use nix::net::if_::InterfaceFlags;
 /// Beginnings of the names of bridges that connect containers and virtual machines of one host, never two hosts.
 const LOCAL: [&str; 8] = ["docker", "br-", "veth", "virbr", "lxcbr", "lxdbr", "cni", "podman"];
 
-/// The IPv4 networks that may connect nodes, as `10.1.0.0/16,…`; `None` when this node has no bridge to keep MPI from.
-#[must_use]
-pub fn between_nodes() -> Option<String> {
-    let up = InterfaceFlags::IFF_UP;
-    let interfaces = getifaddrs().ok()?.filter(|interface| interface.flags.contains(up));
-    let networks = interfaces.filter_map(|interface| {
-        let address = interface.address?.as_sockaddr_in()?.ip();
-        let mask = interface.netmask?.as_sockaddr_in()?.ip();
-        Some((interface.interface_name, address, mask))
-    });
-    choose(networks)
+/// What connects this node to others, beside bridges that do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Between {
+    /// IPv4 networks, as `10.1.0.0/16,…`.
+    pub networks: String,
+    /// What libraries that know interfaces are told.
+    pub variables: Vec<(&'static str, String)>,
 }
 
-fn choose(networks: impl Iterator<Item = (String, Ipv4Addr, Ipv4Addr)>) -> Option<String> {
-    let (local, others): (Vec<_>, Vec<_>) =
-        networks.filter(|(_, address, _)| !address.is_loopback()).partition(|(name, ..)| is_local(name));
-    let others: BTreeSet<String> = others.iter().map(|(_, address, mask)| network(*address, *mask)).collect();
-    let list: Vec<String> = others.into_iter().collect();
-    (!local.is_empty() && !list.is_empty()).then(|| list.join(","))
+/// An interface with an address.
+struct Interface {
+    name: String,
+    address: Ipv4Addr,
+    mask: Ipv4Addr,
+    is_running: bool,
+}
+
+/// What may connect nodes; `None` when this node has no bridge to keep MPI from.
+#[must_use]
+pub fn between_nodes() -> Option<Between> {
+    let up = InterfaceFlags::IFF_UP;
+    let interfaces = getifaddrs().ok()?.filter(|interface| interface.flags.contains(up));
+    let interfaces = interfaces.filter_map(|interface| {
+        let address = interface.address?.as_sockaddr_in()?.ip();
+        let mask = interface.netmask?.as_sockaddr_in()?.ip();
+        let is_running = interface.flags.contains(InterfaceFlags::IFF_RUNNING);
+        Some(Interface { name: interface.interface_name, address, mask, is_running })
+    });
+    let has_rdma = fs::read_dir("/sys/class/infiniband").is_ok_and(|mut devices| devices.next().is_some());
+    choose(interfaces, has_rdma)
+}
+
+fn choose(interfaces: impl Iterator<Item = Interface>, has_rdma: bool) -> Option<Between> {
+    let (local, others): (Vec<_>, Vec<_>) = interfaces
+        .filter(|interface| !interface.address.is_loopback())
+        .partition(|interface| is_local(&interface.name));
+    let networks: BTreeSet<String> =
+        others.iter().map(|interface| network(interface.address, interface.mask)).collect();
+    if local.is_empty() || networks.is_empty() {
+        return None;
+    }
+    let names: BTreeSet<&str> =
+        others.iter().filter(|other| other.is_running).map(|other| other.name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let has_carrier = local.iter().any(|bridge| bridge.is_running);
+    Some(Between {
+        networks: networks.into_iter().collect::<Vec<_>>().join(","),
+        variables: if has_carrier { variables(&names, has_rdma) } else { Vec::new() },
+    })
+}
+
+/// UCX and libfabric take a bridge into account once a container on it gives it a carrier (UCX, src/ucs/sys/sock.c,
+/// `ucs_netif_is_active`), and then find no way to other nodes. UCX can only be told all devices that it may use: where there are
+/// others than Ethernet, it takes those by itself. libfabric (prov/util/src/util_attr.c and src/common.c, "iface") takes one name.
+fn variables(names: &[&str], has_rdma: bool) -> Vec<(&'static str, String)> {
+    let ucx = (!names.is_empty() && !has_rdma).then(|| ("UCX_NET_DEVICES", names.join(",")));
+    let one = match names {
+        [name] => Some(*name),
+        _ => None,
+    };
+    let libfabric = ["FI_TCP_IFACE", "FI_SOCKETS_IFACE"];
+    let libfabric = one.into_iter().flat_map(|name| libfabric.map(|variable| (variable, name.to_owned())));
+    ucx.into_iter().chain(libfabric).collect()
 }
 
 fn is_local(name: &str) -> bool {
@@ -47,12 +92,18 @@ fn network(address: Ipv4Addr, mask: Ipv4Addr) -> String {
 mod tests {
     use super::*;
 
+    fn between(interfaces: &[(&str, [u8; 4], [u8; 4])], down: &[&str], has_rdma: bool) -> Option<Between> {
+        let interface = |(name, address, mask): &(&str, [u8; 4], [u8; 4])| Interface {
+            name: (*name).to_owned(),
+            address: (*address).into(),
+            mask: (*mask).into(),
+            is_running: !down.contains(name),
+        };
+        choose(interfaces.iter().map(interface), has_rdma)
+    }
+
     fn chosen(interfaces: &[(&str, [u8; 4], [u8; 4])]) -> Option<String> {
-        choose(
-            interfaces
-                .iter()
-                .map(|(name, address, mask)| ((*name).to_owned(), (*address).into(), (*mask).into())),
-        )
+        between(interfaces, &[], false).map(|between| between.networks)
     }
 
     const LOOPBACK: (&str, [u8; 4], [u8; 4]) = ("lo", [127, 0, 0, 1], [255, 0, 0, 0]);
@@ -74,5 +125,19 @@ mod tests {
         assert_eq!(chosen(&[LOOPBACK, ETHERNET]), None);
         assert_eq!(chosen(&[LOOPBACK, BRIDGE]), None);
         assert_eq!(chosen(&[]), None);
+    }
+
+    #[test]
+    fn others_are_told_interfaces_only_where_a_bridge_has_a_carrier() {
+        let told = |interfaces: &[_], down: &[&str], has_rdma| {
+            let variables = between(interfaces, down, has_rdma).unwrap().variables;
+            variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        let one = ["UCX_NET_DEVICES=eth0", "FI_TCP_IFACE=eth0", "FI_SOCKETS_IFACE=eth0"];
+        assert_eq!(told(&[LOOPBACK, BRIDGE, ETHERNET], &[], false), one);
+        assert_eq!(told(&[BRIDGE, ETHERNET, INFINIBAND], &["ib0"], false), one);
+        assert_eq!(told(&[BRIDGE, ETHERNET, INFINIBAND], &[], false), ["UCX_NET_DEVICES=eth0,ib0"]);
+        assert_eq!(told(&[BRIDGE, ETHERNET], &[], true), one[1..]);
+        assert_eq!(told(&[BRIDGE, ETHERNET], &["docker0"], false), [""; 0]);
     }
 }

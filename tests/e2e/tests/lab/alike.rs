@@ -2,6 +2,8 @@
 
 use spank_docker_e2e::{Lab, image};
 
+use crate::cluster::BOUNDED;
+
 /// What `command` writes as alice on n1.
 #[track_caller]
 fn of_alice(lab: &Lab, command: &str) -> Vec<String> {
@@ -237,4 +239,28 @@ fn image_with_odd_libraries_parameters_and_directories_runs_over_nodes() {
     assert_eq!(greeted(&job.lines()), ["n1", "n2"], "{job}");
     assert_eq!(job.lines()[2..], ["1777", "/opt/conda/lib"].repeat(2), "{job}");
     lab.assert_clean();
+}
+
+#[test]
+fn mpi_keeps_off_a_bridge_on_which_containers_run() {
+    let lab = Lab::alone();
+    let nodes = ["n1", "n2"].map(|node| lab.node(node));
+    let remove = "docker rm --force carrier";
+    let carrier = format!("docker run --detach --name carrier {} sleep 300", image("openmpi"));
+    for node in &nodes {
+        node.run(remove);
+        node.run(&carrier).success();
+    }
+    let runs = ["openmpi", "mpich"].map(|mpi| {
+        let options = format!("-w n1,n2 -N2 --ntasks-per-node=1 --docker-image={}", image(mpi));
+        lab.alice().submit(&options, &format!("{BOUNDED} mpirun hello; true")).wait()
+    });
+    for node in &nodes {
+        node.run(remove);
+    }
+    for job in runs {
+        let job = job.completed();
+        assert_eq!(greeted(&job.lines()), ["n1", "n2"], "{job}");
+    }
+    lab.assert_empty();
 }
