@@ -27,6 +27,9 @@ pub enum AdoptError {
     /// The kernel refused.
     #[error("cannot move the container into the job's cgroups, so it was killed: ask the admin")]
     Move(#[source] io::Error),
+    /// The kernel refused.
+    #[error("cannot see the end of the container at once")]
+    Watch(#[source] io::Error),
     /// The prolog's record.
     #[error(transparent)]
     State(#[from] StateError),
@@ -43,9 +46,27 @@ pub struct Adopted {
 impl Adopted {
     /// Lets this process, the extern step's slurmstepd, see the end of the container at once, not only when it looks again.
     pub fn watch_end(&self, job: JobId) -> io::Result<()> {
-        let title = CString::new(format!("spank_docker: [{job}.extern]"))?;
-        sentinel::place(&self.step, PAUSE, &title)
+        watch(&self.step, &format!("{job}.extern"))
     }
+}
+
+/// The same for a step's own slurmstepd, once a task has ended: before, no hook is called there.
+pub fn watch_end_of_step(config: &Config, owner: Owner) -> Result<(), AdoptError> {
+    if sentinel::is_placed() {
+        return Ok(());
+    }
+    let record = StateDir::new(&config.state_dir).of(owner).read()?;
+    let Some(Outcome::Ready(running)) = record.map(|record| record.outcome) else { return Ok(()) };
+    let step = Cgroups::of_step(running.process.pid).map_err(AdoptError::Move)?;
+    // Its number is its own for as long as it lives.
+    match Process::find_alive(running.process).map_err(AdoptError::Move)? {
+        Some(_) => watch(&step, &owner.to_string()).map_err(AdoptError::Watch),
+        None => Ok(()),
+    }
+}
+
+fn watch(step: &Cgroups, title: &str) -> io::Result<()> {
+    sentinel::place(step, PAUSE, &CString::new(format!("spank_docker: [{title}]"))?)
 }
 
 /// Adopts the container of the job `owner`, when it has one, and writes the result down for the tasks that wait.

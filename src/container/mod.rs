@@ -20,7 +20,7 @@ mod start;
 mod step;
 mod stop;
 
-pub use adopt::{AdoptError, Adopted, adopt};
+pub use adopt::{AdoptError, Adopted, adopt, watch_end_of_step};
 pub use image_consistency::find_node_with_other_image;
 pub use long_pull::TOLD_EVERY;
 pub use mounts::{MountError, MountOrigin};

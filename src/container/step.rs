@@ -14,7 +14,7 @@ use super::request::Request;
 use super::start::{self, StartError};
 use super::stop;
 use crate::engine::Progress;
-use crate::linux::signals;
+use crate::linux::{sentinel, signals};
 use crate::log::Log;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
@@ -224,6 +224,7 @@ pub fn has_step_failed(config: &Config, owner: Owner) -> bool {
 
 /// Removes all that the step has on this node; where no epilog will come, also what it has left to that.
 pub fn leave(config: &Config, owner: Owner, has_epilog: bool) -> Result<(), StopError> {
+    sentinel::dismiss();
     let removed = stop::stop_step(config, owner);
     let job = StateDir::new(&config.state_dir).of(Owner::job(owner.job));
     let unlocked = job.remove_lock(owner).map_err(StopError::from);

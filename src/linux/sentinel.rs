@@ -1,8 +1,8 @@
 //! A process that stands in the cgroups of a step, to be ended with all that is there, so that slurmstepd need not sleep
 //! through a whole second after that.
 //!
-//! When the last step of a job is over, the extern step's slurmstepd sends SIGKILL to everything in its cgroup, looks at once
-//! whether that is empty, and if it is not, sleeps for a second (src/plugins/proctrack/cgroup/proctrack_cgroup.c,
+//! At the end of a step, the extern step too, slurmstepd sends SIGKILL to everything in its cgroup, looks at once whether that
+//! is empty, and if it is not, sleeps for a second (src/plugins/proctrack/cgroup/proctrack_cgroup.c,
 //! `proctrack_p_wait`; 22.05 to 26.05). A container's processes need some milliseconds for their end. No hook is called there;
 //! but a sleep ends with a signal that has a handler. SIGURG is one that nobody else in slurmstepd uses and whose default is to
 //! be ignored, so that a late one harms nobody.
@@ -10,7 +10,7 @@
 //! The sentinel holds one end of a socket pair, and this process the other one: its end raises SIGURG here, which starts a
 //! timer with more of them. It is not the container's first process that is watched: the user may end that, long before.
 //!
-//! Runs as root in the extern step's slurmstepd.
+//! Runs as root in the slurmstepd of the extern step, and in that of a step with a container of its own.
 #![expect(unsafe_code, reason = "a signal handler, a timer, and programs without a file")]
 
 use std::ffi::{CStr, c_int};
@@ -69,6 +69,18 @@ pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr) -> io::Result<()> 
     // Open for as long as this process lives.
     let _ = ours.into_raw_fd();
     Ok(())
+}
+
+/// From here on nothing is cut short: the container is gone.
+pub fn dismiss() {
+    set_timer(0);
+    LEFT.store(0, Ordering::Relaxed);
+}
+
+/// Whether this process has one.
+#[must_use]
+pub fn is_placed() -> bool {
+    TIMER.get().is_some()
 }
 
 /// Open for reading only: what is open for writing is not executed (ETXTBSY).

@@ -53,6 +53,10 @@ export!(
     slurm_spank_task_init, |_: &Raw| hooks::has_work_as_user(), hooks::become_task, on_panic handle::refuse
 );
 export!(
+    /// In a step's slurmstepd, as root, when a task has ended: looks out for the end of the step's own container.
+    slurm_spank_task_exit, Raw::is_step_with_container, hooks::watch_end, on_panic || 0
+);
+export!(
     /// In a step's slurmstepd, as root, at the step's end: removes a container of the step's own.
     slurm_spank_exit, Raw::is_step_with_container, hooks::leave, on_panic || 0
 );

@@ -68,7 +68,8 @@ int main(int argc, char **argv)
 {
     static const char *const hooks[] = {
         "slurm_spank_init", "slurm_spank_init_post_opt", "slurm_spank_job_prolog", "slurm_spank_task_post_fork",
-        "slurm_spank_task_init_privileged", "slurm_spank_task_init", "slurm_spank_exit", "slurm_spank_job_epilog",
+        "slurm_spank_task_init_privileged", "slurm_spank_task_init", "slurm_spank_task_exit", "slurm_spank_exit",
+        "slurm_spank_job_epilog",
     };
     void *plugin = argc == 2 ? dlopen(argv[1], RTLD_NOW) : NULL;
     if (!plugin) {

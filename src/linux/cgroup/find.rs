@@ -96,6 +96,11 @@ impl Cgroups {
         Self(self.0.into_iter().map(|(hierarchy, directory)| (hierarchy, own(directory))).collect())
     }
 
+    /// Those of the step that a process is in.
+    pub fn of_step(pid: i32) -> io::Result<Self> {
+        Self::of(pid, &[STEP])
+    }
+
     /// The cgroups of a process whose paths contain one of `marks`; none when the process is gone.
     fn of(pid: i32, marks: &[&str]) -> io::Result<Self> {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;

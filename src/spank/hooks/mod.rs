@@ -16,6 +16,6 @@ mod task_state;
 pub(super) use client::check_options;
 pub(super) use init::init;
 pub(super) use job::{adopt, epilog, prolog};
-pub(super) use step::leave;
+pub(super) use step::{leave, watch_end};
 pub(super) use task_as_root::join;
 pub(super) use task_as_user::{become_task, has_work_as_user};

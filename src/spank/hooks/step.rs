@@ -134,6 +134,13 @@ fn launcher(
     Ok(container::awaited(request, running)?)
 }
 
+pub(in crate::spank) fn watch_end(spank: &mut Spank<'_>) -> c_int {
+    let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
+    let owner = Owner::step(JobId(job), StepId(step));
+    note(owner, container::watch_end_of_step(&configuration_for_removal(spank), owner));
+    OK
+}
+
 pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
     let owner = Owner::step(JobId(job), StepId(step));
