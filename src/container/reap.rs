@@ -28,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(60);
 const IN_EPILOG: Duration = Duration::from_secs(5);
 /// How long a starting slurmd may be kept: systemd waits for 90 s.
 const AT_START: Duration = Duration::from_secs(25);
+/// As much of that may be spent on asking slurmctld: what is certain is not to wait for what is not.
+const ANSWER: Duration = Duration::from_secs(1);
 /// What is left of that when the content of containers is not waited for any longer.
 const REST: Duration = Duration::from_secs(2);
 
@@ -170,9 +172,9 @@ impl Look<'_> {
             return Ok(running);
         }
         // An answer without the job that ends here is about something else.
-        match scontrol::jobs_on(&self.slurmd.node).await {
-            Ok(here) if here.contains(&own) => doubtful.retain(|job| here.contains(job)),
-            Ok(_) | Err(_) => {}
+        match tokio::time::timeout(ANSWER, scontrol::jobs_on(&self.slurmd.node)).await {
+            Ok(Ok(here)) if here.contains(&own) => doubtful.retain(|job| here.contains(job)),
+            Ok(Ok(_) | Err(_)) | Err(_) => {}
         }
         doubtful.extend(known()?);
         Ok(doubtful)
