@@ -8,6 +8,7 @@ use std::io;
 
 use super::start::PAUSE;
 use super::stop;
+use crate::guest::paths;
 use crate::linux::cgroup::Cgroups;
 use crate::linux::process::Process;
 use crate::linux::sentinel;
@@ -120,7 +121,11 @@ fn move_or_end(
 fn move_to(step: &Cgroups, directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
     directory.write_cgroups(step.directories())?;
     match Process::find_alive(running.process).map_err(AdoptError::Move)? {
-        Some(_) => step.adopt(&running.cgroups).map_err(AdoptError::Move),
+        Some(_) => {
+            step.adopt(&running.cgroups).map_err(AdoptError::Move)?;
+            // For ssh sessions, from nodes where this has happened before.
+            Ok(directory.write_guest_file(paths::ADOPTED, b"")?)
+        }
         // The tasks will notice by themselves.
         None => running.cgroups.end().map_err(AdoptError::Move),
     }

@@ -24,6 +24,8 @@ pub const SSHD_CONFIG: &str = "/run/spank-docker/sshd_config";
 pub const SSH_CONFIG: &str = "/run/spank-docker/ssh_config";
 /// What every ssh session runs. Executable.
 pub const SESSION: &str = "/run/spank-docker/session";
+/// Is there once the job's limits hold for the container. Every ssh session waits for it.
+pub const ADOPTED: &str = "/run/spank-docker/adopted";
 /// Variables of every ssh session, as a shell script.
 pub const ENVIRONMENT: &str = "/run/spank-docker/environment";
 /// The job's nodes for Open MPI, `node slots=N`.
@@ -92,6 +94,7 @@ mod tests {
             SSHD_CONFIG,
             SSH_CONFIG,
             SESSION,
+            ADOPTED,
             ENVIRONMENT,
             HOSTFILE,
             HYDRA_HOSTFILE,

@@ -3,8 +3,9 @@
 //! A command that comes over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd gives it a PATH of
 //! its own. The script puts that right: what holds where ssh was called holds in the session too. The image's variables were
 //! applied there, and what was changed or unset since stays so; only where the caller's variables did not come along whole they
-//! are set here, those that did not come. Both files are written by root in the prolog, and run as the job's user by whatever /bin/sh the image
-//! has: dash, bash, busybox.
+//! are set here, those that did not come. Who comes from another node may be earlier than this node's adoption, and waits for
+//! it. Both files are written by root in the prolog, and run as the job's user by whatever /bin/sh the image has: dash, bash,
+//! busybox.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -20,6 +21,10 @@ use crate::guest::{directories, job_environment, paths};
 /// host. With `ForceCommand` sshd's own sftp is only a name, so the image's has to do.
 const SCRIPT: &str = r#"#!/bin/sh
 # Written by spank-docker: every ssh session of this job runs this.
+# No command runs before the job's limits hold for it. Where they never do, this container ends.
+until [ -e /run/spank-docker/adopted ]; do
+    sleep 0.05 2>/dev/null || sleep 1 || exit 1
+done
 spank_docker_shell=${SHELL:-/bin/sh}
 spank_docker_command=${SSH_ORIGINAL_COMMAND-}
 # What held where ssh was called, whole.
@@ -184,7 +189,7 @@ fn is_ours(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::paths::ENVIRONMENT;
+    use crate::guest::paths::{ADOPTED, ENVIRONMENT};
     use crate::guest::ssh::shells;
     use crate::linux::lacking::skip;
     use crate::slurm::env_protocol;
@@ -193,13 +198,18 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
     use std::process::{Command, Output};
 
+    /// The script after the adoption, with the environment in this file.
+    fn script_with(environment: &Path) -> String {
+        script().replace(ENVIRONMENT, environment.to_str().unwrap()).replace(ADOPTED, "/dev/null")
+    }
+
     /// Runs the script, with the environment in a file of its own, as sshd would.
     fn session<S: AsRef<str>>(shell: &[S], variables: &[(&str, &OsStr)], command: Option<&str>) -> Output {
         let directory = tempfile::tempdir().unwrap();
         let environment = directory.path().join("environment");
         std::fs::write(&environment, environment_file(variables.iter().copied())).unwrap();
         assert!(script().contains(ENVIRONMENT) && script().contains(env_protocol::ENVIRONMENT));
-        let script = script().replace(ENVIRONMENT, environment.to_str().unwrap());
+        let script = script_with(&environment);
         let mut shell = shell.iter().map(AsRef::as_ref);
         let mut sshd = Command::new(shell.next().unwrap());
         sshd.args(shell).args(["-c", &script]).env_clear();
@@ -250,7 +260,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let environment = directory.path().join("environment");
         std::fs::write(&environment, lines).unwrap();
-        let script = script().replace(ENVIRONMENT, environment.to_str().unwrap());
+        let script = script_with(&environment);
         for shell in shells() {
             let output = Command::new(&shell[0])
                 .args(&shell[1..])
@@ -272,7 +282,7 @@ mod tests {
         for shell in shells() {
             let environment = directory.path().join("environment");
             std::fs::write(&environment, directory_line(&named)).unwrap();
-            let script = script().replace(ENVIRONMENT, environment.to_str().unwrap());
+            let script = script_with(&environment);
             let output = Command::new(&shell[0])
                 .args(&shell[1..])
                 .args(["-c", &script])
@@ -289,6 +299,22 @@ mod tests {
             let output = session(&shell, &[("FOO", OsStr::new("bar"))], None);
             assert_eq!(output.status.code(), Some(0), "{shell:?} {output:?}");
         }
+    }
+
+    #[test]
+    fn no_command_runs_before_the_adoption() {
+        let directory = tempfile::tempdir().unwrap();
+        let [adopted, ran] = ["adopted", "ran"].map(|name| directory.path().join(name));
+        let text = script();
+        assert!(text.contains(ADOPTED));
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &text.replace(ADOPTED, adopted.to_str().unwrap())]);
+        shell.env("SSH_ORIGINAL_COMMAND", format!("touch '{}'", ran.display()));
+        let mut session = shell.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(session.try_wait().unwrap().is_none() && !ran.exists());
+        std::fs::write(adopted, "").unwrap();
+        assert!(session.wait().unwrap().success() && ran.exists());
     }
 
     #[test]
