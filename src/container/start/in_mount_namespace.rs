@@ -54,8 +54,9 @@ pub(super) fn harden(
     in_container(namespaces, |root| {
         populate::harden(root, &engines, &hiding).map_err(populate_error(start))?;
         policy::check_gpus(start, root, &nvidia)?;
-        let home = populate::fresh_home(root, entry, user).map_err(|error| home_error(start, error))?;
-        populate::move_into_place(root, entry).map_err(populate_error(start))?;
+        let place = populate::place_of_ours(root).map_err(populate_error(start))?;
+        let home = populate::fresh_home(&place, entry, user).map_err(|error| home_error(start, error))?;
+        populate::move_into_place(root, entry, place).map_err(populate_error(start))?;
         populate::make_workdir(root, image.workdir.as_deref());
         let found = populate::inspect_rootfs(root, path, &shells, user);
         Ok(Hardened { found, home, volumes: engine::volumes(&engines) })

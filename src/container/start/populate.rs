@@ -131,21 +131,31 @@ pub(super) fn harden(
     Ok(())
 }
 
+fn no_place(source: io::Error) -> PopulateError {
+    PopulateError::Target { path: paths::DIRECTORY, source }
+}
+
+/// Where our directory will be. An image whose /run is no directory has none.
+pub(super) fn place_of_ours(root: &ContainerRoot) -> Result<OwnedFd, PopulateError> {
+    root.directory(Path::new(paths::DIRECTORY)).map_err(no_place)
+}
+
 /// A directory for the user alone on the container's own file system, below where our directory is about to hide it; by a
 /// name that no image has.
-pub(super) fn fresh_home(root: &ContainerRoot, entry: &StagingDir, user: &UserIds) -> io::Result<OwnedFd> {
-    let place = root.directory(Path::new(paths::DIRECTORY))?;
+pub(super) fn fresh_home(place: &OwnedFd, entry: &StagingDir, user: &UserIds) -> io::Result<OwnedFd> {
     let name = entry.directory().file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let home = inside::new_directory(&place, name, user)?;
+    let home = inside::new_directory(place, name, user)?;
     mount::detached_copy(&home, false)
 }
 
 /// Moves our directory from where the container was entered to its own place.
-pub(super) fn move_into_place(root: &ContainerRoot, entry: &StagingDir) -> Result<(), PopulateError> {
-    let failed = |source| PopulateError::Target { path: paths::DIRECTORY, source };
-    let ours = root.find(entry.directory()).map_err(failed)?;
-    let place = root.directory(Path::new(paths::DIRECTORY)).map_err(failed)?;
-    mount::attach(ours, place).map_err(failed)?;
+pub(super) fn move_into_place(
+    root: &ContainerRoot,
+    entry: &StagingDir,
+    place: OwnedFd,
+) -> Result<(), PopulateError> {
+    let ours = root.find(entry.directory()).map_err(no_place)?;
+    mount::attach(ours, place).map_err(no_place)?;
     if let Some(name) = entry.directory().file_name() {
         // Where the root file system is read-only the empty directory stays.
         let _ = root.remove_directory(name);
