@@ -6,7 +6,7 @@ use crate::command::Command;
 use crate::lab::Node;
 
 /// `$1`: the image to begin with. `$2`: what the Dockerfile goes on with. `$3`: the name. Older engines' way to build is the
-/// one that all of them know.
+/// one that all of them know; its cache, where images are containerd's, fails a build beside which an image is removed.
 const BUILD: &str = r#"
 set -e
 docker image inspect "$1" >/dev/null 2>&1 || docker pull --quiet "$1"
@@ -14,7 +14,7 @@ cd "$(mktemp -d)"
 cat >program
 chmod 755 program
 printf 'FROM %s\n%s\n' "$1" "$2" >Dockerfile
-DOCKER_BUILDKIT=0 docker build --quiet --tag "$3" .
+DOCKER_BUILDKIT=0 docker build --quiet --no-cache --tag "$3" .
 rm -r "$PWD"
 "#;
 

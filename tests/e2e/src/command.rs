@@ -214,8 +214,9 @@ impl Outcome {
 }
 
 /// What launchers of Open MPI say (`plm:rsh`, from 5 on `plm:ssh`) that is of no consequence, and the same on hosts: of a
-/// child that was quicker than its parent to execute ssh; and, from release 6 on, of a variable that release 5 needs.
-const NOISY_LINE: &str = "sh: Warning: setpgid(";
+/// child that was quicker than its parent to execute ssh; of standard input that ends when its rank has gone already; and, from
+/// release 6 on, of a variable that release 5 needs.
+const NOISY_LINES: [&str; 2] = ["sh: Warning: setpgid(", "/prrte/src/mca/iof/hnp/iof_hnp.c at line "];
 const NOISY_MESSAGE: &str = "Deprecated variable: rmaps_default_mapping_policy";
 /// What such a launcher puts round a message of several lines.
 const RULE: &str = "--------------------------------------------------------------------------\n";
@@ -224,7 +225,7 @@ const RULE: &str = "------------------------------------------------------------
 pub(crate) fn lines(text: &str) -> Vec<&str> {
     let messages = text.split(RULE).filter(|part| !part.contains(NOISY_MESSAGE));
     let lines = messages.flat_map(str::lines).map(str::trim);
-    lines.filter(|line| !line.is_empty() && !line.contains(NOISY_LINE)).collect()
+    lines.filter(|line| !line.is_empty() && !NOISY_LINES.iter().any(|noise| line.contains(noise))).collect()
 }
 
 /// The plugin's lines in somebody's output.

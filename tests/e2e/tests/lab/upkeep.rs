@@ -222,6 +222,11 @@ fn container_that_cannot_be_removed_is_tried_again_after_a_pause() {
     job.wait_for_line("up");
     let find = format!("docker inspect --format {{{{.GraphDriver.Data.UpperDir}}}} docker_{}", job.id);
     let layer = n2.run(&find).success().stdout.trim().to_owned();
+    if layer == "<no value>" {
+        alice.command("touch done").run().success();
+        job.wait().completed();
+        return lab.skip("containerd lets a container go whose layer it cannot remove");
+    }
     // What is above it is removed, and it is moved.
     // As chattr(1), which not every node has: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.
     let change = |how: &str| {
