@@ -20,11 +20,15 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(config.lines().filter(|line| line.starts_with("AllowUsers ")).count(), 1);
 
     let nodes = String::from_utf8_lossy(nodes);
-    let nodes: Vec<&str> = nodes.split(',').collect();
-    let config = client::ssh_config(&nodes, 20000, &user, "docker_1");
+    let mut hosts: Vec<_> = nodes.split(',').map(client::SshHost::named).collect();
+    if let Some(host) = hosts.first_mut() {
+        host.also(nodes.split(';').map(str::to_owned));
+    }
+    let own: Vec<_> = nodes.split(' ').map(str::to_owned).collect();
+    let config = client::ssh_config(&hosts, &own, 20000, &user, "docker_1");
     assert!(config.lines().all(|line| line.len() < 1023 + user.len()));
     for line in config.lines().filter(|line| !line.starts_with(' ')) {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '-' | '_');
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '-' | '_' | ':');
         assert!(line.is_empty() || line.starts_with("Host ") && line.chars().all(plain), "{line:?}");
     }
     let merged = client::merged_ssh_config(&config, image);

@@ -196,7 +196,7 @@ impl Progress for Unwatched {
         Duration::from_secs(10)
     }
 
-    fn look<'a>(&'a mut self, _: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
+    fn report<'a>(&'a mut self, _: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
         Box::pin(ready(ControlFlow::Continue(())))
     }
 }
