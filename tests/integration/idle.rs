@@ -21,7 +21,7 @@ fn hooks_of_jobs_without_an_image_allocate_nothing() {
     assert_eq!(init[..2], ["slurm_spank_init", "0"], "{text}");
     assert_ne!(init[2], "0", "{text}");
     let others: Vec<_> = lines.collect();
-    assert_eq!(others.len(), 7, "{text}");
+    assert_eq!(others.len(), 8, "{text}");
     for line in others {
         assert_eq!(line[1..], ["0", "0"], "{text}");
     }

@@ -12,6 +12,7 @@ use futures_util::future::{LocalBoxFuture, ready};
 use spank_docker::container::{self, Request, StartError};
 use spank_docker::engine::Progress;
 use spank_docker::guest::accounts::{Account, Group};
+use spank_docker::guest::paths;
 use spank_docker::linux::identity::UserIds;
 use spank_docker::settings::choices::Pull;
 use spank_docker::settings::options::{ImageChoice, Options};
@@ -126,8 +127,13 @@ impl Machine {
         request.options =
             Options { image: ImageChoice::Image(reference), pull: Some(pull), ..Options::default() };
         let ImageChoice::Image(reference) = &request.options.image else { unreachable!() };
-        StateDir::new(&config.state_dir).of(request.owner).create().unwrap();
-        container::start(&config, &request, reference, Instant::now(), &mut Unwatched, || true)
+        let directory = StateDir::new(&config.state_dir).of(request.owner);
+        directory.create().unwrap();
+        let running =
+            container::start(&config, &request, reference, Instant::now(), &mut Unwatched, || true)?;
+        // There is no job whose limits an ssh session could wait for.
+        directory.write_guest_file(paths::ADOPTED, b"").unwrap();
+        Ok(running)
     }
 
     /// Runs a command in the container, with the job's key and its known hosts.
