@@ -77,7 +77,7 @@ pub fn adopt(config: &Config, owner: Owner, placeholder: Option<i32>) -> Result<
     let result = into_extern_step(&directory, placeholder);
     directory.write_adoption(result.as_ref().map(drop).map_err(ToString::to_string))?;
     if result.is_err() {
-        // What fails here the epilog will meet again.
+        // The epilog tries again what fails here.
         let _ = stop::remove_container(config, owner);
     }
     result
@@ -101,7 +101,7 @@ pub(super) fn into_own_step(directory: &OwnerDir, running: &RunningContainer) ->
     move_or_end(step.and_then(|step| step.ok_or(AdoptError::NoStepCgroup)), directory, running).map(drop)
 }
 
-/// What the job's limits do not hold for does not run.
+/// A container outside the job's limits must not run.
 fn move_or_end(
     step: Result<Cgroups, AdoptError>,
     directory: &OwnerDir,
@@ -109,7 +109,7 @@ fn move_or_end(
 ) -> Result<Cgroups, AdoptError> {
     let moved = step.and_then(|step| move_to(&step, directory, running).map(|()| step));
     if moved.is_err() {
-        // Whoever has moved ends with the first process, by the engine or with the job. What is left the engine removes.
+        // Processes that moved end with the first process, or with the job. The engine removes the rest.
         let _ = running.cgroups.end();
         if let Ok(Some(process)) = Process::find_alive(running.process) {
             let _ = process.kill();

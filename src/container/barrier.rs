@@ -1,6 +1,6 @@
 //! The containers of one step begin and end on each node by themselves, with the step's tasks there. A launcher needs
-//! all of them for as long as it runs: so it begins when all are there, and those who have nothing to do but to keep
-//! their node's container wait for its end.
+//! all of them for as long as it runs: so it begins when all are there, and tasks that only keep their node's
+//! container wait for its end.
 //!
 //! Both read the ports in use of the containers' sshds, and at nothing else: no node needs to be told anything. Runs in the
 //! task: as root before it joins the container, and as the user.
@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 128;
 /// A look may fail when the node is busy: its sshd is gone when that many in a row did.
 const MISSES: u32 = 3;
-/// A connection that says nothing for so long may have lost its other end: a new one shows.
+/// A connection that is silent for so long may have lost its other end: a new connection shows it.
 const SILENCE: Duration = Duration::from_secs(60);
 /// As many nodes wait for the end of one: each has a process of its sshd there.
 const WAITING: usize = 16;
@@ -35,7 +35,7 @@ const WAITING: usize = 16;
 /// Why a launcher does not begin.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Nobody knows an address of this node.
+    /// Neither Slurm nor the name service knows an address of this node.
     Address(String),
     /// No sshd listens on this one.
     Sshd(String),
@@ -94,8 +94,8 @@ pub fn addresses(nodes: &[String], port: u16) -> Vec<Option<SocketAddr>> {
     addresses.map(|address| Some(SocketAddr::new(address?, port))).collect()
 }
 
-/// Whose end the node at this place waits for: not all for the launcher's, whose sshd would have a process for each. The
-/// first has nobody to wait for.
+/// The node whose end this node waits for: not the launcher's for all, since its sshd would need a process for each. The
+/// first node waits for none.
 #[must_use]
 pub fn awaited(nodes: &[String], own: &str) -> Option<String> {
     let place = nodes.iter().position(|node| node == own)?;

@@ -1,5 +1,5 @@
-//! Which GPUs a container may have: the job's, in the prolog's own words; a step's, as far as they can be had from nobody
-//! but Slurm.
+//! Which GPUs a container may have: the job's, in the prolog's own words; a step's, as far as Slurm alone
+//! determines them.
 //!
 //! Runs as root in the first task of a step with a container of its own, and in the prolog.
 
@@ -128,8 +128,8 @@ pub(super) fn foreign_gpu(
     Ok(None)
 }
 
-/// Variables that a specification of GPUs has added to the container's, which has none of the image's: known to its first
-/// process, which is ours.
+/// Variables that a specification of GPUs has added to the container's, which has none of the image's: read from its first
+/// process, the plugin's own.
 pub(super) fn env_from_cdi(process: &Process, request: Option<&GpuRequest>) -> Vec<(String, String)> {
     const ENGINES: [&str; 3] = ["PATH", "TERM", "NVIDIA_VISIBLE_DEVICES"];
     let Some(GpuRequest::Cdi(_)) = request else { return Vec::new() };

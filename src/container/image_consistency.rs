@@ -1,6 +1,6 @@
 //! All nodes of a job run the same image. Each pulls for itself, and a tag may be moved in between, or may have meant
-//! something else when a node got its image long ago. What an sshd of the job shows before anybody logs in tells its
-//! image from others ([`crate::guest::ssh::keys`]): so nodes can compare without a word between them, and without the keys. Where the
+//! something else when a node got its image long ago. An sshd of the job identifies its image before a login
+//! ([`crate::guest::ssh::keys`]): so nodes can compare images without a protocol of their own, and without the keys. Where the
 //! image has no sshd, the container's first process shows it.
 //!
 //! Runs as root in the first task on a node, before it joins the container.

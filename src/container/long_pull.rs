@@ -16,7 +16,7 @@ use crate::log::{Log, error_chain};
 use crate::slurm::{failure_report, scontrol};
 use crate::state::Outcome;
 
-/// How often something is told.
+/// How often the prolog reports progress.
 pub const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// As much later on some nodes than on others.
 const SPREAD: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(super) struct LongPull<'a> {
     log: &'a mut dyn Log,
     /// How often something was told.
     looks: u32,
-    /// What comes of it when nobody wants it any more.
+    /// The outcome when the job no longer wants the image.
     broken_off: Option<Outcome>,
 }
 
@@ -61,7 +61,7 @@ impl<'a> LongPull<'a> {
         self.broken_off
     }
 
-    /// The admin on every node, the waiting user once.
+    /// Tells the admin on every node, and the waiting user once.
     async fn tell(&mut self, line: &str) {
         let job = self.request.owner.job;
         self.log.info(&format!("job {job}: {line}"));
@@ -94,8 +94,8 @@ fn interval(node: &str) -> Duration {
     TOLD_EVERY + SPREAD * (hash % 1000) / 1000
 }
 
-/// After 10 s, 20 s, 40 s, …: nobody waits twice as long as it takes to fail, and thousands of nodes that pull for an hour
-/// do not keep slurmctld busy.
+/// After 10 s, 20 s, 40 s, …: no prolog waits more than twice as long as the job took to fail, and thousands of nodes that
+/// pull for an hour do not keep slurmctld busy.
 fn is_time_to_ask(looks: u32) -> bool {
     looks.is_power_of_two()
 }

@@ -1,5 +1,5 @@
 //! Whose a container is, by its name and its labels: which job's, and which slurmd's. Several slurmds may share an engine,
-//! and a `state_dir` may be another than when the container was started. Who is to remove one needs a positive answer.
+//! and a `state_dir` may be another than when the container was started. A hook removes a container only on a positive answer.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -31,8 +31,8 @@ pub(super) fn labels(config: &Config, request: &Request) -> Vec<(&'static str, S
     ]
 }
 
-/// Whose container it is: name and label must agree, because the labels of an image are its containers' labels too,
-/// and an image may carry ours.
+/// The owner of a container: name and label must agree, because a container inherits the labels of its image, and an
+/// image may carry the plugin's labels.
 pub(super) fn owner(listed: &Listed) -> Option<Owner> {
     let owner: Owner = listed.names.iter().find_map(|name| name.strip_prefix("docker_")?.parse().ok())?;
     (label(listed, LABEL_JOB) == Some(owner.job.to_string().as_str())).then_some(owner)
@@ -103,7 +103,7 @@ mod tests {
             assert_eq!(is_surely_of(&full, &slurmd(cluster, node)), expected, "{cluster} {node}");
         }
         assert!(!is_of_job(&full, &slurmd("lab", "n1"), JobId(8)));
-        // Whoever does not know itself has nothing.
+        // A slurmd that does not know its own name owns no container.
         assert!(!is_surely_of(&full, &Slurmd::default()));
     }
 
@@ -115,7 +115,7 @@ mod tests {
             assert!(is_of_job(&old, &here, JobId(7)));
             assert_eq!(is_surely_of(&old, &here), !is_live);
         }
-        // Emptied by us, since the image had one.
+        // The plugin emptied the label, since the image had one.
         let emptied = listed("docker_7", true, &[("job", "7"), ("node", "")]);
         assert!(!is_surely_of(&emptied, &slurmd("lab", "")));
     }
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(of(&[("state_dir", "/usr/old")]), at("/usr/old"));
         assert_eq!(of(&[("state_dir", "/usr/../old")]), None);
         assert_eq!(of(&[("state_dir", "old")]), None);
-        // Not root's alone: a place where anybody can make a directory of that name.
+        // In /tmp any user can make a directory of that name.
         assert_eq!(of(&[("state_dir", "/tmp/old")]), None);
         assert_eq!(of(&[]), at("/run/new"));
     }

@@ -52,7 +52,7 @@ async fn check_sshd(process: &Process, port: u16, token: &str) -> Result<(), Rea
     if !process.is_alive() {
         return Err(ReadyError::Ended);
     }
-    // The banner alone would not do: its token is seen by whoever connects to another node of the job.
+    // The banner alone proves nothing: any process that connects to another node of the job sees its token.
     let sockets = listener::on_port(port).unwrap_or_default();
     if !listener::is_held_by(&sockets, process.id().pid) {
         return Err(ReadyError::Silent);

@@ -99,7 +99,7 @@ fn is_old(age: Option<Duration>) -> bool {
     age.is_some_and(|age| age > GRACE)
 }
 
-/// Who looks.
+/// The hook that looks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     /// A slurmd that starts: it asks no slurmctld, which may wait for it.
@@ -138,10 +138,10 @@ impl Look<'_> {
         let jobs = states.iter().map(|state| state.owner().job).collect();
         let mut first = Ok(());
         if let Ok(Some(engine)) = engine {
-            // What is tried in vain is left alone for a while.
+            // A removal that failed is not retried for a while.
             let postpones = self.by != By::Start;
             if postpones {
-                // Before it is tried: whoever takes too long is broken off.
+                // Before the attempt, which is cut off when it takes too long.
                 found.iter().try_for_each(|found| found.state.postpone())?;
             }
             for (kept, error) in remove::remove_found(engine, &found, self.patience).await {
@@ -207,8 +207,8 @@ impl Look<'_> {
         Ok(owners.into_iter().filter(is_meant).map(|owner| state.of(owner)).collect())
     }
 
-    /// Whether nothing of it can be under way: it is old; or it had its extern step; or its prolog was cut off, as nobody runs
-    /// it any more; or its container has died.
+    /// Whether nothing of it can be under way: it is old; or it had its extern step; or its prolog was cut off, and no
+    /// process runs it any more; or its container has died.
     fn is_over(&self, state: &OwnerDir) -> bool {
         let is_over = |record: &Record| matches!(record.outcome, Outcome::Starting) || is_dead(record);
         is_old(state.age())

@@ -92,14 +92,14 @@ pub(super) struct Belonging {
 }
 
 impl Belonging {
-    /// `None` for what is no container of ours.
+    /// `None` if the plugin did not make the container.
     pub(super) fn of(listed: Listed, state_dir: StateDir) -> Option<Self> {
         let state = state_dir.of(ownership::owner(&listed)?);
         Some(Self { listed, state_dir, state })
     }
 }
 
-/// Removes these, all at the same time. Those that are still there, and why.
+/// Removes these containers concurrently. Returns those that are still there, and why.
 pub(super) async fn remove_found(
     engine: &Engine,
     found: &[Belonging],

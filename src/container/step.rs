@@ -71,7 +71,7 @@ pub enum StepError {
         /// How long this task has waited.
         seconds: u64,
     },
-    /// Nobody knows where another node is.
+    /// This node knows no address of another node.
     #[error("step {owner}: this node knows no address for node '{node}': ask the admin")]
     Nameless {
         /// The step.
@@ -85,7 +85,7 @@ pub enum StepError {
         /// The step.
         owner: Owner,
     },
-    /// Files of ours.
+    /// The plugin's files.
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -101,7 +101,7 @@ pub fn enter(
     let (owner, uid) = (request.owner, request.credentials.uid);
     let state = StateDir::new(&config.state_dir);
     let job = state.of(Owner::job(owner.job));
-    // In the job's directory: the step's own is made anew by whoever starts. Held by a process: who is killed lets it go.
+    // In the job's directory: the task that starts makes the step's own anew. A process holds the lock, and drops it if killed.
     let limit = config.start_timeout.map(|limit| limit + GRACE);
     let (waiting, mut interval) = (Instant::now(), INTERVAL);
     let _turn = loop {
@@ -176,7 +176,7 @@ fn adopt(
     match adopt::into_own_step(directory, &running) {
         Ok(()) => Ok(running),
         Err(error) => {
-            // What fails here the step's end will meet again.
+            // The step's end tries again what fails here.
             let _ = stop::stop_step(config, owner);
             directory.create()?;
             Err(error.into())
@@ -212,7 +212,7 @@ pub fn awaited(request: &Request, running: &RunningContainer) -> Result<Option<S
 
 /// Notes that a launcher on another node would wait in vain for this one.
 pub fn mark_step_failed(config: &Config, owner: Owner) {
-    // Whoever cannot write it, leaves the launcher to its own deadline.
+    // If this node cannot write it, the launcher runs into its own deadline.
     let _ = StateDir::new(&config.state_dir).of(owner).claim(OnceFlag::StepFailed);
 }
 

@@ -26,7 +26,7 @@ use crate::state::{Outcome, OwnerDir, StateDir, StateError};
 pub fn stop(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
     let prolog = end_prolog(&StateDir::new(&config.state_dir), job);
     let own = end(config, job, |listed| ownership::is_of_job(listed, slurmd, job), |owner| owner.job == job);
-    // An engine that does not work is not asked again.
+    // The hook does not ask an engine again that does not work.
     let others = if own.is_ok() { reap::remove(config, slurmd, job) } else { Ok(()) };
     let pulls = if own.is_ok() { mark_interrupted_pulls(config) } else { Ok(()) };
     prolog.and(own).and(others).and(pulls)

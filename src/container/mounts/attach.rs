@@ -18,7 +18,7 @@ use crate::settings::mounts::Target;
 /// on the *host* that would bring any namespace above fs.mount-max, by default 100,000.
 const MOST: usize = 10_000;
 
-/// A mount that nobody has asked for, which has no place in this container.
+/// A mount that every job gets, for which this container has no place.
 #[derive(Debug)]
 pub(in crate::container) struct Skipped {
     /// Where it was to be.

@@ -1,4 +1,4 @@
-//! Why something cannot be mounted, in the words of whoever wants it.
+//! Why a mount fails, in terms of the option or setting that wants it.
 
 use std::io;
 
@@ -133,7 +133,7 @@ pub enum MountError {
         /// Why not.
         source: io::Error,
     },
-    /// A device that is somebody else's.
+    /// A device that the user may not open.
     #[error("{origin}: '{path}' is a device that you may not open for reading and writing: leave it out")]
     Device {
         /// Who wants it.
@@ -224,7 +224,7 @@ pub enum MountError {
         /// Why not.
         source: io::Error,
     },
-    /// Nobody has asked for it, and the image has something else there. A warning.
+    /// A mount that every job gets, where the image has something else. A warning.
     #[error(
         "working directory or home: '{target}' is left out of the container: {source}: use --docker-workdir or --docker-mounts"
     )]
@@ -247,8 +247,8 @@ pub enum MountError {
 }
 
 impl MountError {
-    /// Whether nobody has asked for this mount: the job goes on without. Not where a file system does not answer: there
-    /// Slurm hangs, or what the user has named.
+    /// Whether the plugin adds this mount to every job: the job goes on without. Not where a file system does not answer:
+    /// Slurm hangs there, or what the user has named.
     pub(super) fn is_of_standard_mount(&self) -> bool {
         let origin = match self {
             Self::Silent { .. } | Self::Many { .. } => return false,

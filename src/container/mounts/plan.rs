@@ -21,9 +21,9 @@ pub(super) struct Wanted {
 /// Where a fresh directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fresh {
-    /// On the container's disk, for the user alone: nobody has asked for it, and memory is the job's.
+    /// On the container's disk, for the user alone: the user did not ask for it, and memory is the job's.
     OnDisk,
-    /// In memory, for everybody as /tmp is.
+    /// In memory, for all users as /tmp is.
     InMemory,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
         let mount = Mount { source, target, read_only: false, propagation: Propagation::Private };
         Wanted { origin: MountOrigin::Standard, mount, fresh: Fresh::OnDisk }
     };
-    // Somebody has said what is to be there.
+    // The user or the admin has said what is to be there.
     let covered = |all: &[Wanted], path: &Path| all.iter().any(|wanted| wanted.mount.target.covers(path));
     let workdir = request.workdir.as_deref().and_then(harmless);
     if let Some(target) = workdir.filter(|workdir| !covered(&all, workdir.as_path())) {
@@ -72,7 +72,7 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
     all
 }
 
-/// The place at `path`, unless it is where an image's own system is: nobody has asked for this mount.
+/// The place at `path`, unless an image's own system is there: the user did not ask for this mount.
 fn harmless(path: &Path) -> Option<Target> {
     // Neither they nor what is below them.
     const SYSTEM: [&str; 13] =

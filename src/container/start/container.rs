@@ -77,7 +77,7 @@ pub(super) async fn remove_namesake(start: &StartRequest<'_>, engine: &Engine) -
     Ok(())
 }
 
-/// Starts it, and sees that its first process is ours.
+/// Starts it, and checks that its first process is the plugin's.
 pub(super) async fn start(
     start: &StartRequest<'_>,
     engine: &Engine,
@@ -94,7 +94,7 @@ pub(super) async fn start(
     }
     let pid = match engine.start(container).await {
         Ok(pid) => pid,
-        // Whatever becomes of its removal: the engine answers others.
+        // Even if the removal fails: the engine answers other calls.
         Err(EngineError::Stuck { .. }) => return Err(StartError::Hung { image }),
         Err(error) => return Err(explain(start, error, gpus)),
     };

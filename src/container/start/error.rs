@@ -66,10 +66,10 @@ pub enum StartError {
     /// GPUs.
     #[error(transparent)]
     Gpus(#[from] crate::slurm::gres::GresError),
-    /// Files of ours.
+    /// The plugin's files.
     #[error(transparent)]
     State(#[from] StateError),
-    /// Files of ours, in the directory for the container.
+    /// The plugin's files, in the directory for the container.
     #[error("cannot {action} on this node: ask the admin")]
     Files {
         /// What was tried.
@@ -117,7 +117,7 @@ pub enum StartError {
         /// In the image.
         path: &'static str,
     },
-    /// The engine does not let anybody inspect a path in the container before its start.
+    /// The engine cannot inspect a path in the container before its start.
     #[error(
         "image '{image}': the engine cannot read its file system: is a VOLUME path a symbolic link? Declare the real path"
     )]
@@ -149,7 +149,7 @@ pub enum StartError {
         /// As the user wrote it.
         image: String,
     },
-    /// What runs in the container is not what was to be started.
+    /// The container does not run the plugin's first process.
     #[error("image '{image}': {source}")]
     StagingDir {
         /// As the user wrote it.
@@ -171,7 +171,7 @@ pub enum StartError {
         /// As the user wrote it.
         image: String,
     },
-    /// Somebody else listens.
+    /// Another process listens.
     #[error("port {port} is taken on this node: submit again, or choose another with --docker-port=PORT")]
     PortTaken {
         /// The job's port.
@@ -201,7 +201,7 @@ pub enum StartError {
         /// The configured limit.
         seconds: u64,
     },
-    /// Whoever asked for it was asked to end.
+    /// The hook or task that asked for it was told to end.
     #[error("its container is no longer needed")]
     NotWanted,
     /// The engine.
@@ -224,8 +224,8 @@ impl StartError {
         }
     }
 
-    /// Whether the job's working directory does not answer: whoever goes there hangs, also Slurm, which does so before it
-    /// starts a task (src/slurmd/slurmstepd/mgr.c, `_fork_all_tasks`).
+    /// Whether the job's working directory does not answer: a process that enters it hangs, also Slurm, before it starts a
+    /// task (src/slurmd/slurmstepd/mgr.c, `_fork_all_tasks`).
     #[must_use]
     pub fn is_silent_workdir(&self) -> bool {
         matches!(self, Self::Mount(MountError::Silent { origin: MountOrigin::Standard, .. }))

@@ -67,7 +67,7 @@ impl<'a> Files<'a> {
         self.give(&path)
     }
 
-    /// What sshd writes, to be opened before it runs: what nobody has open is lost with the last one who has written.
+    /// Opens what sshd writes, before sshd runs: a FIFO without a reader loses its content when the last writer ends.
     pub(super) fn sshd_output(&self) -> io::Result<File> {
         File::options().read(true).custom_flags(libc::O_NONBLOCK).open(self.path(paths::SSHD_OUTPUT))
     }
@@ -87,7 +87,7 @@ impl<'a> Files<'a> {
         self.write(name, 0o755, content).map(drop)
     }
 
-    /// A file that only the user may read: never, not for a moment, anybody else.
+    /// A file that at no moment another user than the job's may read.
     pub(super) fn private(&self, name: &str, content: &[u8]) -> io::Result<()> {
         self.write(name, 0o400, content).and_then(|path| self.give(&path))
     }
@@ -123,7 +123,7 @@ impl<'a> Files<'a> {
         std::fs::remove_file(self.path(paths::GO))
     }
 
-    /// Tells the first process to stay, and to say a line to whoever connects to this port.
+    /// Tells the first process to stay, and to send a line to each client that connects to this port.
     pub(super) async fn say(&self, port: u16, line: &str) -> io::Result<()> {
         self.order(&[&any_address(port)[..], line.as_bytes()].concat()).await
     }

@@ -1,12 +1,12 @@
-//! How the container's first process comes to be ours, whatever the image holds.
+//! How the plugin's program becomes the container's first process, whatever the image holds.
 //!
 //! The engine starts it by a path in the container. A path that an image can know it can bend: a link to another
 //! process' /proc/PID/root, or a volume behind a link, laid over our directory. A program of the image would then run
 //! before the container is hardened. So our directory is attached, and the program in it started, at a name that is
-//! drawn when the image is known already: there is nothing at that name, or there is ours. The directory moves to its
+//! drawn when the image is known already: there is nothing at that name, or the plugin's directory. The directory moves to its
 //! own place when the container has been hardened.
 //!
-//! And how that process comes to be the job's user and nobody else: engines and runtimes look numbers up in the image's
+//! And how that process comes to run exactly as the job's user: engines and runtimes look numbers up in the image's
 //! files (moby's `GetAdditionalGroups` takes a group named "5001" for the number 5001, of which runc up to 1.2 and Podman
 //! have copies), and take orders from its annotations. So the process itself is looked at.
 //!
@@ -22,7 +22,7 @@ use crate::linux::poll;
 use crate::linux::process::{FileId, Process};
 use crate::linux::rights::{Excess, Rights};
 
-/// How long the engine's own program may take to become ours; it has reported the start by then.
+/// How long the engine's program may take to exec the plugin's; the engine has reported the start by then.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(1);
@@ -42,7 +42,7 @@ pub(super) enum FirstProcessError {
         "the container's first process is not the plugin's: ask the admin to check the engine's configuration"
     )]
     Stranger,
-    /// It is somebody else.
+    /// It runs as another user.
     #[error(
         "the container's first process is not the job's user: ask the admin to check the engine's configuration"
     )]
@@ -84,7 +84,7 @@ impl StagingDir {
     }
 }
 
-/// 32 hexadecimal digits that nobody can know.
+/// 32 random hexadecimal digits.
 pub(super) fn random() -> io::Result<String> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random)?;
@@ -113,7 +113,7 @@ async fn entered_within(
     poll::until_meanwhile(Instant::now() + patience, INTERVAL, look, is_final).await
 }
 
-/// Sees that it is `user` and nobody else, whatever an engine, a runtime or an image's file has made of what was asked for.
+/// Checks that it runs exactly as `user`, whatever an engine, a runtime or an image's file has made of the request.
 /// For a process that has entered: only our own program has run so far, and it changes nothing of this.
 pub(super) fn check(process: &Process, user: &UserIds) -> Result<(), FirstProcessError> {
     match Rights::of(process).map_err(FirstProcessError::Look)?.excess(user) {

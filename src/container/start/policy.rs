@@ -1,4 +1,4 @@
-//! What a container may not have, whoever asks for it: checked against the image, and in the container itself.
+//! What a container must not have, whatever requests it: checked against the image, and in the container itself.
 
 use std::path::{Component, Path};
 

@@ -16,7 +16,7 @@ use crate::linux::inside::{self, ContainerRoot, PlaceError, Rules};
 use crate::linux::mount::{self, Attributes};
 use crate::linux::mountinfo::Mounted;
 
-/// Files of the image that ours replace, and the limit for reading them.
+/// Files of the image that the plugin's replace, and the limit for reading them.
 pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
 pub(super) const LIMIT: u64 = 1 << 20;
 /// What login shells read, in a frame where the image has it.
@@ -28,7 +28,7 @@ const SSHD_LIMIT: u64 = 16 << 20;
 const SSHD_DIRECTORIES: [&str; 6] =
     ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin", "/sbin", "/opt/openssh/sbin"];
 
-/// Where an ssh may be that ours goes over. Not where others are: those may look for their libraries beside themselves.
+/// Where the plugin's ssh covers the image's. Not elsewhere: an ssh there may look for its libraries beside itself.
 const SSH_PROGRAMS: [&str; 3] = ["/usr/bin/ssh", "/bin/ssh", "/usr/local/bin/ssh"];
 
 /// What was found in the image.
@@ -187,8 +187,7 @@ fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
 }
 
 /// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
-/// Root's sshd would want capabilities before it lets anybody in, later ones (OpenSSH 10.6) before their first word: it
-/// counts as none.
+/// Root's sshd needs capabilities before a login, later ones (OpenSSH 10.6) before their banner: it counts as not there.
 pub(super) fn inspect_rootfs(
     root: &ContainerRoot,
     path_of_image: &str,
@@ -216,7 +215,7 @@ fn is_plain_program(root: &ContainerRoot, path: &Path) -> bool {
     root.is_program(path) && root.is_program(Path::new("/bin/sh")) && is_alone()
 }
 
-/// Mounts `ours` over the image's ssh, and that at `place`. Before anything of the user's is mounted.
+/// Mounts `ours` over the image's ssh, and the image's at `place`, before any mount of the user's.
 pub(super) fn cover_ssh(
     root: &ContainerRoot,
     ssh: &'static str,

@@ -98,7 +98,7 @@ async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Resu
 enum PathEnd {
     Nothing,
     At(FileType),
-    /// Out of the image's own files, or nobody knows where.
+    /// Outside the image's own files, or at an unknown place.
     Elsewhere,
 }
 

@@ -68,7 +68,7 @@ pub fn start(
     })
 }
 
-/// Until nothing can be left out or got again. An image that somebody removes before a container uses it is pulled once more.
+/// Until nothing can be left out or got again. An image that is removed before a container uses it is pulled once more.
 /// With --exclusive Slurm gives a node's GPUs to jobs that have not asked for any: where the engine has none to give, those
 /// do without. In doubt a job has asked.
 async fn try_all(
@@ -134,7 +134,7 @@ async fn undo(start: &StartRequest<'_>, error: &StartError) {
     if !error.is_engine_fault()
         && let Ok(engine) = engine_health::connect(start.config).await
     {
-        // What fails here the epilog will meet again, and tell.
+        // The epilog tries again what fails here, and reports it.
         let _ = container::remove_namesake(start, &engine).await;
     }
     let _ = start.directory.remove();

@@ -29,8 +29,8 @@ pub(super) async fn start(
     port: u16,
     banner: &str,
 ) -> Result<(), StartError> {
-    // Looked at just before, and once more behind it: sshd itself goes on with one address family out of two, and whoever has the
-    // other one meanwhile would be called by ssh where the nodes' names lead there.
+    // Checked just before the start and again after it: sshd runs on with one address family out of two, and ssh would reach
+    // the process that took the other one, where the nodes' names lead there.
     if !listener::is_free(port).map_err(files_error("read the ports in use"))? {
         return Err(StartError::PortTaken { port });
     }
@@ -50,7 +50,7 @@ pub(super) async fn start(
     }
 }
 
-/// What is in the FIFO: as much as it holds, whoever else still has it open.
+/// What is in the FIFO: as much as it holds, even if another process still has it open.
 fn all_of(mut output: File) -> Vec<u8> {
     let mut text = vec![0; FIFO];
     let mut length = 0;
@@ -61,8 +61,8 @@ fn all_of(mut output: File) -> Vec<u8> {
     text
 }
 
-/// An image without sshd: our own process shows what an sshd would, for the job's other nodes to see that they have the
-/// same image ([`crate::container::image_consistency`]). Nobody else needs the port: where it is taken, the image is not compared.
+/// An image without sshd: the plugin's first process shows what an sshd would, so that the job's other nodes see the
+/// same image ([`crate::container::image_consistency`]). Nothing else needs the port: where it is taken, nodes do not compare.
 pub(super) async fn stand_in(files: &Files<'_>, process: &Process, port: u16, banner: &str) {
     let line = server::stand_in_line(banner);
     if listener::is_free(port).unwrap_or_default() && files.say(port, &line).await.is_ok() {
