@@ -104,7 +104,7 @@ fn restart(facts: &EngineInfo) -> Finding {
     Finding::ok("engine_restart", text)
 }
 
-/// Whoever can talk to a rootful engine is root.
+/// A user who can talk to a rootful engine is root.
 fn reach(socket: &Path) -> Option<Finding> {
     let metadata = std::fs::metadata(socket).ok()?;
     let group = Group::from_gid(Gid::from_raw(metadata.gid())).ok().flatten();

@@ -54,7 +54,7 @@ fn is_closed(root: &Path) -> io::Result<bool> {
     Ok(is_closed)
 }
 
-/// Those of containerd's directories that hold what is in images; all of them, where nobody can pass the one above.
+/// Those of containerd's directories that hold the content of images; all of them, if no user can pass the one above.
 fn containerds(root: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! What a check has found, and how that is told: to people as lines, to programs as JSON and exit code. Pure.
+//! What a check has found, and how it is reported: to people as lines, to programs as JSON and exit code. Pure.
 #![forbid(unsafe_code)]
 
 use std::fmt;

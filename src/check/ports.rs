@@ -1,4 +1,4 @@
-//! The ports of the containers' sshds, against those that the kernel gives to whoever asks for any.
+//! The ports of the containers' sshds, against the kernel's range of ephemeral ports.
 
 use std::ops::RangeInclusive;
 

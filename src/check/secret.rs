@@ -1,4 +1,4 @@
-//! The secret that the keys of all jobs are derived from: readable as the prolog reads it, and by nobody else.
+//! The secret that the keys of all jobs are derived from: readable as the prolog reads it, and by no other user.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

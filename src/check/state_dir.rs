@@ -60,7 +60,7 @@ fn inspect(path: &Path) -> io::Result<StateDirFacts> {
     let nearest = there.first().copied().unwrap_or(Path::new("/"));
     let is_open = |directory: &&Path| {
         let Ok(metadata) = std::fs::metadata(directory) else { return true };
-        // In a sticky directory nobody can put another one in the place of root's.
+        // In a sticky directory no other user can replace root's.
         let sticky = *directory != path && metadata.mode() & 0o1000 != 0;
         metadata.uid() != 0 || (metadata.mode() & 0o022 != 0 && !sticky)
     };

@@ -109,7 +109,7 @@ fn move_or_end(
 ) -> Result<Cgroups, AdoptError> {
     let moved = step.and_then(|step| move_to(&step, directory, running).map(|()| step));
     if moved.is_err() {
-        // Processes that moved end with the first process, or with the job. The engine removes the rest.
+        // A moved process ends with the first process, through the engine, or with the job. The engine removes the rest.
         let _ = running.cgroups.end();
         if let Ok(Some(process)) = Process::find_alive(running.process) {
             let _ = process.kill();

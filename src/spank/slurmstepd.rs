@@ -11,7 +11,7 @@ use crate::linux::orphan;
 use crate::linux::process::{Process, ProcessId};
 use crate::slurm::ids::JobId;
 
-/// Whoever answers, does so in milliseconds.
+/// A slurmstepd that answers does so in milliseconds.
 const SECONDS: u32 = 30;
 /// slurm.h: SLURM_EXTERN_CONT, NO_VAL.
 const EXTERN: u32 = 0xffff_fffc;
@@ -26,8 +26,8 @@ type RunCommandInit = unsafe extern "C" fn(c_int, *const *const c_char, *const c
 /// Has Slurm count what `pid` and its children use for the extern step, as it counts ssh sessions that pam_slurm_adopt
 /// brings: the cgroup alone does not make them part of its accounting.
 ///
-/// The extern step's slurmstepd is asked over its socket, and does not answer before this hook has returned: so a process
-/// of its own asks, which nobody waits for.
+/// The extern step's slurmstepd is asked over its socket, and does not answer before this hook has returned: so a separate
+/// process asks, and the hook does not wait for it.
 pub(super) fn account(job: JobId, node: &str, process: ProcessId) {
     let Ok(node) = CString::new(node) else { return };
     let (Some(connect), Some(add)) = (find(c"stepd_connect"), find(c"stepd_add_extern_pid")) else { return };

@@ -35,7 +35,7 @@ fn start_of(step: Owner) -> String {
     format!("start.{step}")
 }
 
-/// Something that happens once, whoever comes to it first: a file says that it has.
+/// Something that happens once, in the first process that claims it: a file records the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnceFlag {
     /// The job is told that its image has no sshd.
@@ -85,8 +85,8 @@ impl StateDir {
         &self.0
     }
 
-    /// Whether nobody but root can have put there what is there, or put another directory in its place: it, and all above
-    /// it, is a directory of root's in which nobody else makes names, or is not there.
+    /// Whether root alone can have put there what is there, or put another directory in its place: it, and all above it, is
+    /// a directory of root's in which no other user makes names, or is not there.
     #[must_use]
     pub fn is_roots_alone(&self) -> bool {
         let is_plain = self.0.is_absolute() && self.0.components().all(|part| part != Component::ParentDir);
@@ -355,13 +355,13 @@ impl OwnerDir {
         }
     }
 
-    /// Whether somebody has claimed it.
+    /// Whether a process has claimed it.
     #[must_use]
     pub fn is_claimed(&self, claim: OnceFlag) -> bool {
         self.path.join(claim.file_name()).exists()
     }
 
-    /// In a job's directory, the lock of whoever starts the container of `step`, unless another process has it, or has just
+    /// In a job's directory, the lock of the task that starts the container of `step`, unless another process has it, or has just
     /// removed the directory. It is let go when that process drops it, or ends.
     pub fn lock_start(&self, step: Owner) -> Result<Option<Flock<File>>, StateError> {
         match self.lock(&start_of(step), FlockArg::LockExclusiveNonblock) {
@@ -375,7 +375,7 @@ impl OwnerDir {
         }
     }
 
-    /// Removes that lock, when nobody will ask for it any more.
+    /// Removes that lock, when no task will ask for it any more.
     pub fn remove_lock(&self, step: Owner) -> Result<(), StateError> {
         let path = self.path.join(start_of(step));
         gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
@@ -392,7 +392,7 @@ impl OwnerDir {
     }
 
     /// Has the hostfiles written of a layout of so many tasks, unless those of one as large are there. No task goes on
-    /// before they are: their number is noted last, and whoever comes meanwhile waits.
+    /// before they are: their number is noted last, and a task that comes meanwhile waits.
     pub fn widen_hostfile(
         &self,
         tasks: u64,
@@ -417,7 +417,7 @@ impl OwnerDir {
         Flock::lock(file, how).map_err(|(_, error)| self.failed("lock", &path)(error.into()))
     }
 
-    /// Removes everything. Never recursive: should a mount have survived, what lies behind it is not ours to delete.
+    /// Removes everything. Never recursive: should a mount have survived, the plugin must not delete what lies behind it.
     pub fn remove(&self) -> Result<(), StateError> {
         // On a file system that is read-only, removing what is not there fails too.
         if fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
@@ -440,7 +440,7 @@ impl OwnerDir {
     }
 
     /// Takes the names of what is in our directory in the container, the keys first: a mount that a process of the job still
-    /// has in a namespace of its own outlives ours, and must not show a key.
+    /// has in a namespace of its own outlives the host's, and must not show a key.
     fn unlink_files(&self) -> Result<(), StateError> {
         let container = self.container();
         let mut paths: Vec<PathBuf> = match fs::read_dir(&container) {
@@ -469,7 +469,7 @@ impl OwnerDir {
 }
 
 fn write_new(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-    // Left by a process that was killed, and had the same pid: ours to overwrite.
+    // Left by a killed process with the same pid: it can be overwritten.
     gone(fs::remove_file(path))?;
     File::options().write(true).create_new(true).mode(mode).open(path)?.write_all(content)
 }
@@ -518,7 +518,7 @@ mod tests {
         let state = StateDir::new(&directory.path().join("state"));
         let job = state.of(Owner::job(JobId(7)));
         let [first, second] = [0, 1].map(|step| Owner::step(JobId(7), StepId(step)));
-        // Nobody has made it, or it was removed since: it is asked again.
+        // No task has made the directory, or it was removed since: the caller asks again.
         assert!(job.lock_start(first).unwrap().is_none());
         job.ensure().unwrap();
         let turns = [first, second].map(|step| job.lock_start(step).unwrap().unwrap());

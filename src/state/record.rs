@@ -105,7 +105,7 @@ pub enum Outcome {
         /// One line.
         message: String,
     },
-    /// It was broken off, since nobody wanted it any more: the job had ended, or failed on another node.
+    /// The prolog broke it off: the job had ended, or failed on another node.
     BrokenOff {
         /// What another node has told, behind its name, if the job had failed there.
         line: Option<String>,
@@ -158,7 +158,7 @@ pub struct RunningContainer {
     pub environment: Vec<(String, String)>,
     /// Networks between the job's nodes, when MPI must be told.
     pub networks: Option<String>,
-    /// What other libraries of MPI are told then.
+    /// What other MPI libraries are told then.
     #[serde(default)]
     pub network_variables: Vec<(String, String)>,
     /// The GPUs that it has.
@@ -199,8 +199,8 @@ mod tests {
     use super::*;
     use crate::slurm::ids::JobId;
 
-    /// Written on a node by an earlier build, while this was the version. Whoever has it fail has changed what a record says:
-    /// either the old one can still be read, or VERSION grows, and this is a file of the new one.
+    /// Written on a node by an earlier build, while this was the version. If this test fails, the format of records has changed:
+    /// either make the old one readable, or raise VERSION and store a file of the new one here.
     #[test]
     fn record_of_an_earlier_build_is_read() {
         let text = include_bytes!("records/v2.json");

@@ -11,7 +11,7 @@ use crate::state::StateDir;
 /// How long a task waits for the extern step to take the container over. It starts with the job, so it is mere
 /// milliseconds away, if it comes at all.
 const ADOPTION: Duration = Duration::from_secs(30);
-/// After that long somebody looks whether it is on its way at all.
+/// After that long the task checks whether it is on its way at all.
 const GRACE: Duration = Duration::from_secs(3);
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(5);

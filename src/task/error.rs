@@ -40,7 +40,7 @@ pub enum TaskError {
         /// The job.
         job: JobId,
     },
-    /// The container belongs to somebody else: job ids have been used again.
+    /// The container belongs to another user: Slurm has reused the job id.
     #[error("the container of job {job} on this node belongs to another user")]
     OtherUser {
         /// The job.

@@ -1,5 +1,5 @@
-//! How hooks speak: to admins, and to users. One line each, cleaned here, whoever has written parts of it: engines, registries,
-//! images and users have.
+//! How hooks speak: to admins, and to users. One line each, cleaned here, because engines, registries, images and
+//! users write parts of it.
 
 use slurm_spank::{LogLevel, slurm_spank_log, spank_log};
 

@@ -59,8 +59,8 @@ pub(super) struct OfJob {
 }
 
 impl OfJob {
-    /// Without a record slurmstepd's own environment names the node (slurmstepd.c, `_init_from_slurmd`), and nobody whom a
-    /// user could not have changed names the cluster.
+    /// Without a record slurmstepd's own environment names the node (slurmstepd.c, `_init_from_slurmd`), and no
+    /// source out of the user's reach names the cluster.
     pub(super) fn new(record: Option<&Record>) -> Self {
         let node = || env::var("SLURMD_NODENAME").unwrap_or_default();
         let slurmd = record.map(|record| record.slurmd.clone()).filter(|slurmd| !slurmd.node.is_empty());
@@ -71,7 +71,7 @@ impl OfJob {
     }
 }
 
-/// Without the cluster's name nobody knows whose keys would be made: those of a cluster without a name are another one's too.
+/// Without the cluster's name the keys would not be unique: all clusters without a name would share them.
 #[derive(Debug, thiserror::Error)]
 #[error("slurm.conf of this node does not name the cluster, or cannot be read: ask the admin")]
 struct Unnamed(#[source] io::Error);

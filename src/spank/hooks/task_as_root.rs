@@ -55,7 +55,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let mut joined = container(spank, &state, record, &step, &config)?;
     if let Some(joined) = &mut joined {
         enter(&state, joined, &step, &config)?;
-        // Slurm would make it, or complain, before anybody has looked whether the container has it.
+        // Slurm would make it, or complain, before the plugin has checked whether the container has it.
         joined.temporary = spank.getenv_os(directories::OF_SLURM)?;
         spank.unsetenv(directories::OF_SLURM)?;
     }

@@ -125,7 +125,7 @@ fn set_environment(
     let given = |name: &str| spank.getenv_os(name).ok().flatten();
     let container = InContainer {
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
-        // As the user, to whom alone a file system that does not answer is of harm.
+        // As the user: a file system that does not answer then harms that user alone.
         is_directory: &Path::is_dir,
         read: &read_text,
         has_library: &|entry, library_path| preload::is_there(Path::new("/"), entry, library_path),
