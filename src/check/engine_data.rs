@@ -1,7 +1,7 @@
 //! Where the engine keeps images and containers: closed to users, and with room.
 //!
-//! In an image may be a program that is setuid root. In a container it gives no rights; by a path of the host's it would. And
-//! the layers of private images are no business of other users.
+//! An image may hold a setuid-root program. In a container it gives no rights; by a path of the host's it would. And other
+//! users must not read the layers of private images.
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ const NAME: &str = "engine_data";
 const ENOUGH: u64 = 2 << 30;
 /// Files of a small image.
 const ENOUGH_FILES: u64 = 50_000;
-/// containerd's, where it is not a child of the engine's own. Its own mode lets everybody pass before 1.7.29 (CVE-2024-25621).
+/// containerd's, where it is not a child of the engine's own. Its own mode lets all users pass before 1.7.29 (CVE-2024-25621).
 const CONTAINERD: &str = "/var/lib/containerd";
 
 /// `root` is what the engine says.

@@ -9,7 +9,7 @@ use super::processes;
 use crate::linux::cgroup;
 
 const NAME: &str = "engine_memory";
-/// Who reads it.
+/// The engine that reads it.
 const DAEMON: &str = "dockerd";
 
 pub(super) fn check() -> Finding {
@@ -21,7 +21,7 @@ pub(super) fn check() -> Finding {
         );
     }
     let limits: io::Result<Vec<_>> = daemons.iter().map(|daemon| cgroup::memory_limit(daemon.pid)).collect();
-    // Of several each may be the one.
+    // Of several, each may be this one.
     judge(limits.map(|limits| limits.into_iter().max_by_key(|limit| limit.unwrap_or(u64::MAX)).flatten()))
 }
 

@@ -1,5 +1,5 @@
-//! Releases of what containers are made with that are known to be open, by what they say of themselves. Debian mends its own
-//! without another number: there the package's number tells. Elsewhere a warning can be accepted by its name.
+//! Releases of container software with known vulnerabilities, by the version that they report. Debian fixes its own
+//! under the same version: there the package's version tells. Elsewhere a warning can be accepted by its name.
 
 use std::fmt;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::finding::Finding;
 use crate::log::escape::Escaped;
 use crate::slurm::scontrol;
 
-/// One hole: in whom, the releases that are the first without it, one for each line, the oldest first, and the first such
+/// One hole: the program, the first releases without it, one for each line, the oldest first, and the first such
 /// packages of Debian, by their changelogs. SECURITY.md names the advisories.
 struct Hole {
     name: &'static str,

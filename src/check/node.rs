@@ -19,7 +19,7 @@ use crate::slurm::plugin_order as stack;
 const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/etc/slurm-llnl"];
 
 /// Looks at everything. `path` and `slurm_conf` are the variables PATH and SLURM_CONF, `accepted` names of checks and of holes
-/// that are not to be warned of.
+/// to skip warnings for.
 #[must_use]
 pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> Report {
     let mut findings = vec![kernel::check()];

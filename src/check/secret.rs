@@ -13,7 +13,7 @@ use crate::settings::plugstack::SecretFile;
 const NAME: &str = "secret";
 /// As long as a key of HMAC-SHA256.
 const ENOUGH: u64 = 32;
-/// Who may own it besides root.
+/// The user besides root that may own it.
 const MUNGE: &str = "munge";
 
 /// `auth` is Slurm's AuthType.

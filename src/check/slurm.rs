@@ -103,7 +103,7 @@ fn proctrack(settings: &Settings) -> Finding {
     }
 }
 
-/// Without it the limits of a job do not hold for what was started over ssh.
+/// Without it the limits of a job do not hold for processes started over ssh.
 fn task_plugin(settings: &Settings) -> Finding {
     const NAME: &str = "task_plugin";
     let plugins = Escaped::new(settings.get("TaskPlugin"));
@@ -177,8 +177,8 @@ fn launch_parameters(settings: &Settings) -> Finding {
     Finding::ok(NAME, "no test_exec")
 }
 
-/// As much longer than `start_timeout` may a prolog last, in seconds: an engine that has died has a minute to come back, is
-/// asked before that, and slurmctld is told.
+/// As much longer than `start_timeout` may a prolog last, in seconds: an engine that has died has a minute to come back; the
+/// prolog asks it before that, and tells slurmctld.
 const ROOM: u64 = 120;
 
 /// A node whose prolog lasts longer than Slurm allows is drained.

@@ -1,5 +1,5 @@
-//! What goes on while a prolog waits for a pull: the admin and the user are told how far it is; and a job that was cancelled,
-//! or has failed on another node, is not waited for. Slurm ends a job when its prologs have ended, and begins a batch script,
+//! What goes on while a prolog waits for a pull: it reports progress to the admin and the user, and does not wait for
+//! a job that was cancelled, or has failed on another node. Slurm ends a job when its prologs have ended, and begins a batch script,
 //! which tells the user of the failure, then as well.
 //!
 //! Runs as root in the prolog.
@@ -16,7 +16,7 @@ use crate::log::{Log, error_chain};
 use crate::slurm::{failure_report, scontrol};
 use crate::state::Outcome;
 
-/// How often the prolog reports progress.
+/// How often a start reports progress.
 pub const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// As much later on some nodes than on others.
 const SPREAD: Duration = Duration::from_secs(5);

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(60);
 const IN_EPILOG: Duration = Duration::from_secs(5);
 /// How long a starting slurmd may be kept: systemd waits for 90 s.
 const AT_START: Duration = Duration::from_secs(25);
-/// As much of that may be spent on asking slurmctld: what is certain is not to wait for what is not.
+/// As much of that may be spent on asking slurmctld: certain leftovers must not wait for doubtful ones.
 const ANSWER: Duration = Duration::from_secs(1);
 /// What is left of that when the content of containers is not waited for any longer.
 const REST: Duration = Duration::from_secs(2);
@@ -54,8 +54,8 @@ fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, StopError>
     runtime.block_on(async { tokio::time::timeout(deadline, work).await.unwrap_or(Err(slow)) })
 }
 
-/// By its own word a job's state says that no task of it can come any more: there is none, or its container has died. What
-/// cannot be read says nothing.
+/// Whether a job's state itself says that no task can come any more: there is none, or its container has died. Unreadable
+/// state says nothing.
 fn has_ended(state: &OwnerDir) -> bool {
     match state.try_exists() {
         Ok(false) => true,

@@ -1,5 +1,5 @@
-//! The end of a job, or of a step, on this node. Belonging by label, not by memory; absent is success; one failure does not keep the
-//! rest from being removed.
+//! The end of a job, or of a step, on this node. Labels, not memory, say what belongs to it; absent is success; after one
+//! failure the hook still removes the rest.
 //!
 //! Runs as root in the epilog, in the prolog when a start has failed, in a step's slurmstepd when the step ends, and in
 //! a starting slurmd.
@@ -126,14 +126,14 @@ fn end(
     first
 }
 
-/// Whether an engine that is down is waited for. Not, where there is nothing to remove; and where the start has failed the prolog
-/// has waited already, if it was for that.
+/// Whether the hook waits for an engine that is down. Not if there is nothing to remove; and if the start has failed for
+/// that reason, the prolog has waited already.
 fn had_container(config: &Config, job: JobId) -> bool {
     let record = StateDir::new(&config.state_dir).of(Owner::job(job)).read();
     record.is_ok_and(|record| record.is_some_and(|record| matches!(record.outcome, Outcome::Ready(_))))
 }
 
-/// Containers that are still there are left to others, who find no more of the job than that.
+/// Leaves containers that are still there to other hooks, which find no more of the job than that.
 fn postpone(kept: &[OwnerDir]) {
     for state in kept {
         // Where it cannot be written, each tries.

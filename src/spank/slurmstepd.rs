@@ -54,7 +54,7 @@ unsafe fn add_extern_pid(connect: Connect, add: AddExternPid, node: &CStr, job: 
         unsafe {
             let socket = connect(ptr::null(), node.as_ptr(), layout.as_mut_ptr().cast(), &raw mut version);
             if socket >= 0 {
-                // It has answered, so that nothing is waited for any more: Slurm is told a number, which must be its still.
+                // It has answered, so nothing waits any more: Slurm gets a pid, which must still be that process's.
                 if lives() {
                     add(socket, version, process.pid);
                 }

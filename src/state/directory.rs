@@ -127,8 +127,8 @@ impl StateDir {
         fs::rename(&temporary, self.engine_note())
     }
 
-    /// The socket of this node's engine, by which one that is gone is told from one that never was. Beside the directory, which
-    /// is empty when no job is here.
+    /// The socket of this node's engine, which tells an engine that is gone from one that never was. Beside the directory,
+    /// which is empty when no job is here.
     fn engine_note(&self) -> PathBuf {
         self.beside(".engine")
     }
@@ -190,7 +190,7 @@ impl OwnerDir {
         self.owner
     }
 
-    /// Whether it is there: before its container is made, until that is removed. What cannot be looked at is not absent.
+    /// Whether it is there: from before its container is made until that is removed. An unreadable one is not absent.
     pub fn try_exists(&self) -> io::Result<bool> {
         match fs::symlink_metadata(&self.path) {
             Ok(_) => Ok(true),
@@ -230,7 +230,7 @@ impl OwnerDir {
     pub fn read(&self) -> Result<Option<Record>, StateError> {
         let path = self.path.join(RECORD);
         match read_limited(&path) {
-            // Where others can write, so can they records.
+            // Where other users can write, they can write records.
             Ok(text) => self.check_parent().and_then(|()| Record::parse(self.owner, &text)).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", &path)(error)),
@@ -278,8 +278,8 @@ impl OwnerDir {
         Some(PathBuf::from(OsStr::from_bytes(&path)))
     }
 
-    /// Writes down that the container could not be removed, or is about to be tried: the next to try is who comes when a
-    /// pause is over, which grows from a minute to a day.
+    /// Writes down that the container could not be removed, or that a hook is about to try: the next hook tries after a pause,
+    /// which grows from a minute to a day.
     pub fn postpone(&self) -> Result<(), StateError> {
         let tries = self.tries().unwrap_or(0);
         self.ensure()?;
@@ -381,7 +381,7 @@ impl OwnerDir {
         gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
     }
 
-    /// Of a job whose epilog will not come: removes what steps have left to that, unless another one is at work.
+    /// If the job's epilog will not come: removes what steps have left to it, unless another step is at work.
     pub fn remove_last(&self) -> Result<(), StateError> {
         let cgroups = self.path.join(CGROUPS);
         gone(fs::remove_file(&cgroups)).map_err(self.failed("remove", &cgroups))?;
@@ -439,8 +439,8 @@ impl OwnerDir {
         gone(fs::remove_dir(&container)).map_err(self.failed("remove", &container))
     }
 
-    /// Takes the names of what is in our directory in the container, the keys first: a mount that a process of the job still
-    /// has in a namespace of its own outlives the host's, and must not show a key.
+    /// Unlinks the files in our directory in the container, the keys first: a mount that a process of the job still
+    /// has in a namespace of its own outlives the plugin's, and must not show a key.
     fn unlink_files(&self) -> Result<(), StateError> {
         let container = self.container();
         let mut paths: Vec<PathBuf> = match fs::read_dir(&container) {

@@ -37,7 +37,7 @@ pub struct Record {
     pub outcome: Outcome,
 }
 
-/// Who has started a container, for whom, and with which engine.
+/// Which slurmd started a container, for which user, and with which engine.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
     /// The only user who may join.
@@ -64,7 +64,7 @@ impl Record {
         matches!(self.outcome, Outcome::Ready(_))
     }
 
-    /// Who has started it.
+    /// What started it, and for which user.
     #[must_use]
     pub fn origin(&self) -> Origin {
         Origin { uid: self.uid, slurmd: self.slurmd.clone(), engine: self.engine.clone() }
@@ -100,7 +100,7 @@ pub enum Outcome {
     Starting,
     /// The container is there.
     Ready(Box<RunningContainer>),
-    /// It failed, and the user is to be told by the first task.
+    /// It failed, and the first task tells the user.
     Failed {
         /// One line.
         message: String,
@@ -127,7 +127,7 @@ pub struct RunningContainer {
     pub container_id: String,
     /// Its first process.
     pub process: ProcessId,
-    /// Those that the engine has made for it.
+    /// The cgroups that the engine has made for it.
     #[serde(default)]
     pub cgroups: Cgroups,
     /// The namespaces to join.
@@ -172,7 +172,7 @@ pub struct RunningContainer {
     /// Its mounts that are volumes of the image, by the kernel's numbers.
     #[serde(default)]
     pub volumes: Vec<u64>,
-    /// Where the time of its start went: known to who has started it.
+    /// Where the time of its start went: known to the process that started it.
     #[serde(skip)]
     pub phases: Phases,
 }

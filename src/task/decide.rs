@@ -22,8 +22,8 @@ pub enum Place {
     Own(Reference),
 }
 
-/// A batch script runs on one node of possibly many, and begins when all have had their prologs. Whether one has
-/// failed is known by slurmctld, and so is what kept this node's prolog from leaving a record. When slurmctld does not answer,
+/// A batch script runs on one node of possibly many, and begins when all have had their prologs. slurmctld
+/// knows whether one has failed, and what kept this node's prolog from leaving a record. When slurmctld does not answer,
 /// the script runs, if there is a record.
 pub fn ask_slurmctld(
     record: Option<&Record>,

@@ -64,7 +64,7 @@ pub fn join(
             |source| TaskError::Script { script: script.to_owned(), image: running.image.clone(), source };
         tree.and_then(|tree| attach_script(script, tree, running)).map_err(failed)?;
     }
-    // RDMA needs as much as it can have. A soft limit of the stack is how much of it each thread gets: that is the user's to say.
+    // RDMA needs as much as it can have. The soft limit of the stack sets each thread's stack: the user decides it.
     set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock, Soft::Follows)?;
     set_limit("stack", Resource::RLIMIT_STACK, config.stack, Soft::Stays)?;
     privilege::renounce().map_err(failed("drop the privileges of a task"))
@@ -75,7 +75,7 @@ fn join_error(action: &'static str, owner: Owner) -> impl FnOnce(io::Error) -> T
 }
 
 /// The hostfiles say how many tasks the *job* has on each node. A step that does not know has its own: then the largest
-/// of several counts. Of all tasks on a node one does the work: there may be thousands of nodes.
+/// of several counts. One task on each node does the work: there may be thousands of nodes.
 fn write_hostfiles(directory: &OwnerDir, step: &Step) -> Result<(), StateError> {
     let Some(given) = &step.layout else { return Ok(()) };
     let Ok(tasks) = task_layout::parse(&given.tasks) else { return Ok(()) };

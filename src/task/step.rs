@@ -54,7 +54,7 @@ pub struct Step {
     pub job_has_image: bool,
     /// How often the job was queued again, by its variables.
     pub restart: u32,
-    /// Whether `dockerexec` runs it, which knows no other place than the container.
+    /// Whether `dockerexec` runs it, which runs commands in the container only.
     pub is_dockerexec: bool,
     /// The batch script, which lies on the host.
     pub script: Option<PathBuf>,

@@ -3,7 +3,7 @@
 //!
 //! Runs as root in the prolog, in two steps. On the host each source is opened, a user's with the user's rights, and
 //! becomes a detached mount without setuid programs and device nodes. In the container's mount namespace, where only our
-//! own first process runs, each is attached at its place. No path of a user is looked up by root, and none twice.
+//! own first process runs, each is attached at its place. Root looks up no path of a user, and no path is looked up twice.
 
 mod attach;
 mod error;

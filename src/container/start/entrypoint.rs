@@ -16,7 +16,7 @@ use crate::guest::paths;
 use crate::linux::identity::UserIds;
 use crate::settings::image::Reference;
 
-/// How long it may take to come to its command.
+/// How long it may take to exec its command.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What makes the first program write down its environment (src/pause).
 const WRITE: &str = "--environment";
@@ -50,7 +50,7 @@ pub enum EntrypointError {
         /// Its last line.
         words: Option<String>,
     },
-    /// It ignores what stands behind it.
+    /// It ignores its arguments.
     #[error(
         "image '{image}': its ENTRYPOINT exited without running its command{}: end it with exec \"$@\", or use --no-docker-entrypoint",
         quoted(words)

@@ -9,7 +9,7 @@ use crate::log::{Log, error_chain};
 use crate::spank::handle::OK;
 use crate::spank::slurmd;
 
-/// What only an admin can mend.
+/// What only an admin can fix.
 pub(super) fn look_round() {
     if let Err(error) = plugins_are_in_order() {
         SlurmLog.error(&error_chain(&error));

@@ -25,8 +25,8 @@ use crate::slurm::{conf, plugin_order, scontrol};
 use crate::spank::handle::OK;
 use crate::state::{Record, RunningContainer};
 
-/// Of a step on more nodes than that, one node is rarely alone in its trouble, and all of them telling it at once would be
-/// too much for slurmctld.
+/// Of a step on more nodes than that, one node is rarely alone in its trouble, and reports from all of them at once would
+/// overload slurmctld.
 const MOST_TO_TELL: u32 = 256;
 
 /// The step's container on this node: started, if no other task has done that. Where one task of the step launches the
@@ -112,13 +112,13 @@ impl Progress for Told<'_> {
         if self.0.is_first_node() {
             tell_user(&by_this_node(line));
         }
-        // A step that is not wanted any more is ended by Slurm.
+        // Slurm ends a step that is no longer wanted.
         Box::pin(ready(ControlFlow::Continue(())))
     }
 }
 
-/// The launcher waits until the containers of all nodes are there. The first task on another node learns whose end it has to
-/// keep the container for.
+/// The launcher waits until the containers of all nodes are there. The first task on another node learns until whose end
+/// it keeps the container.
 fn launcher(
     spank: &Spank<'_>,
     config: &Config,
@@ -150,7 +150,7 @@ pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     {
         note(owner, scontrol::show(owner.job).and_then(|job| scontrol::cancel_step(&job, StepId(step))));
     }
-    // What fails here the epilog tries again; where it is not known whether it comes, that is left to it too.
+    // The epilog tries again what fails here; it also gets the work where it is unknown whether it comes.
     let slurm_conf = env::var_os("SLURM_CONF").map(PathBuf::from);
     let has_epilog = slurm_conf.is_none_or(|file| conf::has_epilog(&file).unwrap_or(true));
     note(owner, container::leave(&config, owner, has_epilog));

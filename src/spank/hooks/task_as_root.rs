@@ -203,8 +203,8 @@ fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {
     Refusal((!is_asked_for).then(|| addressed(error)))
 }
 
-/// Of all tasks of a step on this node, one. When that cannot be found out, all; so too in the container, where our paths
-/// are the image's.
+/// One of the step's tasks on this node. All, if that cannot be found out; also in the container, where the image decides
+/// what our paths mean.
 fn is_first_to_speak(spank: &Spank<'_>) -> bool {
     if task::has_entered() {
         return true;

@@ -87,8 +87,8 @@ fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
     }
 }
 
-/// A step on the host was started from within the container's environment, or beside it. What launchers of MPI are to do
-/// there they cannot do here.
+/// A step on the host was started from within the container's environment, or beside it. MPI launchers cannot do
+/// here what they are to do there.
 fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
     for (name, _) in job_environment::output_vars(Owner::job(JobId(0)), "", "", 0) {
         spank.unsetenv(name)?;

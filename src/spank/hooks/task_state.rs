@@ -49,7 +49,7 @@ pub(super) struct Joined {
     pub(super) running: Box<RunningContainer>,
     /// What the submitting shell calls its directory for temporary files.
     pub(super) temporary: Option<OsString>,
-    /// For a task that has nothing to do but to keep its node's container: whose end it waits for.
+    /// For a task that only keeps its node's container: the sshd whose end it waits for.
     pub(super) launcher: Option<SocketAddr>,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Joined {
 #[derive(Debug)]
 pub(super) struct Refusal(pub(super) Option<String>);
 
-/// Those that have come since the first hook began, which would meet the command had they not to wait.
+/// Signals that arrived since the first hook began, delivered to the command afterwards.
 #[derive(Debug)]
 pub(super) struct HeldSignals(Option<DeferredSignals>);
 
