@@ -1,6 +1,6 @@
 //! What goes on while a prolog waits for a pull: it reports progress to the admin and the user, and does not wait for
-//! a job that was cancelled, or has failed on another node. Slurm ends a job when its prologs have ended, and begins a batch script,
-//! which tells the user of the failure, then as well.
+//! a job that was cancelled, or has failed on another node. When its prologs have ended, Slurm ends a job, or begins the batch
+//! script, which tells the user of the failure.
 //!
 //! Runs as root in the prolog.
 

@@ -45,7 +45,7 @@ impl Raw {
 
     /// In the prolog and the epilog: whether the job was given the option, be it `none`.
     pub(super) fn job_wants_image(&self) -> bool {
-        // SAFETY: a single-threaded process; only the pointer is read.
+        // SAFETY: a single-threaded process; only the pointer is looked at.
         unsafe { !libc::getenv(c"SPANK__SLURM_SPANK_OPTION_docker_docker_image".as_ptr()).is_null() }
     }
 

@@ -84,7 +84,7 @@ impl StagingDir {
     }
 }
 
-/// 32 random hexadecimal digits.
+/// 32 unpredictable hexadecimal digits.
 pub(super) fn random() -> io::Result<String> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random)?;

@@ -150,7 +150,7 @@ pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     {
         note(owner, scontrol::show(owner.job).and_then(|job| scontrol::cancel_step(&job, StepId(step))));
     }
-    // The epilog tries again what fails here; it also gets the work where it is unknown whether it comes.
+    // The epilog tries again what fails here; where it is unknown whether the epilog comes, it gets this too.
     let slurm_conf = env::var_os("SLURM_CONF").map(PathBuf::from);
     let has_epilog = slurm_conf.is_none_or(|file| conf::has_epilog(&file).unwrap_or(true));
     note(owner, container::leave(&config, owner, has_epilog));
