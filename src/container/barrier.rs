@@ -35,7 +35,7 @@ const WAITING: usize = 16;
 /// Why a launcher does not begin.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Neither Slurm nor the name service knows an address of this node.
+    /// The address of this node is unknown.
     Address(String),
     /// No sshd listens on this one.
     Sshd(String),

@@ -94,8 +94,8 @@ fn interval(node: &str) -> Duration {
     TOLD_EVERY + SPREAD * (hash % 1000) / 1000
 }
 
-/// After 10 s, 20 s, 40 s, …: no prolog waits more than twice as long as the job took to fail, and thousands of nodes that
-/// pull for an hour do not keep slurmctld busy.
+/// After 10 s, 20 s, 40 s, …: no prolog waits twice as long as the job took to fail, and thousands of nodes that pull for an
+/// hour do not keep slurmctld busy.
 fn is_time_to_ask(looks: u32) -> bool {
     looks.is_power_of_two()
 }

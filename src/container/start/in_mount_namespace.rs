@@ -34,7 +34,7 @@ pub(super) struct Hardened {
     pub(super) volumes: Vec<u64>,
 }
 
-/// Makes the container safe, and finds the image's files that the plugin's are merged with.
+/// Makes the container safe, and finds what the plugin's files are merged with.
 pub(super) fn harden(
     start: &StartRequest<'_>,
     process: &Process,
