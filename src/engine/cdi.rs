@@ -1,9 +1,9 @@
-//! GPUs, as an engine is asked for them: by their names in the node's CDI specifications (Container Device Interface),
-//! where the engine reads those, else of NVIDIA's runtime.
+//! GPUs, as the plugin requests them from an engine: by their names in the node's CDI specifications (Container Device
+//! Interface), where the engine reads those, else through NVIDIA's runtime.
 //!
-//! Engine 28.2 and later read them by themselves, and say which devices they know; from 25 on there is a feature flag
-//! (`"features": {"cdi": true}`), and the engine says only where its specifications are. Runs as root in the prolog, and
-//! in the first task of a step with a container of its own.
+//! Engine 28.2 and later read the specifications by themselves and list their devices; from 25 on there is a feature flag
+//! (`"features": {"cdi": true}`), and the engine only says where its specifications are. Runs as root in the prolog, and in the
+//! first task of a step with a container of its own.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::connection::{Engine, EngineError};
 use super::facts::DOCKER;
 use crate::slurm::gres::{Gpus, GresError, Nvidia};
 
-/// What the engine is asked for.
+/// What to request from the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GpuRequest {
     /// Full names of devices.
@@ -38,7 +38,7 @@ impl GpuRequest {
         }
     }
 
-    /// What an engine's refusal to give them comes from.
+    /// Why an engine refuses to give them.
     #[must_use]
     pub fn explain(&self, message: &str) -> Option<GresError> {
         if message.contains("could not select device driver") {
@@ -51,13 +51,13 @@ impl GpuRequest {
 }
 
 impl Engine {
-    /// How to ask for `gpus`, of which there are some; `nvidia` are all of the node.
+    /// How to request `gpus`, at least one; `nvidia` are all GPUs of the node.
     pub async fn gpu_request(
         &self,
         gpus: &Gpus,
         nvidia: &[Nvidia],
     ) -> Result<Result<GpuRequest, GresError>, EngineError> {
-        // Podman's socket takes such requests and does not heed them: a job would run without what it waited for.
+        // Podman's socket accepts such requests and ignores them: a job would run without its GPUs.
         if self.name().await? != DOCKER {
             return Ok(Err(GresError::Unsupported));
         }
@@ -83,8 +83,8 @@ fn choose(gpus: &Gpus, nvidia: &[Nvidia], info: &SystemInfo) -> Result<GpuReques
     names.into_iter().map(device).collect::<Result<_, _>>().map(GpuRequest::Cdi)
 }
 
-/// The full names of the devices in the node's specifications: as the engine lists them; or, where it has read the
-/// specifications and says nothing of them, as they do.
+/// The full names of the devices in the node's specifications: as the engine lists them; or, where it reads the specifications
+/// without listing them, as they do.
 fn known(info: &SystemInfo) -> Vec<String> {
     if let Some(devices) = &info.discovered_devices {
         let cdi = devices.iter().filter(|device| device.source.as_deref() == Some("cdi"));
@@ -95,7 +95,7 @@ fn known(info: &SystemInfo) -> Vec<String> {
     specifications.flat_map(Specification::into_names).collect()
 }
 
-/// What matters here of a specification (CDI's SPEC.md, "CDI JSON Specification").
+/// The parts of a specification that matter here (CDI's SPEC.md, "CDI JSON Specification").
 #[derive(Deserialize)]
 struct Specification {
     kind: String,
@@ -109,7 +109,7 @@ struct CdiDevice {
 }
 
 impl Specification {
-    /// JSON, or YAML, which it is too.
+    /// JSON, or YAML, of which JSON is a subset.
     fn parse(text: &str) -> Option<Self> {
         serde_yaml_ng::from_str(text).ok()
     }
@@ -119,7 +119,7 @@ impl Specification {
     }
 }
 
-/// Those of a directory. What cannot be read the engine cannot read either, and gives nothing of it.
+/// Those of a directory. What the plugin cannot read, the engine cannot read or use either.
 fn specifications(directory: &Path) -> Vec<Specification> {
     let files = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).map(|file| file.path());
     let is_specification = |extension: Option<&str>| matches!(extension, Some("json" | "yaml" | "yml"));
@@ -216,7 +216,7 @@ mod tests {
         }
     }
 
-    /// A comment, or the device of another vendor's, is not one of this kind.
+    /// A comment, or a device of another vendor, is not of this kind.
     #[test]
     fn word_in_a_specification_is_not_a_device() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The connection to this node's engine. Every call has a deadline: an engine that hangs must not hang Slurm.
 //!
-//! Only an engine that does not answer is at fault, which takes its node out of service. What a user's image or registry
-//! prolongs is told from that by asking the engine something harmless: whoever answers that works.
+//! Only an engine that does not answer is at fault, and takes its node out of service. A user's image or registry can prolong a
+//! call: then the plugin sends the engine a harmless request; an engine that answers it works.
 //!
 //! Runs as root in the prolog, the epilog and a starting slurmd.
 
@@ -26,7 +26,7 @@ const VERSION: &str = "report its version";
 /// How long one call may take: creating and removing wait for disks, and for the engine's other callers.
 pub(super) const CALL: Duration = Duration::from_secs(60);
 
-/// How long a state may last that is only passed through, and how often it is looked at.
+/// How long a transitional state may last, and how often to look at it.
 const PASSING: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -45,7 +45,7 @@ pub enum EngineError {
         /// The configured socket.
         socket: PathBuf,
     },
-    /// There is a socket, but nobody serves it.
+    /// There is a socket, but no process serves it.
     #[error("Docker Engine at '{}' is down", socket.display())]
     Down {
         /// The configured socket.
@@ -62,7 +62,7 @@ pub enum EngineError {
         /// The deadline that passed.
         seconds: u64,
     },
-    /// The engine does not come to an end with this, and answers others: what it works on makes it wait.
+    /// The engine does not finish this call, but answers others: its work on the call makes it wait.
     #[error("Docker Engine works, but did not finish within {seconds} s when asked to {call}")]
     Stuck {
         /// What was asked.
@@ -80,7 +80,7 @@ pub enum EngineError {
         /// The engine's own words, on one line.
         message: String,
     },
-    /// What a container has written is too much to be removed in time, or cannot be removed.
+    /// What a container has written cannot be removed, or not in time.
     #[error("cannot remove the container's files in '{}'", path.display())]
     Kept {
         /// Its directory on the host.
@@ -89,21 +89,21 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
-    /// The engine answered something that nobody here understands: a later one, or something of an image's.
+    /// The plugin cannot decode the engine's answer: the engine is newer, or the image put something into it.
     #[error("Docker Engine's answer cannot be decoded, when asked to {call}: ask the admin")]
     Unintelligible {
         /// What was asked.
         call: &'static str,
-        /// What the client said.
+        /// The client's error.
         #[source]
         source: bollard::errors::Error,
     },
-    /// The engine answers more than there is a use for.
+    /// The engine's answer is too long.
     #[error("Docker Engine's answer has more than {limit} MiB, when asked to {call}: ask the admin")]
     TooLong {
         /// What was asked.
         call: &'static str,
-        /// As much of it was read.
+        /// How much of it the plugin reads.
         limit: usize,
     },
     /// The connection broke.
@@ -115,35 +115,35 @@ pub enum EngineError {
         #[source]
         source: bollard::errors::Error,
     },
-    /// The engine went away in the middle of a start, and is there again: whoever brought that about, the node works.
+    /// The engine went away in the middle of a start, and is there again: the node works, whatever the cause.
     #[error("Docker Engine went down while it worked for this job, and is up again: submit again")]
     Back {
-        /// What was met first.
+        /// The first error.
         #[source]
         source: Box<EngineError>,
     },
 }
 
 impl EngineError {
-    /// Whether the engine is there and does not do its work: the one fault that drains a node.
+    /// Whether the engine is there and does not work: the one fault that drains a node.
     #[must_use]
     pub fn is_engine_fault(&self) -> bool {
         matches!(self, Self::Gone { .. } | Self::Down { .. } | Self::Silent { .. } | Self::Broken { .. })
     }
 
-    /// Whether the engine hung before anything was asked of it for this job.
+    /// Whether the engine hung before the plugin requested anything for this job.
     #[must_use]
     pub fn is_silence_at_once(&self) -> bool {
         matches!(self, Self::Silent { call: CONNECT | VERSION, .. })
     }
 
-    /// Whether a removal was broken off while it went on.
+    /// Whether a removal ran out of time while it made progress.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         matches!(self, Self::Kept { source, .. } if source.kind() == io::ErrorKind::TimedOut)
     }
 
-    /// Whether what was asked for is not there (any more).
+    /// Whether the object of the call is not there (any more).
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
@@ -164,7 +164,7 @@ impl EngineError {
     }
 }
 
-/// Whether there is no answer at all. All other errors of the client are about what stands in one.
+/// Whether there is no answer at all. All other errors of the client are about an answer's content.
 fn is_of_connection(error: &bollard::errors::Error) -> bool {
     use bollard::errors::Error;
     match error {
@@ -184,7 +184,7 @@ pub struct Engine {
 impl Engine {
     /// Connects to the engine's socket and agrees on a version of the API.
     pub async fn connect(socket: &Path) -> Result<Self, EngineError> {
-        // bollard's own error would not tell an engine that was never here from one that has died.
+        // bollard's own error does not distinguish an engine that was never here from one that has died.
         match timeout(GREETING, UnixStream::connect(socket)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -199,18 +199,18 @@ impl Engine {
         Ok(Self { docker, socket: socket.to_owned() })
     }
 
-    /// For one answer that comes in pieces.
+    /// A client for one answer that comes in pieces.
     pub(super) fn pieces(&self, call: &'static str) -> Result<Pieces, EngineError> {
         let pieces = Pieces::new(&self.socket, &self.docker.client_version());
         pieces.map_err(|error| EngineError::new(call, error))
     }
 
-    /// Whether it still answers: asked when something takes long.
+    /// Whether it still answers: called when something takes long.
     pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
         within(GREETING, call, self.docker.ping()).await.map(drop)
     }
 
-    /// A call that lasts as long as it takes, while the engine answers others: for what an image or a registry prolongs.
+    /// A call without a limit of time, as long as the engine answers others: for what an image or a registry prolongs.
     pub(super) async fn patient_call<T>(
         &self,
         call: &'static str,
@@ -240,8 +240,8 @@ impl Engine {
         }
     }
 
-    /// Asks for states of containers. Podman says `stopped` of one whose processes have ended, until it has put it away:
-    /// a word that Docker's API does not have, so that the whole answer cannot be read. It passes.
+    /// Requests states of containers. Podman says `stopped` of a container whose processes have ended, until it has cleaned up:
+    /// Docker's API does not have this word, so bollard cannot decode the answer. The state passes.
     pub(super) async fn call_for_states<T, R: Future<Output = Result<T, bollard::errors::Error>>>(
         &self,
         call: &'static str,
@@ -276,7 +276,7 @@ async fn within<T>(
     }
 }
 
-/// The engine's words go into one line of a user's output: no line breaks, no control characters, not too long.
+/// The engine's words become part of one line of a user's output: no line breaks, no control characters, not too long.
 pub(super) fn one_line(text: &str) -> String {
     const LIMIT: usize = 300;
     let mut line = String::new();
@@ -293,7 +293,7 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// The last line of the first of these texts that has one. An engine reads standard output and error independently of each
-/// other: which was written first is not known.
+/// other: their order is not known.
 pub(crate) fn last_output_line(texts: [&[u8]; 2]) -> Option<String> {
     texts.into_iter().find_map(|text| {
         String::from_utf8_lossy(text).lines().rev().map(one_line).find(|line| !line.is_empty())
@@ -355,7 +355,7 @@ mod tests {
                 let body = match String::from_utf8_lossy(&request[..length]) {
                     request if request.contains("/version ") => r#"{"ApiVersion":"1.41"}"#,
                     request if request.contains("/_ping ") => "OK",
-                    // The first connection only looks whether there is somebody.
+                    // The first connection only tests whether the socket is served.
                     _ => {
                         silent.push(client);
                         continue;

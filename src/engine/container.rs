@@ -1,4 +1,4 @@
-//! Containers: what the engine is told of one, and the few things that are done with it.
+//! Containers: their specification for the engine, and the few operations on them.
 //!
 //! Runs as root in the prolog, the epilog and a starting slurmd.
 
@@ -25,15 +25,15 @@ use super::facts::DOCKER;
 use super::shim;
 use crate::linux::poll;
 
-/// As much of an archive as is read for a link: its own head, and one before that for a long name.
+/// How much of an archive is read for a link: its own header, and one before that for a long name.
 const HEAD: usize = 16 << 10;
-/// How long the engine may take to see that a container has ended.
+/// How long the engine may take to notice that a container has ended.
 const ENDING: Duration = Duration::from_secs(5);
 
 /// A directory of the host in a container, read-only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// On the host: always a path of ours, never one that a user can bend.
+    /// On the host: always one of the plugin's paths, never one that a user can redirect.
     pub source: PathBuf,
     /// In the container.
     pub target: PathBuf,
@@ -44,13 +44,13 @@ pub struct Bind {
 pub struct Ulimit {
     /// As setrlimit(2) names it, lower case, without `RLIMIT_`.
     pub name: &'static str,
-    /// What holds.
+    /// The current limit.
     pub soft: Option<u64>,
-    /// As far as it may be raised.
+    /// The maximum that a process may raise it to.
     pub hard: Option<u64>,
 }
 
-/// What differs from one container to the next. All else is the same for every container, and stands in `create`.
+/// What differs between containers. All else is the same for every container, and stands in `create`.
 #[derive(Clone, Debug)]
 pub struct ContainerSpec {
     /// `docker_<jobid>`.
@@ -59,7 +59,7 @@ pub struct ContainerSpec {
     pub image_id: String,
     /// The first process' program and its arguments.
     pub command: Vec<String>,
-    /// Where it starts.
+    /// Its working directory.
     pub directory: PathBuf,
     /// Of the job's user.
     pub uid: u32,
@@ -69,34 +69,34 @@ pub struct ContainerSpec {
     pub groups: Vec<u32>,
     /// Host name inside.
     pub hostname: String,
-    /// Ours.
+    /// The plugin's.
     pub labels: Vec<(&'static str, String)>,
-    /// Names of the image's labels, which would become the container's. An engine has no way to leave them out, so they are
-    /// emptied: programs on the host act on labels (Podman's auto-update restarts the systemd unit that one names).
+    /// Names of the image's labels, which would become the container's. No engine can leave them out, so the plugin empties
+    /// them: programs on the host act on labels (Podman's auto-update restarts the systemd unit that one names).
     pub labels_of_image: Vec<String>,
     /// Directories of the host.
     pub binds: Vec<Bind>,
     /// Device nodes.
     pub devices: Vec<PathBuf>,
-    /// Other devices that may be opened, as the kernel's cgroups name them.
+    /// Other devices that may be opened, in the notation of the kernel's cgroups.
     pub device_rules: Vec<String>,
     /// GPUs.
     pub gpus: Option<GpuRequest>,
-    /// What the first process, the runtime and its hooks find in the environment.
+    /// The environment of the first process, the runtime and its hooks.
     pub variables: Vec<(&'static str, String)>,
-    /// Variables of the image's that they do not.
+    /// Variables of the image that are kept from them.
     pub hidden: Vec<String>,
     /// Limits of the first process and of all that sshd starts.
     pub ulimits: Vec<Ulimit>,
-    /// What its /etc/hosts has besides the node's.
+    /// Entries of its /etc/hosts besides the node's.
     pub hosts: Vec<(String, IpAddr)>,
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
-    /// How soon the kernel ends them for want of memory (`oom_score_adj`), where that is not as it ever is.
+    /// How soon the kernel kills its processes when memory runs out (`oom_score_adj`), where it is not the default.
     pub oom_score: Option<u16>,
-    /// What its processes may take in the engine's cgroup, in bytes.
+    /// Limit of the engine's cgroup on memory, in bytes.
     pub memory: u64,
-    /// How many processes and threads may be in the engine's cgroup.
+    /// Limit of the engine's cgroup on processes and threads.
     pub processes: i64,
 }
 
@@ -107,7 +107,7 @@ pub struct Container {
     pub id: String,
 }
 
-/// What is at a path in a container.
+/// The type of the file at a path in a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileType {
     /// A regular file.
@@ -148,14 +148,14 @@ pub struct Listed {
     pub names: Vec<String>,
     /// Its labels.
     pub labels: HashMap<String, String>,
-    /// Whether a process of it may run, or is about to be started. In doubt it is.
+    /// Whether one of its processes may run, or is about to start; true in doubt.
     pub is_live: bool,
     /// How long ago it was created, by this machine's clock.
     pub age: Option<Duration>,
 }
 
 impl Engine {
-    /// Creates a container; nothing runs yet. The engine copies what the image has in its volumes, however much that is.
+    /// Creates a container; nothing runs yet. The engine copies the image's content of its volumes, however much that is.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<Container, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
         let hide = if self.name().await? == DOCKER { remove } else { empty };
@@ -163,8 +163,8 @@ impl Engine {
         Ok(Container { id: self.patient_call("create the container", request).await?.id })
     }
 
-    /// What lies at a path in it, as the engine finds it there before the start. `None` for nothing. Links on the way are
-    /// followed by the engine, one at its end is not.
+    /// The type of the file at a path in it, as the engine finds it before the start; `None` where there is none. The engine
+    /// follows links on the way, but not one at the end.
     pub async fn kind(&self, container: &Container, path: &str) -> Result<Option<FileType>, EngineError> {
         let options = ContainerArchiveInfoOptions { path: path.to_owned() };
         let request = self.docker.get_container_archive_info(&container.id, Some(options));
@@ -175,8 +175,8 @@ impl Engine {
         }
     }
 
-    /// What a link in it says, as it stands in the image: the head of the archive that the engine would make of it, and no
-    /// more of that. `None` where the engine gives something else than a link.
+    /// The target of a link in it, as the image has it: reads only the head of the archive that the engine makes of the link.
+    /// `None` where the engine sends something else than a link.
     pub async fn link(&self, container: &Container, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
         let options = DownloadFromContainerOptions { path: path.to_owned() };
         let mut stream = self.docker.download_from_container(&container.id, Some(options));
@@ -199,7 +199,7 @@ impl Engine {
         let request = self.docker.start_container(&container.id, None::<StartContainerOptions>);
         let started = self.call("start the container", request).await;
         if let Err(EngineError::Refused { .. }) = started {
-            // Where that fails, the refusal is what counts.
+            // Where that fails, the caller still gets the refusal.
             let _ = shim::end(&container.id);
         }
         started?;
@@ -215,10 +215,11 @@ impl Engine {
         Ok(pid.filter(|_| state.running == Some(true)))
     }
 
-    /// The last line that a container wrote whose first process has ended (to standard error, if there is one), shortened:
-    /// what its sshd died of.
+    /// The last line that a container has written whose first process has ended (to standard error, if there is one),
+    /// shortened: why its sshd died.
     pub async fn last_output_line(&self, container: &Container) -> Result<Option<String>, EngineError> {
-        // The engine has all of them when it says itself that the container has ended, which it notices later than we do.
+        // The output is complete when the engine itself says that the container has ended, which it notices later than the
+        // plugin.
         const INTERVAL: Duration = Duration::from_millis(20);
         let first_process = async || self.first_process(container).await;
         let has_ended = |found: &Result<_, _>| !matches!(found, Ok(Some(_)));
@@ -255,13 +256,13 @@ impl Engine {
     }
 }
 
-/// How long ago that was, in seconds since 1970. Not known of what is still to come.
+/// How long ago that was, in seconds since 1970. `None` for a time in the future.
 fn age(created: i64) -> Option<Duration> {
     let created = UNIX_EPOCH.checked_add(Duration::from_secs(created.try_into().ok()?))?;
     created.elapsed().ok()
 }
 
-/// Of the first thing in an archive.
+/// Of the first entry of an archive.
 fn target_of_link(head: &[u8]) -> Option<Vec<u8>> {
     let mut archive = tar::Archive::new(head);
     let first = archive.entries().ok()?.next()?.ok()?;
@@ -269,24 +270,24 @@ fn target_of_link(head: &[u8]) -> Option<Vec<u8>> {
     target.map(std::borrow::Cow::into_owned)
 }
 
-/// How the engine is told that the container has not a variable that its image has.
+/// How to tell the engine that the container does not get a variable of its image.
 type Hide = fn(&str) -> String;
 
-/// Docker's merge takes a name for the image's, and without a value for none (moby, `ReplaceOrAppendEnvValues`).
+/// Docker's merge compares names with the image's, and drops an entry without a value (moby, `ReplaceOrAppendEnvValues`).
 fn remove(name: &str) -> String {
     name.to_owned()
 }
 
-/// Of a name alone Podman has the value that it has itself, or the image's (`envLib.ParseSlice`).
+/// For a name alone Podman takes the value from its own environment, or the image's (`envLib.ParseSlice`).
 fn empty(name: &str) -> String {
     format!("{name}=")
 }
 
-/// The image's variables are for the user's processes, which get them from us. The runtime and its hooks, which are root,
-/// read the container's: a library to load, the GPUs to hand out.
+/// The image's variables are for the user's processes, which get them from the plugin. The runtime and its hooks, which run as
+/// root, read the container's: a library to load, the GPUs to hand out.
 fn environment(set: &[(&str, String)], hidden: &[String], hide: Hide) -> Vec<String> {
     let own = |name: &String| set.iter().any(|(own, _)| own == name);
-    // One without a name cannot be hidden: no engine takes it, and nobody can ask for it.
+    // A variable without a name cannot be hidden: no engine accepts it, and no program can look it up.
     let hidden = hidden.iter().filter(|name| !name.is_empty() && !own(name)).map(|name| hide(name));
     set.iter().map(|(name, value)| format!("{name}={value}")).chain(hidden).collect()
 }
@@ -296,7 +297,7 @@ fn body(spec: &ContainerSpec, hide: Hide) -> ContainerCreateBody {
     let ours = spec.labels.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
     ContainerCreateBody {
         image: Some(spec.image_id.clone()),
-        // Both set: whatever the image names here does not run.
+        // Both set, so that the image's own ENTRYPOINT and CMD do not run.
         entrypoint: Some(spec.command.clone()),
         cmd: Some(Vec::new()),
         user: Some(format!("{}:{}", spec.uid, spec.gid)),
@@ -314,14 +315,14 @@ fn body(spec: &ContainerSpec, hide: Hide) -> ContainerCreateBody {
 fn host_config(spec: &ContainerSpec) -> HostConfig {
     HostConfig {
         network_mode: Some("host".to_owned()),
-        // An init of the engine's would be the first process instead of ours.
+        // The engine's init would be the first process instead of the plugin's.
         init: Some(false),
-        // Joined tasks cannot enter another PID namespace: so all see the host's.
+        // Joined tasks cannot enter another PID namespace: so all processes use the host's.
         pid_mode: Some("host".to_owned()),
         ipc_mode: Some("private".to_owned()),
-        // Only means something where the engine remaps users; then ids, and the host's namespaces, would not fit.
+        // Matters only where the engine remaps users; then ids, and the host's namespaces, would not fit.
         userns_mode: Some("host".to_owned()),
-        // The processes will be moved into Slurm's cgroups: a namespace rooted at the engine's would show nonsense.
+        // The plugin moves the processes into Slurm's cgroups: a namespace rooted at the engine's would show wrong paths.
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::HOST),
         group_add: Some(spec.groups.iter().map(u32::to_string).collect()),
         cap_drop: Some(vec!["ALL".to_owned()]),
@@ -344,7 +345,8 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         pids_limit: Some(spec.processes),
         mounts: Some(spec.binds.iter().map(bind).collect()),
         device_cgroup_rules: Some(spec.device_rules.clone()),
-        // Our words from the container must be readable, and must not fill a disk, whatever the engine's default is.
+        // The plugin's own messages from the container must be readable, and must not fill a disk, whatever the engine's
+        // default is.
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
             config: Some(
@@ -374,7 +376,7 @@ fn ulimit(limit: &Ulimit) -> ResourcesUlimits {
     }
 }
 
-/// As a mount, not as an entry of `Binds`: with those the engine makes a source that is missing.
+/// As a mount, not as an entry of `Binds`: for those the engine creates a missing source.
 fn bind(bind: &Bind) -> Mount {
     Mount {
         typ: Some(MountType::BIND),

@@ -1,5 +1,5 @@
-//! Running a program in a container through the engine: as the container's user, with its groups, without capabilities
-//! and with no-new-privileges, in its mounts and cgroups, as all that the container itself starts.
+//! Running a program in a container through the engine: as the container's user, with its groups, without capabilities and with
+//! no-new-privileges, in its mounts and cgroups, like all processes that the container itself starts.
 //!
 //! Runs as root where a container is started.
 
@@ -15,7 +15,7 @@ use super::container::Container;
 /// Of longer output the end is kept.
 const LIMIT: usize = 4 << 20;
 
-/// What came of it.
+/// The result.
 #[derive(Debug)]
 pub struct Ran {
     /// Standard output and error together, or the end of them.
@@ -36,7 +36,7 @@ impl Ran {
 
 fn keep(kept: &mut Vec<u8>, message: &[u8]) {
     kept.extend_from_slice(message);
-    // Not with each message: to move what stays costs.
+    // Not with each message: moving the rest is expensive.
     if kept.len() > 2 * LIMIT {
         kept.drain(..kept.len() - LIMIT);
     }
@@ -52,7 +52,7 @@ impl Engine {
         limit: Duration,
     ) -> Result<Ran, EngineError> {
         let call = "run a program in the container";
-        // No user is named: moby takes the container's (`ContainerExecCreate`), and drops the groups of another.
+        // Names no user: then moby takes the container's (`ContainerExecCreate`); for another it drops the groups.
         let options = CreateExecOptions {
             attach_stdout: Some(true),
             attach_stderr: Some(true),

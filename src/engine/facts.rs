@@ -1,6 +1,6 @@
-//! What an engine says of itself.
+//! What an engine says about itself.
 //!
-//! For `spank-docker check`, as root; its name also where engines differ in what they do without a word.
+//! For `spank-docker check`, as root; its name also where engines differ in behaviour that they do not announce.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use bollard::models::{SystemInfo, SystemVersion, SystemVersionComponents};
 
 use super::connection::{Engine, EngineError};
 
-/// What Docker's own is called here.
+/// Docker's own engine, as messages name it.
 pub(super) const DOCKER: &str = "Docker Engine";
 
-/// What matters of it to the plugin.
+/// The facts that matter to the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
     /// `Docker Engine`, or the like.
@@ -30,12 +30,12 @@ pub struct EngineInfo {
     pub keeps_containers: bool,
     /// Where it keeps images and containers, if it says so.
     pub root: Option<PathBuf>,
-    /// What it is made of, with releases: itself, containerd, runc.
+    /// Its components with releases: itself, containerd, runc.
     pub components: Vec<(String, String)>,
 }
 
 impl EngineInfo {
-    /// Whether it is Docker's own, and no other that speaks its language.
+    /// Whether it is Docker's own, not another with the same API.
     #[must_use]
     pub fn is_docker(&self) -> bool {
         self.name == DOCKER
@@ -48,7 +48,7 @@ impl Engine {
         Ok(name(&self.call("report its version", self.docker.version()).await?))
     }
 
-    /// Asks the engine for what a check of the node wants to know.
+    /// Requests from the engine the facts for a check of the node.
     pub async fn facts(&self) -> Result<EngineInfo, EngineError> {
         let version = self.call("report its version", self.docker.version()).await?;
         let info = self.call("report its settings", self.docker.info()).await?;

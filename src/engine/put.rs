@@ -1,5 +1,5 @@
-//! One file, or directory, put into a container that exists and was never started: nothing of its image runs, and the engine
-//! itself looks the place up, in the container's root directory.
+//! Puts one file, or directory, into a container that exists and was never started: nothing of its image runs, and the engine
+//! itself resolves the path, in the container's root directory.
 //!
 //! Runs as root in the prolog.
 
@@ -11,7 +11,7 @@ use super::container::Container;
 /// Length of a record of an archive.
 const RECORD: usize = 512;
 
-/// What is put.
+/// What to put.
 #[derive(Clone, Copy, Debug)]
 enum ArchiveEntry<'a> {
     File(&'a [u8]),
@@ -19,7 +19,7 @@ enum ArchiveEntry<'a> {
 }
 
 impl Engine {
-    /// Puts a file of root's, that everybody may read, into a directory, in the place of what is there.
+    /// Puts a file, owned by root and readable for all users, into a directory, and replaces what is there.
     pub async fn put(
         &self,
         container: &Container,
@@ -30,7 +30,7 @@ impl Engine {
         self.put_entry(container, directory, name, ArchiveEntry::File(content)).await
     }
 
-    /// Puts an empty directory of root's, that everybody may read, into a directory, unless there is one.
+    /// Puts an empty directory, owned by root and readable for all users, into a directory, unless there is one.
     pub async fn put_directory(
         &self,
         container: &Container,
@@ -82,7 +82,7 @@ fn archive(name: &str, entry: ArchiveEntry<'_>) -> Vec<u8> {
         ];
         fields.concat()
     };
-    // The sum is that of a header with blanks in its place.
+    // The checksum is that of a header with blanks in its place.
     let sum: u32 = header("        ").iter().copied().map(u32::from).sum();
     let mut archive = header(&format!("{sum:06o}\0 "));
     archive.extend_from_slice(content);

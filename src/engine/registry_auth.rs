@@ -1,7 +1,7 @@
 //! A user's logins at registries, as Docker keeps them in `~/.docker/config.json`.
 //!
-//! Only plain entries count. A credential helper is a program that the user names; none is ever run here, where it would
-//! run as root. The content is the user's, and hostile until parsed. Pure; used by root where an image is got.
+//! Only plain entries count. A credential helper is a program that the user names; the plugin runs none, as it would run as
+//! root. The content is the user's, and hostile until parsed. Pure; used by root where the plugin gets an image.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -36,18 +36,18 @@ impl fmt::Debug for RegistryAuth {
     }
 }
 
-/// Why a user has no login at a registry. Said behind "denies access without a login".
+/// Why a user has no login at a registry. Follows "denies access without a login" in the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoLogin {
     /// No file, or nothing in it for this registry.
     #[error("log in with 'docker login', or add an entry for it to ~/.docker/config.json")]
     Unknown,
-    /// The entry is elsewhere.
+    /// The entry refers to another place.
     #[error(
         "your login is in credential helper '{0}', which spank-docker does not run: add a plain entry to ~/.docker/config.json"
     )]
     Helper(Escaped),
-    /// The file is there, and of no use.
+    /// The file exists, but cannot be used.
     #[error("~/.docker/config.json {0}")]
     File(&'static str),
 }
@@ -96,7 +96,7 @@ impl Logins {
     /// The login at this registry (`host[:port]`).
     pub fn at(&self, registry: &str) -> Result<RegistryAuth, NoLogin> {
         let text = self.0.as_ref().map_err(Clone::clone)?;
-        // What the parser says of it may quote a password.
+        // The parser's error may quote a password.
         let file: ConfigFile = serde_json::from_slice(text)
             .map_err(|_| NoLogin::File("is not a valid Docker configuration: fix it"))?;
         let is_meant = |key: &String| same_registry(key, registry);
@@ -112,7 +112,7 @@ impl Logins {
 }
 
 impl AuthEntry {
-    /// `None` when there is nothing in it: with a credential helper Docker leaves it so.
+    /// `None` when the entry is empty: Docker leaves it so with a credential helper.
     fn credentials(&self) -> Option<RegistryAuth> {
         let decoded = Zeroizing::new(Base64::decode_vec(self.auth.trim()).unwrap_or_default());
         let decoded = std::str::from_utf8(&decoded).unwrap_or_default();

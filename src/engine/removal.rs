@@ -1,10 +1,10 @@
-//! The end of a container: its processes, then what it has written, then the container itself.
+//! The removal of a container: its processes, then what it has written, then the container itself.
 //!
-//! What a user has written is removed here, not by the engine. That removes trees by recursion, with an open file and a stack
-//! frame for each level (Go's os.RemoveAll(), called by moby's container/containerd's stores), so a user who nests directories
-//! deeply enough takes all of its files or its life, and a wide tree keeps it from answering in time. Where the files are, the
-//! engine says itself (`GraphDriver`, `Mounts`); with containerd's image store it does not, and the kernel has said it when
-//! the container was started ([`written_to`]).
+//! The plugin removes a user's files itself. The engine removes trees by recursion, with an open file and a stack frame for
+//! each level (Go's os.RemoveAll(), called by moby's container/containerd's stores): a user who nests directories deeply enough
+//! exhausts its files or crashes it, and a wide tree keeps it from answering in time. The engine says where the files are
+//! (`GraphDriver`, `Mounts`); with containerd's image store it does not, and the plugin has asked the kernel when the container
+//! was started ([`written_to`]).
 //!
 //! Runs as root in the prolog, the epilog and a starting slurmd.
 
@@ -23,22 +23,21 @@ use crate::linux::mountinfo::Mounted;
 use crate::linux::tree::Content;
 use crate::linux::{cgroup, mountinfo, poll};
 
-/// How long a removal that somebody else has begun may last.
+/// How long a removal that another process has begun may last.
 const REMOVAL: Duration = Duration::from_secs(60);
-/// How long a call may last before the container's processes are ended for the engine.
+/// How long a call may last before the plugin kills the container's processes itself.
 const HANGING: Duration = Duration::from_secs(10);
-/// How long the removal of what a container has written may last in the hooks of its own job: other jobs do not wait for it.
+/// How long removing what a container has written may take in the hooks of its own job: other jobs do not wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(600);
-/// For how long nothing else is done.
+/// How long one slice of that may block the thread.
 const SLICE: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// Kills and removes it with its anonymous volumes. Absent is success. `written_to`: where it has written, if that was
-    /// noted; else the engine is asked. What lasts longer than `patience` is broken off, and goes on where it was the next
-    /// time.
+    /// recorded; else the engine says it. A removal that exceeds `patience` stops, and the next one continues there.
     ///
-    /// A container that hangs in its start (the engine's own first process has opened a FIFO of the image's, as root)
-    /// cannot be removed before that start has failed.
+    /// A container that hangs in its start (the engine's own first process has opened a FIFO of the image, as root) cannot be
+    /// removed before that start has failed.
     pub async fn remove(
         &self,
         container: &Container,
@@ -65,7 +64,7 @@ impl Engine {
         let request = self.docker.kill_container(&container.id, None::<KillContainerOptions>);
         match self.call_within(HANGING, "kill the container's processes", request).await {
             Err(EngineError::Stuck { .. }) => {
-                // What is gone is gone.
+                // A process that is gone is no error.
                 let _ = cgroup::kill_all(&container.id);
                 Ok(())
             }
@@ -79,7 +78,7 @@ impl Engine {
         let deadline = Instant::now() + REMOVAL;
         match self.delete_within(HANGING, container, deadline).await {
             Err(EngineError::Stuck { .. }) => {
-                // What is gone is gone.
+                // A process that is gone is no error.
                 let _ = cgroup::kill_all(&container.id);
                 self.delete_within(CALL, container, deadline).await
             }
@@ -103,14 +102,14 @@ impl Engine {
                 deleted => deleted,
             }
         };
-        // Somebody else (an epilog that was cut off) has begun to remove it: see it gone.
+        // Another process (an epilog that was cut off) has begun to remove it: wait until it is gone.
         let is_final =
             |deleted: &Result<(), _>| !matches!(deleted, Err(EngineError::Refused { status: 409, .. }));
         poll::until_meanwhile(deadline, INTERVAL, delete, is_final).await
     }
 }
 
-/// Where the engine says that the container has written: its own layer, and its volumes that nobody else has.
+/// Where the engine says that the container has written: its own layer, and its anonymous volumes.
 fn contents(inspected: &ContainerInspectResponse) -> Vec<PathBuf> {
     let layer = inspected.graph_driver.as_ref().and_then(|driver| driver.data.get("UpperDir"));
     let volumes = inspected.mounts.iter().flatten().filter(|mount| {
@@ -122,13 +121,13 @@ fn contents(inspected: &ContainerInspectResponse) -> Vec<PathBuf> {
     layer.into_iter().chain(volumes).map(PathBuf::from).collect()
 }
 
-/// What engines call a volume that nobody has named: an image's.
+/// Engines name a volume so that has no name of its own: one that an image declares.
 fn is_anonymous(volume: &str) -> bool {
     volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Which of a container's mounts are volumes that its image declares, by the kernel's word of what is mounted: the directory
-/// `ID/_data` in the one of the engine's volumes (moby's volume/local, Podman's libpod). For mounts of which none is a user's.
+/// Which of a container's mounts are volumes that its image declares, according to the kernel: the directory `ID/_data` in that
+/// of the engine's volumes (moby's volume/local, Podman's libpod). Only for mounts without a user's among them.
 #[must_use]
 pub fn volumes(mounts: &[Mounted]) -> Vec<u64> {
     let is_volume = |mount: &&Mounted| {
@@ -139,7 +138,7 @@ pub fn volumes(mounts: &[Mounted]) -> Vec<u64> {
 }
 
 /// The directory of the host that takes what a container writes to its own file system, by the mounts of its first process:
-/// to be asked before anything of the image has run, since a user may have other mounts in a namespace of their own.
+/// read before anything of the image has run, since a user may have other mounts in a namespace of their own.
 pub fn written_to(mountinfo: &[u8]) -> Option<PathBuf> {
     let root = mountinfo::parse(mountinfo).find(|mounted| mounted.point == Path::new("/"))?;
     let options = root.options.to_str().filter(|_| root.kind == "overlay")?;
@@ -147,8 +146,8 @@ pub fn written_to(mountinfo: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(upper)).filter(|path| path.is_absolute())
 }
 
-/// Whether it is a place that only root can come to and change. A path that leads through a link, or is not there at all
-/// (the engine lives in another mount namespace), is none.
+/// Whether only root can reach and change this place. False for a path that leads through a link, or does not exist (the engine
+/// lives in another mount namespace).
 fn is_roots_alone(path: &Path) -> bool {
     let is_plain = path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
     let is_roots = |above: &Path| {
@@ -165,7 +164,7 @@ fn is_roots_alone(path: &Path) -> bool {
         && std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// Removes all that is in this directory. Others of this thread have their turns meanwhile.
+/// Removes the content of this directory. Other futures of this thread run meanwhile.
 async fn empty(path: &Path, deadline: Instant) -> io::Result<()> {
     let mut content = Content::of(path)?;
     while !content.remove(Instant::now() + SLICE)? {

@@ -1,9 +1,9 @@
-//! What a failed start leaves of containerd. Whoever kills a container's first process between its creation and its start,
-//! as its user can, leaves its shim, a process of root's, for good, with cgroups and directories: Docker before 25.0 has the
-//! task deleted while it still counts as created, which containerd refuses (`task must be stopped before deletion`), and
-//! forgets it (moby, daemon/start.go: `Delete`, from v25.0.0 on `ForceDelete`).
+//! What a failed start leaves of containerd. A container's user can kill its first process between its creation and its start;
+//! then its shim, a process of root, stays for good, with cgroups and directories: Docker before 25.0 has the task deleted
+//! while it still counts as created, which containerd refuses (`task must be stopped before deletion`), and forgets it (moby,
+//! daemon/start.go: `Delete`, from v25.0.0 on `ForceDelete`).
 //!
-//! Runs as root where a container is started.
+//! Runs as root where the plugin starts a container.
 
 use std::io;
 
@@ -12,18 +12,18 @@ use crate::linux::process::{self, Process};
 /// As containerd names all of them.
 const PROGRAM: &str = "containerd-shim";
 
-/// Ends the shim of a container whose start has failed, if there is one: containerd sees that, and clears away what it had
+/// Ends the shim of a container whose start has failed, if there is one: containerd notices, and cleans up after it
 /// (runtime/v2: `cleanupAfterDeadShim`).
 pub(super) fn end(container_id: &str) -> io::Result<()> {
     let shims = process::all()?.filter_map(|pid| Process::find(pid).ok());
     for shim in shims.filter(|process| is_shim_of(process, container_id)) {
-        // What is gone is gone.
+        // A process that is gone is no error.
         let _ = shim.kill();
     }
     Ok(())
 }
 
-/// Of root's alone the arguments are read: they are memory, and a user's may be a file system that does not answer.
+/// Reads arguments only of root's processes: a user's are memory, which a file system that does not answer may back.
 fn is_shim_of(process: &Process, container_id: &str) -> bool {
     process.real_uid().is_ok_and(|uid| uid == 0)
         && process.read("cmdline").is_ok_and(|arguments| names(&arguments, container_id))

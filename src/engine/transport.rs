@@ -1,8 +1,8 @@
-//! How bytes go to and from the engine: a connection for each request, over its Unix socket, that gives an answer up when it
-//! gets too long. The client above keeps whole answers, and what it has of a line, in memory: an image, or whatever else
-//! prolongs an answer, must not decide how much of that a hook of slurmd's takes.
+//! The transport to the engine: a connection for each request, over its Unix socket, that aborts an answer when it gets too
+//! long. bollard keeps whole answers, and incomplete lines, in memory: an image, or anything else that prolongs an answer, must
+//! not decide how much memory a hook of slurmd takes.
 //!
-//! Runs where the engine is asked.
+//! Runs wherever the plugin calls the engine.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,22 +22,22 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 
-/// As much may an answer have, in bytes: lists of an engine with tens of thousands of images have less.
+/// The longest answer, in bytes: lists of an engine with tens of thousands of images are shorter.
 const ANSWER: usize = 64 << 20;
-/// As much of one that comes in pieces, from one to the next. The client looks through all that it has of one whenever more
-/// comes (bollard, `JsonLineDecoder`).
+/// The longest piece of an answer that comes in pieces. The client searches all that it has of a piece whenever more comes
+/// (bollard, `JsonLineDecoder`).
 const PIECE: usize = 1 << 20;
-/// The client's own deadline, in seconds. Pulls last as long as they last, and all else has a deadline of ours.
+/// The client's own deadline, in seconds. Pulls have no deadline, and all other calls have one of the plugin's.
 const NEVER: u64 = u32::MAX as u64;
 
-/// An answer that is longer than that.
+/// An answer that exceeds the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("more than {} MiB", limit >> 20)]
 struct TooLong {
     limit: usize,
 }
 
-/// How much an error says that an answer would have been longer than, in MiB.
+/// The limit, in MiB, that an answer exceeded, if that is the error.
 pub(super) fn is_too_long(error: &Error) -> Option<usize> {
     let of_reader = match error {
         Error::IOError { err } => Some(err),
@@ -69,13 +69,13 @@ impl Pieces {
         Ok(Self { docker, allowance })
     }
 
-    /// The next one of its answer.
+    /// The next piece of its answer.
     pub(super) async fn next<T>(
         &self,
         stream: &mut (impl Stream<Item = Result<T, Error>> + Unpin),
     ) -> Result<Option<T>, Error> {
         let next = stream.next().await.transpose();
-        // The client has kept no more of the cause than its text.
+        // The client keeps only the text of the cause.
         if next.is_err() && self.allowance.is_spent() {
             return Err(self.allowance.error().into());
         }
@@ -106,7 +106,7 @@ async fn exchange(
     tokio::spawn(connection.with_upgrades());
     let (mut parts, body) = request.into_parts();
     parts.headers.insert(HOST, HeaderValue::from_static("docker"));
-    // As a server wants it: without the part that says which server.
+    // Servers expect it without scheme and host.
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = path.parse().map_err(hyper::http::Error::from)?;
     let mut response = sender.send_request(BollardRequest::from_parts(parts, body)).await?;
@@ -114,8 +114,8 @@ async fn exchange(
     Ok(response)
 }
 
-/// Podman says "not found" of a link that leads nowhere yet, and says in the same answer what is there: it stands in the image,
-/// and may lead somewhere once the container runs. (Podman, containers_archive.go, `handleHeadAndGet`; seen with 5.4.)
+/// Podman says "not found" of a link whose target does not exist yet, but describes the link in the same answer: it is in the
+/// image, and may have a target once the container runs. (Podman, containers_archive.go, `handleHeadAndGet`; seen with 5.4.)
 fn tell_links_from_nothing<T>(response: &mut Response<T>) {
     const FOUND: &str = "X-Docker-Container-Path-Stat";
     if response.status() == StatusCode::NOT_FOUND && response.headers().contains_key(FOUND) {
@@ -123,7 +123,7 @@ fn tell_links_from_nothing<T>(response: &mut Response<T>) {
     }
 }
 
-/// How much more may be read.
+/// How many bytes may still be read.
 #[derive(Clone, Debug)]
 struct Allowance {
     limit: usize,
@@ -153,7 +153,7 @@ impl Allowance {
     }
 }
 
-/// A connection whose reader is counted.
+/// A connection that counts the bytes read.
 struct Counted {
     stream: UnixStream,
     allowance: Allowance,
@@ -206,10 +206,11 @@ mod tests {
     use crate::engine::EngineError;
     use crate::linux::runtime::runtime;
 
-    /// Before a value they are no error.
+    /// Blanks before a JSON value are valid.
     const BLANKS: &[u8] = &[b' '; 1 << 16];
 
-    /// An engine that answers one request with so many times the same, as long as somebody reads it. How much it got rid of.
+    /// An engine that answers one request with so many copies of a text, as long as the client reads them. Returns how much it
+    /// sent.
     fn answers(text: &'static [u8], times: usize) -> (tempfile::TempDir, thread::JoinHandle<usize>) {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();

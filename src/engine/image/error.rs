@@ -1,4 +1,4 @@
-//! Why there is no image, out of the words of engines and registries.
+//! Why there is no image, derived from the messages of engines and registries.
 
 use std::io;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub enum ImageError {
         /// Host and port.
         registry: String,
     },
-    /// It was here, or had just come. An admin's `docker image prune` spares only what a container uses.
+    /// It was here, or had just come. An admin's `docker image prune` keeps only images that a container uses.
     #[error(
         "image '{image}': deleted from this node before its container was created (docker image prune?): submit again"
     )]
@@ -40,7 +40,7 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
-    /// The registry wants to know who asks.
+    /// The registry requires a login.
     #[error("image '{image}': registry '{registry}' denies access without a login: {why}")]
     NoLogin {
         /// Without the registry.
@@ -50,7 +50,7 @@ pub enum ImageError {
         /// Why none was given.
         why: NoLogin,
     },
-    /// The registry knows who asks.
+    /// The registry refuses this login.
     #[error(
         "image '{image}': registry '{registry}' denies access with your login in ~/.docker/config.json: log in again, or ask for permission to pull this image"
     )]
@@ -60,7 +60,7 @@ pub enum ImageError {
         /// Host and port.
         registry: String,
     },
-    /// It is here, for those who may pull it; whether this user may is not known.
+    /// It is on this node, for users who may pull it; whether this user may is not known.
     #[error(
         "image '{image}': private, and registry '{registry}' cannot confirm that you may use it: {}", words.reason()
     )]
@@ -69,11 +69,11 @@ pub enum ImageError {
         image: String,
         /// Host and port.
         registry: String,
-        /// The engine's words.
+        /// The engine's message.
         #[source]
         words: PullText,
     },
-    /// The same, and there is nobody to ask.
+    /// The same, and there is no registry to ask.
     #[error(
         "image '{image}': private, and this node knows no registry name of it: name it by repository and tag"
     )]
@@ -81,7 +81,7 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
-    /// Files of ours, about pulls of others.
+    /// The plugin's own files about pulls of private images.
     #[error("cannot record in state_dir which private images are being pulled: ask the admin")]
     Pulls(#[source] io::Error),
     /// The registry cannot be asked.
@@ -91,17 +91,17 @@ pub enum ImageError {
         image: String,
         /// Host and port.
         registry: String,
-        /// The engine's words.
+        /// The engine's message.
         #[source]
         words: PullText,
     },
-    /// The engine has no room for it.
+    /// The engine's disk is full.
     #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
     NoSpace {
         /// As the user wrote it.
         image: String,
     },
-    /// More text than there is a use for.
+    /// Its configuration is too long.
     #[error(
         "image '{image}': its ENV, LABEL, VOLUME and ENTRYPOINT are larger than 1 MiB together: build it with less"
     )]
@@ -109,7 +109,7 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
-    /// It is for other machines.
+    /// It is for other architectures.
     #[error("image '{image}': built for '{theirs}', this node is '{ours}'")]
     Architecture {
         /// As the user wrote it.
@@ -119,7 +119,7 @@ pub enum ImageError {
         /// This node's.
         ours: &'static str,
     },
-    /// The registry has it, for other machines.
+    /// The registry has it only for other architectures.
     #[error("image '{image}': not available for this node's architecture '{ours}' in registry '{registry}'")]
     Architectures {
         /// Without the registry.
@@ -129,31 +129,31 @@ pub enum ImageError {
         /// This node's.
         ours: &'static str,
     },
-    /// What the registry sends is not what its own list says.
+    /// The registry's content does not match the registry's own manifest.
     #[error("image '{image}': damaged in registry '{registry}': push it again")]
     Damaged {
         /// Without the registry.
         image: String,
         /// Host and port.
         registry: String,
-        /// The engine's words.
+        /// The engine's message.
         #[source]
         words: PullText,
     },
-    /// Whoever asked for it has no use for it any more.
+    /// The job that requested it does not need it any more.
     #[error("image '{image}': no longer needed, the pull was cancelled")]
     NotWanted {
         /// As the user wrote it.
         image: String,
     },
-    /// Anything else that the engine says about a pull.
+    /// Any other error of a pull.
     #[error("image '{image}': cannot be pulled from registry '{registry}': {message}")]
     Pull {
         /// Without the registry.
         image: String,
         /// Host and port.
         registry: String,
-        /// The engine's words.
+        /// The engine's message.
         message: String,
     },
     /// The engine itself.
@@ -161,7 +161,7 @@ pub enum ImageError {
     Engine(#[from] EngineError),
 }
 
-/// What the engine says of a pull, on one line: each of its layers has put its own words before the cause.
+/// The engine's message about a pull, on one line: each of the engine's layers puts its own words before the cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PullText(String);
@@ -181,7 +181,7 @@ pub(super) fn not_found(reference: &Reference) -> ImageError {
     }
 }
 
-/// A registry that says nothing, to an engine that works.
+/// A registry that does not answer, while the engine works.
 pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageError {
     ImageError::Unreachable {
         image: reference.without_registry().to_owned(),
@@ -190,12 +190,12 @@ pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageEr
     }
 }
 
-/// The engine passes the registry's words on, with a status that does not tell the cases apart (a refused login is
-/// 500, as is an unreachable registry): its words decide.
+/// The engine passes the registry's words on, with a status that does not distinguish the cases (a refused login is 500, as is
+/// an unreachable registry): the words decide.
 pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
     use bollard::errors::Error;
     match error {
-        // Before they are cut for a line.
+        // The whole text, before it is cut to a line.
         Error::DockerResponseServerError { message: words, .. }
         | Error::DockerStreamError { error: words } => ImageError::in_words(reference, &words),
         other => EngineError::new("pull the image", other).into(),
@@ -203,13 +203,13 @@ pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -
 }
 
 impl ImageError {
-    /// Whether a registry may have said this because nobody has logged in: some say of what they do not give to everybody
-    /// that it is not there.
+    /// Whether a registry may have said this because the user has not logged in: some say of private images that they do not
+    /// exist.
     pub(super) fn may_be_for_lack_of_a_login(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::NoLogin { .. } | Self::NotFound { .. } | Self::Pull { .. })
     }
 
-    /// What the words mean that `docker pull` would print of `reference`.
+    /// The error that the words mean which `docker pull` would print for `reference`.
     #[must_use]
     pub fn in_words(reference: &Reference, words: &str) -> Self {
         // The cause comes last, perhaps behind what is shown.
@@ -264,7 +264,7 @@ impl ImageError {
     }
 }
 
-/// A refusal, to a user who has no login for this reason, or has one.
+/// A refusal, to a user without a login (`why`), or with one.
 pub(super) fn denied(error: ImageError, why: Option<NoLogin>) -> ImageError {
     match (error, why) {
         (ImageError::Denied { image, registry }, Some(why)) => ImageError::NoLogin { image, registry, why },

@@ -1,4 +1,4 @@
-//! An image that is here: what the plugin takes from it, and what it does not believe.
+//! An image on this node: what the plugin takes from its configuration, and what it ignores.
 #![forbid(unsafe_code)]
 
 use bollard::models::{ImageConfig, ImageInspect};
@@ -13,7 +13,7 @@ use crate::slurm::gres::SELECTIONS;
 pub struct Image {
     /// `sha256:…`: what the container is created from, whatever happens to the tag.
     pub id: String,
-    /// ENV entries, names and values, but for those that are the job's.
+    /// ENV entries, names and values, without those that the job sets.
     pub environment: Vec<(String, String)>,
     /// The names of all ENV entries.
     pub variables: Vec<String>,
@@ -27,7 +27,7 @@ pub struct Image {
     pub labels: Vec<String>,
 }
 
-/// What counts of an image, if it can run here.
+/// The parts of an image's configuration that the plugin uses, if the image can run here.
 pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageError> {
     let ours = architecture();
     if let Some(theirs) = found.architecture.filter(|theirs| !theirs.is_empty() && theirs != ours) {
@@ -53,11 +53,11 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image
     })
 }
 
-/// As much text as an image's configuration may hold, in bytes: it goes back to the engine, into environments and to disk.
-/// A program's whole environment may have twice as much.
+/// How long the text of an image's configuration may be, in bytes: the plugin sends it back to the engine, puts it into
+/// environments and writes it to disk. A program's whole environment may have twice as much.
 const CONFIGURATION: usize = 1 << 20;
 
-/// What of it is gone by, in bytes.
+/// The size of the used parts, in bytes.
 fn size(config: &ImageConfig) -> usize {
     let lists = [&config.env, &config.volumes, &config.entrypoint];
     let texts = lists.into_iter().flatten().flatten().chain(&config.working_dir);
@@ -65,7 +65,7 @@ fn size(config: &ImageConfig) -> usize {
     texts.map(String::len).chain(labels).sum()
 }
 
-/// The variables that an image's ENV entries set, but for those that are the job's.
+/// The variables that an image's ENV entries set, without those that the job sets.
 #[must_use]
 pub fn environment(entries: &[String]) -> Vec<(String, String)> {
     let split = |entry: &String| {
@@ -75,10 +75,10 @@ pub fn environment(entries: &[String]) -> Vec<(String, String)> {
     entries.iter().filter_map(split).collect()
 }
 
-/// Variables that say who the user is and what the job is: what an image says of them is wrong, or meant to deceive.
+/// Variables that describe the user and the job: an image's values of them are wrong, or meant to deceive.
 fn is_the_jobs(name: &str) -> bool {
     const USER: [&str; 7] = ["HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "HOSTNAME"];
-    // Which GPUs there are for the job's programs.
+    // Which GPUs the job's programs may use.
     let is_selection = SELECTIONS.contains(&name);
     const JOB: [&str; 5] = ["SLURM", "SPANK", "SBATCH", "PMI", "SSH_"];
     name.is_empty()

@@ -1,15 +1,15 @@
-//! Images that their registry does not give to everybody. The engine has one store for all users: without a check,
-//! whoever shares a node with somebody who may pull such an image could run it too.
+//! Images that their registry does not serve to all users. The engine has one store for all users: without a check, any user
+//! who shares a node with one who may pull such an image could run it too.
 //!
-//! An image that was pulled with a login, because the registry wanted one, is marked by an additional tag in the
-//! engine, which lives exactly as long as the image, and tells which registry it was. A marked image that is here already
-//! is used only after that registry was asked, with this user's own login, for the manifest of exactly this image.
+//! When the registry requires a login for an image, the plugin marks the pulled image with an additional tag in the engine,
+//! which lives exactly as long as the image, and names that registry. The plugin uses a marked image that is already here only
+//! after it has asked that registry, with this user's own login, for the manifest of exactly this image.
 //!
-//! An engine that is to pull what it has already asks a registry for no more than the manifest, in which the image's id
-//! stands: whoever knows the id can have a registry of their own say that it has the image. So of a marked image no other
-//! registry's word counts; but for Docker Hub, which takes no manifest of what it has not.
+//! To pull an image that it has already, an engine requests only the manifest, which contains the image's id: a user who knows
+//! the id can run a registry that claims to have the image. So for a marked image no other registry's answer counts, except
+//! Docker Hub's, which accepts no manifest of an image that it does not have.
 //!
-//! Runs as root where an image is got.
+//! Runs as root where the plugin gets an image.
 
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ use crate::settings::image::{DOCKER_HUB, Reference};
 /// The mark: a repository in a registry that cannot exist (RFC 2606), with a hash of the image's registry below it, and the
 /// image's id as the tag.
 const MARK: &str = "spank-docker.invalid/private";
-/// How long a registry may take to say whether a user may have an image.
+/// How long a registry may take to answer whether a user may have an image.
 const REGISTRY: Duration = Duration::from_secs(20);
-/// How many of an image's names are asked about.
+/// For how many of an image's names the plugin asks a registry.
 const NAMES: usize = 8;
 
 impl Engine {
@@ -68,7 +68,7 @@ impl Engine {
         })
     }
 
-    /// The marks that an image has, or is about to get: none, if everybody may use it.
+    /// The marks that an image has, or is about to get: none, if all users may use it.
     async fn marks_to_heed(
         &self,
         policy: &ImagePolicy<'_>,
@@ -79,14 +79,14 @@ impl Engine {
             marks = self.marks_to_come(policy, found).await?;
         }
         if marks.is_empty() {
-            // A pull that has ended in between has marked it.
+            // A pull that ended in between has marked it.
             let id = found.id.as_deref().unwrap_or_default();
             marks = marks_of(&self.call("inspect the image", self.docker.inspect_image(id)).await?);
         }
         Ok(marks)
     }
 
-    /// Whether the registry gives this image to anybody. Not, when it cannot say. `None`: the engine cannot ask.
+    /// Whether the registry serves this image without a login; false when it cannot answer. `None`: the engine cannot ask it.
     pub(super) async fn is_public(&self, reference: &Reference) -> Option<bool> {
         let name = reference.engine_name();
         match tokio::time::timeout(REGISTRY, self.docker.inspect_registry_image(&name, None)).await {
@@ -96,7 +96,7 @@ impl Engine {
         }
     }
 
-    /// Whether the registry gives this image to the user.
+    /// Whether the registry serves this image to the user.
     async fn ask(
         &self,
         policy: &ImagePolicy<'_>,
@@ -109,15 +109,15 @@ impl Engine {
         match tokio::time::timeout(REGISTRY, asked).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if is_no_such_call(&error) => self.ask_by_pull(policy, name).await,
-            // A login that is no longer good is no worse than none.
+            // An expired login is no worse than none.
             Ok(Err(_)) if login.is_ok() && self.is_public(name).await == Some(true) => Ok(()),
             Ok(Err(error)) => Err(denied(pull_error(name, error), login.err())),
             Err(_) => Err(self.silent(name).await?),
         }
     }
 
-    /// With an engine that cannot ask. Of an image that is here a pull by its digest brings nothing, and Podman reads its
-    /// manifest and its configuration from the registry once more (containers/image, copy/single.go).
+    /// For an engine that cannot ask a registry. A pull by digest of an image that is already here transfers no layer, and
+    /// Podman reads the image's manifest and configuration from the registry once more (containers/image, copy/single.go).
     async fn ask_by_pull(&self, policy: &ImagePolicy<'_>, name: &Reference) -> Result<(), ImageError> {
         let mut layers = Layers::default();
         match tokio::time::timeout(REGISTRY, self.get(policy, name, &mut layers, &mut Untold)).await {
@@ -126,14 +126,14 @@ impl Engine {
         }
     }
 
-    /// The engine waits for the registry. Does it go on with everything else?
+    /// The engine waits for the registry: checks that it still answers other requests.
     async fn silent(&self, name: &Reference) -> Result<ImageError, EngineError> {
         self.answers("query the registry").await?;
         Ok(silent_registry(name, REGISTRY))
     }
 
-    /// Those that pulls would give to an image that they may be bringing. Where a pull was cut off, what may have come is
-    /// marked now.
+    /// Marks that running pulls would give to this image if they bring it. Where a pull was cut off, marks now what it may have
+    /// brought.
     async fn marks_to_come(
         &self,
         policy: &ImagePolicy<'_>,
@@ -143,7 +143,7 @@ impl Engine {
         let names = || found.repo_tags.iter().chain(&found.repo_digests).flatten();
         let mut marks = Vec::new();
         for pull in &pulls {
-            // Between its arrival and its naming an image has no name.
+            // An image has no name between its arrival and its tagging.
             let may_be_its = names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
             if may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id)) {
                 marks.push(mark_repository(registry_of(&pull.repository)));
@@ -168,8 +168,8 @@ impl Engine {
         pull.forget().map_err(ImageError::Pulls)
     }
 
-    /// Marks all that has come into a repository with a login. The name that was pulled may lead to another image by now: a
-    /// tag that was moved in between leaves the one that came without a tag.
+    /// Marks all images that a pull with a login has brought into a repository. The name that was pulled may lead to another
+    /// image by now: a tag that moved in between leaves the earlier image without a tag.
     pub(super) async fn mark_others(&self, repository: &str, public: &[String]) -> Result<(), EngineError> {
         for id in self.unmarked(repository).await? {
             if !public.contains(&id) {
@@ -179,8 +179,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The images of a repository that everybody may use: what a private pull finds there stays public. Not what another
-    /// one, that has not come to its end, may have brought.
+    /// The images of a repository that all users may use: those that a private pull finds there stay public, but not those that
+    /// another, unfinished private pull may have brought.
     pub(super) async fn public(&self, pulls: &Pulls, repository: &str) -> Result<Vec<String>, ImageError> {
         let others = pulls.all().map_err(ImageError::Pulls)?;
         let mut public = self.unmarked(repository).await?;
@@ -190,7 +190,7 @@ impl Engine {
         Ok(public)
     }
 
-    /// Marks this image as one that this registry does not give to everybody.
+    /// Marks this image as one that this registry does not serve to all users.
     async fn mark(&self, id: &str, registry: &str) -> Result<(), EngineError> {
         let options =
             TagImageOptions { repo: Some(mark_repository(registry)), tag: Some(digits(id).to_owned()) };
@@ -209,18 +209,18 @@ impl Engine {
     }
 }
 
-/// Whether the engine does not know the call that asks a registry: Podman, seen with 5.4. No registry's word is so short.
+/// Whether the engine does not know the call that asks a registry: Podman, seen with 5.4. No registry's message is so short.
 fn is_no_such_call(error: &bollard::errors::Error) -> bool {
     use bollard::errors::Error::DockerResponseServerError;
     matches!(error, DockerResponseServerError { status_code: 404, message } if message.trim() == "Not Found")
 }
 
-/// Whether a registry's word about an image with these marks counts.
+/// Whether a registry's answer about an image with these marks counts.
 fn believes(marks: &[String], registry: &str) -> bool {
     registry == DOCKER_HUB || marks.contains(&mark_repository(registry))
 }
 
-/// The repository of the marks of what came from a registry.
+/// The repository of the marks of images from a registry.
 fn mark_repository(registry: &str) -> String {
     let hash = hex(&Sha256::digest(registry.as_bytes()));
     format!("{MARK}/{}", &hash[..32])
@@ -249,12 +249,12 @@ fn is_our(repository: &str) -> bool {
     repository.strip_prefix(MARK).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a reference is one of our marks, which nobody may pull: that would take the mark from its image.
+/// Whether a reference is one of the plugin's marks, which no user may pull: that would take the mark from its image.
 pub(super) fn is_mark(reference: &Reference) -> bool {
     reference.repository().is_some_and(|repository| is_our(&repository))
 }
 
-/// As the engine's API wants it. It lives as long as the request.
+/// In the form of the engine's API. It lives as long as the request.
 pub(super) fn engine_credentials(credentials: &RegistryAuth) -> DockerCredentials {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     DockerCredentials {

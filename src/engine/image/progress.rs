@@ -1,4 +1,4 @@
-//! How far a pull has come, for who waits for it.
+//! The progress of a pull, for users who wait for it.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -9,16 +9,16 @@ use std::time::Duration;
 use bollard::models::CreateImageInfo;
 use futures_util::future::LocalBoxFuture;
 
-/// Is told from time to time how far a pull is.
+/// Receives the progress of a pull from time to time.
 pub trait Progress {
     /// How often.
     fn interval(&self) -> Duration;
 
-    /// Says whether it is still wanted.
+    /// Returns whether the pull is still wanted.
     fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>>;
 }
 
-/// Nobody waits to be told: the image is here.
+/// No reports: the image is here.
 pub(super) struct Untold;
 
 impl Progress for Untold {
@@ -31,10 +31,10 @@ impl Progress for Untold {
     }
 }
 
-/// How far the layers of a pull have come.
+/// The progress of a pull's layers.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
-    /// Bytes had and bytes wanted of each.
+    /// Bytes received and bytes expected of each.
     downloads: HashMap<String, (i64, i64)>,
     /// Whether the first of them is being written to the engine's disk, which may take longer than the download.
     unpacking: bool,
@@ -42,10 +42,10 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Takes in what the engine says of one of them.
+    /// Takes in an engine's message about one of them.
     pub(super) fn note(&mut self, step: &CreateImageInfo) {
         let (Some(id), Some(status)) = (&step.id, &step.status) else { return };
-        // There the id is the tag.
+        // In that message the id is the tag.
         self.any |= !status.starts_with("Pulling from");
         let progress = step.progress_detail.as_ref();
         let (current, total) = (progress.and_then(|p| p.current), progress.and_then(|p| p.total));
@@ -61,8 +61,8 @@ impl Layers {
         }
     }
 
-    /// Whether there were any. Of an image that the engine has already, by the id in the registry's manifest, it tells of
-    /// none; of another one it has fetched the configuration, so that the registry has shown that it has the image.
+    /// Whether there were any. For an image that the engine has already, by the id in the registry's manifest, it reports none;
+    /// for another image it has fetched the configuration, which proves that the registry has the image.
     pub(super) fn any(&self) -> bool {
         self.any
     }
@@ -71,7 +71,7 @@ impl Layers {
 impl fmt::Display for Layers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MB: i64 = 1_000_000;
-        // A registry says what it likes.
+        // A registry may send any numbers.
         let sum = |of: fn(&(i64, i64)) -> i64| self.downloads.values().map(of).fold(0, i64::saturating_add);
         let (had, wanted) = (sum(|layer| layer.0), sum(|layer| layer.1));
         write!(f, "{} of {} MB", had / MB, wanted / MB)?;

@@ -1,4 +1,4 @@
-//! The way of an image onto this node, under the pull policy and with the user's login.
+//! How an image comes onto this node, under the pull policy and with the user's login.
 
 use std::time::Instant;
 
@@ -50,7 +50,7 @@ impl Engine {
             None if reference.is_id() => return Err(ImageError::UnknownId { image: reference.to_string() }),
             None => self.get(policy, reference, &mut layers, progress).await?,
         };
-        // No layer has come: it was here already, and a registry that was asked has said no more than its id.
+        // No layer has come: the image was already here, and the registry, if asked, has shown no more than its id.
         if !layers.any() {
             self.check_right(policy, &found).await?;
         }
@@ -103,8 +103,8 @@ impl Engine {
         self.pull(reference, None, layers, progress).await.map_err(|error| denied(error, Some(why)))
     }
 
-    /// Pulls it with a login, and marks it before anybody else could take it for a public one. What was here before,
-    /// for everybody, stays so.
+    /// Pulls it with a login, and marks it before another job could take it for a public image. Images that were public before
+    /// stay public.
     async fn get_private(
         &self,
         policy: &ImagePolicy<'_>,
@@ -118,11 +118,11 @@ impl Engine {
         let public = self.public(policy.pulls, &repository).await?;
         let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
         let pulled = self.pull(reference, Some(private::engine_credentials(login)), layers, progress).await;
-        // The engine learns later that nobody waits any more: until its end is seen to (`settle`), what comes is nobody's.
+        // The engine notices the cancellation later: until its pull has ended (`settle`), the record stays.
         if matches!(pulled, Err(ImageError::NotWanted { .. })) {
             return pulled;
         }
-        // Also when it has failed: the engine may have gone further than it could tell.
+        // Also after a failure: the engine may have done more than it could report.
         if layers.any() {
             self.mark_others(&repository, &public).await?;
         }
@@ -146,7 +146,7 @@ impl Engine {
         let mut stream = pieces.docker.create_image(Some(options), None, login);
         let (interval, mut told) = (progress.interval(), Instant::now());
         loop {
-            // Silence for that long is a slow registry's, or that of an engine which hangs.
+            // Silence for that long comes from a slow registry, or from an engine that hangs.
             match tokio::time::timeout(interval, pieces.next(&mut stream)).await {
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(step))) => layers.note(&step),

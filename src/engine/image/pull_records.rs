@@ -1,10 +1,10 @@
-//! Pulls of private images that are under way on this node: between the moment when the engine has such an image and
-//! the moment when it is marked as private ([`super::private`]), nobody else may take it for a public one.
+//! Records of pulls of private images on this node: from the arrival of such an image in the engine until it is marked as
+//! private ([`super::private`]), no other job may take it for a public one.
 //!
-//! A file in `state_dir` for each, locked by the process that pulls: the image's repository, and the ids of those of its
-//! images that were public before. One that nobody has locked was left by a process that was killed.
+//! A file in `state_dir` for each, locked by the process that pulls: the image's repository, and the ids of those of its images
+//! that were public before. A record without a lock was left by a process that was killed.
 //!
-//! Written and read by root where an image is got, and in the epilog.
+//! Written and read by root where the plugin gets an image, and in the epilog.
 #![forbid(unsafe_code)]
 
 use std::fs::{self, File};
@@ -18,28 +18,28 @@ use crate::linux::removal::gone;
 
 /// How their names begin: no job's directory does.
 const PREFIX: &str = "pull.";
-/// Before it is locked its name begins so, and nobody looks at it.
+/// A record's name begins so before it is locked; no process reads it.
 const NEW: &str = ".pull.";
 /// The longest name of a repository, and thousands of ids.
 const LIMIT: u64 = 1 << 20;
 
-/// Those of this node.
+/// Records of this node.
 #[derive(Clone, Debug)]
 pub struct Pulls(PathBuf);
 
-/// One that this process does. Dropped without an end, it counts as cut off.
+/// A pull of this process. Dropped without an end, it counts as cut off.
 #[derive(Debug)]
 pub struct PullGuard {
     path: PathBuf,
     _lock: Flock<File>,
 }
 
-/// One of any process.
+/// A pull of any process.
 #[derive(Debug)]
 pub struct PullRecord {
     /// What is pulled, in full: `docker.io/alice/app`.
     pub repository: String,
-    /// The ids of its images that are nobody's secret.
+    /// The ids of its images that are public.
     pub public: Vec<String>,
     path: PathBuf,
     cut_off: bool,
@@ -52,11 +52,11 @@ impl Pulls {
         Self(state_dir.to_owned())
     }
 
-    /// Notes that this process pulls something from this repository, of which these images are public.
+    /// Records that this process pulls an image from this repository, of which these images are public.
     pub fn begin(&self, repository: &str, public: &[String]) -> io::Result<PullGuard> {
         let named = |prefix| self.0.join(format!("{prefix}{}", std::process::id()));
         let (new, path) = (named(NEW), named(PREFIX));
-        // Left by a process that had the same number.
+        // Left by an earlier process with the same pid.
         gone(fs::remove_file(&new))?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
         let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
@@ -77,7 +77,7 @@ impl Pulls {
             let path = entry.path();
             let file = match File::open(&path) {
                 Ok(file) => file,
-                // Ended meanwhile.
+                // It has ended meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
@@ -93,20 +93,20 @@ impl Pulls {
 }
 
 impl PullGuard {
-    /// What has come is marked, or nothing has come.
+    /// The new images are marked, or none has come.
     pub fn end(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
 }
 
 impl PullRecord {
-    /// Whether the process that pulled is gone.
+    /// Whether the process that pulled has ended.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
         self.cut_off
     }
 
-    /// What may have come is marked.
+    /// The images that may have come are marked.
     pub fn forget(&self) -> io::Result<()> {
         gone(fs::remove_file(&self.path))
     }
