@@ -1,5 +1,4 @@
-//! Builds the container's first process (src/pause), a static program without a standard library, for the plugin to
-//! carry.
+//! Builds the container's first process (src/pause), a static program without a standard library, which the plugin contains.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +10,7 @@ fn main() -> io::Result<()> {
 
     // slurmstepd unloads plugins while the C library may still call what they registered: never unload.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    // The crate slurm-spank exports its option callback; Slurm takes it by pointer, nobody by name.
+    // The crate slurm-spank exports its option callback; Slurm takes it by pointer, no program by name.
     println!("cargo::rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
 
     let variable = |name| env::var(name).map_err(|_| io::Error::other(format!("{name} is not set")));
@@ -29,7 +28,7 @@ fn main() -> io::Result<()> {
         ])
         .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"])
         .args(["-Clink-arg=-Wl,--build-id=none,-z,noexecstack"])
-        // That of the target, when it is another than this machine.
+        // The target's linker, when the target is not this machine.
         .args(env::var("RUSTC_LINKER").map(|linker| format!("-Clinker={linker}")))
         .status()?;
     if !status.success() {

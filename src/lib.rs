@@ -32,8 +32,8 @@
 //! | [`log`] | what admins read; foreign text in messages |
 //! | [`linux`] | what the kernel offers: namespaces, mounts, cgroups, identities |
 //!
-//! What crosses from one process to the next, and is trusted, is the record in `state_dir` ([`state`]), never an option or a
-//! variable: where a variable says that there should be one, a task is refused, and no more.
+//! Between processes the plugin trusts only the record in `state_dir` ([`state`]), never an option or a variable: where a
+//! variable says that there should be a record, the task is refused, and no more.
 //! Unsafe code is in `spank` (C symbols) and [`linux`] (system calls) only.
 
 pub mod check;
@@ -44,7 +44,7 @@ pub mod linux;
 pub mod log;
 pub mod settings;
 pub mod slurm;
-// Refers to functions that exist only inside Slurm's programs: unit tests and fuzz targets would not link.
+// Uses functions that exist only inside Slurm's programs: unit tests and fuzz targets would not link.
 #[cfg(not(any(test, fuzzing)))]
 mod spank;
 pub mod state;

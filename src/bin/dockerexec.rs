@@ -10,9 +10,9 @@ use std::process::{Command, exit};
 
 const USAGE: &str = "usage: dockerexec CMD [ARG...]\n\
     Runs CMD in this job's container on this node. For batch scripts with --docker-script=host.";
-/// As env(1) has it for a command that cannot be run.
+/// As in env(1) for a command that cannot be run.
 const CANNOT_RUN: i32 = 127;
-/// As sysexits.h has it.
+/// As in sysexits.h.
 const BAD_USAGE: i32 = 64;
 
 fn main() {
@@ -27,7 +27,7 @@ fn main() {
         fail("dockerexec: not running in a job on one of its nodes: use it in a batch script", CANNOT_RUN);
     };
     let mut srun = Command::new("srun");
-    // --overlap: beside what else the job runs, on the job's CPUs and memory.
+    // --overlap: beside the job's other steps, on the job's CPUs and memory.
     srun.args([
         "--overlap",
         "--quiet",

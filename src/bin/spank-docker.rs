@@ -1,5 +1,5 @@
 //! `spank-docker`, run by an admin, or by monitoring, as root. `check`: whether this node is fit for jobs in containers, one
-//! line for each thing that was looked at. `secret`: a new secret for the cluster.
+//! line for each check. `secret`: a new secret for the cluster.
 #![expect(clippy::print_stderr, reason = "a program, not part of the plugin")]
 
 use std::env;
@@ -26,7 +26,7 @@ secret: creates the file from which the ssh keys of all jobs are derived: where
 the setting secret= says, else /etc/slurm/spank-docker.secret. It never
 overwrites a file.
 ";
-/// As monitoring systems of Nagios' kind have it for what is not known.
+/// Nagios' code for an unknown state.
 const UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {

@@ -13,13 +13,13 @@ use crate::settings::number;
 
 /// A file of an image that is larger counts as empty.
 const MAX_FILE: usize = 1 << 20;
-/// The longest field that is written. Libraries have buffers for a whole line of some kilobytes.
+/// The longest field that the plugin writes. Libraries have buffers of some kilobytes for a whole line.
 const MAX_FIELD: usize = 1024;
 /// uid and gid of `nobody`, everywhere but in old images, which have a line for it.
 const NOBODY: u32 = 65_534;
-/// Group of terminals: engines mount /dev/pts so that every terminal has this gid.
+/// Group of terminals: engines mount /dev/pts so that all terminals have this gid.
 const TTY: u32 = 5;
-/// Where the uid of a missing `sshd` is looked for: first the one that it has in CentOS, then what systems give out.
+/// Where to look for a free uid for a missing `sshd`: first the one that it has in CentOS, then those for system accounts.
 const SYSTEM_UIDS: [std::ops::Range<u32>; 2] = [74..75, 100..1000];
 
 /// The job's user, as the node knows it.
@@ -35,7 +35,7 @@ pub struct Account {
     pub gecos: OsString,
     /// Home directory.
     pub home: OsString,
-    /// Login shell. sshd refuses who has one that does not exist in the image.
+    /// Login shell. sshd refuses a user whose shell does not exist in the image.
     pub shell: OsString,
 }
 
@@ -50,9 +50,9 @@ pub struct Group {
 
 /// /etc/passwd for the container.
 ///
-/// The user comes first, so that the uid leads to this name even where the image has another one with it. The image's
-/// lines follow as they are, without those of the user's name, without those whose name is a number, and without what is
-/// no account. `root`, `sshd` (OpenSSH 7.4 does not start without it) and `nobody` are added when they are missing.
+/// The user comes first, so that the uid leads to this name even where the image has another name with it. The image's lines
+/// follow unchanged, except those with the user's name, those whose name is a number, and those that are no account. `root`,
+/// `sshd` (OpenSSH 7.4 does not start without it) and `nobody` are added when they are missing.
 pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
     let name = name_of(user);
     let uid = user.uid.to_string();
@@ -96,13 +96,12 @@ pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
 
 /// /etc/group for the container.
 ///
-/// All groups of the user come first, with the user as a member except in the primary one. The image's lines follow as
-/// they are, without those of the same names, without those whose name is a number, and without what is no group: one
-/// with the same gid and another name stays, the gid leads to ours. `root` is added when it is missing, and a group for
-/// `nobody`.
+/// All groups of the user come first, with the user as a member except in the primary one. The image's lines follow unchanged,
+/// except those with the same names, those whose name is a number, and those that are no group: a line with the same gid and
+/// another name stays, as the gid leads to the user's. `root` is added when it is missing, and a group for `nobody`.
 ///
-/// A `tty` with a gid of the image's own is left out: sshd would try to give terminals to it, which it cannot as the
-/// user, and end the session. Without the group it is content with what terminals have.
+/// A `tty` with another gid in the image is left out: sshd would try to give terminals to it, which it cannot as the user, and
+/// end the session. Without the group sshd leaves terminals as they are.
 pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
     let member = name_of(user);
     let mut merged = Lines::with_capacity(image.len() + 64 * groups.len() + 64);
@@ -137,7 +136,7 @@ pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
     merged.0
 }
 
-/// A file that is written line by line.
+/// A file written line by line.
 struct Lines(Vec<u8>);
 
 impl Lines {
@@ -160,15 +159,15 @@ impl Lines {
     }
 }
 
-/// A line of an image's file that is what it should be.
+/// A valid line of an image's file.
 struct AccountLine<'a> {
     line: &'a [u8],
     name: &'a [u8],
     id: u32,
 }
 
-/// The lines that have so many fields, a name, and an id in the third field. Comments and the `+` lines of NIS are not
-/// among them.
+/// The lines with this number of fields, a name, and an id in the third field. Comments and the `+` lines of NIS are not among
+/// them.
 fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = AccountLine<'_>> {
     let file = if file.len() > MAX_FILE { &[] } else { file };
     file.split(|byte| *byte == b'\n').filter_map(move |line| {
@@ -183,9 +182,9 @@ fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = AccountLine<'_>> {
     })
 }
 
-/// Whether an image may call an account or a group so. Not by digits: they would pass for another number with all that take
-/// both (runc, chgrp, newgrp). Nor by what is no text: Podman writes a group of its own behind whatever the image has there,
-/// which makes one line of both.
+/// Whether an account or a group of an image may have this name. Not digits: all programs that accept both would take them for
+/// another number (runc, chgrp, newgrp). Nor bytes that are no text: Podman appends a group of its own to whatever the image
+/// has there, and would make one line of both.
 fn is_name(name: &[u8]) -> bool {
     !name.iter().all(u8::is_ascii_digit) && name.len() <= MAX_FIELD && std::str::from_utf8(name).is_ok()
 }
@@ -200,8 +199,8 @@ fn name_of(user: &Account) -> Vec<u8> {
     field(&user.name, format!("user{}", user.uid).as_bytes())
 }
 
-/// A value as one field: what would end it or the line becomes `_`, so does what would turn a name into something else
-/// at its beginning. An empty value becomes the default.
+/// A value as one field: `_` replaces bytes that would end the field or the line, and those that change a name's meaning at its
+/// beginning. An empty value becomes the default.
 fn field(value: &OsStr, default: &[u8]) -> Vec<u8> {
     let value = value.as_bytes();
     if value.is_empty() {
@@ -336,7 +335,7 @@ nobody:x:65534:
         assert!(text(merge_group(b"", &groups, &nameless)).starts_with("a_b:x:6:user1000\nroot:"));
     }
 
-    /// As Podman makes it, of an image with no text.
+    /// As Podman writes it for an image with no text.
     #[test]
     fn a_name_that_is_no_text_is_none() {
         let line = |name: &[u8], rest: &str| [name, rest.as_bytes()].concat();

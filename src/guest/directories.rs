@@ -1,4 +1,4 @@
-//! Variables that name a directory of the node where a job was submitted: where the container has none of that name, a program
+//! Variables that name a directory of the node where a job was submitted. Where the container has no such directory, a program
 //! that trusts them fails, and one that finds no such variable takes `/tmp`. Pure.
 #![forbid(unsafe_code)]
 
@@ -6,6 +6,6 @@
 /// Specification).
 pub const VARIABLES: [&str; 4] = ["TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR"];
 
-/// The one that Slurm itself looks at, before a plugin's last hook: it tries to make the directory, and says so where it cannot
+/// The one that Slurm itself reads, before a plugin's last hook: it tries to make the directory, and reports when it cannot
 /// (src/slurmd/slurmstepd/task.c, `_make_tmpdir`).
 pub const OF_SLURM: &str = "TMPDIR";

@@ -1,5 +1,5 @@
-//! The variables that a job finds in its container: what became of its options, how MPI launchers reach its other nodes.
-//! The same for tasks and for ssh sessions.
+//! The variables that a job finds in its container: its effective options, and how MPI launchers reach its other nodes. The
+//! same for tasks and for ssh sessions.
 //!
 //! Pure; used by root where a container starts, and by the user's task before it execs.
 #![forbid(unsafe_code)]
@@ -8,14 +8,14 @@ use super::{mpi, paths};
 use crate::settings::plugstack::{Config, Limit};
 use crate::slurm::ids::{Owner, StepId};
 
-/// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd's, which is not in
-/// the container; it answers over its socket as well.
+/// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd, which is not in the
+/// container; it also answers over its socket.
 pub const PMIX_ENVIRONMENT: [(&str, &str); 1] = [("PMIX_MCA_gds", "hash")];
 
 /// Names the hostfile.
 pub const HOSTFILE: &str = "SLURM_JOB_DOCKER_HOSTFILE";
 
-/// What became of the options: in the environment of every task in the container and of every ssh session.
+/// The effective options: in the environment of every task in the container and of every ssh session.
 #[must_use]
 pub fn output_vars(owner: Owner, image: &str, image_id: &str, port: u16) -> [(&'static str, String); 5] {
     [
@@ -27,8 +27,8 @@ pub fn output_vars(owner: Owner, image: &str, image_id: &str, port: u16) -> [(&'
     ]
 }
 
-/// What the plugin itself puts into the environment inside the container: the results, and how MPI launchers reach the
-/// other nodes of the job, or of one `step` in the job's container.
+/// The plugin's variables inside the container: the results, and how MPI launchers reach the other nodes of the job, or of one
+/// `step` in the job's container.
 #[must_use]
 pub fn environment(
     owner: Owner,
@@ -42,8 +42,9 @@ pub fn environment(
     results.into_iter().chain(hostfile).chain(mpi::environment::of(step)).collect()
 }
 
-/// The variable in which Slurm carries the soft limit of locked memory of the submitting shell, to be set last of all, after
-/// ours (src/slurmd/slurmstepd/ulimits.c): where the configuration decides on it, it goes. All other soft limits are the shell's.
+/// The variable in which Slurm carries the submitting shell's soft limit of locked memory, which slurmstepd sets after the
+/// plugin's limits (src/slurmd/slurmstepd/ulimits.c): removed where the configuration sets that limit. All other soft limits
+/// are the shell's.
 pub fn propagated_limit(config: &Config) -> Option<&'static str> {
     (config.memlock != Limit::Inherit).then_some("SLURM_RLIMIT_MEMLOCK")
 }

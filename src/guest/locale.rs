@@ -1,7 +1,7 @@
-//! Locales of the job's environment that the image does not have. The variables of the submitting shell come along into
-//! the container; where they name a locale that is not there, bash, Perl and others complain at every start.
+//! Locales of the job's environment that the image does not have. srun passes the submitting shell's variables to the
+//! container; where they name a missing locale, bash, Perl and others complain at every start.
 //!
-//! Runs in the task, as the user, in the container: what it reads is the image's, and can only mislead its own user.
+//! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their own user.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -29,9 +29,9 @@ pub const VARIABLES: [&str; 14] = [
     "LC_TIME",
 ];
 
-/// Where glibc has its locales, unless it was told otherwise when it was built.
+/// Where glibc has its locales, unless it was built with another path.
 const DIRECTORY: &str = "/usr/lib/locale";
-/// More names than all locales of glibc have.
+/// A size that no list of glibc's locales reaches.
 const MAX_NAMES: usize = 1 << 20;
 
 /// Whether the C library of the container whose root directory this is can serve the locale `name`.
@@ -53,13 +53,13 @@ pub fn is_served(root: &Path, name: &OsStr) -> bool {
             .is_ok_and(|known| names.iter().any(|name| known.contains(name)))
 }
 
-/// musl takes every name for UTF-8.
+/// musl accepts every name as UTF-8.
 fn is_musl(root: &Path) -> bool {
     let entries = fs::read_dir(root.join("lib")).into_iter().flatten().flatten();
     entries.take(10_000).any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"ld-musl-"))
 }
 
-/// As glibc stores it: the codeset in lower case, without what is neither letter nor digit.
+/// As glibc stores it: the codeset in lower case, only letters and digits.
 fn normalized(name: &str) -> String {
     let (name, modifier) =
         name.split_once('@').map_or((name, None), |(name, modifier)| (name, Some(modifier)));

@@ -1,6 +1,6 @@
-//! What is put into the container, and where: accounts, environments, ssh, what launchers of MPI need.
+//! The content of the container's files and environment, and their places: accounts, variables, ssh, MPI launchers.
 //!
-//! Pure: texts and paths are made here; who writes them, and as whom, is in [`crate::container`].
+//! Pure: makes texts and paths only; [`crate::container`] writes them, and says as which user.
 
 pub mod accounts;
 pub mod directories;

@@ -1,5 +1,5 @@
-//! The plugin's directory in the container and the files in it: for ssh, for MPI launchers, for the first process, and
-//! those that are mounted over the image's.
+//! The plugin's directory in the container and its files: for ssh, for MPI launchers, for the first process, and those that are
+//! mounted over the image's.
 //!
 //! Written by root before the container starts, read there by the image's sshd and ssh as the job's user.
 #![forbid(unsafe_code)]
@@ -8,7 +8,7 @@ use crate::slurm::ids::StepId;
 
 /// The directory.
 pub const DIRECTORY: &str = crate::settings::mounts::OURS;
-/// Mounts that nothing of a user's is mounted into: the device nodes, and the directory.
+/// Mounts into which users cannot mount anything: the device nodes, and the directory.
 pub const CLOSED: [&str; 2] = ["/dev", DIRECTORY];
 /// Private key of the user, the same on all nodes. Mode 0400, the user's.
 pub const USER_KEY: &str = "/run/spank-docker/id_ed25519";
@@ -24,7 +24,7 @@ pub const SSHD_CONFIG: &str = "/run/spank-docker/sshd_config";
 pub const SSH_CONFIG: &str = "/run/spank-docker/ssh_config";
 /// What every ssh session runs. Executable.
 pub const SESSION: &str = "/run/spank-docker/session";
-/// Is there once the job's limits hold for the container. Every ssh session waits for it.
+/// Exists once the job's limits hold for the container. Every ssh session waits for it.
 pub const ADOPTED: &str = "/run/spank-docker/adopted";
 /// Variables of every ssh session, as a shell script.
 pub const ENVIRONMENT: &str = "/run/spank-docker/environment";
@@ -37,35 +37,34 @@ pub const HYDRA_HOSTFILE: &str = "/run/spank-docker/hostfile.hydra";
 pub fn hostfiles_of(step: StepId) -> [String; 2] {
     [HOSTFILE, HYDRA_HOSTFILE].map(|hostfile| format!("{hostfile}.{step}"))
 }
-/// Symbolic link to the image's sshd, wherever it is there.
+/// Symbolic link to the image's sshd, wherever that is.
 pub const SSHD: &str = "/run/spank-docker/sshd";
-/// What MPI launchers call instead of ssh: ssh with the job's configuration, or a line that says what is missing.
-/// Executable.
+/// What MPI launchers call instead of ssh: runs ssh with the job's configuration, or prints what is missing. Executable.
 pub const SSH: &str = "/run/spank-docker/ssh";
-/// The variable that names the networks between the nodes to Open MPI, with its value; empty where none are to be named.
+/// The variable that names the networks between the nodes to Open MPI, with its value; empty where there are none to name.
 pub const NETWORKS: &str = "/run/spank-docker/networks";
 /// The first process of the container (src/pause). Executable.
 pub const PAUSE: &str = "/run/spank-docker/pause";
 /// The same, for C.
 pub const LAUNCHER: &std::ffi::CStr = c"/run/spank-docker/pause";
-/// The FIFO on which the first process waits to be told to become sshd. The user's, mode 0400: only root can write.
+/// The FIFO on which the first process waits for the order to become sshd. The user's, mode 0400: only root can write.
 pub const GO: &str = "/run/spank-docker/go";
-/// The FIFO that takes what the image's sshd writes to standard output and error. The user's, mode 0600.
+/// The FIFO for the standard output and error of the image's sshd. The user's, mode 0600.
 pub const SSHD_OUTPUT: &str = "/run/spank-docker/sshd_output";
 /// The image's /etc/passwd with the user in it, mounted over the image's.
 pub const PASSWD: &str = "/run/spank-docker/passwd";
 /// The image's /etc/group with the user's groups in it, mounted over the image's.
 pub const GROUP: &str = "/run/spank-docker/group";
-/// The image's ssh_config with ours before it, mounted over the image's.
+/// The plugin's ssh_config followed by the image's, mounted over the image's.
 pub const SYSTEM_SSH_CONFIG: &str = "/run/spank-docker/system_ssh_config";
 
-/// What is mounted over the image's ssh: the same, with the caller's environment. Executable.
+/// Mounted over the image's ssh: the same, with the caller's environment. Executable.
 pub const OVER_SSH: &str = "/run/spank-docker/over_ssh";
-/// The image's own then.
+/// The image's own ssh then.
 pub const SSH_OF_IMAGE: &str = "/run/spank-docker/ssh_of_image";
-/// The image's /etc/profile with a frame of ours around it, mounted over the image's.
+/// The plugin's frame around the image's /etc/profile, mounted over the image's.
 pub const PROFILE: &str = "/run/spank-docker/profile";
-/// The image's own.
+/// The image's own /etc/profile.
 pub const PROFILE_OF_IMAGE: &str = "/run/spank-docker/profile_of_image";
 
 /// The name of one of these files in its directory.

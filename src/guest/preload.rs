@@ -1,7 +1,7 @@
-//! Libraries that LD_PRELOAD names. The submitting shell's are as a rule those of the login node (profilers, XALT): where the
-//! container does not have them, the loader complains at every start of a program.
+//! Libraries that LD_PRELOAD names. Those of the submitting shell are usually the login node's (profilers, XALT): where the
+//! container lacks them, the loader complains at every start of a program.
 //!
-//! Runs in the task, as the user, in the container: what it reads is the image's, and can only mislead its own user.
+//! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their own user.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -11,21 +11,21 @@ use std::path::Path;
 
 /// The variable.
 pub const VARIABLE: &str = "LD_PRELOAD";
-/// Where a loader looks without being told, besides its cache (ld.so(8)).
+/// Where a loader searches by default, besides its cache (ld.so(8)).
 const DIRECTORIES: [&str; 5] = ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"];
 const CACHE: &str = "/etc/ld.so.cache";
-/// More than any cache has.
+/// A size that no cache reaches.
 const MAX_CACHE: u64 = 16 << 20;
 
-/// What is left of a value of the variable: the entries that are there, as `is_there` says.
+/// The entries of the variable's value that exist, according to `is_there`.
 #[must_use]
 pub fn kept(value: &str, is_there: impl Fn(&str) -> bool) -> String {
     let entries = value.split([':', ' ']).filter(|entry| !entry.is_empty() && is_there(entry));
     entries.collect::<Vec<_>>().join(":")
 }
 
-/// Whether the container with this root directory has the library, or may have it: what is relative, or has one of the loader's own
-/// words in it (`$LIB`), is for the loader to find.
+/// Whether the container with this root directory has the library, or may have it: the loader has to find a relative path, or
+/// one with its own words (`$LIB`).
 #[must_use]
 pub fn is_there(root: &Path, entry: &str, library_path: &str) -> bool {
     let inside = |path: &str| root.join(path.trim_start_matches('/'));
@@ -40,7 +40,7 @@ pub fn is_there(root: &Path, entry: &str, library_path: &str) -> bool {
         || is_cached(&inside(CACHE), entry)
 }
 
-/// The cache has names as strings of C. In doubt the library is there.
+/// The cache holds names as C strings. In doubt the library is there.
 fn is_cached(cache: &Path, name: &str) -> bool {
     let mut content = Vec::new();
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(cache);

@@ -1,12 +1,12 @@
-//! What login shells read first: the image's /etc/profile, which as a rule sets PATH anew and loses the image's own, in a frame
-//! that puts back what was there.
+//! The /etc/profile of login shells: the image's, which usually sets PATH anew and loses the image's own, in a frame that
+//! restores the previous entries.
 //!
-//! Written by root in the prolog, read as the job's user by whatever shell the image has. Pure.
+//! Written by root in the prolog, read as the job's user by the image's shell. Pure.
 #![forbid(unsafe_code)]
 
 use super::paths::PROFILE_OF_IMAGE;
 
-/// The text of /etc/profile. What the image's adds to PATH stays, and stays first where it has kept the rest.
+/// The text of /etc/profile. Entries that the image's file adds to PATH stay, and stay first where it has kept the rest.
 const FRAME: &str = r#"# Written by spank-docker: the image's own /etc/profile, and the PATH that was there before it.
 spank_docker_path=$PATH
 . PROFILE_OF_IMAGE
@@ -28,7 +28,7 @@ esac
 unset spank_docker_path spank_docker_rest
 "#;
 
-/// What is mounted over the image's.
+/// The file to mount over the image's.
 #[must_use]
 pub fn framed() -> String {
     FRAME.replace("PROFILE_OF_IMAGE", PROFILE_OF_IMAGE)

@@ -1,8 +1,8 @@
-//! How a foreign value looks in a message: one line, short, without control characters.
+//! Formats a foreign value for a message: one line, short, without control characters.
 //!
-//! Values come from users and images and may hold anything: newlines, escape sequences for a terminal, a megabyte
-//! of `A`, bytes that are no UTF-8. Every error type keeps them as [`Escaped`], so no message can be forged or
-//! grow. Pure; runs in every process of the plugin, client and node, as whoever that is.
+//! Values come from users and images and may hold anything: newlines, escape sequences for a terminal, a megabyte of `A`, bytes
+//! that are no UTF-8. Every error type keeps them as [`Escaped`], so that values can neither forge nor lengthen a message.
+//! Pure; runs in every process of the plugin, on clients and nodes, as any user.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -10,22 +10,22 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// As many characters of a value are shown at most, `...` included.
+/// The maximum of characters shown of a value, `...` included.
 const WIDTH: usize = 80;
-/// And of a whole line, whoever has written parts of it.
+/// The maximum for a whole line, whatever wrote its parts.
 const LINE: usize = 1000;
 
-/// A value that someone else chose, fit for an error message.
+/// A value from outside the plugin, fit for an error message.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Escaped(String);
 
 impl Escaped {
-    /// Escapes what is not printable and shortens what is long.
+    /// Escapes unprintable characters and shortens long values.
     pub fn new(value: impl AsRef<[u8]>) -> Self {
         Self::within(value.as_ref(), WIDTH)
     }
 
-    /// The same for a whole line, of which values are parts: what is shown already stays as it is.
+    /// The same for a whole line that contains values: escaped parts stay unchanged.
     pub fn line(line: &str) -> Self {
         Self::within(line.as_bytes(), LINE)
     }
@@ -33,7 +33,7 @@ impl Escaped {
     fn within(value: &[u8], limit: usize) -> Self {
         let mut shown = String::new();
         let mut width = 0;
-        // Up to here, `...` still fits behind.
+        // Up to here, `...` still fits.
         let mut cut = 0;
         'text: for chunk in value.utf8_chunks() {
             let characters = chunk.valid().chars().map(Ok).chain(chunk.invalid().iter().map(Err));

@@ -1,4 +1,4 @@
-//! What admins read, in slurmd's log: errors with all their causes, and where the time of a start went.
+//! What admins read in slurmd's log: errors with all their causes, and the timings of a start.
 //!
 //! Used in every hook that runs as root, and in srun, sbatch and salloc.
 #![forbid(unsafe_code)]
@@ -10,23 +10,23 @@ use std::error::Error;
 
 /// Where hooks write for admins.
 pub trait Log {
-    /// Something went wrong.
+    /// Logs a failure.
     fn error(&mut self, line: &str);
-    /// Something that may be of interest.
+    /// Logs information.
     fn info(&mut self, line: &str);
 }
 
-/// The longest line, in characters: words of engines and registries stand in them.
+/// The longest line, in characters: messages of engines and registries are part of lines.
 const LONGEST: usize = 1000;
 
-/// An error with all its causes, on one line that is not too long.
+/// An error with all its causes, on one line of limited length.
 #[must_use]
 pub fn error_chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Some show their source themselves.
+        // Some errors include their source in their own text.
         if !line.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);

@@ -1,15 +1,15 @@
-//! Where the time of a start goes: one line in slurmd's log tells, for admins who wonder and for `ci/bench`. Pure.
+//! The timings of a start: one line in slurmd's log, for admins and for `ci/bench`. Pure.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// What was done, one after the other, and how long each took.
+/// The steps in order, with the time that each took.
 #[derive(Clone, Debug, Default)]
 pub struct Phases(Vec<(&'static str, Duration)>);
 
 impl Phases {
-    /// Notes that what has begun at `began` is done; the next one begins.
+    /// Notes that the step which began at `began` is done; the next one begins.
     pub fn note(&mut self, what: &'static str, began: &mut Instant) {
         let now = Instant::now();
         self.0.push((what, now - *began));

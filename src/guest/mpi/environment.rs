@@ -1,15 +1,15 @@
 //! The environment that makes an unadorned `mpirun` in the container use ssh and the job's hostfile.
 //!
-//! Every launcher here looks for Slurm first, finds its variables, and then fails: there is no srun in the container.
-//! Slurm itself sets some of these (`I_MPI_HYDRA_BOOTSTRAP=slurm` and `--external-launcher` among them, from 23.11 on),
-//! so ours have to come later. Set for tasks and in ssh sessions: a daemon that mpirun has started over ssh starts
-//! others in turn. Pure; used by root where a container starts and by the user's task before it execs.
+//! Every launcher here looks for Slurm first, finds its variables, and then fails: there is no srun in the container. Slurm
+//! itself sets some of these (`I_MPI_HYDRA_BOOTSTRAP=slurm` and `--external-launcher` among them, from 23.11 on), so the plugin
+//! sets its own later. Set for tasks and in ssh sessions: a daemon that mpirun has started over ssh starts others in turn.
+//! Pure; used by root where a container starts and by the user's task before it execs.
 #![forbid(unsafe_code)]
 
 use crate::guest::paths::{HOSTFILE, HYDRA_HOSTFILE, hostfiles_of};
 use crate::slurm::ids::StepId;
 
-/// Names and values. What a launcher does not know, it ignores.
+/// Names and values. A launcher ignores variables that it does not know.
 ///
 /// The paths are those of [`crate::guest::paths`]; a test compares them.
 pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
@@ -18,7 +18,7 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     ("OMPI_MCA_plm", "rsh"),
     // The command, with arguments: orte/mca/plm/rsh/plm_rsh_component.c, "agent".
     ("OMPI_MCA_plm_rsh_agent", "/run/spank-docker/ssh"),
-    // Take the nodes not from Slurm: orte/mca/ras/slurm.
+    // Do not take the nodes from Slurm: orte/mca/ras/slurm.
     ("OMPI_MCA_ras", "^slurm"),
     // But from here, unless mpirun has a hostfile of its own: orte/runtime/orte_mca_params.c.
     ("OMPI_MCA_orte_default_hostfile", "/run/spank-docker/hostfile"),
@@ -52,11 +52,11 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     ("I_MPI_HYDRA_BOOTSTRAP_EXEC", "/run/spank-docker/ssh"),
     ("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", "-F /run/spank-docker/ssh_config"),
     ("I_MPI_HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"),
-    // The hostfile says how many processes a node has, not the job scheduler: the same, "Job placement".
+    // The hostfile decides how many processes a node has, not the job scheduler: the same, "Job placement".
     ("I_MPI_JOB_RESPECT_PROCESS_PLACEMENT", "off"),
 ];
 
-/// Of these, what says how many ranks are where, not how they are started: there the user's own value wins.
+/// The variables that decide how many ranks run where, not how they start: for these the user's own value wins.
 const PLACEMENT: [&str; 7] = [
     "OMPI_MCA_orte_default_hostfile",
     "OMPI_MCA_rmaps_base_oversubscribe",
@@ -67,7 +67,7 @@ const PLACEMENT: [&str; 7] = [
     "I_MPI_JOB_RESPECT_PROCESS_PLACEMENT",
 ];
 
-/// Whether a variable with this value is the user's to set, and was set so: a step finds our own of the script that starts it.
+/// Whether a variable with this value is the user's choice: a step inherits the plugin's own from the script that starts it.
 #[must_use]
 pub fn is_users(name: &str, value: &str) -> bool {
     PLACEMENT.contains(&name) && !value.starts_with(HOSTFILE)

@@ -15,7 +15,7 @@ pub fn hydra<S: AsRef<str>>(nodes: &[S], tasks: &[u32]) -> String {
     write(nodes, tasks, ":")
 }
 
-/// One line for each node that has tasks. A node that the layout says nothing about has one.
+/// One line for each node that has tasks. A node missing from the layout has one task.
 fn write<S: AsRef<str>>(nodes: &[S], tasks: &[u32], between: &str) -> String {
     let tasks = tasks.iter().copied().chain(std::iter::repeat(1));
     let mut file = String::new();

@@ -1,5 +1,5 @@
-//! Which networks MPI may use between nodes. Every node with an engine has its bridge, `docker0`, with the same address
-//! on each: Open MPI takes it for a network that connects them, and hangs or talks to itself.
+//! Which networks MPI may use between nodes. Every node with an engine has its bridge, `docker0`, with the same address on
+//! each: Open MPI mistakes it for a network that connects them, and hangs or talks to itself.
 //!
 //! Runs as root in the prolog; the container is in the host's network.
 #![forbid(unsafe_code)]
@@ -11,15 +11,15 @@ use std::net::Ipv4Addr;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-/// Beginnings of the names of bridges that connect containers and virtual machines of one host, never two hosts.
+/// Prefixes of the names of bridges that connect containers and virtual machines of one host, never two hosts.
 const LOCAL: [&str; 8] = ["docker", "br-", "veth", "virbr", "lxcbr", "lxdbr", "cni", "podman"];
 
-/// What connects this node to others, beside bridges that do not.
+/// The networks of this node, without local bridges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Between {
     /// IPv4 networks, as `10.1.0.0/16,…`.
     pub networks: String,
-    /// What libraries that know interfaces are told.
+    /// Variables for libraries that choose interfaces.
     pub variables: Vec<(&'static str, String)>,
 }
 
@@ -31,7 +31,7 @@ struct Interface {
     is_running: bool,
 }
 
-/// What may connect nodes; `None` when this node has no bridge to keep MPI from.
+/// The networks that may connect nodes; `None` when this node has no bridge to keep MPI from.
 #[must_use]
 pub fn between_nodes() -> Option<Between> {
     let up = InterfaceFlags::IFF_UP;
@@ -65,9 +65,9 @@ fn choose(interfaces: impl Iterator<Item = Interface>, has_rdma: bool) -> Option
     })
 }
 
-/// UCX and libfabric take a bridge into account once a container on it gives it a carrier (UCX, src/ucs/sys/sock.c,
-/// `ucs_netif_is_active`), and then find no way to other nodes. UCX can only be told all devices that it may use: where there are
-/// others than Ethernet, it takes those by itself. libfabric (prov/util/src/util_attr.c and src/common.c, "iface") takes one name.
+/// UCX and libfabric use a bridge once a container on it gives it a carrier (UCX, src/ucs/sys/sock.c, `ucs_netif_is_active`),
+/// and then find no way to other nodes. UCX only accepts a list of all devices that it may use: where there are others than
+/// Ethernet, it prefers those by itself. libfabric (prov/util/src/util_attr.c and src/common.c, "iface") accepts one name.
 fn variables(names: &[&str], has_rdma: bool) -> Vec<(&'static str, String)> {
     let ucx = (!names.is_empty() && !has_rdma).then(|| ("UCX_NET_DEVICES", names.join(",")));
     let one = match names {

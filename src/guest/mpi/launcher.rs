@@ -38,7 +38,7 @@ const LAUNCHERS: [&str; 16] = [
 
 /// Which tasks run the command: [`Launch::All`] or [`Launch::Once`], never [`Launch::Auto`].
 ///
-/// The MPI type of the step says nothing: it may be the site's default (`MpiDefault`), or the submitting shell's.
+/// The MPI type of the step is no criterion: it may be the site's default (`MpiDefault`), or the submitting shell's.
 pub fn decide(launch: Option<Launch>, argv0: &OsStr) -> Launch {
     match launch {
         Some(Launch::All) => Launch::All,
@@ -55,7 +55,8 @@ pub fn is_launcher(argv0: &OsStr) -> bool {
 }
 
 /// Whether Slurm sets this variable for a task, to connect it with the step's other tasks (src/plugins/mpi/pmi2/mpi_pmi2.c;
-/// PMIx, `PMIx_server_setup_fork`). A launcher is none of them, and its ranks have others from it. Parameters of PMIx are the user's.
+/// PMIx, `PMIx_server_setup_fork`). A launcher is not such a task, and sets its own for its ranks. PMIx parameters are the
+/// user's.
 #[must_use]
 pub fn connects_tasks(name: &str) -> bool {
     let is_of_pmix = name.starts_with("PMIX_") && !name.starts_with("PMIX_MCA_") && name != "PMIX_PREFIX";

@@ -1,4 +1,4 @@
-//! MPI in the containers: the job's nodes and tasks as launchers want them, and the environment that makes launchers use
+//! MPI in the containers: the job's nodes and tasks in the launchers' formats, and the environment that makes launchers use
 //! ssh.
 
 pub mod environment;

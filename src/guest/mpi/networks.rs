@@ -1,9 +1,9 @@
-//! How Open MPI is told which networks connect the nodes, and what the user has told it.
+//! How the plugin names the networks between nodes to Open MPI, and respects the user's choice.
 //!
-//! Its two parameters, for networks to use and not to use, exclude each other, wherever each was set (opal/mca/base/mca_base_var.c,
-//! `mca_base_var_check_exclusive`): what we set has to go when the user sets one, on mpirun's command line too. So launchers start
-//! ranks through a program of ours (src/pause, `--rank`), which sees what the rank has been given. Only where srun starts the
-//! ranks itself the variable is set. Pure.
+//! Its two parameters, for networks to use and not to use, exclude each other, wherever each was set
+//! (opal/mca/base/mca_base_var.c, `mca_base_var_check_exclusive`): the plugin's has to go when the user sets one, on mpirun's
+//! command line too. So launchers start ranks through the plugin's program (src/pause, `--rank`), which sees the rank's
+//! parameters. Only where srun starts the ranks itself does the plugin set the variable. Pure.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ pub const EXCLUDED: &str = "OMPI_MCA_btl_tcp_if_exclude";
 /// The names of both in files of parameters.
 const PARAMETERS: [&str; 2] = ["btl_tcp_if_include", "btl_tcp_if_exclude"];
 
-/// What launchers start ranks through: orte/runtime/orte_mca_params.c, "fork_agent"; PRRTE, src/mca/odls/base/odls_base_frame.c,
-/// "exec_agent", and up to 2 src/runtime/prte_mca_params.c.
+/// Settings by which launchers start ranks through a program: orte/runtime/orte_mca_params.c, "fork_agent"; PRRTE,
+/// src/mca/odls/base/odls_base_frame.c, "exec_agent", and up to 2 src/runtime/prte_mca_params.c.
 pub const AGENTS: [(&str, &str); 3] = [
     ("OMPI_MCA_orte_fork_agent", "/run/spank-docker/pause --rank"),
     ("PRTE_MCA_odls_base_exec_agent", "/run/spank-docker/pause --rank"),
@@ -30,7 +30,7 @@ pub fn file(networks: Option<&str>) -> String {
 }
 
 /// Files of parameters that Open MPI may read (opal/mca/base/mca_base_var.c, `mca_base_var_cache_files`): the user's, and the
-/// image's, beside whatever directory of programs is on PATH, or where Debian and Fedora have theirs.
+/// image's, next to any directory of programs on PATH, or where Debian and Fedora put them.
 #[must_use]
 pub fn parameter_files(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     const NAME: &str = "openmpi-mca-params.conf";

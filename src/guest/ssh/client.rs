@@ -1,7 +1,8 @@
-//! The configuration of ssh in the container: for the job's own nodes only, anywhere else as ever.
+//! The configuration of ssh in the container: only for the job's own nodes; all other hosts are unaffected.
 //!
-//! Written by root in the prolog, read by ssh as the job's user. Any OpenSSH from 7.2 on: a word that one of them does not
-//! know ends every ssh there, also one to elsewhere. `IgnoreUnknown` would not do: of several the first holds, which may be the user's.
+//! Written by root in the prolog, read by ssh as the job's user. For all OpenSSH from 7.2 on: a word that one of them does not
+//! know ends every ssh there, also one to another host. `IgnoreUnknown` is no remedy: only its first value counts, which may be
+//! the user's.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -13,14 +14,14 @@ use serde::{Deserialize, Serialize};
 use super::server::Reach;
 use crate::guest::paths::{KNOWN_HOSTS, SSH_CONFIG, SSH_OF_IMAGE, USER_KEY};
 
-/// OpenSSH 7.4 and older ones read lines of up to 1023 bytes, and stops at a longer one.
+/// OpenSSH 7.4 and older read lines of up to 1023 bytes, and stop at a longer one.
 const MAX_LINE: usize = 900;
 /// The longest name of a node.
 const MAX_NODE: usize = 255;
-/// The largest configuration of an image that is taken over.
+/// The largest image configuration that is merged.
 const MAX_IMAGE_CONFIG: usize = 1 << 20;
 
-/// What a node calls itself, whatever its name.
+/// Names of every node for itself.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// A node of the job, for ssh.
@@ -30,12 +31,12 @@ pub struct SshHost {
     pub name: String,
     /// Other names, and addresses.
     pub others: Vec<String>,
-    /// Where it is, unless that is its name.
+    /// Its address, unless that is its name.
     pub address: Option<String>,
 }
 
 impl SshHost {
-    /// A node of which nothing is known but its name.
+    /// A node that is known only by its name.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), others: Vec::new(), address: None }
@@ -55,11 +56,11 @@ impl SshHost {
     }
 }
 
-/// The text of `ssh_config`: one block with all settings for as many of the nodes' names as fit on a `Host` line, then where
-/// each node is. `own` are names of this node alone.
+/// The text of `ssh_config`: one block with all settings for as many of the nodes' names as fit on a `Host` line, then each
+/// node's address. `own` are names of this node alone.
 ///
-/// `alias` is the name under which [`known_hosts`] has the hosts' key. A name that is no host name is left out. An sshd that
-/// listens for its own node alone is asked where it listens.
+/// `alias` is the name under which [`known_hosts`] has the hosts' key. Names that are no host names are left out. An sshd that
+/// serves only its own node is called at its loopback address.
 pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alias: &str) -> String {
     let reach = Reach::of(nodes.len());
     let settings = settings(port, user, alias, reach);
@@ -68,7 +69,7 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
     let mut line = 0;
     let own = own.iter().map(String::as_str).chain(LOOPBACK).filter(|_| !nodes.is_empty());
     let mut seen = HashSet::new();
-    // Slurm's names first: they are looked for most.
+    // Slurm's names first: users look for them most.
     let names = nodes.iter().map(|node| node.name.as_str());
     let others = nodes.iter().flat_map(|node| node.others.iter().map(String::as_str));
     for node in names.chain(others).chain(own).filter(|name| is_host(name) && seen.insert(*name)) {
@@ -104,8 +105,8 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
     text
 }
 
-/// `/etc/ssh/ssh_config` for the container: ours, then the image's for all hosts. ssh takes the first value of each
-/// setting, so ours win for the job's nodes. An image's configuration of more than 1 MiB is left out.
+/// `/etc/ssh/ssh_config` for the container: the plugin's, then the image's for all hosts. ssh takes the first value of each
+/// setting, so the plugin's win for the job's nodes. An image's configuration of more than 1 MiB is left out.
 pub fn merged_ssh_config(ours: &str, image: &[u8]) -> Vec<u8> {
     let image = if image.len() > MAX_IMAGE_CONFIG { &[] } else { image };
     let mut merged = Vec::with_capacity(ours.len() + image.len() + 80);
@@ -120,13 +121,13 @@ pub fn known_hosts(alias: &str, host_key: &str) -> String {
     format!("{alias} {host_key}\n")
 }
 
-/// The end of a `Host` line and everything that holds for these hosts.
+/// The end of a `Host` line and all settings for these hosts.
 fn settings(port: u16, user: &str, alias: &str, reach: Reach) -> String {
     let host = match reach {
         Reach::Nodes => "",
         Reach::Loopback => "\n    HostName 127.0.0.1",
     };
-    // A name in quotes may hold a space; a quote or a line's end would be outside.
+    // A name in quotes may contain a space; a quote or a line break would end it.
     let user: String = user.chars().filter(|c| !c.is_control() && *c != '"').collect();
     format!(
         "
@@ -163,21 +164,21 @@ fn is_host(name: &str) -> bool {
     is_host_name(name) || name.parse::<IpAddr>().is_ok()
 }
 
-/// Letters, digits, dots, dashes and underscores: no patterns, no options, nothing else that ssh could understand.
+/// Letters, digits, dots, dashes and underscores: no patterns, no options, nothing else with a meaning for ssh.
 fn is_host_name(name: &str) -> bool {
     name.len() <= MAX_NODE
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-/// Takes along what holds in the shell that calls ssh: all of its variables, its umask and its limits, in one variable which
-/// [`super::force_command`] takes apart: by the same shell, since the image is the same. An sshd sets some variables anew (PATH,
-/// HOME), takes 128, whichever come first, and tells nobody which are *not* set.
+/// Carries the state of the shell that calls ssh: all of its variables, its umask and its limits, in one variable which
+/// [`super::force_command`] evaluates in the same shell, since the image is the same. An sshd sets some variables anew (PATH,
+/// HOME), accepts only the first 128, and does not report which are *not* set.
 ///
-/// But for those of the session itself. Not where the shell writes `export -p` in words of its own, nor where some are read-only
-/// (bash exports two such), nor what is longer than the kernel lets one variable be (128 KiB): then what sshd takes comes along.
-/// ssh itself runs without them: libraries of the image's or the user's are not for it. A limit that a shell does not know
-/// ends no shell; a number behind a backslash at the end of a line is on that line.
+/// Leaves out the session's own variables. Does nothing where the shell's `export -p` has another format, where some variables
+/// are read-only (bash exports two such), or where all are longer than the kernel lets one variable be (128 KiB): then only the
+/// variables that sshd accepts arrive. ssh itself runs without the image's or the user's libraries, which are not meant for it.
+/// A limit that a shell does not know ends no shell; a number behind a backslash at the end of a line is on that line.
 const CARRY: &str = r#"spank_docker_limits=$(
         echo "umask \\"; umask
         for spank_docker_letter in t f d s c m l n v u p; do
@@ -213,7 +214,7 @@ $spank_docker_all"
         unset "$spank_docker_word"
     done"#;
 
-/// Runs ssh, and says what may be wrong when ssh itself fails (255): its own words are about ports and keys.
+/// Runs ssh, and prints likely causes when ssh itself fails (255): ssh's own messages are about ports and keys.
 const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
     CARRY
     SSH_PROGRAM -F SSH_CONFIG "$@"
@@ -233,8 +234,9 @@ const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
 fi
 "#;
 
-/// The program that MPI launchers call instead of ssh. It says what the image lacks, where ssh would fail without a word
-/// about the cause: `missing` when the image has no sshd, or that it has no ssh. `ssh` is the image's, where ours is over it.
+/// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail without naming the
+/// cause: `missing` when the image has no sshd, or that it has no ssh. `ssh` is the image's, where the plugin's is mounted over
+/// it.
 #[must_use]
 pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String {
     let no_client = format!(
@@ -251,8 +253,8 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
     format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\nexit 255\n")
 }
 
-/// Over the image's ssh: to the job's nodes, by the names in our configuration, what holds here comes along; anywhere else it is
-/// the image's ssh as ever.
+/// Mounted over the image's ssh: to the job's nodes, by the names in the plugin's configuration, it carries the caller's state;
+/// to any other host it is the image's ssh, unchanged.
 const OVER_SSH: &str = r#"#!/bin/sh
 # Written by spank-docker: the image's own ssh, which takes the caller's environment along to the job's nodes.
 spank_docker_skip= spank_docker_host= spank_docker_ours=
@@ -280,13 +282,13 @@ unset LD_LIBRARY_PATH LD_PRELOAD
 exec SSH_OF_IMAGE "$@"
 "#;
 
-/// What is mounted over the image's ssh.
+/// The file to mount over the image's ssh.
 #[must_use]
 pub fn over_ssh() -> String {
     OVER_SSH.replace("CARRY", CARRY).replace("SSH_OF_IMAGE", SSH_OF_IMAGE).replace("SSH_CONFIG", SSH_CONFIG)
 }
 
-/// What a user is told of an image that cannot be reached over ssh: once per job, and by `mpirun` when it tries.
+/// The message to a user whose image cannot be reached over ssh: once per job, and from `mpirun` when it tries.
 #[must_use]
 pub fn no_sshd(image: &str, uid: u32) -> String {
     if uid == 0 {
@@ -343,7 +345,7 @@ mod tests {
         assert!(!other.contains("20123"), "{other}");
     }
 
-    /// What ssh makes of a configuration for a host; `None` where there is no ssh.
+    /// How ssh interprets a configuration for a host; `None` where there is no ssh.
     fn understood(config: &[u8], host: &str) -> Option<String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ssh_config");
@@ -374,7 +376,7 @@ mod tests {
         }
     }
 
-    /// As readconf.c of 7.2p1 has them; `IdentityAgent` came with 7.3.
+    /// According to readconf.c of 7.2p1; `IdentityAgent` came with 7.3.
     #[test]
     fn oldest_openssh_knows_every_word() {
         const KNOWN: [&str; 24] = [
@@ -467,14 +469,14 @@ mod tests {
         assert!(text.contains("ssh -F /run/spank-docker/ssh_config \"$@\"\n"));
     }
 
-    /// What the launchers' program does with an ssh that ends with this code.
+    /// The result of the launchers' program with an ssh that exits with this code.
     fn called(code: u8, arguments: &[&str]) -> (Option<i32>, String) {
         let directory = tempfile::tempdir().unwrap();
         let ssh = directory.path().join("ssh");
         std::fs::write(&ssh, format!("#!/bin/sh\nexit {code}\n")).unwrap();
         std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mut sh = Command::new("/bin/sh");
-        // A variable of the user's that could be taken for one of its own.
+        // A variable of the user that could be mistaken for one of the script's.
         sh.args(["-c", &program("a", None, None), "ssh"]).args(arguments).env("PATH", directory.path());
         sh.envs([("skip", "1"), ("spank_docker_skip", "1")]);
         let output = sh.output().unwrap();
@@ -504,7 +506,7 @@ mod tests {
                 assert!(!sent.iter().any(|entry| entry.starts_with("LD_LIBRARY_PATH=")), "{shell:?}");
                 let Some(packed) = packed else {
                     assert!(sent.contains(&"SLURM_DOCKERLD_LIBRARY_PATH=/a b:$c"), "{shell:?}");
-                    // In words of its own.
+                    // In another format.
                     assert!(
                         shell.len() == 1 && shell[0].ends_with("bash") && sent.contains(&"rest=r"),
                         "{shell:?}"

@@ -1,11 +1,10 @@
-//! What every ssh session in the container runs, and the environment that it gets.
+//! The script that every ssh session in the container runs, and the session's environment.
 //!
-//! A command that comes over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd gives it a PATH of
-//! its own. The script puts that right: what holds where ssh was called holds in the session too. The image's variables were
-//! applied there, and what was changed or unset since stays so; only where the caller's variables did not come along whole they
-//! are set here, those that did not come. Who comes from another node may be earlier than this node's adoption, and waits for
-//! it. Both files are written by root in the prolog, and run as the job's user by whatever /bin/sh the image has: dash, bash,
-//! busybox.
+//! A command that comes over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd gives it a PATH of its own.
+//! The script corrects that: the session gets the state of the shell that called ssh. That shell has applied the image's
+//! variables, and later changes to them stay; only where its variables did not all arrive does the script set the missing ones.
+//! A session from another node may start before this node's adoption, and waits for it. Root writes both files in the prolog;
+//! the image's /bin/sh runs them as the job's user: dash, bash, busybox.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -17,8 +16,8 @@ use crate::guest::{directories, job_environment, paths};
 
 /// The script, for `ForceCommand`.
 ///
-/// The user's shell is the one in /etc/passwd, as sshd says: the environment is the job's and may name a shell of the
-/// host. With `ForceCommand` sshd's own sftp is only a name, so the image's has to do.
+/// The user's shell is the one in /etc/passwd, as sshd reports it: the environment is the job's and may name a shell of the
+/// host. With `ForceCommand` sshd's own sftp is only a name, so the script runs the image's.
 const SCRIPT: &str = r#"#!/bin/sh
 # Written by spank-docker: every ssh session of this job runs this.
 # No command runs before the job's limits hold for it. Where they never do, this container ends.
@@ -99,7 +98,7 @@ pub fn script() -> String {
         .replace("OF_JOB", &of_job.join(" "))
 }
 
-/// Variables that are not for the file: those of the session itself, and those that some shell refuses to set.
+/// Variables that the file leaves out: the session's own, and those that some shell refuses to set.
 const NOT_OURS: [&str; 20] = [
     "_",
     "BASHOPTS",
@@ -145,12 +144,12 @@ where
     file
 }
 
-/// The value as one word of any shell.
+/// The value as one word of any POSIX shell.
 fn quote(file: &mut Vec<u8>, value: &[u8]) {
     file.push(b'\'');
     for (place, part) in value.split(|byte| *byte == b'\'').enumerate() {
         if place > 0 {
-            // Ends the quotes, a quote by itself, begins them again.
+            // Ends the quotes, adds a quote by itself, begins them again.
             file.extend_from_slice(br"'\''");
         }
         file.extend_from_slice(part);
@@ -158,7 +157,7 @@ fn quote(file: &mut Vec<u8>, value: &[u8]) {
     file.push(b'\'');
 }
 
-/// A line for the same file, for a session to which not all has come along: `name` gets the value unless one of `names` has.
+/// A line for the same file, for a session to which not all variables came: `name` gets the value unless one of `names` is set.
 pub fn default_line(name: &str, value: &str, names: &[&str]) -> Vec<u8> {
     let set = environment_file([(name, value)]);
     if set.is_empty() {

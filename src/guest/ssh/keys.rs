@@ -1,8 +1,8 @@
-//! The keys of a job: derived on every node from the cluster's secret, so that none ever travels.
+//! The keys of a job: every node derives them from the cluster's secret, so that no key ever travels.
 //!
-//! HKDF-SHA256 over the content of `secret`, with the job as context and one purpose for each result. Who does not
-//! have the secret cannot derive the keys of any job, also not from those of another one. Runs as root in the prolog
-//! and in the task hooks that start a container. The only module here that reads a file: the secret.
+//! HKDF-SHA256 over the content of `secret`, with the job as context and one purpose for each result. A user without the secret
+//! cannot derive the keys of any job, not even from another job's keys. Runs as root in the prolog and in the task hooks that
+//! start a container. The only module here that reads a file: the secret.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -23,13 +23,13 @@ use crate::slurm::ids::Owner;
 
 /// The plugin's own secret, which `spank-docker secret` makes.
 pub const OWN: &str = "/etc/slurm/spank-docker.secret";
-/// What most clusters have already.
+/// The secret that most clusters have already.
 pub const MUNGE: &str = "/etc/munge/munge.key";
 /// The largest secret that makes sense; munge's is 128 or 1024 bytes.
 const MAX_SECRET: usize = 65_536;
 /// Bits of the mode that a secret must not have.
 const OTHERS: u32 = 0o077;
-/// Nothing else that uses the same secret arrives at our keys.
+/// Separates these keys from those of other programs with the same secret.
 const SALT: &[u8] = b"spank-docker";
 /// The version of the context in [`KeyContext`]: another encoding of it means other keys.
 const VERSION: &[u8] = b"spank-docker keys v1";
@@ -40,7 +40,7 @@ pub enum KeyError {
     /// The file is not there.
     #[error("secret '{0}': not found: copy the same file to every node")]
     Missing(Escaped),
-    /// None of the files is there that are taken where none is configured.
+    /// None of the default files exists.
     #[error(
         "no secret: neither '{own}' nor '{munge}' exists: create one with 'spank-docker secret' and copy it to every node"
     )]
@@ -95,7 +95,7 @@ fn first_of(own: &Path, munge: &Path) -> Result<PathBuf, KeyError> {
     Err(KeyError::None { own: own.into(), munge: munge.into() })
 }
 
-/// Whatever cannot be looked at counts as neither there nor absent, and a link that leads nowhere is there: another file in
+/// A file that cannot be examined counts as neither present nor absent, and a link without a target is present: another file in
 /// its place would be a secret that the admin has not chosen.
 fn is_there(path: &Path) -> Result<bool, KeyError> {
     match std::fs::symlink_metadata(path) {
@@ -109,16 +109,15 @@ fn is_there(path: &Path) -> Result<bool, KeyError> {
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Reads the secret, if it is one: a regular file that nobody but its owner can open.
+    /// Reads the secret, if it is one: a regular file that only its owner can open.
     ///
-    /// A symbolic link is followed: the path is the administrator's, and what counts is the file that was opened,
-    /// which is the one that is checked.
+    /// Follows a symbolic link: the path is the administrator's, and the check is on the opened file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         let unreadable = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => KeyError::Missing(path.into()),
             _ => KeyError::Unreadable { path: path.into(), source },
         };
-        // A pipe without a writer would block.
+        // A FIFO without a writer would block.
         let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
@@ -128,7 +127,7 @@ impl Secret {
         if metadata.mode() & OTHERS != 0 {
             return Err(KeyError::Open(path.into()));
         }
-        // Never grows, so no copy is left behind.
+        // Never grows, so that no copy stays in memory.
         let mut content = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
         file.take(MAX_SECRET as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
         match content.len() {
@@ -145,14 +144,14 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Everything that makes the keys of a container different from those of any other one.
+/// All that distinguishes a container's keys from those of any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyContext<'a> {
     /// Slurm's name of the cluster.
     pub cluster: &'a str,
     /// The job, or its step.
     pub owner: Owner,
-    /// How often the job was queued again.
+    /// How often Slurm requeued the job.
     pub restart: u32,
     /// The user.
     pub uid: u32,
@@ -168,7 +167,7 @@ pub struct JobKeys {
 }
 
 impl JobKeys {
-    /// Derives the keys: the same on every node that has the same secret.
+    /// Derives the keys: the same on every node with the same secret.
     pub fn derive(secret: &Secret, context: &KeyContext<'_>) -> Result<Self, KeyError> {
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), &secret.0);
         let expand = |purpose: &str, result: &mut [u8]| {
@@ -206,9 +205,9 @@ impl JobKeys {
         public(self.host.public_key())
     }
 
-    /// What this job's sshd shows behind its version, before anybody logs in: a token, by which whoever asks a port can
-    /// tell that the sshd there is this job's, and a mark of the image, which is the same on nodes that run the same
-    /// image, and tells nobody else which one that is. No secret, and of no use to derive one.
+    /// The text that this job's sshd shows behind its version, before any login: a token, by which a client can tell that the
+    /// sshd on a port is this job's, and a mark of the image, which is the same on nodes that run the same image, and does not
+    /// disclose which image. No secret, and of no use to derive one.
     pub fn banner(&self, image_id: &str) -> Result<String, KeyError> {
         let mut mark = [0; 8];
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), self.images.as_ref());
@@ -235,7 +234,7 @@ fn public(key: &PublicKey) -> Result<String, KeyError> {
     key.to_openssh().map_err(KeyError::Encode)
 }
 
-/// The context as bytes. Each field with its length before it, so that no two contexts have the same ones.
+/// The context as bytes: each field after its length, so that no two contexts have the same bytes.
 fn info(purpose: &str, context: &KeyContext<'_>) -> Vec<u8> {
     let step = context.owner.step.map(|step| step.0.to_be_bytes());
     let fields: [&[u8]; 7] = [
@@ -371,7 +370,7 @@ mod tests {
         );
         std::fs::write(&munge, "munge's").unwrap();
         assert_eq!(first_of(&own, &munge).unwrap(), munge);
-        // Not absent: it cannot be looked at, or leads nowhere.
+        // Not absent: it cannot be examined, or its target does not exist.
         let below = munge.join("own");
         assert!(matches!(first_of(&below, &munge), Err(KeyError::Unreadable { .. })));
         symlink("/nowhere/secret", &own).unwrap();

@@ -1,4 +1,4 @@
-//! The job's private ssh: keys that every node derives alike, sshd in the container, and the clients' configuration.
+//! The job's private ssh: keys that are the same on all nodes, sshd in the container, and the clients' configuration.
 
 pub mod client;
 pub mod force_command;

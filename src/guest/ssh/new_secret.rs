@@ -12,18 +12,18 @@ use zeroize::Zeroizing;
 
 use crate::log::escape::Escaped;
 
-/// In bytes: twice what a key of HMAC-SHA256 has.
+/// In bytes: twice the length of an HMAC-SHA256 key.
 pub const LENGTH: usize = 64;
-/// Its owner may read it.
+/// Readable for its owner.
 const MODE: u32 = 0o400;
 
 /// Why there is no new secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NewSecretError {
-    /// There is one. Whoever wants another removes it first.
+    /// There is one: the admin has to remove it first.
     #[error("'{0}' already exists and was not changed: to replace it, first remove it on all nodes")]
     Exists(Escaped),
-    /// A file system that refused.
+    /// The file system refused.
     #[error("cannot create '{path}': {source}")]
     Make {
         /// The secret's path.
@@ -36,8 +36,8 @@ pub enum NewSecretError {
     Random(getrandom::Error),
 }
 
-/// Makes a secret of random bytes, for its owner alone. Under its name it is there whole or not at all, and never in the place
-/// of another file.
+/// Makes a secret of random bytes, for its owner alone. The final name appears with the complete file or not at all, and never
+/// replaces another file.
 pub fn make(path: &Path) -> Result<(), NewSecretError> {
     let mut bytes = Zeroizing::new([0; LENGTH]);
     getrandom::fill(bytes.as_mut()).map_err(NewSecretError::Random)?;
@@ -63,7 +63,7 @@ fn unfinished(path: &Path) -> PathBuf {
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
-    // Whatever the umask is.
+    // Independent of the umask.
     file.set_permissions(Permissions::from_mode(MODE))?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -90,7 +90,7 @@ mod tests {
         let other = directory.path().join("other");
         make(&other).unwrap();
         assert_ne!(fs::read(&other).unwrap(), first);
-        // Nothing unfinished is left.
+        // No unfinished file is left.
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
         assert_eq!(
             make(Path::new("/nowhere/secret")).unwrap_err().to_string(),

@@ -1,38 +1,37 @@
 //! The configuration of the image's own sshd, which runs in the container as the job's user.
 //!
-//! Written by root in the prolog. It has to work with every OpenSSH from 7.4 (CentOS 7) to 10: an option that one of
-//! them does not know would keep sshd from starting, so there is nothing here that came after 7.4, but for what [`more_lines`] adds.
+//! It has to work with every OpenSSH from 7.4 (CentOS 7) to 10: an unknown option would keep sshd from starting, so the text
+//! has no option newer than 7.4, except those that [`more_lines`] adds. Written by root in the prolog.
 #![forbid(unsafe_code)]
 
 use crate::guest::paths::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
 
-/// What sshd is started with, as `argv[1..]` (the first process passes its own arguments on): in the foreground.
+/// The arguments of sshd as `argv[1..]` (the first process passes its own arguments on): in the foreground.
 ///
-/// Until it listens, sshd complains to stderr anyway. Without `-e` its sessions have none of it: they would hold the
-/// container's output open, and an engine that stops or starts anew waits for that as long as a session lives.
+/// Until it listens, sshd writes errors to stderr anyway. Without `-e` its sessions do not inherit stderr: they would hold the
+/// container's output open, and an engine that stops or restarts the container waits for that as long as a session lives.
 ///
-/// The log level is here too: sshd talks about options that it has given up before it comes to the level in the file.
+/// The log level is here too: sshd reports deprecated options before it reads the level in the file.
 pub const ARGUMENTS: [&str; 5] = ["-D", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
 
-/// Lines for an sshd that knows them, each behind its option's name as it is in the program that reads it (servconf.c,
-/// `keywords`; 10.6 has them with capitals). From 9.8 on sshd refuses addresses that have connected without a login: any user of
-/// a node could have the job's ssh from there refused that way. From 8.5 on one address alone cannot take all connections that
-/// wait for a login.
+/// Lines for an sshd that knows them, each after its option's name as the program contains it (servconf.c, `keywords`; 10.6 has
+/// them with capitals). From 9.8 on sshd refuses addresses that have connected without a login: any user of a node could block
+/// the job's ssh from that node. From 8.5 on one address alone cannot take all connections that wait for a login.
 const LATER: [(&[u8], &str); 2] = [
     (b"persourcepenalties", "PerSourcePenalties no\n"),
     (b"persourcemaxstartups", "PerSourceMaxStartups 96\n"),
 ];
 
-/// What is to be added for an sshd, by the content of its program.
+/// The lines to add for an sshd, by the content of its program.
 #[must_use]
 pub fn more_lines(program: &[u8]) -> String {
-    // A megabyte: words of another length cost nothing more.
+    // A megabyte: words of another length cost no more.
     let words = || program.split(|byte| *byte == 0);
     let is_known = |name: &[u8]| words().any(|word| word.eq_ignore_ascii_case(name));
     LATER.iter().filter(|(name, _)| is_known(name)).map(|(_, line)| *line).collect()
 }
 
-/// Who has to reach the sshd.
+/// Which nodes reach the sshd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// The job's other nodes.
@@ -42,13 +41,13 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Of a container of so many nodes.
+    /// Of a container on so many nodes.
     #[must_use]
     pub fn of(nodes: usize) -> Self {
         if nodes > 1 { Self::Nodes } else { Self::Loopback }
     }
 
-    /// Without one of the two families sshd takes the other.
+    /// sshd ignores a missing address family.
     const fn listen(self) -> &'static str {
         match self {
             Self::Nodes => "",
@@ -105,18 +104,18 @@ Subsystem sftp internal-sftp
     )
 }
 
-/// The user's name as a pattern that matches it: `a@b` would mean a user at a host, so what is special is a `?`.
+/// The user's name as a pattern that matches it: `a@b` would mean a user at a host, so `?` replaces special characters.
 fn pattern(user: &str) -> String {
     user.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '?' }).collect()
 }
 
-/// What stands in for an sshd says: the line of one with this token (RFC 4253, 4.2).
+/// The first line of a stand-in for an sshd: that of one with this token (RFC 4253, 4.2).
 #[must_use]
 pub fn stand_in_line(token: &str) -> String {
     format!("SSH-2.0-none {token}\r\n")
 }
 
-/// Whether this line is what an sshd with this token says first.
+/// Whether this is the first line of an sshd with this token.
 #[must_use]
 pub fn is_banner(line: &[u8], token: &str) -> bool {
     line.starts_with(b"SSH-2.0-") && String::from_utf8_lossy(line).contains(token)
