@@ -1,4 +1,4 @@
-//! Settings that an admin makes for all jobs and a user for one: the same values, written in the same way. Pure.
+//! Settings that an admin makes for all jobs and a user for one job: the same values in the same syntax. Pure.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Pull {
     /// When the engine does not have it.
     Missing,
-    /// Each time; a layer that the engine has is not loaded again.
+    /// Each time; the engine does not download again a layer that it has.
     Always,
     /// Never: an image that the engine does not have is an error.
     Never,
@@ -48,7 +48,7 @@ impl Script {
     }
 }
 
-/// A switch as people write it: 1/0, yes/no, true/false, in any case.
+/// A switch in its usual forms: 1/0, yes/no, true/false, in any case.
 pub fn on_or_off(value: &str) -> Option<bool> {
     let is = |names: [&str; 3]| names.iter().any(|name| name.eq_ignore_ascii_case(value));
     if is(["1", "yes", "true"]) {

@@ -1,6 +1,6 @@
-//! What users and admins write, parsed once and validated: options, the arguments in plugstack.conf, names of images, mounts.
+//! The input of users and admins, parsed once and validated: options, the arguments in plugstack.conf, names of images, mounts.
 //!
-//! Pure: nothing here looks at the node.
+//! Pure: no code here reads the node's state.
 #![forbid(unsafe_code)]
 
 pub mod choices;

@@ -1,7 +1,7 @@
-//! What users and admins want mounted in containers: `SRC[:DST[:FLAGS]]` or `tmpfs:DST`, separated by commas.
+//! The mounts that users and admins request in containers: `SRC[:DST[:FLAGS]]` or `tmpfs:DST`, separated by commas.
 //!
-//! Parsed by the client as the user, and again by the prolog as root; nothing here looks at a file system. How mounts
-//! are made: `container::mounts`. Pure.
+//! Parsed by the client as the user, and again by the prolog as root; no code here reads a file system. `container::mounts`
+//! makes the mounts. Pure.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ use crate::log::escape::Escaped;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
-    /// What is mounted.
+    /// The source.
     pub source: MountSource,
-    /// Where, in the container.
+    /// The place in the container.
     pub target: Target,
-    /// Without the right to write.
+    /// Whether it is read-only.
     pub read_only: bool,
-    /// Whether later mounts of the host appear.
+    /// Whether later mounts of the host appear in the container.
     pub propagation: Propagation,
 }
 
-/// What is mounted.
+/// The source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MountSource {
-    /// A directory, a file or a device of the host, by its absolute path, with what is mounted below it.
+    /// A directory, a file or a device of the host, by its absolute path, with the mounts below it.
     Path(PathBuf),
     /// A fresh and empty directory in memory.
     Tmpfs,
 }
 
-/// Whether what the host mounts below the source later appears in the container. Never the other way round.
+/// Whether later mounts of the host below the source appear in the container; never the reverse.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Propagation {
@@ -46,21 +46,21 @@ pub enum Propagation {
     Slave,
 }
 
-/// A place in the container where a user may mount: absolute, without `..`, and not where the container's own system is.
+/// A place in the container where a user may mount: absolute, without `..`, outside the container's own system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "PathBuf", into = "PathBuf")]
 pub struct Target(PathBuf);
 
-/// What can be wrong with a list of mounts.
+/// An error in a list of mounts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MountListError {
-    /// Nothing between two commas.
+    /// An empty entry.
     #[error("'{0}' has an empty mount: use SRC[:DST[:FLAGS]] or tmpfs:DST, with ',' between them")]
     Empty(Escaped),
     /// A fourth part.
     #[error("'{0}' has more than SRC:DST:FLAGS: write '\\:' and '\\,' where they are part of a path")]
     Parts(Escaped),
-    /// A backslash with nothing behind it.
+    /// A backslash at the end.
     #[error("'{0}' ends with a backslash: write '\\\\' where it is part of a path")]
     Escape(Escaped),
     /// A source that is no absolute path.
@@ -72,15 +72,15 @@ pub enum MountListError {
     /// The root directory as a target.
     #[error("'/' cannot be mounted on: name a directory or a file in the container")]
     Root,
-    /// A target that is the system's or ours.
+    /// A target that belongs to the container's system or to the plugin.
     #[error("'{target}' cannot be mounted on: {owner} is reserved for the container")]
     Reserved {
         /// The path.
         target: Escaped,
-        /// What it would hide.
+        /// What the mount would hide.
         owner: &'static str,
     },
-    /// A flag that there is not.
+    /// An unknown flag.
     #[error(
         "'{0}' is not a mount flag: use ro, rw, private, rprivate, slave or rslave, with '+' between them"
     )]
@@ -91,17 +91,16 @@ pub enum MountListError {
     /// Two mounts at one place.
     #[error("'{0}' is the target of two mounts: name it once")]
     Twice(Escaped),
-    /// So many that the node's own mounts suffer.
+    /// So many mounts that the node's own suffer.
     #[error("{0} mounts, at most {MOST} are allowed: mount a directory above them")]
     Many(usize),
 }
 
-/// The most mounts that a list can have. Each copies all that is mounted below its source, and with `rslave` the kernel
-/// puts every later mount of the host into each copy: where one mount namespace has come to fs.mount-max, mount(2) fails on
-/// the whole node.
+/// The most mounts in a list. Each copies all mounts below its source, and with `rslave` the kernel adds every later mount of
+/// the host to each copy: when one mount namespace reaches fs.mount-max, mount(2) fails on the whole node.
 const MOST: usize = 64;
 
-/// Reads a list of mounts. It need not be in order; of two mounts at one place none would be visible.
+/// Reads a list of mounts in any order; two mounts at one place are an error, as one would hide the other.
 pub fn parse(list: &str) -> Result<Vec<Mount>, MountListError> {
     let mut mounts: Vec<Mount> = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -154,7 +153,7 @@ fn parse_flags(flags: &str) -> Result<(bool, Propagation), MountListError> {
         let first = match flag {
             "ro" => read_only.replace(true).is_none(),
             "rw" => read_only.replace(false).is_none(),
-            // Always with all that is mounted below the source.
+            // Always with all mounts below the source.
             "private" | "rprivate" => propagation.replace(Propagation::Private).is_none(),
             "slave" | "rslave" => propagation.replace(Propagation::Slave).is_none(),
             other => return Err(MountListError::Flag(other.into())),
@@ -190,7 +189,7 @@ impl Target {
         &self.0
     }
 
-    /// Whether it is among the device nodes, where only a device may be mounted.
+    /// Whether it is among the device nodes, where only devices may be mounted.
     #[must_use]
     pub fn is_for_devices(&self) -> bool {
         self.0.starts_with("/dev") && !self.0.starts_with("/dev/shm")
@@ -220,11 +219,11 @@ impl From<Target> for PathBuf {
 /// The plugin's directory in a container (`guest::paths`): no mount may be in it, nor above it.
 pub const OURS: &str = "/run/spank-docker";
 
-/// What of the container's own a mount at `path` would hide.
+/// The part of the container that a mount at `path` would hide.
 fn reserved(path: &Path) -> Option<&'static str> {
-    // They, and all below them.
+    // These, and all below them.
     const SYSTEM: [&str; 4] = ["/proc", "/sys", "/dev/pts", "/dev/mqueue"];
-    // They alone. The files are the plugin's, made from the image's and the user's account.
+    // Only these. The files are the plugin's, made from the image's and the user's account.
     const SINGLE: [&str; 4] = ["/dev", "/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
     let system = SYSTEM.into_iter().find(|system| path.starts_with(system));
     let single = SINGLE.into_iter().find(|single| path == Path::new(single));
@@ -232,7 +231,7 @@ fn reserved(path: &Path) -> Option<&'static str> {
     system.or(single).or(ours.then_some(OURS))
 }
 
-/// The parts between separators that have no backslash before them.
+/// The parts between separators without a backslash before them.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut escaped = false;
     text.split(move |character: char| {
@@ -242,7 +241,7 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Without the backslashes: each stands for the character behind it.
+/// Without the backslashes: each stands for the character after it.
 fn unescaped(text: &str) -> Result<String, MountListError> {
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars();

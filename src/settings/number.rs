@@ -1,5 +1,5 @@
-//! Numbers as they may be written: in digits alone. What the standard library reads besides, a sign, is no number of
-//! Slurm's, of a user's or of an admin's. Pure.
+//! Numbers in their only valid form: digits alone. The standard library also accepts a sign, which is invalid in numbers of
+//! Slurm, of users and of admins. Pure.
 #![forbid(unsafe_code)]
 
 use std::str::FromStr;
@@ -10,7 +10,7 @@ pub fn parse_digits<T: FromStr>(text: &str) -> Option<T> {
     if digits { text.parse().ok() } else { None }
 }
 
-/// The same, as `Display` writes it: `01` and the like would be second names of one thing.
+/// The same, only as `Display` writes it: `01` and the like would be second names of one object.
 pub fn canonical<T: FromStr>(text: &str) -> Option<T> {
     let is_padded = text.len() > 1 && text.starts_with('0');
     if is_padded { None } else { parse_digits(text) }

@@ -1,4 +1,4 @@
-//! Paths that people name: absolute, without `..`, of a length that the kernel takes. Pure.
+//! Paths in options and configuration: absolute, without `..`, of a length that the kernel accepts. Pure.
 #![forbid(unsafe_code)]
 
 use std::path::{Component, Path, PathBuf};

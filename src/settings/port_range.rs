@@ -1,4 +1,4 @@
-//! The ports that sshd may use, as the admin writes them: `20000-29999`. Pure.
+//! The ports that sshd may use, in the admin's syntax: `20000-29999`. Pure.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::number;
 use crate::log::escape::Escaped;
 
-/// What can be wrong with a range of ports.
+/// An error in a range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortRangeError {
     /// Not two ports with a dash between.
@@ -39,7 +39,7 @@ impl PortRange {
         self.last
     }
 
-    /// Is this port one of them?
+    /// Whether this port is one of them.
     pub const fn contains(self, port: u16) -> bool {
         self.first <= port && port <= self.last
     }

@@ -7,17 +7,17 @@ use super::grammar::{Meaning, OFFICIAL};
 use super::reference::Reference;
 
 impl Reference {
-    /// May this image be used where the configuration allows only what these globs match? None allow everything.
+    /// Whether the configuration, which allows only what these globs match, allows this image. No globs allow everything.
     ///
-    /// A glob is compared with the normalized name (`docker.io/alice/app:latest`), for Docker Hub also with what users
-    /// write (`alice/app:latest`), with and without `:latest`, and with the text itself. Before the first slash a
-    /// `*` does not match a slash, or `ubuntu*` would allow `ubuntu.evil.org/anything`; behind it, it does:
-    /// `reg:5000/*` allows everything in that registry. `*` alone allows everything.
+    /// A glob is compared with the normalized name (`docker.io/alice/app:latest`), for Docker Hub also with the names that
+    /// users write (`alice/app:latest`), with and without `:latest`, and with the text itself. Before the first slash a `*`
+    /// does not match a slash, or `ubuntu*` would allow `ubuntu.evil.org/anything`; after it, it does: `reg:5000/*` allows
+    /// everything in that registry. `*` alone allows everything.
     pub fn allowed_by(&self, globs: &[Pattern]) -> bool {
         globs.is_empty() || self.names().iter().any(|name| globs.iter().any(|glob| glob_matches(glob, name)))
     }
 
-    /// The names by which `allowed_by` knows this image.
+    /// The names of this image that `allowed_by` compares.
     fn names(&self) -> Vec<String> {
         let full = self.full_name();
         let mut names = Vec::with_capacity(6);

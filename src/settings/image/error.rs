@@ -1,9 +1,9 @@
-//! What can be wrong with a reference: its user reads which part, and what would be right.
+//! Errors in a reference: the user reads which part is wrong, and the correct form.
 #![forbid(unsafe_code)]
 
 use crate::log::escape::Escaped;
 
-/// What can be wrong with a reference.
+/// An error in a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// No text at all.
@@ -12,20 +12,20 @@ pub enum ReferenceError {
     /// More text than a reference can have.
     #[error("'{0}' is not an image: it is longer than 1024 bytes")]
     Long(Escaped),
-    /// The part before the first slash looks like a registry, and is none.
+    /// The part before the first slash looks like a registry, but is none.
     #[error("'{image}' is not an image: '{registry}' is not a registry, use host or host:port")]
     Registry {
         /// What the user wrote.
         image: Escaped,
-        /// Its part at fault.
+        /// The wrong part.
         registry: Escaped,
     },
-    /// A name that would be right in lower case.
+    /// A name that would be valid in lower case.
     #[error("'{image}' is not an image: the name '{name}' must be lower case")]
     Capitals {
         /// What the user wrote.
         image: Escaped,
-        /// Its part at fault.
+        /// The wrong part.
         name: Escaped,
     },
     /// Not a name.
@@ -36,10 +36,10 @@ pub enum ReferenceError {
     Name {
         /// What the user wrote.
         image: Escaped,
-        /// Its part at fault.
+        /// The wrong part.
         name: Escaped,
     },
-    /// A name that Docker refuses for its length.
+    /// A name that is too long for Docker.
     #[error("'{0}' is not an image: the name is longer than 255 characters")]
     LongName(Escaped),
     /// Not a tag.
@@ -50,7 +50,7 @@ pub enum ReferenceError {
     Tag {
         /// What the user wrote.
         image: Escaped,
-        /// Its part at fault.
+        /// The wrong part.
         tag: Escaped,
     },
     /// Not a digest.
@@ -60,7 +60,7 @@ pub enum ReferenceError {
     Digest {
         /// What the user wrote.
         image: Escaped,
-        /// Its part at fault.
+        /// The wrong part.
         digest: Escaped,
     },
 }

@@ -1,4 +1,4 @@
-//! The grammar: a text in its parts.
+//! The grammar: splits a text into its parts.
 #![forbid(unsafe_code)]
 
 use super::error::ReferenceError;
@@ -8,11 +8,11 @@ use crate::log::escape::Escaped;
 const MAX_NAME: usize = 255;
 /// The longest tag.
 const MAX_TAG: usize = 128;
-/// Its former name.
+/// Docker Hub's former name.
 const DOCKER_HUB_ONCE: &str = "index.docker.io";
-/// The registry of names that have none.
+/// The registry of names without one.
 pub const DOCKER_HUB: &str = "docker.io";
-/// Where names of one component live there.
+/// Docker Hub's directory of names with one component.
 pub(super) const OFFICIAL: &str = "library/";
 
 /// What a reference means, in Docker's normalized form.
@@ -31,7 +31,7 @@ pub(super) enum Meaning {
     },
 }
 
-/// Takes a text for an id where it can be one, else for a name.
+/// Takes a text as an id where it can be one, else as a name.
 pub(super) fn meaning(text: &str) -> Result<Meaning, ReferenceError> {
     image_id(text).map_or_else(|| named(text), |id| Ok(Meaning::Id(id)))
 }
@@ -137,7 +137,7 @@ fn is_name_component(text: &str) -> bool {
     separators_ok && text.bytes().next().is_some_and(atom) && text.bytes().next_back().is_some_and(atom)
 }
 
-/// Letters, digits and underscores, behind the first one also dots and dashes.
+/// Letters, digits and underscores, after the first one also dots and dashes.
 fn is_tag(text: &str) -> bool {
     text.len() <= MAX_TAG
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
@@ -145,7 +145,7 @@ fn is_tag(text: &str) -> bool {
         && !text.is_empty()
 }
 
-/// One of the algorithms that engines know, with as many hex digits as it has.
+/// An algorithm that engines know, with its number of hex digits.
 fn is_digest(text: &str) -> bool {
     text.split_once(':').is_some_and(|(algorithm, hex)| match algorithm {
         "sha256" => is_hex(hex, 64),
@@ -155,7 +155,7 @@ fn is_digest(text: &str) -> bool {
     })
 }
 
-/// So many hex digits in lower case.
+/// This number of hex digits, in lower case.
 fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,8 +1,8 @@
-//! What the user wrote behind `--docker-image=`: parsed by Docker's own grammar, kept as written.
+//! The user's value of `--docker-image=`: parsed by Docker's own grammar, kept as written.
 //!
 //! The grammar is that of github.com/distribution/reference with Docker's normalization (`ubuntu` means
-//! `docker.io/library/ubuntu:latest`). A reference is checked on the client, so that sbatch can refuse it at once, and
-//! again on each node as root, because the client's word is not trusted. Pure.
+//! `docker.io/library/ubuntu:latest`). The client checks a reference, so that sbatch can refuse it at once, and each node
+//! checks it again as root, because it does not trust the client. Pure.
 
 mod allowed;
 mod error;

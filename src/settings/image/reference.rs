@@ -12,7 +12,7 @@ use super::grammar::{DOCKER_HUB, Meaning, meaning};
 
 /// Longer than any reference that the grammar and a registry allow.
 const MAX_TEXT: usize = 1024;
-/// The tag of names that have none.
+/// The tag of names without one.
 const LATEST: &str = "latest";
 
 /// A valid reference to an image. Displayed and stored as the user wrote it.
@@ -33,20 +33,20 @@ impl Reference {
         }
     }
 
-    /// Is this the id of an image, which an engine has or has not, and cannot pull?
+    /// Whether this is the id of an image, which an engine cannot pull.
     pub fn is_id(&self) -> bool {
         matches!(self.meaning, Meaning::Id(_))
     }
 
-    /// Is it named by a tag, which may mean another image tomorrow?
+    /// Whether a tag names it, which may mean another image tomorrow.
     pub fn is_by_tag(&self) -> bool {
         matches!(self.meaning, Meaning::Named { digest: None, .. })
     }
 
-    /// What the engine is asked for: the text, with `:latest` when it has neither tag nor digest.
+    /// The name for the engine: the text, with `:latest` when it has neither tag nor digest.
     ///
-    /// Without the tag, an engine would pull every tag of the name, and would take a name of hex digits for the
-    /// beginning of an image id; so too a tag of hex digits behind `sha256:`, which is a name in full.
+    /// Without the tag, an engine would pull every tag of the name, and would take a name of hex digits for the beginning of an
+    /// image id; likewise a tag of hex digits after `sha256:`, which is a complete name.
     pub fn engine_name(&self) -> Cow<'_, str> {
         match &self.meaning {
             Meaning::Id(id) => Cow::Borrowed(id),
@@ -64,7 +64,7 @@ impl Reference {
         }
     }
 
-    /// The text without the registry, for messages that name the registry themselves.
+    /// The text without the registry, for messages that name the registry separately.
     pub fn without_registry(&self) -> &str {
         match &self.meaning {
             Meaning::Id(_) => &self.text,
@@ -72,14 +72,14 @@ impl Reference {
         }
     }
 
-    /// Do both mean the same image? `ubuntu` and `docker.io/library/ubuntu:latest` do. Next to a digest a tag means
-    /// nothing.
+    /// Whether both mean the same image, as `ubuntu` and `docker.io/library/ubuntu:latest` do. A tag next to a digest is
+    /// ignored.
     pub fn same_as(&self, other: &Self) -> bool {
         self.full_name() == other.full_name()
     }
 
-    /// The normalized name: `docker.io/library/ubuntu:latest`. With a digest the tag is left out, as the engine
-    /// looks only at the digest then.
+    /// The normalized name: `docker.io/library/ubuntu:latest`. With a digest the tag is left out, as the engine then reads only
+    /// the digest.
     pub fn full_name(&self) -> String {
         match &self.meaning {
             Meaning::Id(id) => id.clone(),
@@ -289,7 +289,7 @@ mod tests {
     /// A host name that is a registry, or nothing.
     const REGISTRY: &str = "((([a-zA-Z0-9]([a-zA-Z0-9-]{0,5}[a-zA-Z0-9])?\\.){1,3}[a-z]{2,3}\
                             |\\[[0-9a-f]{0,4}:[0-9a-f:]{1,5}\\])(:[0-9]{1,5})?/)?";
-    /// A name; the first component has no dot, or it would be a registry.
+    /// A name; the first component has no dot, which would make it a registry.
     const NAME: &str = "[a-z0-9]{1,4}((_|__|-{1,3})[a-z0-9]{1,4}){0,2}\
                         (/[a-z0-9]{1,4}((\\.|_|__|--)[a-z0-9]{1,2}){0,2}){0,2}";
 

@@ -1,4 +1,4 @@
-//! What can be wrong with options: one line for the user, with the option's name, its value, and what would be right.
+//! Errors in options: one line for the user, with the option's name, its value, and the correct form.
 #![forbid(unsafe_code)]
 
 use super::name::OptionName;
@@ -7,18 +7,18 @@ use crate::settings::image;
 use crate::settings::mounts;
 use crate::settings::port_range::PortRange;
 
-/// What can be wrong with the options.
+/// An error in the options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
-    /// `--docker-image=` and nothing.
+    /// `--docker-image=` without a value.
     #[error("{name}: '' is not a value: use {right}")]
     Empty {
         /// The option.
         name: OptionName,
-        /// What its value may be.
+        /// Its valid values.
         right: &'static str,
     },
-    /// More than anybody needs.
+    /// Longer than any useful value.
     #[error("{name}: '{value}' is too long: use up to 65536 bytes")]
     Long {
         /// The option.
@@ -39,7 +39,7 @@ pub enum OptionError {
     Image {
         /// The option.
         name: OptionName,
-        /// What is wrong with the value.
+        /// The error in the value.
         reason: image::ReferenceError,
     },
     /// Not a pull policy.
@@ -58,7 +58,7 @@ pub enum OptionError {
         /// Its value.
         value: Escaped,
     },
-    /// A list with something in it that cannot be a variable.
+    /// A list with an invalid variable name.
     #[error(
         "{name}: '{value}' is not the name of a variable: \
          use letters, digits and '_', not starting with a digit, with ',' between names"
@@ -66,18 +66,18 @@ pub enum OptionError {
     Env {
         /// The option.
         name: OptionName,
-        /// The part at fault.
+        /// The wrong part.
         value: Escaped,
     },
-    /// A list with something in it that is no mount.
+    /// A list with an invalid mount.
     #[error("{name}: {reason}")]
     Mounts {
         /// The option.
         name: OptionName,
-        /// What is wrong with the value.
+        /// The error in the value.
         reason: mounts::MountListError,
     },
-    /// Not a directory that tasks could start in.
+    /// Not a valid working directory for tasks.
     #[error("{name}: '{value}' is not a directory in the container: use an absolute path")]
     Workdir {
         /// The option.
@@ -85,7 +85,7 @@ pub enum OptionError {
         /// Its value.
         value: Escaped,
     },
-    /// A variable that turns something on or off says neither.
+    /// A variable whose value is neither on nor off.
     #[error("{name}: '{value}' is neither on nor off: use yes or no")]
     Switch {
         /// The variable.
@@ -117,20 +117,20 @@ pub enum OptionError {
         /// Its value.
         value: Escaped,
     },
-    /// A port that the administrator did not set aside for containers.
+    /// A port outside the administrator's range for containers.
     #[error("--docker-port: '{port}' is outside the port range of this cluster: use one of {ports}")]
     PortRange {
         /// The port.
         port: u16,
-        /// Those of the configuration.
+        /// The configured ports.
         ports: PortRange,
     },
-    /// An image that the administrator did not allow.
+    /// An image that the administrator does not allow.
     #[error("--docker-image: '{image}' is not allowed on this cluster: allow_images is '{allowed}'")]
     NotAllowed {
         /// The image.
         image: Escaped,
-        /// The globs of the configuration.
+        /// The configured globs.
         allowed: Escaped,
     },
 }

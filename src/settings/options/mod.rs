@@ -1,8 +1,8 @@
 //! The options of srun, sbatch and salloc: each defined once, in [`TABLE`], for registration, help and parsing.
 //!
-//! Parsed by the client as the user, so that a bad value is refused at once, and again on every node as root: options
-//! travel in the job's environment, where a user can forge them. What comes out is one validated [`Options`] that
-//! nothing downstream parses again. Pure.
+//! The client parses them as the user, so that it refuses a bad value at once, and every node parses them again as root:
+//! options travel in the job's environment, where a user can forge them. The result is one validated [`Options`] that no later
+//! code parses again. Pure.
 
 mod error;
 mod name;

@@ -1,9 +1,9 @@
-//! How messages call an option: by what the user has given. Pure.
+//! Names of options in messages: those that the user has given. Pure.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueSource {
     /// The command line, or `#SBATCH`.

@@ -1,4 +1,4 @@
-//! From what was given to one validated [`Options`]. Pure.
+//! Parses the given values into one validated [`Options`]. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -13,21 +13,21 @@ use crate::log::escape::Escaped;
 use crate::settings::choices::on_or_off;
 use crate::settings::plugstack::Config;
 
-/// The longest value. More would not fit into one variable of an environment anyway.
+/// The longest value. An environment variable cannot hold more anyway.
 const MAX_VALUE: usize = 65_536;
 
-/// A value as it was given.
+/// A value as given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
-    /// The value, which may hold anything. Of an option that takes none, nothing counts but that it is there.
+    /// The value, which may hold anything. For an option that takes none, only its presence counts.
     pub value: OsString,
-    /// Where it comes from.
+    /// Its source.
     pub source: ValueSource,
 }
 
 impl Options {
-    /// Reads the options of [`TABLE`] through `lookup`, which answers with the command line's value, else with the
-    /// variable's. An empty variable is as good as none.
+    /// Reads the options of [`TABLE`] through `lookup`, which returns the command line's value, else the variable's. An empty
+    /// variable counts as unset.
     pub fn parse(mut lookup: impl FnMut(&OptionSpec) -> Option<Given>) -> Result<Self, OptionError> {
         let mut options = Self::default();
         for spec in &TABLE {
@@ -38,7 +38,7 @@ impl Options {
                         (kind.read)(&mut options, name, text(name, &given.value)?)?;
                     }
                 }
-                // Both of a pair say the same.
+                // Both options of a pair give the same result.
                 OptionKind::Switch(kind) => {
                     let position = position(spec, kind, &mut lookup)?;
                     *(kind.field)(&mut options) = position.map(|(on, _)| on);
@@ -48,7 +48,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Compares the options with what the administrator allows.
+    /// Compares the options with the administrator's limits.
     pub fn check(&self, config: &Config) -> Result<(), OptionError> {
         if let Some(port) = self.port.filter(|port| !config.ports.contains(*port)) {
             return Err(OptionError::PortRange { port, ports: config.ports });
@@ -63,19 +63,19 @@ impl Options {
         Ok(())
     }
 
-    /// Whether a container is asked for.
+    /// Whether they request a container.
     #[must_use]
     pub fn has_image(&self) -> bool {
         matches!(self.image, ImageChoice::Image(_))
     }
 
-    /// The first option, other than the image, that is given: it does nothing without an image.
+    /// The first given option other than the image: it has no effect without an image.
     pub fn first_other(&self) -> Option<&'static OptionSpec> {
         TABLE[1..].iter().find(|spec| spec.is_given(self))
     }
 }
 
-/// What variables say that the prolog has to be told as if it had been on the command line: option and value.
+/// Values of variables to pass to the prolog as if they had been on the command line: option and value.
 pub fn forward_to_prolog(
     mut lookup: impl FnMut(&OptionSpec) -> Option<Given>,
 ) -> Vec<(&'static OptionSpec, OsString)> {
@@ -97,7 +97,7 @@ pub fn forward_to_prolog(
     forwarded
 }
 
-/// What a switch, its opposite or their variables say, and where. The command line wins over variables.
+/// The value of a switch, its opposite or their variables, and its source. The command line wins over variables.
 fn position(
     spec: &OptionSpec,
     kind: SwitchKind,
@@ -123,7 +123,7 @@ fn position(
     Ok(None)
 }
 
-/// What `given` for one of a pair says, whose other turns `on`; an empty variable says nothing.
+/// The meaning of `given` for one option of a pair, in which `on` is the one that turns on; an empty variable has none.
 fn says(spec: &OptionSpec, on: &OptionSpec, given: &Given) -> Result<Option<bool>, OptionError> {
     if given.source == ValueSource::Option {
         return Ok(Some(spec.name == on.name));
@@ -134,16 +134,16 @@ fn says(spec: &OptionSpec, on: &OptionSpec, given: &Given) -> Result<Option<bool
     let name = spec.name_in(given.source);
     let value = text(name, &given.value)?;
     let yes = on_or_off(value).ok_or_else(|| OptionError::Switch { name, value: value.into() })?;
-    // A variable that both have is named after the one that turns on.
+    // A variable of both is named after the option that turns on.
     Ok(Some(yes == (spec.variable == on.variable)))
 }
 
-/// An empty variable is as good as none.
+/// An empty variable counts as unset.
 fn is_given(given: &Given) -> bool {
     given.source == ValueSource::Option || !given.value.is_empty()
 }
 
-/// The value as text of a bearable length.
+/// The value as text of limited length.
 fn text(name: OptionName, value: &OsString) -> Result<&str, OptionError> {
     let shown = || Escaped::from(value.as_os_str());
     if value.len() > MAX_VALUE {
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// What `--docker-mount-home`, its counterpart and their variable come to.
+    /// The result of `--docker-mount-home`, its counterpart and their variable.
     fn mount_home(on: bool, off: bool, variable: &str) -> Result<Option<bool>, String> {
         Options::parse(|spec| mount_home_given(spec, on, off, variable))
             .map(|options| options.mount_home)
@@ -235,7 +235,7 @@ mod tests {
 
     fn mount_home_given(spec: &OptionSpec, on: bool, off: bool, variable: &str) -> Option<Given> {
         match spec.name {
-            // Slurm makes this of an option without a value.
+            // Slurm passes this value for an option without one.
             "docker-mount-home" if on => Some(Given { value: "(null)".into(), source: ValueSource::Option }),
             "no-docker-mount-home" if off => Some(Given { value: "".into(), source: ValueSource::Option }),
             _ if spec.variable == "SLURM_DOCKER_MOUNT_HOME" => {

@@ -1,4 +1,4 @@
-//! From the text of an option to its value: one function for each option that takes one. Pure.
+//! From an option's text to its value: one function for each option that takes one. Pure.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use crate::log::escape::Escaped;
 use crate::settings::choices::{Pull, Script};
 use crate::settings::{mounts, number, plain_path};
 
-/// Reads the text that the option of this name has into its field.
+/// Reads the text of the option with this name into its field.
 pub(super) type Read = fn(&mut Options, OptionName, &str) -> Result<(), OptionError>;
 
 pub(super) fn image(options: &mut Options, name: OptionName, text: &str) -> Result<(), OptionError> {
@@ -70,7 +70,7 @@ fn not_empty(name: OptionName, text: &str, right: &'static str) -> Result<(), Op
     if text.is_empty() { Err(OptionError::Empty { name, right }) } else { Ok(()) }
 }
 
-/// The names in a list, each once; or the part that is none.
+/// The names in a list, each once; or the invalid part.
 fn names(list: &str) -> Result<Vec<String>, Escaped> {
     let mut names = Vec::new();
     let mut seen = HashSet::new();

@@ -1,25 +1,25 @@
-//! All options, as users meet them: what each is called, what it takes, and where its value goes. Pure; read by every
-//! process of the plugin.
+//! All options, as users know them: name, kind of value, and the field that takes it. Pure; read by every process of the
+//! plugin.
 #![forbid(unsafe_code)]
 
 use super::name::{OptionName, ValueSource};
 use super::read::{self, Read};
 use super::value::{ImageChoice, Options};
 
-/// One option, as users meet it.
+/// One option, as users know it.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionSpec {
-    /// The name behind `--`.
+    /// The name after `--`.
     pub name: &'static str,
-    /// What stands behind the name.
+    /// What follows the name.
     pub kind: OptionKind,
-    /// The variable that stands for the option when it is not given.
+    /// The variable that replaces the option when it is not given.
     pub variable: &'static str,
     /// One line of help.
     pub help: &'static str,
 }
 
-/// What an option takes.
+/// Whether an option takes a value.
 #[derive(Debug, Clone, Copy)]
 pub enum OptionKind {
     /// A value.
@@ -28,10 +28,10 @@ pub enum OptionKind {
     Switch(SwitchKind),
 }
 
-/// What the value of an option is.
+/// The kind of an option's value.
 #[derive(Debug, Clone, Copy)]
 pub struct ValueKind {
-    /// As the help calls it.
+    /// Its name in the help.
     pub shown: &'static str,
     pub(super) read: Read,
     pub(super) is_given: fn(&Options) -> bool,
@@ -41,7 +41,7 @@ pub struct ValueKind {
 #[derive(Debug, Clone, Copy)]
 pub struct SwitchKind {
     pub(super) on: bool,
-    /// The name of the option that says the opposite.
+    /// The name of the opposite option.
     pub(super) opposite: &'static str,
     pub(super) field: fn(&mut Options) -> &mut Option<bool>,
 }
@@ -189,7 +189,7 @@ impl OptionSpec {
         }
     }
 
-    /// Whether these options have this one.
+    /// Whether these options include this one.
     pub(super) fn is_given(&self, options: &Options) -> bool {
         match self.kind {
             OptionKind::Value(kind) => (kind.is_given)(options),
@@ -213,7 +213,7 @@ mod tests {
             assert!(spec.help.len() < 120 && !spec.help.ends_with('.'));
             let variable = format!("SLURM_{}", spec.name.to_uppercase().replace('-', "_"));
             match spec.kind {
-                // There is one variable for both.
+                // Both have the same variable.
                 OptionKind::Switch(kind) if spec.name.starts_with("no-") => {
                     assert!(!kind.on);
                     assert_eq!(spec.name, format!("no-{}", kind.opposite));

@@ -1,4 +1,4 @@
-//! What options are worth: all of them, and one type for each kind of value that no setting of the configuration has. Pure.
+//! The values of options: all of them, and one type for each kind of value that no configuration key has. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use crate::settings::choices::{Pull, Script};
 use crate::settings::image::Reference;
 use crate::settings::mounts::Mount;
 
-/// All options of one job or step, valid. What is `None` was not given: the configuration decides.
+/// All options of one job or step, valid. `None` was not given: the configuration decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
@@ -38,11 +38,11 @@ pub struct Options {
     pub launch: Option<Launch>,
 }
 
-/// The image that a job or a step asks for.
+/// The image that a job or a step requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageChoice {
-    /// Nothing: a step runs where its job does.
+    /// No option: a step runs where its job does.
     #[default]
     Unset,
     /// `none`: on the host.
@@ -52,10 +52,10 @@ pub enum ImageChoice {
 }
 
 impl ImageChoice {
-    /// What stands for no image.
+    /// The value for no image.
     pub(super) const NONE: &'static str = "none";
 
-    /// Whether a value of the option is about an image.
+    /// Whether a value of the option names an image.
     #[must_use]
     pub fn asks(value: &OsStr) -> bool {
         value != Self::NONE
@@ -75,7 +75,7 @@ pub enum Launch {
 }
 
 impl Launch {
-    /// The way of this name.
+    /// The mode of this name.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "auto" => Some(Self::Auto),

@@ -1,4 +1,4 @@
-//! What can be wrong with the configuration, told with key, value and remedy.
+//! Errors in the configuration, with key, value and remedy.
 #![forbid(unsafe_code)]
 
 use super::keys::KEYS;
@@ -6,7 +6,7 @@ use crate::log::escape::Escaped;
 use crate::settings::mounts;
 use crate::settings::port_range;
 
-/// What can be wrong with the configuration.
+/// An error in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// An argument that is no `key=value`.
@@ -15,12 +15,12 @@ pub enum ConfigError {
     /// A key that does not exist.
     #[error("'{0}' is not a configuration key: see plugstack.conf.example")]
     Unknown(Escaped),
-    /// A key that does not exist, but nearly.
+    /// A key that does not exist, but resembles one.
     #[error("'{key}' is not a configuration key: did you mean '{nearest}'?")]
     Misspelt {
         /// The key as written.
         key: Escaped,
-        /// The one that was meant.
+        /// The similar key.
         nearest: &'static str,
     },
     /// A key that is there twice.
@@ -29,24 +29,24 @@ pub enum ConfigError {
     /// An engine that is not behind a local socket.
     #[error("docker_host: '{0}' is not a local socket: use unix:///PATH, absolute and up to 107 bytes long")]
     Socket(Escaped),
-    /// A directory that cannot be ours.
+    /// A directory that the plugin cannot use.
     #[error(
         "state_dir: '{0}' is not a directory for the plugin: use an absolute path other than /, without '..'"
     )]
     StateDir(Escaped),
-    /// A secret that is no absolute path.
+    /// A secret whose path is not absolute.
     #[error("secret: '{0}' is not a file: use auto, or an absolute path, without '..'")]
     Secret(Escaped),
-    /// Ports that are no range.
+    /// An invalid range of ports.
     #[error("ports: {0}")]
     Ports(port_range::PortRangeError),
     /// A pull policy that does not exist.
     #[error("pull: '{0}' is not a pull policy: use missing, always or never")]
     Pull(Escaped),
-    /// A timeout that is no number.
+    /// A timeout that is not a number.
     #[error("start_timeout: '{0}' is not a number of seconds: use 1 to 31622400, or 0 for no limit")]
     Timeout(Escaped),
-    /// A list with something in it that is no mount.
+    /// A list with an invalid mount.
     #[error("mounts: {0}")]
     Mounts(mounts::MountListError),
     /// A switch that is neither on nor off.
@@ -57,13 +57,13 @@ pub enum ConfigError {
         /// Its value.
         value: Escaped,
     },
-    /// A place for batch scripts that does not exist.
+    /// An invalid place for batch scripts.
     #[error("script: '{0}' is not a place for batch scripts: use container or host")]
     Script(Escaped),
-    /// Devices that are no globs below /dev.
+    /// Devices that are not globs below /dev.
     #[error("devices: '{0}' is not a device: use auto, none, or globs below /dev with ',' between them")]
     Devices(Escaped),
-    /// A limit that is no number of bytes.
+    /// A limit that is not a number of bytes.
     #[error("{key}: '{value}' is not a limit: use unlimited, inherit, or bytes like 64M")]
     Limit {
         /// The key.
@@ -71,16 +71,16 @@ pub enum ConfigError {
         /// Its value.
         value: Escaped,
     },
-    /// A size that is no number of bytes.
+    /// A size that is not a number of bytes.
     #[error("shm_size: '{0}' is not a size: use half (of the memory), or bytes like 16G")]
     ShmSize(Escaped),
-    /// Image globs that are no globs.
+    /// Invalid globs of images.
     #[error("allow_images: '{0}' is not a glob: use names like 'reg:5000/*' with ',' between them")]
     AllowImages(Escaped),
-    /// A consequence that does not exist.
+    /// An unknown consequence.
     #[error("engine_failure: '{0}' is not a valid value: use drain or fail")]
     EngineFailure(Escaped),
-    /// Variables that have no such name, or that jobs need.
+    /// Invalid names of variables, or variables that jobs need.
     #[error(
         "env_unset: '{0}' does not name variables, or names some that every job needs: use names like OPAL_PREFIX or PMIX_MCA_* with ',' between them"
     )]
@@ -88,9 +88,9 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// A key that does not exist, with the one that was meant where that can be seen.
+    /// An unknown key, with the most similar one if there is any.
     pub(super) fn unknown_key(name: &str) -> Self {
-        // A megabyte is no misspelling, and not worth the comparison.
+        // A megabyte is not a misspelling, and not worth the comparison.
         let distances = KEYS
             .iter()
             .filter(|_| name.len() <= 32)

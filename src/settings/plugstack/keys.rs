@@ -1,7 +1,7 @@
 //! All keys of the configuration.
 #![forbid(unsafe_code)]
 
-/// Where state is kept unless the configuration says otherwise.
+/// The default directory for state.
 pub const STATE_DIR: &str = "/run/spank-docker";
 
 /// One key of the configuration.
@@ -9,7 +9,7 @@ pub const STATE_DIR: &str = "/run/spank-docker";
 pub struct Key {
     /// Its name.
     pub name: &'static str,
-    /// Its default, as it would be written.
+    /// Its default, in the syntax of the configuration.
     pub default: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! From the plugin's arguments to one [`Config`].
+//! Parses the plugin's arguments into one [`Config`].
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
@@ -11,7 +11,7 @@ use crate::log::escape::Escaped;
 use crate::settings::choices::{Pull, Script};
 use crate::settings::mounts;
 
-/// What starts the argument that says where state is kept.
+/// Beginning of the argument that names the directory for state.
 const STATE_DIR_KEY: &str = "state_dir=";
 
 impl Config {
@@ -66,15 +66,15 @@ impl Config {
                     _ => return Err(bad(ConfigError::EngineFailure)),
                 }
             }
-            // `parse` asks only for keys of the table; the test of the example finds one that is missing here.
+            // `parse` uses only keys of the table; the test of the example finds one that is missing here.
             _ => return Err(ConfigError::Unknown(key.into())),
         }
         Ok(())
     }
 }
 
-/// The state directory among the plugin's arguments, without a look at the others and without an allocation: all that
-/// the hooks of jobs without an image need. A duplicate or a bad value is for [`Config::parse`] to refuse.
+/// The state directory among the plugin's arguments, without reading the others and without an allocation: the hooks of jobs
+/// without an image need nothing else. [`Config::parse`] refuses a duplicate or a bad value.
 pub fn state_dir_of<'a>(args: impl Iterator<Item = &'a CStr>) -> &'a [u8] {
     args.filter_map(|arg| arg.to_bytes().strip_prefix(STATE_DIR_KEY.as_bytes()))
         .last()

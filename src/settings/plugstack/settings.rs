@@ -1,4 +1,4 @@
-//! What can be configured, and what holds where nothing is.
+//! The settings and their defaults.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -14,18 +14,18 @@ use crate::settings::port_range::PortRange;
 /// Which devices of the host every container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Devices {
-    /// Those of high-speed networks that exist.
+    /// Those of high-speed networks, if they exist.
     Auto,
     /// No device at all.
     None,
-    /// What these match, all below /dev.
+    /// Those that match, all below /dev.
     Globs(Vec<Pattern>),
 }
 
-/// Where the secret is that all nodes share.
+/// The place of the secret that all nodes share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretFile {
-    /// The plugin's own file where that is, else munge's key.
+    /// The plugin's own file where it exists, else munge's key.
     Auto,
     /// This file.
     At(PathBuf),
@@ -36,7 +36,7 @@ pub enum SecretFile {
 pub enum Limit {
     /// No limit.
     Unlimited,
-    /// What Slurm's own processes have.
+    /// The limit of Slurm's own processes.
     Inherit,
     /// So many bytes.
     Bytes(u64),
@@ -51,12 +51,12 @@ pub enum ShmSize {
     Bytes(u64),
 }
 
-/// What an engine that is there and does not answer does to its node.
+/// The consequence for a node whose engine is there and does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineFailure {
-    /// The node is drained, the job queued again.
+    /// Drain the node, requeue the job.
     Drain,
-    /// Only the job fails.
+    /// Fail only the job.
     Fail,
 }
 
@@ -71,17 +71,17 @@ pub struct Config {
     pub secret: SecretFile,
     /// Ports for the containers' sshds. Default: 20000-29999
     pub ports: PortRange,
-    /// When images are pulled, unless the user says. Default: missing
+    /// When to pull images, unless the user decides. Default: missing
     pub pull: Pull,
     /// Deadline for the whole start of a container; `None` for no limit. Default: 600 seconds
     pub start_timeout: Option<Duration>,
-    /// What every container gets. Default: nothing
+    /// Mounts of every container. Default: none
     pub mounts: Vec<Mount>,
-    /// Do containers get the user's home directory, unless the user says? Default: no
+    /// Whether containers get the user's home directory, unless the user decides. Default: no
     pub mount_home: bool,
-    /// Does the image's ENTRYPOINT run first, unless the user says? Default: no
+    /// Whether the image's ENTRYPOINT runs first, unless the user decides. Default: no
     pub entrypoint: bool,
-    /// Where batch scripts run, unless the user says. Default: container
+    /// Where batch scripts run, unless the user decides. Default: container
     pub script: Script,
     /// Devices that every container gets. Default: auto
     pub devices: Devices,
@@ -93,13 +93,13 @@ pub struct Config {
     pub shm_size: ShmSize,
     /// Images that users may run; empty for all. Default: all
     pub allow_images: Vec<Pattern>,
-    /// May root run containers? Default: no
+    /// Whether root may run containers. Default: no
     pub allow_root: bool,
-    /// What an engine that does not answer does to its node. Default: drain
+    /// The consequence for a node whose engine does not answer. Default: drain
     pub engine_failure: EngineFailure,
     /// Variables that never come from the submitting shell. Default: none
     pub env_unset: Vec<Pattern>,
-    /// How long an engine that has died under a start may take to come back. No setting: a minute
+    /// How long an engine that dies during a start may take to come back. Not configurable: a minute
     pub engine_return: Duration,
 }
 

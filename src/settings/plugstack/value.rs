@@ -1,4 +1,4 @@
-//! The values of the configuration's keys, each from its text.
+//! The values of the configuration's keys, parsed from text.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::settings::{Devices, Limit, SecretFile, ShmSize};
 use crate::settings::choices::on_or_off;
 use crate::settings::{number, plain_path};
 
-/// The longest path of a Unix socket that the kernel takes.
+/// The longest path of a Unix socket that the kernel accepts.
 const MAX_SOCKET_PATH: usize = 107;
 /// More than a year is a typing error.
 const MAX_TIMEOUT: u64 = 366 * 24 * 3600;
@@ -20,7 +20,7 @@ pub(super) fn switch(key: &'static str, value: &str) -> Result<bool, ConfigError
     on_or_off(value).ok_or_else(|| ConfigError::Switch { key, value: value.into() })
 }
 
-/// An absolute path other than `/`, without what root could stumble over.
+/// An absolute path other than `/`, without components that could mislead root.
 pub(super) fn absolute(value: &str) -> Option<PathBuf> {
     plain_path::normalized(Path::new(value)).filter(|path| path.parent().is_some())
 }
@@ -36,7 +36,7 @@ pub(super) fn socket(value: &str) -> Option<PathBuf> {
     absolute(value.strip_prefix("unix://")?).filter(|path| path.as_os_str().len() <= MAX_SOCKET_PATH)
 }
 
-/// The outer `None` is a bad value, the inner one no limit.
+/// The outer `None` is a bad value, the inner one means no limit.
 pub(super) fn timeout(value: &str) -> Option<Option<Duration>> {
     match number::parse_digits(value)? {
         0 => Some(None),
@@ -73,7 +73,7 @@ pub(super) fn limit(key: &'static str, value: &str) -> Result<Limit, ConfigError
 pub(super) fn shm_size(value: &str) -> Option<ShmSize> {
     match value {
         "half" => Some(ShmSize::Half),
-        // To the engine 0 means its own default.
+        // The engine takes 0 for its own default.
         other => bytes(other).filter(|bytes| *bytes > 0).map(ShmSize::Bytes),
     }
 }
@@ -96,7 +96,7 @@ fn device_glob(glob: &str) -> Option<Pattern> {
     if plain { Pattern::new(glob).ok() } else { None }
 }
 
-/// Not one that would take what every job needs.
+/// Refuses globs that match variables which every job needs.
 pub(super) fn variable_globs(value: &str) -> Result<Vec<Pattern>, ConfigError> {
     const NEEDED: [&str; 6] = ["SLURM", "SLURM_JOB_ID", "SLURM_STEP_ID", "HOME", "USER", "SHELL"];
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_*?[]!-".contains(c);
