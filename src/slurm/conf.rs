@@ -1,22 +1,22 @@
 //! slurm.conf and the files beside it, read as Slurm reads them (src/common/parse_config.c: `s_p_parse_file`,
 //! `_get_next_line`, `_parse_include_directive`).
 //!
-//! Runs as root: in slurmd, in the prolog, in a task before it is the user's. What cannot be followed is an error, and never
-//! the same as a key that is not there.
+//! Runs as root: in slurmd, in the prolog, in a task before it becomes the user. A file that cannot be read is an error, never
+//! the same as a missing key.
 #![forbid(unsafe_code)]
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Includes in includes; Slurm has no limit, and no way out of a circle.
+/// Nested includes; Slurm has no limit, and no protection against a circle.
 const DEPTH: usize = 8;
-/// Of one file: more is no configuration.
+/// The largest file: more is no configuration.
 const MAX_FILE: usize = 4 << 20;
-/// In the name of an included file, the cluster's.
+/// In the name of an included file, stands for the cluster's name.
 const CLUSTER: &str = "%c";
 
-/// What slurm.conf, or what it includes, sets this key to: what comes last counts.
+/// The value of this key in slurm.conf and the files that it includes: the last one counts.
 pub fn setting(slurm_conf: &Path, key: &str) -> io::Result<Option<String>> {
     let lines = lines_of(slurm_conf)?;
     let mut values =
@@ -32,15 +32,15 @@ pub(super) fn lines_of(file: &Path) -> io::Result<Vec<String>> {
     Ok(reading.lines)
 }
 
-/// Whether Slurm calls the prologs and epilogs of plugins. With RunInJob the slurmstepd of the extern step is to do so
-/// (src/slurmd/slurmstepd/mgr.c: `_run_prolog_epilog`), but only a slurmd knows that plugins have any (src/common/spank.c).
+/// Whether Slurm calls the prologs and epilogs of plugins. With RunInJob the slurmstepd of the extern step should do so
+/// (src/slurmd/slurmstepd/mgr.c: `_run_prolog_epilog`), but only slurmd knows that plugins have any (src/common/spank.c).
 pub fn has_epilog(slurm_conf: &Path) -> io::Result<bool> {
     let flags = setting(slurm_conf, "PrologFlags")?.unwrap_or_default();
     Ok(!flags.split(',').any(|flag| flag.eq_ignore_ascii_case("RunInJob")))
 }
 
-/// Whether a job's cgroup decides which devices its processes can open. A cgroup.conf need not be there; what is none of the
-/// words for "no" (src/common/parse_config.c, `_handle_boolean`) counts as "yes".
+/// Whether a job's cgroup decides which devices its processes can open. cgroup.conf may be missing; any word other than those
+/// for "no" (src/common/parse_config.c, `_handle_boolean`) counts as "yes".
 pub fn constrains_devices(slurm_conf: &Path) -> io::Result<bool> {
     const NO: [&str; 4] = ["no", "down", "false", "0"];
     let plugins = setting(slurm_conf, "TaskPlugin")?.unwrap_or_default();
@@ -66,7 +66,7 @@ pub(super) fn text_of(file: &Path) -> io::Result<String> {
 struct Reading {
     /// Where Slurm looks for an included file without a path.
     beside: PathBuf,
-    /// As far as it is known, for names of included files.
+    /// If known, for names of included files.
     cluster: Option<String>,
     lines: Vec<String>,
 }
@@ -75,7 +75,7 @@ impl Reading {
     fn read(&mut self, file: &Path, depth: usize) -> io::Result<()> {
         for line in lines(&text_of(file)?) {
             if let Some(name) = included(&line) {
-                // Slurm says that it knows no patterns, and goes on.
+                // Slurm reports that it supports no patterns, and goes on.
                 if !name.contains('*') {
                     let depth = depth.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
                     self.read(&self.place(name, file)?, depth)?;
@@ -90,7 +90,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Beside slurm.conf; before 23.11 beside the file that includes it.
+    /// Next to slurm.conf; before 23.11 next to the file that includes it.
     fn place(&self, name: &str, file: &Path) -> io::Result<PathBuf> {
         let name = match &self.cluster {
             Some(cluster) => name.replace(CLUSTER, cluster),
@@ -105,7 +105,7 @@ impl Reading {
     }
 }
 
-/// Without comments, joined where a backslash ends them, and without the backslashes.
+/// Without comments, joined where a backslash ends them, and without those backslashes.
 fn lines(text: &str) -> Vec<String> {
     let (mut lines, mut line) = (Vec::new(), String::new());
     for part in text.split('\n') {
@@ -149,19 +149,19 @@ fn without_backslashes(line: &str) -> String {
 /// `Include FILE`.
 fn included(line: &str) -> Option<&str> {
     const WORD: &str = "include";
-    // Slurm wants it at the very beginning.
+    // Slurm accepts it only at the very beginning.
     let (word, rest) = line.split_at_checked(WORD.len())?;
     let is_word = word.eq_ignore_ascii_case(WORD) && rest.starts_with(|c: char| c.is_ascii_whitespace());
     if is_word { rest.split_ascii_whitespace().next() } else { None }
 }
 
-/// The first `KEY=VALUE` of a line; what follows is an error to Slurm, unless the key is that of a node, partition, or the like.
+/// The first `KEY=VALUE` of a line; more text is an error to Slurm, unless the key is that of a node, partition, or the like.
 fn pair(line: &str) -> Option<(&str, &str)> {
     let (key, value, _) = cut(line)?;
     (!value.is_empty()).then_some((key, value))
 }
 
-/// All of them, of a line that may have several.
+/// All pairs of a line that may have several.
 pub(super) fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = line;
     std::iter::from_fn(move || {
@@ -172,7 +172,7 @@ pub(super) fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
     .filter(|(_, value)| !value.is_empty())
 }
 
-/// Key and value of the first one, and what is behind it.
+/// Key and value of the first pair, and the rest.
 fn cut(line: &str) -> Option<(&str, &str, &str)> {
     let (key, rest) = line.split_once('=')?;
     let (key, rest) = (key.trim_ascii(), rest.trim_ascii_start());

@@ -1,5 +1,5 @@
-//! The hints that clients of Slurm leave for tasks and for each other, in variables that a user can change: none is ever
-//! believed where it would give something.
+//! The hints that clients of Slurm leave for tasks and for each other, in variables that a user can change: the plugin never
+//! believes one that would grant something.
 //!
 //! | variable | written by | read by | what it says | what a lie does |
 //! |---|---|---|---|---|
@@ -7,18 +7,18 @@
 //! | [`IMAGE_OF_JOB`] | Slurm, in batch scripts and salloc's shell | the script, the shell | the job's own `--docker-image` | the same |
 //! | [`COMPONENTS_WITH_IMAGE`] | an srun of several components that makes its jobs | their tasks | options that look like the step's may be another component's; a digit for each: it has an image | the step's own options are ignored, the record of the prolog holds |
 //! | [`LAYOUT_OF_JOB`] | sbatch, salloc (empty); srun and batch scripts (`JOB:LAYOUT`) | srun, tasks | tasks on each node of the job: srun replaces Slurm's variable by its step's | the user's own hostfile has other numbers |
-//! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command knows no other place than the container | a task without a container is refused |
+//! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
 //! | `SLURM_DOCKERLD_LIBRARY_PATH`, `SLURM_DOCKERLD_PRELOAD` | the same, where the variables go one by one | the same | what the loader is told, which is not for ssh and sshd | the same |
 //!
-//! What decides is the record in `state_dir` ([`crate::state`]), which only root writes. Pure.
+//! The record in `state_dir` decides ([`crate::state`]), which only root writes. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::CStr;
 
 use super::ids::JobId;
 
-/// Of a step in a job: which jobs have an image. Named where a C string is asked for, before anything is allocated.
+/// Of a step in a job: which jobs have an image. A C string, for callers that must not allocate yet.
 pub const JOBS_WITH_IMAGE: &CStr = c"SLURM_DOCKERJOBS";
 /// Of a batch script, and of salloc's shell: the option as Slurm carries it (`src/common/plugstack.c`,
 /// `spank_set_remote_options`).
@@ -26,7 +26,7 @@ pub const IMAGE_OF_JOB: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_docker_docker_
 /// Of an srun that makes a heterogeneous job: which of its components have an image.
 pub const COMPONENTS_WITH_IMAGE: &str = "SLURM_DOCKEROPTIONS";
 /// The layout of a job, for its steps. Empty in a shell of salloc, which does not know its job yet. With the job's number,
-/// since scripts hand their variables on to the jobs that they submit.
+/// since scripts pass their variables to the jobs that they submit.
 pub const LAYOUT_OF_JOB: &str = "SLURM_DOCKERLAYOUT";
 /// Of a step that `dockerexec` starts.
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
@@ -51,8 +51,8 @@ pub fn components(have_image: &[bool]) -> String {
     have_image.iter().map(|has_image| if *has_image { '1' } else { '0' }).collect()
 }
 
-/// Whether the component has an image whose job is this one; `first` is the first component's. In doubt it has: it shall not
-/// run on the host.
+/// Whether the component with this job has an image; `first` is the first component's job. True in doubt: it must not run on
+/// the host.
 #[must_use]
 pub fn component_has_image(value: &str, first: Option<JobId>, job: JobId) -> bool {
     let place = first.and_then(|first| usize::try_from(job.0.checked_sub(first.0)?).ok());

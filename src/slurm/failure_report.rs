@@ -1,10 +1,10 @@
 //! How a failure on one node reaches the user of a job that has several.
 //!
-//! Nodes of a job do not talk to each other; slurmctld is what they share. A prolog that fails writes the cause to the
-//! job (AdminComment, which only admins can write, and which stays to be looked up). A waiting srun or salloc is told
-//! at once, and its job ended, before a task has run. A batch job has nobody who waits and no output yet: its script's
-//! task, which starts when all prologs have ended, asks slurmctld whether any node has failed. So does a prolog that waits for
-//! a pull, or all would wait for it.
+//! Nodes of a job do not talk to each other; they share slurmctld. A prolog that fails writes the cause to the job
+//! (AdminComment, which only admins can write, and which stays readable). A waiting srun or salloc gets the cause at once, and
+//! its job ends before a task has run. A batch job has no waiting client and no output yet: its script's task, which starts
+//! when all prologs have ended, asks slurmctld whether any node has failed. So does a prolog that waits for a pull, or all
+//! would wait for it.
 //!
 //! Runs as root in the prolog, and in the task of a batch step before it becomes the user.
 
@@ -13,39 +13,39 @@ use std::time::Duration;
 use super::ids::JobId;
 use super::scontrol::{self, BEFORE, ControllerJob, SlurmError};
 
-/// slurmctld hands on what a waiting client is told when it comes to it, and a client whose job has ended hears nothing any
-/// more.
+/// slurmctld delivers messages to a waiting client with a delay, and a client whose job has ended receives none.
 const DELIVERY: Duration = Duration::from_secs(1);
 
-/// One start of a job: it may be queued again, and what was written before does not count any more.
+/// One start of a job: Slurm may requeue it, and reports about earlier starts do not count any more.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     /// The job.
     pub job: JobId,
-    /// How often it was queued again.
+    /// How often Slurm requeued it.
     pub restart: u32,
 }
 
-/// Who ends a job whose start has failed on a node.
+/// What ends a job whose start has failed on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
     /// Its tasks, which find the record of the failure. A job of srun or salloc is ended before it has any.
     Tasks,
-    /// A batch job's own script, which knows that there should be a record, and asks. Where the script is another component's,
-    /// whose job may have no image, nobody would: the job is ended before it has tasks, as those of srun and salloc are.
+    /// A batch job's own script, which knows that there should be a record, and asks slurmctld. Not where the script belongs to
+    /// another component, whose job may have no image and would not ask: then the job ends before it has tasks, as those of
+    /// srun and salloc do.
     Script,
-    /// Nobody of its own: slurmstepd goes to the working directory before it starts anybody, and would wait there for ever.
+    /// This prolog: slurmstepd changes to the working directory before it starts a task, and would wait there for ever.
     Prolog,
-    /// Slurm: it has been queued again, or is when the prolog fails.
+    /// Slurm: it has requeued the job, or does so when the prolog fails.
     Slurm,
 }
 
-/// Tells slurmctld, and whoever waits for the job, why it cannot run on `node`. Of many nodes with the same trouble the
-/// first is enough.
+/// Tells slurmctld, and a client that waits for the job, why it cannot run on `node`. When many nodes have the same trouble,
+/// the first report is enough.
 pub fn report_failure(start: Start, node: &str, line: &str, end: EndedBy) -> Result<(), SlurmError> {
     let known = scontrol::show(start.job)?;
     let is_first = already_reported(&known, start).is_none();
-    // All are tried; the first failure is told.
+    // Tries all; returns the first failure.
     let mut result = Ok(());
     let mut keep_first = |done: Result<(), SlurmError>| {
         if result.is_ok() {
@@ -77,12 +77,12 @@ fn ends_now(job: &ControllerJob, end: EndedBy) -> bool {
     }
 }
 
-/// Takes a node out of service, and has the job queued again. Whether it is: slurmctld refuses it for a job without a script,
-/// and where its user has said so.
+/// Takes a node out of service, and requeues the job. Returns whether slurmctld has requeued it: slurmctld refuses that for a
+/// job without a script, and where the user has forbidden it.
 ///
-/// Not by a prolog that fails. Slurm would do the same then; but of a job that cannot be queued again it refuses to take the
-/// word that the prolog has ended, and slurmd repeats that every 15 s: each time the node is drained anew, whatever the admin
-/// does (slurmd, `_notify_slurmctld_prolog_fini`; seen with 22.05 and 26.05).
+/// A failing prolog is no alternative. Slurm would do the same then; but for a job that cannot be requeued slurmctld rejects
+/// the message that the prolog has ended, and slurmd repeats it every 15 s: each time slurmctld drains the node again, whatever
+/// the admin does (slurmd, `_notify_slurmctld_prolog_fini`; seen with 22.05 and 26.05).
 pub fn out_of_service(start: Start, node: &str, line: &str) -> Result<bool, SlurmError> {
     // First: it must not come back to this node.
     scontrol::drain(node, &format!("spank_docker: {line}"))?;
@@ -91,22 +91,22 @@ pub fn out_of_service(start: Start, node: &str, line: &str) -> Result<bool, Slur
         script && scontrol::requeue(&known).is_ok()
     };
     let is_queued = scontrol::show(start.job).is_ok_and(is_again);
-    // Another node has been quicker, or it was cancelled.
+    // Another node has been quicker, or a user has cancelled it.
     Ok(is_queued || scontrol::show(start.job).is_ok_and(|known| known.over))
 }
 
-/// What slurmctld knows of a job's nodes.
+/// The state of a job's nodes according to slurmctld.
 #[derive(Debug, Default)]
 pub struct JobNodes {
     /// The job has ended, or is about to.
     pub over: bool,
     /// Some are still in their prologs.
     pub unready: bool,
-    /// What one has told of this start: `n2: image 'a': …`.
+    /// A node's report about this start: `n2: image 'a': …`.
     pub failure: Option<String>,
 }
 
-/// Asks slurmctld for them.
+/// Asks slurmctld for the state of the nodes.
 pub fn nodes(start: Start) -> Result<JobNodes, SlurmError> {
     scontrol::show(start.job).map(|known| of(&known, start))
 }
@@ -130,7 +130,7 @@ fn already_reported(job: &ControllerJob, start: Start) -> Option<String> {
     job.comment.as_deref().and_then(|comment| first_report(comment, start))
 }
 
-/// The first of possibly several, before what others have written.
+/// The first of possibly several, before the comments of others.
 fn first_report(comment: &str, start: Start) -> Option<String> {
     let (_, from) = comment.split_once(&report_tag(start))?;
     let line = from.split(REPORT_TAG).next().unwrap_or(from).split(BEFORE).next().unwrap_or(from);

@@ -1,8 +1,8 @@
-//! The GPUs that Slurm has given a job on one node: what they are called by Slurm, by the engine, and by the libraries of
-//! programs in the container.
+//! The GPUs that Slurm has given a job on one node: their names in Slurm, in the engine, and in the libraries of programs in
+//! the container.
 //!
-//! Pure. What comes from the prolog's environment is slurmd's own word: variables of users get there only with `SPANK_`
-//! before their names. What a task finds in its environment is the user's, and changes only what the user's programs see.
+//! Pure. The prolog's environment comes from slurmd itself: variables of users get there only with `SPANK_` before their names.
+//! A task's environment is the user's, and changes only what the user's programs see.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::log::escape::Escaped;
 use crate::settings::number;
 
-/// Variables by which libraries choose among GPUs. Slurm sets those that gres.conf says, or all.
+/// Variables by which libraries choose among GPUs. Slurm sets those that gres.conf names, or all.
 pub const SELECTIONS: [&str; 4] =
     ["CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
 /// The GPUs of the job on this node, by numbers of the node.
@@ -26,7 +26,7 @@ const VENDORS: [(&str, &str); 3] = [
     ("amd.com/gpu", "ROCR_VISIBLE_DEVICES"),
     ("intel.com/gpu", "ZE_AFFINITY_MASK"),
 ];
-/// Slurm takes the number of a device file for that of its GPU. The kernel's render nodes begin with this one.
+/// Slurm takes the number of a device file for that of its GPU. The kernel's render nodes start at this number.
 const FIRST_RENDER_NODE: u32 = 128;
 
 /// Why a job does not get its GPUs.
@@ -43,20 +43,20 @@ pub enum GresError {
         /// As the engine would name it.
         device: String,
     },
-    /// Whose GPUs are they?
+    /// The vendor of the GPUs is not clear.
     #[error(
         "this node's engine knows GPUs of several vendors ({kinds}), and Slurm does not say which of them the job has: ask the admin to set Flags in gres.conf"
     )]
     Vendors {
-        /// What it knows.
+        /// The kinds that the engine knows.
         kinds: String,
     },
-    /// Slurm's list is none.
+    /// Slurm's list cannot be parsed.
     #[error(
         "Slurm's list of the job's GPUs on this node, '{list}', is not a list of numbers: ask the admin to check gres.conf"
     )]
     Unclear {
-        /// As Slurm has it.
+        /// Slurm's text.
         list: Escaped,
     },
     /// The names of Slurm and those of the specification mean different GPUs.
@@ -69,16 +69,16 @@ pub enum GresError {
     },
 }
 
-/// A GPU as NVIDIA's driver tells of it.
+/// A GPU according to NVIDIA's driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nvidia {
     /// The number of its device file.
     pub minor: u32,
-    /// The name that all of NVIDIA's tools have for it; the driver learns it when the GPU is first used.
+    /// The name that all of NVIDIA's tools use for it; the driver learns it when the GPU is first used.
     pub uuid: Option<String>,
-    /// The numbers of its other device files (`/dev/dri/renderDN`), where the driver makes such.
+    /// The numbers of its other device files (`/dev/dri/renderDN`), where the driver makes them.
     pub render_nodes: Vec<u32>,
-    /// Whether it is divided (MIG): then its device files alone are of no use, and come with each of its parts.
+    /// Whether it is divided (MIG): then its device files alone are useless, and come with each of its parts.
     pub is_divided: bool,
 }
 
@@ -93,7 +93,7 @@ impl Nvidia {
         let value = |name| {
             information.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
         };
-        // Of a GPU that was not used yet: question marks.
+        // Question marks for a GPU that was not used yet.
         let is_known = |uuid: &&str| uuid.starts_with("GPU-") && !uuid.contains('?');
         let minor = number::parse_digits(value("Device Minor")?)?;
         Some(Self {
@@ -114,7 +114,7 @@ impl Nvidia {
     }
 }
 
-/// What Slurm has given.
+/// The GPUs that Slurm has given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpus {
     /// The numbers of the device files of whole GPUs.
@@ -130,8 +130,8 @@ impl Gpus {
     pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, GresError> {
         let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
         let text = |name: &str| text(name).filter(|value| !value.is_empty());
-        // Slurm gives parts a number too, which is no device file's: whoever has some has his whole GPUs from this list
-        // (gres_common_prep_set_env).
+        // Slurm gives parts a number too, which is not that of a device file: a job with parts has its whole GPUs from this
+        // list (gres_common_prep_set_env).
         let named = text("CUDA_VISIBLE_DEVICES").unwrap_or_default();
         let (parts, whole): (Vec<&str>, Vec<&str>) =
             named.split(',').partition(|name| name.starts_with("MIG-"));
@@ -157,7 +157,7 @@ impl Gpus {
         self.numbers.is_empty() && self.parts.is_empty()
     }
 
-    /// The kind of devices in CDI that they are, of those that the engine knows; none when it knows no GPUs.
+    /// Their kind of devices in CDI, among those that the engine knows; `None` when it knows no GPUs.
     pub fn kind<'a>(&self, known: &[&'a str]) -> Result<Option<&'a str>, GresError> {
         let mut kinds: Vec<&str> = known.iter().copied().filter(|kind| kind.ends_with("/gpu")).collect();
         kinds.sort_unstable();
@@ -175,8 +175,8 @@ impl Gpus {
         }
     }
 
-    /// What each may be called within its kind, the best name first. NVIDIA's tools count GPUs by their buses, and its
-    /// driver may number the device files otherwise: only by the UUID do they mean the same.
+    /// The names of each GPU within its kind, the best first. NVIDIA's tools count GPUs by their buses, and its driver may
+    /// number the device files otherwise: only the UUID means the same GPU to both.
     #[must_use]
     pub fn names(&self, nvidia: &[Nvidia]) -> Vec<Vec<String>> {
         let names = |number: &u32| {
@@ -196,17 +196,17 @@ impl Gpus {
         !is_own(number) && !of_nvidia.is_some_and(|gpu| is_own(gpu.minor))
     }
 
-    /// Whether an engine that was asked for these must not have brought this device node. With a part comes the node of the
-    /// GPU that it is a part of: which one that is, its name does not say.
+    /// Whether this device node must not be in a container with these GPUs. With a part comes the node of the GPU to which it
+    /// belongs, which its name does not tell.
     #[must_use]
     pub fn excludes_brought(&self, path: &str, nvidia: &[Nvidia]) -> bool {
         let is_brought = nvidia.iter().any(|gpu| gpu.is_divided && gpu.has(path));
         self.excludes(path, nvidia) && (self.parts.is_empty() || !is_brought)
     }
 
-    /// What a library must be told that was given `value`, in a step that has been given `given` of the node's. Where
-    /// Slurm constrains devices both count from 0 what a step can see. Where it does not, they are the node's numbers,
-    /// but in the container there are only these GPUs, counted from 0.
+    /// The value for a library that was given `value`, in a step that Slurm has given `given` of the node's GPUs. Where Slurm
+    /// constrains devices both count from 0 the GPUs that a step can see. Elsewhere they are the node's numbers, but in the
+    /// container there are only these GPUs, counted from 0.
     #[must_use]
     pub fn visible(&self, value: &str, given: &str) -> Option<String> {
         if value != given {
@@ -218,7 +218,7 @@ impl Gpus {
         Some(places.collect::<Option<Vec<_>>>()?.join(","))
     }
 
-    /// What an ssh session is told, which comes from another node, with that node's selection.
+    /// The variables of an ssh session, which comes from another node, with that node's selection.
     pub fn selection(&self) -> impl Iterator<Item = (&str, String)> {
         let all = if self.parts.is_empty() {
             (0..self.numbers.len()).map(|place| place.to_string()).collect::<Vec<_>>()
@@ -356,7 +356,7 @@ mod tests {
         }
     }
 
-    /// A part is not the whole: what its user names is foreign; what comes with it is the node of a GPU that is divided.
+    /// A part is not the whole: other GPUs are foreign; the part brings the node of a divided GPU.
     #[test]
     fn a_job_with_a_part_of_a_gpu_has_no_whole_one() {
         let gpu =
@@ -387,7 +387,7 @@ mod tests {
         // Devices are not constrained: the node's numbers.
         assert_eq!(gpus.visible("3", "3").as_deref(), Some("1"));
         assert_eq!(gpus.visible("1,3", "1,3").as_deref(), Some("0,1"));
-        // They are, or the user has chosen.
+        // Devices are constrained, or the user has chosen.
         assert_eq!(gpus.visible("0", "3"), None);
         assert_eq!(gpus.visible("0", "0"), None);
         assert_eq!(gpus.visible("x", "x"), None);

@@ -1,7 +1,7 @@
 //! Slurm's lists of hosts, `n[1-3,5],m[01-10]-ib[0-1]`, as `scontrol show hostnames` expands them.
 //!
-//! Read by root in the prolog (from the environment that slurmd sets) and in the task hooks. Bounded in every
-//! direction: a few bytes could otherwise ask for a terabyte of names. Pure.
+//! Read by root in the prolog (from the environment that slurmd sets) and in the task hooks. Bounded in every direction:
+//! otherwise a few bytes could expand to a terabyte of names. Pure.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -9,11 +9,11 @@ use std::fmt::Write;
 use crate::log::escape::Escaped;
 use crate::settings::number;
 
-/// The longest list that is read.
+/// The longest list accepted.
 const MAX_TEXT: usize = 16 << 20;
-/// The most names that come out of it.
+/// The most names in the result.
 const MAX_NAMES: usize = 1 << 20;
-/// The most bytes that these names have.
+/// The most bytes of all names.
 const MAX_BYTES: usize = 64 << 20;
 /// The longest name.
 const MAX_NAME: usize = 255;
@@ -32,20 +32,20 @@ pub enum HostlistError {
     /// Brackets that do not match, or are within brackets.
     #[error("list of hosts '{0}': brackets must be paired and not nested")]
     Brackets(Escaped),
-    /// Something between brackets that is no number and no range.
+    /// Text between brackets that is no number and no range.
     #[error("list of hosts '{list}': '{range}' is not a range, use FIRST-LAST with FIRST not above LAST")]
     Range {
         /// The list.
         list: Escaped,
-        /// Its part at fault.
+        /// The wrong part.
         range: Escaped,
     },
-    /// A name that no host has.
+    /// Not a host name.
     #[error("list of hosts '{list}': '{name}' is not a host name")]
     Name {
         /// The list.
         list: Escaped,
-        /// Its part at fault.
+        /// The wrong part.
         name: Escaped,
     },
 }
@@ -127,13 +127,13 @@ impl Names<'_> {
         let mut count: u64 = 1;
         let mut rest = item;
         while let Some((text, behind)) = rest.split_once('[') {
-            // `expand` has seen the bracket that closes this one.
+            // `expand` has checked that this bracket is closed.
             let (numbers, behind) = behind.split_once(']').unwrap_or((behind, ""));
             let ranges = self.ranges(numbers)?;
             let total =
                 ranges.iter().try_fold(0u64, |sum, range| sum.checked_add(range.last - range.first + 1));
             count = total.and_then(|total| count.checked_mul(total)).unwrap_or(u64::MAX);
-            // Before the names are made.
+            // Before making the names.
             if count > (MAX_NAMES - self.names.len()) as u64 {
                 return Err(HostlistError::Many(self.list.into()));
             }
@@ -149,7 +149,7 @@ impl Names<'_> {
     /// Adds all combinations of the pieces; the last brackets count fastest.
     fn combine(&mut self, pieces: &[Piece<'_>]) -> Result<(), HostlistError> {
         let length = pieces.iter().map(Piece::length).sum();
-        // Which range, and which number of it, for each piece that has numbers.
+        // For each piece with numbers: the current range, and the current number in it.
         let mut state: Vec<(usize, u64)> = pieces
             .iter()
             .map(|piece| match piece {
@@ -170,7 +170,7 @@ impl Names<'_> {
                 }
             }
             self.push(name)?;
-            // The next combination: the last number that can go on does, those behind it begin again.
+            // The next combination: increments the last number that is not at its end, and resets those behind it.
             let mut counted = false;
             for (piece, (range, number)) in pieces.iter().zip(&mut state).rev() {
                 let Piece::Numbers(ranges) = piece else { continue };
@@ -205,7 +205,7 @@ impl Names<'_> {
         Ok(())
     }
 
-    /// What is between brackets.
+    /// The ranges between brackets.
     fn ranges(&self, numbers: &str) -> Result<Vec<Range>, HostlistError> {
         let bad = |range: &str| HostlistError::Range { list: self.list.into(), range: range.into() };
         numbers.split(',').map(|range| parse_range(range).ok_or_else(|| bad(range))).collect()

@@ -1,7 +1,7 @@
-//! Who a container belongs to: a job, or one step of it; and what follows from that alone: names and the port.
+//! The owner of a container: a job, or one step of it; and what follows from its ids alone: names and the port.
 //!
-//! Everything here is a pure function of the ids, so every node of a job arrives at the same names and the same port
-//! without asking another. Runs in every process of the plugin, mostly as root on the nodes.
+//! Everything here is a pure function of the ids, so every node of a job computes the same names and the same port without
+//! asking another. Runs in every process of the plugin, mostly as root on the nodes.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -62,22 +62,22 @@ impl FromStr for StepId {
     }
 }
 
-/// The slurmd that a container was started under. Engines may be shared by several.
+/// The slurmd under which a container was started. Several may share an engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slurmd {
-    /// The cluster's name, by slurmd's own word. Empty where that is not known: in a step of a job without a prolog of
-    /// ours, and in a starting slurmd.
+    /// The cluster's name, according to slurmd. Empty where that is not known: in a step of a job without a prolog of the
+    /// plugin, and in a starting slurmd.
     pub cluster: String,
     /// The node's name. Empty where it is not known.
     pub node: String,
 }
 
-/// What a container belongs to. Its text is the name of its directory in `state_dir`: `123` or `123.4`.
+/// The owner of a container. Its text is the name of its directory in `state_dir`: `123` or `123.4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// The job.
     pub job: JobId,
-    /// The step, for a container that only this step has.
+    /// The step, for a container of this step alone.
     pub step: Option<StepId>,
 }
 
@@ -99,16 +99,16 @@ impl Owner {
 
     /// The port of its sshd among these, the same on every node.
     ///
-    /// A job has the port at its id modulo the size of the range: two jobs meet only when their ids are a multiple of
-    /// the size apart, so neighbours, which are the ones that run at the same time, never do. A step's own container
-    /// starts from its job's port and goes on by a stride of about 0.618 of the size that has no common divisor with
-    /// it. So a job and its steps take every port of the range before one comes back, and the steps of neighbouring
-    /// jobs lie far apart. Who still meets another finds the port taken when sshd starts.
+    /// A job has the port at its id modulo the size of the range: two jobs collide only when their ids are a multiple of the
+    /// size apart, so neighbours, which run at the same time, never do. A step's own container starts from its job's port and
+    /// advances by a stride of about 0.618 of the size that has no common divisor with it. So a job and its steps take every
+    /// port of the range before one comes back, and the steps of neighbouring jobs lie far apart. After a collision sshd finds
+    /// the port taken when it starts.
     pub fn port(self, range: PortRange) -> u16 {
         let size = u64::from(range.last() - range.first()) + 1;
         let turns = self.step.map_or(0, |step| u64::from(step.0) + 1);
         let offset = (u64::from(self.job.0) + turns % size * stride(size)) % size;
-        // Below the size, so this is in the range and in 16 bits.
+        // Below the size, so the sum is in the range and in 16 bits.
         range.first() + offset as u16
     }
 }

@@ -1,5 +1,5 @@
-//! What slurm.conf says of where nodes are: their lines `NodeName=… NodeHostname=… NodeAddr=…`, read as Slurm reads them
-//! (src/common/read_config.c, `expand_nodeline_info`). slurmctld is not asked: each of the nodes of a large job would.
+//! Addresses of nodes in slurm.conf: its lines `NodeName=… NodeHostname=… NodeAddr=…`, read as Slurm reads them
+//! (src/common/read_config.c, `expand_nodeline_info`). The plugin does not ask slurmctld: each node of a large job would.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
@@ -9,12 +9,12 @@ use std::path::Path;
 use super::conf;
 use super::hostlist;
 
-/// Where a node is, by its configuration.
+/// A node's names in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configured {
     /// Its own name for itself.
     pub host_name: String,
-    /// Where its slurmd is reached: an address, or a name.
+    /// The address of its slurmd, or a name.
     pub address: String,
 }
 
@@ -28,7 +28,7 @@ pub fn of_nodes(slurm_conf: &Path, nodes: &[String]) -> io::Result<HashMap<Strin
     Ok(found)
 }
 
-/// One address may be that of several nodes; any other number that is not theirs is an error to Slurm.
+/// Several nodes may share one address; any other number of addresses than that of the nodes is an error to Slurm.
 fn of_line(line: &str) -> Vec<(String, Configured)> {
     let pairs: Vec<_> = conf::pairs(line).collect();
     let list = |key: &str| {

@@ -1,7 +1,7 @@
 //! plugstack.conf, read as Slurm reads it (src/common/spank.c: `_spank_stack_load`, `_plugin_stack_parse_line`,
 //! `_spank_conf_include`): which plugins it names, in which order.
 //!
-//! Runs as root: in slurmd when it starts, before a container is started, and in `spank-docker check`.
+//! Runs as root: in slurmd when it starts, before the plugin starts a container, and in `spank-docker check`.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -13,11 +13,11 @@ use glob::MatchOptions;
 use super::conf::{setting, text_of};
 use crate::log::escape::Escaped;
 
-/// As README installs the plugin.
+/// The plugin's name in the README.
 const FILE: &str = "spank_docker.so";
-/// Slurm reads lines into a buffer of 4096 bytes, and takes what does not fit for another line.
+/// Slurm reads lines into a buffer of 4096 bytes, and takes the rest for another line.
 pub const LONGEST: usize = 4095;
-/// Includes in includes; Slurm has no limit, and no way out of a circle.
+/// Nested includes; Slurm has no limit, and no protection against a circle.
 const DEPTH: usize = 8;
 
 /// A line that names a plugin.
@@ -31,9 +31,9 @@ pub struct PluginLine {
     pub is_required: bool,
     /// Whether Slurm cuts it.
     pub is_too_long: bool,
-    /// The plugin's file, as it stands there.
+    /// The plugin's file, as written there.
     pub plugin: PathBuf,
-    /// What follows.
+    /// The rest of the line.
     pub arguments: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl PluginLine {
         self.plugin.file_name().is_some_and(|name| name == FILE)
     }
 
-    /// What an admin is told of a plugin behind this one.
+    /// The message to an admin about a plugin behind this one.
     #[must_use]
     pub fn comes_after_ours(&self) -> String {
         let (file, plugin) = (Escaped::from(self.file.as_path()), Escaped::from(self.plugin.as_path()));
@@ -55,8 +55,8 @@ impl PluginLine {
     }
 }
 
-/// The first plugin that stands behind this one. Slurm calls the hooks in the order of the lines: that plugin's would run as
-/// root, with all capabilities, in the file system of a user's image.
+/// The first plugin behind this one. Slurm calls the hooks in the order of the lines: that plugin's would run as root, with all
+/// capabilities, in the file system of a user's image.
 #[must_use]
 pub fn first_behind_ours(lines: &[PluginLine]) -> Option<&PluginLine> {
     lines.iter().skip_while(|line| !line.is_ours()).find(|line| !line.is_ours())
@@ -82,7 +82,7 @@ fn words(line: &str) -> Option<Statement<'_>> {
     }
 }
 
-/// All plugins that `file` and what it includes name, in the order in which Slurm calls them.
+/// All plugins that `file` and its included files name, in the order in which Slurm calls them.
 pub fn read(file: &Path) -> io::Result<Vec<PluginLine>> {
     let mut lines = Vec::new();
     read_below(file, DEPTH, &mut lines)?;
@@ -126,7 +126,7 @@ fn parts(mut line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// glob(3) without flags: a leading dot has to be there. A file that is gone is as good as an empty one.
+/// glob(3) without flags: a leading dot has to be there. A missing file counts as empty.
 fn include(pattern: &Path, depth: usize, lines: &mut Vec<PluginLine>) -> io::Result<()> {
     let options = MatchOptions {
         require_literal_separator: true,
@@ -145,24 +145,24 @@ fn include(pattern: &Path, depth: usize, lines: &mut Vec<PluginLine>) -> io::Res
     Ok(())
 }
 
-/// Why no container may be started on this node.
+/// Why this node may start no container.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
     /// Another plugin would run in it as root.
     #[error("plugstack.conf: {0}: ask the admin")]
     Behind(String),
-    /// Whether one would is not known.
+    /// The order of the plugins is not known.
     #[error("plugstack.conf: cannot be read: ask the admin")]
     Unreadable(#[source] io::Error),
-    /// Nor is it known here: the file that Slurm reads is another one, or the plugin is there under another name.
+    /// Nor is it known here: Slurm reads another file, or the file names the plugin differently.
     #[error(
         "plugstack.conf: '{0}' does not name {FILE}, so what comes after it cannot be seen: ask the admin"
     )]
     NotNamed(Escaped),
 }
 
-/// Nothing, where this plugin is the last one. `slurm_conf` is slurmd's variable SLURM_CONF, which it sets before it calls a
-/// plugin, however it came to the file, and hands on to slurmstepd and to the prolog (src/slurmd/slurmd/slurmd.c:
+/// Succeeds where this plugin is the last one. `slurm_conf` is slurmd's variable SLURM_CONF, which it sets before it calls a
+/// plugin, wherever it found the file, and passes to slurmstepd and to the prolog (src/slurmd/slurmd/slurmd.c:
 /// `setenv("SLURM_CONF", conf->conffile, 1)`).
 pub fn see_that_ours_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderError> {
     let slurm_conf = slurm_conf.ok_or(OrderError::Unreadable(io::ErrorKind::NotFound.into()))?;
@@ -177,16 +177,16 @@ pub fn see_that_ours_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderErro
     }
 }
 
-/// The cluster's name, as slurmd has it. In a task: what the user's variables say of it is no word of Slurm's.
+/// The cluster's name in slurmd's configuration. For a task: its variables about the cluster are the user's, not Slurm's.
 pub fn cluster_name(slurm_conf: Option<&OsStr>) -> io::Result<String> {
     let slurm_conf = slurm_conf.ok_or(io::ErrorKind::NotFound)?;
     let name = setting(Path::new(slurm_conf), "ClusterName")?.ok_or(io::ErrorKind::InvalidData)?;
-    // So does Slurm (src/common/read_config.c, `_validate_and_set_defaults`).
+    // Slurm does the same (src/common/read_config.c, `_validate_and_set_defaults`).
     Ok(name.to_ascii_lowercase())
 }
 
-/// `PlugStackConfig`, else beside slurm.conf (src/common/spank.c: `spank_stack_init`; src/common/read_config.c:
-/// `get_extra_conf_path`). Slurm would look for a path without a beginning from where it happens to be.
+/// `PlugStackConfig`, else next to slurm.conf (src/common/spank.c: `spank_stack_init`; src/common/read_config.c:
+/// `get_extra_conf_path`). Slurm would resolve a relative path from its current directory.
 fn file_beside(slurm_conf: &Path) -> io::Result<PathBuf> {
     match setting(slurm_conf, "PlugStackConfig")?.map(PathBuf::from) {
         Some(configured) if configured.is_absolute() => Ok(configured),
@@ -278,7 +278,7 @@ mod tests {
         }
     }
 
-    /// The one about the order, and the one about the keys: neither is got from a file that cannot be read.
+    /// Errors about the order, and about the keys: a file that cannot be read yields neither.
     #[test]
     fn order_of_plugins_that_cannot_be_read_is_a_failure() {
         let directory = tempfile::tempdir().unwrap();

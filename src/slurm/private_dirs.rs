@@ -1,9 +1,9 @@
-//! The directories that Slurm gives each job anew on the host: those of job_container/tmpfs, and of namespace/tmpfs and
-//! namespace/linux, as they are called from 25.11 on. A job's prolog sees the node's: each release from 22.05 on makes them after
-//! it, in the extern step (src/slurmd/slurmstepd/mgr.c, `container_g_stepd_create`, later `namespace_g_stepd_create`). A step's
+//! The directories of the host that Slurm creates anew for each job: those of job_container/tmpfs, and of namespace/tmpfs and
+//! namespace/linux, their names from 25.11 on. A job's prolog sees the node's: each release from 22.05 on makes them after it,
+//! in the extern step (src/slurmd/slurmstepd/mgr.c, `container_g_stepd_create`, later `namespace_g_stepd_create`). A step's
 //! tasks see the job's.
 //!
-//! Read as Slurm reads it (src/plugins/namespace/tmpfs/read_jcconf.c, src/plugins/namespace/linux/read_nsconf.c), beside
+//! Read as Slurm reads it (src/plugins/namespace/tmpfs/read_jcconf.c, src/plugins/namespace/linux/read_nsconf.c), next to
 //! slurm.conf. Runs as root in the prolog.
 #![forbid(unsafe_code)]
 
@@ -31,14 +31,14 @@ pub fn private_directories(slurm_conf: Option<&OsStr>, node: &str) -> io::Result
         None | Some("none" | "cncu") => return Ok(Vec::new()),
         Some("tmpfs") => of_tmpfs(&conf::lines_of(&beside("job_container.conf"))?, node)?,
         Some("linux") => of_linux(&conf::text_of(&beside("namespace.yaml"))?, node)?,
-        // One of the site's own.
+        // A plugin of the site.
         Some(_) => Some(DEFAULT.to_owned()),
     };
     let directories = directories.unwrap_or_default();
     Ok(directories.split(',').map(fixed_part).filter(|path| path.has_root()).collect())
 }
 
-/// Up to the first component that Slurm fills in (`%j`, `%u`).
+/// Up to the first component with a placeholder of Slurm (`%j`, `%u`).
 fn fixed_part(path: &str) -> PathBuf {
     Path::new(path.trim())
         .components()
@@ -46,12 +46,12 @@ fn fixed_part(path: &str) -> PathBuf {
         .collect()
 }
 
-/// `BasePath=none` in whatever case, or none at all: nothing is private here.
+/// `BasePath=none` in upper or lower case, or no BasePath: no directory is private.
 fn is_off(base_path: Option<&str>) -> bool {
     base_path.is_none_or(|path| path.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("none")))
 }
 
-/// From job_container.conf. What stands behind a BasePath or a NodeName belongs to it, and wins over a line of its own.
+/// From job_container.conf. Settings on the line of a BasePath or a NodeName belong to it, and win over a line of their own.
 fn of_tmpfs(lines: &[String], node: &str) -> io::Result<Option<String>> {
     let (mut base_path, mut own, mut general) = (None, None, None);
     for line in lines {
@@ -121,7 +121,7 @@ struct DirConf {
 }
 
 impl NamespaceOptions {
-    /// `dir_confs` are there instead of `dirs`.
+    /// `dir_confs` replaces `dirs`.
     fn directories(&self) -> Option<String> {
         let listed = |list: &Vec<DirConf>| {
             list.iter().map(|directory| directory.path.as_str()).collect::<Vec<_>>().join(",")
@@ -130,7 +130,7 @@ impl NamespaceOptions {
     }
 }
 
-/// From namespace.yaml: of several entries for a node the first counts, over the defaults.
+/// From namespace.yaml: of several entries for a node the first counts, and wins over the defaults.
 fn of_linux(text: &str, node: &str) -> io::Result<Option<String>> {
     let invalid = |error| io::Error::new(ErrorKind::InvalidData, error);
     let NamespaceYaml { defaults, node_confs } = serde_yaml_ng::from_str(text).map_err(invalid)?;

@@ -1,12 +1,12 @@
-//! Releases of Slurm, and the number by which the loader of each knows its plugins. Runs wherever the plugin is loaded.
+//! Releases of Slurm, and the API number by which each one's loader accepts plugins. Runs wherever the plugin is loaded.
 #![forbid(unsafe_code)]
 
-/// `SLURM_API_CURRENT` of the first release below; each later one counts one up.
+/// `SLURM_API_CURRENT` of the first release below; each later release adds one.
 const FIRST_API: u32 = 38;
-/// Releases whose spank.h was compared with ours, oldest first: major, minor.
+/// Releases whose spank.h was compared with the plugin's, oldest first: major, minor.
 const RELEASES: [(u8, u8); 8] = [(22, 5), (23, 2), (23, 11), (24, 5), (24, 11), (25, 5), (25, 11), (26, 5)];
 
-/// What the loader of a Slurm with this API wants to see.
+/// The number that the loader of a Slurm with this API expects.
 #[must_use]
 pub fn version_for(api: u32) -> Option<u32> {
     let index = usize::try_from(api.checked_sub(FIRST_API)?).ok()?;
@@ -27,7 +27,7 @@ pub fn range() -> String {
     format!("{first}.{first_minor:02} to {last}.{last_minor:02}")
 }
 
-/// What is logged instead, of a Slurm that is older or newer than those.
+/// The log line about a Slurm that is older or newer than those.
 #[must_use]
 pub fn unknown(api: u32) -> String {
     let range = range();

@@ -1,4 +1,4 @@
-//! Slurm's own commands, for what the SPANK interface has no call for.
+//! Slurm's own commands, for operations that the SPANK interface lacks.
 //!
 //! Runs as root: in the prolog, which has neither PATH nor HOME, in a batch step before it becomes the user, and in the
 //! slurmstepd of a step; by `spank-docker check` too.
@@ -19,17 +19,17 @@ use super::hostlist;
 use super::ids::{JobId, StepId};
 use crate::linux::{poll, process};
 
-/// How long such a command may take before it is killed.
+/// How long a command may take before the plugin kills it.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// As much may it print: all of an array of tens of thousands.
+/// The most that a command may print: an array of tens of thousands of tasks fits.
 const MOST: u64 = 64 << 20;
-/// Between two looks whether it has ended.
+/// Interval between checks whether it has ended.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Why a command of Slurm's did not do its work.
+/// Why a command of Slurm failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
-    /// It is not where slurmstepd is, nor in the usual places.
+    /// It is neither near slurmstepd, nor in the usual places.
     #[error("cannot find '{0}'")]
     NotFound(&'static str),
     /// It could not be run.
@@ -52,7 +52,7 @@ pub enum SlurmError {
 /// A job as slurmctld knows it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ControllerJob {
-    /// By this name commands mean this job alone.
+    /// The name by which commands mean this job alone.
     pub name: JobName,
     /// Whether a script runs it, and not a waiting srun or salloc.
     pub batch: bool,
@@ -60,18 +60,18 @@ pub struct ControllerJob {
     pub is_later_component: bool,
     /// Of a component of a heterogeneous job, the first one.
     pub leader: Option<JobId>,
-    /// Whether nodes of it are still in their prologs.
+    /// Whether some of its nodes are still in their prologs.
     pub in_prolog: bool,
     /// Whether it has ended, or is ending.
     pub over: bool,
-    /// Whether it has asked for GPUs, and not just for all of a node.
+    /// Whether it requests GPUs explicitly, not just all of a node.
     pub asks_for_gpus: bool,
-    /// What only admins can write to it (AdminComment). `None` where a name or comment of its user's imitates one.
+    /// The text that only admins can write to it (AdminComment). `None` where a name or comment of its user imitates one.
     pub comment: Option<String>,
 }
 
-/// The number of an array's last element is the whole array's too: commands need its place besides. Numbers alone: what
-/// root's commands are given must not be words of a user.
+/// The number of an array's last element is also that of the whole array: commands need its index besides. Numbers only: root's
+/// commands must not get words from a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobName {
     /// A job that is no part of an array.
@@ -106,8 +106,8 @@ pub async fn show_meanwhile(job: JobId) -> Result<ControllerJob, SlurmError> {
     parse(&shown, job).ok_or(SlurmError::Unknown(job))
 }
 
-/// The jobs that slurmctld has on a node: from the beginning of their prologs to the end of their epilogs there. Who is not
-/// among them has ended, or was never there: so nothing may narrow the question, no partition that is hidden, and no variable.
+/// The jobs that slurmctld has on a node: from the beginning of their prologs to the end of their epilogs there. A job that is
+/// missing has ended, or was never there: so nothing may narrow the query, no hidden partition, and no variable.
 pub async fn jobs_on(node: &str) -> Result<BTreeSet<JobId>, SlurmError> {
     let name = "squeue";
     let program = find(name).ok_or(SlurmError::NotFound(name))?;
@@ -121,21 +121,21 @@ fn parse_jobs(shown: &str) -> Option<BTreeSet<JobId>> {
     shown.split_ascii_whitespace().map(|job| job.parse().ok()).collect()
 }
 
-/// The places of a job's GPUs among those of a node, by slurmctld. What users write into their jobs stands in the same
-/// text: good for a choice, not for a right.
+/// The indices of a job's GPUs among those of a node, from slurmctld. The same text contains what users write into their jobs:
+/// good for a choice, not for a right.
 pub fn gpus(job: JobId, node: &str) -> Result<Vec<u32>, SlurmError> {
     let shown = run("scontrol", &["show", "job", "--details", &job.to_string()])?;
     Ok(parse_gpus(&shown, job, node))
 }
 
-/// What Slurm has as the addresses of these nodes (NodeAddr).
+/// The addresses of these nodes in Slurm (NodeAddr).
 pub fn addresses(nodes: &[&String]) -> Result<HashMap<String, String>, SlurmError> {
     let names = nodes.iter().map(|node| node.as_str()).collect::<Vec<_>>().join(",");
     Ok(parse_addresses(&run("scontrol", &["--oneliner", "show", "node", &names])?))
 }
 
-/// slurm.conf as slurmctld has it (`scontrol show config`). For an admin's program: `path` is where to look first, as
-/// PATH has it.
+/// slurm.conf as slurmctld has it (`scontrol show config`). For an admin's program: searches `path` first, in the format of
+/// PATH.
 pub fn configuration(path: &OsStr) -> Result<String, SlurmError> {
     let named = std::env::split_paths(path).map(|directory| directory.join("scontrol"));
     let program = named.filter(|path| path.is_absolute()).find(|path| path.is_file());
@@ -143,26 +143,26 @@ pub fn configuration(path: &OsStr) -> Result<String, SlurmError> {
     run_program(program, &["show", "config"])
 }
 
-/// What another program says when it is asked for its release, if it does.
+/// Another program's answer about its release, if it gives one.
 pub fn told_by(program: &Path, argument: &str) -> Option<String> {
     run_program(program.to_owned(), &[argument]).ok()
 }
 
-/// The number of a package of Debian's, where that keeps the list.
+/// The version of a Debian package, where dpkg knows it.
 pub fn package(name: &str) -> Option<String> {
     let program = Path::new("/usr/bin/dpkg-query");
     let told = program.is_file().then(|| run_program(program.to_owned(), &["-W", "-f", "${Version}", name]));
     told?.ok().filter(|version| !version.is_empty())
 }
 
-/// Between what is written to a job as AdminComment and what was there before.
+/// Separates the plugin's AdminComment from the earlier text.
 pub(super) const BEFORE: &str = " | ";
 
-/// Writes this to a job as AdminComment, before what is there: a site may have written any number of lines, of which
-/// [`show`] has the first. (scontrol's own `+=` fails in 24.11.) Not, where that is not known. Of two nodes that do so at
-/// once one is lost: the other has as much to say.
+/// Writes this to a job as AdminComment, before the existing text: a site may have written any number of lines, of which
+/// [`show`] has the first. (scontrol's own `+=` fails in 24.11.) Does nothing where that text is not known. When two nodes
+/// write at once one text is lost: the other is as good.
 pub fn comment(job: &ControllerJob, text: &str) -> Result<(), SlurmError> {
-    /// More than slurmctld gives out.
+    /// More than slurmctld prints.
     const WHOLE: &str = "--Format=admin_comment:1000000";
     let before = match job.comment.as_deref() {
         None => return Ok(()),
@@ -184,7 +184,7 @@ pub async fn notify_meanwhile(job: JobId, text: &str) -> Result<(), SlurmError> 
     run_meanwhile("scontrol", &["notify", &job.to_string(), text]).await.map(drop)
 }
 
-/// Takes a node out of service, unless it is already: then the reason is somebody else's.
+/// Takes a node out of service, unless it already is: then it keeps its first reason.
 pub fn drain(node: &str, reason: &str) -> Result<(), SlurmError> {
     let node = format!("NodeName={node}");
     let shown = run("scontrol", &["show", "node", node.trim_start_matches("NodeName=")])?;
@@ -194,15 +194,15 @@ pub fn drain(node: &str, reason: &str) -> Result<(), SlurmError> {
     run("scontrol", &["update", &node, "State=DRAIN", &format!("Reason={reason}")]).map(drop)
 }
 
-/// Of a line such as `   State=IDLE+DRAIN ThreadsPerCore=1 …`.
+/// From a line such as `   State=IDLE+DRAIN ThreadsPerCore=1 …`.
 fn is_drained(shown: &str) -> bool {
     let states = shown.lines().filter_map(|line| line.strip_prefix("   State="));
     let mut flags = states.flat_map(|rest| rest.split(' ').next().unwrap_or_default().split('+'));
     flags.any(|flag| flag.starts_with("DRAIN"))
 }
 
-/// Has a job queued again (`scontrol requeue`). slurmctld refuses that for one without a script, and where its user has said
-/// so; of the components of a heterogeneous job it takes the first alone, for all.
+/// Requeues a job (`scontrol requeue`). slurmctld refuses that for one without a script, and where the user has forbidden it;
+/// for a heterogeneous job it accepts only the first component, for all.
 pub fn requeue(job: &ControllerJob) -> Result<(), SlurmError> {
     let name = job.leader.map_or_else(|| job.name.to_string(), |leader| leader.to_string());
     run("scontrol", &["requeue", &name]).map(drop)
@@ -218,15 +218,15 @@ pub fn cancel_step(job: &ControllerJob, step: StepId) -> Result<(), SlurmError> 
     run("scancel", &[&format!("{}.{step}", job.name)]).map(drop)
 }
 
-/// Of an array and of a heterogeneous job scontrol shows all parts, with an empty line between.
+/// For an array or a heterogeneous job scontrol shows all parts, with an empty line between.
 fn lines_of(job: JobId, shown: &str) -> impl Iterator<Item = &str> {
     let start = format!("JobId={job} ");
     let lines = shown.lines().skip_while(move |line| !line.starts_with(&start));
     lines.take_while(|line| !line.trim().is_empty())
 }
 
-/// Only lines that begin with one of Slurm's own keys count, and of the first what stands before the job's name: names and
-/// comments of users may hold anything.
+/// Only lines that begin with one of Slurm's own keys count, and of the first line only the part before the job's name: names
+/// and comments of users may hold anything.
 #[must_use]
 pub fn parse(shown: &str, job: JobId) -> Option<ControllerJob> {
     let lines: Vec<&str> = lines_of(job, shown).collect();
@@ -256,7 +256,7 @@ pub fn parse(shown: &str, job: JobId) -> Option<ControllerJob> {
     })
 }
 
-/// Of lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
+/// From lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
 #[must_use]
 pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
     let mut found = Vec::new();
@@ -266,7 +266,7 @@ pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
             continue;
         }
         let gres = rest.split(' ').find_map(|word| word.strip_prefix("GRES=")).unwrap_or_default();
-        // Numbers stand behind their name, with commas of their own.
+        // Numbers follow their name, with commas of their own.
         for part in gres.split(')').filter(|part| part.trim_start_matches(',').starts_with("gpu:")) {
             let places = part.split_once("(IDX:").and_then(|(_, places)| gres::numbers(places));
             found.extend(places.unwrap_or_default());
@@ -275,8 +275,8 @@ pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
     found
 }
 
-/// Of lines such as `NodeName=n1 Arch=x86_64 … NodeAddr=10.0.0.1 NodeHostName=n1 … Comment=…`: what admins may write as
-/// they like comes later.
+/// From lines such as `NodeName=n1 Arch=x86_64 … NodeAddr=10.0.0.1 NodeHostName=n1 … Comment=…`: an admin's free text comes
+/// later.
 #[must_use]
 pub fn parse_addresses(shown: &str) -> HashMap<String, String> {
     let address = |line: &str| {
@@ -288,7 +288,7 @@ pub fn parse_addresses(shown: &str) -> HashMap<String, String> {
     shown.lines().filter_map(address).collect()
 }
 
-/// Runs one to its end, and returns what it printed.
+/// Runs a command to its end, and returns its output.
 fn run(name: &'static str, arguments: &[&str]) -> Result<String, SlurmError> {
     run_program(find(name).ok_or(SlurmError::NotFound(name))?, arguments)
 }
@@ -332,8 +332,8 @@ fn printed_by(program: PathBuf, printed: io::Result<Option<String>>) -> Result<S
     }
 }
 
-/// A program that runs. It prints into memory, not into a pipe, which would have to be emptied meanwhile: of an array scontrol
-/// may show each of thousands of elements. When this goes, so does it.
+/// A running program. It prints into memory, not into a pipe, which the plugin would have to empty meanwhile: for an array
+/// scontrol may show thousands of elements. Dropping this kills the program.
 struct Running {
     child: Child,
     output: File,
@@ -349,7 +349,7 @@ impl Running {
         Ok(Self { child, output, deadline: Instant::now() + DEADLINE, has_succeeded: false })
     }
 
-    /// Whether it has ended, or printed more than can be borne.
+    /// Whether it has ended, or printed too much.
     fn has_ended(&mut self) -> io::Result<bool> {
         if let Some(status) = self.child.try_wait()? {
             self.has_succeeded = status.success();
@@ -358,7 +358,7 @@ impl Running {
         Ok(self.output.metadata()?.len() > MOST)
     }
 
-    /// What it printed, if it succeeded.
+    /// Its output, if it succeeded.
     fn printed(mut self) -> io::Result<Option<String>> {
         if !self.has_succeeded {
             return Ok(None);
@@ -372,13 +372,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Of one that has ended the standard library knows so.
+        // Does nothing when it has ended: the standard library knows.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// slurmstepd lies in PREFIX/sbin (or PREFIX/lib/slurm), the commands in PREFIX/bin.
+/// slurmstepd is in PREFIX/sbin (or PREFIX/lib/slurm), the commands are in PREFIX/bin.
 fn find(name: &str) -> Option<PathBuf> {
     let own = process::program_directory();
     let beside = own
@@ -495,7 +495,7 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
         }
         let shown = "JobId=12 JobName=x\n   AdminComment=forged\n   JobState=RUNNING\n   AdminComment=true\n";
         assert_eq!(parse(shown, JobId(12)).unwrap().comment, None);
-        // An element that is not on its own yet.
+        // An element that has not been split off yet.
         let shown = "JobId=12 ArrayJobId=12 ArrayTaskId=3-5%2 JobName=x\n";
         assert_eq!(parse(shown, JobId(12)).unwrap().name.to_string(), "12");
     }

@@ -1,11 +1,11 @@
-//! What slurmd was told on its command line. Pure.
+//! The arguments of slurmd's command line. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// Slurm's slurmd.c, `_process_cmdline`, "bcCd:Df:F::GhL:Mn:N:svVZ": the letters that have a value behind them, or as the next
-/// argument; and those that have one only behind them.
+/// Slurm's slurmd.c, `_process_cmdline`, "bcCd:Df:F::GhL:Mn:N:svVZ": the letters whose value follows directly, or as the next
+/// argument; and those whose value only follows directly.
 const WITH_VALUE: &[u8] = b"dfLnN";
 const WITH_VALUE_BEHIND: &[u8] = b"F";
 const LONG_WITH_VALUE: [&[u8]; 8] = [

@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 
-/// Whether one of them names a job to be in (`--jobid`). A component's program is the first argument that is no option, and not
-/// the value of the option before it; what may be a value counts as one.
+/// Whether one of them names a job to run in (`--jobid`). A component's program is the first argument that is neither an option
+/// nor the value of the option before it; an argument that may be a value counts as one.
 pub fn name_a_job(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let (mut may_be_value, mut is_programs) = (false, false);
     for argument in arguments {

@@ -1,5 +1,5 @@
-//! The slurmstepds of this node: which jobs have one. A step's says so in its title (`slurmstepd: [12.extern]`), a
-//! prolog's in its environment. Only root's count: anybody can choose a title.
+//! The slurmstepds of this node: which jobs have one. A step's names its job in its title (`slurmstepd: [12.extern]`), a
+//! prolog's in its environment. Only root's processes count: any user can set a title.
 //!
 //! Runs as root in a starting slurmd, in the epilog, and in a task that waits for the extern step.
 
@@ -12,8 +12,8 @@ use crate::linux::poll;
 use crate::linux::process::{self, Process};
 use crate::log::escape::Escaped;
 
-/// Jobs of which a slurmstepd runs here, be it a step's or a prolog's. An error unless all of them are known: who is not
-/// among them may lose what it has.
+/// Jobs with a slurmstepd on this node, a step's or a prolog's. An error unless all of them are known: the caller may remove
+/// the containers of jobs that are missing here.
 pub fn jobs() -> io::Result<BTreeSet<JobId>> {
     process::every()?.into_iter().filter_map(|pid| gone(job_of(pid)).transpose()).collect()
 }
@@ -26,7 +26,7 @@ fn job_of(pid: i32) -> io::Result<Option<JobId>> {
     job_named(&process.read("cmdline")?, || process.read("environ"))
 }
 
-/// By the arguments of a process of root's, and its environment.
+/// From the arguments of a process of root, and its environment.
 fn job_named(
     arguments: &[u8],
     environment: impl FnOnce() -> io::Result<Vec<u8>>,
@@ -53,7 +53,7 @@ fn job_in_environment(environment: &[u8]) -> io::Result<JobId> {
     job.ok_or_else(|| io::Error::other("a prolog or epilog of an unknown job"))
 }
 
-/// A process that ends while it is looked at is none.
+/// A process that ends during the check counts as none.
 fn gone<T>(found: io::Result<Option<T>>) -> io::Result<Option<T>> {
     match found {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
@@ -61,8 +61,8 @@ fn gone<T>(found: io::Result<Option<T>>) -> io::Result<Option<T>> {
     }
 }
 
-/// Kills a prolog of this job that still runs, and waits for its end. That of a slurmd that has died outlives it: nobody
-/// waits for it any more, and it would start a container after the job's end.
+/// Kills a prolog of this job that still runs, and waits for its end. The prolog of a slurmd that has died outlives it: no
+/// process waits for it any more, and it would start a container after the job's end.
 pub fn end_prolog(job: JobId) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
     const INTERVAL: Duration = Duration::from_millis(5);
@@ -72,7 +72,7 @@ pub fn end_prolog(job: JobId) -> io::Result<()> {
     };
     for (process, _) in process::all()?.filter_map(titled).filter(is_its) {
         let is_alive = || {
-            // Gone already, as like as not.
+            // Probably gone already.
             let _ = process.kill();
             process.is_alive()
         };
@@ -83,7 +83,7 @@ pub fn end_prolog(job: JobId) -> io::Result<()> {
     Ok(())
 }
 
-/// Whose prolog or epilog it is, if its arguments begin like that.
+/// The job of this prolog or epilog, if its arguments begin like that.
 fn job_of_hook(process: &Process, title: &str, mark: &str) -> Option<JobId> {
     if !title.contains(mark) {
         return None;
@@ -99,7 +99,7 @@ pub fn has_extern_step(job: JobId) -> bool {
     process::all().is_ok_and(|mut pids| pids.any(is_it))
 }
 
-/// A process of root's, and its arguments.
+/// A process of root, and its arguments.
 fn titled(pid: i32) -> Option<(Process, String)> {
     let process = Process::find(pid).ok()?;
     if process.real_uid().ok()? != 0 {

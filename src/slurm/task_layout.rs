@@ -7,7 +7,7 @@
 use crate::log::escape::Escaped;
 use crate::settings::number;
 
-/// The longest layout that is read.
+/// The longest layout accepted.
 const MAX_TEXT: usize = 16 << 20;
 /// The most nodes that it can have.
 const MAX_NODES: usize = 1 << 20;
@@ -18,12 +18,12 @@ pub enum TaskLayoutError {
     /// More text than any cluster's layout.
     #[error("task layout '{0}': longer than 16 MiB")]
     Long(Escaped),
-    /// Something that is no count and no repetition.
+    /// Text that is no count and no repetition.
     #[error("task layout '{layout}': '{part}' is not a number of tasks, use TASKS or TASKS(xNODES)")]
     Part {
         /// The layout.
         layout: Escaped,
-        /// Its part at fault.
+        /// The wrong part.
         part: Escaped,
     },
     /// More nodes than any cluster has.
