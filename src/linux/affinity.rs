@@ -1,25 +1,25 @@
-//! On which CPUs a process runs.
+//! The CPUs on which a process runs.
 //!
 //! Runs in a task, as the user.
 #![expect(unsafe_code, reason = "nix's set of CPUs has 1024 of them")]
 
 use std::fs;
 
-/// More CPUs than any kernel is built for; it takes as many as it knows.
+/// More CPUs than any kernel is built for; the kernel ignores those that it does not know.
 const CPUS: usize = 8192;
 
-/// This process may run on all CPUs that its cgroup has, where that is a step's of Slurm's: of a task that launches others, Slurm
-/// has bound it to those of one task. Where no cgroup says what the step has, it stays as it is.
+/// Lets this process run on all CPUs of its cgroup, where that is a step's of Slurm: Slurm binds a task that launches others to
+/// the CPUs of one task. Where no cgroup limits the step, nothing changes.
 pub fn widen() {
     if fs::read_to_string("/proc/self/cgroup").is_ok_and(|cgroups| is_confined(&cgroups)) {
         let all = [u8::MAX; CPUS / 8];
-        // SAFETY: the kernel reads as many bytes as there are. It leaves out those that the cgroup does not have.
+        // SAFETY: the kernel reads as many bytes as there are. It leaves out CPUs that the cgroup does not have.
         let _ = unsafe { libc::sched_setaffinity(0, all.len(), all.as_ptr().cast()) };
     }
 }
 
-/// Whether a step's cgroup has CPUs of its own: by name with cgroup v1, whose controllers have hierarchies; with v2 there is one,
-/// with the controllers that Slurm has switched on.
+/// Whether a step's cgroup has CPUs of its own: by name with cgroup v1, whose controllers have hierarchies; with v2 there is
+/// one, with the controllers that Slurm has switched on.
 fn is_confined(cgroups: &str) -> bool {
     cgroups.lines().any(|line| {
         let mut parts = line.splitn(3, ':');

@@ -1,12 +1,12 @@
-//! Whether users of the host can come to a directory. Runs as root.
+//! Whether users of the host can reach a directory. Runs as root.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Whether nobody comes there but root, and members of a directory's group: there, or somewhere above, is a directory of
-/// root's that others cannot pass.
+/// Whether only root, and members of a directory's group, can reach it: it, or a directory above it, is root's and closed to
+/// others.
 pub fn to_users(directory: &Path) -> io::Result<bool> {
     for path in directory.ancestors() {
         let metadata = fs::metadata(path)?;

@@ -1,24 +1,24 @@
-//! This process's own environment, for what it starts: srun, sbatch and salloc hand on what they have themselves, and SPANK has
-//! no other way there to say something to a job's tasks.
+//! This process's own environment, for the processes that it starts: srun, sbatch and salloc pass theirs on, and SPANK has no
+//! other way there to send a value to a job's tasks.
 //!
 //! Runs as the user, in srun, sbatch and salloc.
 #![expect(unsafe_code, reason = "changes of the environment")]
 
 use std::env;
 
-/// Sets a variable. Nothing is touched where it has this value already.
+/// Sets a variable. Changes nothing where it has this value already.
 pub fn set(name: &str, value: &str) {
     if env::var_os(name).is_some_and(|found| found == value) {
         return;
     }
     // SAFETY: another thread that reads the environment meanwhile would be in danger. Since 26.05 srun and salloc have other
     // threads when they call plugins (src/srun/srun.c: `conmgr_run` before `init_srun`). src/conmgr reads no variables, and
-    // srun itself changes some in this thread beside those (`_setup_env_working_cluster`, `_setup_job_env`). What is
-    // not to be changed is not touched, which in most calls is all.
+    // srun itself changes some in this thread beside those (`_setup_env_working_cluster`, `_setup_job_env`). The plugin changes
+    // only what differs, which in most calls is nothing.
     unsafe { env::set_var(name, value) }
 }
 
-/// Removes a variable. Nothing is touched where there is none.
+/// Removes a variable. Changes nothing where there is none.
 pub fn remove(name: &str) {
     if env::var_os(name).is_none() {
         return;

@@ -1,10 +1,11 @@
-//! Work that somebody else can hold up for ever, done by a child process: whoever has sent it waits as long as it wants to,
-//! and no longer. A file system that a user serves need not answer, nor need one whose server is gone, nor a name service.
+//! Work that may block for ever, done by a child process: its parent waits for a limited time only. The file system of a user
+//! need not answer, nor one whose server is gone, nor a name service.
 //!
-//! The child is the user entirely where it looks at what is a user's, without a way back: what the user may not open it
-//! cannot, and what lets only its owner in (FUSE) lets it in. It brings back what it has read, and a descriptor.
+//! Where the child reads a user's files, it becomes the user entirely, without a way back: it cannot open files that the user
+//! may not, and a file system that admits only its owner (FUSE) admits it. It returns the bytes that it has read, and a
+//! descriptor.
 //!
-//! Sent by root, from the prolog and from the forked child that becomes a task. Both have one thread.
+//! Started by root, from the prolog and from the forked child that becomes a task. Both have one thread.
 #![expect(unsafe_code, reason = "fork(2) and close_range(2)")]
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -29,23 +30,23 @@ use super::identity::{UserIds, become_user};
 use super::poll::until;
 use super::privilege;
 
-/// How long a look at a file system may take: an automounter may have to ask around first.
+/// How long an access to a file system may take: an automounter may have to contact servers first.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a child that was killed is waited for. One that the kernel does not let go is left to it.
+/// How long to wait for a killed child. One that the kernel does not release is left to it.
 const END: Duration = Duration::from_millis(500);
-/// Between two looks whether it has ended.
+/// Interval between checks whether it has ended.
 const INTERVAL: Duration = Duration::from_millis(1);
-/// The most that is brought back.
+/// The most bytes that it returns.
 const LIMIT: u32 = 32 << 20;
-/// What comes first, with the descriptor: the number of an error, or 0, and the length of what follows.
+/// The first part of the answer, with the descriptor: the number of an error, or 0, and the length of the rest.
 const HEADER: usize = 8;
 
-/// What a child has brought.
+/// A child's answer.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// What it has read. Overwritten after use: there may be passwords in it.
+    /// The bytes that it has read. Overwritten after use: they may contain passwords.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// What it has opened.
+    /// The file that it has opened.
     pub file: Option<OwnedFd>,
 }
 
@@ -55,7 +56,7 @@ impl Answer {
         Ok(Self { bytes: serde_json::to_vec(value)?.into(), file: None })
     }
 
-    /// The value that it was made of.
+    /// The value in the answer.
     pub fn value<T: DeserializeOwned>(&self) -> io::Result<T> {
         Ok(serde_json::from_slice(&self.bytes)?)
     }
@@ -72,12 +73,12 @@ impl Answer {
     }
 }
 
-/// It was killed, or has ended itself: for want of memory, for one.
+/// It was killed, or has ended itself: out of memory, for example.
 #[derive(Debug, thiserror::Error)]
 #[error("the plugin's helper process was killed: submit again")]
 struct Killed;
 
-/// A child that was sent. When this goes, so does it.
+/// A running child. Dropping this kills it.
 #[derive(Debug)]
 pub struct Errand {
     child: Pid,
@@ -85,7 +86,7 @@ pub struct Errand {
     arrived: Option<Arrived>,
 }
 
-/// What has come so far.
+/// The part of the answer received so far.
 #[derive(Debug)]
 struct Arrived {
     found: Answer,
@@ -93,7 +94,7 @@ struct Arrived {
 }
 
 impl Errand {
-    /// Sends a child that does `work` as `user`, else as root. Of this process' descriptors it has those of `files` alone.
+    /// Starts a child that does `work` as `user`, else as root. Of this process' descriptors it keeps only those of `files`.
     pub fn send(
         user: Option<&UserIds>,
         files: &[BorrowedFd<'_>],
@@ -101,11 +102,11 @@ impl Errand {
     ) -> io::Result<Self> {
         let (here, there) = UnixStream::pair()?;
         let parent = getpid();
-        // SAFETY: this process has one thread, so that the child may do whatever it may; it ends in `run`, and never
-        // returns into what its parent has been doing.
+        // SAFETY: this process has one thread, so that the child may call anything; it ends in `run`, and never returns into
+        // its parent's code.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => {
-                // First of all: without it nobody would end the child.
+                // First of all: otherwise no handle would end the child.
                 let errand = Self { child, socket: here, arrived: None };
                 errand.socket.set_nonblocking(true)?;
                 Ok(errand)
@@ -114,7 +115,7 @@ impl Errand {
         }
     }
 
-    /// What it has brought, when it takes no longer than `limit` (`ETIMEDOUT`).
+    /// Its answer, if it arrives within `limit` (else `ETIMEDOUT`).
     pub fn wait(mut self, limit: Duration) -> io::Result<Answer> {
         let deadline = Instant::now() + limit;
         loop {
@@ -159,7 +160,7 @@ impl Errand {
         self.arrived.take().map(|arrived| arrived.found).unwrap_or_default()
     }
 
-    /// Receives what has come, and says whether it is all.
+    /// Receives the next part, and returns whether it was the last.
     fn receive(&mut self) -> io::Result<bool> {
         let Some(Arrived { found, length }) = &mut self.arrived else {
             self.arrived = Some(receive_header(&self.socket)?);
@@ -181,8 +182,8 @@ impl Errand {
 }
 
 impl Drop for Errand {
-    /// A child whose file system holds it, or that has one open to close, may not be killed before that answers. It has
-    /// nothing of this process' any more, and the kernel ends it then.
+    /// A child that a file system blocks, or that has a file on one to close, dies only when that answers. It holds nothing of
+    /// this process any more, and the kernel ends it then.
     fn drop(&mut self) {
         let _ = kill(self.child, Signal::SIGKILL);
         let look = || waitpid(self.child, Some(WaitPidFlag::WNOHANG));
@@ -190,7 +191,7 @@ impl Drop for Errand {
     }
 }
 
-/// The child's error, or what it has brought: its file, and place for its bytes.
+/// The child's error, or its answer: the file, and space for the bytes.
 fn receive_header(socket: &UnixStream) -> io::Result<Arrived> {
     let mut header = [0; HEADER];
     let mut parts = [IoSliceMut::new(&mut header)];
@@ -201,7 +202,7 @@ fn receive_header(socket: &UnixStream) -> io::Result<Arrived> {
         ControlMessageOwned::ScmRights(files) => Some(files),
         _ => None,
     });
-    // SAFETY: the kernel has just made them, for nobody else.
+    // SAFETY: the kernel has just made them, and nothing else owns them.
     let mut files = files.flatten().map(|file| unsafe { OwnedFd::from_raw_fd(file) }).collect::<Vec<_>>();
     if message.bytes != HEADER {
         return Err(io::Error::other(Killed));
@@ -231,7 +232,7 @@ fn run(
         work()
     }));
     let done = done.unwrap_or_else(|_| Err(Errno::EIO.into()));
-    // To whom it cannot be told, that one is gone.
+    // If the answer cannot be delivered, the parent is gone.
     let _ = deliver(socket, done);
     privilege::leave(0)
 }
@@ -247,7 +248,7 @@ fn prepare(
     if let Some(user) = user {
         become_user(user)?;
     }
-    // After the change of the user, which forgets it.
+    // After the change of the user, which resets it.
     set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         return Err(io::ErrorKind::BrokenPipe.into());
@@ -255,10 +256,10 @@ fn prepare(
     Ok(())
 }
 
-/// Closes all but these. Slurm reads a prolog's output to its end, which a child that is left behind must not keep open;
-/// and what is root's is nothing for who is a user by then.
+/// Closes all but these. Slurm reads a prolog's output to its end, which a child that is left behind must not keep open; and
+/// root's files are not for a process that is the user by then.
 fn forget_files(mut kept: Vec<RawFd>) -> io::Result<()> {
-    // Where a panic would go. Not /dev/null, which is a path, perhaps in a container.
+    // For the message of a panic. Not /dev/null, which is a path, perhaps in a container.
     let nowhere = memfd_create(c"spank_docker", MFdFlags::MFD_CLOEXEC)?;
     type Replace<'a> = fn(&'a OwnedFd) -> nix::Result<()>;
     let standard: [(RawFd, Replace<'_>); 3] = [(0, dup2_stdin), (1, dup2_stdout), (2, dup2_stderr)];
@@ -271,8 +272,8 @@ fn forget_files(mut kept: Vec<RawFd>) -> io::Result<()> {
     let mut next: RawFd = 3;
     for file in kept.into_iter().chain([RawFd::MAX]) {
         if file > next {
-            // SAFETY: what the objects of this process stand for is gone, and they are not used any more: of those that the
-            // work uses the caller has said so, and the child ends without dropping any.
+            // SAFETY: the objects of this process that own these descriptors are not used any more: the caller lists those that
+            // the work uses, and the child ends without dropping any.
             Errno::result(unsafe { libc::syscall(libc::SYS_close_range, next, file - 1, 0) })?;
         }
         next = file.saturating_add(1);
@@ -372,7 +373,7 @@ mod tests {
     }
 
     fn unsafe_borrow(file: RawFd) -> BorrowedFd<'static> {
-        // SAFETY: asked for no more than whether it is open.
+        // SAFETY: used only to check whether it is open.
         unsafe { BorrowedFd::borrow_raw(file) }
     }
 }

@@ -1,4 +1,4 @@
-//! Who somebody is to the kernel, and how a child of root's becomes that.
+//! A process' identity for the kernel, and how a child of root takes a user's.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use nix::sys::prctl::{set_dumpable, set_keepcaps, set_no_new_privs};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-/// The numbers that the kernel decides by.
+/// The ids by which the kernel decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserIds {
     /// User.
@@ -18,7 +18,7 @@ pub struct UserIds {
     pub groups: Vec<u32>,
 }
 
-/// Makes this process the user's, without a way back; but for its memory, which stays root's.
+/// Makes this process the user's, without a way back; only its memory stays root's.
 ///
 /// # Errors
 /// When a step fails, the process is neither root's nor the user's, and must end.
@@ -27,8 +27,8 @@ pub fn become_user(user: &UserIds) -> io::Result<()> {
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups)?;
     setresgid(gid, gid, gid)?;
-    // With fs.suid_dumpable=1 the user could read the memory of a process as soon as it is the user's, unless that has
-    // capabilities which the user has not (kernel: cap_ptrace_access_check): so they go last.
+    // With fs.suid_dumpable=1 the user could read the memory of a process as soon as it is the user's, unless the process has
+    // capabilities that the user lacks (kernel: cap_ptrace_access_check): so they go last.
     set_keepcaps(true)?;
     setresuid(uid, uid, uid)?;
     set_dumpable(false)?;

@@ -1,9 +1,9 @@
-//! Paths inside a container, for root. An image may hold a symlink to /proc/1/root, which in the host's PID namespace
-//! leads to the host: nothing here follows one out. Every lookup is an openat2(2) with RESOLVE_IN_ROOT and
-//! RESOLVE_NO_MAGICLINKS from the container's root, and every object is checked by descriptor before it is used.
+//! Paths inside a container, for root. An image may contain a symlink to /proc/1/root, which in the host's PID namespace leads
+//! to the host: no function here follows one out. Every lookup is an openat2(2) with RESOLVE_IN_ROOT and RESOLVE_NO_MAGICLINKS
+//! from the container's root, and every object is checked by descriptor before it is used.
 //!
-//! What lies in other mounts than the container's own may be a file system that a user serves: there a child looks, as the
-//! user, and root asks neither its paths nor its files for anything.
+//! Mounts other than the container's own may be a file system that a user serves: there a child does the lookup, as the user,
+//! and root accesses neither its paths nor its files.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -29,14 +29,14 @@ use super::mount::{self, Attributes};
 #[derive(Debug)]
 pub struct ContainerRoot {
     directory: OwnedFd,
-    /// When users' file systems have been waited for long enough.
+    /// When to stop waiting for users' file systems.
     deadline: Instant,
 }
 
-/// Of /tmp.
+/// The mode of /tmp.
 const SHARED: Mode = Mode::S_ISVTX.union(Mode::S_IRWXU).union(Mode::S_IRWXG).union(Mode::S_IRWXO);
 
-/// How long a visit may wait for users' file systems in all. One look has a limit of its own, but a path has hundreds of
+/// How long a visit may wait for users' file systems in all. Each access has a limit of its own, but a path has hundreds of
 /// parts, and a job many mounts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,7 +51,7 @@ impl ContainerRoot {
         Self { directory, deadline: Instant::now() + PATIENCE }
     }
 
-    /// Has a child do `work` as `user`, with these descriptors.
+    /// Lets a child do `work` as `user`, with these descriptors.
     ///
     /// # Errors
     /// `ETIMEDOUT` when the file system does not answer, or all of them together take too long.
@@ -67,7 +67,7 @@ impl ContainerRoot {
         }
     }
 
-    /// Opens what is at `path`, for reference only (`O_PATH`).
+    /// Opens the file at `path`, for reference only (`O_PATH`).
     pub fn find(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open(path, OFlag::O_PATH)
     }
@@ -77,22 +77,22 @@ impl ContainerRoot {
     }
 
     fn resolve(&self, path: &Path, flags: OFlag, resolve: ResolveFlag) -> io::Result<OwnedFd> {
-        // Today the first implies the second; openat2(2) wants it named by those who rely on it.
+        // Today the first implies the second; openat2(2) asks callers that rely on it to name it.
         let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(inside | resolve);
         Ok(openat2(&self.directory, relative(path), how)?)
     }
 
-    /// A directory in which something may be made: on the container's own root mount. What is mounted elsewhere may be
-    /// a directory of the host that the image has a link to, such as the job's working directory; root makes nothing there.
+    /// A directory in which root may create entries: on the container's own root mount. Another mount may be a directory of the
+    /// host to which the image has a link, such as the job's working directory; root creates nothing there.
     fn own_directory(&self, path: &Path) -> io::Result<OwnedFd> {
         self.resolve(path, OFlag::O_PATH | OFlag::O_DIRECTORY, ResolveFlag::RESOLVE_NO_XDEV)
     }
 
-    /// The content of the regular file at `path`, at most `limit` bytes. `None` when there is no such file, when it is
-    /// something else than a regular file of a real file system, or when it is larger.
+    /// The content of the regular file at `path`, at most `limit` bytes. `None` when there is no such file, when it is not a
+    /// regular file of a real file system, or when it is larger.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        // O_NONBLOCK and the check before reading: an image may hold a FIFO here, or a device.
+        // O_NONBLOCK and the check before reading: an image may have a FIFO here, or a device.
         let found = match self.find(path) {
             Ok(found) => found,
             Err(error) if is_absent(&error) => return Ok(None),
@@ -110,7 +110,7 @@ impl ContainerRoot {
         Ok((content.len() as u64 <= limit).then_some(content))
     }
 
-    /// The names in the directory at `path`, those that are text.
+    /// The names in the directory at `path` that are text.
     pub fn names(&self, path: &Path) -> io::Result<Vec<String>> {
         let directory = self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK)?;
         let mut directory = nix::dir::Dir::from_fd(directory)?;
@@ -118,14 +118,14 @@ impl ContainerRoot {
         names.filter_map(io::Result::transpose).collect()
     }
 
-    /// Whether `path` is a regular file that anybody may execute.
+    /// Whether `path` is a regular file that all users may execute.
     #[must_use]
     pub fn is_program(&self, path: &Path) -> bool {
         let Ok(found) = self.find(path) else { return false };
         is_plain_file(&found).unwrap_or(false) && fstat(&found).is_ok_and(|stat| stat.st_mode & 0o111 != 0)
     }
 
-    /// Whether what is at `path` goes by other names too: a link leads there, or it is one of several.
+    /// Whether the file at `path` has other names too: a link leads there, or it is one of several.
     pub fn has_other_names(&self, path: &Path) -> io::Result<bool> {
         let stat = fstat(self.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?)?;
         Ok(stat.st_mode & libc::S_IFMT == libc::S_IFLNK || stat.st_nlink > 1)
@@ -146,7 +146,7 @@ impl ContainerRoot {
         found?.value()
     }
 
-    /// The directory at `path`, made with those above it when absent. Made ones are root's, mode 0755; none is made
+    /// The directory at `path`, created with those above it when absent. Created ones are root's, mode 0755; none is created
     /// outside the container's own root mount (`EXDEV`).
     pub fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
         let mut directory = self.find(Path::new("/"))?;
@@ -174,8 +174,8 @@ impl ContainerRoot {
         Ok(directory)
     }
 
-    /// Makes a directory of the root directory one that everybody may write to, as /tmp is; what else has its name there goes. So is
-    /// what a link leads to, in the container's own files or in one of these `volumes`; in other mounts nothing is changed.
+    /// Makes a directory of the root directory writable for all users, like /tmp; replaces another file of its name. Does the
+    /// same to a link's target, in the container's own files or in one of these `volumes`; changes nothing in other mounts.
     pub fn share(&self, name: &OsStr, volumes: &[u64]) -> io::Result<()> {
         if self.share_existing(Path::new(name), volumes)? {
             return Ok(());
@@ -188,7 +188,7 @@ impl ContainerRoot {
         self.share_existing(Path::new(name), volumes).map(drop)
     }
 
-    /// The same for a directory that may be absent: whether there is one.
+    /// The same for a directory that may be absent: returns whether it exists.
     pub fn share_existing(&self, path: &Path, volumes: &[u64]) -> io::Result<bool> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
         let directory = match self.resolve(path, flags, ResolveFlag::RESOLVE_NO_XDEV) {
@@ -213,11 +213,11 @@ impl ContainerRoot {
         Ok(unlinkat(&self.directory, name, UnlinkatFlags::RemoveDir)?)
     }
 
-    /// What is at `path`, for a mount on top of it; made, with the directories above it, when absent.
+    /// The file at `path`, for a mount on top of it; created, with the directories above it, when absent.
     ///
-    /// Root looks, and makes what is missing, on the container's own file system, which nobody but the image has
-    /// written to; and makes it in volumes of the container. What lies in another mount (a directory of the user's) is looked
-    /// up and made with the user's rights.
+    /// Root looks it up, and creates missing parts, on the container's own file system, to which only the image has written;
+    /// and creates them in volumes of the container. In another mount (a directory of the user) both happen with the user's
+    /// rights.
     pub fn resolve_target(
         &self,
         path: &Path,
@@ -240,7 +240,7 @@ impl ContainerRoot {
         Ok(place.file)
     }
 
-    /// The same below /dev, for a device node: on the tmpfs that the engine has made there, and through no link.
+    /// The same below /dev, for a device node: on the tmpfs that the engine has mounted there, and through no link.
     pub fn place_in_dev(&self, path: &Path) -> Result<OwnedFd, PlaceError> {
         let below = path.strip_prefix("/dev").map_err(|_| PlaceError::System)?;
         let dev =
@@ -276,7 +276,7 @@ impl ContainerRoot {
         Ok(directory)
     }
 
-    /// Finds what is at `path`: as root on the container's own file system, as the user where another mount begins.
+    /// Finds the file at `path`: as root on the container's own file system, as the user where another mount begins.
     fn lookup_target(&self, path: &Path, user: &UserIds, rules: Rules<'_>) -> io::Result<Located> {
         match self.resolve(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_XDEV) {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
@@ -294,7 +294,7 @@ impl ContainerRoot {
         }
     }
 
-    /// Makes an empty file or directory at `path`, and the directories above it.
+    /// Creates an empty file or directory at `path`, and the directories above it.
     fn create_target(
         &self,
         path: &Path,
@@ -328,7 +328,7 @@ impl ContainerRoot {
         Ok(())
     }
 
-    /// Makes an entry on the container's own file system, also when its mount is read-only: through another mount of it.
+    /// Creates an entry on the container's own file system, also when its mount is read-only: through another mount of it.
     fn copy_into_tmpfs(
         &self,
         directory: &OwnedFd,
@@ -347,7 +347,7 @@ impl ContainerRoot {
         }
     }
 
-    /// Makes one empty entry with a user's rights, in a directory of a file system that may be the user's too.
+    /// Creates one empty entry with a user's rights, in a directory of a file system that may be the user's too.
     fn make_entry_as(
         &self,
         user: &UserIds,
@@ -359,7 +359,7 @@ impl ContainerRoot {
         self.ask(user, &[directory.as_fd()], work).map(drop)
     }
 
-    /// Whether a place is part of what the kernel invents, or of one of these mounts.
+    /// Whether a place is on a pseudo file system of the kernel, or on one of these mounts.
     fn is_systems(&self, place: &FileFacts, closed: &[&str]) -> io::Result<bool> {
         let is_on =
             |path: &str| self.find(Path::new(path)).and_then(|file| Ok(fstat(file)?.st_dev == place.device));
@@ -372,23 +372,23 @@ impl ContainerRoot {
     }
 }
 
-/// What is different about some mounts, for whoever looks for places in a container.
+/// Special mounts of a container, for lookups in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules<'a> {
-    /// Of these mounts nothing is a place.
+    /// No place may be on these mounts.
     pub closed: &'a [&'a str],
-    /// Mounts that are the container's own as its root is, by their numbers: volumes that its engine has made for it.
+    /// Mounts that are the container's own like its root, by their ids: volumes that its engine has made for it.
     pub volumes: &'a [u64],
 }
 
-/// Something in the container, and whether it lies on the container's own file systems.
+/// A file in the container, and whether it is on the container's own file systems.
 struct Located {
     file: OwnedFd,
     facts: FileFacts,
     is_own: bool,
 }
 
-/// What whoever has found something knows of it.
+/// The facts about a file that the plugin uses.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct FileFacts {
     is_directory: bool,
@@ -409,28 +409,28 @@ impl FileFacts {
     }
 }
 
-/// Why nothing can be mounted at a place.
+/// Why a place cannot be mounted on.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
-    /// A directory is there, for something else to be mounted.
+    /// A directory is there, but the source is none.
     #[error("it is a directory")]
     IsDirectory,
-    /// No directory is there, for a directory to be mounted.
+    /// No directory is there, but the source is one.
     #[error("it is not a directory")]
     NotDirectory,
-    /// It leads to where the container's own system is.
+    /// It leads into the container's own system.
     #[error("it resolves to a path of the container's own system")]
     System,
-    /// Its file system says nothing.
+    /// Its file system does not answer.
     #[error("'{}' does not answer", at.display())]
     Silent {
-        /// What was looked at.
+        /// The path of the lookup.
         at: PathBuf,
     },
     /// It cannot be looked up.
     #[error("it cannot be looked up")]
     Reach(#[source] io::Error),
-    /// It is missing, and cannot be made.
+    /// It is missing, and cannot be created.
     #[error("cannot create '{}'", at.display())]
     Make {
         /// The part of the path that is missing.
@@ -463,9 +463,9 @@ fn fits(place: &FileFacts, is_directory: bool) -> Result<(), PlaceError> {
     }
 }
 
-/// Makes one empty entry, by the rights that this process has. One that is there already is as good.
+/// Creates one empty entry, with the rights of this process. An existing one is as good.
 fn make_entry(directory: &OwnedFd, name: &OsStr, is_directory: bool) -> io::Result<()> {
-    // Whatever daemon started this process: without it users could not pass.
+    // Whatever daemon started this process may have a umask with which users could not pass.
     let umask = umask(Mode::from_bits_truncate(0o022));
     let made = if is_directory {
         mkdirat(directory, name, Mode::from_bits_truncate(0o755))
@@ -480,7 +480,7 @@ fn make_entry(directory: &OwnedFd, name: &OsStr, is_directory: bool) -> io::Resu
     }
 }
 
-/// Makes a directory for a user alone, where there must be nothing by that name yet.
+/// Creates a directory for a user alone, where no entry may have that name yet.
 pub fn new_directory(directory: &OwnedFd, name: &OsStr, user: &UserIds) -> io::Result<OwnedFd> {
     mkdirat(directory, name, Mode::S_IRWXU)?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -494,10 +494,10 @@ pub fn is_device(file: impl AsFd) -> io::Result<bool> {
     Ok(fstat(file)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits())
 }
 
-/// File systems that the kernel makes up.
+/// Pseudo file systems of the kernel.
 const INVENTED: [FsType; 4] = [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC];
 
-/// A regular file, and not one that the kernel invents (a symlink in the image may lead to /proc or /sys).
+/// A regular file, and not on a pseudo file system (a symlink in the image may lead to /proc or /sys).
 fn is_plain_file(file: impl AsFd) -> io::Result<bool> {
     let kind = SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT;
     Ok(kind == SFlag::S_IFREG && !INVENTED.contains(&mount::file_system_type(&file)?))
@@ -530,14 +530,14 @@ mod tests {
         (directory, root)
     }
 
-    /// Whoever runs the tests.
+    /// The user who runs the tests.
     fn own() -> UserIds {
         let groups = nix::unistd::getgroups().unwrap().into_iter().map(nix::unistd::Gid::as_raw).collect();
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         UserIds { uid, gid, groups }
     }
 
-    /// Each look has an answer in time, and there is always one more.
+    /// Each access gets an answer in time, and there is always one more.
     #[test]
     fn users_file_systems_are_not_waited_for_any_longer_than_a_visit_may_last() {
         if lacking::root() {
@@ -570,7 +570,7 @@ mod tests {
         }
         assert!(at("link").is_symlink() && !at("nowhere").exists());
         assert!(!root.share_existing(Path::new("/var/tmp"), &[]).unwrap());
-        // Another mount is left as it is.
+        // Another mount stays unchanged.
         let host = ContainerRoot::current().unwrap();
         let mode = fs::metadata("/sys").unwrap().permissions().mode();
         assert!(host.share_existing(Path::new("/sys"), &[]).unwrap());
@@ -586,7 +586,7 @@ mod tests {
             symlink(link, directory.path().join(name)).unwrap();
             assert_eq!(root.read(Path::new(name), 100).unwrap().as_deref(), Some(&b"inside"[..]), "{name}");
         }
-        // A bind mount would show the host's /proc there; the links of /proc are what must not be followed.
+        // A bind mount would show the host's /proc there; the test is about following the links of /proc.
         let host = ContainerRoot::current().unwrap();
         let rules = Rules { closed: &["/dev"], volumes: &[] };
         for path in ["/proc/self/root/etc/passwd", "/proc/self/cwd/Cargo.toml", "/proc/self/exe"] {
@@ -611,7 +611,7 @@ mod tests {
             assert!(!root.is_program(Path::new(name)), "{name}");
         }
         assert!(!path("nowhere").exists());
-        // What the kernel invents is no file of an image.
+        // A file of a pseudo file system is no file of an image.
         let host = ContainerRoot::current().unwrap();
         for path in ["/proc/version", "/sys/kernel/uevent_seqnum"] {
             assert_eq!(host.read(Path::new(path), 1 << 20).unwrap(), None, "{path}");
@@ -631,7 +631,7 @@ mod tests {
         fs::create_dir(directory.path().join("b")).unwrap();
         root.create_target(Path::new("/a/c/file"), false, &own(), Rules::default()).unwrap();
         assert!(directory.path().join("b/c/file").is_file());
-        // A link to nowhere is no place, and nothing is made where it leads.
+        // A dangling link is no place, and nothing is created at its target.
         symlink("nowhere", directory.path().join("dangling")).unwrap();
         assert!(root.create_target(Path::new("/dangling"), false, &own(), Rules::default()).is_err());
         assert!(!directory.path().join("nowhere").exists());

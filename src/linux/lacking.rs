@@ -1,9 +1,9 @@
-//! For unit tests: what this machine lacks, so that one of them has nothing to test. It is told, and where the machine is
-//! to have it (`TESTS_NEED`, which `ci/test` sets) the test fails.
+//! For unit tests: reports what this machine lacks when one of them cannot test anything. Where the machine must have it
+//! (`TESTS_NEED`, which `ci/test` sets) the test fails.
 
 use std::io::{self, Write};
 
-/// Tells it past the test's harness, which shows nothing of a test that passed.
+/// Prints past the test's harness, which shows no output of a test that passed.
 pub(crate) fn skip(lacks: &str) {
     let needed = std::env::var("TESTS_NEED").unwrap_or_default();
     assert!(!needed.split(',').any(|need| need == lacks), "this machine has no {lacks}");
@@ -11,7 +11,7 @@ pub(crate) fn skip(lacks: &str) {
     let _ = writeln!(io::stderr(), "    skipped: {}: no {lacks}", thread.name().unwrap_or("test"));
 }
 
-/// Whether these tests run as a user, which is told then.
+/// Whether these tests run without root, which is printed then.
 pub(crate) fn root() -> bool {
     let lacks = !nix::unistd::geteuid().is_root();
     if lacks {

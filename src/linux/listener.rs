@@ -1,4 +1,4 @@
-//! Who listens on a TCP port: a connection alone cannot tell this job's sshd from a listener of somebody else.
+//! The process that listens on a TCP port: a connection alone cannot distinguish this job's sshd from another listener.
 //!
 //! Runs as root in the prolog; reads /proc only.
 
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// TCP_LISTEN of the kernel's net/tcp_states.h, as proc_net_tcp shows it.
 const LISTEN: &str = "0A";
 
-/// Whether anything may listen on `port` now, on all addresses of both families.
+/// Whether a process may listen on `port` now, on all addresses of both families.
 pub fn is_free(port: u16) -> io::Result<bool> {
     // One after the other: a socket of one family may take the port for both.
     for address in [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)] {
@@ -31,7 +31,7 @@ pub fn on_port(port: u16) -> io::Result<HashSet<u64>> {
     Ok(in_table(&fs::read_to_string("/proc/net/tcp")?, port))
 }
 
-/// Whether somebody else than this process listens on `port` too, of either family.
+/// Whether a process other than this one listens on `port` too, in either family.
 pub fn is_shared(port: u16, pid: i32) -> io::Result<bool> {
     let mut listening = on_port(port)?;
     match fs::read_to_string("/proc/net/tcp6") {
@@ -43,7 +43,7 @@ pub fn is_shared(port: u16, pid: i32) -> io::Result<bool> {
     Ok(!listening.is_subset(&held_by(pid)?))
 }
 
-/// Those in the text of proc_net_tcp(5).
+/// The sockets in the text of proc_net_tcp(5).
 #[must_use]
 pub fn in_table(table: &str, port: u16) -> HashSet<u64> {
     table.lines().skip(1).filter_map(|line| listening(line, port)).collect()

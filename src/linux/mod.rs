@@ -1,5 +1,5 @@
-//! What the kernel offers and the standard library does not: mounts by descriptor, namespaces, process identity, paths
-//! that cannot leave a container. Every `unsafe` block outside the hooks is in this folder.
+//! System calls that the standard library does not offer: mounts by descriptor, namespaces, process identity, paths that cannot
+//! leave a container. Every `unsafe` block outside the hooks is in this folder.
 
 pub mod affinity;
 pub mod cgroup;

@@ -1,4 +1,4 @@
-//! Mounts handled by descriptor (open_tree(2), move_mount(2), mount_setattr(2)), so that no path is looked up twice.
+//! Mounts handled by descriptor (open_tree(2), move_mount(2), mount_setattr(2)), so that no path is resolved twice.
 //!
 //! Runs as root: in the prolog and epilog on the host, and in the prolog inside a container's mount namespace.
 #![expect(unsafe_code, reason = "neither nix nor rustix has mount_setattr")]
@@ -40,8 +40,8 @@ impl Attributes {
     }
 }
 
-/// A mount that is attached nowhere yet: a copy of the one that `file` (a directory or a file, also opened with
-/// `O_PATH`) lies on, with `file` as its root. With `recursive`, of the mounts below it too.
+/// A mount that is attached nowhere yet: a copy of the one on which `file` (a directory or a file, also opened with `O_PATH`)
+/// lies, with `file` as its root. With `recursive`, of the mounts below it too.
 pub fn detached_copy(file: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -55,13 +55,12 @@ pub fn attach(tree: impl AsFd, target: impl AsFd) -> io::Result<()> {
     Ok(move_mount(tree, c"", target, c"", flags)?)
 }
 
-/// Sets and clears attributes of the mount that `file` is the root of, and makes it private; with `recursive`, of all
-/// below it.
+/// Sets and clears attributes of the mount whose root `file` is, and makes it private; with `recursive`, of all below it.
 pub fn change(file: impl AsFd, recursive: bool, set: Attributes, clear: Attributes) -> io::Result<()> {
     set_attributes(file, recursive, set, clear, libc::MS_PRIVATE)
 }
 
-/// Sets attributes, and has later mounts of the host appear in what is a copy of its mounts: not the other way round.
+/// Sets attributes, and lets later mounts of the host appear in a copy of its mounts: not the reverse.
 pub fn enslave(tree: impl AsFd, set: Attributes) -> io::Result<()> {
     set_attributes(tree, true, set, Attributes::NONE, libc::MS_SLAVE)
 }
@@ -106,15 +105,15 @@ pub fn detached_tmpfs(options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
     Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, Attributes::NOSUID.and(Attributes::NODEV).0)?)
 }
 
-/// Changes options of the file system whose mount `file` is the root of; all others stay.
+/// Changes options of the file system at whose mount's root `file` is; all others stay.
 pub fn reconfigure(file: impl AsFd, options: &[(CString, CString)]) -> io::Result<()> {
     let context = fspick(file, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
     options.iter().try_for_each(|(name, value)| fsconfig_set_string(&context, name, value))?;
     Ok(fsconfig_reconfigure(context)?)
 }
 
-/// Mounts a small private tmpfs at `path`, with files that may be executed (a state directory may lie on a noexec
-/// /run) and nothing else that is dangerous.
+/// Mounts a small private tmpfs at `path`, with executable files (a state directory may lie on a noexec /run), but nosuid and
+/// nodev.
 pub fn tmpfs(path: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("spank-docker"), path, Some("tmpfs"), flags, Some("mode=0755,size=64m"))?;
@@ -122,7 +121,7 @@ pub fn tmpfs(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Detaches whatever is mounted at `path`, all layers of it. Nothing there is success.
+/// Detaches all layers of mounts at `path`. No mount there is success.
 pub fn detach(path: &Path) -> io::Result<()> {
     loop {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
@@ -149,7 +148,7 @@ pub fn id(file: impl AsFd) -> io::Result<u64> {
     }
 }
 
-/// Whether there is something at `path`, without a single allocation: the answer for jobs that have no container.
+/// Whether `path` exists, without a single allocation: the answer for jobs that have no container.
 #[must_use]
 pub fn exists(path: &CStr) -> bool {
     access(path, AccessFlags::F_OK).is_ok()

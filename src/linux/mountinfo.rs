@@ -1,5 +1,5 @@
-//! What is mounted where in a process' mount namespace, as the kernel tells it (proc_pid_mountinfo(5)): no path is
-//! looked up, so no link of an image can lie.
+//! The mounts of a process' mount namespace, according to the kernel (proc_pid_mountinfo(5)): without resolving a path, so that
+//! no link of an image can deceive.
 //!
 //! Pure; read by root on the host.
 #![forbid(unsafe_code)]
@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mounted {
-    /// The kernel's number for it, for as long as it is there.
+    /// The kernel's id for it, for as long as it exists.
     pub id: u64,
-    /// Where, seen from the process' root directory.
+    /// The mount point, seen from the process' root directory.
     pub point: PathBuf,
-    /// Which directory of the file system is mounted.
+    /// The directory of the file system that is mounted.
     pub root: PathBuf,
     /// `tmpfs`, `proc` …
     pub kind: OsString,
@@ -29,8 +29,8 @@ pub fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mounted> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(line)
 }
 
-/// Where the files are that an overlay at the root of this namespace takes: none where it is no overlay, or where the one who
-/// mounted it named them from a directory of its own.
+/// The upper directory of the overlay at the root of this namespace: `None` where that is no overlay, or has been mounted with
+/// a relative path.
 #[must_use]
 pub fn upper_directory(mountinfo: &[u8]) -> Option<PathBuf> {
     let root = parse(mountinfo).filter(|mount| mount.point == Path::new("/")).last()?;
@@ -40,8 +40,8 @@ pub fn upper_directory(mountinfo: &[u8]) -> Option<PathBuf> {
     (root.kind == "overlay" && upper.is_absolute()).then_some(upper)
 }
 
-/// What the mount of /proc shows of other users' processes, as options to give to another one: none where it shows all. An
-/// error where there is no such mount.
+/// The options of /proc that hide other users' processes, for another mount: none where it shows all. An error where there is
+/// no such mount.
 pub fn hiding(mountinfo: &[u8]) -> io::Result<Vec<(CString, CString)>> {
     const OPTIONS: [&[u8]; 3] = [b"hidepid", b"gid", b"subset"];
     let whole = |mount: &Mounted| mount.point == Path::new("/proc") && mount.kind == "proc";
@@ -66,7 +66,7 @@ fn line(line: &[u8]) -> Option<Mounted> {
     Some(Mounted { id, point, root, kind, options })
 }
 
-/// Blanks, line ends and backslashes are written as `\` and three octal digits.
+/// The kernel writes blanks, line ends and backslashes as `\` and three octal digits.
 fn plain(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,7 +1,7 @@
 //! The namespaces of a container's first process, and how to enter them.
 //!
-//! Runs as root, in single-threaded processes: in the prolog, which comes back, and in a task before it becomes the
-//! user, which stays.
+//! Runs as root, in single-threaded processes: in the prolog, which comes back, and in a task before it becomes the user, which
+//! stays.
 #![expect(unsafe_code, reason = "nix does not wrap the ioctls of namespaces")]
 
 use std::fs::{self, File, Metadata};
@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::inside::ContainerRoot;
 use super::process::Process;
 
-/// Which namespaces they are: the inode numbers that the kernel gave them. It gives a number again when its namespace is
-/// gone, which happens when all of its processes have left it: so they mean something only for namespaces that no user
-/// can have made (`Namespaces::of`).
+/// The identity of namespaces: the inode numbers that the kernel gave them. It reuses a number when its namespace is gone,
+/// which happens when all of its processes have left it: so the numbers identify only namespaces that no user can have made
+/// (`Namespaces::of`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceIds {
     mount: u64,
@@ -35,8 +35,8 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Those of `process`. `None` unless they belong to this process' own user namespace: a user can make and enter others
-    /// below a user namespace of theirs alone, where they have all rights and root has nothing to look for.
+    /// Those of `process`. `None` unless they belong to this process' own user namespace: a user can make and enter others only
+    /// below a user namespace of their own, where they have all rights and root must not go.
     pub fn of(process: &Process) -> io::Result<Option<Self>> {
         let own = fs::metadata("/proc/self/ns/user")?;
         let [mount, ipc, uts] = ["ns/mnt", "ns/ipc", "ns/uts"].map(|name| process.open(name));
@@ -49,7 +49,7 @@ impl Namespaces {
         Ok(Some(namespaces))
     }
 
-    /// Those of a process that has run nothing of an image: the engine's.
+    /// Those of a process that has run nothing of an image: made by the engine.
     pub fn as_made(process: &Process) -> io::Result<Self> {
         Self::of(process)?.ok_or_else(|| io::Error::other("they belong to another user namespace"))
     }
@@ -62,7 +62,7 @@ impl Namespaces {
         (!is_same(&node.mount.metadata().ok()?, &own)).then_some(node)
     }
 
-    /// What identifies them.
+    /// The identity of these namespaces.
     pub fn ids(&self) -> io::Result<NamespaceIds> {
         Ok(NamespaceIds {
             mount: self.mount.metadata()?.st_ino(),
@@ -91,25 +91,25 @@ impl Namespaces {
     }
 }
 
-/// The mount namespace to come back to, whatever happens.
+/// The mount namespace to return to in any case.
 struct Home(File);
 
 impl Drop for Home {
     fn drop(&mut self) {
         if setns(&self.0, CloneFlags::CLONE_NEWNS).is_err() {
-            // What comes next, of ours, of Slurm's or of another plugin's, would do it as root among the image's files.
+            // The next code, of the plugin, of Slurm or of another plugin, would run as root among the image's files.
             std::process::abort();
         }
     }
 }
 
-/// The user namespace that a namespace belongs to (ioctl_nsfs(2)). One that is not this process' own, nor below it, is not
-/// shown (EPERM).
+/// The user namespace that owns a namespace (ioctl_nsfs(2)). The kernel refuses to show one that is neither this process' own
+/// nor below it (EPERM).
 fn owner(namespace: &File) -> io::Result<File> {
     // SAFETY: a valid descriptor; this request has no argument.
     let result = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
     let descriptor = Errno::result(result).map_err(io::Error::from)?;
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { File::from_raw_fd(descriptor) })
 }
 
@@ -127,7 +127,7 @@ mod tests {
     use crate::linux::lacking::skip;
     use crate::linux::poll;
 
-    /// A process in namespaces of its own, once it is there; none where the tests do not run as root.
+    /// A process in namespaces of its own, once it is there; `None` where the tests do not run as root.
     fn elsewhere(flags: &str) -> Option<(Child, Process)> {
         let own = fs::metadata("/proc/self/ns/mnt").unwrap();
         let mut child =

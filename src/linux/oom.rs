@@ -1,9 +1,9 @@
-//! Whom the kernel ends first when a job has no memory left.
+//! Which process the kernel kills first when a job has no memory left.
 //!
-//! Slurm keeps its own processes from that (`oom_score_adj` of -1000), for which root needs CAP_SYS_RESOURCE. A slurmd that is in
-//! a container itself may be without: then the kernel takes a slurmstepd for want of a larger process, where the memory is files
-//! that no process' end sets free (`/dev/shm`, a tmpfs), and nobody is left to end the job. So there the job's processes go first;
-//! with the last of them its namespaces, and the files.
+//! Slurm protects its own processes (`oom_score_adj` of -1000), for which root needs CAP_SYS_RESOURCE. A slurmd that runs in a
+//! container itself may lack it: then, where the memory is in files that no process' end frees (`/dev/shm`, a tmpfs), the
+//! kernel kills a slurmstepd for lack of a larger process, and no process is left to end the job. So there the kernel is to
+//! kill the job's processes first; its namespaces, and the files, go with the last of them.
 //!
 //! Runs as root in the prolog, and in the forked child that becomes a task.
 #![forbid(unsafe_code)]
@@ -13,18 +13,17 @@ use std::io;
 
 use caps::{CapSet, Capability};
 
-/// Before all others.
+/// Before all other processes.
 const FIRST: u16 = 1000;
 
-/// What the processes of jobs have where Slurm's cannot be kept from the kernel's choice; none where they can, or where that
-/// cannot be found out.
+/// The score of jobs' processes where Slurm's cannot be protected; `None` where they can, or where that is not known.
 #[must_use]
 pub fn score_of_jobs() -> Option<u16> {
     let can_protect = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap_or(true);
     (!can_protect).then_some(FIRST)
 }
 
-/// Gives it to this process.
+/// Gives this score to this process.
 pub fn take_score_of_jobs() -> io::Result<()> {
     match score_of_jobs() {
         Some(score) => fs::write("/proc/self/oom_score_adj", score.to_string()),

@@ -1,5 +1,5 @@
-//! A child of a child, forked to do one thing, which nobody waits for: it must not outlive its time, nor keep anything of
-//! its parent's open.
+//! A child of a child, forked for one task, for which no process waits: it must not outlive its time, nor keep its parent's
+//! descriptors open.
 //!
 //! Runs as root in the extern step's slurmstepd, and in the child.
 #![expect(unsafe_code, reason = "descriptors and a signal handler of a forked child")]
@@ -13,7 +13,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, alarm, fork};
 
-/// What this process has open.
+/// The descriptors that this process has open.
 pub fn descriptors() -> io::Result<Vec<RawFd>> {
     Ok(fs::read_dir("/proc/self/fd")?
         .flatten()
@@ -21,13 +21,13 @@ pub fn descriptors() -> io::Result<Vec<RawFd>> {
         .collect())
 }
 
-/// Forks one that does `work`, with nothing of `inherited` open. After so many `seconds`, if any, the kernel ends it, whatever
-/// it waits for then.
+/// Forks a process that does `work`, with nothing of `inherited` open. After `seconds`, if any, the kernel ends it, whatever it
+/// waits for then.
 ///
 /// # Safety
-/// The process may have other threads: `work` calls nothing that may wait for what one of them has held.
+/// The process may have other threads: `work` calls nothing that may wait for a lock that one of them has held.
 pub unsafe fn spawn(seconds: Option<u32>, inherited: &[RawFd], work: impl FnOnce()) -> io::Result<()> {
-    // SAFETY: the caller's word; the C library's own locks survive fork(2). Both children end by _exit(2).
+    // SAFETY: the caller guarantees it; the C library's own locks survive fork(2). Both children end by _exit(2).
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
             waitpid(child, None)?;
@@ -47,10 +47,10 @@ pub unsafe fn spawn(seconds: Option<u32>, inherited: &[RawFd], work: impl FnOnce
 }
 
 /// slurmstepd blocks SIGALRM in all of its threads (slurmstepd.c, `slurmstepd_blocked_signals`; up to 24.05), and a child
-/// inherits that. The numbers of `inherited` stay taken: Slurm's log, for one, goes on to write to one of them, and must
-/// not find a socket there.
+/// inherits that. The numbers of `inherited` stay taken: Slurm's log, for example, still writes to one of them, and must not
+/// find a socket there.
 fn begin(seconds: Option<u32>, inherited: &[RawFd]) -> io::Result<()> {
-    // SAFETY: no handler of ours is installed.
+    // SAFETY: installs no handler.
     unsafe { signal(Signal::SIGALRM, SigHandler::SigDfl) }?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGALRM);
@@ -58,7 +58,7 @@ fn begin(seconds: Option<u32>, inherited: &[RawFd]) -> io::Result<()> {
     seconds.and_then(alarm::set);
     let null = File::options().read(true).write(true).open("/dev/null")?;
     for descriptor in inherited {
-        // SAFETY: in a child that was forked for this, nobody else uses them.
+        // SAFETY: in a child that was forked for this, no other code uses them.
         Errno::result(unsafe { libc::dup2(null.as_raw_fd(), *descriptor) })?;
     }
     Ok(())
@@ -81,7 +81,7 @@ mod tests {
         mask.add(Signal::SIGALRM);
         mask.thread_block().unwrap();
         let open = [writer.as_raw_fd()];
-        // SAFETY: the child calls nothing but the kernel.
+        // SAFETY: the child makes only system calls.
         let child = match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
@@ -95,7 +95,7 @@ mod tests {
         };
         mask.thread_unblock().unwrap();
         drop(writer);
-        // Comes to its end while the child still runs.
+        // Ends while the child still runs.
         reader.read_to_end(&mut Vec::new()).unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut ended = WaitStatus::StillAlive;

@@ -1,10 +1,10 @@
-//! Waiting for what the kernel, the engine or another process gives no notice of: a look, a pause, the next look, until a
-//! deadline. There is at least one look, and one after each pause, however late it is by then.
+//! Waiting for events of which the kernel, the engine or another process gives no notice: checks, pauses, and checks again,
+//! until a deadline. There is at least one check, and one after each pause, however late it is by then.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
-/// What `look` sees when that is final at last, or by the deadline. For a process that has nothing else to do meanwhile.
+/// The result of `look` when it is final, or at the deadline. For a process that has nothing else to do meanwhile.
 pub fn until<T>(
     deadline: Instant,
     interval: Duration,

@@ -1,4 +1,4 @@
-//! What a task gives up before it becomes the user, and the limits it gets.
+//! The privileges that a task gives up before it becomes the user, and its limits.
 //!
 //! Runs as root in the forked child that becomes the task.
 #![expect(unsafe_code, reason = "setrlimit with values beyond what nix's type carries, _exit")]
@@ -9,25 +9,25 @@ use caps::{CapSet, CapsHashSet};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
-/// From here on execve(2) gives nothing that this process has not: setuid-root programs and file capabilities of the
-/// image stay without effect, and every capability is gone as soon as the process has become the user.
+/// From here on execve(2) adds no privilege: setuid-root programs and file capabilities of the image have no effect, and every
+/// capability is gone as soon as the process has become the user.
 pub fn renounce() -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
-    // The kernel does that too when root becomes a user, unless it was told not to (SECBIT_NO_SETUID_FIXUP).
+    // The kernel does that too when root becomes a user, unless SECBIT_NO_SETUID_FIXUP is set.
     caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
-    // Those that this kernel knows: dropping one that it does not know is an error.
+    // Those that this kernel knows: dropping an unknown one is an error.
     for capability in caps::read(None, CapSet::Bounding).map_err(io::Error::other)? {
         caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
     }
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
 }
 
-/// The umask that files of root's are made with; the user's own is back when this is dropped.
+/// The umask for root's files; dropping this restores the process' own.
 #[derive(Debug)]
 pub struct Umask(Mode);
 
 impl Umask {
-    /// What we make has the mode that it is given, whatever the user's own files are to have.
+    /// Files of the plugin get the mode that it names, whatever umask the user's have.
     #[must_use]
     pub fn of_root() -> Self {
         Self(umask(Mode::from_bits_truncate(0o022)))
@@ -40,12 +40,12 @@ impl Drop for Umask {
     }
 }
 
-/// What becomes of the soft limit where the hard one is set.
+/// How the soft limit changes with the hard one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Soft {
-    /// It stays, as far as the hard limit lets it.
+    /// It stays, unless the hard limit is lower.
     Stays,
-    /// It is as high as the hard limit.
+    /// It equals the hard limit.
     Follows,
 }
 
@@ -59,7 +59,7 @@ pub fn limit(resource: Resource, bytes: Option<u64>, soft: Soft) -> io::Result<(
     Ok(setrlimit(resource, soft, hard)?)
 }
 
-/// Ends this process at once, without any handler of Slurm's: for a forked child that must not go on.
+/// Ends this process at once, without any handler of Slurm: for a forked child that must not go on.
 pub fn leave(code: i32) -> ! {
     // SAFETY: async-signal-safe, and always available.
     unsafe { libc::_exit(code) }

@@ -1,4 +1,4 @@
-//! Processes that cannot be mistaken for others: a pid alone may be used again, a pid with its start time may not.
+//! Unmistakable processes: the kernel may reuse a pid, but not a pid with its start time.
 //!
 //! Runs as root on the host.
 #![forbid(unsafe_code)]
@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, fstatat, stat};
 use rustix::process::{Signal, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-/// A process, as it is written to state files.
+/// A process, as state files record it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Process id in the host's PID namespace.
@@ -22,7 +22,7 @@ pub struct ProcessId {
     pub start_time: u64,
 }
 
-/// A file, by whatever path and through whatever mount it is reached.
+/// A file, by any path and through any mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -37,7 +37,7 @@ impl FileId {
     }
 }
 
-/// An open /proc/PID: once open it stands for this very process, whatever happens to its number.
+/// An open /proc/PID: once open it means this very process, even if its pid is reused.
 #[derive(Debug)]
 pub struct Process {
     id: ProcessId,
@@ -45,7 +45,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process that has this number now.
+    /// The process with this pid now.
     pub fn find(pid: i32) -> io::Result<Self> {
         // With O_PATH it could not be sent a signal.
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -55,7 +55,7 @@ impl Process {
         Ok(process)
     }
 
-    /// The process that a thread with this number is of, if there is one.
+    /// The process to which the thread with this number belongs, if there is one.
     pub fn of_thread(thread: i32) -> io::Result<Option<Self>> {
         let status = match std::fs::read(format!("/proc/{thread}/status")) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
@@ -68,7 +68,7 @@ impl Process {
         Self::find(number.ok_or(io::ErrorKind::InvalidData)?).map(Some)
     }
 
-    /// The process that was written down, if it still lives.
+    /// The recorded process, if it still lives.
     pub fn find_alive(id: ProcessId) -> io::Result<Option<Self>> {
         match Self::find(id.pid) {
             Ok(process) if process.id == id && process.is_alive() => Ok(Some(process)),
@@ -96,8 +96,8 @@ impl Process {
         Ok(content)
     }
 
-    /// Whose it is (proc_pid_status(5)): root's stay root's while a slurmstepd works as the user, and nobody else's
-    /// become so. The owner of the files in /proc says less: of a process that forbids to be traced it is root.
+    /// Its real user (proc_pid_status(5)): processes of root keep it while a slurmstepd works as the user, and no other process
+    /// can get it. The owner of the files in /proc tells less: that of an untraceable process is root.
     pub fn real_uid(&self) -> io::Result<u32> {
         let status = self.read("status")?;
         let status = String::from_utf8_lossy(&status);
@@ -112,25 +112,25 @@ impl Process {
         Ok(FileId { device: stat.st_dev, inode: stat.st_ino })
     }
 
-    /// Whether the kernel keeps it from the other processes of its user: then the files of its directory are root's.
+    /// Whether the kernel protects it from the other processes of its user: then the files of its directory are root's.
     pub fn is_closed(&self) -> io::Result<bool> {
         Ok(fstatat(&self.directory, "environ", AtFlags::empty())?.st_uid == 0)
     }
 
-    /// Whether execve(2) has come to its end: which file it executes is known before its arguments and its environment are
+    /// Whether execve(2) has finished: the kernel shows the executed file before its arguments and its environment
     /// (proc_pid_stat(5), `env_end`).
     #[must_use]
     pub fn has_environment(&self) -> bool {
         self.stat_field(51).is_ok_and(|end| end != "0")
     }
 
-    /// Whether it still runs; a zombie does not, also where threads other than its first are left.
+    /// Whether it still runs; a zombie does not, even if threads other than its first are left.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.stat_field(3).is_ok_and(|state| state != "Z" && state != "X")
     }
 
-    /// Kills it, and nobody who has its number by now: pidfd_send_signal(2) takes an open /proc/PID as well as a pidfd.
+    /// Kills it, and no other process with its pid: pidfd_send_signal(2) takes an open /proc/PID as well as a pidfd.
     pub fn kill(&self) -> io::Result<()> {
         Ok(pidfd_send_signal(&self.directory, Signal::KILL)?)
     }
@@ -144,8 +144,8 @@ impl Process {
     }
 }
 
-/// Field `number` of proc_pid_stat(5), from the third on. The second, the name, may hold anything, blanks and
-/// parentheses too: count from the last parenthesis.
+/// Field `number` of proc_pid_stat(5), from the third on. The second, the name, may contain blanks and parentheses too: count
+/// from the last parenthesis.
 #[must_use]
 pub fn stat_field(stat: &[u8], number: usize) -> Option<String> {
     let stat = String::from_utf8_lossy(stat);
@@ -153,12 +153,12 @@ pub fn stat_field(stat: &[u8], number: usize) -> Option<String> {
     after_name.split_ascii_whitespace().nth(number.checked_sub(3)?).map(str::to_owned)
 }
 
-/// All processes that the kernel shows, as numbers.
+/// The pids of all processes that the kernel shows.
 pub fn all() -> io::Result<impl Iterator<Item = i32>> {
     Ok(std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
-/// All of them, for whoever must not miss one. Where this process is not among them, /proc is not the kernel's, or another
+/// All of them, for callers that must not miss one. Where this process is not among them, /proc is not the kernel's, or another
 /// namespace's.
 pub fn every() -> io::Result<Vec<i32>> {
     let mut pids: Vec<i32> = Vec::new();
@@ -171,21 +171,21 @@ pub fn every() -> io::Result<Vec<i32>> {
     }
 }
 
-/// The directory of the program that this process runs, where Slurm's other programs may be found.
+/// The directory of this process' program, where Slurm's other programs may be.
 #[must_use]
 pub fn program_directory() -> Option<PathBuf> {
     Some(std::fs::read_link("/proc/self/exe").ok()?.parent()?.to_owned())
 }
 
-/// Opens /dev/null until standard input, output and error are taken: Slurm closes standard input in the prolog, and a
-/// socket or file that became descriptor 0 would be handed to children as theirs.
+/// Opens /dev/null until standard input, output and error are taken: Slurm closes standard input in the prolog, and children
+/// would get a socket or file that became descriptor 0 as their standard input.
 pub fn occupy_standard_descriptors() -> io::Result<()> {
     loop {
         let null = File::options().read(true).write(true).open("/dev/null")?;
         if null.as_raw_fd() > 2 {
             return Ok(());
         }
-        // Stays open for as long as the process lives.
+        // Stays open for the life of the process.
         let _ = null.into_raw_fd();
     }
 }
@@ -214,7 +214,7 @@ mod tests {
             copy("/bin/sleep", &program).unwrap();
             set_permissions(&program, Permissions::from_mode(mode)).unwrap();
             let mut setpriv = std::process::Command::new("setpriv");
-            // It has root's capabilities until it executes something.
+            // It has root's capabilities until it executes a program.
             let setpriv = setpriv.args(["--reuid", "65534", "--clear-groups", "sh", "-c", "exec \"$0\" 60"]);
             let setpriv = setpriv.arg(&program);
             let mut child = setpriv.spawn().unwrap();
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// Its number is free, and may be another's by then.
+    /// Its pid is free, and another process may have it by then.
     #[test]
     fn signal_for_a_process_that_is_gone_reaches_nobody() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();

@@ -1,9 +1,9 @@
-//! Removal that may find its work done.
+//! Removal of what may be gone already.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind};
 
-/// What is not there any more counts as removed: hooks run again, and meet each other.
+/// A missing file counts as removed: hooks run repeatedly, and concurrently.
 pub fn gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

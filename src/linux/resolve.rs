@@ -1,6 +1,6 @@
 //! Names of hosts, by this node's name service (getaddrinfo(3)).
 //!
-//! It may hang: asked by a child that somebody waits for ([`super::errand`]).
+//! It may hang: called in a child process, for which the parent waits a limited time ([`super::errand`]).
 #![expect(unsafe_code, reason = "the standard library tells no canonical name")]
 
 use std::ffi::{CStr, CString};
@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
 
-/// What a name stands for.
+/// The result for a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
     /// Its addresses, each once.
@@ -18,14 +18,14 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// The one to connect to: not all networks carry IPv6.
+    /// The address to connect to: not all networks carry IPv6.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.addresses.iter().find(|address| address.is_ipv4()).or(self.addresses.first()).copied()
     }
 }
 
-/// What `name` stands for; nothing where nobody knows.
+/// Resolves `name`; empty for an unknown name.
 #[must_use]
 pub fn resolve(name: &str) -> Resolved {
     if let Ok(address) = name.parse() {
@@ -34,7 +34,7 @@ pub fn resolve(name: &str) -> Resolved {
     let Ok(name) = CString::new(name) else { return Resolved::default() };
     let mut hints = MaybeUninit::<libc::addrinfo>::zeroed();
     let mut list: *mut libc::addrinfo = ptr::null_mut();
-    // SAFETY: `hints` is zeroed, as getaddrinfo(3) wants of what is not set; the two fields are set in place.
+    // SAFETY: `hints` is zeroed, as getaddrinfo(3) requires for unset fields; the two fields are set in place.
     let code = unsafe {
         (*hints.as_mut_ptr()).ai_socktype = libc::SOCK_STREAM;
         (*hints.as_mut_ptr()).ai_flags = libc::AI_CANONNAME;
@@ -63,12 +63,12 @@ pub fn resolve(name: &str) -> Resolved {
         };
         resolved.addresses.extend(address.filter(|address| !resolved.addresses.contains(address)));
         if !entry.ai_canonname.is_null() && resolved.canonical.is_none() {
-            // SAFETY: a string of the list's, which ends with a NUL.
+            // SAFETY: a string of the list, which ends with a NUL.
             let name = unsafe { CStr::from_ptr(entry.ai_canonname) };
             resolved.canonical = name.to_str().ok().map(str::to_owned);
         }
     }
-    // SAFETY: getaddrinfo(3)'s own list, of which nothing is used any more.
+    // SAFETY: getaddrinfo(3)'s own list, which is not used any more.
     unsafe { libc::freeaddrinfo(list) };
     resolved
 }

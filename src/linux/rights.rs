@@ -1,7 +1,7 @@
-//! Who a process is and what it may do, by the kernel's word (proc_pid_status(5)): not by what was asked for, nor by what a
-//! file of an image makes of that.
+//! A process' identity and privileges according to the kernel (proc_pid_status(5)): neither what the plugin requested, nor what
+//! a file of an image makes of that.
 //!
-//! Runs as root on the host, where a container is started; reads /proc only.
+//! Runs as root on the host, where the plugin starts a container; reads /proc only.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -10,10 +10,10 @@ use std::io;
 use super::identity::UserIds;
 use super::process::Process;
 
-/// The numbers that the kernel decides by.
+/// The ids by which the kernel decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
-    /// Real, effective, saved, and for file systems.
+    /// Real, effective, saved, and file system ids.
     uids: [u32; 4],
     /// The same of the primary group.
     gids: [u32; 4],
@@ -22,14 +22,14 @@ pub struct Rights {
     no_new_privileges: bool,
 }
 
-/// What a process is beyond its user.
+/// How a process differs from its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Excess {
-    /// Somebody else, by user or primary group.
+    /// Another user, or another primary group.
     Identity,
-    /// It has groups that its user has not, or lacks some.
+    /// It has groups that its user lacks, or lacks some.
     Groups,
-    /// A capability in any of its sets, or programs could give it such.
+    /// It has a capability in any of its sets, or programs could give it one.
     Privileges,
 }
 
@@ -40,7 +40,7 @@ impl Rights {
         Self::parse(&String::from_utf8_lossy(&status)).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// The kernel writes the process' own name, the one foreign word here, without line breaks.
+    /// The kernel writes the process' own name, the only untrusted text here, without line breaks.
     fn parse(status: &str) -> Option<Self> {
         const SETS: [&str; 5] = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"];
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -63,7 +63,7 @@ impl Rights {
         })
     }
 
-    /// What is not exactly as `user` has it. The primary group counts as one of the groups.
+    /// Where it differs from `user`. The primary group counts as one of the groups.
     #[must_use]
     pub fn excess(&self, user: &UserIds) -> Option<Excess> {
         let with_primary =

@@ -1,14 +1,14 @@
-//! A process that stands in the cgroups of a step, to be ended with all that is there, so that slurmstepd need not sleep
-//! through a whole second after that.
+//! A process in the cgroups of a step, which slurmstepd kills with all others there; its end keeps slurmstepd from sleeping for
+//! a whole second.
 //!
-//! At the end of a step, the extern step too, slurmstepd sends SIGKILL to everything in its cgroup, looks at once whether that
-//! is empty, and if it is not, sleeps for a second (src/plugins/proctrack/cgroup/proctrack_cgroup.c,
-//! `proctrack_p_wait`; 22.05 to 26.05). A container's processes need some milliseconds for their end. No hook is called there;
-//! but a sleep ends with a signal that has a handler. SIGURG is one that nobody else in slurmstepd uses and whose default is to
-//! be ignored, so that a late one harms nobody.
+//! At the end of a step, the extern step too, slurmstepd sends SIGKILL to everything in its cgroup, checks at once whether that
+//! is empty, and if it is not, sleeps for a second (src/plugins/proctrack/cgroup/proctrack_cgroup.c, `proctrack_p_wait`; 22.05
+//! to 26.05). A container's processes need some milliseconds to end. No hook is called there; but a signal with a handler
+//! interrupts a sleep. Nothing else in slurmstepd uses SIGURG, and its default is to be ignored, so that a late one does no
+//! harm.
 //!
 //! The sentinel holds one end of a socket pair, and this process the other one: its end raises SIGURG here, which starts a
-//! timer with more of them. It is not the container's first process that is watched: the user may end that, long before.
+//! timer with more of them. The container's first process cannot serve: the user may end it, long before.
 //!
 //! Runs as root in the slurmstepd of the extern step, and in that of a step with a container of its own.
 #![expect(unsafe_code, reason = "a signal handler, a timer, and programs without a file")]
@@ -32,26 +32,26 @@ use nix::unistd::{dup2_stdin, fexecve, getpid};
 use super::cgroup::Cgroups;
 use super::orphan;
 
-/// Once the sentinel is gone a sleep lasts that long at most, for two seconds: who is not gone then, will not be soon.
+/// After the sentinel's end a sleep lasts at most this long, for two seconds: a process that is not gone then will not be soon.
 const INTERVAL_NS: libc::c_long = 5_000_000;
 const WAKES: u32 = 400;
 
-/// `asm-generic/fcntl.h`, which has it for all architectures of ours.
+/// `asm-generic/fcntl.h`, valid for all supported architectures.
 const F_SETSIG: c_int = 10;
 
 static TIMER: OnceLock<Timer> = OnceLock::new();
-/// How many are left.
+/// How many wakes are left.
 static LEFT: AtomicU32 = AtomicU32::new(0);
 
 struct Timer(libc::timer_t);
 
-// SAFETY: a number that the kernel has given, whatever its type.
+// SAFETY: a number from the kernel, whatever its type.
 unsafe impl Send for Timer {}
 // SAFETY: the same.
 unsafe impl Sync for Timer {}
 
-/// Places one into `cgroups`, whose end wakes the calling thread. `program` is a static executable that waits for the end of
-/// its standard input when it is called with `--hold`; ps(1) shows it as `title`. It ends with this process, too.
+/// Places a sentinel into `cgroups`, whose end wakes the calling thread. `program` is a static executable that waits for the
+/// end of its standard input when called with `--hold`; ps(1) shows it as `title`. It ends with this process, too.
 pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr) -> io::Result<()> {
     let inherited = orphan::descriptors()?;
     let executable = without_file(program)?;
@@ -64,14 +64,14 @@ pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr) -> io::Result<()> 
             let _ = fexecve(&executable, &[title, c"--hold"], &[] as &[&CStr]);
         }
     };
-    // SAFETY: system calls, and memory, which the C library keeps usable.
+    // SAFETY: makes system calls, and uses memory, which the C library keeps usable.
     unsafe { orphan::spawn(None, &inherited, work) }?;
     // Open for as long as this process lives.
     let _ = ours.into_raw_fd();
     Ok(())
 }
 
-/// From here on nothing is cut short: the container is gone.
+/// Interrupts no sleep from here on: the container is gone.
 pub fn dismiss() {
     set_timer(0);
     LEFT.store(0, Ordering::Relaxed);
@@ -83,7 +83,7 @@ pub fn is_placed() -> bool {
     TIMER.get().is_some()
 }
 
-/// Open for reading only: what is open for writing is not executed (ETXTBSY).
+/// Open for reading only: the kernel does not execute a file that is open for writing (ETXTBSY).
 fn without_file(program: &[u8]) -> io::Result<File> {
     let mut file = File::from(memfd_create(c"spank-docker", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(program)?;
@@ -91,19 +91,19 @@ fn without_file(program: &[u8]) -> io::Result<File> {
 }
 
 fn have_handler() -> io::Result<()> {
-    // Whoever waits for something goes on with it, but for a sleep (signal(7)).
+    // Interrupted system calls restart, except sleeps (signal(7)).
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handler calls nothing but what signal-safety(7) lists, and the plugin is never unloaded (build.rs).
+    // SAFETY: the handler calls only functions of signal-safety(7), and the plugin is never unloaded (build.rs).
     let before = unsafe { sigaction(Signal::SIGURG, &action) }?;
     if matches!(before.handler(), SigHandler::SigDfl | SigHandler::SigIgn) {
         return Ok(());
     }
-    // SAFETY: puts back what there was.
+    // SAFETY: restores the previous action.
     unsafe { sigaction(Signal::SIGURG, &before) }?;
     Err(io::Error::other("there is a handler for SIGURG already"))
 }
 
-/// One that sends SIGURG to this thread.
+/// A timer that sends SIGURG to this thread.
 fn have_timer() -> io::Result<()> {
     let mut timer = ptr::null_mut();
     // SAFETY: an event of zeroes is valid; the C library fills in the timer.
@@ -117,7 +117,7 @@ fn have_timer() -> io::Result<()> {
     TIMER.set(Timer(timer)).map_err(|_| io::Error::other("there is a sentinel already"))
 }
 
-/// SIGURG for this process, when the other end is closed.
+/// Sends SIGURG to this process when the other end is closed.
 fn notify(end: &OwnedFd) -> io::Result<()> {
     // SAFETY: both take a number.
     unsafe {
@@ -128,7 +128,7 @@ fn notify(end: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The first one starts the timer, the last one of its own ends it.
+/// The first signal starts the timer, the last one of the timer ends it.
 extern "C" fn on_signal(_: c_int) {
     let errno = Errno::last_raw();
     match LEFT.load(Ordering::Relaxed) {
@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// Alone in a process of its own: a handler and a timer are the whole process's.
+    /// Alone in a process of its own: handler and timer belong to the whole process.
     #[test]
     fn sleeps_are_cut_short_for_a_while_after_the_end_of_the_sentinel() {
         const ALONE: &str = "SPANK_DOCKER_SENTINEL";
@@ -196,7 +196,7 @@ mod tests {
         };
         let is_cut_short = || {
             let began = Instant::now();
-            // What it returns is rounded down.
+            // Its result is rounded down.
             nix::unistd::sleep(1);
             began.elapsed() < SECOND
         };

@@ -1,8 +1,8 @@
-//! Signals that come while a task starts. Its process is a fork of slurmstepd, whose handlers do nothing, or hold them back
-//! to throw them away: when Slurm asks a task to end before its command runs, that is lost. The moment is short, unless a
-//! plugin takes its time.
+//! Signals during the start of a task. Its process is a fork of slurmstepd, whose handlers do nothing, or block signals to
+//! discard them: a request to end the task before its command runs is lost. That time is short, unless a plugin makes it
+//! longer.
 //!
-//! SIGUSR1 and SIGUSR2 are words to a command that has a handler for them: with none there yet, they are better lost.
+//! SIGUSR1 and SIGUSR2 are for a command with a handler: before it exists, losing them is better.
 //!
 //! Runs in the task, as root and as the user.
 #![expect(unsafe_code, reason = "sigpending(2) and sigaction(2)")]
@@ -11,12 +11,12 @@ use std::mem::MaybeUninit;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, raise, sigaction};
 
-/// They ask for an end, and slurmstepd has handlers for them (src/slurmd/slurmstepd/mgr.c).
+/// They request an end, and slurmstepd has handlers for them (src/slurmd/slurmstepd/mgr.c).
 const TERMINATION: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
-/// What they mean is the command's affair.
+/// The command decides on their meaning.
 const USER_SIGNALS: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// Those that have come since they are kept.
+/// The signals that have come since `begin`.
 #[derive(Debug)]
 pub struct DeferredSignals {
     before: Option<SigSet>,
@@ -24,27 +24,27 @@ pub struct DeferredSignals {
 }
 
 impl DeferredSignals {
-    /// Keeps what comes to this thread, the only one, from now on.
+    /// Blocks and keeps signals to this thread, the only one, from now on.
     #[must_use]
     pub fn begin() -> Self {
         Self { before: ends().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(), seen: Vec::new() }
     }
 
-    /// Before somebody else might throw them away.
+    /// Notes pending signals before other code may discard them.
     pub fn poll(&mut self) {
         self.seen.extend(pending());
     }
 
-    /// Leaves the process as it was.
+    /// Restores the process' mask.
     pub fn discard(self) {
         if let Some(before) = self.before {
-            // Fails for no mask that there was.
+            // Cannot fail for an earlier mask.
             let _ = before.thread_set_mask();
         }
     }
 
-    /// What came has its default effect, which is the end, and so has what comes: as slurmstepd has it for a command. Its
-    /// own mask may be another one by now.
+    /// Kept and later signals get their default effect, which is the end, as slurmstepd sets it for a command. Its own mask may
+    /// be another one by now.
     pub fn deliver(mut self) {
         self.poll();
         have(&TERMINATION, SigHandler::SigDfl);
@@ -55,18 +55,18 @@ impl DeferredSignals {
     }
 }
 
-/// Whether one has come while they are kept.
+/// Whether a signal has come while they are kept.
 #[must_use]
 pub fn is_end_asked() -> bool {
     !pending().is_empty()
 }
 
-/// For a process that has no command: what is meant for the step's others does not end it.
+/// For a process without a command: signals for the step's other tasks do not end it.
 pub fn ignore_user_signals() {
     have(&USER_SIGNALS, SigHandler::SigIgn);
 }
 
-/// For a process that ends by itself, when the step's command has done what it was asked.
+/// For a process that ends by itself, when the step's command has obeyed.
 pub fn ignore_ends() {
     have(&TERMINATION, SigHandler::SigIgn);
 }
@@ -74,7 +74,7 @@ pub fn ignore_ends() {
 fn have(signals: &[Signal], effect: SigHandler) {
     for signal in signals {
         let action = SigAction::new(effect, SaFlags::empty(), SigSet::empty());
-        // SAFETY: no handler of ours. Does not fail for these signals.
+        // SAFETY: installs no handler. Does not fail for these signals.
         let _ = unsafe { sigaction(*signal, &action) };
     }
 }
@@ -85,7 +85,7 @@ fn ends() -> SigSet {
 
 fn pending() -> Vec<Signal> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: it fills the set, or fails; then it is not looked at.
+    // SAFETY: fills the set, or fails; then the set is not read.
     let set = unsafe {
         if libc::sigpending(set.as_mut_ptr()) != 0 {
             return Vec::new();
@@ -103,9 +103,9 @@ mod tests {
 
     extern "C" fn nothing(_: i32) {}
 
-    /// How a process ends that has slurmstepd's handler, and does this.
+    /// How a process with slurmstepd's handler ends after `work`.
     fn end_of(work: impl FnOnce()) -> WaitStatus {
-        // SAFETY: the child calls nothing but what may be called between fork and exec, and ends.
+        // SAFETY: the child calls only functions that are allowed between fork and exec, and ends.
         match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => waitpid(child, None).unwrap(),
             ForkResult::Child => {

@@ -1,7 +1,7 @@
-//! What is to be mounted in a container: a directory, a file or a device of the host, opened with its user's rights.
+//! The source of a mount in a container: a directory, a file or a device of the host, opened with its user's rights.
 //!
-//! Sent by root in the prolog, as an errand of the user's. What is opened here stands for itself from then on: nobody looks
-//! its name up again. Root does not even ask what it is: that too is a question to whom the file system is served by.
+//! Started by root in the prolog, as an errand of the user. The descriptor represents the source from then on: its name is not
+//! resolved again. Root does not even read its type: that too is a request to the server of the file system.
 #![expect(unsafe_code, reason = "faccessat2(2) of a descriptor is in neither libc nor nix")]
 
 use std::io;
@@ -16,18 +16,18 @@ use serde::{Deserialize, Serialize};
 use super::errand::{self, Answer, Errand};
 use super::identity::UserIds;
 
-/// Something of the host, open for reference only (`O_PATH`).
+/// A file of the host, open for reference only (`O_PATH`).
 #[derive(Debug)]
 pub struct OpenedSource {
     /// The descriptor.
     pub file: OwnedFd,
-    /// What it is.
+    /// Its type.
     pub kind: SourceKind,
-    /// Of a device: whether who has opened it could open it for reading and writing.
+    /// For a device: whether its opener could open it for reading and writing.
     pub is_writable: bool,
 }
 
-/// What something is, as far as mounts are concerned.
+/// The types of files that mounts distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SourceKind {
     /// A directory.
@@ -41,18 +41,18 @@ pub enum SourceKind {
 /// The device behind a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Blocks, or characters.
+    /// Whether it is a block device, else a character device.
     pub is_block: bool,
     /// Its driver.
     pub major: u64,
-    /// Which of the driver's.
+    /// The driver's number for it.
     pub minor: u64,
 }
 
 impl OpenedSource {
-    /// Opens what is at `path` as `user` could, a directory only if they may enter it; without a user, as root.
+    /// Opens the file at `path` as `user` could, a directory only if they may enter it; without a user, as root.
     ///
-    /// Links of /proc that lead past all rights are not followed: "/proc/self/fd/7" would be a file that root has open.
+    /// Does not follow links of /proc that bypass all rights: "/proc/self/fd/7" would be a file that root has open.
     ///
     /// # Errors
     /// `ETIMEDOUT` when the file system does not answer.
@@ -68,7 +68,7 @@ impl OpenedSource {
         Ok(Self { file: found.into_file()?, kind, is_writable })
     }
 
-    /// Where it is, by the kernel's word: no link is in this path, and what is mounted over it does not count.
+    /// Its path, according to the kernel: without links, and regardless of mounts over it.
     pub fn path(&self) -> io::Result<PathBuf> {
         std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
@@ -80,7 +80,7 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
         openat2(AT_FDCWD, path, how)
     };
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    // As a directory first: only then is one that is mounted on demand there.
+    // As a directory first: this triggers an automount.
     match at(flags | OFlag::O_DIRECTORY) {
         // Needs the right to search the directory, which an O_PATH descriptor alone does not.
         Ok(directory) => Ok(openat(&directory, ".", flags | OFlag::O_DIRECTORY, Mode::empty())?),
@@ -89,7 +89,7 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// Whether this process could open it for reading and writing. Asked, not tried: to open a device may do something.
+/// Whether this process could open it for reading and writing. Does not try: opening a device may have effects.
 fn is_writable(file: &OwnedFd) -> io::Result<bool> {
     let mode = libc::R_OK | libc::W_OK;
     let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;

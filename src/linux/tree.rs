@@ -1,10 +1,10 @@
 //! Removes a directory tree of any depth and width: with a handful of descriptors, memory for one batch of names, and in slices
-//! of time. A recursive removal holds a descriptor, or a stack frame, for each level, and whoever makes the tree chooses how
-//! many there are: mkdir(2) and chdir(2) know no limit.
+//! of time. A recursive removal holds a descriptor, or a stack frame, for each level, and the tree's owner decides how many
+//! there are: mkdir(2) and chdir(2) know no limit.
 //!
-//! So nothing is ever descended into. Of each directory what is empty or no directory is unlinked, and what is neither is
-//! moved to the top: into a directory for all of the next level. When a level is through, the next takes its turn. Each
-//! directory is opened once and moved once, however the tree looks.
+//! So it never descends. It unlinks the files and empty directories of each directory, and moves other directories to the top:
+//! into a directory for all of the next level. After one level it continues with the next. It opens and moves each directory
+//! once, whatever the tree's shape.
 //!
 //! Runs as root on the host: on trees that users have made, and may go on making.
 #![forbid(unsafe_code)]
@@ -21,33 +21,33 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// The content of one directory, which is to go; the directory itself stays.
+/// The content of one directory, to be removed; the directory itself stays.
 pub struct Content {
     top: OwnedFd,
-    /// The directory whose turn it is: the top, or one of a level, by its name in the top.
+    /// The current directory: the top, or one of a level, by its name in the top.
     level: OpenDirectory,
     level_name: Option<CString>,
-    /// One of this level that was not empty.
+    /// A directory of this level that was not empty.
     inner: Option<(CString, OpenDirectory)>,
-    /// The next level, by its name in the top, if anything was moved there.
+    /// The next level, by its name in the top, if a directory was moved there.
     next: Option<(CString, OwnedFd)>,
-    /// One that is empty again, for the level after that: on a deep tree making and removing them would cost as much as the
+    /// An empty level directory, for the level after that: on a deep tree making and removing them would cost as much as the
     /// rest.
     spare: Option<(CString, OwnedFd)>,
     /// How many directories were moved to the next level, and to this one.
     moved: u64,
     moved_before: u64,
-    /// For names that were not there before.
+    /// Counter for new names.
     names: u64,
-    /// How many names are gone, and how many there were when this reading of the level began.
+    /// How many names are removed, and how many were when this reading of the level began.
     gone: u64,
     gone_before: u64,
-    /// Something of this level is still there: somebody goes on making files, or it cannot be removed.
+    /// A file of this level is still there: a process goes on making files, or it cannot be removed.
     is_left: bool,
     failure: Option<Errno>,
 }
 
-/// An open directory, and what of it was not read yet.
+/// An open directory, and its unread entries.
 struct OpenDirectory {
     file: OwnedFd,
     entries: OwningIter,
@@ -60,7 +60,7 @@ enum Removed {
 }
 
 impl Content {
-    /// Of the directory at this path, which must be root's to walk.
+    /// The content of the directory at this path, to which only root may have the way.
     pub fn of(path: &Path) -> io::Result<Self> {
         let top = open(path, READ | OFlag::O_NOFOLLOW, Mode::empty())?;
         Ok(Self {
@@ -80,13 +80,13 @@ impl Content {
         })
     }
 
-    /// How many names are gone.
+    /// How many names are removed.
     #[must_use]
     pub fn gone(&self) -> u64 {
         self.gone
     }
 
-    /// Goes on with it until then. Whether it has come to its end: what could not be removed until then is an error.
+    /// Continues until then. Returns whether it has finished: files that could not be removed are an error.
     pub fn remove(&mut self, until: Instant) -> io::Result<bool> {
         while !self.step()? {
             if Instant::now() >= until {
@@ -99,7 +99,7 @@ impl Content {
         }
     }
 
-    /// One name further. Whether that was the last one.
+    /// Handles one name. Returns whether it was the last one.
     fn step(&mut self) -> io::Result<bool> {
         if let Some((name, directory)) = &mut self.inner {
             match directory.entries.next().transpose()? {
@@ -136,7 +136,7 @@ impl Content {
         Ok(false)
     }
 
-    /// The directory of this entry goes to the next level.
+    /// Moves the directory of this entry to the next level.
     fn move_up(&mut self, entry: &Entry) -> io::Result<()> {
         let (_, next) = match &mut self.next {
             Some(next) => next,
@@ -163,7 +163,7 @@ impl Content {
             let name = CString::new(format!(".level-{}", self.names))?;
             match mkdirat(&self.top, name.as_c_str(), Mode::S_IRWXU) {
                 Ok(()) => return Ok((name.clone(), beneath(&self.top, &name)?)),
-                // Of the tree's own, or of a removal that was cut off.
+                // The tree's own file, or one of a removal that was cut off.
                 Err(Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -175,7 +175,7 @@ impl Content {
             && self.next.as_ref().is_some_and(|(name, _)| entry.file_name() == name.as_c_str())
     }
 
-    /// The next one takes its turn. Whether there is none.
+    /// Continues with the next level. Returns whether there is none.
     fn end_level(&mut self) -> io::Result<bool> {
         if self.is_left && self.gone > self.gone_before {
             (self.is_left, self.gone_before) = (false, self.gone);
@@ -201,7 +201,7 @@ impl Content {
         Ok(false)
     }
 
-    /// Kept for later, unless it has become large: a directory's file never shrinks, and would be read whole each time.
+    /// Keeps it for later, unless it has become large: a directory's file never shrinks, and would be read whole each time.
     fn end_level_directory(&mut self, name: CString) -> io::Result<()> {
         const LARGE: u64 = 1000;
         if self.spare.is_none() && self.moved_before < LARGE && self.failure.is_none() {
@@ -218,7 +218,7 @@ impl Content {
         }
     }
 
-    /// The first failure is told, the rest of the tree goes all the same.
+    /// Keeps the first failure to return; the removal goes on.
     fn fail(&mut self, error: Errno) {
         self.failure.get_or_insert(error);
     }
@@ -238,7 +238,7 @@ impl OpenDirectory {
     }
 }
 
-/// Neither by a link nor into what is mounted there.
+/// Follows no link, and enters no mount.
 fn beneath(parent: &OwnedFd, name: &CStr) -> nix::Result<OwnedFd> {
     let inside =
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
@@ -250,7 +250,7 @@ fn remove(parent: &OwnedFd, entry: &Entry) -> nix::Result<Removed> {
     if entry.file_type() != Some(Type::Directory) {
         match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(Removed::Gone),
-            // A directory, where the file system does not tell kinds.
+            // A directory, where the file system does not report types.
             Err(Errno::EISDIR | Errno::EPERM) => {}
             Err(error) => return Err(error),
         }
@@ -273,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    /// Made as a user would: no path could name the deepest one.
+    /// Made as a user would do it: no path could name the deepest one.
     fn nest(top: &Path, depth: u32) {
         let mut directory = open(top, READ, Mode::empty()).unwrap();
         for _ in 0..depth {

@@ -1,31 +1,32 @@
-//! The first process of every container: a static program of a few hundred instructions, built by build.rs and carried
-//! inside the plugin. It runs as the job's user.
+//! The first process of every container: a static program of a few hundred instructions, built by build.rs and contained in the
+//! plugin. It runs as the job's user.
 //!
-//! It exists so that nothing of the image runs before the prolog has hardened the container, and so that an image
-//! without sshd, or without any program at all, still has a process that keeps its namespaces. It opens the FIFO `go`
-//! and blocks; when root opens the other end and writes a byte, it becomes the image's sshd, with the
-//! arguments that it was given itself. When root writes an address and a line, it listens there instead, and says this line
-//! to whoever connects (`container::start::sshd`).
+//! It exists so that nothing of the image runs before the prolog has hardened the container, and so that an image without sshd,
+//! or without any program at all, still has a process that keeps its namespaces. It opens the FIFO `go` and blocks; when root
+//! opens the other end and writes a byte, it becomes the image's sshd, with its own arguments. When root writes an address and
+//! a line, it listens there instead, and sends this line to each client (`container::start::sshd`).
 //!
-//! What sshd writes to its standard output and error goes into the FIFO `sshd_output`, never to the engine: an image that
-//! writes without end would keep the engine busy outside of the job's limits. Root reads the FIFO until sshd answers;
-//! when it is full, what comes is lost.
+//! Standard output and error of sshd go into the FIFO `sshd_output`, never to the engine: an image that writes without end
+//! would keep the engine busy outside of the job's limits. Root reads the FIFO until sshd answers; when it is full, further
+//! output is lost.
 //!
-//! The image cannot replace it: it is started by a name that the image could not know (`container::start::first_process`), and finds the
-//! FIFO in its working directory, where no link of the image is followed. Users cannot look through it into the
-//! container: the file may be executed but not read, so that the kernel closes /proc/PID to them.
+//! The image cannot replace it: the engine starts it by a name that the image could not know
+//! (`container::start::first_process`), and it finds the FIFO in its working directory, without following a link of the image.
+//! Users cannot look through it into the container: the file is executable but not readable, so that the kernel closes
+//! /proc/PID to them.
 //!
 //! With `slurm_script_launcher PATH ARGUMENTS…` it executes PATH: a TaskProlog, which Slurm starts through a program that
-//! tidies up before.
+//! cleans up before.
 //!
 //! With `--as UID:GID:GROUP,… PROGRAM ARGUMENTS…` it executes PROGRAM, an image's ENTRYPOINT, if the kernel says that it is
-//! this user with exactly these groups and no privileges: the engine's word for that is the image's (`linux::rights`).
+//! this user with exactly these groups and no privileges: the engine takes them from the image (`linux::rights`).
 //!
-//! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, with the networks that connect the nodes named to it.
+//! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, and names to it the networks between the nodes.
 //!
-//! With `--hold` it waits for the end of its standard input, and ends (`linux::sentinel`).
+//! With `--hold` it waits for the end of its standard input, and exits (`linux::sentinel`).
 //!
-//! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and writes down what that has exported.
+//! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and prints the variables that that has
+//! exported.
 #![no_std]
 #![no_main]
 
@@ -45,7 +46,7 @@ const RANK: &[u8] = b"--rank\0";
 const NO_RANK: &[u8] = b"spank_docker: cannot execute the program of a rank\n";
 const INCLUDE: &[u8] = b"OMPI_MCA_btl_tcp_if_include=";
 const EXCLUDE: &[u8] = b"OMPI_MCA_btl_tcp_if_exclude=";
-/// What it holds is a variable: its name, `=` and its value.
+/// It contains a variable: its name, `=` and its value.
 const NETWORKS_FILE: &[u8] = b"/run/spank-docker/networks\0";
 const NETWORKS_MAX: usize = 4096;
 const NOT_THE_USER: &[u8] =
@@ -58,17 +59,17 @@ const NO_FIFO: &[u8] = b"cannot open the FIFO 'go'\n";
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("the container's first process is written for x86_64 and aarch64");
 
-/// The longest order that root writes at once, and the `sockaddr_in` that one to listen begins with.
+/// The longest order that root writes at once, and the length of the `sockaddr_in` at the start of an order to listen.
 const ORDER: usize = 512;
 const ADDRESS: usize = 16;
 const BACKLOG: usize = 128;
 
-/// The most groups that the kernel lets a process have, and the longest path that it takes.
+/// The most groups that the kernel allows a process, and the longest path that it accepts.
 const NGROUPS: usize = 65536;
 const PATH_MAX: usize = 4096;
 const PR_CAPBSET_READ: usize = 23;
 const PR_GET_NO_NEW_PRIVS: usize = 39;
-/// The kernel's sets of capabilities have so many bits.
+/// Number of bits in the kernel's sets of capabilities.
 const CAPABILITIES: usize = 64;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
@@ -136,7 +137,7 @@ mod arch {
     pub const PRCTL: usize = 167;
 }
 
-// The kernel enters here with argc, argv and envp on the stack; the ABI wants a frame that is aligned to 16 bytes.
+// The kernel enters here with argc, argv and envp on the stack; the ABI requires a frame that is aligned to 16 bytes.
 #[cfg(target_arch = "x86_64")]
 global_asm!(".global _start", "_start: xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call main", "ud2");
 #[cfg(target_arch = "aarch64")]
@@ -180,16 +181,16 @@ fn fail(message: &[u8], code: usize) -> ! {
 /// # Safety
 /// `text` ends with a NUL.
 unsafe fn starts_with(text: *const u8, other: &[u8]) -> bool {
-    // SAFETY: the caller's word: the comparison stops at the NUL, which is nowhere in `other` but at its end.
+    // SAFETY: the caller guarantees it: the comparison stops at the NUL, which `other` has only at its end.
     other.iter().enumerate().all(|(place, byte)| unsafe { *text.add(place) } == *byte)
 }
 
-/// The end of an ENTRYPOINT: writes the variables that it has left, each with a NUL behind it, between two tokens.
+/// The end of an ENTRYPOINT: writes its final variables, each followed by a NUL, between two tokens.
 ///
 /// # Safety
 /// Strings that end with a NUL; a list that ends with a null pointer.
 unsafe fn write_environment(token: *const u8, mut list: *const *const u8) -> ! {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe {
         write_string(token);
         while !(*list).is_null() {
@@ -203,15 +204,15 @@ unsafe fn write_environment(token: *const u8, mut list: *const *const u8) -> ! {
     }
 }
 
-/// With its NUL, whole; to a closed pipe, nothing.
+/// Including its NUL, completely; to a closed pipe, nothing.
 ///
 /// # Safety
 /// `text` ends with a NUL.
 unsafe fn write_string(text: *const u8) {
     let mut length = 1;
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe {
-        // Volatile, or the compiler would call a strlen that is not there.
+        // Volatile, or the compiler would call strlen, which does not exist here.
         while text.add(length - 1).read_volatile() != 0 {
             length += 1;
         }
@@ -226,13 +227,13 @@ unsafe fn write_string(text: *const u8) {
     }
 }
 
-/// A number, and what stands behind it.
+/// A number, and the text after it.
 ///
 /// # Safety
 /// `text` ends with a NUL.
 unsafe fn number(mut text: *const u8) -> (u32, *const u8) {
     let mut number = 0u32;
-    // SAFETY: the caller's word: a NUL is no digit.
+    // SAFETY: the caller guarantees it: a NUL is no digit.
     unsafe {
         while (*text).is_ascii_digit() {
             number = number.wrapping_mul(10).wrapping_add(u32::from(*text - b'0'));
@@ -247,7 +248,7 @@ unsafe fn number(mut text: *const u8) -> (u32, *const u8) {
 /// # Safety
 /// `list` ends with a NUL.
 unsafe fn lists(mut list: *const u8, wanted: u32) -> bool {
-    // SAFETY: the caller's word: a NUL ends the walk.
+    // SAFETY: the caller guarantees it: a NUL ends the walk.
     unsafe {
         while (*list).is_ascii_digit() {
             let (group, behind) = number(list);
@@ -260,15 +261,14 @@ unsafe fn lists(mut list: *const u8, wanted: u32) -> bool {
     false
 }
 
-/// Whether this process is the user `UID:GID:GROUP,…`, by all of its numbers, and exactly that. The primary group counts as
-/// one of the groups.
+/// Whether this process has exactly the ids of the user `UID:GID:GROUP,…`. The primary group counts as one of the groups.
 ///
 /// # Safety
 /// `user` ends with a NUL. Called once: it has a static list.
 unsafe fn is_user(user: *const u8) -> bool {
     static mut GROUPS: [u32; NGROUPS] = [0; NGROUPS];
     let groups = (&raw mut GROUPS).cast::<u32>();
-    // SAFETY: the caller's word; the kernel writes into a list that is as long as it is told.
+    // SAFETY: the caller guarantees it; the kernel writes into a list of the length that it is told.
     unsafe {
         let (uid, behind) = number(user);
         let (gid, behind) = number(behind.add(usize::from(*behind == b':')));
@@ -293,14 +293,14 @@ unsafe fn is_user(user: *const u8) -> bool {
     }
 }
 
-/// Whether these ids, and the one for file systems, are all this one.
+/// Whether these ids, and the file system id, all equal `wanted`.
 ///
 /// # Safety
 /// `get` is getresuid(2) or getresgid(2), `set_for_files` setfsuid(2) or setfsgid(2).
 unsafe fn has_ids(get: usize, set_for_files: usize, wanted: u32) -> bool {
     let mut ids = [0u32; 3];
     let ids = (&raw mut ids).cast::<u32>();
-    // SAFETY: the caller's word: one has room for three numbers, the other sets none that is no id, and says what it is.
+    // SAFETY: the caller guarantees it: one has room for three ids, the other sets no invalid id, and returns the current one.
     unsafe {
         let got = syscall(get, [ids as usize, ids.add(1) as usize, ids.add(2) as usize]);
         let for_files = syscall(set_for_files, [u32::MAX as usize]);
@@ -315,27 +315,27 @@ fn is_powerless() -> bool {
     let mut header = [CAPABILITY_VERSION_3, 0];
     let mut sets = [u32::MAX; 6];
     let (header, sets) = ((&raw mut header).cast::<u32>(), (&raw mut sets).cast::<u32>());
-    // SAFETY: of this version the kernel writes two times three numbers; the others write nothing.
+    // SAFETY: for this version the kernel writes two times three numbers; the other calls write nothing.
     unsafe {
         syscall(arch::CAPGET, [header as usize, sets as usize]) == 0
             && (0..6).all(|at| sets.add(at).read_volatile() == 0)
-            // Those that the kernel does not know are an error, not a 1.
+            // Capabilities that the kernel does not know return an error, not 1.
             && (0..CAPABILITIES).all(|capability| syscall(arch::PRCTL, [PR_CAPBSET_READ, capability]) != 1)
             && syscall(arch::PRCTL, [PR_GET_NO_NEW_PRIVS]) == 1
     }
 }
 
-/// Executes a program as execvp(3) does: by its path, or where PATH has it.
+/// Executes a program as execvp(3) does: by its path, or found in PATH.
 ///
 /// # Safety
 /// As [`try_execute`].
 unsafe fn execute(arguments: *const *const u8, environment: *const *const u8) -> ! {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe { try_execute(arguments, environment) };
     fail(NO_PROGRAM, 127)
 }
 
-/// Comes back when that cannot be executed.
+/// Returns when the program cannot be executed.
 ///
 /// # Safety
 /// Lists of strings that end with a NUL, which end with a null pointer; the first has one at least. Called once: it has a
@@ -343,7 +343,7 @@ unsafe fn execute(arguments: *const *const u8, environment: *const *const u8) ->
 unsafe fn try_execute(arguments: *const *const u8, environment: *const *const u8) {
     static mut PATH: [u8; PATH_MAX] = [0; PATH_MAX];
     let path = (&raw mut PATH).cast::<u8>();
-    // SAFETY: the caller's word; what is written into the buffer is counted.
+    // SAFETY: the caller guarantees it; the bytes written into the buffer are counted.
     unsafe {
         let program = *arguments;
         let run = |path: *const u8| {
@@ -372,7 +372,7 @@ unsafe fn try_execute(arguments: *const *const u8, environment: *const *const u8
                 directory = directory.add(1);
             }
             let mut from = program;
-            // A place that is relative would be one of the working directory's.
+            // A relative entry would be in the working directory.
             if length > 0 && *path == b'/' && length < PATH_MAX {
                 path.add(length).write(b'/');
                 length += 1;
@@ -394,12 +394,12 @@ unsafe fn try_execute(arguments: *const *const u8, environment: *const *const u8
     }
 }
 
-/// Where a list has the first string that begins so; null, where none does.
+/// The place of a list's first string with this beginning; null, where there is none.
 ///
 /// # Safety
 /// A list of strings that end with a NUL, which ends with a null pointer; no NUL in `beginning`.
 unsafe fn find(mut list: *const *const u8, beginning: &[u8]) -> *const *const u8 {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe {
         while !(*list).is_null() {
             if starts_with(*list, beginning) {
@@ -411,12 +411,12 @@ unsafe fn find(mut list: *const *const u8, beginning: &[u8]) -> *const *const u8
     core::ptr::null()
 }
 
-/// Takes all strings that begin so out of a list.
+/// Removes all strings with this beginning from a list.
 ///
 /// # Safety
 /// As [`find`], and the list can be written to.
 unsafe fn remove(list: *const *const u8, beginning: &[u8]) {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller guarantees it.
     unsafe {
         loop {
             let mut at = find(list, beginning).cast_mut();
@@ -431,17 +431,17 @@ unsafe fn remove(list: *const *const u8, beginning: &[u8]) {
     }
 }
 
-/// A rank of Open MPI, as its daemons start it: the networks between the nodes are named to it, unless the user has named some, by
-/// whatever way (all come as variables, but those of files, which whoever starts the launcher has looked into). Both together
-/// Open MPI refuses.
+/// A rank of Open MPI, as its daemons start it: names to it the networks between the nodes, unless the user has named some, in
+/// whatever way (all are variables here, except those in files, which the plugin has read before it starts the launcher). Open
+/// MPI refuses both together.
 ///
 /// # Safety
-/// Lists as for [`execute`]; behind the end of `environment` there is room for one more (execve(2): the auxiliary vector, which
-/// nobody here reads).
+/// Lists as for [`execute`]; after the end of `environment` there is room for one more (execve(2): the auxiliary vector, which
+/// this program does not read).
 unsafe fn run_rank(arguments: *const *const u8, environment: *const *const u8) -> ! {
     static mut NETWORKS: [u8; NETWORKS_MAX] = [0; NETWORKS_MAX];
     let networks = (&raw mut NETWORKS).cast::<u8>();
-    // SAFETY: the caller's word; the buffer ends with a NUL, since it is not filled to its end.
+    // SAFETY: the caller guarantees it; the buffer ends with a NUL, since it is never filled to its end.
     unsafe {
         let file = syscall(arch::OPENAT, [AT_FDCWD, NETWORKS_FILE.as_ptr() as usize, O_CLOEXEC]);
         if let Ok(file) = usize::try_from(file) {
@@ -464,7 +464,7 @@ unsafe fn run_rank(arguments: *const *const u8, environment: *const *const u8) -
             }
         }
         try_execute(arguments, environment);
-        // Open MPI looks in the working directory at last (opal/util/path.c, `opal_path_findv`).
+        // Open MPI searches the working directory last (opal/util/path.c, `opal_path_findv`).
         syscall(arch::EXECVE, [*arguments as usize, arguments as usize, environment as usize]);
     }
     fail(NO_RANK, 127)
@@ -473,7 +473,7 @@ unsafe fn run_rank(arguments: *const *const u8, environment: *const *const u8) -
 /// # Safety
 /// Strings that end with a NUL.
 unsafe fn is_same(mut one: *const u8, mut other: *const u8) -> bool {
-    // SAFETY: the caller's word: both end where they differ, or at their NULs.
+    // SAFETY: the caller guarantees it: the comparison ends at a difference, or at the NULs.
     unsafe {
         while one.read_volatile() == *other {
             if *other == 0 {
@@ -486,17 +486,17 @@ unsafe fn is_same(mut one: *const u8, mut other: *const u8) -> bool {
     false
 }
 
-/// Says a line to whoever connects, for as long as that is possible.
+/// Sends a line to each client, for as long as that is possible.
 ///
 /// # Safety
 /// `order` has `length` bytes: a `sockaddr_in`, then the line.
 unsafe fn answer(order: *const u8, length: usize) {
     let on = 1i32;
-    // SAFETY: the caller's word; all other pointers are to what lives here.
+    // SAFETY: the caller guarantees it; all other pointers are to local variables.
     unsafe {
         let socket = syscall(arch::SOCKET, [AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0]);
         let Ok(socket) = usize::try_from(socket) else { return };
-        // Connections of a job before this one do not keep its port.
+        // Connections of an earlier job do not block its port.
         syscall(arch::SETSOCKOPT, [socket, SOL_SOCKET, SO_REUSEADDR, &raw const on as usize, size_of_val(&on)]);
         if syscall(arch::BIND, [socket, order as usize, ADDRESS]) == 0
             && syscall(arch::LISTEN, [socket, BACKLOG]) == 0
@@ -504,7 +504,7 @@ unsafe fn answer(order: *const u8, length: usize) {
             loop {
                 match syscall(arch::ACCEPT, [socket]) {
                     EINTR | ECONNABORTED => {}
-                    // The line fits into a socket's buffer: nobody can keep this process waiting.
+                    // The line fits into a socket's buffer: no client can make this process wait.
                     peer if peer >= 0 => {
                         let peer = peer as usize;
                         syscall(arch::SENDTO, [peer, order.add(ADDRESS) as usize, length - ADDRESS, MSG_NOSIGNAL]);
@@ -518,7 +518,7 @@ unsafe fn answer(order: *const u8, length: usize) {
     }
 }
 
-/// Until whoever has the other end of standard input has closed it.
+/// Waits until the other end of standard input is closed.
 fn hold() -> ! {
     let mut byte = 0u8;
     // SAFETY: a buffer of one byte; exit does not return.
@@ -530,8 +530,8 @@ fn hold() -> ! {
     }
 }
 
-/// Standard output and error become the FIFO, for good. Open for reading too: a FIFO without a reader would end who writes
-/// (SIGPIPE). Without waiting: a full one would keep sshd.
+/// Standard output and error become the FIFO, for good. Open for reading too: writing to a FIFO without a reader would kill the
+/// writer (SIGPIPE). Non-blocking: a full one would block sshd.
 fn leave_output_of_engine() {
     // SAFETY: a static path, and descriptors of this process.
     unsafe {
@@ -565,14 +565,14 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
             run_rank(stack.add(3) as *const *const u8, environment as *const *const u8);
         }
         if *stack >= 4 && starts_with(*stack.add(2) as *const u8, LAUNCHER) {
-            // Slurm ends the whole group with it.
+            // Slurm kills the whole process group with it.
             syscall(arch::SETPGID, [0, 0]);
             syscall(arch::EXECVE, [*stack.add(3), stack.add(4) as usize, environment]);
             fail(NO_SCRIPT, 127);
         }
     }
     loop {
-        // SAFETY: a static path. Opening a FIFO for reading blocks until somebody opens it for writing: only root can.
+        // SAFETY: a static path. Opening a FIFO for reading blocks until a process opens it for writing: only root can.
         let fifo = unsafe { syscall(arch::OPENAT, [AT_FDCWD, FIFO.as_ptr() as usize, 0]) };
         if fifo == EINTR {
             continue;
@@ -580,9 +580,9 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
         if fifo < 0 {
             fail(NO_FIFO, 126);
         }
-        // Not zeroed: the compiler would call a memset that is not there.
+        // Not zeroed: the compiler would call memset, which does not exist here.
         let mut order = MaybeUninit::<[u8; ORDER]>::uninit();
-        // SAFETY: the descriptor was just opened, and the buffer is as long as that.
+        // SAFETY: the descriptor was just opened, and the buffer has the given length.
         let count = unsafe {
             let count = syscall(arch::READ, [fifo as usize, order.as_mut_ptr() as usize, ORDER]);
             syscall(arch::CLOSE, [fifo as usize]);
@@ -590,7 +590,7 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
         };
         match usize::try_from(count) {
             Ok(1) => break,
-            // SAFETY: as many bytes were read.
+            // SAFETY: that many bytes were read.
             Ok(count) if count > ADDRESS => unsafe { answer(order.as_ptr().cast(), count) },
             Ok(_) | Err(_) => {}
         }
@@ -599,7 +599,7 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
     // SAFETY: a NUL-terminated static, and the kernel's own argv and envp. sshd executes itself again for each
     // connection, by argv[0], which must be its path.
     unsafe {
-        // Libraries of the image or of a driver are not for it.
+        // Libraries of the image or of a driver are not meant for it.
         for variable in [b"LD_LIBRARY_PATH=".as_slice(), b"LD_PRELOAD="] {
             remove(environment as *const *const u8, variable);
         }

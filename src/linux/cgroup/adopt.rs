@@ -1,5 +1,4 @@
-//! Moving the processes of a container from the engine's cgroups to Slurm's, all of them, though they go on forking; or
-//! ending them.
+//! Moves all processes of a container from the engine's cgroups to Slurm's, even while they fork; or ends them.
 
 use std::io;
 use std::path::Path;
@@ -12,19 +11,19 @@ use super::members::{processes, threads};
 use super::remove::end;
 use crate::linux::poll;
 
-/// How long all of it may take.
+/// How long the whole move may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks.
+/// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// What limits processes in a cgroup of the engine's, and the value without a limit; memory with swap first, since it is
-/// never less than without.
+/// The files that limit processes in a cgroup of the engine, and the value for no limit; memory with swap first, since that
+/// limit is never below the one without.
 const LIMITS: [(&str, &str); 3] =
     [("pids.max", "max"), ("memory.memsw.limit_in_bytes", "-1"), ("memory.limit_in_bytes", "-1")];
 
 impl Cgroups {
-    /// Moves all processes of `container` here, in each hierarchy that Slurm uses, until none is left there. Where Slurm
-    /// has no cgroup they stay in the engine's, without its limits.
+    /// Moves all processes of `container` here, in each hierarchy that Slurm uses, until none is left there. In a hierarchy
+    /// without a cgroup of Slurm they stay in the engine's, without its limits.
     pub fn adopt(&self, container: &Self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let pairs: io::Result<Vec<_>> = self
@@ -38,7 +37,7 @@ impl Cgroups {
             })
             .collect();
         let mut pairs = pairs?;
-        // Who leaves that hierarchy runs on, and forks.
+        // A process that leaves that hierarchy runs on, and forks.
         pairs.sort_by_key(|(theirs, _)| freeze::can_be_stopped(theirs));
         let frozen = Frozen::stop(container.directories())?;
         for (theirs, ours) in pairs {
@@ -49,12 +48,12 @@ impl Cgroups {
         left.map(|(_, directory)| directory).try_for_each(|directory| lift(directory))
     }
 
-    /// Moves this process here: to the kernel 0 is the one that writes.
+    /// Moves this process here: the kernel takes 0 for the process that writes.
     pub(in crate::linux) fn enter(&self) -> io::Result<()> {
         self.directories().try_for_each(|directory| write(&directory.join("cgroup.procs"), "0"))
     }
 
-    /// Ends every process in these cgroups, and sees it gone.
+    /// Ends every process in these cgroups, and waits until it is gone.
     pub fn end(&self) -> io::Result<()> {
         end(&self.directories().collect::<Vec<_>>(), Instant::now() + PATIENCE)
     }
@@ -65,7 +64,7 @@ fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
         if threads(from)?.is_empty() {
             return Ok(true);
         }
-        // All threads of a process move with its number.
+        // The kernel moves all threads of a process with its pid.
         for pid in processes(from)? {
             match write(&to.join("cgroup.procs"), &pid.to_string()) {
                 // Gone already.
@@ -73,7 +72,7 @@ fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
                 other => other?,
             }
         }
-        // One that is between its end and its parent's wait stays for a moment.
+        // A process stays visible for a moment between its end and its parent's wait.
         Ok(false)
     };
     match poll::until(deadline, INTERVAL, are_moved, |moved| !matches!(moved, Ok(false))) {
@@ -110,8 +109,8 @@ mod tests {
         assert_eq!(fs::read_to_string(limit).unwrap(), "max");
     }
 
-    /// With the kernel's cgroup v2, on any machine whose root may mount it: its core can stop processes, without any
-    /// controller. What is stopped there can be moved and ended.
+    /// With the kernel's cgroup v2, on any machine whose root may mount it: its core can freeze processes, without any
+    /// controller. Frozen processes can be moved and ended.
     #[test]
     fn processes_that_fork_all_the_time_are_all_moved_and_all_ended() {
         use nix::mount::{MsFlags, mount};
@@ -121,7 +120,7 @@ mod tests {
             "echo $$ >$0/cgroup.procs || exit; f() { f & }; for i in $(seq 40); do f & done";
         let directory = tempfile::tempdir().unwrap();
         let nothing = None::<&str>;
-        // This thread alone sees the mount.
+        // Only this thread sees the mount.
         let mounted = unshare(CloneFlags::CLONE_NEWNS)
             .and_then(|()| mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing))
             .and_then(|()| mount(nothing, directory.path(), Some("cgroup2"), MsFlags::empty(), nothing));

@@ -1,4 +1,4 @@
-//! Which cgroups a process is in: Slurm's, or the engine's.
+//! The cgroups of a process: Slurm's, or the engine's.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,36 +12,35 @@ use super::hierarchy::{Membership, Mounts};
 use crate::linux::poll;
 use crate::linux::process::Process;
 
-/// What marks a cgroup of a job, or else of its extern step: from 26.05 on, with cgroup v2, a job's is named by an
-/// identifier of Slurm's that is not the job's number.
+/// Part of the path of a job's cgroup, or else of its extern step's: from 26.05 on, with cgroup v2, Slurm names a job's by an
+/// identifier that is not the job's number.
 const JOB: &str = "/job_";
 const EXTERN_STEP: &str = "step_extern";
-/// With cgroup v2, the leaf of its slurmstepd, and the one for processes that come from outside.
+/// With cgroup v2, the leaf of its slurmstepd, and the one for processes from outside.
 const SLURMSTEPD: &str = "step_extern/slurm";
 const SPECIAL: &str = "user/task_special";
 
-/// What marks one of a step.
+/// Part of the path of a step's.
 const STEP: &str = "/step_";
 /// How long slurmstepd may take to put a task that it has forked into the step's cgroups.
 const PLACING: Duration = Duration::from_secs(10);
 
-/// Cgroups that a process is in: for each hierarchy, by its mount point, the directory.
+/// Cgroups of a process: for each hierarchy, by its mount point, the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroups(pub(super) BTreeMap<PathBuf, PathBuf>);
 
 impl Cgroups {
-    /// Those of the extern step, found from its slurmstepd and its placeholder. Where two lie below each other in one
-    /// hierarchy the deeper one counts. In the hierarchy by which Slurm kills (the freezer, with cgroup v1) slurmstepd
-    /// is in the job's cgroup, and the placeholder will only be moved: there the step's lies below the job's.
+    /// Those of the extern step, found from its slurmstepd and its placeholder. Where one contains the other in a hierarchy the
+    /// deeper one counts. In the hierarchy by which Slurm kills (the freezer, with cgroup v1) slurmstepd is in the job's
+    /// cgroup, and has not moved the placeholder yet: there the step's is below the job's.
     pub fn of_extern_step(pids: &[i32]) -> io::Result<Self> {
         let memberships: io::Result<Vec<Self>> =
             pids.iter().map(|pid| Self::of(*pid, &[JOB, EXTERN_STEP])).collect();
         Ok(Self::merge_extern(memberships?, Path::is_dir))
     }
 
-    /// With cgroup v2, slurmstepd is in a leaf of its own beside the one for processes that come from outside, where a
-    /// release of Slurm has that (it is gone by default from 25.05 on). Slurm kills what it finds in either, and the
-    /// job's limits hold for both.
+    /// With cgroup v2, slurmstepd is in a leaf of its own next to the one for processes from outside, where a release of Slurm
+    /// has that (gone by default from 25.05 on). Slurm kills the processes in both, and the job's limits hold for both.
     fn merge_extern(memberships: Vec<Self>, exists: impl Fn(&Path) -> bool) -> Self {
         let mut found: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         for (hierarchy, mut directory) in memberships.into_iter().flat_map(|cgroups| cgroups.0) {
@@ -65,13 +64,12 @@ impl Cgroups {
         Self(found)
     }
 
-    /// Those of the step that this process is a task of, once slurmstepd has put it there: it forks all tasks first.
-    /// `None` when it does not.
+    /// Those of the step of this task, once slurmstepd has put it there: it forks all tasks first. `None` when it does not.
     pub fn of_own_step() -> io::Result<Option<Self>> {
         const INTERVAL: Duration = Duration::from_millis(2);
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let look = || {
-            // Those that slurmstepd is in by itself, a forked child is in from the start.
+            // The child starts in those of slurmstepd itself.
             let (task, daemon) =
                 (Self::of(own, &[STEP])?, Self::of(nix::unistd::getppid().as_raw(), &[STEP])?);
             let is_placed = |(hierarchy, directory)| daemon.0.get(hierarchy) != Some(directory);
@@ -80,8 +78,8 @@ impl Cgroups {
         poll::until(Instant::now() + PLACING, INTERVAL, look, |placed| !matches!(placed, Ok(None)))
     }
 
-    /// Those that the engine made for a container, by one of its processes: its id is part of their names, with every
-    /// cgroup driver. There may be others below them, in which its processes are (crun makes one for systemd's sake).
+    /// Those that the engine made for a container, by one of its processes: every cgroup driver puts the id into their names.
+    /// There may be others below them with the processes (crun makes one for systemd).
     pub fn of_container(pid: i32, container_id: &str) -> io::Result<Self> {
         Ok(Self::of(pid, &[container_id])?.up_to(container_id))
     }
@@ -96,7 +94,7 @@ impl Cgroups {
         Self(self.0.into_iter().map(|(hierarchy, directory)| (hierarchy, own(directory))).collect())
     }
 
-    /// Those of the step that a process is in.
+    /// Those of a process' step.
     pub fn of_step(pid: i32) -> io::Result<Self> {
         Self::of(pid, &[STEP])
     }
@@ -117,7 +115,8 @@ impl Cgroups {
         if !found.is_empty() {
             return Ok(found);
         }
-        // A first thread that has ended is nowhere, with cgroup v1 (kernel/cgroup/cgroup.c, `proc_cgroup_show`); others may live.
+        // A first thread that has ended is in no cgroup, with cgroup v1 (kernel/cgroup/cgroup.c, `proc_cgroup_show`); others
+        // may live.
         Ok(Self::parse(&mountinfo, &of_other_threads(pid), marks))
     }
 
@@ -136,13 +135,13 @@ impl Cgroups {
         self.0.is_empty()
     }
 
-    /// Their directories.
+    /// The directories of these cgroups.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         self.0.values().map(PathBuf::as_path)
     }
 }
 
-/// What /proc/PID/task/TID/cgroup says of the threads of a process whose first one has ended.
+/// /proc/PID/task/TID/cgroup of the threads of a process whose first one has ended.
 fn of_other_threads(pid: i32) -> String {
     if !Process::find(pid).is_ok_and(|process| !process.is_alive()) {
         return String::new();
@@ -157,7 +156,7 @@ mod tests {
 
     const UNIFIED: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
 
-    /// Where a container goes on a machine with cgroup v2, from what /proc/PID/cgroup says of slurmstepd and placeholder.
+    /// Where a container goes on a machine with cgroup v2, according to /proc/PID/cgroup of slurmstepd and placeholder.
     fn extern_leaf(stepd: &str, placeholder: Option<&str>, existing: &[&str]) -> Option<PathBuf> {
         let parse = |path: &str| Cgroups::parse(UNIFIED, &format!("0::{path}\n"), &[JOB, EXTERN_STEP]);
         let memberships = [Some(stepd), placeholder].into_iter().flatten().map(parse).collect();
@@ -167,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_leaf_for_processes_from_outside_is_preferred_to_that_of_slurmstepd() {
-        // As far as Slurm 24.11, with a placeholder that is there already, or is still to be moved.
+        // Up to Slurm 24.11, with a placeholder that is there already, or has yet to be moved.
         let step = "/system.slice/slurmstepd.scope/job_7/step_extern";
         let special = format!("/sys/fs/cgroup{step}/user/task_special");
         let (stepd, placeholder) = (format!("{step}/slurm"), format!("{step}/user/task_special"));

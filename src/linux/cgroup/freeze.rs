@@ -1,5 +1,5 @@
-//! Stopping all processes of a cgroup at once, so that a list of them is complete and stays so: they can fork faster than
-//! they are moved or killed one by one.
+//! Freezes all processes of a cgroup at once, so that a list of them is complete and stays so: they can fork faster than the
+//! plugin moves or kills them one by one.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 use super::hierarchy::write;
 use crate::linux::poll;
 
-/// How long processes may take to stop. One that waits for a file system stops when that answers; it cannot fork
-/// meanwhile either.
+/// How long processes may take to freeze. One that waits for a file system freezes when that answers; until then it cannot fork
+/// either.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two looks.
+/// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// Cgroups whose processes are stopped, until this is dropped. Who is moved out of them goes on.
+/// Cgroups whose processes are frozen until this is dropped. A process that is moved out of them runs on.
 #[derive(Debug)]
 pub(super) struct Frozen(Vec<Freezer>);
 
 impl Frozen {
-    /// Stops what is in those of `directories` that can be stopped.
+    /// Freezes the processes of those `directories` that allow it.
     pub(super) fn stop<'a>(directories: impl Iterator<Item = &'a Path>) -> io::Result<Self> {
         let frozen = Self(directories.filter_map(Freezer::of).collect());
         frozen.0.iter().try_for_each(Freezer::freeze)?;
@@ -31,18 +31,18 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         for freezer in &self.0 {
-            // A cgroup that is gone needs none; a container that stays stopped is removed with its job.
+            // A cgroup that is gone needs no thaw; a container that stays frozen is removed with its job.
             let _ = write(&freezer.control, freezer.off);
         }
     }
 }
 
-/// Whether a cgroup is of the hierarchy by which its processes can be stopped.
+/// Whether a cgroup is in the hierarchy that can freeze its processes.
 pub(super) fn can_be_stopped(directory: &Path) -> bool {
     Freezer::of(directory).is_some()
 }
 
-/// What the kernel has for it in a cgroup's directory.
+/// The kernel's files for freezing in a cgroup's directory.
 #[derive(Debug)]
 struct Freezer {
     control: PathBuf,
@@ -53,7 +53,7 @@ struct Freezer {
 }
 
 impl Freezer {
-    /// With cgroup v1 the hierarchy of one controller has it (freezer-subsystem.rst), with v2 every cgroup (cgroup-v2.rst).
+    /// With cgroup v1 only the freezer's hierarchy has it (freezer-subsystem.rst), with v2 every cgroup (cgroup-v2.rst).
     fn of(directory: &Path) -> Option<Self> {
         let (old, new) = (directory.join("freezer.state"), directory.join("cgroup.freeze"));
         if new.exists() {
@@ -89,7 +89,7 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// The files are the kernel's: here they stay as they were written.
+    /// Stand-ins for the kernel's files: these keep the text that was written.
     #[test]
     fn is_stopped_until_it_is_dropped_with_either_version_of_cgroups() {
         for (control, state, shown, [on, off]) in [

@@ -1,4 +1,4 @@
-//! Where the kernel shows cgroups: the mounts of their hierarchies, and the directory of one in them.
+//! The kernel's view of cgroups: the mounts of their hierarchies, and a cgroup's directory in them.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use crate::linux::mountinfo::{self, Mounted};
 /// The type of cgroup v2's file system.
 const UNIFIED: &str = "cgroup2";
 
-/// Writes to a file of the kernel's. Never makes one: of a file that is not there the kernel would say something else.
+/// Writes to a file of the kernel. Never creates one: the kernel's error for that would be a different one.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
 }
@@ -28,7 +28,7 @@ impl<'a> Membership<'a> {
         Some(Self { controllers: fields.next()?, path: fields.next()? })
     }
 
-    /// The file in which the limit of memory stands, if this is a hierarchy that may have one.
+    /// The file with the limit of memory, if this is a hierarchy that may have one.
     pub(super) fn file_of_memory(&self) -> Option<&'static str> {
         if self.controllers.is_empty() {
             return Some("memory.max");
@@ -37,7 +37,7 @@ impl<'a> Membership<'a> {
     }
 }
 
-/// Where each hierarchy is mounted.
+/// The mount point of each hierarchy.
 #[derive(Debug)]
 pub(super) struct Mounts(Vec<Mounted>);
 

@@ -1,4 +1,4 @@
-//! Which processes and threads are in a cgroup.
+//! The processes and threads in a cgroup.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -7,10 +7,11 @@ use std::path::Path;
 
 use super::freeze;
 
-/// The file of a cgroup that names its processes, each by its first thread. One whose first thread has ended is named as long
-/// as others live, where that thread was at its end, wherever they are (kernel/cgroup/cgroup.c, `css_task_iter_advance`).
+/// The file of a cgroup that lists its processes, each by its first thread. A process whose first thread has ended stays listed
+/// while others live, in the cgroup where that thread ended, wherever they are (kernel/cgroup/cgroup.c,
+/// `css_task_iter_advance`).
 const PROCESSES: [&str; 1] = ["cgroup.procs"];
-/// The one that names threads, those alone that live: with cgroup v2, and with v1.
+/// The file that lists only living threads: with cgroup v2, and with v1.
 const THREADS: [&str; 2] = ["cgroup.threads", "tasks"];
 
 /// All processes of this cgroup and those below it.
@@ -23,7 +24,7 @@ pub(super) fn threads(directory: &Path) -> io::Result<Vec<i32>> {
     members(directory, THREADS)
 }
 
-/// What is named in the first of these files that there is, of this cgroup and those below it.
+/// The numbers in the first of these files that exists, of this cgroup and those below it.
 fn members<const N: usize>(directory: &Path, files: [&str; N]) -> io::Result<Vec<i32>> {
     let paths = files.map(|file| directory.join(file));
     let Some(path) = paths.iter().find(|path| path.exists()) else { return Ok(Vec::new()) };
@@ -31,7 +32,7 @@ fn members<const N: usize>(directory: &Path, files: [&str; N]) -> io::Result<Vec
         Err(error) if freeze::is_gone(&error) => return Ok(Vec::new()),
         pids => pids?,
     };
-    // One of another PID namespace is shown as 0, by which this process would be meant.
+    // The kernel shows a process of another PID namespace as 0, which would mean this process.
     let number = |pid: &str| pid.parse().ok().filter(|pid| *pid > 0).ok_or(io::ErrorKind::InvalidData);
     let mut pids = pids.lines().map(number).collect::<Result<Vec<i32>, _>>()?;
     for child in fs::read_dir(directory).into_iter().flatten().flatten() {

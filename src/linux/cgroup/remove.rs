@@ -1,4 +1,4 @@
-//! The end of cgroups and of what runs in them.
+//! The removal of cgroups and of the processes in them.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,21 +11,21 @@ use super::members::threads;
 use crate::linux::poll;
 use crate::linux::process::{self, Process};
 
-/// Between two looks.
+/// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Removes the cgroups of a job that has ended, of which each of `directories` is a part: these and what else is left
-/// there. Slurm tries once, at a step's end; a process that was adopted may still wait to be reaped then, and keeps them.
-/// Processes that still run, because somebody has killed the slurmstepd that was to end them, are killed. The first cgroup
-/// that cannot be removed is returned, with the reason.
+/// Removes the cgroups of a job that has ended, of which each of `directories` is a part: these and all others left there.
+/// Slurm tries once, at a step's end; then an adopted process may still wait to be reaped, and keeps them. Kills processes that
+/// still run because their slurmstepd was killed before it could end them. Returns the first cgroup that cannot be removed,
+/// with the reason.
 pub fn remove<'a>(directories: &[&'a Path]) -> Result<(), (&'a Path, io::Error)> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let jobs: Vec<&Path> = directories.iter().map(|directory| job_of(directory)).collect();
-    // What cannot be ended keeps its cgroup.
+    // A process that cannot be ended keeps its cgroup.
     let _ = end(&jobs, Instant::now() + PATIENCE);
     let deadline = Instant::now() + PATIENCE;
     let removed = jobs.into_iter().map(|job| remove_tree(job, deadline).map_err(|error| (job, error)));
-    // Each is tried.
+    // Tries each.
     removed.collect::<Vec<_>>().into_iter().collect()
 }
 
@@ -37,7 +37,7 @@ pub fn job_of(directory: &Path) -> &Path {
     directory.ancestors().find(is_step).and_then(Path::parent).unwrap_or(directory)
 }
 
-/// From the deepest directory up, as a cgroup has to be removed.
+/// From the deepest directory up, as the kernel requires for cgroups.
 fn remove_tree(directory: &Path, deadline: Instant) -> io::Result<()> {
     let children = fs::read_dir(directory).into_iter().flatten().flatten();
     for child in children.filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
@@ -51,15 +51,15 @@ fn remove_tree(directory: &Path, deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Ends every process in these cgroups and below them, and sees it gone. They are stopped meanwhile: what forks faster than
-/// it is killed would never end.
+/// Ends every process in these cgroups and below them, and waits until it is gone. Freezes them meanwhile: processes that fork
+/// faster than they are killed would never end.
 pub(super) fn end(directories: &[&Path], deadline: Instant) -> io::Result<()> {
     let lists = || directories.iter().map(|directory| Ok((*directory, threads(directory)?)));
     let are_gone = || {
         if lists().collect::<io::Result<Vec<_>>>()?.iter().all(|(_, threads)| threads.is_empty()) {
             return Ok(true);
         }
-        // With cgroup v1 they die of it only when they go on.
+        // With cgroup v1 they die only when they are thawed.
         let _frozen = Frozen::stop(directories.iter().copied())?;
         for (directory, threads) in lists().collect::<io::Result<Vec<_>>>()? {
             threads.into_iter().for_each(|thread| kill_process_of(directory, thread));
@@ -72,8 +72,8 @@ pub(super) fn end(directories: &[&Path], deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Found by any of its threads: the first may have ended elsewhere, and a cgroup does not name the process then. The number
-/// may be another's by now.
+/// Found by any of its threads: the first may have ended elsewhere, and then a cgroup does not list the process. Another
+/// process may have the number by now.
 fn kill_process_of(directory: &Path, thread: i32) {
     let Some(name) = directory.file_name().and_then(|name| name.to_str()) else { return };
     let Ok(Some(process)) = Process::of_thread(thread) else { return };
@@ -81,12 +81,12 @@ fn kill_process_of(directory: &Path, thread: i32) {
         String::from_utf8_lossy(&membership).lines().any(|line| line.split('/').any(|part| part == name))
     });
     if is_member {
-        // What is gone is gone.
+        // A process that is gone is no error.
         let _ = process.kill();
     }
 }
 
-/// Ends every process in a cgroup whose path has `mark`, a container's id, in it.
+/// Ends every process in a cgroup whose path contains `mark`, a container's id.
 pub fn kill_all(mark: &str) -> io::Result<()> {
     for pid in process::all()? {
         let cgroups = Cgroups::of_container(pid, mark)?;
