@@ -50,14 +50,14 @@ pub enum EngineError {
     Down {
         /// The configured socket.
         socket: PathBuf,
-        /// What connect(2) said.
+        /// The error of connect(2).
         #[source]
         source: io::Error,
     },
     /// The engine accepts connections, but does not answer in time.
     #[error("Docker Engine does not answer: no reply within {seconds} s to '{call}'")]
     Silent {
-        /// What was asked.
+        /// The call.
         call: &'static str,
         /// The deadline that passed.
         seconds: u64,
@@ -65,7 +65,7 @@ pub enum EngineError {
     /// The engine does not finish this call, but answers others: its work on the call makes it wait.
     #[error("Docker Engine works, but did not finish within {seconds} s when asked to {call}")]
     Stuck {
-        /// What was asked.
+        /// The call.
         call: &'static str,
         /// The deadline that passed.
         seconds: u64,
@@ -73,7 +73,7 @@ pub enum EngineError {
     /// The engine answered with an error.
     #[error("Docker Engine refused to {call}: {message}")]
     Refused {
-        /// What was asked.
+        /// The call.
         call: &'static str,
         /// HTTP status.
         status: u16,
@@ -92,7 +92,7 @@ pub enum EngineError {
     /// The plugin cannot decode the engine's answer: the engine is newer, or the image put something into it.
     #[error("Docker Engine's answer cannot be decoded, when asked to {call}: ask the admin")]
     Unintelligible {
-        /// What was asked.
+        /// The call.
         call: &'static str,
         /// The client's error.
         #[source]
@@ -101,7 +101,7 @@ pub enum EngineError {
     /// The engine's answer is too long.
     #[error("Docker Engine's answer has more than {limit} MiB, when asked to {call}: ask the admin")]
     TooLong {
-        /// What was asked.
+        /// The call.
         call: &'static str,
         /// How much of it the plugin reads.
         limit: usize,
@@ -109,9 +109,9 @@ pub enum EngineError {
     /// The connection broke.
     #[error("Docker Engine closed the connection when asked to {call}")]
     Broken {
-        /// What was asked.
+        /// The call.
         call: &'static str,
-        /// What the HTTP client said.
+        /// The error of the HTTP client.
         #[source]
         source: bollard::errors::Error,
     },
@@ -137,7 +137,7 @@ impl EngineError {
         matches!(self, Self::Silent { call: CONNECT | VERSION, .. })
     }
 
-    /// Whether a removal ran out of time while it made progress.
+    /// Whether a removal ran out of time before its end.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         matches!(self, Self::Kept { source, .. } if source.kind() == io::ErrorKind::TimedOut)

@@ -1,4 +1,4 @@
-//! Locales of the job's environment that the image does not have. srun passes the submitting shell's variables to the
+//! Locales of the job's environment that the image does not have. Slurm passes the submitting shell's variables to the
 //! container; where they name a missing locale, bash, Perl and others complain at every start.
 //!
 //! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their own user.

@@ -10,7 +10,7 @@ use crate::settings::image::Reference;
 /// Which image, and how it may come here.
 #[derive(Clone, Copy)]
 pub struct ImagePolicy<'a> {
-    /// What the user asked for.
+    /// The user's reference.
     pub reference: &'a Reference,
     /// When to ask the registry.
     pub pull: Pull,

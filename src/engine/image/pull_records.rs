@@ -37,7 +37,7 @@ pub struct PullGuard {
 /// A pull of any process.
 #[derive(Debug)]
 pub struct PullRecord {
-    /// What is pulled, in full: `docker.io/alice/app`.
+    /// The full name of the repository: `docker.io/alice/app`.
     pub repository: String,
     /// The ids of its images that are public.
     pub public: Vec<String>,
