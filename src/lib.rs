@@ -34,7 +34,7 @@
 //!
 //! Between processes the plugin trusts only the record in `state_dir` ([`state`]), never an option or a variable: where a
 //! variable says that there should be a record, the task is refused, and no more.
-//! Unsafe code is in `spank` (C symbols) and [`linux`] (system calls) only.
+//! Unsafe code of the plugin is in `spank` (C symbols) and [`linux`] (system calls) only; `src/pause` is a program of its own.
 
 pub mod check;
 pub mod container;

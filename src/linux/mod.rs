@@ -1,5 +1,5 @@
 //! System calls that the standard library does not offer: mounts by descriptor, namespaces, process identity, paths that cannot
-//! leave a container. Every `unsafe` block outside the hooks is in this folder.
+//! leave a container. Every `unsafe` block of the plugin is here or in `spank`.
 
 pub mod affinity;
 pub mod cgroup;

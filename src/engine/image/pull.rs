@@ -118,7 +118,7 @@ impl Engine {
         let public = self.public(policy.pulls, &repository).await?;
         let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
         let pulled = self.pull(reference, Some(private::engine_credentials(login)), layers, progress).await;
-        // The engine notices the cancellation later: until its pull has ended (`settle`), the record stays.
+        // The engine notices the cancellation later: until its pull has ended (`mark_interrupted_pulls`), the record stays.
         if matches!(pulled, Err(ImageError::NotWanted { .. })) {
             return pulled;
         }
