@@ -129,6 +129,22 @@ impl Cgroups {
         Self(groups.filter_map(|group| mounts.directory(&group)).collect())
     }
 
+    /// Whether they limit the CPUs, up to the job's. With cgroup v2 one that does not has an empty file, or none where the
+    /// controller is off (cgroups(7), cpuset); with v1 Slurm makes one only to limit them. In doubt they do not.
+    #[must_use]
+    pub fn limit_cpus(&self) -> bool {
+        let limits = |directory: &Path| {
+            fs::read_to_string(directory.join("cpuset.cpus")).is_ok_and(|cpus| !cpus.trim().is_empty())
+        };
+        let is_of_step = |path: &Path| path.to_str().is_some_and(|path| path.contains(STEP));
+        // The parent of a step's is the job's.
+        let up_to_job = |directory: &Path| {
+            let of_step = directory.ancestors().take_while(|path| is_of_step(path)).count();
+            directory.ancestors().take(of_step + 1).any(limits)
+        };
+        self.directories().any(up_to_job)
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -153,6 +169,25 @@ fn of_other_threads(pid: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_are_limited_where_a_cgroup_of_the_job_names_some() {
+        let root = tempfile::tempdir().unwrap();
+        let (scope, job, task) = ("scope", "scope/job_7", "scope/job_7/step_0/user/task_0");
+        fs::create_dir_all(root.path().join(task)).unwrap();
+        let cgroups = Cgroups([(root.path().to_owned(), root.path().join(task))].into());
+        let write = |directory: &str, cpus: &str| {
+            fs::write(root.path().join(directory).join("cpuset.cpus"), cpus).unwrap();
+        };
+        // What lies above the job is the node's.
+        write(scope, "0-3\n");
+        assert!(!cgroups.limit_cpus());
+        write(task, "\n");
+        write(job, "\n");
+        assert!(!cgroups.limit_cpus());
+        write(job, "0-1\n");
+        assert!(cgroups.limit_cpus());
+    }
 
     const UNIFIED: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
 

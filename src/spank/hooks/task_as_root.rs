@@ -6,14 +6,15 @@ use std::path::PathBuf;
 
 use slurm_spank::SpankError;
 
-use super::input::{Spank, configuration, given, state_dir};
+use super::input::{Spank, configuration, given, is_once, state_dir};
 use super::output::{SlurmLog, by_this_node, tell_user};
 use super::step::{self, OfJob};
-use super::task_state::{self, AsUser, Joined, Refusal};
+use super::task_state::{self, AsUser, Joined, Launches, Refusal};
 use crate::container::StepError;
 use crate::guest::directories;
 use crate::guest::paths;
 use crate::guest::ssh::client;
+use crate::linux::cgroup::Cgroups;
 use crate::linux::privilege::Umask;
 use crate::linux::signals::DeferredSignals;
 use crate::log::{Log, error_chain};
@@ -53,6 +54,10 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
     task::ask_slurmctld(record.as_ref(), &step, failure_report::nodes)?;
     let mut joined = container(spank, &state, record, &step, &config)?;
+    let launches = match &joined {
+        Some(joined) => launches(spank, &step, joined)?,
+        None => None,
+    };
     if let Some(joined) = &mut joined {
         enter(&state, joined, &step, &config)?;
         // Slurm would make it, or complain, before the plugin has checked whether the container has it.
@@ -62,7 +67,18 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let concerned = has_record || joined.is_some();
     let own = step.own.filter(|_| joined.as_ref().is_some_and(|joined| joined.owner.step.is_none()));
     let own = own.map(|layout| layout.step);
-    Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, own, config, joined }))
+    Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, own, config, launches, joined }))
+}
+
+/// On the host, whose cgroups are Slurm's.
+fn launches(spank: &Spank<'_>, step: &Step, joined: &Joined) -> Result<Option<Launches>, SpankError> {
+    let launch = step.options.launch.or(joined.running.options.launch);
+    if step.kind != StepKind::Tasks || !is_once(spank, launch)? {
+        return Ok(None);
+    }
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let on_cpus_of_step = Cgroups::of_step(own).is_ok_and(|step| step.limit_cpus());
+    Ok(Some(Launches { on_cpus_of_step }))
 }
 
 fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {

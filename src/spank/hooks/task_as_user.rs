@@ -8,10 +8,10 @@ use std::path::Path;
 
 use slurm_spank::SpankError;
 
-use super::input::{Spank, is_once};
+use super::input::Spank;
 use super::output::{by_this_node, tell_user};
 use super::task_as_root::layout_of_job;
-use super::task_state::{self, AsUser, Held, HeldSignals, Joined, Refusal};
+use super::task_state::{self, AsUser, Held, HeldSignals, Joined, Launches, Refusal};
 use crate::container::barrier;
 use crate::guest::directories;
 use crate::guest::job_environment;
@@ -58,14 +58,12 @@ fn prepare(spank: &Spank<'_>, work: &AsUser, signals: &mut HeldSignals) -> Resul
         forget_options(spank).and_then(|()| forget_container(spank)).map_err(no_environment)?;
         return Ok(Runs::Command);
     };
-    let launch = work.step.launch.or(joined.running.options.launch);
-    let is_once = work.kind == StepKind::Tasks && is_once(spank, launch).map_err(no_environment)?;
-    forget_options(spank)
-        .and_then(|()| set_environment(spank, work, joined, is_once))
-        .map_err(no_environment)?;
-    let runs = match is_once {
-        true => wait_for_launcher(spank, work, joined, signals).map_err(no_environment)?,
-        false => Runs::Command,
+    forget_options(spank).and_then(|()| set_environment(spank, work, joined)).map_err(no_environment)?;
+    let runs = match &work.launches {
+        Some(launches) => {
+            wait_for_launcher(spank, work, joined, launches, signals).map_err(no_environment)?
+        }
+        None => Runs::Command,
     };
     enter_directory(spank, work, &joined.running).map(|()| runs)
 }
@@ -102,12 +100,7 @@ fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
     Ok(())
 }
 
-fn set_environment(
-    spank: &Spank<'_>,
-    work: &AsUser,
-    joined: &Joined,
-    launches: bool,
-) -> Result<(), SpankError> {
+fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {
     if let Some(directory) = &joined.temporary {
         spank.setenv(directories::OF_SLURM, directory, true)?;
     }
@@ -118,7 +111,7 @@ fn set_environment(
         running: &joined.running,
         own,
         kind,
-        launches,
+        launches: work.launches.is_some(),
         step,
         config,
     };
@@ -154,10 +147,13 @@ fn wait_for_launcher(
     spank: &Spank<'_>,
     work: &AsUser,
     joined: &Joined,
+    launches: &Launches,
     held: &mut HeldSignals,
 ) -> Result<Runs, SpankError> {
     if spank.task_global_id()? == 0 {
-        affinity::widen();
+        if launches.on_cpus_of_step {
+            affinity::widen();
+        }
         return Ok(Runs::Command);
     }
     if let Some(launcher) = &joined.launcher {

@@ -38,8 +38,16 @@ pub(super) struct AsUser {
     /// The step, where it may have hostfiles of its own.
     pub(super) own: Option<StepId>,
     pub(super) config: Config,
+    /// Of a step whose command is a launcher, which only its first task runs.
+    pub(super) launches: Option<Launches>,
     /// The container that it has joined; none on the host.
     pub(super) joined: Option<Joined>,
+}
+
+#[derive(Debug)]
+pub(super) struct Launches {
+    /// Whether the step has CPUs of its own on this node, by its cgroups, which a container need not show.
+    pub(super) on_cpus_of_step: bool,
 }
 
 #[derive(Debug)]
