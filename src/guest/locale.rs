@@ -6,10 +6,11 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use crate::linux::plain_file;
 
 /// The variables by which the C library chooses locales (locale(7)).
 pub const VARIABLES: [&str; 14] = [
@@ -48,7 +49,7 @@ pub fn is_served(root: &Path, name: &OsStr) -> bool {
     let names = [name.to_owned(), normalized(name)];
     let has_directory = |name: &String| directory.join(name).join("LC_CTYPE").exists();
     names.iter().any(has_directory)
-        || open(&directory.join("locale-archive"))
+        || plain_file::open(&directory.join("locale-archive"))
             .and_then(archived)
             .is_ok_and(|known| names.iter().any(|name| known.contains(name)))
 }
@@ -73,12 +74,6 @@ fn normalized(name: &str) -> String {
     };
     normal.extend(modifier.map(|modifier| format!("@{modifier}")));
     normal
-}
-
-fn open(archive: &Path) -> io::Result<File> {
-    // An image may have a FIFO there.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(archive)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 /// The names in glibc's archive of locales. A NUL stands behind each (struct locarhead in glibc's locarchive.h).
@@ -165,6 +160,6 @@ mod tests {
         if !archive.exists() {
             return skip("archive of locales");
         }
-        assert!(!archived(open(archive).unwrap()).unwrap().is_empty());
+        assert!(!archived(plain_file::open(archive).unwrap()).unwrap().is_empty());
     }
 }

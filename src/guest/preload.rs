@@ -4,10 +4,10 @@
 //! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their own user.
 #![forbid(unsafe_code)]
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::Path;
+
+use crate::linux::plain_file;
 
 /// The variable.
 pub const VARIABLE: &str = "LD_PRELOAD";
@@ -42,16 +42,13 @@ pub fn is_there(root: &Path, entry: &str, library_path: &str) -> bool {
 
 /// The cache holds names as C strings. In doubt the library is there.
 fn is_cached(cache: &Path, name: &str) -> bool {
-    let mut content = Vec::new();
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(cache);
-    let Ok(file) = file else { return false };
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file())
-        || file.take(MAX_CACHE).read_to_end(&mut content).is_err()
-    {
-        return false;
+    match plain_file::read(cache, MAX_CACHE) {
+        Ok(content) => {
+            let name = [b"\0", name.as_bytes(), b"\0"].concat();
+            content.windows(name.len()).any(|part| part == name)
+        }
+        Err(error) => error.kind() != ErrorKind::NotFound,
     }
-    let name = [b"\0", name.as_bytes(), b"\0"].concat();
-    content.windows(name.len()).any(|part| part == name)
 }
 
 #[cfg(test)]

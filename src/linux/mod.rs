@@ -16,6 +16,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod oom;
 pub mod orphan;
+pub mod plain_file;
 pub mod poll;
 pub mod privilege;
 pub mod process;

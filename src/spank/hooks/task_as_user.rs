@@ -1,9 +1,6 @@
 //! In a task, when it has become the user: its environment and its directory, or its end.
 
 use std::ffi::{OsStr, c_int};
-use std::fs::{File, Metadata};
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use slurm_spank::SpankError;
@@ -17,7 +14,7 @@ use crate::guest::directories;
 use crate::guest::job_environment;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::guest::{locale, paths, preload};
-use crate::linux::{affinity, privilege, signals};
+use crate::linux::{affinity, plain_file, privilege, signals};
 use crate::settings::options::TABLE;
 use crate::slurm::env_protocol;
 use crate::slurm::ids::{JobId, Owner};
@@ -134,10 +131,7 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
 /// A regular file of a size that parameters may have, at the user's own risk.
 fn read_text(path: &Path) -> Option<String> {
     const LIMIT: u64 = 1 << 20;
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
-    let mut text = Vec::new();
-    file.metadata().ok().filter(Metadata::is_file)?;
-    file.take(LIMIT).read_to_end(&mut text).ok()?;
+    let text = plain_file::read(path, LIMIT).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
