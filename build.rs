@@ -5,7 +5,8 @@ use std::process::Command;
 use std::{env, io};
 
 fn main() -> io::Result<()> {
-    println!("cargo::rerun-if-changed=src/pause/main.rs");
+    // The folder, with all files in it.
+    println!("cargo::rerun-if-changed=src/pause");
     println!("cargo::rerun-if-changed=build.rs");
 
     // slurmstepd unloads plugins while the C library may still call what they registered: never unload.
@@ -32,7 +33,7 @@ fn main() -> io::Result<()> {
         .args(env::var("RUSTC_LINKER").map(|linker| format!("-Clinker={linker}")))
         .status()?;
     if !status.success() {
-        return Err(io::Error::other("src/pause/main.rs does not compile"));
+        return Err(io::Error::other("src/pause does not compile"));
     }
     Ok(())
 }

@@ -1,0 +1,62 @@
+//! Strings that end with a NUL, and lists of them that end with a null pointer, as the kernel hands over arguments and variables.
+//! Apart because there is no C library that would have these functions.
+
+/// # Safety
+/// `text` ends with a NUL.
+pub unsafe fn starts_with(text: *const u8, other: &[u8]) -> bool {
+    // SAFETY: the caller guarantees it: the comparison stops at the NUL, which `other` has only at its end.
+    other.iter().enumerate().all(|(place, byte)| unsafe { *text.add(place) } == *byte)
+}
+
+/// # Safety
+/// Strings that end with a NUL.
+pub unsafe fn is_same(mut one: *const u8, mut other: *const u8) -> bool {
+    // SAFETY: the caller guarantees it: the comparison ends at a difference, or at the NULs.
+    unsafe {
+        while one.read_volatile() == *other {
+            if *other == 0 {
+                return true;
+            }
+            one = one.add(1);
+            other = other.add(1);
+        }
+    }
+    false
+}
+
+/// The place of a list's first string with this beginning; null, where there is none.
+///
+/// # Safety
+/// A list of strings that end with a NUL, which ends with a null pointer; no NUL in `beginning`.
+pub unsafe fn find(mut list: *const *const u8, beginning: &[u8]) -> *const *const u8 {
+    // SAFETY: the caller guarantees it.
+    unsafe {
+        while !(*list).is_null() {
+            if starts_with(*list, beginning) {
+                return list;
+            }
+            list = list.add(1);
+        }
+    }
+    core::ptr::null()
+}
+
+/// Removes all strings with this beginning from a list.
+///
+/// # Safety
+/// As [`find`], and the list can be written to.
+pub unsafe fn remove(list: *const *const u8, beginning: &[u8]) {
+    // SAFETY: the caller guarantees it.
+    unsafe {
+        loop {
+            let mut at = find(list, beginning).cast_mut();
+            if at.is_null() {
+                return;
+            }
+            while !(*at).is_null() {
+                at.write(*at.add(1));
+                at = at.add(1);
+            }
+        }
+    }
+}
