@@ -68,6 +68,31 @@ fn keys_are_the_same_on_all_nodes_and_differ_between_jobs() {
     lab.assert_clean();
 }
 
+/// Slurm has a script wait for the adoption on all nodes, as it seems: the mark of the adoption is taken away, and comes again.
+#[test]
+fn sessions_wait_for_the_adoption_of_their_container() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = r#"touch begun; until [ -e taken ]; do sleep 0.1; done
+        ssh n2 "touch $PWD/ran; echo over there" & ssh n1 echo here; sleep 2
+        [ -e ran ] && echo too early; touch tried; wait"#;
+    let job = alice.submit_image("-w n1,n2 -N2", script);
+    let is_there = |name: &str| {
+        lab.poll(|| Some(()).filter(|()| alice.command(&format!("test -e {name}")).run().code == Some(0)))
+    };
+    is_there("begun").expect("a script that has begun");
+    let mark = format!("/run/spank-docker/{}/container/adopted", job.id);
+    lab.node("n2").run(&format!("rm {mark}")).success();
+    alice.command("touch taken").run().success();
+    let tried = is_there("tried");
+    // Where the session has not waited, the job has ended.
+    lab.node("n2").run(&format!("touch {mark}"));
+    tried.expect("a script that has tried");
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["here", "over there"], "{job}");
+    lab.assert_clean();
+}
+
 /// The CPU that Slurm has given a job on n2.
 #[track_caller]
 fn cpu_of(lab: &Lab, job: u32) -> u32 {
