@@ -26,11 +26,9 @@ pub(super) fn of_names(names: &[&str]) -> Vec<Daemon> {
     let daemon = |pid: i32| {
         let process = Process::find(pid).ok()?;
         let text = |file: &str| Some(String::from_utf8_lossy(&process.read(file).ok()?).into_owned());
-        // Any user can call a program so. And arguments are memory: a user's may be a file system that does not answer.
-        if process.real_uid().ok()? != 0 {
-            return None;
-        }
-        let name = name(names, text("comm")?.trim(), &text("cmdline")?)?;
+        // Any user can call a program so.
+        let arguments = process.arguments_of_root().ok()??;
+        let name = name(names, text("comm")?.trim(), &String::from_utf8_lossy(&arguments))?;
         if !process.is_alive() {
             return None;
         }

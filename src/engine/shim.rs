@@ -23,10 +23,9 @@ pub(super) fn end(container_id: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads arguments only of root's processes: a user's are memory, which a file system that does not answer may back.
 fn is_shim_of(process: &Process, container_id: &str) -> bool {
-    process.real_uid().is_ok_and(|uid| uid == 0)
-        && process.read("cmdline").is_ok_and(|arguments| names(&arguments, container_id))
+    let arguments = process.arguments_of_root();
+    arguments.is_ok_and(|found| found.is_some_and(|arguments| names(&arguments, container_id)))
 }
 
 fn names(arguments: &[u8], container_id: &str) -> bool {

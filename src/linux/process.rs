@@ -106,6 +106,11 @@ impl Process {
             .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 
+    /// The arguments of a process of root; `None` for a user's: they are memory, which is as slow as its user wants it to be.
+    pub fn arguments_of_root(&self) -> io::Result<Option<Vec<u8>>> {
+        if_roots(self.real_uid(), || self.read("cmdline"))
+    }
+
     /// The file that it executes.
     pub fn program(&self) -> io::Result<FileId> {
         let stat = fstatat(&self.directory, "exe", AtFlags::empty())?;
@@ -190,10 +195,29 @@ pub fn occupy_standard_descriptors() -> io::Result<()> {
     }
 }
 
+/// Reads nothing before it knows whose it is.
+fn if_roots(uid: io::Result<u32>, read: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Option<Vec<u8>>> {
+    match uid? {
+        0 => read().map(Some),
+        _ => Ok(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::linux::lacking::{self, skip};
+
+    #[test]
+    fn arguments_are_read_of_roots_processes_alone() {
+        let not_read = || unreachable!("arguments were read");
+        assert_eq!(if_roots(Ok(5001), not_read).unwrap(), None);
+        assert!(if_roots(Err(io::ErrorKind::NotFound.into()), not_read).is_err());
+        assert_eq!(if_roots(Ok(0), || Ok(b"dockerd".to_vec())).unwrap(), Some(b"dockerd".to_vec()));
+        let own = Process::find(i32::try_from(std::process::id()).unwrap()).unwrap();
+        let is_root = nix::unistd::getuid().is_root();
+        assert_eq!(own.arguments_of_root().unwrap().is_some(), is_root);
+    }
 
     /// By the mode of its program (would_dump() in the kernel's fs/exec.c).
     #[test]

@@ -20,10 +20,10 @@ pub fn jobs() -> io::Result<BTreeSet<JobId>> {
 
 fn job_of(pid: i32) -> io::Result<Option<JobId>> {
     let process = Process::find(pid)?;
-    if process.real_uid()? != 0 {
-        return Ok(None);
+    match process.arguments_of_root()? {
+        Some(arguments) => job_named(&arguments, || process.read("environ")),
+        None => Ok(None),
     }
-    job_named(&process.read("cmdline")?, || process.read("environ"))
 }
 
 /// From the arguments of a process of root, and its environment.
@@ -102,10 +102,7 @@ pub fn has_extern_step(job: JobId) -> bool {
 /// A process of root, and its arguments.
 fn titled(pid: i32) -> Option<(Process, String)> {
     let process = Process::find(pid).ok()?;
-    if process.real_uid().ok()? != 0 {
-        return None;
-    }
-    let title = process.read("cmdline").ok()?;
+    let title = process.arguments_of_root().ok()??;
     Some((process, String::from_utf8_lossy(&title).into_owned()))
 }
 
