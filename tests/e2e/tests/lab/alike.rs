@@ -223,7 +223,7 @@ fn networks_are_the_users_to_exclude_wherever_that_is_said() {
 /// Libraries that are not for its ssh, a /tmp that is root's, parameters of its own.
 const ODD: &str =
     "RUN mkdir -p /opt/conda/lib && cp /lib/*/libz.so.1 /opt/conda/lib/libcrypto.so.3 && chmod 755 /tmp && \\
-    mkdir -p /etc/openmpi && echo btl_tcp_if_exclude=lo,docker0 >>/etc/openmpi/openmpi-mca-params.conf
+    mkdir -p /etc/openmpi && printf '\\nbtl_tcp_if_exclude=lo,docker0\\n' >>/etc/openmpi/openmpi-mca-params.conf
 ENV LD_LIBRARY_PATH=/opt/conda/lib";
 
 #[test]
@@ -233,11 +233,11 @@ fn image_with_odd_libraries_parameters_and_directories_runs_over_nodes() {
     lab.node("n1").run(&format!("docker push --quiet {}", built.name)).success();
     let options =
         format!("-w n1,n2 -N2 --ntasks-per-node=1 --docker-pull=always --docker-image={}", built.name);
-    let script = "mpirun hello; look='stat -c %a /tmp; echo ${LD_LIBRARY_PATH##*:}'
+    let script = "mpirun hello; export LD_LIBRARY_PATH=$LD_LIBRARY_PATH:/mine; look='stat -c %a /tmp; echo ${LD_LIBRARY_PATH##*:}'
         ssh n2 \"$look\"; bash -c 'export SHELLOPTS; ssh n2 \"$0\"' \"$look\"";
     let job = lab.alice().submit(&options, script).wait().completed();
     assert_eq!(greeted(&job.lines()), ["n1", "n2"], "{job}");
-    assert_eq!(job.lines()[2..], ["1777", "/opt/conda/lib"].repeat(2), "{job}");
+    assert_eq!(job.lines()[2..], ["1777", "/mine"].repeat(2), "{job}");
     lab.assert_clean();
 }
 
