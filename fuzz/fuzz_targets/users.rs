@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use libfuzzer_sys::fuzz_target;
-use spank_docker::guest::accounts::{Account, Group, merge_group, merge_passwd};
+use spank_docker::guest::accounts::{Account, Group, TTY, merge_group, merge_passwd};
 use spank_docker_fuzz::parts;
 
 fn fields(line: &[u8]) -> Vec<&[u8]> {
@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
     // What was merged once is right.
     assert_eq!(merge_passwd(&merged, &account), merged);
 
-    let merged = merge_group(group, &groups, &account);
+    let merged = merge_group(group, &groups, &account, Some(TTY));
     lines(&merged, 4);
-    assert_eq!(merge_group(&merged, &groups, &account), merged);
+    assert_eq!(merge_group(&merged, &groups, &account, Some(TTY)), merged);
 });

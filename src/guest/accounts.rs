@@ -17,8 +17,8 @@ const MAX_FILE: usize = 1 << 20;
 const MAX_FIELD: usize = 1024;
 /// uid and gid of `nobody`, everywhere but in old images, which have a line for it.
 const NOBODY: u32 = 65_534;
-/// Group of terminals: engines mount /dev/pts so that all terminals have this gid.
-const TTY: u32 = 5;
+/// Group of terminals: engines mount /dev/pts so that all terminals have this gid, and so do nodes.
+pub const TTY: u32 = 5;
 /// Where to look for a free uid for a missing `sshd`: first the one that it has in CentOS, then those for system accounts.
 const SYSTEM_UIDS: [std::ops::Range<u32>; 2] = [74..75, 100..1000];
 
@@ -100,9 +100,9 @@ pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
 /// except those with the same names, those whose name is a number, and those that are no group: a line with the same gid and
 /// another name stays, as the gid leads to the user's. `root` is added when it is missing, and a group for `nobody`.
 ///
-/// A `tty` with another gid in the image is left out: sshd would try to give terminals to it, which it cannot as the user, and
-/// end the session. Without the group sshd leaves terminals as they are.
-pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
+/// A `tty` with another gid than that of `terminals` is left out: sshd would try to give terminals to it, which it cannot as the
+/// user, and end the session. Without the group sshd leaves terminals to the user's.
+pub fn merge_group(image: &[u8], groups: &[Group], user: &Account, terminals: Option<u32>) -> Vec<u8> {
     let member = name_of(user);
     let mut merged = Lines::with_capacity(image.len() + 64 * groups.len() + 64);
     let mut ours: Vec<Vec<u8>> = Vec::with_capacity(groups.len());
@@ -118,7 +118,7 @@ pub fn merge_group(image: &[u8], groups: &[Group], user: &Account) -> Vec<u8> {
     }
     ours.sort_unstable();
     let is_ours = |name: &[u8]| ours.binary_search_by(|ours| ours.as_slice().cmp(name)).is_ok();
-    let tty_ok = |group: &AccountLine<'_>| group.name != b"tty" || group.id == TTY;
+    let tty_ok = |group: &AccountLine<'_>| group.name != b"tty" || Some(group.id) == terminals;
     let is_others = |group: &AccountLine<'_>| !is_ours(group.name) && is_name(group.name);
     let others: Vec<_> = lines(image, 4).filter(|group| is_others(group) && tty_ok(group)).collect();
     for group in &others {
@@ -296,7 +296,7 @@ nobody:x:65534:65534:nobody:/:/sbin/nologin
         let groups = [group("users", 100), group("physics", 2000), group("video", 44), group("users", 100)];
         let image = b"root:x:0:\nvideo:x:39:\nrender:x:2000:bob\nbroken\nnobody:x:65534:\nempty:x::\n";
         assert_eq!(
-            text(merge_group(image, &groups, &alice())),
+            text(merge_group(image, &groups, &alice(), Some(TTY))),
             "users:x:100:
 physics:x:2000:alice
 video:x:44:alice
@@ -305,13 +305,14 @@ render:x:2000:bob
 nobody:x:65534:
 "
         );
-        assert_eq!(text(merge_group(b"", &[], &alice())), "root:x:0:\nnogroup:x:65534:\n");
+        assert_eq!(text(merge_group(b"", &[], &alice(), Some(TTY))), "root:x:0:\nnogroup:x:65534:\n");
     }
 
     #[test]
-    fn a_group_of_terminals_is_the_engines_or_none() {
-        assert!(text(merge_group(b"tty:x:5:\n", &[], &alice())).starts_with("tty:x:5:\n"));
-        assert!(!text(merge_group(b"tty:x:7:\n", &[], &alice())).contains("tty"));
+    fn a_group_of_terminals_is_the_nodes_or_none() {
+        let has_tty =
+            |terminals| text(merge_group(b"tty:x:7:\n", &[], &alice(), terminals)).contains("tty:x:7:");
+        assert_eq!([Some(7), Some(5), None].map(has_tty), [true, false, false]);
     }
 
     #[test]
@@ -332,14 +333,14 @@ nobody:x:65534:
         let nameless = Account { name: "".into(), ..alice() };
         assert!(text(merge_passwd(b"", &nameless)).starts_with("user1000:x:"));
         let groups = [group("", 5), group("a:b", 6)];
-        assert!(text(merge_group(b"", &groups, &nameless)).starts_with("a_b:x:6:user1000\nroot:"));
+        assert!(text(merge_group(b"", &groups, &nameless, Some(TTY))).starts_with("a_b:x:6:user1000\nroot:"));
     }
 
     /// As Podman writes it for an image with no text.
     #[test]
     fn a_name_that_is_no_text_is_none() {
         let line = |name: &[u8], rest: &str| [name, rest.as_bytes()].concat();
-        let group = |name: &[u8]| merge_group(&line(name, ":x:7:\n"), &[], &alice());
+        let group = |name: &[u8]| merge_group(&line(name, ":x:7:\n"), &[], &alice(), Some(TTY));
         let passwd = |name: &[u8]| merge_passwd(&line(name, ":x:7:7::/:\n"), &alice());
         assert!(text(group("é".as_bytes())).contains("é") && text(passwd("é".as_bytes())).contains("é"));
         for name in [&[0xff; 9][..], &[b'x'; MAX_FIELD + 1]] {
@@ -354,7 +355,7 @@ nobody:x:65534:
         assert!(merged.contains("10a:x:7:") && !merged.contains("1000:x:0:") && !merged.contains("0100:"));
         let image = b"100:x:0:\n2000:x:999:\ng1:x:1:\n";
         assert_eq!(
-            text(merge_group(image, &[group("users", 100)], &alice())),
+            text(merge_group(image, &[group("users", 100)], &alice(), Some(TTY))),
             "users:x:100:\ng1:x:1:\nroot:x:0:\nnogroup:x:65534:\n"
         );
     }
@@ -394,7 +395,7 @@ nobody:x:65534:
             let user = Account { name: name.clone(), ..alice() };
             let groups: Vec<_> = gids.iter().map(|gid| Group { name: OsString::from(format!("g{gid}")), gid: *gid })
                 .chain([Group { name, gid: 1 }]).collect();
-            let merged = merge_group(&image, &groups, &user);
+            let merged = merge_group(&image, &groups, &user, Some(TTY));
             check(&merged, 4);
             for gid in gids {
                 prop_assert!(lines(&merged, 4).any(|line| line.id == gid));

@@ -27,4 +27,5 @@ pub mod runtime;
 pub mod sentinel;
 pub mod signals;
 pub mod source;
+pub mod terminals;
 pub mod tree;

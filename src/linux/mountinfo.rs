@@ -54,6 +54,17 @@ pub fn hiding(mountinfo: &[u8]) -> io::Result<Vec<(CString, CString)>> {
     Ok(options.collect())
 }
 
+/// The gid that the file system of this mount has for all its files (`gid=`), if any. An error where there is no such mount, or its
+/// gid is no number.
+pub fn group(mountinfo: &[u8], id: u64) -> io::Result<Option<u32>> {
+    let mount = parse(mountinfo).find(|mount| mount.id == id).ok_or(io::ErrorKind::NotFound)?;
+    let gid =
+        mount.options.as_bytes().split(|byte| *byte == b',').find_map(|option| option.strip_prefix(b"gid="));
+    let Some(gid) = gid else { return Ok(None) };
+    let gid = std::str::from_utf8(gid).ok().and_then(|gid| gid.parse().ok());
+    gid.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// `id parent major:minor root point options optional… - type source super-options`
 fn line(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|byte| *byte == b' ');
@@ -138,6 +149,18 @@ mod tests {
         );
         assert_eq!(read(&(line("rw") + &line("rw,hidepid=2"))), ["hidepid=2"]);
         hiding(b"66 65 0:23 / /proc rw,nosuid - tmpfs tmpfs rw\n").unwrap_err();
+    }
+
+    #[test]
+    fn gid_of_a_file_system_is_read_from_its_mount() {
+        let mounts =
+            b"7 1 0:9 / /dev/pts rw - devpts devpts rw,gid=5,mode=620\n8 1 0:8 / /x rw - devpts devpts rw\n\
+            9 1 0:9 / /y rw - devpts devpts rw,gid=tty\n";
+        let found = [7, 8, 9, 10].map(|id| group(mounts, id).map_err(|error| error.kind()));
+        assert_eq!(
+            found,
+            [Ok(Some(5)), Ok(None), Err(io::ErrorKind::InvalidData), Err(io::ErrorKind::NotFound)]
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::container::nvidia;
 use crate::container::ownership::{self, LABEL_JOB};
 use crate::container::request::Request;
 use crate::engine::{self, Container, Engine, EngineError, GpuRequest, Image, ImageError, Listed};
-use crate::guest::accounts::merge_group;
+use crate::guest::accounts::{self, merge_group};
 use crate::guest::paths;
 use crate::linux::closed;
 use crate::linux::identity::UserIds;
@@ -134,7 +134,7 @@ pub(super) async fn groups(
     let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or_else(gone)?;
     let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
     let image = in_mount_namespace::read(&namespaces, GROUPS.join("/").as_ref())?;
-    Ok(merge_group(&image, &start.request.groups, &start.request.account))
+    Ok(merge_group(&image, &start.request.groups, &start.request.account, Some(accounts::TTY)))
 }
 
 /// Gives this list to a container that was not started yet. What the engine reads there before the start, no mount changes.

@@ -15,13 +15,14 @@ use super::start_request::StartRequest;
 use crate::container::mounts::{self, Prepared, Skipped};
 use crate::container::nvidia;
 use crate::engine::{self, Image};
-use crate::guest::accounts::{merge_group, merge_passwd};
+use crate::guest::accounts::{self, merge_group, merge_passwd};
 use crate::guest::ssh::client;
 use crate::guest::{paths, profile};
 use crate::linux::inside::ContainerRoot;
 use crate::linux::mountinfo;
 use crate::linux::namespace::Namespaces;
 use crate::linux::process::Process;
+use crate::linux::terminals::Terminals;
 
 /// What the first visit brings back.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Hardened {
     pub(super) home: OwnedFd,
     /// Mounts that are volumes of the image.
     pub(super) volumes: Vec<u64>,
+    /// The group of its terminals, where it is the same for all.
+    pub(super) terminals: Option<u32>,
 }
 
 /// Makes the container safe, and finds what the plugin's files are merged with.
@@ -49,17 +52,22 @@ pub(super) fn harden(
     let engines: Vec<_> = mountinfo::parse(&engines).collect();
     let hiding = fs::read("/proc/self/mountinfo").and_then(|mounts| mountinfo::hiding(&mounts));
     let hiding = hiding.map_err(files_error("read the node's hidepid"))?;
+    let terminals = Terminals::of_node().map_err(files_error("open the node's terminals"))?;
+    let group = terminals.as_ref().map_or(Some(accounts::TTY), Terminals::group);
     let nvidia = nvidia::gpus();
     let user = &start.request.credentials;
     in_container(namespaces, |root| {
         populate::harden(root, &engines, &hiding).map_err(populate_error(start))?;
+        if let Some(terminals) = terminals {
+            populate::share_terminals(root, terminals).map_err(populate_error(start))?;
+        }
         policy::check_gpus(start, root, &nvidia)?;
         let place = populate::place_of_ours(root).map_err(populate_error(start))?;
         let home = populate::fresh_home(&place, entry, user).map_err(|error| home_error(start, error))?;
         populate::move_into_place(root, entry, place).map_err(populate_error(start))?;
         populate::make_workdir(root, image.workdir.as_deref());
         let found = populate::inspect_rootfs(root, path, &shells, user);
-        Ok(Hardened { found, home, volumes: engine::volumes(&engines) })
+        Ok(Hardened { found, home, volumes: engine::volumes(&engines), terminals: group })
     })
 }
 
@@ -80,10 +88,10 @@ pub(super) fn put_files(
     hardened: &Hardened,
     mounts: Vec<Prepared>,
 ) -> Result<Vec<Skipped>, StartError> {
-    let Hardened { found, home, volumes } = hardened;
+    let Hardened { found, home, volumes, terminals } = hardened;
     let user = &start.request.credentials;
     let failed = "write the container's files";
-    let trees = merge(start, files, found).map_err(files_error(failed))?;
+    let trees = merge(start, files, found, *terminals).map_err(files_error(failed))?;
     let over_ssh = files.detached_program(paths::OVER_SSH).map_err(files_error(failed))?;
     let skipped = in_container(namespaces, |root| {
         if let Some(ssh) = found.ssh {
@@ -125,6 +133,7 @@ fn merge(
     start: &StartRequest<'_>,
     files: &Files<'_>,
     found: &ImageFiles,
+    terminals: Option<u32>,
 ) -> io::Result<Vec<(&'static str, OwnedFd)>> {
     let request = start.request;
     let mut account = request.account.clone();
@@ -134,7 +143,7 @@ fn merge(
     let [passwd, group, ssh_config] = &found.replaced;
     let ours = fs::read_to_string(files.path(paths::SSH_CONFIG))?;
     files.public(paths::PASSWD, &merge_passwd(passwd, &account))?;
-    files.public(paths::GROUP, &merge_group(group, &request.groups, &account))?;
+    files.public(paths::GROUP, &merge_group(group, &request.groups, &account, terminals))?;
     files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
     let image = start.image_name();
     let missing = found.sshd.is_none().then(|| client::no_sshd(&image, request.credentials.uid));

@@ -15,6 +15,7 @@ use crate::linux::identity::UserIds;
 use crate::linux::inside::{self, ContainerRoot, PlaceError, Rules};
 use crate::linux::mount::{self, Attributes};
 use crate::linux::mountinfo::Mounted;
+use crate::linux::terminals::Terminals;
 
 /// Files of the image that the plugin's replace, and the limit for reading them.
 pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
@@ -129,6 +130,14 @@ pub(super) fn harden(
         }
     }
     Ok(())
+}
+
+/// In place of the engine's own, where [`harden`] has found them.
+pub(super) fn share_terminals(root: &ContainerRoot, terminals: Terminals) -> Result<(), PopulateError> {
+    let open = |path| root.find(Path::new(path));
+    let attached = open("/dev").and_then(|dev| terminals.attach(&dev, open("/dev/pts")?));
+    attached
+        .map_err(|source| PopulateError::Mount { what: "give the container the node's terminals", source })
 }
 
 fn no_place(source: io::Error) -> PopulateError {

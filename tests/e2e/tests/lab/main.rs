@@ -26,6 +26,7 @@ mod secrets;
 mod served;
 mod ssh;
 mod steps;
+mod terminals;
 mod upkeep;
 mod upkeep_check;
 mod upkeep_engine;

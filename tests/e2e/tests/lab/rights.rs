@@ -143,7 +143,7 @@ fn mounts_are_nosuid_and_nodev() {
 
 #[test]
 fn devices_of_infiniband_are_there_and_no_others() {
-    everywhere("devices", "full infiniband/rdma_cm infiniband/uverbs0 null random tty urandom zero");
+    everywhere("devices", "full infiniband/rdma_cm infiniband/uverbs0 null ptmx random tty urandom zero");
     for name in ["uverbs", "rdma_cm"] {
         // No hardware behind them here: the error has to be the host's, not a lack of permission.
         everywhere(name, &VIEWS.host[name]);
