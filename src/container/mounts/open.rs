@@ -3,13 +3,16 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::join;
 
 use super::error::{MountError, MountOrigin, explain_source};
-use super::plan::{Fresh, Wanted, wanted};
+use super::plan::{Fresh, RealPaths, Wanted, wanted};
 use super::private::{self, PrivateDirs};
 use crate::container::gpus;
 use crate::container::request::Request;
+use crate::linux::errand::{self, Answer, Errand};
 use crate::linux::identity::UserIds;
 use crate::linux::mount::{self, Attributes};
 use crate::linux::source::{self, Device, SourceKind};
@@ -62,7 +65,7 @@ pub(in crate::container) async fn prepare(
     let gpus = request.gpus.clone().unwrap_or_default();
     let private = private::of(request).await;
     let mut prepared = Vec::new();
-    for wanted in wanted(config, request) {
+    for wanted in wanted(config, request, &real_paths(request).await) {
         match open(wanted, user, &gpus, &private).await {
             // Slurm itself tells the user, as it does for a job without a container.
             Err(error) if error.is_of_standard_mount() => {}
@@ -78,6 +81,20 @@ pub(in crate::container) fn left_out(request: &Request, mounts: &[Prepared]) -> 
     let workdir = request.workdir.as_deref()?;
     let is_there = mounts.iter().any(|mount| mount.target.covers(workdir));
     (!is_there).then(|| workdir.to_owned())
+}
+
+/// Looked up as the user, by two children at the same time: neither directory need answer. They are only names of places in the
+/// container: what is mounted there is opened by itself.
+async fn real_paths(request: &Request) -> RealPaths {
+    let ask = |path: &Path| {
+        Errand::send(Some(&request.credentials), &[], || Answer::of(&std::fs::canonicalize(path)?)).ok()
+    };
+    let found =
+        async |errand: Option<Errand>| errand?.answer(errand::PATIENCE).await.ok()?.value::<PathBuf>().ok();
+    let home = ask(Path::new(&request.account.home));
+    let workdir = request.workdir.as_deref().and_then(ask);
+    let (home, workdir) = join(found(home), found(workdir)).await;
+    RealPaths { home, workdir }
 }
 
 async fn open(

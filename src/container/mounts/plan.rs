@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::error::MountOrigin;
 use crate::container::request::Request;
@@ -27,37 +27,23 @@ pub(super) enum Fresh {
     InMemory,
 }
 
+/// Where the job's directories really are on the host: a home directory, or one above it, may be a link. Both names lead to the
+/// same in the container. None where that cannot be found out, or is nowhere.
+#[derive(Debug, Default)]
+pub(super) struct RealPaths {
+    pub(super) home: Option<PathBuf>,
+    pub(super) workdir: Option<PathBuf>,
+}
+
 /// All that a container gets. What the user names wins over what the admin does, and both over what every job gets.
-pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
+pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Vec<Wanted> {
     let options = &request.options;
     let by = |origin| move |mount: &Mount| Wanted { origin, mount: mount.clone(), fresh: Fresh::InMemory };
     let same = |mount: &&Mount| !options.mounts.iter().any(|own| own.target == mount.target);
     let mut all: Vec<Wanted> = options.mounts.iter().map(by(MountOrigin::User)).collect();
     all.extend(config.mounts.iter().filter(same).map(by(MountOrigin::Admin)));
-
-    let standard = |source, target| {
-        let mount = Mount { source, target, read_only: false, propagation: Propagation::Private };
-        Wanted { origin: MountOrigin::Standard, mount, fresh: Fresh::OnDisk }
-    };
-    // The user or the admin has said what is to be there.
-    let covered = |all: &[Wanted], path: &Path| all.iter().any(|wanted| wanted.mount.target.covers(path));
-    let workdir = request.workdir.as_deref().and_then(harmless);
-    if let Some(target) = workdir.filter(|workdir| !covered(&all, workdir.as_path())) {
-        all.push(standard(MountSource::Path(target.as_path().to_owned()), target));
-    }
-    let home = Path::new(&request.account.home);
-    if !covered(&all, home) {
-        if options.mount_home.unwrap_or(config.mount_home) {
-            // Of the directory itself it can be said what is wrong with it; elsewhere is no place for it.
-            let target = Target::new(home).ok();
-            all.extend(target.map(|target| Wanted {
-                origin: MountOrigin::Home,
-                ..standard(MountSource::Path(home.to_owned()), target)
-            }));
-        } else if let Some(target) = harmless(home).filter(|_| home != Path::new("/tmp")) {
-            all.push(standard(MountSource::Tmpfs, target));
-        }
-    }
+    add_workdir(&mut all, request, real);
+    add_home(&mut all, request, real, options.mount_home.unwrap_or(config.mount_home));
     if options.readonly == Some(true)
         && !covered(&all, Path::new("/tmp"))
         && let Ok(target) = Target::parse("/tmp")
@@ -70,6 +56,62 @@ pub(super) fn wanted(config: &Config, request: &Request) -> Vec<Wanted> {
         });
     }
     all
+}
+
+fn add_workdir(all: &mut Vec<Wanted>, request: &Request, real: &RealPaths) {
+    let Some(workdir) = request.workdir.as_deref() else { return };
+    let source = match harmless(workdir) {
+        Some(target) if !covered(all, workdir) => MountSource::Path(target.as_path().to_owned()),
+        _ => return,
+    };
+    let in_home = real.workdir.iter().zip(&real.home).filter_map(|(workdir, home)| {
+        let below = workdir.strip_prefix(home).ok()?;
+        Some(Path::new(&request.account.home).join(below))
+    });
+    for name in [workdir.to_owned()].into_iter().chain(real.workdir.clone()).chain(in_home) {
+        if let Some(target) = harmless(&name).filter(|target| !covered(all, target.as_path())) {
+            all.push(standard(source.clone(), target));
+        }
+    }
+}
+
+fn add_home(all: &mut Vec<Wanted>, request: &Request, real: &RealPaths, is_mounted: bool) {
+    let home = Path::new(&request.account.home);
+    if covered(all, home) {
+        return;
+    }
+    let is_there = real.home.as_deref().is_some_and(|home| is_shown(all, home));
+    let source = || MountSource::Path(home.to_owned());
+    if is_mounted {
+        // Of the directory itself it can be said what is wrong with it; elsewhere is no place for it.
+        let target = Target::new(home).ok();
+        all.extend(target.map(|target| Wanted { origin: MountOrigin::Home, ..standard(source(), target) }));
+    }
+    for name in [Some(home), real.home.as_deref()].into_iter().flatten() {
+        let fits = |target: &Target| !covered(all, target.as_path()) && target.as_path() != Path::new("/tmp");
+        if let Some(target) = harmless(name).filter(fits) {
+            let source = if is_mounted || is_there { source() } else { MountSource::Tmpfs };
+            all.push(standard(source, target));
+        }
+    }
+}
+
+fn standard(source: MountSource, target: Target) -> Wanted {
+    let mount = Mount { source, target, read_only: false, propagation: Propagation::Private };
+    Wanted { origin: MountOrigin::Standard, mount, fresh: Fresh::OnDisk }
+}
+
+/// Whether it is settled what is to be at `path`.
+fn covered(all: &[Wanted], path: &Path) -> bool {
+    all.iter().any(|wanted| wanted.mount.target.covers(path))
+}
+
+/// Whether `path` is in the container what it is on the host.
+fn is_shown(all: &[Wanted], path: &Path) -> bool {
+    all.iter().any(|Wanted { mount, .. }| {
+        matches!(&mount.source, MountSource::Path(source) if source == mount.target.as_path())
+            && mount.target.covers(path)
+    })
 }
 
 /// The place at `path`, unless an image's own system is there: the user did not ask for this mount.
@@ -124,6 +166,17 @@ mod tests {
 
     /// What is mounted where: `=` stands for the same path of the host.
     fn mounted(config: &[&str], home: &str, workdir: &str, options: Options) -> Vec<String> {
+        let real = RealPaths { home: Some(home.into()), workdir: Some(workdir.into()) };
+        mounted_with_links(config, home, workdir, &real, options)
+    }
+
+    fn mounted_with_links(
+        config: &[&str],
+        home: &str,
+        workdir: &str,
+        real: &RealPaths,
+        options: Options,
+    ) -> Vec<String> {
         let config = Config::parse(config).unwrap();
         let show = |wanted: Wanted| {
             let target = wanted.mount.target.as_path().to_str().unwrap().to_owned();
@@ -134,7 +187,7 @@ mod tests {
                 MountSource::Path(path) => format!("{} {target}", path.display()),
             }
         };
-        wanted(&config, &request(home, workdir, options)).into_iter().map(show).collect()
+        wanted(&config, &request(home, workdir, options), real).into_iter().map(show).collect()
     }
 
     fn with_mounts(list: &str) -> Options {
@@ -194,6 +247,52 @@ mod tests {
         assert_eq!(home(&[], Some(true)), ["= /home/alice"]);
         assert_eq!(home(&["mount_home=yes"], None), ["= /home/alice"]);
         assert_eq!(home(&["mount_home=yes"], Some(false)), ["fresh /home/alice"]);
+    }
+
+    /// /home/alice is a link to /nfs/alice.
+    #[test]
+    fn both_names_of_a_linked_home_lead_to_the_same() {
+        let with = |config: &[&str], workdir: &str, options| {
+            let resolved = workdir.replace("/home/alice", "/nfs/alice");
+            let real = RealPaths { home: Some("/nfs/alice".into()), workdir: Some(resolved.into()) };
+            mounted_with_links(config, "/home/alice", workdir, &real, options)
+        };
+        let plain = |workdir| with(&[], workdir, Options::default());
+        assert_eq!(plain("/nfs/alice"), ["= /nfs/alice", "/nfs/alice /home/alice"]);
+        assert_eq!(plain("/home/alice"), ["= /home/alice", "/home/alice /nfs/alice"]);
+        assert_eq!(
+            plain("/nfs/alice/x"),
+            ["= /nfs/alice/x", "/nfs/alice/x /home/alice/x", "fresh /home/alice", "fresh /nfs/alice"]
+        );
+        assert_eq!(
+            plain("/home/alice/x"),
+            ["= /home/alice/x", "/home/alice/x /nfs/alice/x", "fresh /home/alice", "fresh /nfs/alice"]
+        );
+        assert_eq!(plain("/nfs"), ["= /nfs", "= /home/alice"]);
+        assert_eq!(plain("/scratch"), ["= /scratch", "fresh /home/alice", "fresh /nfs/alice"]);
+        let home = |mount_home| Options { mount_home: Some(mount_home), ..Options::default() };
+        assert_eq!(
+            with(&[], "/scratch", home(true)),
+            ["= /scratch", "= /home/alice", "/home/alice /nfs/alice"]
+        );
+        // What the user or the admin says.
+        assert_eq!(
+            with(&["mounts=/nfs"], "/scratch", home(false)),
+            ["= /nfs", "= /scratch", "= /home/alice"]
+        );
+        assert_eq!(
+            with(&["mounts=/other:/nfs"], "/nfs/alice/x", home(false)),
+            ["/other /nfs", "fresh /home/alice"]
+        );
+        let named = with(&[], "/nfs/alice", with_mounts("/mine:/home/alice"));
+        assert_eq!(named, ["/mine /home/alice", "= /nfs/alice"]);
+    }
+
+    #[test]
+    fn a_real_name_in_the_images_own_system_is_none() {
+        let real = RealPaths { home: Some("/usr/home/alice".into()), workdir: Some("/run/x".into()) };
+        let mounted = mounted_with_links(&[], "/home/alice", "/scratch", &real, Options::default());
+        assert_eq!(mounted, ["= /scratch", "fresh /home/alice"]);
     }
 
     #[test]

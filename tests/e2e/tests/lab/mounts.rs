@@ -220,6 +220,40 @@ fn home_that_a_node_does_not_have_fails_the_job_with_one_line() {
     lab.assert_clean();
 }
 
+/// The home directory is a link, and so is the one above it.
+#[test]
+fn both_names_of_a_linked_home_lead_to_the_same_directory() {
+    let lab = Lab::get();
+    let gone = "userdel dave; rm -rf /home/linked /home/disk";
+    for node in ["n1", "n2"] {
+        lab.repair_with(lab.node(node).command("").sh(gone));
+        lab.node(node).run("useradd -M -u 5778 -d /home/linked/dave dave").success();
+    }
+    let make = "install -d -o dave /home/disk/a/dave /home/disk/a/dave/work && mkdir /home/disk/b &&
+        ln -s disk/b /home/linked && ln -s ../a/dave /home/disk/b/dave";
+    lab.node("n1").sh(make).success();
+    // As on the host: in the home directory, and below it, by either name.
+    let srun = format!("srun -w n2 --docker-image={IMAGE}");
+    let touch = "touch ~/work/$X.link /home/disk/a/dave/work/$X.real $X.here && cd && echo $PWD: *";
+    let sruns = format!(
+        "cd ~ && {srun} sh -c 'touch ~/link /home/disk/a/dave/real here && cd && echo $PWD: *' &&
+         cd ~/work && X=in {srun} sh -c '{touch}' && cd /tmp &&
+         X=out {srun} --docker-mount-home --chdir=/home/linked/dave/work sh -c '{touch}'; cd ~/work && echo *"
+    );
+    let dave = lab.user("dave").command("").sh(&sruns).env("HOME", "/home/linked/dave");
+    let expected = [
+        "/home/linked/dave: here link real work",
+        "/home/linked/dave: work",
+        "/home/linked/dave: here link real work",
+        "in.here in.link in.real out.here out.link out.real",
+    ];
+    assert_eq!(dave.run().success().lines(), expected);
+    for node in ["n1", "n2"] {
+        lab.node(node).sh(gone).success();
+    }
+    lab.assert_clean();
+}
+
 #[test]
 fn read_only_container_has_what_jobs_write_to() {
     let lab = Lab::get();
