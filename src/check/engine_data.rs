@@ -39,9 +39,9 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
     vec![reach, room(root)]
 }
 
-/// Whether users can reach nothing in it that an image or a container has brought: it is closed itself, or all directories
-/// in it are, as Podman makes them in a place that it was given (containers/storage has files of its own there, which all
-/// may read).
+/// Whether `root` keeps users away from the files of images and containers: it is closed itself, or each directory in it is.
+/// Podman closes only the latter in a `graphroot` that an admin has made; the files beside them are its own (locks, a
+/// database), hold nothing of an image, and may be readable by all.
 fn is_closed(root: &Path) -> io::Result<bool> {
     if closed::to_users(root)? {
         return Ok(true);

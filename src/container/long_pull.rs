@@ -76,7 +76,7 @@ impl<'a> LongPull<'a> {
 
     async fn ask(&mut self) -> Option<Outcome> {
         let start = failure_report::Start { job: self.request.owner.job, restart: self.request.restart };
-        match failure_report::nodes_meanwhile(start).await {
+        match failure_report::status_meanwhile(start).await {
             Ok(nodes) => {
                 (nodes.over || nodes.failure.is_some()).then_some(Outcome::BrokenOff { line: nodes.failure })
             }

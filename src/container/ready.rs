@@ -1,7 +1,7 @@
 //! Waiting until *this job's* sshd answers: the socket that listens must be held by the container's first process, and
 //! the banner must carry the job's token.
 //!
-//! Runs as root in the prolog.
+//! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

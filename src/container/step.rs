@@ -1,7 +1,8 @@
 //! The container of one step, for a step that asks for another image than its job has. The first task on the node
 //! starts it, the others wait for it; the step's end removes it, and the epilog if that did not come.
 //!
-//! Runs as root: in the forked child that becomes a task, and at the step's end in its slurmstepd.
+//! Runs as root: in the forked child that becomes a task, with the code that the prolog runs for a job, and in the step's
+//! slurmstepd when its first task ends and at the step's end.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
 //! GPUs, as the plugin requests them from an engine: by their names in the node's CDI specifications (Container Device
-//! Interface), where the engine reads those, else through NVIDIA's runtime.
+//! Interface), where the engine reads those, else through NVIDIA's hook.
 //!
 //! Engine 28.2 and later read the specifications by themselves and list their devices; from 25 on there is a feature flag
 //! (`"features": {"cdi": true}`), and the engine only says where its specifications are. Runs as root in the prolog, and in the

@@ -3,7 +3,7 @@
 //! Only an engine that does not answer is at fault, and takes its node out of service. A user's image or registry can prolong a
 //! call: then the plugin sends the engine a harmless request; an engine that answers it works.
 //!
-//! Runs as root in the prolog, the epilog and a starting slurmd.
+//! Runs as root: in the prolog, the epilog and a starting slurmd; for a step's own container in its task and its slurmstepd.
 
 use std::future::Future;
 use std::io;

@@ -1,6 +1,6 @@
 //! Containers: their specification for the engine, and the few operations on them.
 //!
-//! Runs as root in the prolog, the epilog and a starting slurmd.
+//! Runs as root: in the prolog, the epilog and a starting slurmd; for a step's own container in its task and its slurmstepd.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

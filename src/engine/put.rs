@@ -1,7 +1,7 @@
 //! Puts one file, or directory, into a container that exists and was never started: nothing of its image runs, and the engine
 //! itself resolves the path, in the container's root directory.
 //!
-//! Runs as root in the prolog.
+//! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
 use bollard::query_parameters::UploadToContainerOptions;
 

@@ -6,7 +6,7 @@
 //! (`GraphDriver`, `Mounts`); with containerd's image store it does not, and the plugin has asked the kernel when the container
 //! was started ([`written_to`]).
 //!
-//! Runs as root in the prolog, the epilog and a starting slurmd.
+//! Runs as root: in the prolog, the epilog and a starting slurmd; for a step's own container in its task and its slurmstepd.
 
 use std::ffi::OsStr;
 use std::io;

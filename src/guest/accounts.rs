@@ -1,7 +1,7 @@
 //! /etc/passwd and /etc/group of a container: the image's, with the job's user and groups in front.
 //!
 //! Names in a container are names only: rights come from the uid and the gids that the container runs with. Written by
-//! root in the prolog; the image's files may hold anything. Pure.
+//! root where a container is started; the image's files may hold anything. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};

@@ -1,7 +1,7 @@
 //! The /etc/profile of login shells: the image's, which usually sets PATH anew and loses the image's own, in a frame that
 //! restores the previous entries.
 //!
-//! Written by root in the prolog, read as the job's user by the image's shell. Pure.
+//! Written by root where a container is started, read as the job's user by the image's shell. Pure.
 #![forbid(unsafe_code)]
 
 use super::paths::PROFILE_OF_IMAGE;

@@ -1,6 +1,6 @@
 //! The process that listens on a TCP port: a connection alone cannot distinguish this job's sshd from another listener.
 //!
-//! Runs as root in the prolog; reads /proc only.
+//! Runs as root where a container is started; reads /proc only.
 
 use std::collections::HashSet;
 use std::fs;

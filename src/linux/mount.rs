@@ -1,6 +1,7 @@
 //! Mounts handled by descriptor (open_tree(2), move_mount(2), mount_setattr(2)), so that no path is resolved twice.
 //!
-//! Runs as root: in the prolog and epilog on the host, and in the prolog inside a container's mount namespace.
+//! Runs as root: on the host, where a container is started or removed, and inside the mount namespace of a container that is
+//! being started.
 #![expect(unsafe_code, reason = "neither nix nor rustix has mount_setattr")]
 
 use std::ffi::{CStr, CString};

@@ -1,6 +1,6 @@
 //! The source of a mount in a container: a directory, a file or a device of the host, opened with its user's rights.
 //!
-//! Started by root in the prolog, as an errand of the user. The descriptor represents the source from then on: its name is not
+//! Started by root where a container is started, as an errand of the user. The descriptor represents the source from then on: its name is not
 //! resolved again. Root does not even read its type: that too is a request to the server of the file system.
 #![expect(unsafe_code, reason = "faccessat2(2) of a descriptor is in neither libc nor nix")]
 

@@ -95,29 +95,29 @@ pub fn out_of_service(start: Start, node: &str, line: &str) -> Result<bool, Slur
     Ok(is_queued || scontrol::show(start.job).is_ok_and(|known| known.over))
 }
 
-/// The state of a job's nodes according to slurmctld.
+/// What slurmctld knows of a job's start.
 #[derive(Debug, Default)]
-pub struct JobNodes {
+pub struct JobStatus {
     /// The job has ended, or is about to.
     pub over: bool,
-    /// Some are still in their prologs.
+    /// Some of its nodes are still in their prologs.
     pub unready: bool,
     /// A node's report about this start: `n2: image 'a': …`.
     pub failure: Option<String>,
 }
 
-/// Asks slurmctld for the state of the nodes.
-pub fn nodes(start: Start) -> Result<JobNodes, SlurmError> {
+/// Asks slurmctld how the start of the job goes.
+pub fn status(start: Start) -> Result<JobStatus, SlurmError> {
     scontrol::show(start.job).map(|known| of(&known, start))
 }
 
 /// The same, while the event loop goes on.
-pub async fn nodes_meanwhile(start: Start) -> Result<JobNodes, SlurmError> {
+pub async fn status_meanwhile(start: Start) -> Result<JobStatus, SlurmError> {
     scontrol::show_meanwhile(start.job).await.map(|known| of(&known, start))
 }
 
-fn of(known: &ControllerJob, start: Start) -> JobNodes {
-    JobNodes { over: known.over, unready: known.in_prolog, failure: already_reported(known, start) }
+fn of(known: &ControllerJob, start: Start) -> JobStatus {
+    JobStatus { over: known.over, unready: known.in_prolog, failure: already_reported(known, start) }
 }
 
 const REPORT_TAG: &str = "spank_docker: start ";

@@ -28,7 +28,7 @@ pub enum Place {
 pub fn ask_slurmctld(
     record: Option<&Record>,
     step: &Step,
-    ask: impl FnOnce(failure_report::Start) -> Result<failure_report::JobNodes, SlurmError>,
+    ask: impl FnOnce(failure_report::Start) -> Result<failure_report::JobStatus, SlurmError>,
 ) -> Result<(), TaskError> {
     let restart = match record.map(|record| &record.outcome) {
         Some(Outcome::Ready(running)) if running.nodes > 1 => running.restart,
@@ -39,11 +39,11 @@ pub fn ask_slurmctld(
         return Ok(());
     }
     match ask(failure_report::Start { job: step.job, restart }).unwrap_or_default() {
-        failure_report::JobNodes { failure: Some(line), .. } => Err(TaskError::Reported(line)),
-        failure_report::JobNodes { unready: true, .. } if record.is_some() => {
+        failure_report::JobStatus { failure: Some(line), .. } => Err(TaskError::Reported(line)),
+        failure_report::JobStatus { unready: true, .. } if record.is_some() => {
             Err(TaskError::TooEarly { job: step.job })
         }
-        failure_report::JobNodes { .. } => Ok(()),
+        failure_report::JobStatus { .. } => Ok(()),
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
             let step = Step { job_has_image, restart: 3, ..step(kind, &ImageChoice::Unset, false) };
             ask_slurmctld(None, &step, |start| {
                 let failure = Some(format!("n1: start {} of {}", start.restart, start.job));
-                Ok(failure_report::JobNodes { failure, unready: true, ..Default::default() })
+                Ok(failure_report::JobStatus { failure, unready: true, ..Default::default() })
             })
         };
         assert_eq!(told(StepKind::Batch, true).unwrap_err().to_string(), "n1: start 3 of 7");

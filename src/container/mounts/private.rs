@@ -1,7 +1,8 @@
 //! What a user would not see on the host is not mounted either: where Slurm gives each job directories of its own there, the
 //! node's are hidden from its tasks, and the prolog sees the node's.
 //!
-//! Runs as root in the prolog. A task, which starts the container of its step, is where the job's own are.
+//! Runs as root in the prolog. A task that starts its step's container sees the job's own directories, like the user: there
+//! nothing is private.
 
 use std::env;
 use std::io;

@@ -1,7 +1,8 @@
 //! Our directory in the container: keys, sshd's and ssh's configuration, the environment of ssh sessions, hostfiles.
 //! A tmpfs on the host, mounted read-only into the container.
 //!
-//! Written by root in the prolog, on the host's side; no path of the image is involved.
+//! Written by root where a container is started (in the prolog, or in the task that starts its step's container), on the
+//! host's side; no path of the image is involved.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};

@@ -10,7 +10,7 @@
 //! files (moby's `GetAdditionalGroups` takes a group named "5001" for the number 5001, of which runc up to 1.2 and Podman
 //! have copies), and take orders from its annotations. So the process itself is looked at.
 //!
-//! Runs as root in the prolog.
+//! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! Reads a user's logins at registries from `~/.docker/config.json`: as the user, and nothing else than a regular file of a
-//! bearable size. No link of /proc is followed, to what some process has open.
+//! Reads a user's logins at registries from `~/.docker/config.json`: as the user, and only a regular file of limited size. Links
+//! in /proc, which lead to the open files of processes, are not followed.
 //!
-//! Sent by root where a container is started, as an errand of the user's.
+//! Started by root where a container is started, as an errand of the user.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};

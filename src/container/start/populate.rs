@@ -1,4 +1,4 @@
-//! What the prolog does inside a container that was started, before anything of the image has run in it: take the
+//! What the plugin does inside a container that was started, before anything of the image has run in it: take the
 //! danger out of its mounts, read what the image says of users and ssh, and put our files over it.
 //!
 //! Runs as root in the container's mount namespace. The image is hostile until shown otherwise: see [`crate::linux::inside`].

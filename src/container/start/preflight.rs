@@ -8,7 +8,7 @@
 //! Links are followed here, one by one, from what stands in the image. The engine's own word, where a link ends, is about
 //! the image alone: a link through /proc ends in the image's own decoy before the start, and in the host's files after it.
 //!
-//! Runs as root in the prolog.
+//! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
 use futures_util::future::{try_join, try_join_all};
 

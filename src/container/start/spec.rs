@@ -1,6 +1,6 @@
 //! What the engine is told of a job's container.
 //!
-//! Runs as root in the prolog.
+//! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
 use std::env;
 use std::ffi::OsStr;

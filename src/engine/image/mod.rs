@@ -1,6 +1,6 @@
 //! Getting the job's image onto this node: present, or pulled under the pull policy.
 //!
-//! Runs as root in the prolog. All errors here are about the image or the registry, and told to the user; only an engine that
+//! Runs as root where a container is started. All errors here are about the image or the registry, and told to the user; only an engine that
 //! does not answer is the node's fault.
 
 mod error;

@@ -1,7 +1,7 @@
 //! Which networks MPI may use between nodes. Every node with an engine has its bridge, `docker0`, with the same address on
 //! each: Open MPI mistakes it for a network that connects them, and hangs or talks to itself.
 //!
-//! Runs as root in the prolog; the container is in the host's network.
+//! Runs as root where a container is started; the container is in the host's network.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! The configuration of ssh in the container: only for the job's own nodes; all other hosts are unaffected.
 //!
-//! Written by root in the prolog, read by ssh as the job's user. For all OpenSSH from 7.2 on: a word that one of them does not
+//! Written by root where a container is started, read by ssh as the job's user. For all OpenSSH from 7.2 on: a word that one of them does not
 //! know ends every ssh there, also one to another host. `IgnoreUnknown` is no remedy: only its first value counts, which may be
 //! the user's.
 #![forbid(unsafe_code)]

@@ -3,7 +3,7 @@
 //! A command that comes over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd gives it a PATH of its own.
 //! The script corrects that: the session gets the state of the shell that called ssh. That shell has applied the image's
 //! variables, and later changes to them stay; only where its variables did not all arrive does the script set the missing ones.
-//! A session from another node may start before this node's adoption, and waits for it. Root writes both files in the prolog;
+//! A session from another node may start before this node's adoption, and waits for it. Root writes both files where a container is started;
 //! the image's /bin/sh runs them as the job's user: dash, bash, busybox.
 #![forbid(unsafe_code)]
 

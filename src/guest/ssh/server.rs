@@ -1,7 +1,7 @@
 //! The configuration of the image's own sshd, which runs in the container as the job's user.
 //!
 //! It has to work with every OpenSSH from 7.4 (CentOS 7) to 10: an unknown option would keep sshd from starting, so the text
-//! has no option newer than 7.4, except those that [`more_lines`] adds. Written by root in the prolog.
+//! has no option newer than 7.4, except those that [`more_lines`] adds. Written by root where a container is started.
 #![forbid(unsafe_code)]
 
 use crate::guest::paths::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};

@@ -52,7 +52,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let has_record = record.is_some();
     let step = step(spank, job)?;
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
-    task::ask_slurmctld(record.as_ref(), &step, failure_report::nodes)?;
+    task::ask_slurmctld(record.as_ref(), &step, failure_report::status)?;
     let mut joined = container(spank, &state, record, &step, &config)?;
     let launches = match &joined {
         Some(joined) => launches(spank, &step, joined)?,
