@@ -117,7 +117,7 @@ mod tests {
     use crate::linux::lacking;
 
     #[test]
-    fn those_of_containerd_are_found_that_hold_images() {
+    fn directories_of_containerd_with_images_are_found() {
         let directory = tempfile::tempdir().unwrap();
         for name in
             ["io.containerd.content.v1.content", "io.containerd.snapshotter.v1.overlayfs", "tmpmounts"]

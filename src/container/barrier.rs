@@ -160,7 +160,7 @@ mod tests {
 
     /// 63 nodes behind a firewall.
     #[test]
-    fn patience_ends_while_connections_are_tried() {
+    fn wait_for_other_nodes_ends_while_connections_are_tried() {
         // Of addresses for documentation no packet comes back (RFC 5737), or one that says so.
         let nodes: Vec<String> = (1..64).map(|host| format!("192.0.2.{host}")).collect();
         let began = Instant::now();

@@ -146,7 +146,7 @@ mod tests {
     use crate::linux::lacking;
 
     #[test]
-    fn a_gpu_that_is_not_the_jobs_is_found_and_what_cannot_be_listed_is_not_taken_for_empty() {
+    fn gpu_of_another_job_is_found_and_a_list_that_cannot_be_read_is_an_error() {
         let found = |dev: io::Result<&[&str]>, dri: io::ErrorKind| {
             let names = |path: &Path| match (path.to_str(), &dev) {
                 (Some("/dev"), Ok(names)) => Ok(names.iter().map(|name| (*name).to_owned()).collect()),
@@ -165,7 +165,7 @@ mod tests {
 
     /// A place where no node can be made does not say that the cgroups let it pass.
     #[test]
-    fn a_device_passes_only_where_a_node_of_it_was_made() {
+    fn device_is_allowed_only_if_its_node_could_be_created() {
         let null = fs::metadata("/dev/null").unwrap().rdev();
         assert!(!cgroup_allows(null, Path::new("/nowhere/device")));
         if lacking::root() {

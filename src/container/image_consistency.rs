@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_jobs_sshd_can_be_of_another_image() {
+    fn only_an_sshd_of_this_job_counts_as_another_image() {
         let token = "0123456789abcdef0123456789abcdef";
         let ours = format!("{token}aaaaaaaaaaaaaaaa");
         let line = |banner: &str| format!("SSH-2.0-OpenSSH_9.2p1 {banner}").into_bytes();

@@ -305,13 +305,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn foreign_words_become_one_line() {
+    fn foreign_text_becomes_one_line() {
         assert_eq!(one_line("a\nb\t\u{1b}[31m c\r\n"), "a b [31m c");
         assert_eq!(one_line(&"x".repeat(1000)).chars().count(), 301);
     }
 
     #[test]
-    fn last_words_are_those_of_standard_error_if_there_are_any() {
+    fn last_line_is_that_of_standard_error_if_there_is_one() {
         assert_eq!(last_output_line([b"no licence\n\n", b"looking\n"]).as_deref(), Some("no licence"));
         assert_eq!(last_output_line([b" \n", b"a\nlooking\n"]).as_deref(), Some("looking"));
         assert_eq!(last_output_line([b"", b"\n"]), None);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_that_cannot_be_read_is_no_engine_fault() {
+    fn answer_that_cannot_be_decoded_is_no_engine_fault() {
         use bollard::errors::Error;
         let novel = serde_json::from_str::<bollard::models::ContainerState>(r#"{"Status":"novel"}"#);
         let novel = EngineError::new("look", Error::from(novel.unwrap_err()));

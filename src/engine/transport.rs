@@ -250,7 +250,7 @@ mod tests {
 
     /// As seen with Podman 5.4, and of an image that has no such file.
     #[test]
-    fn link_that_leads_nowhere_is_not_nothing() {
+    fn dangling_link_is_not_reported_as_absent() {
         let stat = "eyJuYW1lIjoiZiJ9";
         for (found, status) in [(Some(stat), StatusCode::OK), (None, StatusCode::NOT_FOUND)] {
             let mut response = Response::builder().status(StatusCode::NOT_FOUND);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_without_end_is_given_up() {
+    fn answer_without_end_is_an_error() {
         let (directory, engine) = answers(BLANKS, usize::MAX);
         let result = runtime().unwrap().block_on(async {
             let docker = client(&directory.path().join("socket"), API_DEFAULT_VERSION).unwrap();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn line_without_end_is_given_up() {
+    fn line_without_end_is_an_error() {
         let (result, read) = pull(BLANKS, usize::MAX);
         let error = EngineError::new("look", result.unwrap_err());
         assert!(matches!(error, EngineError::TooLong { limit: 1, .. }), "{error:?}");

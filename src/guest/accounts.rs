@@ -338,7 +338,7 @@ nobody:x:65534:
 
     /// As Podman writes it for an image with no text.
     #[test]
-    fn a_name_that_is_no_text_is_none() {
+    fn account_whose_name_is_not_text_is_left_out() {
         let line = |name: &[u8], rest: &str| [name, rest.as_bytes()].concat();
         let group = |name: &[u8]| merge_group(&line(name, ":x:7:\n"), &[], &alice(), Some(TTY));
         let passwd = |name: &[u8]| merge_passwd(&line(name, ":x:7:7::/:\n"), &alice());

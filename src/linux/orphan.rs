@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_after_its_time_though_the_signal_was_blocked_and_keeps_nothing_open() {
+    fn child_ends_by_its_alarm_though_blocked_and_keeps_nothing_open() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGALRM);

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_its_user_and_nobody_else() {
+    fn credentials_of_a_process_must_be_exactly_its_users() {
         assert_eq!(excess(STATUS, &[6002, 6001, 6001]), None);
         assert_eq!(excess(&STATUS.replace("100 6001", "6001"), &[100, 6001, 6002]), None);
         for groups in [&[6001][..], &[6001, 6002, 6003], &[]] {

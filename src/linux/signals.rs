@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_the_process_goes_on() {
+    fn process_continues_if_no_signal_was_deferred() {
         for work in [|| DeferredSignals::begin().deliver(), || DeferredSignals::begin().discard()] {
             let end = end_of(work);
             assert!(matches!(end, WaitStatus::Exited(_, 7)), "{end:?}");

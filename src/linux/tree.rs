@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_width_do_not_matter() {
+    fn trees_of_any_depth_and_width_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let top = directory.path();
         // More levels than descriptors.

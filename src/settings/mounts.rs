@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn the_containers_own_is_not_hidden() {
+    fn mounts_over_the_containers_own_paths_are_refused() {
         for (path, owner) in [
             ("/proc", "/proc"),
             ("/proc/sys/x", "/proc"),

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_found_again_among_others() {
+    fn report_is_found_in_an_admin_comment_with_other_text() {
         for text in [
             "spank_docker: start 1 on n2: image 'a': too bad | spank_docker: start 1 on n3: no | of the site",
             "spank_docker: start 1 on n2: image 'a': too bad | of | the site",

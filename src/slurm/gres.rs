@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_has_what_slurm_says_in_the_prolog() {
+    fn gpus_of_a_job_are_those_that_slurm_names_in_the_prolog() {
         let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3"), ("CUDA_VISIBLE_DEVICES", "1,3")]);
         assert_eq!(
             (&gpus.numbers[..], &gpus.variables[..]),

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_behind_ours_is_found_wherever_it_stands() {
+    fn plugin_after_this_one_is_found_in_every_file() {
         for (text, behind) in [
             ("required spank_docker.so", None),
             ("required b.so\nrequired spank_docker.so a=b", None),

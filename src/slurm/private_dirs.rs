@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn where_slurm_makes_nothing_private_there_is_nothing_and_what_cannot_be_read_is_an_error() {
+    fn without_private_directories_the_list_is_empty_and_an_unreadable_file_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let slurm_conf = directory.path().join("slurm.conf");
         let found = |text: &str| {

@@ -441,7 +441,7 @@ JobId=11 ArrayJobId=12 ArrayTaskId=2 JobName=x
     }
 
     #[test]
-    fn a_component_knows_whether_its_script_is_anothers() {
+    fn component_knows_whether_another_one_has_the_script() {
         let shown = "JobId=7 HetJobId=7 HetJobOffset=0 JobName=x\n   JobState=RUNNING\n
 JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\n";
         for (job, is_later) in [(7, false), (8, true)] {
@@ -462,7 +462,7 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
     }
 
     #[test]
-    fn a_job_that_ends_is_over() {
+    fn job_that_is_completing_counts_as_ended() {
         let over = |state: &str| {
             let shown = format!("JobId=12 JobName=x\n   JobState={state} Reason=None Dependency=(null)\n");
             parse(&shown, JobId(12)).unwrap().over
@@ -479,7 +479,7 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
     }
 
     #[test]
-    fn jobs_of_a_node_are_all_known_or_none() {
+    fn list_of_jobs_with_an_invalid_line_is_rejected() {
         assert_eq!(parse_jobs("12\n7\n"), Some(BTreeSet::from([JobId(7), JobId(12)])));
         assert_eq!(parse_jobs(""), Some(BTreeSet::new()));
         assert_eq!(parse_jobs("12\nslurm_load_jobs error\n"), None);

@@ -112,7 +112,7 @@ mod tests {
     use crate::linux::lacking;
 
     #[test]
-    fn a_slurmstepd_names_its_job_or_nothing_can_be_said() {
+    fn slurmstepd_whose_job_is_unknown_is_an_error() {
         for title in ["12.extern]", "12.batch]\0\0", "12.0]", "12_3.0]", "12+1.0]", "12]"] {
             assert_eq!(job_in_title(title).unwrap(), JobId(12), "{title}");
         }

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn job_whose_variables_tell_of_an_image_does_not_run_on_the_host_for_want_of_a_record() {
+    fn job_with_an_image_and_without_a_record_does_not_run_on_the_host() {
         for kind in [StepKind::Batch, StepKind::Interactive, StepKind::Tasks] {
             let step = Step { job_has_image: true, ..step(kind, &ImageChoice::Unset, false) };
             let line = decided(None, &step).unwrap_err();

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_admin_names_goes_and_what_the_image_sets_stays() {
+    fn env_unset_removes_variables_of_the_job_and_not_of_the_image() {
         assert_eq!(in_tasks(&[("UNWANTED", "x")], "UNWANTED"), None);
         assert_eq!(in_tasks(&[("PATH", "/host")], "PATH").as_deref(), Some("/image"));
         assert_eq!(in_tasks(&[("SLURM_JOBID", "7")], "SLURM_JOBID").as_deref(), Some("7"));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_named_to_ranks_of_who_has_not_chosen() {
+    fn networks_are_named_unless_the_user_has_chosen_some() {
         let ranks = ("SLURM_MPI_TYPE", "pmi2");
         assert_eq!(in_tasks(&[ranks], INCLUDED).as_deref(), Some("10.0.0.0/8"));
         assert_eq!(in_tasks(&[ranks, (INCLUDED, "eth0")], INCLUDED).as_deref(), Some("eth0"));

@@ -43,7 +43,7 @@ fn container_starts_answers_ssh_and_leaves_nothing() {
 }
 
 #[test]
-fn key_of_another_job_does_not_open_the_door() {
+fn key_of_another_job_is_refused() {
     let (machine, other) = (Machine::new(2), Machine::new(3));
     let running = machine.start("openmpi", &[]).unwrap();
     other.start("openmpi", &[]).unwrap();
@@ -194,7 +194,7 @@ fn engine_that_hangs_in_the_middle_of_a_pull_is_at_fault() {
 
 /// An admin's `docker image prune` spares only what a container uses. Once, the image is got again.
 #[test]
-fn image_that_is_removed_before_its_container_is_made_is_got_again() {
+fn image_that_is_removed_before_its_container_is_created_is_pulled_again() {
     let image = format!("{}/hpc/removed:{}", engine::registry_of_a_lab(), std::process::id());
     let dockerfile = format!("FROM {}\nLABEL removed={image}\n", image_of_the_lab("nossh"));
     docker(&["build", "--quiet", "--tag", &image, "-"], &dockerfile);

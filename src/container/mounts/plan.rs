@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_images_own_system_is_not_hidden_by_what_nobody_asked_for() {
+    fn default_mounts_do_not_hide_the_images_system_directories() {
         for path in [
             "/",
             "/etc",
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mounted_home_is_the_users_word_or_else_the_admins() {
+    fn home_is_mounted_as_the_user_says_or_else_the_admin() {
         let options = |mount_home| Options { mount_home, ..Options::default() };
         let home = |config: &[&str], mount_home| mounted(config, "/home/alice", "/", options(mount_home));
         assert_eq!(home(&[], Some(true)), ["= /home/alice"]);

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_regular_file_of_a_bearable_size_is_read() {
+    fn only_a_regular_file_of_limited_size_is_read() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join(".docker/config.json");
         let none = "log in with 'docker login', or add an entry for it to ~/.docker/config.json";

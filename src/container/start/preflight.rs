@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn way_through_the_system_leads_out_wherever_it_seems_to_end() {
+    fn link_through_a_system_directory_is_refused_wherever_it_ends() {
         for target in [
             "/proc/1/root/tmp/f",
             "/proc/1/root/../../../tmp/f",

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_image_the_engine_learns_which_libraries_of_a_driver_it_wants() {
+    fn engine_gets_only_the_list_of_driver_libraries_from_an_image() {
         let gpus = GpuRequest::Nvidia(vec!["0".to_owned()]);
         let given = |entries: &[(&str, &str)], gpus: Option<&GpuRequest>| {
             variables(&image(entries), gpus).into_iter().skip(2).map(|(_, value)| value).collect::<Vec<_>>()

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_found_behind_many_words() {
+    fn cause_is_found_at_the_end_of_a_long_error() {
         let reference = "reg:5000/hpc/foo:1".parse().unwrap();
         let words = format!("writing blob: {}: no space left on device", "x ".repeat(300));
         assert!(matches!(ImageError::in_words(&reference, &words), ImageError::NoSpace { .. }));

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configuration_without_measure_is_refused() {
+    fn oversized_configuration_of_an_image_is_refused() {
         let with_labels = |length: usize| ImageInspect {
             config: Some(ImageConfig {
                 labels: Some([("a".to_owned(), "x".repeat(length))].into()),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_that_was_there_already_is_told_from_one_that_came() {
+    fn image_that_was_present_is_distinguished_from_one_that_was_pulled() {
         let step = |id: Option<&str>, status: &str| CreateImageInfo {
             id: id.map(str::to_owned),
             status: Some(status.to_owned()),

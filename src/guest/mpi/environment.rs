@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn placement_is_the_users_to_set_and_the_way_to_start_is_not() {
+    fn user_sets_the_placement_of_ranks_and_not_how_they_are_started() {
         assert!(PLACEMENT.iter().all(|name| LAUNCHER_ENVIRONMENT.iter().any(|(known, _)| known == name)));
         assert!(is_users("HYDRA_HOST_FILE", "/home/alice/hosts"));
         assert!(!is_users("HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"));

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_told_interfaces_only_where_a_bridge_has_a_carrier() {
+    fn interfaces_are_named_only_if_a_bridge_has_a_carrier() {
         let told = |interfaces: &[_], down: &[&str], has_rdma| {
             let variables = between(interfaces, down, has_rdma).unwrap().variables;
             variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_the_user_and_of_whatever_installation_are_looked_into() {
+    fn parameter_files_of_the_user_and_of_every_installation_are_read() {
         let variable = |name: &str| match name {
             "HOME" => Some("/home/alice".to_owned()),
             "PATH" => Some("/opt/mpi/bin:relative:/usr/bin".to_owned()),

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_secret_wins_over_munges_where_it_is_there() {
+    fn own_secret_is_preferred_to_munges_key() {
         let directory = tempfile::tempdir().unwrap();
         let (own, munge) = (directory.path().join("own"), directory.path().join("munge"));
         assert_eq!(

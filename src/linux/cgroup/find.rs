@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leaf_for_processes_from_outside_is_preferred_to_that_of_slurmstepd() {
+    fn leaf_for_other_processes_is_preferred_to_that_of_slurmstepd() {
         // Up to Slurm 24.11, with a placeholder that is there already, or has yet to be moved.
         let step = "/system.slice/slurmstepd.scope/job_7/step_extern";
         let special = format!("/sys/fs/cgroup{step}/user/task_special");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn without_such_a_leaf_it_is_that_of_slurmstepd() {
+    fn leaf_of_slurmstepd_is_used_without_a_leaf_for_other_processes() {
         // As seen with Slurm 26.05, where the job's directory does not have its number.
         let stepd = "/system.slice/v0_slurmstepd.scope/s0RNM87PBRW600/step_extern/slurm";
         let leaf = format!("/sys/fs/cgroup{stepd}");

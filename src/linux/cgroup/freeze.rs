@@ -91,7 +91,7 @@ mod tests {
 
     /// Stand-ins for the kernel's files: these keep the text that was written.
     #[test]
-    fn is_stopped_until_it_is_dropped_with_either_version_of_cgroups() {
+    fn processes_are_frozen_until_the_guard_is_dropped_with_both_versions_of_cgroups() {
         for (control, state, shown, [on, off]) in [
             ("freezer.state", "freezer.state", "FROZEN", ["FROZEN", "THAWED"]),
             ("cgroup.freeze", "cgroup.events", "populated 1\nfrozen 1\n", ["1", "0"]),

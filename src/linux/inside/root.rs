@@ -173,7 +173,7 @@ pub(super) mod tests {
 
     /// Each access gets an answer in time, and there is always one more.
     #[test]
-    fn users_file_systems_are_not_waited_for_any_longer_than_a_visit_may_last() {
+    fn accesses_to_users_file_systems_share_one_time_limit() {
         if lacking::root() {
             return;
         }

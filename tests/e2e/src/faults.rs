@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_engine_that_is_down_then_drains_its_node() {
+    fn only_an_engine_that_was_down_at_that_time_explains_a_drain() {
         assert!(struck(Fault::Engine, "").drains("n2", 110));
         assert!(!struck(Fault::Engine, "").drains("n2", 99));
         assert!(!struck(Fault::Engine, "").drains("n2", 126));

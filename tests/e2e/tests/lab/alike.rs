@@ -13,7 +13,7 @@ fn of_alice(lab: &Lab, command: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_soft_limit_of_the_stack_is_the_users_to_say() {
+fn soft_limit_of_the_stack_is_the_users() {
     let lab = Lab::get();
     let options = format!("-w n1 --docker-image={}", image("openmpi"));
     let look = "sh -c 'ulimit -S -s; ulimit -H -s'";
@@ -77,7 +77,7 @@ fn a_login_shell_keeps_the_path_of_the_image() {
 const VARIABLES: &str = "ENV OMP_NUM_THREADS=1 PYTHONPATH=/opt/py GONE=here LD_LIBRARY_PATH=/opt/hpc/lib";
 
 #[test]
-fn what_a_script_exports_and_unsets_holds_on_all_nodes() {
+fn exports_and_unsets_of_a_script_apply_on_all_nodes() {
     let lab = Lab::get();
     let set = "export OMP_NUM_THREADS=8 PYTHONPATH=/mine PATH=/my/bin:$PATH LD_LIBRARY_PATH=/my/lib:$LD_LIBRARY_PATH; unset GONE";
     // Open MPI 5 puts its own directories before it, on other nodes.
@@ -128,7 +128,7 @@ fn umask_and_limits_are_those_of_the_shell_that_submits_or_calls() {
 }
 
 #[test]
-fn what_only_the_login_node_has_does_not_come_along() {
+fn variables_that_fit_only_the_login_node_are_removed() {
     let lab = Lab::alone();
     let options = format!("-w n1 --docker-image={}", image("openmpi"));
     let given = "LD_PRELOAD=/soft/xalt.so OPAL_PREFIX=/opt/hpcx PMIX_MCA_psec=munge OTHER=kept";
@@ -198,7 +198,7 @@ fn greeted(lines: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn networks_are_the_users_to_exclude_wherever_that_is_said() {
+fn networks_that_the_user_excludes_anywhere_are_not_named() {
     let lab = Lab::get();
     let alice = lab.alice();
     let script = "mpirun --mca btl_tcp_if_exclude lo,docker0 hello

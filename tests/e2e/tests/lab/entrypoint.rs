@@ -62,7 +62,7 @@ fn exports_of_the_entrypoint_reach_tasks_scripts_and_ssh_sessions() {
 }
 
 #[test]
-fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_words() {
+fn entrypoint_that_fails_or_hangs_or_needs_root_fails_the_job_with_its_last_line() {
     let lab = Lab::get();
     let cases = [
         (
@@ -119,7 +119,7 @@ fn entrypoint_that_fails_or_hangs_or_wants_root_fails_the_job_with_its_last_word
 
 /// Slurm may have given it to another job, and says so in the job's cgroup alone: there the container is only later.
 #[test]
-fn device_of_a_users_mount_opens_when_slurm_has_its_word_and_not_before() {
+fn device_of_a_users_mount_opens_only_after_the_jobs_cgroup_applies() {
     let lab = Lab::get();
     let alice = lab.alice();
     let n2 = lab.node("n2");

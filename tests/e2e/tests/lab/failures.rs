@@ -94,7 +94,7 @@ fn failure_of_one_node_among_several_reaches_the_user_at_once() {
 
 /// Some sites write there for every job, and more than one line.
 #[test]
-fn what_a_site_has_written_to_a_job_stays_when_its_failure_is_written_too() {
+fn admin_comment_of_a_site_is_kept_when_a_failure_is_added() {
     let lab = Lab::get();
     let options = "--hold -w n2,n3 -N2 --docker-pull=never --docker-image=registry:5000/hpc/absent";
     let job = lab.alice().submit(options, "echo it ran");

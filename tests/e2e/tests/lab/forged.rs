@@ -112,7 +112,7 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
 
 /// Whoever knows the name of such a variable can set it: it is as good as the option, and no better.
 #[test]
-fn options_in_variables_of_slurms_own_are_as_good_as_options() {
+fn options_forged_in_slurms_variables_are_checked_like_options() {
     let lab = Lab::get();
     let alice = lab.alice();
     let names = ["_SLURM_SPANK_OPTION_docker_docker_", "SPANK__SLURM_SPANK_OPTION_docker_docker_"];

@@ -148,7 +148,7 @@ const SPECIFICATION: &str = r#"{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu",
 ]}}"#;
 
 #[test]
-fn gpus_that_nvidias_tools_count_otherwise_than_the_driver_are_those_of_the_job_with_their_render_nodes() {
+fn gpus_that_nvidias_tools_number_differently_are_the_jobs_with_their_render_nodes() {
     const FILE: &str = "/etc/cdi/nvidia.json";
     let lab = Lab::alone();
     if !knows_specifications(&lab) {

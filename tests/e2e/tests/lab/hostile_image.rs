@@ -147,7 +147,7 @@ fn closed(lab: &Lab) -> Option<String> {
 }
 
 #[test]
-fn variables_of_an_image_are_not_taken_for_slurms_or_the_plugins() {
+fn image_cannot_set_variables_of_slurm_or_the_plugin() {
     let job = VIEWS.job.to_string();
     let hostile = image("hostile");
     for (place, view) in &VIEWS.places {
@@ -181,12 +181,12 @@ fn variables_of_an_image_are_not_taken_for_slurms_or_the_plugins() {
 
 /// It asks to be stopped by a signal that stops nothing: an engine that heeds that waits 10 s.
 #[test]
-fn signal_that_an_image_wants_to_be_stopped_by_is_not_waited_for() {
+fn stop_signal_of_an_image_does_not_delay_its_removal() {
     assert!(VIEWS.end < Duration::from_secs(9), "{:?}", VIEWS.end);
 }
 
 #[test]
-fn labels_of_an_image_are_not_taken_for_the_plugins() {
+fn labels_of_an_image_do_not_replace_the_plugins() {
     let labels = &VIEWS.labels;
     for (label, value) in [("job", VIEWS.job.to_string()), ("user", "alice".into()), ("step", String::new())]
     {
@@ -197,7 +197,7 @@ fn labels_of_an_image_are_not_taken_for_the_plugins() {
 
 /// Programs on a host act on labels of containers: Podman's auto-update, for one, restarts the unit that one names.
 #[test]
-fn labels_of_an_image_say_nothing_of_its_container() {
+fn labels_of_an_image_are_not_on_its_container() {
     let lab = Lab::get();
     let lines = "LABEL io.containers.autoupdate=registry PODMAN_SYSTEMD_UNIT=evil.service evil.label=evil";
     let image = build(&lab, "labels", lines);
@@ -379,7 +379,7 @@ fn accounts_of_an_image_may_be_behind_links() {
 /// An engine takes a group by its name before it takes it by its number, and the names are the image's: a group named
 /// "5001" would be alice's. Only sshd and the ENTRYPOINT have their groups from the engine.
 #[test]
-fn groups_of_an_image_do_not_pass_for_numbers() {
+fn numeric_group_names_of_an_image_are_not_taken_for_group_ids() {
     let lab = Lab::get();
     let names = "5001:x:0: 6001:x:105: 6002:x:42: theirs:x:4242:";
     let numbers = format!("RUN {{ printf '%s\\n' {names}; cat /etc/group; }} >/x && cat /x >/etc/group");
@@ -409,7 +409,7 @@ fn groups_of_an_image_do_not_pass_for_numbers() {
 
 /// A runtime that follows it makes its devices there, as root, on the node.
 #[test]
-fn devices_of_a_container_are_made_in_no_place_that_its_image_names() {
+fn devices_of_a_container_are_not_created_through_links_of_its_image() {
     let lab = Lab::get();
     let n1 = lab.node("n1");
     let remove = "rm -rf /tmp/of-a-device; docker rmi --force registry:5000/built/linked";
@@ -623,7 +623,7 @@ fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
 }
 
 #[test]
-fn accounts_that_are_no_text_count_as_none() {
+fn accounts_that_are_not_text_are_left_out() {
     let lab = Lab::get();
     // Nobody reads os-release.
     let binary = "RUN head -c 50000 /dev/zero | tr '\\0' '\\377' >/etc/group && printf '\\377\\0:x:7:7::/:\\n:::::::' >/etc/passwd
@@ -643,7 +643,7 @@ RUN rm -f /etc/os-release /usr/lib/os-release && mkfifo -m 666 /etc/os-release";
 }
 
 #[test]
-fn sshd_that_is_none_fails_the_job_with_what_it_says() {
+fn program_that_only_imitates_sshd_fails_the_job_with_its_answer() {
     const SSHD: &str = "#!/usr/bin/perl\\nuse IO::Socket::INET;\\nopen F, q(/run/spank-docker/sshd_config); my ($port) = join(q(), <F>) =~ /^Port (.*)/m;\\nmy $s = IO::Socket::INET->new(Listen => 5, LocalPort => $port, ReuseAddr => 1);\\nwhile (my $c = $s->accept) { print $c qq(SSH-2.0-impostor token\\\\r\\\\n); close $c }\\n";
     let lab = Lab::get();
     let image = build(&lab, "impostor", &format!("RUN printf '{SSHD}' >/usr/sbin/sshd"));

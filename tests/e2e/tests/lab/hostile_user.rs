@@ -14,7 +14,7 @@ const HUGE: &str = r#"
 "#;
 
 #[test]
-fn values_that_no_option_takes_are_refused_on_one_line() {
+fn invalid_values_of_options_are_refused_on_one_line() {
     let lab = Lab::get();
     let alice = lab.alice();
     for (name, value) in [

@@ -180,7 +180,7 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
 }
 
 #[test]
-fn tag_that_was_moved_is_seen_of_an_image_without_sshd_too() {
+fn moved_tag_of_an_image_without_sshd_is_detected() {
     let lab = Lab::get();
     let nossh = image("nossh");
     let moved = format!("registry:5000/own/moved:{}", std::process::id());

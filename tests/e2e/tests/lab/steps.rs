@@ -180,7 +180,7 @@ fn results_are_in_the_environment_of_tasks_and_ssh_sessions() {
 
 /// What the scripts from before did between the line that started their cluster and the one that stopped it.
 #[test]
-fn script_of_the_old_way_needs_no_other_change() {
+fn script_for_the_old_tools_needs_no_other_change() {
     let lab = Lab::get();
     let script = "
         export CASE=cavity

@@ -275,7 +275,7 @@ fn wait_until_not_young(lab: &Lab, node: &Node<'_>) {
 
 /// A slurmd in front of whose /proc there is something else: no job runs, for all that it can tell.
 #[test]
-fn nothing_is_removed_while_slurmd_cannot_see_who_runs() {
+fn nothing_is_removed_while_running_jobs_are_unknown() {
     let lab = Lab::alone();
     let n2 = lab.node("n2");
     let job = lab.alice().submit_image("-w n2", "echo up; until [ -e done ]; do sleep 0.2; done");
