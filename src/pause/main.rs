@@ -50,7 +50,7 @@ use exported::write_environment;
 use identity::{is_powerless, is_user};
 use rank::run_rank;
 use strings::{remove, starts_with};
-use system_call::{AT_FDCWD, EINTR, O_CLOEXEC, arch, exit, fail, syscall};
+use system_call::{AT_FDCWD, EINTR, O_CLOEXEC, O_NONBLOCK, arch, exit, fail, syscall};
 
 const FIFO: &[u8] = b"go\0";
 const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
@@ -70,7 +70,6 @@ const NO_FIFO: &[u8] = b"cannot open the FIFO 'go'\n";
 /// The longest order that root writes at once.
 const ORDER: usize = 512;
 const O_RDWR: usize = 2;
-const O_NONBLOCK: usize = 0o4000;
 
 // The kernel enters here with argc, argv and envp on the stack; the ABI requires a frame that is aligned to 16 bytes.
 #[cfg(target_arch = "x86_64")]
