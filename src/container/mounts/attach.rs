@@ -65,7 +65,8 @@ fn attach_one(
     let place = place.map_err(|error| explain_place(error, origin, source, target.clone()))?;
     let attached = match tree {
         Tree::Detached(tree) => mount::attach(tree, place),
-        Tree::OnDisk => mount::detached_copy(home, false).and_then(|tree| mount::attach(tree, place)),
+        // The mount itself, of which Linux before 6.15 makes no copy. One place at most wants it.
+        Tree::OnDisk => mount::attach(home, place),
     };
     attached.map_err(|source| MountError::Target { origin, target, source })
 }
