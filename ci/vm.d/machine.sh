@@ -3,14 +3,15 @@
 # The machines of ci/vm: qemu processes, by the pids that they wrote down. Sourced by
 # ci/vm, which sets DIR.
 #
-#   v0 ──┐
-#        ├── switch ── outside: ssh from here
-#   v1 ──┘
+#   v0 ── tap ──┐
+#               ├── bridge, 10.0.2.2: ssh from here
+#   v1 ── tap ──┘
 #
-# The outside is qemu's user network, in a qemu without a machine: it goes on when one of
-# the machines loses its power.
+# Taps and bridge are in a network namespace: the rules of this machine's firewall (Docker lets nothing pass
+# between bridged interfaces that it does not know) and its routes do not reach them.
 
 MACHINES=(v0 v1)
+NETWORK=lab-vm
 
 # With KVM where it can be had; VM_ACCEL=tcg does without. In some virtual machines
 # there is one (kvm_pvm) that boots only kernels made for it: Debian's stop before their
@@ -31,59 +32,42 @@ processors() { if [[ $(acceleration) == kvm ]]; then echo 2; else echo 1; fi; }
 # Seconds that something may take in a machine: emulation is ten times as slow.
 patience() { if [[ $(acceleration) == kvm ]]; then echo "$1"; else echo $(($1 * 6)); fi; }
 
-runs() { # v0|v1|outside|switch
+runs() { # v0|v1
     local pid
-    pid=$(cat "$DIR/$1.pid" 2>/dev/null) && { is_process "$pid" qemu-system-x86 || is_process "$pid" python3; }
+    pid=$(cat "$DIR/$1.pid" 2>/dev/null) && is_process "$pid" qemu-system-x86
 }
 
-# Ports of this machine's that nobody uses, one for each NAME.
-free_ports() {
-    local name port taken
-    taken=" $(ss --no-header --all --tcp --udp --numeric | awk '{ sub(/.*:/, "", $5); print $5 }' | tr '\n' ' ')"
-    for name; do
-        while port=$((RANDOM % 10000 + 40000)); [[ $taken == *" $port "* ]]; do :; done
-        taken+="$port "
-        echo "$name $port"
-    done
-}
-
-# The switch, and the qemu without a machine that lets ssh in.
+# A tap outlives the machine that lost its power.
 start_network() {
-    local forward='' wires machine
-    wires=$(port_of outer):$(port_of outside)
-    for machine in "${MACHINES[@]}"; do
-        forward+=",hostfwd=tcp:127.0.0.1:$(port_of "$machine")-10.0.2.1${machine#v}:22"
-        wires+=" $(port_of "switch-$machine"):$(port_of "wire-$machine")"
-    done
-    # shellcheck disable=SC2086 # one word for each wire
-    setsid "$CI/vm.d/switch" $wires >"$DIR/switch.log" 2>&1 </dev/null 9>&- &
-    echo $! >"$DIR/switch.pid"
-    prefer switch
-    qemu -name outside -machine none -display none \
-        -netdev "user,id=outside,net=10.0.2.0/24$forward" -netdev hubport,id=a,hubid=0,netdev=outside \
-        -netdev "$(link wire outside outer)" -netdev hubport,id=b,hubid=0,netdev=wire \
-        -daemonize -pidfile "$DIR/outside.pid" && prefer outside
+    local machine
+    [[ -e /dev/net/tun ]] || modprobe tun || die "/dev/net/tun: not there, and the machines' network needs it"
+    stop_network
+    ip netns add "$NETWORK" || return 1
+    {
+        echo "link add wire type bridge"
+        echo "address add 10.0.2.2/24 dev wire"
+        echo "link set wire up"
+        for machine in "${MACHINES[@]}"; do
+            echo "tuntap add dev $machine mode tap"
+            echo "link set $machine master wire up"
+        done
+    } | ip -n "$NETWORK" -batch -
 }
 
-# link ID FROM TO: a wire, from one of the ports to the other. UDP loses what nobody takes; over a Unix socket qemu
-# would try again without a pause as long as a machine boots.
-link() {
-    local end='type=inet,%s.host=127.0.0.1,%s.port'
-    printf "dgram,id=%s,local.${end}=%s,remote.${end}=%s\n" \
-        "$1" local local "$(port_of "$2")" remote remote "$(port_of "$3")"
-}
+stop_network() { ip netns delete "$NETWORK" 2>/dev/null || true; }
+
+in_network() { nsenter --net="/run/netns/$NETWORK" "$@"; }
 
 start_machine() {
     local machine=$1 base
     base=$(<"$DIR/base")
-    runs outside || start_network || return 1
     [[ -e $DIR/$machine.qcow2 ]] ||
         qemu-img create -q -f qcow2 -F raw -b "$base/disk.img" "$DIR/$machine.qcow2" || return 1
     qemu -name "$machine" -machine q35 -accel "$(acceleration)" -cpu max -smp "$(processors)" -m 3072 \
         -display none -no-reboot -kernel "$base/kernel" -initrd "$base/initrd" \
         -append "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 systemd.hostname=$machine systemd.show_status=yes systemd.condition_needs_update=0 mitigations=off TERM=dumb" \
         -drive "file=$DIR/$machine.qcow2,if=virtio,format=qcow2,discard=unmap" \
-        -netdev "$(link wire "wire-$machine" "switch-$machine")" \
+        -netdev "tap,id=wire,ifname=$machine,script=no,downscript=no" \
         -device "virtio-net-pci,netdev=wire,mac=52:54:00:00:00:1${machine#v}" \
         -virtfs "local,path=$DIR/lab,mount_tag=lab,security_model=passthrough,readonly=on" \
         -virtfs "local,path=$DIR/home,mount_tag=home,security_model=passthrough" \
@@ -97,10 +81,10 @@ start_machine() {
 prefer() { [[ -z ${VM_NICE:-} ]] || echo "$VM_NICE" >"/proc/$(<"$DIR/$1.pid")/autogroup"; }
 
 # Errors to stderr; it must not hold the lock of ci/vm for as long as it lives.
-qemu() { qemu-system-x86_64 "$@" 9>&- </dev/null >/dev/null; }
+qemu() { in_network qemu-system-x86_64 "$@" 9>&- </dev/null >/dev/null; }
 
 # As if by pulling the plug.
-stop_machine() { # v0|v1|outside|switch
+stop_machine() { # v0|v1
     local pid
     runs "$1" || return 0
     pid=$(<"$DIR/$1.pid")
@@ -110,8 +94,6 @@ stop_machine() { # v0|v1|outside|switch
 }
 
 # ---------------------------------------------------------------- inside
-
-port_of() { sed -n "s/^$1 //p" "$DIR/ports"; }
 
 # on MACHINE CMD...: as root, without stdin.
 on() {
@@ -130,7 +112,7 @@ quoted() {
 ssh_to() {
     local user=$1 machine=$2
     shift 2
-    ssh -F "$DIR/ssh_config" -l "$user" "$machine" "$@" 9>&-
+    in_network ssh -F "$DIR/ssh_config" -l "$user" "$machine" "$@" 9>&-
 }
 
 # A connection from before a power failure answers nobody.
