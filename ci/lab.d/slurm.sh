@@ -22,8 +22,9 @@ MailProg=/bin/true
 MpiDefault=none
 
 # What the plugin asks of a site: an extern step, a prolog on every node at
-# allocation, no batch script before all prologs have ended.
+# allocation, no batch script before all prologs have ended, and as long as they last.
 PrologFlags=Contain,DeferBatch
+BatchStartTimeout=720
 ProctrackType=proctrack/cgroup
 TaskPlugin=task/affinity,task/cgroup
 

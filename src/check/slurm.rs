@@ -52,6 +52,7 @@ pub(super) fn check(settings: &Settings, start_timeout: Option<Duration>) -> Vec
         job_container(settings),
         launch_parameters(settings),
         prolog_timeout(settings, start_timeout),
+        batch_start_timeout(settings, start_timeout),
     ]
 }
 
@@ -200,6 +201,24 @@ fn prolog_timeout(settings: &Settings, start_timeout: Option<Duration>) -> Findi
     )
 }
 
+/// Whenever a slurmd registers, slurmctld ends the batch jobs that should have a script on its node by now and have none: as long
+/// as a prolog lasts, there is none (`_purge_missing_jobs`, src/slurmctld/job_mgr.c).
+fn batch_start_timeout(settings: &Settings, start_timeout: Option<Duration>) -> Finding {
+    const NAME: &str = "batch_start_timeout";
+    let Some(limit) = seconds(settings.get("BatchStartTimeout")) else { return Finding::ok(NAME, "none") };
+    let wanted = start_timeout.map(|start| start.as_secs().saturating_add(ROOM));
+    if wanted.is_some_and(|wanted| wanted <= limit) {
+        return Finding::ok(NAME, format!("{limit} s, enough for start_timeout"));
+    }
+    let wanted = wanted.map_or("as long as a pull may take".to_owned(), |wanted| format!("{wanted} s"));
+    Finding::warn(
+        NAME,
+        format!(
+            "BatchStartTimeout is {limit} s: a slurmd that registers during a long pull ends the batch job, set it to {wanted} in slurm.conf"
+        ),
+    )
+}
+
 /// None for what Slurm writes where there is no limit.
 fn seconds(value: &str) -> Option<u64> {
     const NONE: [u64; 4] = [65_534, 65_535, 4_294_967_294, 4_294_967_295];
@@ -214,6 +233,7 @@ mod tests {
     /// As slurmctld 24.11 shows them.
     const GOOD: &str = "\
 Configuration data as of 2026-11-24T19:53:09
+BatchStartTimeout       = 720 sec
 JobContainerType        = (null)
 PlugStackConfig         = (null)
 ProctrackType           = proctrack/cgroup
@@ -259,6 +279,7 @@ Slurmctld(primary) at n1 is UP
                 "ok   job_container: none",
                 "ok   launch_parameters: no test_exec",
                 "ok   prolog_timeout: none",
+                "ok   batch_start_timeout: 720 s, enough for start_timeout",
             ]
         );
     }
@@ -313,6 +334,10 @@ Slurmctld(primary) at n1 is UP
             (
                 "PrologEpilogTimeout = 300 sec",
                 "warn prolog_timeout: PrologEpilogTimeout is 300 s, start_timeout 600 s: a long pull drains the node, let 120 s be between them",
+            ),
+            (
+                "BatchStartTimeout = 10 sec",
+                "warn batch_start_timeout: BatchStartTimeout is 10 s: a slurmd that registers during a long pull ends the batch job, set it to 720 s in slurm.conf",
             ),
         ] {
             assert_eq!(told(change), [line]);

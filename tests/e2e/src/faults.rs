@@ -135,7 +135,8 @@ impl<'a> Faults<'a> {
                 at.power("on");
             }
         }
-        if !self.patient {
+        // That a batch script has lost its supervisor Slurm sees when BatchStartTimeout is over.
+        if !self.patient || fault == Fault::Slurmstepd {
             self.end_what_is_lost(fault, node, victim);
         }
         let struck = Struck { fault, node, during: began..=now(), victim };
