@@ -22,31 +22,31 @@ fn judge(
     hard: impl Fn(&Daemon) -> Option<u64>,
 ) -> Finding {
     let bytes = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |bytes| format!("{bytes} bytes"));
-    let lowest = daemons.iter().min_by_key(|daemon| hard(daemon).unwrap_or(u64::MAX));
-    let Some(lowest) = lowest else {
+    if daemons.is_empty() {
         return Finding::warn(
             name,
             "neither slurmd nor dockerd, containerd or podman is running: start them",
         );
-    };
-    let wanted = match wanted {
-        Limit::Inherit => {
-            let text = format!("inherit, up to {} (the limit of {})", bytes(hard(lowest)), lowest.name);
-            return Finding::ok(name, text);
-        }
-        Limit::Unlimited => None,
-        Limit::Bytes(bytes) => Some(bytes),
+    }
+    // That of slurmd is the engine's to set, too.
+    let (prefix, wanted) = match wanted {
+        Limit::Inherit => match daemons.iter().find(|daemon| daemon.name == "slurmd") {
+            Some(slurmd) => ("inherit: ", hard(slurmd)),
+            None => return Finding::warn(name, "inherit, but slurmd is not running: start it"),
+        },
+        Limit::Unlimited => ("", None),
+        Limit::Bytes(bytes) => ("", Some(bytes)),
     };
     let refuses = |daemon: &&Daemon| {
         let limit = hard(daemon).unwrap_or(u64::MAX);
         !daemon.may_raise_limits && wanted.unwrap_or(u64::MAX) > limit
     };
     match daemons.iter().filter(refuses).min_by_key(|daemon| hard(daemon)) {
-        None => Finding::ok(name, bytes(wanted)),
+        None => Finding::ok(name, format!("{prefix}{}", bytes(wanted))),
         Some(daemon) => Finding::fail(
             name,
             format!(
-                "{} cannot be set: {} itself has {} and no CAP_SYS_RESOURCE; raise its limit, or set {name}=inherit",
+                "{prefix}{} cannot be set: {} itself has {} and no CAP_SYS_RESOURCE; raise its limit, or set {name} to no more",
                 bytes(wanted),
                 daemon.name,
                 bytes(hard(daemon))
@@ -68,17 +68,19 @@ mod tests {
         assert_eq!(judged(Limit::Unlimited, std::slice::from_ref(&strong)), "ok   memlock: unlimited");
         assert_eq!(
             judged(Limit::Unlimited, &[strong.clone(), weak.clone()]),
-            "fail memlock: unlimited cannot be set: slurmd itself has 65536 bytes and no CAP_SYS_RESOURCE; raise its limit, or set memlock=inherit"
+            "fail memlock: unlimited cannot be set: slurmd itself has 65536 bytes and no CAP_SYS_RESOURCE; raise its limit, or set memlock to no more"
         );
         assert_eq!(judged(Limit::Bytes(65536), &[strong.clone(), weak.clone()]), "ok   memlock: 65536 bytes");
         assert!(judged(Limit::Bytes(65537), &[strong.clone(), weak.clone()]).starts_with("fail"));
+        assert_eq!(judged(Limit::Inherit, &[weak.clone(), strong]), "ok   memlock: inherit: 65536 bytes");
+        let lowest = Daemon::example("containerd", false, Some(8192), "");
         assert_eq!(
-            judged(Limit::Inherit, &[weak, strong]),
-            "ok   memlock: inherit, up to 8192 bytes (the limit of dockerd)"
+            judged(Limit::Inherit, &[weak, lowest.clone()]),
+            "fail memlock: inherit: 65536 bytes cannot be set: containerd itself has 8192 bytes and no CAP_SYS_RESOURCE; raise its limit, or set memlock to no more"
         );
         assert_eq!(
-            judged(Limit::Inherit, &[Daemon::example("slurmd", false, None, "")]),
-            "ok   memlock: inherit, up to unlimited (the limit of slurmd)"
+            judged(Limit::Inherit, &[lowest]),
+            "warn memlock: inherit, but slurmd is not running: start it"
         );
         assert_eq!(
             judged(Limit::Unlimited, &[]),

@@ -74,7 +74,7 @@ pub(crate) struct Run {
 /// Kills any slurmstepd, the next one if there is none, and prints what it was there for. Not one that runs a prolog: where its
 /// job cannot be queued again, slurmd goes on to report that every 15 s, and drains its node each time, until it is killed.
 const KILL_SLURMSTEPD: &str = r#"
-for _ in $(seq 50); do
+for _ in $(seq 300); do
     pid=$(pgrep -f '^[^ ]*slurmstepd(: | spank epilog)' | shuf -n 1)
     [ -z "$pid" ] || break
     sleep 0.1
