@@ -79,21 +79,29 @@ pub(super) fn read(namespaces: &Namespaces, path: &Path) -> Result<Vec<u8>, Star
     Ok(in_container(namespaces, read)?.unwrap_or_default())
 }
 
+/// What the second visit brings back.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Mounts for which the container has no place.
+    pub(super) skipped: Vec<Skipped>,
+    /// Whether the user cannot enter the image's WORKDIR.
+    pub(super) is_workdir_closed: bool,
+}
+
 /// Puts mounts and our files in place.
 pub(super) fn put_files(
     start: &StartRequest<'_>,
-    process: &Process,
-    namespaces: &Namespaces,
+    (image, process, namespaces): (&Image, &Process, &Namespaces),
     files: &Files<'_>,
     hardened: &Hardened,
     mounts: Vec<Prepared>,
-) -> Result<Vec<Skipped>, StartError> {
+) -> Result<Placed, StartError> {
     let Hardened { found, home, volumes, terminals } = hardened;
     let user = &start.request.credentials;
     let failed = "write the container's files";
     let trees = merge(start, files, found, *terminals).map_err(files_error(failed))?;
     let over_ssh = files.detached_program(paths::OVER_SSH).map_err(files_error(failed))?;
-    let skipped = in_container(namespaces, |root| {
+    let placed = in_container(namespaces, |root| {
         if let Some(ssh) = found.ssh {
             populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(populate_error(start))?;
         }
@@ -104,10 +112,12 @@ pub(super) fn put_files(
             populate::make_read_only(root).map_err(populate_error(start))?;
         }
         policy::check_workdir(start, root)?;
-        Ok(skipped)
+        let is_closed =
+            |path: &String| root.is_directory_for(Path::new(path), user).is_ok_and(|enters| !enters);
+        Ok(Placed { skipped, is_workdir_closed: image.workdir.as_ref().is_some_and(is_closed) })
     })?;
     mounts::check_number(process).map_err(files_error("count the container's mounts"))??;
-    Ok(skipped)
+    Ok(placed)
 }
 
 fn in_container<T>(

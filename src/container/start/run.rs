@@ -332,14 +332,16 @@ async fn finish(
     let Launched { files, entry, process, namespaces, image, .. } = &*launched;
     let hardened = in_mount_namespace::harden(start, process, namespaces, entry, image)?;
     let wanted = std::mem::take(&mut plan.mounts);
-    let skipped = in_mount_namespace::put_files(start, process, namespaces, files, &hardened, wanted)?;
+    let container = (image, process, namespaces);
+    let placed = in_mount_namespace::put_files(start, container, files, &hardened, wanted)?;
+    let skipped = &placed.skipped;
     let workdir = start.request.workdir.as_deref();
     if let Some(workdir) = workdir.filter(|path| skipped.iter().any(|mount| mount.target.covers(path))) {
         plan.left_out = Some(workdir.to_owned());
     }
     clock.note("populate");
     complete_environment(start, plan, launched, engine, clock).await?;
-    let Launched { files, process, banner, .. } = &*launched;
+    let Launched { files, process, banner, image, .. } = &*launched;
     let has_sshd = hardened.found.sshd.is_some();
     if has_sshd {
         sshd::start(start, files, process, plan.port, banner).await?;
@@ -347,8 +349,18 @@ async fn finish(
     } else if image_consistency::is_compared(plan.nodes.len(), start.image) {
         sshd::stand_in(files, process, plan.port, banner).await;
     }
-    let warnings = skipped.iter().map(|mount| mount.error.to_string()).collect();
+    let mut warnings: Vec<_> = placed.skipped.iter().map(|mount| mount.error.to_string()).collect();
+    let closed = image.workdir.as_ref().filter(|_| placed.is_workdir_closed);
+    warnings.extend(closed.map(|workdir| closed_workdir(&start.image_name(), workdir)));
     Ok(Finished { has_sshd, volumes: hardened.volumes, warnings })
+}
+
+/// Programs of an image that was made for root alone end with no more than "Permission denied".
+fn closed_workdir(image: &str, workdir: &str) -> String {
+    format!(
+        "image '{image}': its WORKDIR '{}' is not open to you, programs there cannot run: install them elsewhere, such as in /opt, or run 'chmod a+rx' for it and the directories above in the Dockerfile",
+        Escaped::new(workdir)
+    )
 }
 
 /// Adds to the image's variables what its ENTRYPOINT exports, and what a specification of GPUs has brought.

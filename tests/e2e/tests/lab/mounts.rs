@@ -426,6 +426,18 @@ fn volumes_of_an_image_hold_places_for_mounts_the_working_directory_and_the_scri
     lab.assert_clean();
 }
 
+#[test]
+fn workdir_of_the_image_that_is_roots_alone_is_named_in_a_warning() {
+    let lab = Lab::get();
+    let lines = "RUN mkdir -p /root/app && chmod 0700 /root\nWORKDIR /root/app";
+    let built = lab.node("n1").build("own/roots", IMAGE, lines, "");
+    let srun = |image: &str| lab.alice().command("srun -w n1 --docker-image").arg(image).args("echo ran");
+    srun(&built.name).run().success().printed(&["ran"]).said(&[
+        "n1: warning: image 'own/roots': its WORKDIR '/root/app' is not open to you, programs there cannot run: install them elsewhere, such as in /opt, or run 'chmod a+rx' for it and the directories above in the Dockerfile",
+    ]);
+    lab.assert_clean();
+}
+
 /// Nobody has asked for them.
 #[test]
 fn working_directory_and_home_without_a_place_in_the_image_are_left_out_with_a_warning() {
