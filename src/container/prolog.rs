@@ -11,7 +11,7 @@ use super::long_pull::LongPull;
 use super::{JobInfo, Request};
 use crate::container;
 use crate::log::{Log, error_chain};
-use crate::settings::options::ImageChoice;
+use crate::settings::options::{ImageChoice, Options};
 use crate::settings::plugstack::{Config, EngineFailure};
 use crate::slurm::failure_report::{self, EndedBy};
 use crate::slurm::ids::{JobId, Owner, Slurmd};
@@ -57,7 +57,16 @@ impl PrologInput {
 }
 
 /// What the prolog works from; or why that is not known.
-pub type Input = Result<(Config, Request), Box<dyn Error>>;
+pub type Input = Result<(Config, Wanted), Box<dyn Error>>;
+
+/// What the job is to have.
+#[derive(Debug)]
+pub enum Wanted {
+    /// A container.
+    Container(Box<Request>),
+    /// One for each of its steps.
+    OfSteps(Box<Options>),
+}
 
 /// Starts the job's container, and leaves a record of how that went.
 pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookResult {
@@ -69,7 +78,14 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
         return HookResult::GoOn;
     }
     let (outcome, verdict, end) = match input {
-        Ok((config, request)) => start(&config, &request, subject.began, log),
+        Ok((config, Wanted::Container(request))) => start(&config, &request, subject.began, log),
+        Ok((_, Wanted::OfSteps(options))) => {
+            log.info(&format!(
+                "job {job}: this node does not know user {}: each step has a container of its own",
+                origin.uid
+            ));
+            (Outcome::OfSteps(options), HookResult::GoOn, EndedBy::Tasks)
+        }
         Err(error) => {
             log.error(&format!("job {job}: {}", error_chain(error.as_ref())));
             (Outcome::Failed { message: error.to_string() }, HookResult::GoOn, EndedBy::Tasks)
@@ -78,7 +94,11 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
     let failed = match &outcome {
         Outcome::Failed { message } => Some(message.clone()),
         // Another node has told all that there is to tell.
-        Outcome::Host | Outcome::Starting | Outcome::Ready(_) | Outcome::BrokenOff { .. } => None,
+        Outcome::Host
+        | Outcome::OfSteps(_)
+        | Outcome::Starting
+        | Outcome::Ready(_)
+        | Outcome::BrokenOff { .. } => None,
     };
     if let Err(error) = subject.directory().write(&origin, outcome) {
         // What stands there says that the start was cut off: the tasks refuse.

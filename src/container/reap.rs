@@ -71,7 +71,7 @@ fn is_doubtful(state: &OwnerDir) -> bool {
     let is_start = |record: &Record| match record.outcome {
         Outcome::Ready(_) | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => true,
         // It has none as long as its job runs.
-        Outcome::Host => false,
+        Outcome::Host | Outcome::OfSteps(_) => false,
     };
     state.owner().step.is_none()
         && is_old(state.age())
@@ -86,7 +86,11 @@ fn is_dead(record: &Record) -> bool {
         Outcome::Ready(running) => {
             Process::find_alive(running.process).is_ok_and(|process| process.is_none())
         }
-        Outcome::Host | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => false,
+        Outcome::Host
+        | Outcome::OfSteps(_)
+        | Outcome::Starting
+        | Outcome::Failed { .. }
+        | Outcome::BrokenOff { .. } => false,
     }
 }
 

@@ -126,7 +126,7 @@ impl Request {
         let gid = text("SLURM_JOB_GID").map(|value| {
             value.parse().map_err(|_| RequestError::NotANumber { name: "SLURM_JOB_GID", value })
         });
-        let (account, groups, credentials) = person(job.uid, gid.transpose()?)?;
+        let (account, groups, credentials) = person(job.uid, gid.transpose()?, None)?;
         if job.slurmd.cluster.is_empty() {
             return Err(RequestError::Missing { name: "SLURM_CLUSTER_NAME" });
         }
@@ -154,7 +154,13 @@ impl Request {
         options: Options,
     ) -> Result<Self, RequestError> {
         let required = |name| variable(name).ok_or(RequestError::MissingInStep { name });
-        let (account, groups, credentials) = person(step.uid, Some(step.gid))?;
+        let by_slurm = BySlurm {
+            groups: &step.groups,
+            names: ["SLURM_JOB_USER", "USER"].map(&variable),
+            home: variable("HOME"),
+            shell: variable("SHELL"),
+        };
+        let (account, groups, credentials) = person(step.uid, Some(step.gid), Some(&by_slurm))?;
         let nodes = required("SLURM_STEP_NODELIST")?;
         let node = hostlist::expand(&nodes)
             .ok()
@@ -224,15 +230,65 @@ pub struct StepInfo {
     pub gpus: Option<Gpus>,
     /// The slurmd, by that record or by slurmstepd's word.
     pub slurmd: Slurmd,
+    /// The groups that Slurm gives its tasks.
+    pub groups: Vec<u32>,
 }
 
 /// A user and all groups.
 type KnownUser = (Account, Vec<Group>);
 
-/// A user as this node knows it, with the group that the job has, else the user's own. Asked by a child: a name service
-/// need not answer.
-fn person(uid: u32, gid: Option<u32>) -> Result<(Account, Vec<Group>, UserIds), RequestError> {
-    let sent = Errand::send(None, &[], || Answer::of(&known(uid, gid)?));
+/// What a step knows of its user. The groups are slurmstepd's own (src/slurmd/slurmstepd/slurmstepd_job.c, by the credential, or
+/// by the node's database where the site has `disable_send_gids`); the rest are names, which went through the user's hands.
+struct BySlurm<'a> {
+    groups: &'a [u32],
+    names: [Option<String>; 2],
+    home: Option<String>,
+    shell: Option<String>,
+}
+
+impl BySlurm<'_> {
+    /// No name that has a meaning of its own here. Slurm's is the number where srun is called on a node that knows no other.
+    fn name(&self, uid: u32) -> String {
+        let is_plain = |name: &&String| {
+            !matches!(name.as_str(), "root" | "sshd" | "nobody")
+                && !name.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        self.names.iter().flatten().find(is_plain).cloned().unwrap_or_else(|| format!("user{uid}"))
+    }
+
+    /// None where Slurm does not know the groups either.
+    fn user(&self, uid: u32, gid: u32) -> nix::Result<Option<KnownUser>> {
+        if uid == 0 || self.groups.is_empty() {
+            return Ok(None);
+        }
+        let account = Account {
+            name: self.name(uid).into(),
+            uid,
+            gid,
+            gecos: OsString::new(),
+            home: self.home.as_deref().unwrap_or("/").into(),
+            shell: self.shell.as_deref().unwrap_or_default().into(),
+        };
+        let others = self.groups.iter().copied().filter(|group| *group != gid);
+        let groups = [gid].into_iter().chain(others).map(|gid| named(Gid::from_raw(gid)));
+        Ok(Some((account, groups.collect::<nix::Result<_>>()?)))
+    }
+}
+
+/// A user as this node knows it, else as Slurm does, with the group that the job has, else the user's own. Asked by a child: a
+/// name service need not answer.
+fn person(
+    uid: u32,
+    gid: Option<u32>,
+    by_slurm: Option<&BySlurm<'_>>,
+) -> Result<(Account, Vec<Group>, UserIds), RequestError> {
+    let sent = Errand::send(None, &[], || {
+        let known = match (known(uid, gid)?, by_slurm, gid) {
+            (None, Some(by_slurm), Some(gid)) => by_slurm.user(uid, gid)?,
+            (known, ..) => known,
+        };
+        Answer::of(&known)
+    });
     let answer = sent.and_then(|errand| errand.wait(errand::PATIENCE)?.value::<Option<_>>());
     let (account, groups): KnownUser = match answer {
         Ok(Some(known)) => known,
@@ -267,11 +323,15 @@ fn groups(user: &str, gid: u32) -> nix::Result<Vec<Group>> {
     let name = CString::new(user).map_err(|_| nix::Error::EINVAL)?;
     let mut groups = Vec::new();
     for gid in getgrouplist(&name, Gid::from_raw(gid))? {
-        let known = nix::unistd::Group::from_gid(gid)?;
-        let name = known.map_or_else(|| format!("group{gid}"), |group| group.name);
-        groups.push(Group { name: name.into(), gid: gid.as_raw() });
+        groups.push(named(gid)?);
     }
     Ok(groups)
+}
+
+fn named(gid: Gid) -> nix::Result<Group> {
+    let known = nix::unistd::Group::from_gid(gid)?;
+    let name = known.map_or_else(|| format!("group{gid}"), |group| group.name);
+    Ok(Group { name: name.into(), gid: gid.as_raw() })
 }
 
 #[cfg(test)]
@@ -291,6 +351,7 @@ mod tests {
             workdir: None,
             gpus: None,
             slurmd: Slurmd::default(),
+            groups: Vec::new(),
         };
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
@@ -310,6 +371,24 @@ mod tests {
         assert_eq!((request.owner, request.node.as_str(), request.slots.as_str()), (SCOPE, "n2", "2(x3)"));
         assert_eq!((request.cluster.as_str(), request.restart), ("lab", 2));
         assert_eq!((request.first_node().as_deref(), request.is_first_node()), (Some("n1"), false));
+    }
+
+    /// Slurm's groups alone count; of the names, none that means something.
+    #[test]
+    fn user_that_the_node_does_not_know_is_who_slurm_says() {
+        const NOBODYS: u32 = 3_999_999_998;
+        let name = |name: &str| Some(name.to_owned());
+        let known = |groups: &[u32], names| {
+            let by_slurm = BySlurm { groups, names, home: name("/home/erin"), shell: None };
+            person(NOBODYS, Some(NOBODYS), Some(&by_slurm))
+        };
+        let (account, groups, ids) = known(&[0, NOBODYS], [name("5779"), name("erin")]).unwrap();
+        assert_eq!((account.name, account.home), ("erin".into(), "/home/erin".into()));
+        assert_eq!(ids, UserIds { uid: NOBODYS, gid: NOBODYS, groups: vec![NOBODYS, 0] });
+        assert_eq!(groups.first().unwrap().name, "group3999999998");
+        let (account, ..) = known(&[NOBODYS], [name("root"), None]).unwrap();
+        assert_eq!(account.name, "user3999999998");
+        assert!(matches!(known(&[], [None, None]), Err(RequestError::UnknownUser { .. })));
     }
 
     #[test]

@@ -127,7 +127,9 @@ pub fn enter(
         Some(record) => match record.outcome {
             Outcome::Ready(running) => Ok(*running),
             Outcome::Failed { message } => Err(StepError::Failed(message)),
-            Outcome::Host | Outcome::Starting | Outcome::BrokenOff { .. } => Err(StepError::CutOff { owner }),
+            Outcome::Host | Outcome::OfSteps(_) | Outcome::Starting | Outcome::BrokenOff { .. } => {
+                Err(StepError::CutOff { owner })
+            }
         },
         None => begin(config, request, image, &directory, log, progress),
     }

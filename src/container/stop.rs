@@ -51,9 +51,13 @@ fn mark_interrupted_pulls(config: &Config) -> Result<(), StopError> {
 /// A prolog that has not come to its end is an orphan of a slurmd that has died: Slurm itself lets prologs end first.
 fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
     match state.of(Owner::job(job)).read().map(|record| record.map(|record| record.outcome)) {
-        Ok(Some(Outcome::Host | Outcome::Ready(_) | Outcome::Failed { .. } | Outcome::BrokenOff { .. })) => {
-            Ok(())
-        }
+        Ok(Some(
+            Outcome::Host
+            | Outcome::OfSteps(_)
+            | Outcome::Ready(_)
+            | Outcome::Failed { .. }
+            | Outcome::BrokenOff { .. },
+        )) => Ok(()),
         Ok(Some(Outcome::Starting) | None) | Err(_) => {
             stepd::end_prolog(job).map_err(|source| StopError::Prolog { job, source })
         }

@@ -54,7 +54,11 @@ impl Record {
     pub fn gpus(&self) -> Option<Gpus> {
         match &self.outcome {
             Outcome::Ready(running) => Some(running.gpus.clone()),
-            Outcome::Host | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => None,
+            Outcome::Host
+            | Outcome::OfSteps(_)
+            | Outcome::Starting
+            | Outcome::Failed { .. }
+            | Outcome::BrokenOff { .. } => None,
         }
     }
 
@@ -96,6 +100,9 @@ impl Record {
 pub enum Outcome {
     /// There was none: the job wants to run on the host (`--docker-image=none`).
     Host,
+    /// There was none: this node does not know the user, whose groups Slurm tells to steps alone. Each has a container of its
+    /// own, by these options, or by those that it is given itself.
+    OfSteps(Box<Options>),
     /// The prolog is at work, or was cut off.
     Starting,
     /// The container is there.

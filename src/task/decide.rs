@@ -5,7 +5,7 @@ use super::step::{Step, StepKind};
 use crate::container;
 use crate::settings::choices::Script;
 use crate::settings::image::Reference;
-use crate::settings::options::ImageChoice;
+use crate::settings::options::{ImageChoice, Options};
 use crate::settings::plugstack::Config;
 use crate::slurm::failure_report;
 use crate::slurm::scontrol::SlurmError;
@@ -19,7 +19,7 @@ pub enum Place {
     /// In the container of its job.
     Container(Box<RunningContainer>),
     /// In a container of its step, of this image.
-    Own(Reference),
+    Own(Reference, Option<Box<Options>>),
 }
 
 /// A batch script runs on one node of possibly many, and begins when all have had their prologs. slurmctld
@@ -52,7 +52,11 @@ pub fn fail_if_prolog_failed(outcome: &Outcome) -> Result<(), TaskError> {
     match outcome {
         Outcome::Failed { message } => Err(TaskError::Prolog(message.clone())),
         Outcome::BrokenOff { line: Some(line) } => Err(TaskError::Reported(line.clone())),
-        Outcome::Host | Outcome::Starting | Outcome::BrokenOff { line: None } | Outcome::Ready(_) => Ok(()),
+        Outcome::Host
+        | Outcome::OfSteps(_)
+        | Outcome::Starting
+        | Outcome::BrokenOff { line: None }
+        | Outcome::Ready(_) => Ok(()),
     }
 }
 
@@ -71,6 +75,7 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
     let running = match record.outcome {
         Outcome::Ready(running) => running,
         Outcome::Host => return without_a_container(step, false),
+        Outcome::OfSteps(options) => return of_step(step, *options, config),
         Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => {
             return Err(TaskError::CutOff { job });
         }
@@ -83,9 +88,25 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
             })
         }
         (_, ImageChoice::Image(step), ImageChoice::Image(job)) if !step.same_as(job) => {
-            Ok(Place::Own(step.clone()))
+            Ok(Place::Own(step.clone(), None))
         }
         _ => Ok(Place::Container(running)),
+    }
+}
+
+/// In a job whose user this node does not know.
+fn of_step(step: &Step, options: Options, config: &Config) -> Result<Place, TaskError> {
+    match (step.kind, &step.options.image, &options.image) {
+        (StepKind::Tasks, ImageChoice::Image(image), _) => Ok(Place::Own(image.clone(), None)),
+        (StepKind::Tasks, _, ImageChoice::Image(image)) => {
+            Ok(Place::Own(image.clone(), Some(Box::new(options))))
+        }
+        (StepKind::Batch | StepKind::Interactive, ..)
+            if options.script.unwrap_or(config.script) == Script::Host =>
+        {
+            Ok(Place::Host)
+        }
+        _ => Err(TaskError::UnknownUser { uid: step.uid }),
     }
 }
 
@@ -93,7 +114,7 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
 fn without_a_container(step: &Step, is_wrong: bool) -> Result<Place, TaskError> {
     let job = step.job;
     match (&step.options.image, step.kind) {
-        (ImageChoice::Image(image), StepKind::Tasks) => Ok(Place::Own(image.clone())),
+        (ImageChoice::Image(image), StepKind::Tasks) => Ok(Place::Own(image.clone(), None)),
         (ImageChoice::Image(_), _) => Err(TaskError::NoContainer { job }),
         (ImageChoice::Unset, _) if step.is_dockerexec || is_wrong => Err(TaskError::NoContainer { job }),
         (ImageChoice::Unset | ImageChoice::Host, _) => Ok(Place::Host),
@@ -202,12 +223,31 @@ mod tests {
         }
     }
 
+    /// By its own options, or by the job's.
+    #[test]
+    fn step_of_a_user_that_the_node_does_not_know_has_a_container_of_its_own() {
+        let image = |name: &str| ImageChoice::Image(name.parse().unwrap());
+        let place = |kind, own: &ImageChoice, script| {
+            let options = Box::new(Options { image: image("jobs"), script, ..Options::default() });
+            decided(Some((UID, Outcome::OfSteps(options))), &step(kind, own, false))
+        };
+        let by_job = place(StepKind::Tasks, &ImageChoice::Unset, None).unwrap();
+        assert!(matches!(by_job, Place::Own(_, Some(options)) if options.image == image("jobs")));
+        assert!(matches!(place(StepKind::Tasks, &image("own"), None), Ok(Place::Own(_, None))));
+        assert!(matches!(place(StepKind::Tasks, &ImageChoice::Host, None), Ok(Place::Host)));
+        for kind in [StepKind::Batch, StepKind::Interactive] {
+            assert!(matches!(place(kind, &ImageChoice::Unset, Some(Script::Host)), Ok(Place::Host)));
+            let line = place(kind, &image("jobs"), None).unwrap_err();
+            assert!(line.starts_with("user 5001 is not known on this node"), "{line}");
+        }
+    }
+
     #[test]
     fn only_a_step_of_tasks_has_an_image_of_its_own_in_a_job_without_one() {
         let own = ImageChoice::Image("another".parse().unwrap());
         let place =
             |kind, image: &ImageChoice, is_dockerexec| decided(None, &step(kind, image, is_dockerexec));
-        assert!(matches!(place(StepKind::Tasks, &own, false), Ok(Place::Own(_))));
+        assert!(matches!(place(StepKind::Tasks, &own, false), Ok(Place::Own(..))));
         assert!(matches!(place(StepKind::Tasks, &ImageChoice::Host, true), Ok(Place::Host)));
         for kind in [StepKind::Batch, StepKind::Interactive, StepKind::Tasks] {
             assert!(matches!(place(kind, &ImageChoice::Unset, false), Ok(Place::Host)), "{kind:?}");

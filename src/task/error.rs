@@ -34,6 +34,14 @@ pub enum TaskError {
         /// The job.
         job: JobId,
     },
+    /// The user's groups are known to steps alone.
+    #[error(
+        "user {uid} is not known on this node: use --docker-script=host and srun in the script, or ask the admin to add the user here"
+    )]
+    UnknownUser {
+        /// The job's user.
+        uid: u32,
+    },
     /// The prolog was cut off.
     #[error("job {job}: the prolog was interrupted while it started the container: submit the job again")]
     CutOff {

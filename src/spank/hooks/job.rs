@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use super::input::{Spank, configuration, configuration_for_removal, given, plugins_are_in_order, state_dir};
 use super::output::SlurmLog;
-use crate::container::prolog::{self, HookResult, PrologInput};
-use crate::container::{self, JobInfo, Request};
+use crate::container::prolog::{self, HookResult, PrologInput, Wanted};
+use crate::container::{self, JobInfo, Request, RequestError};
 use crate::linux::process;
 use crate::log::{Log, error_chain};
 use crate::settings::options::{self, Options};
+use crate::slurm::hostlist;
 use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::spank::handle::{FAILED, OK};
 use crate::spank::slurmstepd;
@@ -59,7 +60,19 @@ fn input(
     plugins_are_in_order()?;
     let options = options?;
     options.check(&config)?;
-    Ok((config, Request::of_job(facts, |name| env::var_os(name), options)?))
+    let request = Request::of_job(facts, |name| env::var_os(name), options.clone());
+    let wanted = match request {
+        // On several nodes their containers would not find each other.
+        Err(RequestError::UnknownUser { .. }) if is_on_one_node() => Wanted::OfSteps(Box::new(options)),
+        request => Wanted::Container(Box::new(request?)),
+    };
+    Ok((config, wanted))
+}
+
+fn is_on_one_node() -> bool {
+    env::var("SLURM_JOB_NODELIST")
+        .or_else(|_| env::var("SLURM_NODELIST"))
+        .is_ok_and(|nodes| hostlist::expand(&nodes).is_ok_and(|nodes| nodes.len() == 1))
 }
 
 pub(in crate::spank) fn epilog(spank: &mut Spank<'_>) -> c_int {

@@ -87,6 +87,7 @@ fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, 
         workdir: workdir(variable),
         gpus: job.gpus,
         slurmd: job.slurmd,
+        groups: spank.job_supplementary_gids()?,
     };
     Ok(Request::of_step(&facts, variable, options.clone())?)
 }

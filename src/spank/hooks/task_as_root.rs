@@ -184,8 +184,9 @@ fn container(
         Place::Container(running) => {
             Some(Joined { owner: Owner::job(step.job), running, temporary: None, launcher: None })
         }
-        Place::Own(image) => {
-            let (running, launcher) = step::enter(spank, config, &step.options, &image, of_job)?;
+        Place::Own(image, options) => {
+            let options = options.as_deref().unwrap_or(&step.options);
+            let (running, launcher) = step::enter(spank, config, options, &image, of_job)?;
             let owner = Owner::step(step.job, StepId(spank.job_stepid()?));
             Some(Joined { owner, running: Box::new(running), temporary: None, launcher })
         }

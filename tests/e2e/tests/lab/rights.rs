@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use spank_docker_e2e::{Lab, View, image, views};
+use spank_docker_e2e::{IMAGE, Lab, View, image, views};
 
 const PROBE: &str = r#"
 say() { echo "$1: $(echo $2)"; }
@@ -206,4 +206,32 @@ fn sessions_have_the_limits_of_slurms_own_processes() {
     assert_eq!(hard, ["4000", "6000", "8"], "{ran}");
     back.run().success();
     lab.assert_empty();
+}
+
+/// Of a user with groups, whom one node has never heard of.
+#[test]
+fn step_on_a_node_that_does_not_know_the_user_is_who_slurm_says() {
+    let lab = Lab::get();
+    let n1 = lab.node("n1");
+    let gone = n1.command("userdel erin");
+    lab.repair_with(gone.clone());
+    n1.run("useradd -M -u 5779 -G physics -d /home/erin erin").success();
+    let steps = format!(
+        "cd /; srun -w n2 sh -c 'id -u; id -G' &&
+         srun -w n2 --docker-image={IMAGE} sh -c 'id -u; id -G; id -un; id -Gn | grep -o physics; cd && touch here && pwd' &&
+         srun -w n2,n3 --docker-image={IMAGE} echo it ran"
+    );
+    let steps = lab.user("erin").command("").sh(&steps).run().failure();
+    let expected = ["5779", "5779 6001", "5779", "5779 6001", "erin", "physics", "/home/erin"];
+    assert_eq!(steps.lines(), expected, "{steps}");
+    assert!(
+        steps
+            .ours()
+            .iter()
+            .all(|line| line
+                .ends_with("user 5779 is not known on this node; ask the admin to add the user here")),
+        "{steps}"
+    );
+    gone.run().success();
+    lab.assert_clean();
 }
