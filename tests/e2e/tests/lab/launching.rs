@@ -44,6 +44,19 @@ fn mpirun_of_open_mpi_launches_as_told_and_ends_with_its_ranks() {
     lab.assert_clean();
 }
 
+/// As on more than 64 nodes: the first daemon starts the second, and that the third.
+#[test]
+fn daemons_of_open_mpi_start_others_where_they_build_a_tree() {
+    let lab = Lab::get();
+    let script = "export OMPI_MCA_routed_radix=1 PRTE_MCA_routed_radix=1
+        mpirun --map-by ppr:1:node sh -c 'echo $(hostname) ${SSH_CONNECTION%% *}'";
+    let job = lab.alice().submit_image("-N3 --ntasks-per-node=1", script).wait().completed();
+    let [first, second] = ["n1", "n2"].map(|node| lab.node(node).run("hostname -i").success().stdout);
+    let expected = ["n1".to_owned(), format!("n2 {}", first.trim()), format!("n3 {}", second.trim())];
+    assert_eq!(job.sorted(), expected, "{job}");
+    lab.assert_clean();
+}
+
 #[test]
 fn mpirun_of_mpich_launches_as_told_and_ends_with_its_ranks() {
     let lab = Lab::get();
