@@ -23,7 +23,7 @@ MpiDefault=none
 
 # What the plugin asks of a site: an extern step, a prolog on every node at
 # allocation, no batch script before all prologs have ended, and as long as they last.
-PrologFlags=Contain,DeferBatch
+PrologFlags=Contain,DeferBatch,X11
 BatchStartTimeout=720
 ProctrackType=proctrack/cgroup
 TaskPlugin=task/affinity,task/cgroup

@@ -51,6 +51,8 @@ pub const LAUNCHER: &std::ffi::CStr = c"/run/spank-docker/pause";
 pub const GO: &str = "/run/spank-docker/go";
 /// The FIFO for the standard output and error of the image's sshd. The user's, mode 0600.
 pub const SSHD_OUTPUT: &str = "/run/spank-docker/sshd_output";
+/// Cookie of the display that `srun --x11` has for the job here. Mode 0400, the user's.
+pub const X_AUTHORITY: &str = "/run/spank-docker/Xauthority";
 /// The image's /etc/passwd with the user in it, mounted over the image's.
 pub const PASSWD: &str = "/run/spank-docker/passwd";
 /// The image's /etc/group with the user's groups in it, mounted over the image's.

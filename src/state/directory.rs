@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, DirEntry, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::error::StateError;
 use super::record::{Origin, Outcome, Record};
 use crate::guest::paths;
+use crate::linux::identity::UserIds;
 use crate::linux::mount;
 use crate::linux::removal::gone;
 use crate::slurm::ids::{Owner, StepId};
@@ -320,6 +321,22 @@ impl OwnerDir {
         let path = self.container().join(name);
         let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
         let written = write_new(&temporary, 0o644, content).and_then(|()| fs::rename(&temporary, &path));
+        written.map_err(self.failed("write", &path))
+    }
+
+    /// The same for the user alone.
+    pub fn write_private_guest_file(
+        &self,
+        in_container: &str,
+        content: &[u8],
+        user: &UserIds,
+    ) -> Result<(), StateError> {
+        let name = paths::file_name(in_container);
+        let path = self.container().join(name);
+        let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
+        let written = write_new(&temporary, 0o400, content)
+            .and_then(|()| chown(&temporary, Some(user.uid), Some(user.gid)))
+            .and_then(|()| fs::rename(&temporary, &path));
         written.map_err(self.failed("write", &path))
     }
 

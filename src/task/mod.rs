@@ -7,6 +7,7 @@
 mod adoption;
 mod decide;
 mod directory;
+pub mod display;
 pub mod environment;
 mod error;
 mod join;

@@ -25,8 +25,8 @@ use crate::slurm::failure_report;
 use crate::slurm::ids::{JobId, Owner, StepId};
 use crate::spank::handle::OK;
 use crate::spank::slurmstepd;
-use crate::state::{OnceFlag, Record, StateDir};
-use crate::task::{self, Layout, Place, Step, StepKind, StepLayout, TaskError};
+use crate::state::{OnceFlag, Record, StateDir, StateError};
+use crate::task::{self, Layout, Place, Step, StepKind, StepLayout, TaskError, display};
 
 /// A task that cannot join goes on only as far as the next hook, where it ends: slurmstepd is still to write to this
 /// process, and would tell the user of a broken pipe.
@@ -59,7 +59,11 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         None => None,
     };
     if let Some(joined) = &mut joined {
+        let cookie = cookie(spank, &state, joined)?;
         enter(&state, joined, &step, &config)?;
+        if let Some(file) = cookie {
+            spank.setenv(display::AUTHORITY, file, true)?;
+        }
         // Slurm would make it, or complain, before the plugin has checked whether the container has it.
         joined.temporary = spank.getenv_os(directories::OF_SLURM)?;
         spank.unsetenv(directories::OF_SLURM)?;
@@ -68,6 +72,13 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let own = step.own.filter(|_| joined.as_ref().is_some_and(|joined| joined.owner.step.is_none()));
     let own = own.map(|layout| layout.step);
     Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, own, config, launches, joined }))
+}
+
+/// Of the task's display, where it has one: in its container.
+fn cookie(spank: &Spank<'_>, state: &StateDir, joined: &Joined) -> Result<Option<&'static str>, StateError> {
+    let file = display::cookie_file(|name| spank.getenv_os(name).ok().flatten());
+    let bring = |file: PathBuf| display::bring_cookie(&state.of(joined.owner), &file, &joined.running.user);
+    file.map_or(Ok(None), bring)
 }
 
 /// On the host, whose cgroups are Slurm's.

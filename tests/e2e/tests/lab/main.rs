@@ -4,6 +4,7 @@ mod adoption;
 mod alike;
 mod churn;
 mod cluster;
+mod display;
 mod ending;
 mod entrypoint;
 mod environment;
