@@ -7,7 +7,7 @@
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 
@@ -16,9 +16,11 @@ use crate::linux::errand::{self, Answer, Errand};
 use crate::linux::identity::UserIds;
 use crate::log::escape::Escaped;
 use crate::settings::options::Options;
+use crate::slurm::env_protocol;
 use crate::slurm::gres::Gpus;
 use crate::slurm::hostlist;
 use crate::slurm::ids::{JobId, Owner, Slurmd};
+use crate::slurm::shell_state::ShellState;
 
 /// A job that wants a container on this node.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct Request {
     pub workdir: Option<PathBuf>,
     /// What the user asks for, checked.
     pub options: Options,
+    /// Umask and soft limits of the submitting shell, for an ENTRYPOINT.
+    pub shell: ShellState,
     /// The GPUs that Slurm has given: the job's, where that is known, and in the end the container's.
     pub gpus: Option<Gpus>,
 }
@@ -143,6 +147,7 @@ impl Request {
             credentials,
             workdir: variable("SLURM_JOB_WORK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
             options,
+            shell: shell_of_job(&variable),
             gpus: Some(Gpus::of_job(&variable)?),
         })
     }
@@ -181,6 +186,7 @@ impl Request {
             credentials,
             workdir: step.workdir.clone(),
             options,
+            shell: ShellState::of_step(&variable),
             gpus: step.gpus.clone(),
         })
     }
@@ -195,6 +201,16 @@ impl Request {
     #[must_use]
     pub fn is_first_node(&self) -> bool {
         self.first_node().is_some_and(|first| first == self.node)
+    }
+}
+
+/// As the user's client has sent it.
+fn shell_of_job(variable: impl Fn(&str) -> Option<OsString>) -> ShellState {
+    let sent = variable(env_protocol::SHELL_STATE_OF_JOB).unwrap_or_default();
+    let state = ShellState::parse(&sent.to_string_lossy());
+    match variable("SLURM_CONF") {
+        Some(slurm_conf) => state.propagated(Path::new(&slurm_conf)),
+        None => state,
     }
 }
 

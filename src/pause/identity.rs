@@ -1,6 +1,7 @@
 //! Whether this process is the job's user with exactly their groups, and has no privileges, as the kernel says: for `--as`. Apart
 //! because only this decides with which rights an image's ENTRYPOINT runs (`linux::rights`).
 
+use super::strings::number;
 use super::system_call::{arch, syscall};
 
 /// The most groups that the kernel allows a process.
@@ -20,8 +21,8 @@ pub unsafe fn is_user(user: *const u8) -> bool {
     let groups = (&raw mut GROUPS).cast::<u32>();
     // SAFETY: the caller guarantees it; the kernel writes into a list of the length that it is told.
     unsafe {
-        let (uid, behind) = number(user);
-        let (gid, behind) = number(behind.add(usize::from(*behind == b':')));
+        let (uid, behind) = id(user);
+        let (gid, behind) = id(behind.add(usize::from(*behind == b':')));
         let mut list = behind.add(usize::from(*behind == b':'));
         if !has_ids(arch::GETRESUID, arch::SETFSUID, uid) || !has_ids(arch::GETRESGID, arch::SETFSGID, gid) {
             return false;
@@ -33,7 +34,7 @@ pub unsafe fn is_user(user: *const u8) -> bool {
             return false;
         }
         while (*list).is_ascii_digit() {
-            let (group, behind) = number(list);
+            let (group, behind) = id(list);
             if group != gid && !(0..count).any(|at| own(at) == group) {
                 return false;
             }
@@ -75,20 +76,14 @@ pub fn is_powerless() -> bool {
     }
 }
 
-/// A number, and the text after it.
+/// An id, and the text after it.
 ///
 /// # Safety
 /// `text` ends with a NUL.
-unsafe fn number(mut text: *const u8) -> (u32, *const u8) {
-    let mut number = 0u32;
-    // SAFETY: the caller guarantees it: a NUL is no digit.
-    unsafe {
-        while (*text).is_ascii_digit() {
-            number = number.wrapping_mul(10).wrapping_add(u32::from(*text - b'0'));
-            text = text.add(1);
-        }
-    }
-    (number, text)
+unsafe fn id(text: *const u8) -> (u32, *const u8) {
+    // SAFETY: the caller guarantees it.
+    let (number, behind) = unsafe { number(text) };
+    (number as u32, behind)
 }
 
 /// Whether this number is in a list, `1,2,3`.
@@ -99,7 +94,7 @@ unsafe fn lists(mut list: *const u8, wanted: u32) -> bool {
     // SAFETY: the caller guarantees it: a NUL ends the walk.
     unsafe {
         while (*list).is_ascii_digit() {
-            let (group, behind) = number(list);
+            let (group, behind) = id(list);
             if group == wanted {
                 return true;
             }

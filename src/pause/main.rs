@@ -18,8 +18,9 @@
 //! With `slurm_script_launcher PATH ARGUMENTS…` it executes PATH: a TaskProlog, which Slurm starts through a program that
 //! cleans up before.
 //!
-//! With `--as UID:GID:GROUP,… PROGRAM ARGUMENTS…` it executes PROGRAM, an image's ENTRYPOINT, if the kernel says that it is
-//! this user with exactly these groups and no privileges: the engine takes them from the image (`linux::rights`).
+//! With `--as UID:GID:GROUP,… UMASK:LIMIT=SOFT,… PROGRAM ARGUMENTS…` it executes PROGRAM, an image's ENTRYPOINT, with this umask
+//! and these limits, if the kernel says that it is this user with exactly these groups and no privileges: the engine takes them
+//! from the image (`linux::rights`).
 //!
 //! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, and names to it the networks between the nodes.
 //!
@@ -38,6 +39,7 @@ mod execute;
 mod exported;
 mod identity;
 mod rank;
+mod shell;
 mod strings;
 mod system_call;
 
@@ -49,6 +51,7 @@ use execute::execute;
 use exported::write_environment;
 use identity::{is_powerless, is_user};
 use rank::run_rank;
+use shell::take_state;
 use strings::{remove, starts_with};
 use system_call::{AT_FDCWD, EINTR, O_CLOEXEC, O_NONBLOCK, arch, exit, fail, syscall};
 
@@ -110,11 +113,12 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
         if *stack == 3 && starts_with(*stack.add(2) as *const u8, ENVIRONMENT) {
             write_environment(*stack.add(3) as *const u8, environment as *const *const u8);
         }
-        if *stack >= 4 && starts_with(*stack.add(2) as *const u8, AS) {
+        if *stack >= 5 && starts_with(*stack.add(2) as *const u8, AS) {
             if !is_user(*stack.add(3) as *const u8) || !is_powerless() {
                 fail(NOT_THE_USER, 126);
             }
-            execute(stack.add(4) as *const *const u8, environment as *const *const u8);
+            take_state(*stack.add(4) as *const u8);
+            execute(stack.add(5) as *const *const u8, environment as *const *const u8);
         }
         if *stack >= 3 && starts_with(*stack.add(2) as *const u8, RANK) {
             run_rank(stack.add(3) as *const *const u8, environment as *const *const u8);

@@ -60,3 +60,19 @@ pub unsafe fn remove(list: *const *const u8, beginning: &[u8]) {
         }
     }
 }
+
+/// A number, and the text after it.
+///
+/// # Safety
+/// `text` ends with a NUL.
+pub unsafe fn number(mut text: *const u8) -> (u64, *const u8) {
+    let mut number = 0u64;
+    // SAFETY: the caller guarantees it: a NUL is no digit.
+    unsafe {
+        while (*text).is_ascii_digit() {
+            number = number.wrapping_mul(10).wrapping_add(u64::from(*text - b'0'));
+            text = text.add(1);
+        }
+    }
+    (number, text)
+}

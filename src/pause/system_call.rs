@@ -35,6 +35,8 @@ pub mod arch {
     pub const SETFSGID: usize = 123;
     pub const CAPGET: usize = 125;
     pub const PRCTL: usize = 157;
+    pub const UMASK: usize = 95;
+    pub const PRLIMIT64: usize = 302;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -60,6 +62,8 @@ pub mod arch {
     pub const SETFSGID: usize = 152;
     pub const CAPGET: usize = 90;
     pub const PRCTL: usize = 167;
+    pub const UMASK: usize = 166;
+    pub const PRLIMIT64: usize = 261;
 }
 
 /// # Safety

@@ -7,6 +7,7 @@
 //! | [`IMAGE_OF_JOB`] | Slurm, in batch scripts and salloc's shell | the script, the shell | the job's own `--docker-image` | the same |
 //! | [`COMPONENTS_WITH_IMAGE`] | an srun of several components that makes its jobs | their tasks | options that look like the step's may be another component's; a digit for each: it has an image | the step's own options are ignored, the record of the prolog holds |
 //! | [`LAYOUT_OF_JOB`] | sbatch, salloc (empty); srun and batch scripts (`JOB:LAYOUT`) | srun, tasks | tasks on each node of the job: srun replaces Slurm's variable by its step's | the user's own hostfile has other numbers |
+//! | [`SHELL_STATE`] | srun, sbatch and salloc that ask for an ENTRYPOINT | the prolog | umask and soft limits of the submitting shell | the user's own ENTRYPOINT has others |
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
 //! | `SLURM_DOCKERLD_LIBRARY_PATH`, `SLURM_DOCKERLD_PRELOAD` | the same, where the variables go one by one | the same | what the loader is told, which is not for ssh and sshd | the same |
@@ -28,6 +29,10 @@ pub const COMPONENTS_WITH_IMAGE: &str = "SLURM_DOCKEROPTIONS";
 /// The layout of a job, for its steps. Empty in a shell of salloc, which does not know its job yet. With the job's number,
 /// since scripts pass their variables to the jobs that they submit.
 pub const LAYOUT_OF_JOB: &str = "SLURM_DOCKERLAYOUT";
+/// Of a job with an ENTRYPOINT, for its prolog: as Slurm's clients set it, and with what Slurm puts before it there.
+pub const SHELL_STATE: &str = "DOCKERSHELL";
+/// The same, as the prolog finds it.
+pub const SHELL_STATE_OF_JOB: &str = "SPANK_DOCKERSHELL";
 /// Of a step that `dockerexec` starts.
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 /// Of an ssh session.

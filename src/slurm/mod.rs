@@ -11,6 +11,7 @@ pub mod plugin_order;
 pub mod private_dirs;
 pub mod release;
 pub mod scontrol;
+pub mod shell_state;
 pub mod slurmd_arguments;
 pub mod srun_arguments;
 pub mod stepd;

@@ -18,6 +18,7 @@ use spank_docker::settings::choices::Pull;
 use spank_docker::settings::options::{ImageChoice, Options};
 use spank_docker::settings::plugstack::Config;
 use spank_docker::slurm::ids::{JobId, Owner, Slurmd};
+use spank_docker::slurm::shell_state::ShellState;
 use spank_docker::state::{RunningContainer, StateDir};
 use tempfile::TempDir;
 
@@ -69,6 +70,7 @@ impl Machine {
             credentials: UserIds { uid: USER, gid: USER, groups: vec![USER, GROUP] },
             workdir: None,
             options: Options::default(),
+            shell: ShellState::default(),
             gpus: None,
         };
         let mut machine = Self { directory, config: Config::default(), request };

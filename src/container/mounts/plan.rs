@@ -138,6 +138,7 @@ mod tests {
     use crate::settings::mounts;
     use crate::settings::options::Options;
     use crate::slurm::ids::{JobId, Owner};
+    use crate::slurm::shell_state::ShellState;
 
     fn request(home: &str, workdir: &str, options: Options) -> Request {
         Request {
@@ -160,6 +161,7 @@ mod tests {
             credentials: UserIds { uid: 5001, gid: 5001, groups: vec![5001] },
             workdir: Some(workdir.into()),
             options,
+            shell: ShellState::default(),
             gpus: None,
         }
     }

@@ -15,12 +15,13 @@ use crate::guest::job_environment;
 use crate::guest::paths;
 use crate::linux::identity::UserIds;
 use crate::settings::image::Reference;
+use crate::settings::plugstack::{Config, Limit};
 
 /// How long it may take to exec its command.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What makes the first program write down its environment (src/pause).
 const WRITE: &str = "--environment";
-/// What makes it see who it is before it executes the ENTRYPOINT.
+/// What makes it see who it is, and take the umask and the limits of the submitting shell, before it executes the ENTRYPOINT.
 const AS: &str = "--as";
 
 /// Why there is nothing that it has exported.
@@ -74,6 +75,7 @@ fn quoted(words: &Option<String>) -> String {
 pub(super) async fn run(
     engine: &Engine,
     container: &Container,
+    config: &Config,
     request: &Request,
     name: &Reference,
     image: &Image,
@@ -84,7 +86,11 @@ pub(super) async fn run(
     }
     let token = first_process::random()
         .map_err(|_| EntrypointError::Hangs { image: name.to_string(), words: None })?;
-    let command = [paths::PAUSE.to_owned(), AS.to_owned(), user_of(&request.credentials)];
+    let mut shell = request.shell.clone();
+    if config.memlock != Limit::Inherit {
+        shell.leave_out_memlock();
+    }
+    let command = [paths::PAUSE.to_owned(), AS.to_owned(), user_of(&request.credentials), shell.to_string()];
     let command = command.into_iter().chain(image.entrypoint.iter().cloned());
     let command = command.chain([paths::PAUSE, WRITE, &token].map(str::to_owned));
     let user = request.account.name.to_string_lossy().into_owned();
@@ -129,6 +135,19 @@ pub fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
     Some(variables)
 }
 
+/// Without what an ENTRYPOINT has from the container itself, which is the engine's, and not the image's.
+#[must_use]
+pub(super) fn without(
+    of_engine: &[(&str, String)],
+    mut exported: Vec<(String, String)>,
+    of_image: &[(String, String)],
+) -> Vec<(String, String)> {
+    let is_of_engine =
+        |(name, value): &(String, String)| of_engine.iter().any(|(own, set)| own == name && set == value);
+    exported.retain(|pair| !is_of_engine(pair) || of_image.contains(pair));
+    exported
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +161,22 @@ mod tests {
         for cut in [&output[..10], b"tok", b"", b"tok\0A=1\0"] {
             assert_eq!(exported(cut, "tok"), None);
         }
+    }
+
+    #[test]
+    fn variables_of_the_engine_are_not_exported() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let of_engine = [("PATH", "/bin".to_owned()), ("DEVICES", "void".to_owned())];
+        let exported = pairs(&[("PATH", "/bin"), ("DEVICES", "void"), ("OWN", "void")]);
+        let kept = |of_image: &[(&str, &str)]| without(&of_engine, exported.clone(), &pairs(of_image));
+        assert_eq!(kept(&[]), pairs(&[("OWN", "void")]));
+        assert_eq!(
+            kept(&[("PATH", "/bin"), ("DEVICES", "all")]),
+            pairs(&[("PATH", "/bin"), ("OWN", "void")])
+        );
+        assert_eq!(without(&of_engine, pairs(&[("DEVICES", "0")]), &[]), pairs(&[("DEVICES", "0")]));
     }
 
     /// In the words of setpriv(1), as which root starts our program: it executes nothing unless it is exactly this user.
@@ -162,7 +197,7 @@ mod tests {
             setpriv
                 .args(rights.split(' '))
                 .arg(&program)
-                .args([AS, &user_of(&user)])
+                .args([AS, &user_of(&user), "23:7=20,4=18446744073709551615"])
                 .args(command.split(' '));
             let ran = setpriv.env("PATH", "::relative:/usr/bin:/bin").output().unwrap();
             (ran.status.code(), String::from_utf8(ran.stdout).unwrap())
@@ -170,6 +205,14 @@ mod tests {
         let all = "--reuid 5001 --regid 100 --groups 100,6001,6002 --no-new-privs --bounding-set -all --inh-caps=-all";
         let user = |groups: &[u32]| UserIds { uid: 5001, gid: 100, groups: groups.to_vec() };
         let alice = || user(&[6002, 6001, 6001]);
+        let script = directory.path().join("script");
+        std::fs::write(
+            &script,
+            "umask; ulimit -S -n; [ \"$(ulimit -S -c)\" = \"$(ulimit -H -c)\" ] && echo all",
+        )
+        .unwrap();
+        let limits = run(all, alice(), &format!("sh {}", script.display()));
+        assert_eq!(limits, (Some(0), "0027\n20\nall\n".to_owned()));
         for command in ["echo a b", "/bin/echo a b"] {
             assert_eq!(run(all, alice(), command), (Some(0), "a b\n".to_owned()), "{command}");
         }

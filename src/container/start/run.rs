@@ -13,7 +13,7 @@ use super::files::Files;
 use super::first_process::StagingDir;
 use super::start_request::StartRequest;
 use super::{container, in_mount_namespace, policy, sshd};
-use super::{entrypoint, login, session_environment};
+use super::{entrypoint, login, session_environment, spec};
 use crate::container::gpus;
 use crate::container::mounts::{self, Prepared};
 use crate::container::nodes::JobNodes;
@@ -376,8 +376,10 @@ async fn complete_environment(
     let by_gpus = gpus::env_from_cdi(process, gpus.as_ref());
     let runs_entrypoint = request.options.entrypoint.unwrap_or(config.entrypoint);
     if runs_entrypoint {
-        image.environment =
-            entrypoint::run(engine, container, request, start.image, image, plan.port).await?;
+        let of_engine = spec::variables(image, gpus.as_ref());
+        let exported =
+            entrypoint::run(engine, container, config, request, start.image, image, plan.port).await?;
+        image.environment = entrypoint::without(&of_engine, exported, &image.environment);
         clock.note("entrypoint");
     }
     if runs_entrypoint || !by_gpus.is_empty() {

@@ -71,7 +71,7 @@ const MEMORY_BEFORE_ADOPTION: u64 = 1 << 30;
 const PROCESSES_BEFORE_ADOPTION: i64 = 4096;
 
 /// What the engine, its runtime and their hooks may know.
-fn variables(image: &Image, gpus: Option<&GpuRequest>) -> Vec<(&'static str, String)> {
+pub(super) fn variables(image: &Image, gpus: Option<&GpuRequest>) -> Vec<(&'static str, String)> {
     // Where a vendor's runtime is the engine's default, a container without this word could have all GPUs of the node.
     const NO_GPUS: &str = "void";
     // Docker's own; what an image adds to it is for the user's processes.

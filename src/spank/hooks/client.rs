@@ -14,6 +14,7 @@ use crate::linux::environment;
 use crate::log::{Log, error_chain};
 use crate::settings::options::{ImageChoice, OptionSpec, Options, TABLE, forward_to_prolog};
 use crate::slurm::env_protocol;
+use crate::slurm::shell_state::ShellState;
 use crate::spank::handle::{FAILED, OK};
 
 pub(in crate::spank) fn check_options(spank: &mut Spank<'_>) -> c_int {
@@ -57,6 +58,9 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     // The prolog is given what the command line says; what a variable says goes the same way.
     for (spec, value) in forward_to_prolog(|spec| given(spank, spec, variable)) {
         spank.job_control_setenv(control_variable(spec), value, true)?;
+    }
+    if options.entrypoint.unwrap_or(config.entrypoint) {
+        spank.job_control_setenv(env_protocol::SHELL_STATE, ShellState::own().to_string(), true)?;
     }
     Ok(())
 }
