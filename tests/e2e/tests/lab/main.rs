@@ -18,6 +18,7 @@ mod launching;
 mod mounts;
 mod namespaces;
 mod options;
+mod oracle;
 mod own;
 mod private;
 mod reach;
