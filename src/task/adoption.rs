@@ -9,8 +9,8 @@ use crate::slurm::stepd;
 use crate::state::StateDir;
 
 /// How long a task waits for the extern step to take the container over. It starts with the job, so it is mere
-/// milliseconds away, if it comes at all.
-const ADOPTION: Duration = Duration::from_secs(30);
+/// milliseconds away, if it comes at all; but on an overloaded node a slurmstepd was seen to take 26 s to start.
+const ADOPTION: Duration = Duration::from_secs(120);
 /// After that long the task checks whether it is on its way at all.
 const GRACE: Duration = Duration::from_secs(3);
 /// Between two looks.

@@ -13,6 +13,9 @@ use crate::linux::poll;
 
 /// How long the whole move may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So often each list is read, however late it is by then: on an overloaded node the kernel may take seconds to move one process,
+/// and a list that was not read again says nothing of what is left.
+const ROUNDS: u32 = 10;
 /// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(1);
 
@@ -60,9 +63,11 @@ impl Cgroups {
 }
 
 fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
-    let are_moved = || {
+    let mut rounds = 0;
+    let mut are_moved = || -> io::Result<Moved> {
+        rounds += 1;
         if threads(from)?.is_empty() {
-            return Ok(true);
+            return Ok(Moved::All);
         }
         // The kernel moves all threads of a process with its pid.
         for pid in processes(from)? {
@@ -73,14 +78,28 @@ fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
             }
         }
         // A process stays visible for a moment between its end and its parent's wait.
-        Ok(false)
+        Ok(if rounds < ROUNDS { Moved::TooEarlyToTell } else { Moved::Some })
     };
-    match poll::until(deadline, INTERVAL, are_moved, |moved| !matches!(moved, Ok(false))) {
-        Ok(false) => Err(io::Error::other(
-            "its processes cannot be moved: they are forked, or stay, in its own cgroups",
-        )),
-        moved => moved.map(drop),
+    loop {
+        match poll::until(deadline, INTERVAL, &mut are_moved, |moved| {
+            matches!(moved, Ok(Moved::All) | Err(_))
+        })? {
+            Moved::All => return Ok(()),
+            Moved::TooEarlyToTell => std::thread::sleep(INTERVAL),
+            Moved::Some => {
+                return Err(io::Error::other(
+                    "its processes cannot be moved: they are forked, or stay, in its own cgroups",
+                ));
+            }
+        }
     }
+}
+
+/// How many of a cgroup's processes have been moved.
+enum Moved {
+    All,
+    Some,
+    TooEarlyToTell,
 }
 
 fn lift(directory: &Path) -> io::Result<()> {
@@ -107,6 +126,26 @@ mod tests {
         lift(directory.path()).unwrap();
         lift(Path::new("/nonexistent")).unwrap();
         assert_eq!(fs::read_to_string(limit).unwrap(), "max");
+    }
+
+    /// A stand-in for the kernel's files: it forgets a process that is moved, when the time is over.
+    #[test]
+    fn processes_that_are_moved_late_are_moved() {
+        let directory = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
+        for (path, file) in [(&from, "cgroup.procs"), (&from, "tasks"), (&to, "cgroup.procs")] {
+            fs::create_dir_all(path).unwrap();
+            fs::write(path.join(file), "12\n").unwrap();
+        }
+        let over = Instant::now();
+        assert!(move_all(&from, &to, over).is_err());
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                std::thread::sleep(INTERVAL * 2);
+                fs::write(from.join("tasks"), "").unwrap();
+            });
+            move_all(&from, &to, over).unwrap();
+        });
     }
 
     /// With the kernel's cgroup v2, on any machine whose root may mount it: its core can freeze processes, without any
