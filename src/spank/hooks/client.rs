@@ -136,6 +136,6 @@ fn jobs_with_image() -> String {
 }
 
 /// The name under which Slurm carries an option to the prolog (`SPANK_` is put before it there).
-fn control_variable(spec: &OptionSpec) -> String {
+pub(super) fn control_variable(spec: &OptionSpec) -> String {
     format!("_SLURM_SPANK_OPTION_docker_{}", spec.name.replace('-', "_"))
 }

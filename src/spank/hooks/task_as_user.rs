@@ -5,6 +5,7 @@ use std::path::Path;
 
 use slurm_spank::SpankError;
 
+use super::client::control_variable;
 use super::input::Spank;
 use super::output::{by_this_node, tell_user};
 use super::task_as_root::layout_of_job;
@@ -70,7 +71,11 @@ fn prepare(spank: &Spank<'_>, work: &AsUser, signals: &mut HeldSignals) -> Resul
 fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
     spank.unsetenv(env_protocol::DOCKEREXEC)?;
     spank.unsetenv(env_protocol::COMPONENTS_WITH_IMAGE)?;
-    TABLE.iter().try_for_each(|spec| spank.unsetenv(spec.variable))
+    TABLE.iter().try_for_each(|spec| {
+        spank.unsetenv(spec.variable)?;
+        // Slurm 24.11 leaves a step's option there that has no value.
+        spank.unsetenv(control_variable(spec))
+    })
 }
 
 /// For the hostfiles of the job's steps.
