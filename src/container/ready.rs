@@ -12,12 +12,12 @@ use tokio::time::timeout;
 
 use crate::guest::ssh::server;
 use crate::linux::process::Process;
-use crate::linux::{listener, poll};
+use crate::linux::{listener, load, poll};
 use crate::log::escape::Escaped;
 
-/// How long an sshd may take from its start to its banner.
+/// How long an sshd may take from its start to its banner, on a node that is not overloaded.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long one connection may wait for a banner.
+/// How long one connection may wait for a banner there.
 const BANNER: Duration = Duration::from_secs(5);
 /// Between two looks; a start takes some 20 ms.
 const INTERVAL: Duration = Duration::from_millis(3);
@@ -31,8 +31,11 @@ pub(super) enum ReadyError {
     #[error("sshd exited")]
     Ended,
     /// It runs, but nothing listens, or says nothing.
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    Silent,
+    #[error("no answer within {} s", waited.as_secs())]
+    Silent {
+        /// How long it had to answer.
+        waited: Duration,
+    },
     /// It says something that our sshd would not.
     #[error("answered '{banner}'")]
     Stranger {
@@ -44,24 +47,35 @@ pub(super) enum ReadyError {
 /// Waits for the sshd that `process` has become.
 pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
     let look = async || check_sshd(process, port, token).await;
-    let is_final = |found: &Result<(), ReadyError>| *found != Err(ReadyError::Silent);
-    poll::until_meanwhile(Instant::now() + PATIENCE, INTERVAL, look, is_final).await
+    let is_final = |found: &Result<bool, ReadyError>| *found != Ok(false);
+    let began = Instant::now();
+    loop {
+        let waited = load::patience(PATIENCE);
+        if poll::until_meanwhile(began + waited, INTERVAL, look, is_final).await? {
+            return Ok(());
+        }
+        // The node may be more overloaded by now.
+        if began.elapsed() >= load::patience(PATIENCE) {
+            return Err(ReadyError::Silent { waited });
+        }
+    }
 }
 
-async fn check_sshd(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
+/// Whether it answers already.
+async fn check_sshd(process: &Process, port: u16, token: &str) -> Result<bool, ReadyError> {
     if !process.is_alive() {
         return Err(ReadyError::Ended);
     }
     // The banner alone proves nothing: any process that connects to another node of the job sees its token.
     let sockets = listener::on_port(port).unwrap_or_default();
     if !listener::is_held_by(&sockets, process.id().pid) {
-        return Err(ReadyError::Silent);
+        return Ok(false);
     }
-    match timeout(BANNER, banner((Ipv4Addr::LOCALHOST, port).into())).await {
-        Ok(Ok(banner)) if server::is_banner(&banner, token) => Ok(()),
+    match timeout(load::patience(BANNER), banner((Ipv4Addr::LOCALHOST, port).into())).await {
+        Ok(Ok(banner)) if server::is_banner(&banner, token) => Ok(true),
         Ok(Ok(banner)) if !banner.is_empty() => Err(ReadyError::Stranger { banner: Escaped::new(banner) }),
         // Too busy to answer, or in the middle of its start.
-        Ok(Ok(_) | Err(_)) | Err(_) => Err(ReadyError::Silent),
+        Ok(Ok(_) | Err(_)) | Err(_) => Ok(false),
     }
 }
 

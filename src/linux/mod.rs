@@ -11,6 +11,7 @@ pub mod inside;
 #[cfg(test)]
 pub(crate) mod lacking;
 pub mod listener;
+pub mod load;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;

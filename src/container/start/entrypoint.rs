@@ -14,10 +14,11 @@ use crate::engine::{self, Container, Engine, EngineError, Image};
 use crate::guest::job_environment;
 use crate::guest::paths;
 use crate::linux::identity::UserIds;
+use crate::linux::load;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::{Config, Limit};
 
-/// How long it may take to exec its command.
+/// How long it may take to exec its command, on a node that is not overloaded.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What makes the first program write down its environment (src/pause).
 const WRITE: &str = "--environment";
@@ -101,7 +102,7 @@ pub(super) async fn run(
     // The container itself has none of the image's. Of two with one name the last counts.
     let variables = image.environment.iter().cloned().chain(variables);
     let variables = variables.map(|(name, value)| format!("{name}={value}")).collect();
-    let ran = engine.run(container, command.collect(), variables, PATIENCE).await?;
+    let ran = engine.run(container, command.collect(), variables, load::patience(PATIENCE)).await?;
     let image = name.to_string();
     match (exported(&ran.output, &token), ran.code) {
         (Some(exported), Some(0)) => Ok(exported),

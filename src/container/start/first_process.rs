@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use crate::guest::paths;
 use crate::linux::identity::UserIds;
-use crate::linux::poll;
 use crate::linux::process::{FileId, Process};
 use crate::linux::rights::{Excess, Rights};
+use crate::linux::{load, poll};
 
 /// How long the engine's program may take to exec the plugin's; the engine has reported the start by then.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -110,6 +110,7 @@ async fn entered_within(
         Ok(_) => Err(FirstProcessError::Stranger),
     };
     let is_final = |seen: &Result<(), _>| matches!(seen, Ok(()) | Err(FirstProcessError::Ended));
+    let patience = load::patience(patience);
     poll::until_meanwhile(Instant::now() + patience, INTERVAL, look, is_final).await
 }
 

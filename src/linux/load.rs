@@ -1,0 +1,58 @@
+//! How long to wait for a program of the container on a node that has more to do than it can: there a sound program takes long,
+//! and a deadline for an idle node would call it broken.
+//!
+//! Runs as root where a container is started.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+/// So many processes may want each CPU before a node counts as overloaded.
+const USUAL: f64 = 4.0;
+/// The most times that a deadline is prolonged.
+const MOST: f64 = 20.0;
+
+/// `usual`, prolonged as the node is overloaded now. The kernel's average of a minute follows a burst late: to be asked again at
+/// the deadline.
+#[must_use]
+pub fn patience(usual: Duration) -> Duration {
+    let load = fs::read_to_string("/proc/loadavg").ok().and_then(|text| load_of(&text));
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    usual.mul_f64(factor(load.unwrap_or_default(), cpus))
+}
+
+/// Of the last minute (proc_loadavg(5)).
+fn load_of(text: &str) -> Option<f64> {
+    text.split_whitespace().next()?.parse().ok().filter(|load: &f64| load.is_finite())
+}
+
+fn factor(load: f64, cpus: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "there are few CPUs")]
+    let cpus = cpus.max(1) as f64;
+    (load / (USUAL * cpus)).clamp(1.0, MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_grow_with_what_each_cpu_has_to_do() {
+        for (text, cpus, times) in [
+            ("0.00 0.01 0.05 1/500 1", 2, 1.0),
+            ("8.00 1.00 1.00 9/500 1", 2, 1.0),
+            ("80.00 1.00 1.00 9/500 1", 2, 10.0),
+            ("80.00 1.00 1.00 9/500 1", 128, 1.0),
+            ("9999.00 1.00 1.00 9/500 1", 1, 20.0),
+            ("80.00", 0, 20.0),
+            ("", 2, 1.0),
+            ("NaN", 2, 1.0),
+        ] {
+            let load = load_of(text).unwrap_or_default();
+            assert!((factor(load, cpus) - times).abs() < 1e-9, "{text} on {cpus}");
+        }
+        assert!(patience(Duration::from_secs(30)) >= Duration::from_secs(30));
+        assert_eq!(patience(Duration::ZERO), Duration::ZERO);
+    }
+}
