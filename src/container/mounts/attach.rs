@@ -36,9 +36,10 @@ pub(in crate::container) fn attach(
     volumes: &[u64],
 ) -> Result<Vec<Skipped>, MountError> {
     let mut skipped = Vec::new();
+    let mut home = FreshHome { tree: home, is_attached: false };
     for mount in mounts {
         let target = mount.target.clone();
-        match attach_one(root, mount, home, user, volumes) {
+        match attach_one(root, mount, &mut home, user, volumes) {
             Err(error) if error.is_of_standard_mount() => skipped.push(Skipped { target, error }),
             other => other?,
         }
@@ -46,10 +47,28 @@ pub(in crate::container) fn attach(
     Ok(skipped)
 }
 
+/// The fresh home directory, for each of its names.
+struct FreshHome<'a> {
+    tree: &'a OwnedFd,
+    is_attached: bool,
+}
+
+impl FreshHome<'_> {
+    /// At its first place the mount itself: Linux before 6.15 makes no copy of one that is attached nowhere.
+    fn attach(&mut self, place: OwnedFd) -> io::Result<()> {
+        if self.is_attached {
+            return mount::attach(mount::detached_copy(self.tree, false)?, place);
+        }
+        mount::attach(self.tree, place)?;
+        self.is_attached = true;
+        Ok(())
+    }
+}
+
 fn attach_one(
     root: &ContainerRoot,
     mount: Prepared,
-    home: &OwnedFd,
+    home: &mut FreshHome<'_>,
     user: &UserIds,
     volumes: &[u64],
 ) -> Result<(), MountError> {
@@ -65,8 +84,7 @@ fn attach_one(
     let place = place.map_err(|error| explain_place(error, origin, source, target.clone()))?;
     let attached = match tree {
         Tree::Detached(tree) => mount::attach(tree, place),
-        // The mount itself, of which Linux before 6.15 makes no copy. One place at most wants it.
-        Tree::OnDisk => mount::attach(home, place),
+        Tree::OnDisk => home.attach(place),
     };
     attached.map_err(|source| MountError::Target { origin, target, source })
 }
