@@ -207,7 +207,7 @@ fn networks_that_the_user_excludes_anywhere_are_not_named() {
     let script = "mpirun --mca btl_tcp_if_exclude lo,docker0 hello
         mpirun --mca btl_tcp_if_include eth0 hello
         mpirun sh -c 'env | grep ^OMPI_MCA_btl_tcp_if_include= >&2; exec hello' 2>named
-        echo '-mca btl_tcp_if_exclude lo,docker0' >tuned; mpirun --tune tuned hello
+        echo '--mca btl_tcp_if_exclude lo,docker0' >tuned; mpirun --tune tuned hello
         export OMPI_MCA_btl_tcp_if_exclude=lo,docker0; mpirun hello; sort -u named";
     let job = alice.submit_image("-w n1,n2 -N2 --ntasks-per-node=1", script).wait().completed();
     assert_eq!(greeted(&job.lines()), [["n1"; 5], ["n2"; 5]].concat(), "{job}");
