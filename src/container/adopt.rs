@@ -47,7 +47,7 @@ pub struct Adopted {
 impl Adopted {
     /// Lets this process, the extern step's slurmstepd, see the end of the container at once, not only when it looks again.
     pub fn watch_end(&self, job: JobId) -> io::Result<()> {
-        watch(&self.step, &format!("{job}.extern"))
+        watch(&self.step, &format!("{job}.extern"), Some(self.running.process.pid))
     }
 }
 
@@ -61,13 +61,13 @@ pub fn watch_end_of_step(config: &Config, owner: Owner) -> Result<(), AdoptError
     let step = Cgroups::of_step(running.process.pid).map_err(AdoptError::Move)?;
     // Its number is its own for as long as it lives.
     match Process::find_alive(running.process).map_err(AdoptError::Move)? {
-        Some(_) => watch(&step, &owner.to_string()).map_err(AdoptError::Watch),
+        Some(_) => watch(&step, &owner.to_string(), None).map_err(AdoptError::Watch),
         None => Ok(()),
     }
 }
 
-fn watch(step: &Cgroups, title: &str) -> io::Result<()> {
-    sentinel::place(step, PAUSE, &CString::new(format!("spank_docker: [{title}]"))?)
+fn watch(step: &Cgroups, title: &str, counted: Option<i32>) -> io::Result<()> {
+    sentinel::place(step, PAUSE, &CString::new(format!("spank_docker: [{title}]"))?, counted)
 }
 
 /// Adopts the container of the job `owner`, when it has one, and writes the result down for the tasks that wait.

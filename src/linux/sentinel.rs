@@ -10,6 +10,12 @@
 //! The sentinel holds one end of a socket pair, and this process the other one: its end raises SIGURG here, which starts a
 //! timer with more of them. The container's first process cannot serve: the user may end it, long before.
 //!
+//! For each process that another has asked it to count (`stepd_add_extern_pid`), slurmstepd has a thread that looks once a second
+//! whether it is gone, and then uses a plugin that slurmstepd unloads at its own end (src/slurmd/slurmstepd/req.c,
+//! `_wait_extern_pid`; src/interfaces/acct_gather_profile.c, `acct_gather_profile_fini`): from 23.02 on, a thread that comes too
+//! late calls a function at address 0. So the first of the timer's signals holds the thread that sleeps until the `counted`
+//! process is gone, and wakes the others.
+//!
 //! Runs as root in the slurmstepd of the extern step, and in that of a step with a container of its own.
 #![expect(unsafe_code, reason = "a signal handler, a timer, and programs without a file")]
 
@@ -20,7 +26,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -36,12 +42,22 @@ use super::orphan;
 const INTERVAL_NS: libc::c_long = 5_000_000;
 const WAKES: u32 = 400;
 
+/// The longest time for which a signal holds a thread: that many steps of so many nanoseconds.
+const STEPS: u32 = 200;
+const STEP_NS: libc::c_long = 5_000_000;
+/// The most steps for which it waits for one of the other threads to end.
+const TURNS: u32 = 60;
+
 /// `asm-generic/fcntl.h`, valid for all supported architectures.
 const F_SETSIG: c_int = 10;
 
 static TIMER: OnceLock<Timer> = OnceLock::new();
 /// How many wakes are left.
 static LEFT: AtomicU32 = AtomicU32::new(0);
+/// The thread whose sleeps are interrupted.
+static THREAD: AtomicI32 = AtomicI32::new(0);
+/// The process whose end other threads wait for; 0 for none.
+static COUNTED: AtomicI32 = AtomicI32::new(0);
 
 struct Timer(libc::timer_t);
 
@@ -51,11 +67,14 @@ unsafe impl Send for Timer {}
 unsafe impl Sync for Timer {}
 
 /// Places a sentinel into `cgroups`, whose end wakes the calling thread. `program` is a static executable that waits for the
-/// end of its standard input when called with `--hold`; ps(1) shows it as `title`. It ends with this process, too.
-pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr) -> io::Result<()> {
+/// end of its standard input when called with `--hold`; ps(1) shows it as `title`. It ends with this process, too. `counted` is a
+/// process in these cgroups for which slurmstepd may have a thread.
+pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr, counted: Option<i32>) -> io::Result<()> {
     let inherited = orphan::descriptors()?;
     let executable = without_file(program)?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    THREAD.store(thread(), Ordering::Relaxed);
+    COUNTED.store(counted.unwrap_or_default(), Ordering::Relaxed);
     have_handler()?;
     have_timer()?;
     notify(&ours)?;
@@ -128,13 +147,18 @@ fn notify(end: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The first signal starts the timer, the last one of the timer ends it.
+/// The first signal starts the timer, the last one of the timer ends it. Other threads are only woken.
 extern "C" fn on_signal(_: c_int) {
     let errno = Errno::last_raw();
     match LEFT.load(Ordering::Relaxed) {
         0 => {
             LEFT.store(WAKES, Ordering::Relaxed);
             set_timer(INTERVAL_NS);
+        }
+        _ if thread() != THREAD.load(Ordering::Relaxed) => {}
+        WAKES => {
+            LEFT.store(WAKES - 1, Ordering::Relaxed);
+            let_others_see_the_end();
         }
         1 => {
             set_timer(0);
@@ -145,10 +169,83 @@ extern "C" fn on_signal(_: c_int) {
     Errno::set_raw(errno);
 }
 
+fn thread() -> libc::pid_t {
+    // SAFETY: always available.
+    unsafe { libc::gettid() }
+}
+
+/// In the signal handler. All of it is system calls.
+fn let_others_see_the_end() {
+    let counted = COUNTED.load(Ordering::Relaxed);
+    if counted == 0 {
+        return;
+    }
+    // SAFETY: signal 0 only asks.
+    let is_there = || unsafe { libc::kill(counted, 0) } == 0;
+    let mut steps = 0;
+    while is_there() && steps < STEPS {
+        pause();
+        steps += 1;
+    }
+    // More than once: one that has looked just before the end is about to sleep.
+    let before = wake_others();
+    for _ in 0..TURNS {
+        pause();
+        if wake_others() < before {
+            break;
+        }
+    }
+}
+
+fn pause() {
+    let step = libc::timespec { tv_sec: 0, tv_nsec: STEP_NS };
+    // SAFETY: the time is valid, and nothing is written.
+    unsafe { libc::nanosleep(&raw const step, ptr::null_mut()) };
+}
+
+/// Interrupts the sleeps of all other threads of this process. Returns how many there are.
+fn wake_others() -> usize {
+    // linux_dirent64 (getdents(2)): inode and offset of 8 bytes each, the record's length of 2, the type, the name with a NUL.
+    const LENGTH: usize = 16;
+    const NAME: usize = 19;
+    let mut entries = [0u8; 4096];
+    let mut others = 0;
+    // SAFETY: a static path; the kernel writes at most as much as it is told; the other calls take numbers.
+    unsafe {
+        let directory =
+            libc::open(c"/proc/self/task".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
+        if directory < 0 {
+            return others;
+        }
+        let own = thread();
+        loop {
+            let count = libc::syscall(libc::SYS_getdents64, directory, entries.as_mut_ptr(), entries.len());
+            let Ok(count @ 1..) = usize::try_from(count) else { break };
+            let mut rest = entries.get(..count).unwrap_or_default();
+            while let Some(&[low, high]) = rest.get(LENGTH..LENGTH + 2) {
+                let length = usize::from(u16::from_ne_bytes([low, high])).max(1);
+                let name = rest.get(NAME..length).unwrap_or_default();
+                let digits = name.iter().take_while(|byte| byte.is_ascii_digit());
+                let tid = digits
+                    .fold(0, |tid: i32, digit| tid.wrapping_mul(10).wrapping_add(i32::from(digit - b'0')));
+                if tid > 0 && tid != own {
+                    others += 1;
+                    libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, libc::SIGURG);
+                }
+                rest = rest.get(length..).unwrap_or_default();
+            }
+        }
+        libc::close(directory);
+    }
+    others
+}
+
 fn set_timer(interval: libc::c_long) {
     let Some(Timer(timer)) = TIMER.get() else { return };
+    // The first one at once, before slurmstepd goes on.
+    let first = libc::timespec { tv_sec: 0, tv_nsec: interval.min(1) };
     let interval = libc::timespec { tv_sec: 0, tv_nsec: interval };
-    let times = libc::itimerspec { it_interval: interval, it_value: interval };
+    let times = libc::itimerspec { it_interval: interval, it_value: first };
     // SAFETY: the timer is never deleted.
     unsafe { libc::timer_settime(*timer, 0, &raw const times, ptr::null_mut()) };
 }
@@ -181,7 +278,15 @@ mod tests {
         }
         let program = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
         let title = format!("sentinel of {}", std::process::id());
-        place(&Cgroups::default(), program, &std::ffi::CString::new(title.clone()).unwrap()).unwrap();
+        let mut counted = Command::new("sleep").arg("100").spawn().unwrap();
+        let pid_of_counted = counted.id().cast_signed();
+        place(
+            &Cgroups::default(),
+            program,
+            &std::ffi::CString::new(title.clone()).unwrap(),
+            Some(pid_of_counted),
+        )
+        .unwrap();
         let deadline = Instant::now() + 10 * SECOND;
         let pid = loop {
             assert!(Instant::now() < deadline, "there is none");
@@ -201,7 +306,21 @@ mod tests {
             began.elapsed() < SECOND
         };
         assert!(!is_cut_short());
+        let (send, seen) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            while kill(Pid::from_raw(pid_of_counted), None).is_ok() {
+                nix::unistd::sleep(100);
+            }
+            send.send(()).unwrap();
+        });
+        std::thread::spawn(move || {
+            sleep(SECOND / 2);
+            counted.kill().unwrap();
+            counted.wait().unwrap();
+        });
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        assert!(is_cut_short());
+        seen.try_recv().expect("the other thread has seen the end before this one goes on");
         assert!((0..3).all(|_| is_cut_short()));
         let deadline = Instant::now() + 30 * SECOND;
         while is_cut_short() {
