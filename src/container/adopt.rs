@@ -10,7 +10,7 @@ use super::start::PAUSE;
 use super::stop;
 use crate::guest::paths;
 use crate::linux::cgroup::Cgroups;
-use crate::linux::process::Process;
+use crate::linux::process::{self, Process};
 use crate::linux::sentinel;
 use crate::settings::plugstack::Config;
 use crate::slurm::ids::{JobId, Owner};
@@ -87,6 +87,7 @@ fn into_extern_step(directory: &OwnerDir, placeholder: Option<i32>) -> Result<Op
     let Some(Outcome::Ready(running)) = directory.read()?.map(|record| record.outcome) else {
         return Ok(None);
     };
+    process::stop_placeholder().map_err(AdoptError::Move)?;
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let step = Cgroups::of_extern_step(&[Some(own), placeholder].into_iter().flatten().collect::<Vec<_>>());
     let step = step.map_err(AdoptError::Move);

@@ -195,6 +195,25 @@ pub fn occupy_standard_descriptors() -> io::Result<()> {
     }
 }
 
+/// Stops the placeholder of an extern step, a `sleep` that slurmstepd, this process, has started (up to 24.11;
+/// src/slurmd/slurmstepd/mgr.c, `_spawn_job_container`). Signals for a job's steps (`scancel --signal`, `sbatch --signal`) go to it
+/// too, and with it the extern step would end, and the container. A stopped process does not act on them; before Slurm ends a
+/// job it continues all of its processes (src/slurmd/slurmd/req.c, `_rpc_terminate_job`).
+pub fn stop_placeholder() -> io::Result<()> {
+    let own = std::process::id().to_string();
+    for pid in all()? {
+        let Ok(process) = Process::find(pid) else { continue };
+        // It may not have executed it yet.
+        let is_placeholder = |name: Vec<u8>| name == b"sleep\n" || name.starts_with(b"slurmstepd");
+        if process.stat_field(4).is_ok_and(|parent| parent == own)
+            && process.read("comm").is_ok_and(is_placeholder)
+        {
+            pidfd_send_signal(&process.directory, Signal::STOP)?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads nothing before it knows whose it is.
 fn if_roots(uid: io::Result<u32>, read: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Option<Vec<u8>>> {
     match uid? {

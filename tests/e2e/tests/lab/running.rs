@@ -219,6 +219,22 @@ fn job_past_its_time_limit_has_its_grace() {
     lab.assert_clean();
 }
 
+/// Slurm sends it to the extern step too.
+#[test]
+fn signal_to_the_steps_of_a_job_leaves_its_containers_as_they_are() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script =
+        "ssh n2 true; echo up; until [ -e signalled ]; do sleep 0.1; done; sleep 1; ssh n2 echo alive";
+    let job = alice.submit_image("-w n1,n2 -N2", script);
+    job.wait_for_line("up");
+    alice.command(&format!("scancel --signal=USR1 {}", job.id)).run().success();
+    alice.command("touch signalled").run().success();
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["up", "alive"], "{job}");
+    lab.assert_clean();
+}
+
 // Slurm looks only now and then whether it is time.
 #[test]
 fn signal_before_the_time_limit_reaches_the_script_and_the_tasks() {
