@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 /// So many processes may want each CPU before a node counts as overloaded.
-const USUAL: f64 = 8.0;
+const USUAL: f64 = 16.0;
 /// The most times that a deadline is prolonged.
 const MOST: f64 = 20.0;
 
@@ -41,11 +41,11 @@ mod tests {
     fn deadlines_grow_with_what_each_cpu_has_to_do() {
         for (text, cpus, times) in [
             ("0.00 0.01 0.05 1/500 1", 2, 1.0),
-            ("16.00 1.00 1.00 9/500 1", 2, 1.0),
-            ("80.00 1.00 1.00 9/500 1", 2, 5.0),
+            ("32.00 1.00 1.00 9/500 1", 2, 1.0),
+            ("80.00 1.00 1.00 9/500 1", 2, 2.5),
             ("80.00 1.00 1.00 9/500 1", 128, 1.0),
             ("9999.00 1.00 1.00 9/500 1", 1, 20.0),
-            ("80.00", 0, 10.0),
+            ("80.00", 0, 5.0),
             ("", 2, 1.0),
             ("NaN", 2, 1.0),
         ] {
