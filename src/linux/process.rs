@@ -203,10 +203,13 @@ pub fn stop_placeholder() -> io::Result<()> {
     let own = std::process::id().to_string();
     for pid in all()? {
         let Ok(process) = Process::find(pid) else { continue };
-        // It may not have executed it yet.
-        let is_placeholder = |name: Vec<u8>| name == b"sleep\n" || name.starts_with(b"slurmstepd");
-        if process.stat_field(4).is_ok_and(|parent| parent == own)
-            && process.read("comm").is_ok_and(is_placeholder)
+        let is_own = |parent: String| parent == own;
+        // The leader of a process group, before it has executed it.
+        let leads_group = |group: String| group == pid.to_string();
+        let has_name = |name: Vec<u8>| name == b"sleep\n" || name.starts_with(b"slurmstepd");
+        if process.stat_field(4).is_ok_and(is_own)
+            && process.stat_field(5).is_ok_and(leads_group)
+            && process.read("comm").is_ok_and(has_name)
         {
             pidfd_send_signal(&process.directory, Signal::STOP)?;
         }
