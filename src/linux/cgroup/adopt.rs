@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::find::Cgroups;
@@ -9,7 +10,6 @@ use super::freeze::{self, Frozen};
 use super::hierarchy::write;
 use super::members::{processes, threads};
 use super::remove::end;
-use crate::linux::poll;
 
 /// How long the whole move may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,10 +64,10 @@ impl Cgroups {
 
 fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
     let mut rounds = 0;
-    let mut are_moved = || -> io::Result<Moved> {
-        rounds += 1;
+    // A process stays visible for a moment between its end and its parent's wait.
+    while rounds < ROUNDS || Instant::now() < deadline {
         if threads(from)?.is_empty() {
-            return Ok(Moved::All);
+            return Ok(());
         }
         // The kernel moves all threads of a process with its pid.
         for pid in processes(from)? {
@@ -77,29 +77,10 @@ fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
                 other => other?,
             }
         }
-        // A process stays visible for a moment between its end and its parent's wait.
-        Ok(if rounds < ROUNDS { Moved::TooEarlyToTell } else { Moved::Some })
-    };
-    loop {
-        match poll::until(deadline, INTERVAL, &mut are_moved, |moved| {
-            matches!(moved, Ok(Moved::All) | Err(_))
-        })? {
-            Moved::All => return Ok(()),
-            Moved::TooEarlyToTell => std::thread::sleep(INTERVAL),
-            Moved::Some => {
-                return Err(io::Error::other(
-                    "its processes cannot be moved: they are forked, or stay, in its own cgroups",
-                ));
-            }
-        }
+        rounds += 1;
+        thread::sleep(INTERVAL);
     }
-}
-
-/// How many of a cgroup's processes have been moved.
-enum Moved {
-    All,
-    Some,
-    TooEarlyToTell,
+    Err(io::Error::other("its processes cannot be moved: they are forked, or stay, in its own cgroups"))
 }
 
 fn lift(directory: &Path) -> io::Result<()> {
