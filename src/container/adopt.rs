@@ -71,10 +71,9 @@ fn watch(step: &Cgroups, title: &str, counted: Option<i32>) -> io::Result<()> {
 }
 
 /// Adopts the container of the job `owner`, when it has one, and writes the result down for the tasks that wait.
-/// `placeholder` is the process that stands for the extern step, where Slurm starts one.
-pub fn adopt(config: &Config, owner: Owner, placeholder: Option<i32>) -> Result<Option<Adopted>, AdoptError> {
+pub fn adopt(config: &Config, owner: Owner) -> Result<Option<Adopted>, AdoptError> {
     let directory = StateDir::new(&config.state_dir).of(owner);
-    let result = into_extern_step(&directory, placeholder);
+    let result = into_extern_step(&directory);
     directory.write_adoption(result.as_ref().map(drop).map_err(ToString::to_string))?;
     if result.is_err() {
         // The epilog tries again what fails here.
@@ -83,14 +82,13 @@ pub fn adopt(config: &Config, owner: Owner, placeholder: Option<i32>) -> Result<
     result
 }
 
-fn into_extern_step(directory: &OwnerDir, placeholder: Option<i32>) -> Result<Option<Adopted>, AdoptError> {
+fn into_extern_step(directory: &OwnerDir) -> Result<Option<Adopted>, AdoptError> {
     let Some(Outcome::Ready(running)) = directory.read()?.map(|record| record.outcome) else {
         return Ok(None);
     };
     process::stop_placeholder().map_err(AdoptError::Move)?;
     let own = i32::try_from(std::process::id()).unwrap_or_default();
-    let step = Cgroups::of_extern_step(&[Some(own), placeholder].into_iter().flatten().collect::<Vec<_>>());
-    let step = step.map_err(AdoptError::Move);
+    let step = Cgroups::of_extern_step(own).map_err(AdoptError::Move);
     let step = step.and_then(|step| if step.is_empty() { Err(AdoptError::NoCgroup) } else { Ok(step) });
     let step = move_or_end(step, directory, &running)?;
     Ok(Some(Adopted { running, step }))

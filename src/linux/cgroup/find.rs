@@ -30,24 +30,20 @@ const PLACING: Duration = Duration::from_secs(10);
 pub struct Cgroups(pub(super) BTreeMap<PathBuf, PathBuf>);
 
 impl Cgroups {
-    /// Those of the extern step, found from its slurmstepd and its placeholder. Where one contains the other in a hierarchy the
-    /// deeper one counts. In the hierarchy by which Slurm kills (the freezer, with cgroup v1) slurmstepd is in the job's
-    /// cgroup, and has not moved the placeholder yet: there the step's is below the job's.
-    pub fn of_extern_step(pids: &[i32]) -> io::Result<Self> {
-        let memberships: io::Result<Vec<Self>> =
-            pids.iter().map(|pid| Self::of(*pid, &[JOB, EXTERN_STEP])).collect();
-        Ok(Self::merge_extern(memberships?, Path::is_dir))
+    /// Those of the extern step, found from its slurmstepd. In the hierarchy by which Slurm kills (the freezer, with cgroup v1)
+    /// that is in the job's cgroup: there the step's is below the job's.
+    pub fn of_extern_step(slurmstepd: i32) -> io::Result<Self> {
+        Ok(Self::of(slurmstepd, &[JOB, EXTERN_STEP])?.of_extern(Path::is_dir))
     }
 
     /// With cgroup v2, slurmstepd is in a leaf of its own next to the one for processes from outside, where a release of Slurm
     /// has that (gone by default from 25.05 on). Slurm kills the processes in both, and the job's limits hold for both.
-    fn merge_extern(memberships: Vec<Self>, exists: impl Fn(&Path) -> bool) -> Self {
-        let mut found: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
-        for (hierarchy, mut directory) in memberships.into_iter().flat_map(|cgroups| cgroups.0) {
+    fn of_extern(self, exists: impl Fn(&Path) -> bool) -> Self {
+        let found = self.0.into_iter().filter_map(|(hierarchy, mut directory)| {
             if !directory.components().any(|part| part.as_os_str() == EXTERN_STEP) {
                 directory.push(EXTERN_STEP);
                 if !exists(&directory) {
-                    continue;
+                    return None;
                 }
             }
             if directory.ends_with(SLURMSTEPD) {
@@ -56,12 +52,9 @@ impl Cgroups {
                     directory = special;
                 }
             }
-            let known = found.entry(hierarchy).or_insert_with(|| directory.clone());
-            if directory.starts_with(&*known) || known.ends_with(SLURMSTEPD) {
-                *known = directory;
-            }
-        }
-        Self(found)
+            Some((hierarchy, directory))
+        });
+        Self(found.collect())
     }
 
     /// Those of the step of this task, once slurmstepd has put it there: it forks all tasks first. `None` when it does not.
@@ -191,23 +184,19 @@ mod tests {
 
     const UNIFIED: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
 
-    /// Where a container goes on a machine with cgroup v2, according to /proc/PID/cgroup of slurmstepd and placeholder.
-    fn extern_leaf(stepd: &str, placeholder: Option<&str>, existing: &[&str]) -> Option<PathBuf> {
-        let parse = |path: &str| Cgroups::parse(UNIFIED, &format!("0::{path}\n"), &[JOB, EXTERN_STEP]);
-        let memberships = [Some(stepd), placeholder].into_iter().flatten().map(parse).collect();
+    /// Where a container goes on a machine with cgroup v2, according to /proc/PID/cgroup of slurmstepd.
+    fn extern_leaf(stepd: &str, existing: &[&str]) -> Option<PathBuf> {
+        let of_stepd = Cgroups::parse(UNIFIED, &format!("0::{stepd}\n"), &[JOB, EXTERN_STEP]);
         let exists = |path: &Path| existing.iter().any(|known| Path::new(known) == path);
-        Cgroups::merge_extern(memberships, exists).0.into_values().next()
+        of_stepd.of_extern(exists).0.into_values().next()
     }
 
     #[test]
     fn leaf_for_other_processes_is_preferred_to_that_of_slurmstepd() {
-        // Up to Slurm 24.11, with a placeholder that is there already, or has yet to be moved.
+        // Up to Slurm 24.11.
         let step = "/system.slice/slurmstepd.scope/job_7/step_extern";
         let special = format!("/sys/fs/cgroup{step}/user/task_special");
-        let (stepd, placeholder) = (format!("{step}/slurm"), format!("{step}/user/task_special"));
-        assert_eq!(extern_leaf(&stepd, Some(&placeholder), &[]), Some(special.clone().into()));
-        assert_eq!(extern_leaf(&stepd, Some(&stepd), &[&special]), Some(special.clone().into()));
-        assert_eq!(extern_leaf(&stepd, None, &[&special]), Some(special.into()));
+        assert_eq!(extern_leaf(&format!("{step}/slurm"), &[&special]), Some(special.into()));
     }
 
     #[test]
@@ -228,6 +217,6 @@ mod tests {
         // As seen with Slurm 26.05, where the job's directory does not have its number.
         let stepd = "/system.slice/v0_slurmstepd.scope/s0RNM87PBRW600/step_extern/slurm";
         let leaf = format!("/sys/fs/cgroup{stepd}");
-        assert_eq!(extern_leaf(stepd, None, &[]), Some(leaf.into()));
+        assert_eq!(extern_leaf(stepd, &[]), Some(leaf.into()));
     }
 }

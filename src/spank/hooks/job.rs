@@ -90,9 +90,8 @@ fn occupy_standard_descriptors() {
 
 pub(in crate::spank) fn adopt(spank: &mut Spank<'_>) -> c_int {
     let Ok(job) = spank.job_id() else { return OK };
-    let placeholder = spank.task_pid().ok().filter(|pid| *pid > 0);
     let job = JobId(job);
-    match container::adopt(&configuration_for_removal(spank), Owner::job(job), placeholder) {
+    match container::adopt(&configuration_for_removal(spank), Owner::job(job)) {
         Ok(Some(adopted)) => {
             slurmstepd::account(job, &adopted.running.node, adopted.running.process);
             if let Err(error) = adopted.watch_end(job) {
