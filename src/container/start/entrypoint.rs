@@ -6,6 +6,7 @@
 //! is our program again, which writes down its environment: nothing of the image is needed for that. Runs as root where a
 //! container is started; the ENTRYPOINT itself as the user.
 
+use std::io;
 use std::time::Duration;
 
 use super::first_process;
@@ -44,11 +45,13 @@ pub enum EntrypointError {
     /// It takes too long.
     #[error(
         "image '{image}': its ENTRYPOINT did not exec its command within {} s{}: fix it, or use --no-docker-entrypoint",
-        PATIENCE.as_secs(), quoted(words)
+        waited.as_secs(), quoted(words)
     )]
     Hangs {
         /// As the user wrote it.
         image: String,
+        /// How long it had.
+        waited: Duration,
         /// Its last line.
         words: Option<String>,
     },
@@ -63,6 +66,9 @@ pub enum EntrypointError {
         /// Its last line.
         words: Option<String>,
     },
+    /// Nothing marks what it exports.
+    #[error("cannot draw a random number")]
+    Random(#[source] io::Error),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -85,8 +91,7 @@ pub(super) async fn run(
     if image.entrypoint.is_empty() {
         return Ok(image.environment.clone());
     }
-    let token = first_process::random()
-        .map_err(|_| EntrypointError::Hangs { image: name.to_string(), words: None })?;
+    let token = first_process::random().map_err(EntrypointError::Random)?;
     let mut shell = request.shell.clone();
     if config.memlock != Limit::Inherit {
         shell.leave_out_memlock();
@@ -102,13 +107,14 @@ pub(super) async fn run(
     // The container itself has none of the image's. Of two with one name the last counts.
     let variables = image.environment.iter().cloned().chain(variables);
     let variables = variables.map(|(name, value)| format!("{name}={value}")).collect();
-    let ran = engine.run(container, command.collect(), variables, load::patience(PATIENCE)).await?;
+    let patience = load::patience(PATIENCE);
+    let ran = engine.run(container, command.collect(), variables, patience).await?;
     let image = name.to_string();
     match (exported(&ran.output, &token), ran.code) {
         (Some(exported), Some(0)) => Ok(exported),
         (_, Some(0)) => Err(EntrypointError::Ended { image, words: ran.last_output_line() }),
         (_, Some(code)) => Err(EntrypointError::Failed { image, code, words: ran.last_output_line() }),
-        (_, None) => Err(EntrypointError::Hangs { image, words: ran.last_output_line() }),
+        (_, None) => Err(EntrypointError::Hangs { image, waited: patience, words: ran.last_output_line() }),
     }
 }
 
@@ -245,7 +251,7 @@ mod tests {
                 "image 'app': its ENTRYPOINT failed with exit code 7 ('no licence'): fix it, or use --no-docker-entrypoint",
             ),
             (
-                EntrypointError::Hangs { image: image.clone(), words },
+                EntrypointError::Hangs { image: image.clone(), waited: PATIENCE, words },
                 "image 'app': its ENTRYPOINT did not exec its command within 30 s ('no licence'): fix it, or use --no-docker-entrypoint",
             ),
             (
