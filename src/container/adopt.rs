@@ -86,10 +86,14 @@ fn into_extern_step(directory: &OwnerDir) -> Result<Option<Adopted>, AdoptError>
     let Some(Outcome::Ready(running)) = directory.read()?.map(|record| record.outcome) else {
         return Ok(None);
     };
-    process::stop_placeholder().map_err(AdoptError::Move)?;
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let step = Cgroups::of_extern_step(own).map_err(AdoptError::Move);
     let step = step.and_then(|step| if step.is_empty() { Err(AdoptError::NoCgroup) } else { Ok(step) });
+    let step = step.and_then(|step| {
+        let step = noted(step, directory)?;
+        process::stop_placeholder().map_err(AdoptError::Move)?;
+        Ok(step)
+    });
     let step = move_or_end(step, directory, &running)?;
     Ok(Some(Adopted { running, step }))
 }
@@ -97,7 +101,14 @@ fn into_extern_step(directory: &OwnerDir) -> Result<Option<Adopted>, AdoptError>
 /// Adopts the container of the step that this process is a task of.
 pub(super) fn into_own_step(directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
     let step = Cgroups::of_own_step().map_err(AdoptError::Move);
-    move_or_end(step.and_then(|step| step.ok_or(AdoptError::NoStepCgroup)), directory, running).map(drop)
+    let step = step.and_then(|step| noted(step.ok_or(AdoptError::NoStepCgroup)?, directory));
+    move_or_end(step, directory, running).map(drop)
+}
+
+/// First of all: where slurmstepd is killed, nobody else knows what to remove.
+fn noted(step: Cgroups, directory: &OwnerDir) -> Result<Cgroups, AdoptError> {
+    directory.write_cgroups(step.directories())?;
+    Ok(step)
 }
 
 /// A container outside the job's limits must not run.
@@ -118,7 +129,6 @@ fn move_or_end(
 }
 
 fn move_to(step: &Cgroups, directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
-    directory.write_cgroups(step.directories())?;
     match Process::find_alive(running.process).map_err(AdoptError::Move)? {
         Some(_) => {
             step.adopt(&running.cgroups).map_err(AdoptError::Move)?;
