@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// So many processes may want each CPU before a node counts as overloaded.
 const USUAL: f64 = 16.0;
-/// The most times that a deadline is prolonged.
-const MOST: f64 = 20.0;
+/// The most times that a deadline is prolonged: whoever waits for a prolog has a limit of their own, and any user can raise the load.
+const MOST: f64 = 3.0;
 
 /// `usual`, prolonged as the node is overloaded now. The kernel's average of a minute follows a burst late: to be asked again at
 /// the deadline.
@@ -44,8 +44,8 @@ mod tests {
             ("32.00 1.00 1.00 9/500 1", 2, 1.0),
             ("80.00 1.00 1.00 9/500 1", 2, 2.5),
             ("80.00 1.00 1.00 9/500 1", 128, 1.0),
-            ("9999.00 1.00 1.00 9/500 1", 1, 20.0),
-            ("80.00", 0, 5.0),
+            ("9999.00 1.00 1.00 9/500 1", 1, 3.0),
+            ("40.00", 0, 2.5),
             ("", 2, 1.0),
             ("NaN", 2, 1.0),
         ] {
