@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Whether only root, and members of a directory's group, can reach it: it, or a directory above it, is root's and closed to
-/// others.
+/// Whether only root and the members of a directory's group can reach it: the directory, or one above it, is
+/// owned by root and closed to others.
 pub fn to_users(directory: &Path) -> io::Result<bool> {
     for path in directory.ancestors() {
         let metadata = fs::metadata(path)?;

@@ -6,19 +6,20 @@
 
 use std::env;
 
-/// Sets a variable. Changes nothing where it has this value already.
+/// Sets a variable, unless it has this value already.
 pub fn set(name: &str, value: &str) {
     if env::var_os(name).is_some_and(|found| found == value) {
         return;
     }
-    // SAFETY: another thread that reads the environment meanwhile would be in danger. Since 26.05 srun and salloc have other
-    // threads when they call plugins (src/srun/srun.c: `conmgr_run` before `init_srun`). src/conmgr reads no variables, and
-    // srun itself changes some in this thread beside those (`_setup_env_working_cluster`, `_setup_job_env`). The plugin changes
-    // only what differs, which in most calls is nothing.
+    // SAFETY: no other thread may read the environment meanwhile. Since 26.05 srun and salloc have other
+    // threads when they call plugins (src/srun/srun.c: `conmgr_run` before `init_srun`). src/conmgr reads no
+    // variables, and srun itself changes variables in this thread while those threads run
+    // (`_setup_env_working_cluster`, `_setup_job_env`). The plugin changes only what differs, which in most
+    // calls is nothing.
     unsafe { env::set_var(name, value) }
 }
 
-/// Removes a variable. Changes nothing where there is none.
+/// Removes a variable, if it is set.
 pub fn remove(name: &str) {
     if env::var_os(name).is_none() {
         return;

@@ -1,9 +1,9 @@
-//! Work that may block for ever, done by a child process: its parent waits for a limited time only. The file system of a user
-//! need not answer, nor one whose server is gone, nor a name service.
+//! Work that may block for ever, done by a child process, for which its parent waits only a limited time: a
+//! file system that a user serves may never answer, nor may one whose server is gone, nor a name service.
 //!
-//! Where the child reads a user's files, it becomes the user entirely, without a way back: it cannot open files that the user
-//! may not, and a file system that admits only its owner (FUSE) admits it. It returns the bytes that it has read, and a
-//! descriptor.
+//! Where the child reads a user's files, it becomes the user entirely, without a way back: it cannot open files
+//! that the user may not, and a file system that admits only its owner (FUSE) admits it. It returns the bytes
+//! that it has read, and a descriptor.
 //!
 //! Started by root, from the prolog and from the forked child that becomes a task. Both have one thread.
 #![expect(unsafe_code, reason = "fork(2) and close_range(2)")]
@@ -32,11 +32,11 @@ use super::privilege;
 
 /// How long an access to a file system may take: an automounter may have to contact servers first.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// How long to wait for a killed child. One that the kernel does not release is left to it.
+/// How long to wait for a killed child. A child that the kernel does not release by then is left to the kernel.
 const END: Duration = Duration::from_millis(500);
-/// Interval between checks whether it has ended.
+/// Interval between checks whether the child has ended.
 const INTERVAL: Duration = Duration::from_millis(1);
-/// The most bytes that it returns.
+/// The largest answer, in bytes.
 const LIMIT: u32 = 32 << 20;
 /// The first part of the answer, with the descriptor: the number of an error, or 0, and the length of the rest.
 const HEADER: usize = 8;
@@ -51,7 +51,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A value, for [`Answer::value`].
+    /// Wraps a value, for [`Answer::value`].
     pub fn of(value: &impl Serialize) -> io::Result<Self> {
         Ok(Self { bytes: serde_json::to_vec(value)?.into(), file: None })
     }
@@ -61,7 +61,7 @@ impl Answer {
         Ok(serde_json::from_slice(&self.bytes)?)
     }
 
-    /// The same, with a file.
+    /// Adds a file to the answer.
     #[must_use]
     pub fn with(self, file: OwnedFd) -> Self {
         Self { file: Some(file), ..self }
@@ -73,7 +73,7 @@ impl Answer {
     }
 }
 
-/// It was killed, or has ended itself: out of memory, for example.
+/// The child was killed, or has ended without an answer: out of memory, for example.
 #[derive(Debug, thiserror::Error)]
 #[error("the plugin's helper process was killed: submit again")]
 struct Killed;
@@ -94,7 +94,8 @@ struct Arrived {
 }
 
 impl Errand {
-    /// Starts a child that does `work` as `user`, else as root. Of this process' descriptors it keeps only those of `files`.
+    /// Starts a child that does `work` as `user`, or as root without one. The child keeps only those
+    /// descriptors of this process that are in `files`.
     pub fn send(
         user: Option<&UserIds>,
         files: &[BorrowedFd<'_>],
@@ -106,7 +107,7 @@ impl Errand {
         // its parent's code.
         match unsafe { fork() }? {
             ForkResult::Parent { child } => {
-                // First of all: otherwise no handle would end the child.
+                // Before anything that can fail: dropping this handle ends the child.
                 let errand = Self { child, socket: here, arrived: None };
                 errand.socket.set_nonblocking(true)?;
                 Ok(errand)
@@ -115,7 +116,7 @@ impl Errand {
         }
     }
 
-    /// Its answer, if it arrives within `limit` (else `ETIMEDOUT`).
+    /// The child's answer, if it arrives within `limit` (else `ETIMEDOUT`).
     pub fn wait(mut self, limit: Duration) -> io::Result<Answer> {
         let deadline = Instant::now() + limit;
         loop {
@@ -126,7 +127,7 @@ impl Errand {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let mut sockets = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            // Rounded up, so that it does not spin at the end.
+            // Rounds up: with 0 ms left, poll(2) would return at once, again and again.
             let left = left.as_millis().saturating_add(u128::from(!left.is_zero()));
             match poll(&mut sockets, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
                 Ok(0) if Instant::now() >= deadline => return Err(Errno::ETIMEDOUT.into()),
@@ -182,8 +183,8 @@ impl Errand {
 }
 
 impl Drop for Errand {
-    /// A child that a file system blocks, or that has a file on one to close, dies only when that answers. It holds nothing of
-    /// this process any more, and the kernel ends it then.
+    /// A child that a file system blocks, or that has a file on one to close, dies only when that file system
+    /// answers. It holds nothing of this process any more, so that it can be left to the kernel.
     fn drop(&mut self) {
         let _ = kill(self.child, Signal::SIGKILL);
         let look = || waitpid(self.child, Some(WaitPidFlag::WNOHANG));
@@ -191,7 +192,7 @@ impl Drop for Errand {
     }
 }
 
-/// The child's error, or its answer: the file, and space for the bytes.
+/// Receives the child's error, or its answer: the file, and a buffer for the bytes.
 fn receive_header(socket: &UnixStream) -> io::Result<Arrived> {
     let mut header = [0; HEADER];
     let mut parts = [IoSliceMut::new(&mut header)];
@@ -202,7 +203,7 @@ fn receive_header(socket: &UnixStream) -> io::Result<Arrived> {
         ControlMessageOwned::ScmRights(files) => Some(files),
         _ => None,
     });
-    // SAFETY: the kernel has just made them, and nothing else owns them.
+    // SAFETY: the kernel has just created these descriptors, and nothing else owns them.
     let mut files = files.flatten().map(|file| unsafe { OwnedFd::from_raw_fd(file) }).collect::<Vec<_>>();
     if message.bytes != HEADER {
         return Err(io::Error::other(Killed));
@@ -248,7 +249,7 @@ fn prepare(
     if let Some(user) = user {
         become_user(user)?;
     }
-    // After the change of the user, which resets it.
+    // Set only now: changing the user resets it.
     set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         return Err(io::ErrorKind::BrokenPipe.into());
@@ -256,10 +257,10 @@ fn prepare(
     Ok(())
 }
 
-/// Closes all but these. Slurm reads a prolog's output to its end, which a child that is left behind must not keep open; and
-/// root's files are not for a process that is the user by then.
+/// Closes all descriptors but these. slurmd reads a prolog's output until no process has it open, so a child
+/// that is left behind must not keep it; and a process that has become the user must not keep root's files.
 fn forget_files(mut kept: Vec<RawFd>) -> io::Result<()> {
-    // For the message of a panic. Not /dev/null, which is a path, perhaps in a container.
+    // Standard error for the message of a panic. Not /dev/null: that path may be one in a container.
     let nowhere = memfd_create(c"spank_docker", MFdFlags::MFD_CLOEXEC)?;
     type Replace<'a> = fn(&'a OwnedFd) -> nix::Result<()>;
     let standard: [(RawFd, Replace<'_>); 3] = [(0, dup2_stdin), (1, dup2_stdout), (2, dup2_stderr)];

@@ -7,7 +7,7 @@ use nix::sys::prctl::{set_dumpable, set_keepcaps, set_no_new_privs};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-/// The ids by which the kernel decides.
+/// The ids by which the kernel decides on access.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserIds {
     /// User.
@@ -18,17 +18,18 @@ pub struct UserIds {
     pub groups: Vec<u32>,
 }
 
-/// Makes this process the user's, without a way back; only its memory stays root's.
+/// Makes this process the user's, without a way back; only its memory stays protected as root's.
 ///
 /// # Errors
-/// When a step fails, the process is neither root's nor the user's, and must end.
+/// When a step fails, the process is partly root's and partly the user's, and must end.
 pub fn become_user(user: &UserIds) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups)?;
     setresgid(gid, gid, gid)?;
-    // With fs.suid_dumpable=1 the user could read the memory of a process as soon as it is the user's, unless the process has
-    // capabilities that the user lacks (kernel: cap_ptrace_access_check): so they go last.
+    // With fs.suid_dumpable=1 the user could read the memory of this process as soon as it has changed its ids,
+    // unless it has capabilities that the user lacks (kernel: cap_ptrace_access_check): so the capabilities go
+    // last.
     set_keepcaps(true)?;
     setresuid(uid, uid, uid)?;
     set_dumpable(false)?;

@@ -1,9 +1,9 @@
-//! For unit tests: reports what this machine lacks when one of them cannot test anything. Where the machine must have it
-//! (`TESTS_NEED`, which `ci/test` sets) the test fails.
+//! For unit tests: reports what this machine lacks when a test can check nothing on it. Where `TESTS_NEED` (set
+//! by `ci/test`) names it as required, the test fails instead.
 
 use std::io::{self, Write};
 
-/// Prints past the test's harness, which shows no output of a test that passed.
+/// Prints past libtest, which hides the output of tests that pass.
 pub(crate) fn skip(lacks: &str) {
     let needed = std::env::var("TESTS_NEED").unwrap_or_default();
     assert!(!needed.split(',').any(|need| need == lacks), "this machine has no {lacks}");
@@ -11,7 +11,7 @@ pub(crate) fn skip(lacks: &str) {
     let _ = writeln!(io::stderr(), "    skipped: {}: no {lacks}", thread.name().unwrap_or("test"));
 }
 
-/// Whether these tests run without root, which is printed then.
+/// Whether the tests run as root; if not, prints that the test is skipped.
 pub(crate) fn root() -> bool {
     let lacks = !nix::unistd::geteuid().is_root();
     if lacks {

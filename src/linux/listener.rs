@@ -1,4 +1,5 @@
-//! The process that listens on a TCP port: a connection alone cannot distinguish this job's sshd from another listener.
+//! The process that listens on a TCP port: that a connection succeeds does not tell this job's sshd from
+//! another listener.
 //!
 //! Runs as root where a container is started; reads /proc only.
 
@@ -8,17 +9,17 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 
-/// TCP_LISTEN of the kernel's net/tcp_states.h, as proc_net_tcp shows it.
+/// TCP_LISTEN of the kernel's net/tcp_states.h, in the notation of proc_net_tcp(5).
 const LISTEN: &str = "0A";
 
-/// Whether a process may listen on `port` now, on all addresses of both families.
+/// Whether a process could listen on `port` now, on all addresses of both families.
 pub fn is_free(port: u16) -> io::Result<bool> {
-    // One after the other: a socket of one family may take the port for both.
+    // One after the other: a socket of one family may occupy the port for both.
     for address in [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)] {
         match TcpListener::bind((address, port)) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Ok(false),
-            // A host without IPv6.
+            // The host has no IPv6.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {}
             Err(error) => return Err(error),
         }
@@ -36,7 +37,7 @@ pub fn is_shared(port: u16, pid: i32) -> io::Result<bool> {
     let mut listening = on_port(port)?;
     match fs::read_to_string("/proc/net/tcp6") {
         Ok(table) => listening.extend(in_table(&table, port)),
-        // A kernel without IPv6.
+        // The kernel has no IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }

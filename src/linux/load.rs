@@ -1,5 +1,5 @@
-//! How long to wait for a program of the container on a node that has more to do than it can: there a sound program takes long,
-//! and a deadline for an idle node would call it broken.
+//! How long to wait for a program of the container on an overloaded node: there a working program takes long,
+//! and with a deadline for an idle node it would count as broken.
 //!
 //! Runs as root where a container is started.
 #![forbid(unsafe_code)]
@@ -8,13 +8,13 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-/// So many processes may want each CPU before a node counts as overloaded.
+/// The load for each CPU from which on a node counts as overloaded.
 const USUAL: f64 = 16.0;
-/// The most times that a deadline is prolonged: whoever waits for a prolog has a limit of their own, and any user can raise the load.
+/// The largest factor for a deadline: Slurm limits the time of a prolog, and any user can raise the load.
 const MOST: f64 = 3.0;
 
-/// `usual`, prolonged as the node is overloaded now. The kernel's average of a minute follows a burst late: to be asked again at
-/// the deadline.
+/// `usual`, prolonged according to the node's load now. The kernel's one-minute average follows a burst late,
+/// so callers ask again at the deadline.
 #[must_use]
 pub fn patience(usual: Duration) -> Duration {
     let load = fs::read_to_string("/proc/loadavg").ok().and_then(|text| load_of(&text));
@@ -22,7 +22,7 @@ pub fn patience(usual: Duration) -> Duration {
     usual.mul_f64(factor(load.unwrap_or_default(), cpus))
 }
 
-/// Of the last minute (proc_loadavg(5)).
+/// The load average of the last minute (proc_loadavg(5)).
 fn load_of(text: &str) -> Option<f64> {
     text.split_whitespace().next()?.parse().ok().filter(|load: &f64| load.is_finite())
 }

@@ -23,7 +23,7 @@ use rustix::mount::{
 pub struct Attributes(MountAttrFlags);
 
 impl Attributes {
-    /// Nothing.
+    /// No attribute.
     pub const NONE: Self = Self(MountAttrFlags::empty());
     /// No setuid, setgid or file capabilities.
     pub const NOSUID: Self = Self(MountAttrFlags::MOUNT_ATTR_NOSUID);
@@ -41,9 +41,9 @@ impl Attributes {
     }
 }
 
-/// A mount that is attached nowhere yet: a copy of the one on which `file` (a directory or a file, also opened with `O_PATH`)
-/// lies, with `file` as its root. With `recursive`, of the mounts below it too. That mount is attached in the mount namespace of
-/// this process: of no other the kernel makes a copy, before Linux 6.15.
+/// A mount that is attached nowhere yet: a copy of the one on which `file` (a directory or a file, also opened
+/// with `O_PATH`) lies, with `file` as its root. With `recursive`, of the mounts below it too. `file` must lie
+/// on a mount of this process' mount namespace: before Linux 6.15 the kernel copies no other mounts.
 pub fn detached_copy(file: impl AsFd, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -62,7 +62,7 @@ pub fn change(file: impl AsFd, recursive: bool, set: Attributes, clear: Attribut
     set_attributes(file, recursive, set, clear, libc::MS_PRIVATE)
 }
 
-/// Sets attributes, and lets later mounts of the host appear in a copy of its mounts: not the reverse.
+/// Sets attributes, and makes the mount a slave: later mounts of the host appear in it, but not the reverse.
 pub fn enslave(tree: impl AsFd, set: Attributes) -> io::Result<()> {
     set_attributes(tree, true, set, Attributes::NONE, libc::MS_SLAVE)
 }
@@ -84,7 +84,7 @@ fn set_attributes(
     if recursive {
         flags |= libc::AT_RECURSIVE;
     }
-    // SAFETY: a valid descriptor, an empty path, and a struct of the size that is passed.
+    // SAFETY: a valid descriptor, an empty path, and a struct with its size.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -107,7 +107,7 @@ pub fn detached_tmpfs(options: &[(&CStr, &CStr)]) -> io::Result<OwnedFd> {
     Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, Attributes::NOSUID.and(Attributes::NODEV).0)?)
 }
 
-/// Changes options of the file system at whose mount's root `file` is; all others stay.
+/// Changes options of the file system whose mount's root is `file`; all other options stay.
 pub fn reconfigure(file: impl AsFd, options: &[(CString, CString)]) -> io::Result<()> {
     let context = fspick(file, c"", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
     options.iter().try_for_each(|(name, value)| fsconfig_set_string(&context, name, value))?;
@@ -134,14 +134,14 @@ pub fn detach(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The type of the file system that `file` lies on, as statfs(2) has it.
+/// The type of the file system of `file`, as statfs(2) returns it.
 pub fn file_system_type(file: impl AsFd) -> io::Result<nix::sys::statfs::FsType> {
     Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type())
 }
 
-/// The kernel's number for the mount that `file` lies in, as in mountinfo (proc_pid_mountinfo(5)).
+/// The kernel's id of the mount of `file`, as in mountinfo (proc_pid_mountinfo(5)).
 pub fn id(file: impl AsFd) -> io::Result<u64> {
-    // From Linux 5.8 on.
+    // Available from Linux 5.8 on.
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let found = statx(file, c"", flags, StatxFlags::MNT_ID)?;
     match found.stx_mask & StatxFlags::MNT_ID.bits() {
@@ -150,7 +150,7 @@ pub fn id(file: impl AsFd) -> io::Result<u64> {
     }
 }
 
-/// Whether `path` exists, without a single allocation: the answer for jobs that have no container.
+/// Whether `path` exists, without a memory allocation: hooks of jobs without a container do no more than this.
 #[must_use]
 pub fn exists(path: &CStr) -> bool {
     access(path, AccessFlags::F_OK).is_ok()

@@ -1,5 +1,5 @@
-//! The mounts of a process' mount namespace, according to the kernel (proc_pid_mountinfo(5)): without resolving a path, so that
-//! no link of an image can deceive.
+//! The mounts of a process' mount namespace, according to the kernel (proc_pid_mountinfo(5)): no path is
+//! resolved, so that links of an image have no effect.
 //!
 //! Pure; read by root on the host.
 #![forbid(unsafe_code)]
@@ -24,13 +24,13 @@ pub struct Mounted {
     pub options: OsString,
 }
 
-/// All mounts, in the order in which they cover each other.
+/// All mounts, in the kernel's order: a later one covers an earlier one at the same place.
 pub fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mounted> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(line)
 }
 
-/// The upper directory of the overlay at the root of this namespace: `None` where that is no overlay, or has been mounted with
-/// a relative path.
+/// The upper directory of the overlay at the root of this namespace: `None` where the root is not an overlay,
+/// or was mounted with a relative path.
 #[must_use]
 pub fn upper_directory(mountinfo: &[u8]) -> Option<PathBuf> {
     let root = parse(mountinfo).filter(|mount| mount.point == Path::new("/")).last()?;
@@ -40,8 +40,8 @@ pub fn upper_directory(mountinfo: &[u8]) -> Option<PathBuf> {
     (root.kind == "overlay" && upper.is_absolute()).then_some(upper)
 }
 
-/// The options of /proc that hide other users' processes, for another mount: none where it shows all. An error where there is
-/// no such mount.
+/// The options of /proc that hide other users' processes, for another mount of proc; empty where it shows all
+/// processes. An error where /proc is not mounted.
 pub fn hiding(mountinfo: &[u8]) -> io::Result<Vec<(CString, CString)>> {
     const OPTIONS: [&[u8]; 3] = [b"hidepid", b"gid", b"subset"];
     let whole = |mount: &Mounted| mount.point == Path::new("/proc") && mount.kind == "proc";
@@ -54,8 +54,8 @@ pub fn hiding(mountinfo: &[u8]) -> io::Result<Vec<(CString, CString)>> {
     Ok(options.collect())
 }
 
-/// The gid that the file system of this mount has for all its files (`gid=`), if any. An error where there is no such mount, or its
-/// gid is no number.
+/// The gid that the file system of this mount gives to all its files (`gid=`), if any. An error where there is
+/// no such mount, or its gid is not a number.
 pub fn group(mountinfo: &[u8], id: u64) -> io::Result<Option<u32>> {
     let mount = parse(mountinfo).find(|mount| mount.id == id).ok_or(io::ErrorKind::NotFound)?;
     let gid =
@@ -77,7 +77,7 @@ fn line(line: &[u8]) -> Option<Mounted> {
     Some(Mounted { id, point, root, kind, options })
 }
 
-/// The kernel writes blanks, line ends and backslashes as `\` and three octal digits.
+/// Decodes a field: the kernel writes blanks, line ends and backslashes as `\` and three octal digits.
 fn plain(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,7 +1,7 @@
 //! The namespaces of a container's first process, and how to enter them.
 //!
-//! Runs as root, in single-threaded processes: in the prolog, which comes back, and in a task before it becomes the user, which
-//! stays.
+//! Runs as root, in single-threaded processes: in the prolog, which returns to its own namespaces, and in a
+//! task before it becomes the user, which stays in the container's.
 #![expect(unsafe_code, reason = "nix does not wrap the ioctls of namespaces")]
 
 use std::fs::{self, File, Metadata};
@@ -35,8 +35,9 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Those of `process`. `None` unless they belong to this process' own user namespace: a user can make and enter others only
-    /// below a user namespace of their own, where they have all rights and root must not go.
+    /// The namespaces of `process`. `None` unless they belong to this process' own user namespace: a user can
+    /// make and enter others only below a user namespace of their own, where they have all rights and root must
+    /// not go.
     pub fn of(process: &Process) -> io::Result<Option<Self>> {
         let own = fs::metadata("/proc/self/ns/user")?;
         let [mount, ipc, uts] = ["ns/mnt", "ns/ipc", "ns/uts"].map(|name| process.open(name));
@@ -49,12 +50,13 @@ impl Namespaces {
         Ok(Some(namespaces))
     }
 
-    /// Those of a process that has run nothing of an image: made by the engine.
+    /// The namespaces of a process that has executed no program of an image yet: the engine made them.
     pub fn as_made(process: &Process) -> io::Result<Self> {
         Self::of(process)?.ok_or_else(|| io::Error::other("they belong to another user namespace"))
     }
 
-    /// Those of the node's first process, where that has other mounts than this process and they can be entered.
+    /// The namespaces of the node's first process, if it has other mounts than this process, and if they can be
+    /// entered.
     #[must_use]
     pub fn of_node() -> Option<Self> {
         let node = Self::of(&Process::find(1).ok()?).ok()??;
@@ -79,7 +81,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Enters the mount namespace, runs `work` with its root directory, and comes back.
+    /// Enters the mount namespace, runs `work` with its root directory, and returns to the previous one.
     pub fn in_mount_namespace<T>(&self, work: impl FnOnce(&ContainerRoot) -> T) -> io::Result<T> {
         let home = Home(File::open("/proc/self/ns/mnt")?);
         // setns(2) refuses a thread that shares its root and working directory with others.
@@ -97,7 +99,8 @@ struct Home(File);
 impl Drop for Home {
     fn drop(&mut self) {
         if setns(&self.0, CloneFlags::CLONE_NEWNS).is_err() {
-            // The next code, of the plugin, of Slurm or of another plugin, would run as root among the image's files.
+            // Code that runs next, of the plugin, of Slurm or of another plugin, would run as root among the
+            // image's files.
             std::process::abort();
         }
     }
@@ -137,7 +140,7 @@ mod tests {
             let namespace = process.open("ns/mnt").and_then(|namespace| namespace.metadata());
             namespace.is_ok_and(|theirs| !is_same(&theirs, &own))
         };
-        // `None`: not yet.
+        // `None`: the process is not there yet.
         let look = || if is_there() { Some(true) } else { child.try_wait().unwrap().map(|_| false) };
         let deadline = Instant::now() + Duration::from_secs(10);
         if poll::until(deadline, Duration::from_millis(5), look, Option::is_some) == Some(true) {

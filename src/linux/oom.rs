@@ -1,9 +1,10 @@
 //! Which process the kernel kills first when a job has no memory left.
 //!
-//! Slurm protects its own processes (`oom_score_adj` of -1000), for which root needs CAP_SYS_RESOURCE. A slurmd that runs in a
-//! container itself may lack it: then, where the memory is in files that no process' end frees (`/dev/shm`, a tmpfs), the
-//! kernel kills a slurmstepd for lack of a larger process, and no process is left to end the job. So there the kernel is to
-//! kill the job's processes first; its namespaces, and the files, go with the last of them.
+//! Slurm protects its own processes (`oom_score_adj` of -1000), for which root needs CAP_SYS_RESOURCE. A slurmd
+//! that runs in a container itself may lack it. Then, where the memory is in files that remain when processes
+//! end (`/dev/shm`, a tmpfs), the kernel kills a slurmstepd for lack of a larger process, and no process is
+//! left to end the job. On such a node the plugin makes the kernel kill the job's processes first: their
+//! namespaces, and the files, go with the last of them.
 //!
 //! Runs as root in the prolog, and in the forked child that becomes a task.
 #![forbid(unsafe_code)]
@@ -13,10 +14,11 @@ use std::io;
 
 use caps::{CapSet, Capability};
 
-/// Before all other processes.
+/// The highest score: the kernel kills such a process before all others.
 const FIRST: u16 = 1000;
 
-/// The score of jobs' processes where Slurm's cannot be protected; `None` where they can, or where that is not known.
+/// The score for jobs' processes where Slurm's own cannot be protected; `None` where they can, or where that
+/// cannot be found out.
 #[must_use]
 pub fn score_of_jobs() -> Option<u16> {
     let can_protect = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap_or(true);

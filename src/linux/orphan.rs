@@ -21,11 +21,11 @@ pub fn descriptors() -> io::Result<Vec<RawFd>> {
         .collect())
 }
 
-/// Forks a process that does `work`, with nothing of `inherited` open. After `seconds`, if any, the kernel ends it, whatever it
-/// waits for then.
+/// Forks a process that does `work`, with none of the `inherited` descriptors. With `seconds`, the kernel ends
+/// it after that time, even while it waits.
 ///
 /// # Safety
-/// The process may have other threads: `work` calls nothing that may wait for a lock that one of them has held.
+/// This process may have other threads: `work` must not call anything that may wait for a lock that one of them held at the fork.
 pub unsafe fn spawn(seconds: Option<u32>, inherited: &[RawFd], work: impl FnOnce()) -> io::Result<()> {
     // SAFETY: the caller guarantees it; the C library's own locks survive fork(2). Both children end by _exit(2).
     match unsafe { fork() }? {
@@ -46,9 +46,9 @@ pub unsafe fn spawn(seconds: Option<u32>, inherited: &[RawFd], work: impl FnOnce
     }
 }
 
-/// slurmstepd blocks SIGALRM in all of its threads (slurmstepd.c, `slurmstepd_blocked_signals`; up to 24.05), and a child
-/// inherits that. The numbers of `inherited` stay taken: Slurm's log, for example, still writes to one of them, and must not
-/// find a socket there.
+/// slurmstepd blocks SIGALRM in all of its threads (slurmstepd.c, `slurmstepd_blocked_signals`; up to 24.05),
+/// and a child inherits that. The numbers of `inherited` stay occupied: Slurm's log, for example, still writes
+/// to one of them, and must not write into a socket instead.
 fn begin(seconds: Option<u32>, inherited: &[RawFd]) -> io::Result<()> {
     // SAFETY: installs no handler.
     unsafe { signal(Signal::SIGALRM, SigHandler::SigDfl) }?;
@@ -58,7 +58,7 @@ fn begin(seconds: Option<u32>, inherited: &[RawFd]) -> io::Result<()> {
     seconds.and_then(alarm::set);
     let null = File::options().read(true).write(true).open("/dev/null")?;
     for descriptor in inherited {
-        // SAFETY: in a child that was forked for this, no other code uses them.
+        // SAFETY: the process was forked for this work, and no other code in it uses these descriptors.
         Errno::result(unsafe { libc::dup2(null.as_raw_fd(), *descriptor) })?;
     }
     Ok(())

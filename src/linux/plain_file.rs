@@ -1,4 +1,5 @@
-//! Reading files that an image or a user may have replaced: by a FIFO, which would hang the reader, or by a terminal.
+//! Reading files that an image or a user may have replaced by something else: a FIFO, which would hang the
+//! reader, or a terminal.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -12,7 +13,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(ErrorKind::InvalidInput.into()) }
 }
 
-/// Its first `limit` bytes.
+/// The first `limit` bytes of a file.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path)?.take(limit).read_to_end(&mut content)?;

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The result of `look` when it is final, or at the deadline. For a process that has nothing else to do meanwhile.
+/// The result of `look` when it is final, or at the deadline. Blocks the thread.
 pub fn until<T>(
     deadline: Instant,
     interval: Duration,
@@ -20,7 +20,7 @@ pub fn until<T>(
     }
 }
 
-/// The same, while the event loop goes on.
+/// The same, asynchronously.
 pub async fn until_meanwhile<T>(
     deadline: Instant,
     interval: Duration,

@@ -15,7 +15,7 @@ pub fn renounce() -> io::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
     // The kernel does that too when root becomes a user, unless SECBIT_NO_SETUID_FIXUP is set.
     caps::clear(None, CapSet::Ambient).map_err(io::Error::other)?;
-    // Those that this kernel knows: dropping an unknown one is an error.
+    // Only those that this kernel knows: dropping an unknown one is an error.
     for capability in caps::read(None, CapSet::Bounding).map_err(io::Error::other)? {
         caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
     }
@@ -27,7 +27,7 @@ pub fn renounce() -> io::Result<()> {
 pub struct Umask(Mode);
 
 impl Umask {
-    /// Files of the plugin get the mode that it names, whatever umask the user's have.
+    /// With this umask, files of the plugin get exactly the modes that it passes.
     #[must_use]
     pub fn of_root() -> Self {
         Self(umask(Mode::from_bits_truncate(0o022)))

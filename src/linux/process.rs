@@ -1,4 +1,4 @@
-//! Unmistakable processes: the kernel may reuse a pid, but not a pid with its start time.
+//! Identifies processes: the kernel may reuse a pid, but not a pid with its start time.
 //!
 //! Runs as root on the host.
 #![forbid(unsafe_code)]
@@ -22,7 +22,7 @@ pub struct ProcessId {
     pub start_time: u64,
 }
 
-/// A file, by any path and through any mount.
+/// Identifies a file, by any path and through any mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -30,14 +30,14 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// Of the file at this path.
+    /// The file at this path.
     pub fn of(path: &Path) -> io::Result<Self> {
         let stat = stat(path)?;
         Ok(Self { device: stat.st_dev, inode: stat.st_ino })
     }
 }
 
-/// An open /proc/PID: once open it means this very process, even if its pid is reused.
+/// An open /proc/PID: it refers to this process even after its pid is reused.
 #[derive(Debug)]
 pub struct Process {
     id: ProcessId,
@@ -47,7 +47,7 @@ pub struct Process {
 impl Process {
     /// The process with this pid now.
     pub fn find(pid: i32) -> io::Result<Self> {
-        // With O_PATH it could not be sent a signal.
+        // A descriptor with O_PATH is not accepted for sending a signal.
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = open(Path::new("/proc").join(pid.to_string()).as_path(), flags, Mode::empty())?;
         let mut process = Self { id: ProcessId { pid, start_time: 0 }, directory };
@@ -78,7 +78,7 @@ impl Process {
         }
     }
 
-    /// Number and start time.
+    /// Pid and start time.
     #[must_use]
     pub fn id(&self) -> ProcessId {
         self.id
@@ -96,8 +96,9 @@ impl Process {
         Ok(content)
     }
 
-    /// Its real user (proc_pid_status(5)): processes of root keep it while a slurmstepd works as the user, and no other process
-    /// can get it. The owner of the files in /proc tells less: that of an untraceable process is root.
+    /// Its real user id (proc_pid_status(5)). Root's processes keep it while a slurmstepd works as the user,
+    /// and no process of a user can get it. The owner of the files in /proc does not show this: root owns those
+    /// of an untraceable process.
     pub fn real_uid(&self) -> io::Result<u32> {
         let status = self.read("status")?;
         let status = String::from_utf8_lossy(&status);
@@ -106,7 +107,8 @@ impl Process {
             .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 
-    /// The arguments of a process of root; `None` for a user's: they are memory, which is as slow as its user wants it to be.
+    /// The arguments of a process of root; `None` for a user's: reading them reads the process' memory, and a
+    /// user can make that arbitrarily slow.
     pub fn arguments_of_root(&self) -> io::Result<Option<Vec<u8>>> {
         if_roots(self.real_uid(), || self.read("cmdline"))
     }
@@ -117,7 +119,7 @@ impl Process {
         Ok(FileId { device: stat.st_dev, inode: stat.st_ino })
     }
 
-    /// Whether the kernel protects it from the other processes of its user: then the files of its directory are root's.
+    /// Whether the kernel closes its /proc directory to other processes of its user: root owns the files there.
     pub fn is_closed(&self) -> io::Result<bool> {
         Ok(fstatat(&self.directory, "environ", AtFlags::empty())?.st_uid == 0)
     }
@@ -129,7 +131,7 @@ impl Process {
         self.stat_field(51).is_ok_and(|end| end != "0")
     }
 
-    /// Whether it still runs; a zombie does not, even if threads other than its first are left.
+    /// Whether it still runs. A zombie does not, even if it has threads left besides the first.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.stat_field(3).is_ok_and(|state| state != "Z" && state != "X")
@@ -149,8 +151,8 @@ impl Process {
     }
 }
 
-/// Field `number` of proc_pid_stat(5), from the third on. The second, the name, may contain blanks and parentheses too: count
-/// from the last parenthesis.
+/// Field `number` of proc_pid_stat(5), from the third on. The second field, the name, may contain blanks and
+/// parentheses itself, so fields are counted from the last parenthesis.
 #[must_use]
 pub fn stat_field(stat: &[u8], number: usize) -> Option<String> {
     let stat = String::from_utf8_lossy(stat);
@@ -163,8 +165,8 @@ pub fn all() -> io::Result<impl Iterator<Item = i32>> {
     Ok(std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
-/// All of them, for callers that must not miss one. Where this process is not among them, /proc is not the kernel's, or another
-/// namespace's.
+/// All pids, for callers that must not miss a process: an error where this process is not among them, because
+/// then /proc is not procfs, or shows another PID namespace.
 pub fn every() -> io::Result<Vec<i32>> {
     let mut pids: Vec<i32> = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -195,16 +197,17 @@ pub fn occupy_standard_descriptors() -> io::Result<()> {
     }
 }
 
-/// Stops the placeholder of an extern step, a `sleep` that slurmstepd, this process, has started (up to 24.11;
-/// src/slurmd/slurmstepd/mgr.c, `_spawn_job_container`). Signals for a job's steps (`scancel --signal`, `sbatch --signal`) go to it
-/// too, and with it the extern step would end, and the container. A stopped process does not act on them; before Slurm ends a
-/// job it continues all of its processes (src/slurmd/slurmd/req.c, `_rpc_terminate_job`).
+/// Stops the placeholder process of an extern step, a `sleep` that slurmstepd, this process, has started (up to
+/// 24.11; src/slurmd/slurmstepd/mgr.c, `_spawn_job_container`). Signals for a job's steps (`scancel --signal`,
+/// `sbatch --signal`) reach it too; they would end it, and with it the extern step and the container. A stopped
+/// process does not act on them, and Slurm continues all processes of a job before it ends them
+/// (src/slurmd/slurmd/req.c, `_rpc_terminate_job`).
 pub fn stop_placeholder() -> io::Result<()> {
     let own = std::process::id().to_string();
     for pid in all()? {
         let Ok(process) = Process::find(pid) else { continue };
         let is_own = |parent: String| parent == own;
-        // The leader of a process group, before it has executed it.
+        // The child that leads a process group, possibly before it has executed `sleep`.
         let leads_group = |group: String| group == pid.to_string();
         let has_name = |name: Vec<u8>| name == b"sleep\n" || name.starts_with(b"slurmstepd");
         if process.stat_field(4).is_ok_and(is_own)
@@ -217,7 +220,7 @@ pub fn stop_placeholder() -> io::Result<()> {
     Ok(())
 }
 
-/// Reads nothing before it knows whose it is.
+/// Reads only after the uid has shown that the process is root's.
 fn if_roots(uid: io::Result<u32>, read: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Option<Vec<u8>>> {
     match uid? {
         0 => read().map(Some),
@@ -241,7 +244,7 @@ mod tests {
         assert_eq!(own.arguments_of_root().unwrap().is_some(), is_root);
     }
 
-    /// By the mode of its program (would_dump() in the kernel's fs/exec.c).
+    /// The mode of its program decides (would_dump() in the kernel's fs/exec.c).
     #[test]
     fn a_process_whose_user_may_not_read_its_program_is_closed() {
         use std::fs::{Permissions, copy, set_permissions};
@@ -260,7 +263,7 @@ mod tests {
             copy("/bin/sleep", &program).unwrap();
             set_permissions(&program, Permissions::from_mode(mode)).unwrap();
             let mut setpriv = std::process::Command::new("setpriv");
-            // It has root's capabilities until it executes a program.
+            // The process keeps root's capabilities until it executes a program.
             let setpriv = setpriv.args(["--reuid", "65534", "--clear-groups", "sh", "-c", "exec \"$0\" 60"]);
             let setpriv = setpriv.arg(&program);
             let mut child = setpriv.spawn().unwrap();
@@ -279,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Its pid is free, and another process may have it by then.
+    /// The pid is free, and another process may have it by then.
     #[test]
     fn signal_for_a_process_that_is_gone_reaches_nobody() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();

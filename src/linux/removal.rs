@@ -1,4 +1,4 @@
-//! Removal of what may be gone already.
+//! Removal of files that another process may have removed already.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind};

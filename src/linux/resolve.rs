@@ -1,6 +1,7 @@
-//! Names of hosts, by this node's name service (getaddrinfo(3)).
+//! Resolves host names with this node's name service (getaddrinfo(3)).
 //!
-//! It may hang: called in a child process, for which the parent waits a limited time ([`super::errand`]).
+//! The name service may hang: call this in a child process, for which the parent waits a limited time
+//! ([`super::errand`]).
 #![expect(unsafe_code, reason = "the standard library tells no canonical name")]
 
 use std::ffi::{CStr, CString};
@@ -18,7 +19,7 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// The address to connect to: not all networks carry IPv6.
+    /// The address to connect to. IPv4 is preferred: not all networks carry IPv6.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.addresses.iter().find(|address| address.is_ipv4()).or(self.addresses.first()).copied()

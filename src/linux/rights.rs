@@ -1,5 +1,5 @@
-//! A process' identity and privileges according to the kernel (proc_pid_status(5)): neither what the plugin requested, nor what
-//! a file of an image makes of that.
+//! A process' identity and privileges according to the kernel (proc_pid_status(5)): the plugin relies neither
+//! on what it has requested, nor on how the engine resolves that with files of an image.
 //!
 //! Runs as root on the host, where the plugin starts a container; reads /proc only.
 #![forbid(unsafe_code)]
@@ -10,19 +10,19 @@ use std::io;
 use super::identity::UserIds;
 use super::process::Process;
 
-/// The ids by which the kernel decides.
+/// The ids and capabilities by which the kernel decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// Real, effective, saved, and file system ids.
     uids: [u32; 4],
-    /// The same of the primary group.
+    /// The same four ids of the primary group.
     gids: [u32; 4],
     groups: BTreeSet<u32>,
     has_capabilities: bool,
     no_new_privileges: bool,
 }
 
-/// How a process differs from its user.
+/// How a process' rights differ from those of its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Excess {
     /// Another user, or another primary group.
@@ -34,13 +34,13 @@ pub enum Excess {
 }
 
 impl Rights {
-    /// Those of a process.
+    /// The rights of a process.
     pub fn of(process: &Process) -> io::Result<Self> {
         let status = process.read("status")?;
         Self::parse(&String::from_utf8_lossy(&status)).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// The kernel writes the process' own name, the only untrusted text here, without line breaks.
+    /// The kernel escapes line breaks in the process' own name, which is the only untrusted text here.
     fn parse(status: &str) -> Option<Self> {
         const SETS: [&str; 5] = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"];
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -63,7 +63,7 @@ impl Rights {
         })
     }
 
-    /// Where it differs from `user`. The primary group counts as one of the groups.
+    /// How these rights differ from those of `user`. The primary group counts as one of the groups.
     #[must_use]
     pub fn excess(&self, user: &UserIds) -> Option<Excess> {
         let with_primary =

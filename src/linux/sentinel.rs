@@ -1,20 +1,23 @@
-//! A process in the cgroups of a step, which slurmstepd kills with all others there; its end keeps slurmstepd from sleeping for
-//! a whole second.
+//! The sentinel: a process in the cgroups of a step, which slurmstepd kills with all others there. Its end
+//! interrupts a sleep of a whole second in slurmstepd.
 //!
-//! At the end of a step, the extern step too, slurmstepd sends SIGKILL to everything in its cgroup, checks at once whether that
-//! is empty, and if it is not, sleeps for a second (src/plugins/proctrack/cgroup/proctrack_cgroup.c, `proctrack_p_wait`; 22.05
-//! to 26.05). A container's processes need some milliseconds to end. No hook is called there; but a signal with a handler
-//! interrupts a sleep. Nothing else in slurmstepd uses SIGURG, and its default is to be ignored, so that a late one does no
-//! harm.
+//! At the end of a step, the extern step too, slurmstepd sends SIGKILL to all processes in its cgroup, checks
+//! at once whether that is empty, and if it is not, sleeps for a second
+//! (src/plugins/proctrack/cgroup/proctrack_cgroup.c, `proctrack_p_wait`; 22.05 to 26.05). A container's
+//! processes need some milliseconds to end. No hook is called there; but a signal with a handler interrupts a
+//! sleep. Nothing else in slurmstepd uses SIGURG, and its default is to be ignored, so that a late SIGURG does
+//! no harm.
 //!
-//! The sentinel holds one end of a socket pair, and this process the other one: its end raises SIGURG here, which starts a
-//! timer with more of them. The container's first process cannot serve: the user may end it, long before.
+//! The sentinel holds one end of a socket pair, and this process the other one: when the sentinel ends, the
+//! kernel sends SIGURG to this process, and the handler starts a timer that sends more of them. The container's
+//! first process cannot serve as sentinel, because the user may end it long before.
 //!
-//! For each process that another has asked it to count (`stepd_add_extern_pid`), slurmstepd has a thread that looks once a second
-//! whether it is gone, and then uses a plugin that slurmstepd unloads at its own end (src/slurmd/slurmstepd/req.c,
-//! `_wait_extern_pid`; src/interfaces/acct_gather_profile.c, `acct_gather_profile_fini`): from 23.02 on, a thread that comes too
-//! late calls a function at address 0. So the first of the timer's signals holds the thread that sleeps until the `counted`
-//! process is gone, and wakes the others.
+//! For each process that it was asked to account for (`stepd_add_extern_pid`), slurmstepd has a thread that
+//! checks once a second whether the process is gone, and then uses a plugin that slurmstepd unloads at its own
+//! end (src/slurmd/slurmstepd/req.c, `_wait_extern_pid`; src/interfaces/acct_gather_profile.c,
+//! `acct_gather_profile_fini`): from 23.02 on, a thread that comes too late calls a function at address 0. So
+//! the first of the timer's signals holds the thread that sleeps until the `counted` process is gone, and wakes
+//! the others.
 //!
 //! Runs as root in the slurmstepd of the extern step, and in that of a step with a container of its own.
 #![expect(unsafe_code, reason = "a signal handler, a timer, and programs without a file")]
@@ -38,21 +41,22 @@ use nix::unistd::{dup2_stdin, fexecve, getpid};
 use super::cgroup::Cgroups;
 use super::orphan;
 
-/// After the sentinel's end a sleep lasts at most this long, for two seconds: a process that is not gone then will not be soon.
+/// After the sentinel's end a sleep lasts at most this long. The timer runs for two seconds: a process that is
+/// not gone by then will not be gone soon.
 const INTERVAL_NS: libc::c_long = 5_000_000;
 const WAKES: u32 = 400;
 
-/// The longest time for which a signal holds a thread: that many steps of so many nanoseconds.
+/// A signal holds a thread for at most this many steps of `INTERVAL_NS`.
 const STEPS: u32 = 200;
 const STEP_NS: libc::c_long = 5_000_000;
-/// The most steps for which it waits for one of the other threads to end.
+/// The most steps for which a signal handler waits for one of the other threads to end.
 const TURNS: u32 = 60;
 
-/// `asm-generic/fcntl.h`, valid for all supported architectures.
+/// F_SETSIG of `asm-generic/fcntl.h`, which all supported architectures use.
 const F_SETSIG: c_int = 10;
 
 static TIMER: OnceLock<Timer> = OnceLock::new();
-/// How many wakes are left.
+/// How many signals of the timer are left.
 static LEFT: AtomicU32 = AtomicU32::new(0);
 /// The thread whose sleeps are interrupted.
 static THREAD: AtomicI32 = AtomicI32::new(0);
@@ -61,14 +65,14 @@ static COUNTED: AtomicI32 = AtomicI32::new(0);
 
 struct Timer(libc::timer_t);
 
-// SAFETY: a number from the kernel, whatever its type.
+// SAFETY: a timer's id is a number of the kernel, whatever C type it has.
 unsafe impl Send for Timer {}
 // SAFETY: the same.
 unsafe impl Sync for Timer {}
 
-/// Places a sentinel into `cgroups`, whose end wakes the calling thread. `program` is a static executable that waits for the
-/// end of its standard input when called with `--hold`; ps(1) shows it as `title`. It ends with this process, too. `counted` is a
-/// process in these cgroups for which slurmstepd may have a thread.
+/// Puts a sentinel into `cgroups`, whose end wakes the calling thread. `program` is a static executable that
+/// waits for the end of its standard input when called with `--hold`; ps(1) shows it as `title`. It also ends
+/// with this process. `counted` is a process in these cgroups for which slurmstepd may have a thread.
 pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr, counted: Option<i32>) -> io::Result<()> {
     let inherited = orphan::descriptors()?;
     let executable = without_file(program)?;
@@ -83,20 +87,20 @@ pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr, counted: Option<i3
             let _ = fexecve(&executable, &[title, c"--hold"], &[] as &[&CStr]);
         }
     };
-    // SAFETY: makes system calls, and uses memory, which the C library keeps usable.
+    // SAFETY: the child makes system calls and allocates memory, which the C library allows after fork(2).
     unsafe { orphan::spawn(None, &inherited, work) }?;
-    // Open for as long as this process lives.
+    // The descriptor stays open for as long as this process lives.
     let _ = ours.into_raw_fd();
     Ok(())
 }
 
-/// Interrupts no sleep from here on: the container is gone.
+/// From here on, interrupts no sleep: the container is gone.
 pub fn dismiss() {
     set_timer(0);
     LEFT.store(0, Ordering::Relaxed);
 }
 
-/// Whether this process has one.
+/// Whether this process has a sentinel.
 #[must_use]
 pub fn is_placed() -> bool {
     TIMER.get().is_some()
@@ -122,7 +126,7 @@ fn have_handler() -> io::Result<()> {
     Err(io::Error::other("there is a handler for SIGURG already"))
 }
 
-/// A timer that sends SIGURG to this thread.
+/// Makes a timer that sends SIGURG to this thread.
 fn have_timer() -> io::Result<()> {
     let mut timer = ptr::null_mut();
     // SAFETY: an event of zeroes is valid; the C library fills in the timer.
@@ -138,7 +142,7 @@ fn have_timer() -> io::Result<()> {
 
 /// Sends SIGURG to this process when the other end is closed.
 fn notify(end: &OwnedFd) -> io::Result<()> {
-    // SAFETY: both take a number.
+    // SAFETY: both calls take numbers only.
     unsafe {
         Errno::result(libc::fcntl(end.as_raw_fd(), libc::F_SETOWN, getpid().as_raw()))?;
         Errno::result(libc::fcntl(end.as_raw_fd(), F_SETSIG, libc::SIGURG))?;
@@ -147,7 +151,7 @@ fn notify(end: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The first signal starts the timer, the last one of the timer ends it. Other threads are only woken.
+/// The first signal starts the timer, the last signal of the timer stops it. Other threads are only woken.
 extern "C" fn on_signal(_: c_int) {
     let errno = Errno::last_raw();
     match LEFT.load(Ordering::Relaxed) {
@@ -174,20 +178,21 @@ fn thread() -> libc::pid_t {
     unsafe { libc::gettid() }
 }
 
-/// In the signal handler. All of it is system calls.
+/// Holds this thread until the counted process is gone, and wakes the other threads. Runs in the signal
+/// handler, so it makes system calls only.
 fn let_others_see_the_end() {
     let counted = COUNTED.load(Ordering::Relaxed);
     if counted == 0 {
         return;
     }
-    // SAFETY: signal 0 only asks.
+    // SAFETY: signal 0 only tests whether the process exists.
     let is_there = || unsafe { libc::kill(counted, 0) } == 0;
     let mut steps = 0;
     while is_there() && steps < STEPS {
         pause();
         steps += 1;
     }
-    // More than once: one that has looked just before the end is about to sleep.
+    // Wakes them repeatedly: a thread that has checked just before the process ended is about to sleep.
     let before = wake_others();
     for _ in 0..TURNS {
         pause();
@@ -210,7 +215,7 @@ fn wake_others() -> usize {
     const NAME: usize = 19;
     let mut entries = [0u8; 4096];
     let mut others = 0;
-    // SAFETY: a static path; the kernel writes at most as much as it is told; the other calls take numbers.
+    // SAFETY: a static path; the kernel writes at most the length of the buffer; the other calls take numbers.
     unsafe {
         let directory =
             libc::open(c"/proc/self/task".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
@@ -242,7 +247,7 @@ fn wake_others() -> usize {
 
 fn set_timer(interval: libc::c_long) {
     let Some(Timer(timer)) = TIMER.get() else { return };
-    // The first one at once, before slurmstepd goes on.
+    // The first signal comes at once, before slurmstepd goes on.
     let first = libc::timespec { tv_sec: 0, tv_nsec: interval.min(1) };
     let interval = libc::timespec { tv_sec: 0, tv_nsec: interval };
     let times = libc::itimerspec { it_interval: interval, it_value: first };
@@ -301,7 +306,7 @@ mod tests {
         };
         let is_cut_short = || {
             let began = Instant::now();
-            // Its result is rounded down.
+            // sleep(3) rounds its result down.
             nix::unistd::sleep(1);
             began.elapsed() < SECOND
         };

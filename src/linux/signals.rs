@@ -1,8 +1,8 @@
-//! Signals during the start of a task. Its process is a fork of slurmstepd, whose handlers do nothing, or block signals to
-//! discard them: a request to end the task before its command runs is lost. That time is short, unless a plugin makes it
-//! longer.
+//! Signals during the start of a task. The task is a fork of slurmstepd, whose signal handlers do nothing and
+//! which blocks some signals to discard them: a request to end the task before its command runs is lost.
+//! Without a plugin that time is short; this plugin makes it longer.
 //!
-//! SIGUSR1 and SIGUSR2 are for a command with a handler: before it exists, losing them is better.
+//! SIGUSR1 and SIGUSR2 are meant for a command with a handler: before the command runs they are dropped.
 //!
 //! Runs in the task, as root and as the user.
 #![expect(unsafe_code, reason = "sigpending(2) and sigaction(2)")]
@@ -11,12 +11,12 @@ use std::mem::MaybeUninit;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, raise, sigaction};
 
-/// They request an end, and slurmstepd has handlers for them (src/slurmd/slurmstepd/mgr.c).
+/// Signals that request the task's end, and for which slurmstepd has handlers (src/slurmd/slurmstepd/mgr.c).
 const TERMINATION: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
-/// The command decides on their meaning.
+/// Signals whose meaning the command defines.
 const USER_SIGNALS: [Signal; 2] = [Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// The signals that have come since `begin`.
+/// The signals that have arrived since `begin`.
 #[derive(Debug)]
 pub struct DeferredSignals {
     before: Option<SigSet>,
@@ -24,13 +24,13 @@ pub struct DeferredSignals {
 }
 
 impl DeferredSignals {
-    /// Blocks and keeps signals to this thread, the only one, from now on.
+    /// From now on, blocks and keeps signals to this thread, which must be the only one.
     #[must_use]
     pub fn begin() -> Self {
         Self { before: ends().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok(), seen: Vec::new() }
     }
 
-    /// Notes pending signals before other code may discard them.
+    /// Keeps pending signals, before other code can discard them.
     pub fn poll(&mut self) {
         self.seen.extend(pending());
     }
@@ -43,8 +43,8 @@ impl DeferredSignals {
         }
     }
 
-    /// Kept and later signals get their default effect, which is the end, as slurmstepd sets it for a command. Its own mask may
-    /// be another one by now.
+    /// Kept and later signals get their default effect, which ends the process, as slurmstepd sets it for a
+    /// command. The process' signal mask may have changed by now.
     pub fn deliver(mut self) {
         self.poll();
         have(&TERMINATION, SigHandler::SigDfl);
@@ -55,18 +55,18 @@ impl DeferredSignals {
     }
 }
 
-/// Whether a signal has come while they are kept.
+/// Whether a signal that requests the end has arrived while signals are kept.
 #[must_use]
 pub fn is_end_asked() -> bool {
     !pending().is_empty()
 }
 
-/// For a process without a command: signals for the step's other tasks do not end it.
+/// For a process without a command: signals that are sent to all tasks of the step must not end it.
 pub fn ignore_user_signals() {
     have(&USER_SIGNALS, SigHandler::SigIgn);
 }
 
-/// For a process that ends by itself, when the step's command has obeyed.
+/// For a process that ends by itself when the step's command has ended.
 pub fn ignore_ends() {
     have(&TERMINATION, SigHandler::SigIgn);
 }
@@ -85,7 +85,7 @@ fn ends() -> SigSet {
 
 fn pending() -> Vec<Signal> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: fills the set, or fails; then the set is not read.
+    // SAFETY: fills the set, or fails; after a failure the set is not read.
     let set = unsafe {
         if libc::sigpending(set.as_mut_ptr()) != 0 {
             return Vec::new();

@@ -1,7 +1,9 @@
-//! The source of a mount in a container: a directory, a file or a device of the host, opened with its user's rights.
+//! The source of a mount in a container: a directory, a file or a device of the host, opened with its user's
+//! rights.
 //!
-//! Started by root where a container is started, as an errand of the user. The descriptor represents the source from then on: its name is not
-//! resolved again. Root does not even read its type: that too is a request to the server of the file system.
+//! Root starts this as an errand of the user, where a container is started. The descriptor represents the
+//! source from then on, and its name is not resolved again. Root does not even ask for its type: that would be
+//! a request to the server of the file system, too.
 #![expect(unsafe_code, reason = "faccessat2(2) of a descriptor is in neither libc nor nix")]
 
 use std::io;
@@ -43,9 +45,9 @@ pub enum SourceKind {
 pub struct Device {
     /// Whether it is a block device, else a character device.
     pub is_block: bool,
-    /// Its driver.
+    /// The major number.
     pub major: u64,
-    /// The driver's number for it.
+    /// The minor number.
     pub minor: u64,
 }
 
@@ -68,7 +70,7 @@ impl OpenedSource {
         Ok(Self { file: found.into_file()?, kind, is_writable })
     }
 
-    /// Its path, according to the kernel: without links, and regardless of mounts over it.
+    /// Its path according to the kernel: without symlinks, and even if other mounts cover it.
     pub fn path(&self) -> io::Result<PathBuf> {
         std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
@@ -82,14 +84,15 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     // As a directory first: this triggers an automount.
     match at(flags | OFlag::O_DIRECTORY) {
-        // Needs the right to search the directory, which an O_PATH descriptor alone does not.
+        // This openat checks the right to search the directory, which an O_PATH descriptor alone does not.
         Ok(directory) => Ok(openat(&directory, ".", flags | OFlag::O_DIRECTORY, Mode::empty())?),
         Err(Errno::ENOTDIR) => Ok(at(flags)?),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Whether this process could open it for reading and writing. Does not try: opening a device may have effects.
+/// Whether this process could open it for reading and writing. Does not try to: opening a device may have
+/// effects.
 fn is_writable(file: &OwnedFd) -> io::Result<bool> {
     let mode = libc::R_OK | libc::W_OK;
     let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;

@@ -1,5 +1,6 @@
-//! The node's terminals, for a container. Engines give each an instance of devpts of its own: there the terminals that Slurm makes
-//! for tasks have no name (ttyname(3) looks for the very inode), and the same names are other terminals.
+//! The node's terminals, for a container. An engine gives each container an instance of devpts of its own:
+//! there the terminals that Slurm makes for tasks have no name (ttyname(3) compares inodes), and the same names
+//! are other terminals.
 //!
 //! Runs as root: opened in the node's mount namespace, attached in the container's.
 
@@ -18,14 +19,14 @@ use super::mountinfo;
 
 /// `DEVPTS_SUPER_MAGIC` (linux/magic.h).
 const DEVPTS: FsType = FsType(0x1cd1);
-/// Where terminals are, and the directory above.
+/// The directory of terminals, and the directory above it.
 const DIRECTORY: &str = "/dev/pts";
-/// What makes new ones: in the directory above.
+/// The device that makes new terminals, in the directory above.
 const MULTIPLEXER: &str = "ptmx";
 /// Its device: `TTYAUX_MAJOR`, 2 (linux/drivers/tty/pty.c, `unix98_pty_init`).
 const DEVICE: (u64, u64) = (5, 2);
 
-/// The node's instance of devpts, and who may make terminals in it.
+/// The node's instance of devpts, and the multiplexer that makes terminals in it.
 #[derive(Debug)]
 pub struct Terminals {
     tree: OwnedFd,
@@ -34,7 +35,7 @@ pub struct Terminals {
 }
 
 impl Terminals {
-    /// Those of this process' mount namespace: `None` where it has no devpts.
+    /// The terminals of this process' mount namespace: `None` where no devpts is mounted.
     pub fn of_node() -> io::Result<Option<Self>> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = match open(DIRECTORY, flags, Mode::empty()) {
@@ -56,17 +57,18 @@ impl Terminals {
         Ok(Some(Self { tree, multiplexer, group }))
     }
 
-    /// The group of every terminal, where the instance has one for all.
+    /// The group of every terminal, where the mount's options set one (`gid=`).
     #[must_use]
     pub fn group(&self) -> Option<u32> {
         self.group
     }
 
-    /// Puts them at `pts`, the directory of the engine's instance, and makes a `ptmx` in `dev`, the tmpfs around it, before anything
-    /// of an image runs there.
+    /// Mounts them at `pts`, the directory of the engine's instance, and makes a `ptmx` in `dev`, the tmpfs
+    /// around it, before anything of an image runs there.
     ///
-    /// The engine's own `ptmx` is a link to that of the instance, which users may open in instances of engines only. A mount of
-    /// the node's would find no instance beside it (fs/devpts/inode.c, `devpts_acquire`).
+    /// The engine's own `ptmx` is a link to the one of its instance, which only engines' instances open to
+    /// users. A bind mount of the node's /dev/ptmx would find no instance beside it (fs/devpts/inode.c,
+    /// `devpts_acquire`).
     pub fn attach(self, dev: &OwnedFd, pts: OwnedFd) -> io::Result<()> {
         mount::attach(self.tree, pts)?;
         let Some(node) = self.multiplexer else { return Ok(()) };

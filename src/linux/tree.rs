@@ -21,28 +21,28 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// The content of one directory, to be removed; the directory itself stays.
+/// The content of one directory that is to be removed; the directory itself stays.
 pub struct Content {
     top: OwnedFd,
-    /// The current directory: the top, or one of a level, by its name in the top.
+    /// The current directory: the top, or the directory of a level.
     level: OpenDirectory,
     level_name: Option<CString>,
     /// A directory of this level that was not empty.
     inner: Option<(CString, OpenDirectory)>,
     /// The next level, by its name in the top, if a directory was moved there.
     next: Option<(CString, OwnedFd)>,
-    /// An empty level directory, for the level after that: on a deep tree making and removing them would cost as much as the
-    /// rest.
+    /// An empty directory, to be reused for the level after the next: on a deep tree, making and removing one
+    /// for each level would double the work.
     spare: Option<(CString, OwnedFd)>,
     /// How many directories were moved to the next level, and to this one.
     moved: u64,
     moved_before: u64,
-    /// Counter for new names.
+    /// A counter for new names.
     names: u64,
-    /// How many names are removed, and how many were when this reading of the level began.
+    /// How many names are removed in all, and how many were when the current pass over this level began.
     gone: u64,
     gone_before: u64,
-    /// A file of this level is still there: a process goes on making files, or it cannot be removed.
+    /// A file of this level is still there: a process goes on making files, or the file cannot be removed.
     is_left: bool,
     failure: Option<Errno>,
 }
@@ -60,7 +60,7 @@ enum Removed {
 }
 
 impl Content {
-    /// The content of the directory at this path, to which only root may have the way.
+    /// The content of the directory at this path, which only root can reach.
     pub fn of(path: &Path) -> io::Result<Self> {
         let top = open(path, READ | OFlag::O_NOFOLLOW, Mode::empty())?;
         Ok(Self {
@@ -86,7 +86,8 @@ impl Content {
         self.gone
     }
 
-    /// Continues until then. Returns whether it has finished: files that could not be removed are an error.
+    /// Continues until the time `until`. Returns whether it has finished; files that could not be removed are
+    /// an error.
     pub fn remove(&mut self, until: Instant) -> io::Result<bool> {
         while !self.step()? {
             if Instant::now() >= until {
@@ -163,7 +164,7 @@ impl Content {
             let name = CString::new(format!(".level-{}", self.names))?;
             match mkdirat(&self.top, name.as_c_str(), Mode::S_IRWXU) {
                 Ok(()) => return Ok((name.clone(), beneath(&self.top, &name)?)),
-                // The tree's own file, or one of a removal that was cut off.
+                // The name belongs to the tree itself, or to a removal that was cut off.
                 Err(Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -175,7 +176,7 @@ impl Content {
             && self.next.as_ref().is_some_and(|(name, _)| entry.file_name() == name.as_c_str())
     }
 
-    /// Continues with the next level. Returns whether there is none.
+    /// Continues with the next level. Returns whether there is no next level.
     fn end_level(&mut self) -> io::Result<bool> {
         if self.is_left && self.gone > self.gone_before {
             (self.is_left, self.gone_before) = (false, self.gone);
@@ -201,7 +202,8 @@ impl Content {
         Ok(false)
     }
 
-    /// Keeps it for later, unless it has become large: a directory's file never shrinks, and would be read whole each time.
+    /// Keeps an emptied level directory for reuse, unless it has become large: a directory's file never
+    /// shrinks, and would be read whole each time.
     fn end_level_directory(&mut self, name: CString) -> io::Result<()> {
         const LARGE: u64 = 1000;
         if self.spare.is_none() && self.moved_before < LARGE && self.failure.is_none() {
@@ -218,7 +220,7 @@ impl Content {
         }
     }
 
-    /// Keeps the first failure to return; the removal goes on.
+    /// Keeps the first failure, to return it at the end; the removal goes on.
     fn fail(&mut self, error: Errno) {
         self.failure.get_or_insert(error);
     }
@@ -238,7 +240,7 @@ impl OpenDirectory {
     }
 }
 
-/// Follows no link, and enters no mount.
+/// Opens a directory without following a link or entering a mount.
 fn beneath(parent: &OwnedFd, name: &CStr) -> nix::Result<OwnedFd> {
     let inside =
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
@@ -250,7 +252,7 @@ fn remove(parent: &OwnedFd, entry: &Entry) -> nix::Result<Removed> {
     if entry.file_type() != Some(Type::Directory) {
         match unlinkat(parent, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(Removed::Gone),
-            // A directory, where the file system does not report types.
+            // It is a directory, on a file system that does not report types.
             Err(Errno::EISDIR | Errno::EPERM) => {}
             Err(error) => return Err(error),
         }
@@ -273,7 +275,7 @@ mod tests {
 
     use super::*;
 
-    /// Made as a user would do it: no path could name the deepest one.
+    /// Nests directories as a user would: by chdir(2), since no path could name the deepest one.
     fn nest(top: &Path, depth: u32) {
         let mut directory = open(top, READ, Mode::empty()).unwrap();
         for _ in 0..depth {
@@ -297,7 +299,7 @@ mod tests {
     fn trees_of_any_depth_and_width_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let top = directory.path();
-        // More levels than descriptors.
+        // More levels than a process may have descriptors.
         nest(top, 3000);
         for name in ["a", "b", ".level-1", "a/b", "a/b/c", "b/c"] {
             fs::create_dir_all(top.join(name)).unwrap();
@@ -343,7 +345,7 @@ mod tests {
         assert!(Content::of(&top).unwrap().remove(in_time()).unwrap());
         assert!(names(&top).is_empty());
         assert_eq!(names(&kept), ["file"]);
-        // Neither is one at the place itself.
+        // Symlinks at the top's own path are not followed either.
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&kept, &link).unwrap();
         assert!(Content::of(&link).is_err());

@@ -11,22 +11,22 @@ use super::hierarchy::write;
 use super::members::{processes, threads};
 use super::remove::end;
 
-/// How long the whole move may take.
+/// The time limit for the whole move.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So often each list is read, however late it is by then: on an overloaded node the kernel may take seconds to move one process,
-/// and a list that was not read again says nothing of what is left.
+/// Each list is read at least this often, even past the deadline: on an overloaded node the kernel may take
+/// seconds to move one process, and a list that was read only before that move does not show what is left.
 const ROUNDS: u32 = 10;
 /// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// The files that limit processes in a cgroup of the engine, and the value for no limit; memory with swap first, since that
-/// limit is never below the one without.
+/// The files that limit processes in a cgroup of the engine, each with the value for "no limit". Memory with
+/// swap comes first, because the kernel never lets it be lower than memory without swap.
 const LIMITS: [(&str, &str); 3] =
     [("pids.max", "max"), ("memory.memsw.limit_in_bytes", "-1"), ("memory.limit_in_bytes", "-1")];
 
 impl Cgroups {
-    /// Moves all processes of `container` here, in each hierarchy that Slurm uses, until none is left there. In a hierarchy
-    /// without a cgroup of Slurm they stay in the engine's, without its limits.
+    /// Moves all processes of `container` here, in each hierarchy that Slurm uses, until none is left there. In
+    /// a hierarchy without a cgroup of Slurm they stay in the engine's cgroup, whose limits are lifted.
     pub fn adopt(&self, container: &Self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let pairs: io::Result<Vec<_>> = self
@@ -40,7 +40,8 @@ impl Cgroups {
             })
             .collect();
         let mut pairs = pairs?;
-        // A process that leaves that hierarchy runs on, and forks.
+        // Frozen processes come first: a process that leaves the hierarchy that freezes it runs on, and may
+        // fork.
         pairs.sort_by_key(|(theirs, _)| freeze::can_be_stopped(theirs));
         let frozen = Frozen::stop(container.directories())?;
         for (theirs, ours) in pairs {
@@ -51,7 +52,7 @@ impl Cgroups {
         left.map(|(_, directory)| directory).try_for_each(|directory| lift(directory))
     }
 
-    /// Moves this process here: the kernel takes 0 for the process that writes.
+    /// Moves this process here: the kernel takes pid 0 for the process that writes.
     pub(in crate::linux) fn enter(&self) -> io::Result<()> {
         self.directories().try_for_each(|directory| write(&directory.join("cgroup.procs"), "0"))
     }
@@ -64,7 +65,7 @@ impl Cgroups {
 
 fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
     let mut rounds = 0;
-    // A process stays visible for a moment between its end and its parent's wait.
+    // A process stays listed for a moment, from its end until its parent has waited for it.
     while rounds < ROUNDS || Instant::now() < deadline {
         if threads(from)?.is_empty() {
             return Ok(());
@@ -109,7 +110,8 @@ mod tests {
         assert_eq!(fs::read_to_string(limit).unwrap(), "max");
     }
 
-    /// A stand-in for the kernel's files: it forgets a process that is moved, when the time is over.
+    /// Stands in for the kernel's files: a process that is moved disappears from its list only after the
+    /// deadline.
     #[test]
     fn processes_that_are_moved_late_are_moved() {
         let directory = tempfile::tempdir().unwrap();
@@ -129,8 +131,8 @@ mod tests {
         });
     }
 
-    /// With the kernel's cgroup v2, on any machine whose root may mount it: its core can freeze processes, without any
-    /// controller. Frozen processes can be moved and ended.
+    /// Uses the kernel's cgroup v2, on any machine whose root may mount it: its core can freeze processes
+    /// without any controller. Frozen processes can still be moved and killed.
     #[test]
     fn processes_that_fork_all_the_time_are_all_moved_and_all_ended() {
         use nix::mount::{MsFlags, mount};

@@ -1,4 +1,4 @@
-//! The cgroups of a process: Slurm's, or the engine's.
+//! Finds the cgroups of a process: those that Slurm made for it, or those that the engine made.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,32 +12,33 @@ use super::hierarchy::{Membership, Mounts};
 use crate::linux::poll;
 use crate::linux::process::Process;
 
-/// Part of the path of a job's cgroup, or else of its extern step's: from 26.05 on, with cgroup v2, Slurm names a job's by an
-/// identifier that is not the job's number.
+/// Part of the path of a job's cgroup, or of its extern step's: from 26.05 on, with cgroup v2, Slurm names a
+/// job's cgroup by an identifier that is not the job's number.
 const JOB: &str = "/job_";
 const EXTERN_STEP: &str = "step_extern";
-/// With cgroup v2, the leaf of its slurmstepd, and the one for processes from outside.
+/// With cgroup v2, the leaf cgroup of the extern step's slurmstepd, and the one for adopted processes.
 const SLURMSTEPD: &str = "step_extern/slurm";
 const SPECIAL: &str = "user/task_special";
 
-/// Part of the path of a step's.
+/// Part of the path of a step's cgroup.
 const STEP: &str = "/step_";
 /// How long slurmstepd may take to put a task that it has forked into the step's cgroups.
 const PLACING: Duration = Duration::from_secs(10);
 
-/// Cgroups of a process: for each hierarchy, by its mount point, the directory.
+/// The cgroups of a process: for each hierarchy, by its mount point, the cgroup's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroups(pub(super) BTreeMap<PathBuf, PathBuf>);
 
 impl Cgroups {
-    /// Those of the extern step, found from its slurmstepd. In the hierarchy by which Slurm kills (the freezer, with cgroup v1)
-    /// that is in the job's cgroup: there the step's is below the job's.
+    /// The cgroups of the extern step, found from its slurmstepd. In the hierarchy by which Slurm kills (the
+    /// freezer, with cgroup v1), the cgroup is a direct child of the job's, as those of other steps are.
     pub fn of_extern_step(slurmstepd: i32) -> io::Result<Self> {
         Ok(Self::of(slurmstepd, &[JOB, EXTERN_STEP])?.of_extern(Path::is_dir))
     }
 
-    /// With cgroup v2, slurmstepd is in a leaf of its own next to the one for processes from outside, where a release of Slurm
-    /// has that (gone by default from 25.05 on). Slurm kills the processes in both, and the job's limits hold for both.
+    /// With cgroup v2, slurmstepd has a leaf cgroup of its own next to the one for adopted processes, in the
+    /// releases of Slurm that have that one (from 25.05 on it is gone by default). Slurm kills the processes in
+    /// both, and the job's limits hold for both.
     fn of_extern(self, exists: impl Fn(&Path) -> bool) -> Self {
         let found = self.0.into_iter().filter_map(|(hierarchy, mut directory)| {
             if !directory.components().any(|part| part.as_os_str() == EXTERN_STEP) {
@@ -57,12 +58,13 @@ impl Cgroups {
         Self(found.collect())
     }
 
-    /// Those of the step of this task, once slurmstepd has put it there: it forks all tasks first. `None` when it does not.
+    /// The cgroups of this task's step, once slurmstepd has put the task there: it forks all tasks first.
+    /// `None` when it does not do so in time.
     pub fn of_own_step() -> io::Result<Option<Self>> {
         const INTERVAL: Duration = Duration::from_millis(2);
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let look = || {
-            // The child starts in those of slurmstepd itself.
+            // The child starts in the cgroups of slurmstepd itself.
             let (task, daemon) =
                 (Self::of(own, &[STEP])?, Self::of(nix::unistd::getppid().as_raw(), &[STEP])?);
             let is_placed = |(hierarchy, directory)| daemon.0.get(hierarchy) != Some(directory);
@@ -71,8 +73,9 @@ impl Cgroups {
         poll::until(Instant::now() + PLACING, INTERVAL, look, |placed| !matches!(placed, Ok(None)))
     }
 
-    /// Those that the engine made for a container, by one of its processes: every cgroup driver puts the id into their names.
-    /// There may be others below them with the processes (crun makes one for systemd).
+    /// The cgroups that the engine made for a container, found from one of its processes: every cgroup driver
+    /// puts the container's id into their names. The processes may be in cgroups below them (crun makes one for
+    /// systemd).
     pub fn of_container(pid: i32, container_id: &str) -> io::Result<Self> {
         Ok(Self::of(pid, &[container_id])?.up_to(container_id))
     }
@@ -87,7 +90,7 @@ impl Cgroups {
         Self(self.0.into_iter().map(|(hierarchy, directory)| (hierarchy, own(directory))).collect())
     }
 
-    /// Those of a process' step.
+    /// The cgroups of the step to which a process belongs.
     pub fn of_step(pid: i32) -> io::Result<Self> {
         Self::of(pid, &[STEP])
     }
@@ -108,8 +111,8 @@ impl Cgroups {
         if !found.is_empty() {
             return Ok(found);
         }
-        // A first thread that has ended is in no cgroup, with cgroup v1 (kernel/cgroup/cgroup.c, `proc_cgroup_show`); others
-        // may live.
+        // With cgroup v1, a first thread that has ended is in no cgroup (kernel/cgroup/cgroup.c,
+        // `proc_cgroup_show`); other threads of the process may still run.
         Ok(Self::parse(&mountinfo, &of_other_threads(pid), marks))
     }
 
@@ -122,15 +125,16 @@ impl Cgroups {
         Self(groups.filter_map(|group| mounts.directory(&group)).collect())
     }
 
-    /// Whether they limit the CPUs, up to the job's. With cgroup v2 one that does not has an empty file, or none where the
-    /// controller is off (cgroups(7), cpuset); with v1 Slurm makes one only to limit them. In doubt they do not.
+    /// Whether these cgroups, or their parents up to the job's, limit the CPUs. With cgroup v2, one that does
+    /// not has an empty file, or no file where the controller is off (cgroups(7), cpuset); with v1, Slurm makes
+    /// such a cgroup only to limit CPUs. A file that cannot be read counts as no limit.
     #[must_use]
     pub fn limit_cpus(&self) -> bool {
         let limits = |directory: &Path| {
             fs::read_to_string(directory.join("cpuset.cpus")).is_ok_and(|cpus| !cpus.trim().is_empty())
         };
         let is_of_step = |path: &Path| path.to_str().is_some_and(|path| path.contains(STEP));
-        // The parent of a step's is the job's.
+        // The parent of a step's cgroup is the job's.
         let up_to_job = |directory: &Path| {
             let of_step = directory.ancestors().take_while(|path| is_of_step(path)).count();
             directory.ancestors().take(of_step + 1).any(limits)
@@ -138,7 +142,7 @@ impl Cgroups {
         self.directories().any(up_to_job)
     }
 
-    /// Whether there is none.
+    /// Whether there are no cgroups.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -172,7 +176,7 @@ mod tests {
         let write = |directory: &str, cpus: &str| {
             fs::write(root.path().join(directory).join("cpuset.cpus"), cpus).unwrap();
         };
-        // What lies above the job is the node's.
+        // A cgroup above the job's limits the node, not the job.
         write(scope, "0-3\n");
         assert!(!cgroups.limit_cpus());
         write(task, "\n");
@@ -184,7 +188,7 @@ mod tests {
 
     const UNIFIED: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
 
-    /// Where a container goes on a machine with cgroup v2, according to /proc/PID/cgroup of slurmstepd.
+    /// The cgroup for a container on a machine with cgroup v2, from slurmstepd's line in /proc/PID/cgroup.
     fn extern_leaf(stepd: &str, existing: &[&str]) -> Option<PathBuf> {
         let of_stepd = Cgroups::parse(UNIFIED, &format!("0::{stepd}\n"), &[JOB, EXTERN_STEP]);
         let exists = |path: &Path| existing.iter().any(|known| Path::new(known) == path);

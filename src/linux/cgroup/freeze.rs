@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::hierarchy::write;
 use crate::linux::poll;
 
-/// How long processes may take to freeze. One that waits for a file system freezes when that answers; until then it cannot fork
-/// either.
+/// How long processes may take to freeze. A process that waits for a file system freezes only when that
+/// answers; until then it cannot fork either.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(1);
@@ -53,7 +53,8 @@ struct Freezer {
 }
 
 impl Freezer {
-    /// With cgroup v1 only the freezer's hierarchy has it (freezer-subsystem.rst), with v2 every cgroup (cgroup-v2.rst).
+    /// With cgroup v1 only the freezer's hierarchy has such a file (freezer-subsystem.rst), with v2 every
+    /// cgroup (cgroup-v2.rst).
     fn of(directory: &Path) -> Option<Self> {
         let (old, new) = (directory.join("freezer.state"), directory.join("cgroup.freeze"));
         if new.exists() {
@@ -89,7 +90,7 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// Stand-ins for the kernel's files: these keep the text that was written.
+    /// Stands in for the kernel's files, which would not keep the text that was written.
     #[test]
     fn processes_are_frozen_until_the_guard_is_dropped_with_both_versions_of_cgroups() {
         for (control, state, shown, [on, off]) in [

@@ -28,7 +28,7 @@ impl<'a> Membership<'a> {
         Some(Self { controllers: fields.next()?, path: fields.next()? })
     }
 
-    /// The file with the limit of memory, if this is a hierarchy that may have one.
+    /// The file with the memory limit, if this hierarchy may have one.
     pub(super) fn file_of_memory(&self) -> Option<&'static str> {
         if self.controllers.is_empty() {
             return Some("memory.max");
@@ -42,7 +42,7 @@ impl<'a> Membership<'a> {
 pub(super) struct Mounts(Vec<Mounted>);
 
 impl Mounts {
-    /// From proc_pid_mountinfo(5).
+    /// Parses the text of proc_pid_mountinfo(5).
     pub(super) fn parse(mountinfo: &str) -> Self {
         let is_cgroup = |mount: &Mounted| mount.kind == "cgroup" || mount.kind == UNIFIED;
         Self(mountinfo::parse(mountinfo.as_bytes()).filter(is_cgroup).collect())

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use super::freeze;
 
-/// The file of a cgroup that lists its processes, each by its first thread. A process whose first thread has ended stays listed
-/// while others live, in the cgroup where that thread ended, wherever they are (kernel/cgroup/cgroup.c,
-/// `css_task_iter_advance`).
+/// The file of a cgroup that lists its processes, each by its first thread. A process whose first thread has
+/// ended stays listed while its other threads live, in the cgroup where the first thread ended, wherever the
+/// other threads are (kernel/cgroup/cgroup.c, `css_task_iter_advance`).
 const PROCESSES: [&str; 1] = ["cgroup.procs"];
-/// The file that lists only living threads: with cgroup v2, and with v1.
+/// The files that list only living threads: of cgroup v2, and of v1.
 const THREADS: [&str; 2] = ["cgroup.threads", "tasks"];
 
 /// All processes of this cgroup and those below it.

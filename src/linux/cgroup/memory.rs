@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::hierarchy::{Membership, Mounts};
 
-/// The value for no limit with cgroup v1: the largest number of bytes in whole pages, whatever their size.
+/// The value for "no limit" with cgroup v1: the largest number of bytes in whole pages, for any page size.
 const NONE: u64 = i64::MAX as u64 >> 20 << 20;
 
 /// The lowest limit of memory that holds for a process, in bytes; `None` without a limit.
@@ -22,7 +22,8 @@ fn limit(mountinfo: &str, membership: &str) -> io::Result<Option<u64>> {
     let mut lowest = None;
     for group in membership.lines().filter_map(Membership::parse) {
         let Some(file) = group.file_of_memory() else { continue };
-        // A hierarchy that is not mounted has no limits of its own where the other version has them.
+        // A hierarchy that is not mounted has no limits: on such a machine the other version of cgroups has
+        // them.
         let Some((top, directory)) = mounts.directory(&group) else { continue };
         for directory in directory.ancestors().take_while(|above| above.starts_with(&top)) {
             let limit = read(&directory.join(file))?;
@@ -39,7 +40,7 @@ fn read(path: &Path) -> io::Result<Option<u64>> {
             let bytes: u64 = text.trim().parse().map_err(io::Error::other)?;
             Ok(Some(bytes).filter(|bytes| *bytes < NONE))
         }
-        // The topmost cgroup has none; nor has cgroup v2 where v1 controls memory.
+        // The root cgroup has no such file; neither has cgroup v2 where v1 controls memory.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -14,18 +14,18 @@ use crate::linux::process::{self, Process};
 /// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Removes the cgroups of a job that has ended, of which each of `directories` is a part: these and all others left there.
-/// Slurm tries once, at a step's end; then an adopted process may still wait to be reaped, and keeps them. Kills processes that
-/// still run because their slurmstepd was killed before it could end them. Returns the first cgroup that cannot be removed,
-/// with the reason.
+/// Removes the cgroups of a job that has ended, found from `directories` inside of them, with all cgroups of
+/// that job that are left. Slurm tries once, at a step's end; an adopted process may then still wait to be
+/// reaped, and keeps its cgroup. Kills processes that still run because their slurmstepd was killed before it
+/// could end them. Returns the first cgroup that cannot be removed, with the reason.
 pub fn remove<'a>(directories: &[&'a Path]) -> Result<(), (&'a Path, io::Error)> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let jobs: Vec<&Path> = directories.iter().map(|directory| job_of(directory)).collect();
-    // A process that cannot be ended keeps its cgroup.
+    // If this fails, the removal of the cgroup fails too, with its path.
     let _ = end(&jobs, Instant::now() + PATIENCE);
     let deadline = Instant::now() + PATIENCE;
     let removed = jobs.into_iter().map(|job| remove_tree(job, deadline).map_err(|error| (job, error)));
-    // Tries each.
+    // Collects first, so that each cgroup is tried.
     removed.collect::<Vec<_>>().into_iter().collect()
 }
 
@@ -43,7 +43,7 @@ fn remove_tree(directory: &Path, deadline: Instant) -> io::Result<()> {
     for child in children.filter(|child| child.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_tree(&child.path(), deadline)?;
     }
-    // A process that has ended keeps it until it is reaped.
+    // A process that has ended keeps its cgroup until it is reaped.
     let is_final = |removed: &io::Result<()>| !matches!(removed, Err(error) if error.raw_os_error() == Some(libc::EBUSY));
     match poll::until(deadline, INTERVAL, || fs::remove_dir(directory), is_final) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -59,7 +59,7 @@ pub(super) fn end(directories: &[&Path], deadline: Instant) -> io::Result<()> {
         if lists().collect::<io::Result<Vec<_>>>()?.iter().all(|(_, threads)| threads.is_empty()) {
             return Ok(true);
         }
-        // With cgroup v1 they die only when they are thawed.
+        // With cgroup v1, killed processes die only when they are thawed.
         let _frozen = Frozen::stop(directories.iter().copied())?;
         for (directory, threads) in lists().collect::<io::Result<Vec<_>>>()? {
             threads.into_iter().for_each(|thread| kill_process_of(directory, thread));
@@ -72,8 +72,9 @@ pub(super) fn end(directories: &[&Path], deadline: Instant) -> io::Result<()> {
     }
 }
 
-/// Found by any of its threads: the first may have ended elsewhere, and then a cgroup does not list the process. Another
-/// process may have the number by now.
+/// Kills the process of this thread. Any of its threads identifies it: where the first thread has ended
+/// elsewhere, a cgroup does not list the process. Another process may have reused the number meanwhile, so the
+/// cgroup is checked again.
 fn kill_process_of(directory: &Path, thread: i32) {
     let Some(name) = directory.file_name().and_then(|name| name.to_str()) else { return };
     let Ok(Some(process)) = Process::of_thread(thread) else { return };
@@ -81,7 +82,7 @@ fn kill_process_of(directory: &Path, thread: i32) {
         String::from_utf8_lossy(&membership).lines().any(|line| line.split('/').any(|part| part == name))
     });
     if is_member {
-        // A process that is gone is no error.
+        // The process may have ended already.
         let _ = process.kill();
     }
 }

@@ -1,5 +1,5 @@
-//! Directories that root makes in a container, or opens to all users, for what is no mount. Apart because here root changes the
-//! image's files: only on the container's own root mount, or in its volumes.
+//! Directories that root makes in a container, or opens to all users, other than the targets of mounts. Apart
+//! because here root changes the image's files: only on the container's own root mount, or in its volumes.
 //!
 //! Runs as root in the container's mount namespace.
 
@@ -69,7 +69,7 @@ impl ContainerRoot {
         self.share_existing(Path::new(name), volumes).map(drop)
     }
 
-    /// The same for a directory that may be absent: returns whether it exists.
+    /// The same as [`Self::share`] for a directory that may be absent: returns whether it exists.
     pub fn share_existing(&self, path: &Path, volumes: &[u64]) -> io::Result<bool> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
         let directory = match self.resolve(path, flags, ResolveFlag::RESOLVE_NO_XDEV) {
@@ -95,7 +95,7 @@ impl ContainerRoot {
     }
 }
 
-/// Creates a directory for a user alone, where no entry may have that name yet.
+/// Creates a directory that only this user can enter; an existing entry of that name is an error.
 pub fn new_directory(directory: &OwnedFd, name: &OsStr, user: &UserIds) -> io::Result<OwnedFd> {
     mkdirat(directory, name, Mode::S_IRWXU)?;
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -130,7 +130,7 @@ mod tests {
         }
         assert!(at("link").is_symlink() && !at("nowhere").exists());
         assert!(!root.share_existing(Path::new("/var/tmp"), &[]).unwrap());
-        // Another mount stays unchanged.
+        // A directory in another mount stays unchanged.
         let host = ContainerRoot::current().unwrap();
         let mode = fs::metadata("/sys").unwrap().permissions().mode();
         assert!(host.share_existing(Path::new("/sys"), &[]).unwrap());

@@ -7,30 +7,30 @@ use std::path::{Path, PathBuf};
 /// Why a place cannot be mounted on.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
-    /// A directory is there, but the source is none.
+    /// The target is a directory, but the source is not.
     #[error("it is a directory")]
     IsDirectory,
-    /// No directory is there, but the source is one.
+    /// The target is not a directory, but the source is.
     #[error("it is not a directory")]
     NotDirectory,
-    /// It leads into the container's own system.
+    /// The target leads into the container's own system: /proc, /sys or the like.
     #[error("it resolves to a path of the container's own system")]
     System,
-    /// Its file system does not answer.
+    /// The file system of the target does not answer.
     #[error("'{}' does not answer", at.display())]
     Silent {
         /// The path of the lookup.
         at: PathBuf,
     },
-    /// It cannot be looked up.
+    /// The target cannot be looked up.
     #[error("it cannot be looked up")]
     Reach(#[source] io::Error),
-    /// It is missing, and cannot be created.
+    /// The target is missing, and cannot be created.
     #[error("cannot create '{}'", at.display())]
     Make {
         /// The part of the path that is missing.
         at: PathBuf,
-        /// Why not.
+        /// Why it cannot be created.
         #[source]
         source: io::Error,
     },

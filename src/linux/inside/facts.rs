@@ -1,5 +1,5 @@
-//! What a file in a container is, by descriptor. Apart because files that are read and places of mounts are judged alike: a file
-//! on a pseudo file system of the kernel is none of the image's.
+//! The facts about a file in a container, found by its descriptor. Apart because they decide both which files
+//! are read and where mounts may go: a file on a pseudo file system of the kernel is not a file of the image.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -48,7 +48,7 @@ fn is_invented(file: &OwnedFd) -> io::Result<bool> {
     Ok(INVENTED.contains(&mount::file_system_type(file)?))
 }
 
-/// The kind of a file, as its mode tells.
+/// The type of a file, from its mode.
 pub(super) fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }

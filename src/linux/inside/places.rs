@@ -1,7 +1,7 @@
-//! Places for mounts in a container: looked up, and made where they are missing. Apart because here a path may leave the
-//! container's own file systems, and is the user's from there on.
+//! Targets of mounts in a container: looked up, and created where they are missing. Apart because here a path
+//! may leave the container's own file systems, and from there on it belongs to the user.
 //!
-//! Runs as root in the container's mount namespace; lookups and new entries in other mounts are errands of a child.
+//! Runs as root in the container's mount namespace; a child does lookups and creates entries in other mounts.
 
 use std::ffi::OsStr;
 use std::io;
@@ -23,7 +23,7 @@ use crate::linux::mount::{self, Attributes};
 /// Special mounts of a container, for lookups in it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules<'a> {
-    /// No place may be on these mounts.
+    /// No target may be on these mounts.
     pub closed: &'a [&'a str],
     /// Mounts that are the container's own like its root, by their ids: volumes that its engine has made for it.
     pub volumes: &'a [u64],
@@ -64,7 +64,8 @@ impl ContainerRoot {
         Ok(place.file)
     }
 
-    /// The same below /dev, for a device node: on the tmpfs that the engine has mounted there, and through no link.
+    /// The same as [`Self::resolve_target`] below /dev, for a device node: on the tmpfs that the engine has
+    /// mounted there, and through no link.
     pub fn place_in_dev(&self, path: &Path) -> Result<OwnedFd, PlaceError> {
         let below = path.strip_prefix("/dev").map_err(|_| PlaceError::System)?;
         let dev = self.find_directory(Path::new("/dev")).map_err(PlaceError::Reach)?;
@@ -89,7 +90,7 @@ impl ContainerRoot {
                         .map_err(|source| PlaceError::Make { at: Path::new("/dev").join(&walked), source })?;
                     open(&walked)
                 }
-                // A device that the engine has bound there already.
+                // The engine has mounted a device there already.
                 Err(error) if error.raw_os_error() == Some(libc::EXDEV) && !is_directory => self.find(path),
                 other => other,
             };
@@ -151,7 +152,8 @@ impl ContainerRoot {
         Ok(())
     }
 
-    /// Creates an entry on the container's own file system, also when its mount is read-only: through another mount of it.
+    /// Creates an entry on the container's own file system. Writes through another mount of it, since the
+    /// container's may be read-only.
     fn make_own_entry(
         &self,
         directory: &OwnedFd,
@@ -170,7 +172,7 @@ impl ContainerRoot {
         }
     }
 
-    /// Creates one empty entry with a user's rights, in a directory of a file system that may be the user's too.
+    /// Creates one empty entry with a user's rights, in a directory whose file system the user may serve.
     fn make_entry_as(
         &self,
         user: &UserIds,
@@ -182,7 +184,7 @@ impl ContainerRoot {
         self.ask(user, &[directory.as_fd()], work).map(drop)
     }
 
-    /// Whether a place is on a pseudo file system of the kernel, or on one of these mounts.
+    /// Whether a target is on a pseudo file system of the kernel, or on one of these mounts.
     fn is_systems(&self, place: &FileFacts, closed: &[&str]) -> io::Result<bool> {
         let is_on =
             |path: &str| self.find(Path::new(path)).and_then(|file| Ok(fstat(file)?.st_dev == place.device));
@@ -203,9 +205,9 @@ fn fits(place: &FileFacts, is_directory: bool) -> Result<(), PlaceError> {
     }
 }
 
-/// Creates one empty entry, with the rights of this process. An existing one is as good.
+/// Creates one empty entry, with the rights of this process. An existing one counts as created.
 fn make_entry(directory: &OwnedFd, name: &OsStr, is_directory: bool) -> io::Result<()> {
-    // Whatever daemon started this process may have a umask with which users could not pass.
+    // The daemon that started this process may have a umask that would close the entry to users.
     let umask = umask(Mode::from_bits_truncate(0o022));
     let made = if is_directory {
         mkdirat(directory, name, Mode::from_bits_truncate(0o755))
@@ -232,7 +234,7 @@ mod tests {
     fn nothing_is_made_outside_the_root_mount() {
         let host = ContainerRoot::current().unwrap();
         let name = format!("spank-docker-{}", std::process::id());
-        // A file system of its own on every machine, as a job's working directory is in a container.
+        // On every machine this is a file system of its own, as a job's working directory is in a container.
         let there = Path::new("/dev/shm").join(&name);
         assert_eq!(host.directory(&there).unwrap_err().raw_os_error(), Some(libc::EXDEV));
         assert!(!there.exists());
@@ -241,7 +243,7 @@ mod tests {
         fs::create_dir(directory.path().join("b")).unwrap();
         root.create_target(Path::new("/a/c/file"), false, &own(), Rules::default()).unwrap();
         assert!(directory.path().join("b/c/file").is_file());
-        // A dangling link is no place, and nothing is created at its target.
+        // A dangling link is no target, and nothing is created where it leads.
         symlink("nowhere", directory.path().join("dangling")).unwrap();
         assert!(root.create_target(Path::new("/dangling"), false, &own(), Rules::default()).is_err());
         assert!(!directory.path().join("nowhere").exists());

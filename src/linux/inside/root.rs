@@ -25,8 +25,8 @@ pub struct ContainerRoot {
     deadline: Instant,
 }
 
-/// How long a visit may wait for users' file systems in all. Each access has a limit of its own, but a path has hundreds of
-/// parts, and a job many mounts.
+/// How long all accesses to users' file systems may take together. Each access has a limit of its own, but a
+/// path may have hundreds of parts, and a job many mounts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl ContainerRoot {
@@ -43,7 +43,7 @@ impl ContainerRoot {
     /// Lets a child do `work` as `user`, with these descriptors.
     ///
     /// # Errors
-    /// `ETIMEDOUT` when the file system does not answer, or all of them together take too long.
+    /// `ETIMEDOUT` when the file system does not answer, or all accesses together take too long.
     pub(super) fn ask(
         &self,
         user: &UserIds,
@@ -61,7 +61,7 @@ impl ContainerRoot {
         self.open(path, OFlag::O_PATH)
     }
 
-    /// The same for a directory.
+    /// The same as [`Self::find`] for a directory.
     pub(super) fn find_directory(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
     }
@@ -71,7 +71,7 @@ impl ContainerRoot {
     }
 
     pub(super) fn resolve(&self, path: &Path, flags: OFlag, resolve: ResolveFlag) -> io::Result<OwnedFd> {
-        // Today the first implies the second; openat2(2) asks callers that rely on it to name it.
+        // Today the first flag implies the second; openat2(2) asks callers that rely on it to pass both.
         let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(inside | resolve);
         Ok(openat2(&self.directory, relative(path), how)?)
@@ -80,7 +80,7 @@ impl ContainerRoot {
     /// The content of the regular file at `path`, at most `limit` bytes. `None` when there is no such file, when it is not a
     /// regular file of a real file system, or when it is larger.
     pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        // O_NONBLOCK and the check before reading: an image may have a FIFO here, or a device.
+        // O_NONBLOCK, and the check before reading: an image may have a FIFO or a device here.
         let found = match self.find(path) {
             Ok(found) => found,
             Err(error) if is_absent(&error) => return Ok(None),
@@ -98,7 +98,7 @@ impl ContainerRoot {
         Ok((content.len() as u64 <= limit).then_some(content))
     }
 
-    /// The names in the directory at `path` that are text.
+    /// The names in the directory at `path`, without those that are not UTF-8.
     pub fn names(&self, path: &Path) -> io::Result<Vec<String>> {
         let directory = self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK)?;
         let mut directory = nix::dir::Dir::from_fd(directory)?;
@@ -113,13 +113,13 @@ impl ContainerRoot {
         is_plain_file(&found).unwrap_or(false) && fstat(&found).is_ok_and(|stat| stat.st_mode & 0o111 != 0)
     }
 
-    /// Whether the file at `path` has other names too: a link leads there, or it is one of several.
+    /// Whether the file at `path` has other names too: `path` is a symlink, or the file has several hard links.
     pub fn has_other_names(&self, path: &Path) -> io::Result<bool> {
         let stat = fstat(self.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?)?;
         Ok(kind(&stat) == SFlag::S_IFLNK || stat.st_nlink > 1)
     }
 
-    /// Whether `user` can enter `path`, and it is a directory.
+    /// Whether `path` is a directory that `user` can enter.
     ///
     /// # Errors
     /// `ETIMEDOUT` when its file system does not answer.
@@ -171,7 +171,7 @@ pub(super) mod tests {
         UserIds { uid, gid, groups }
     }
 
-    /// Each access gets an answer in time, and there is always one more.
+    /// Each access is answered in time, and another one always follows.
     #[test]
     fn accesses_to_users_file_systems_share_one_time_limit() {
         if lacking::root() {
@@ -195,7 +195,7 @@ pub(super) mod tests {
             symlink(link, directory.path().join(name)).unwrap();
             assert_eq!(root.read(Path::new(name), 100).unwrap().as_deref(), Some(&b"inside"[..]), "{name}");
         }
-        // A bind mount would show the host's /proc there; the test is about following the links of /proc.
+        // A bind mount would show the host's /proc there, and the test follows the links of /proc.
         let host = ContainerRoot::current().unwrap();
         let rules = Rules { closed: &["/dev"], volumes: &[] };
         for path in ["/proc/self/root/etc/passwd", "/proc/self/cwd/Cargo.toml", "/proc/self/exe"] {
@@ -220,7 +220,7 @@ pub(super) mod tests {
             assert!(!root.is_program(Path::new(name)), "{name}");
         }
         assert!(!path("nowhere").exists());
-        // A file of a pseudo file system is no file of an image.
+        // A file of a pseudo file system is not read as a file of the image.
         let host = ContainerRoot::current().unwrap();
         for path in ["/proc/version", "/sys/kernel/uevent_seqnum"] {
             assert_eq!(host.read(Path::new(path), 1 << 20).unwrap(), None, "{path}");
