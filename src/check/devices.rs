@@ -1,4 +1,4 @@
-//! The devices that every container gets, and those of a network that should be there and are not.
+//! The device nodes that every container gets, and network devices that should have device nodes but have none.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::settings::plugstack::Devices;
 
 const NAME: &str = "devices";
 const INFINIBAND: &str = "/sys/class/infiniband";
-/// Owner, group and others may read and write.
+/// Read and write permission for owner, group and others.
 const EVERYBODY: u32 = 0o666;
 
 pub(super) fn check(configured: &Devices) -> Finding {

@@ -1,4 +1,4 @@
-//! The engine: there, new enough, with root's rights, and out of the users' reach.
+//! The engine: running, new enough, running as root, and not accessible to users.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::linux::runtime::runtime;
 use crate::log::escape::Escaped;
 
-/// That of Docker Engine 20.10, the first with cgroup v2 and a choice of cgroup namespaces.
+/// The API of Docker Engine 20.10, the first release with cgroup v2 and with a choice of cgroup namespaces.
 const OLDEST: (u32, u32) = (1, 41);
 
-/// And the releases of what it is made of.
+/// Checks the engine. Returns also the releases of its components.
 pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
     let facts = match ask(socket) {
         Ok(facts) => facts,
@@ -38,7 +38,8 @@ pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
 }
 
 fn ask(socket: &Path) -> Result<EngineInfo, EngineError> {
-    // What stands for an event loop is a descriptor: for lack of one there is no connection either.
+    // The event loop needs only a descriptor: where there is none left, a connection would fail with the same
+    // error.
     let down = |source| EngineError::Down { socket: socket.to_owned(), source };
     let runtime = runtime().map_err(down)?;
     runtime.block_on(async { Engine::connect(socket).await?.facts().await })

@@ -1,7 +1,7 @@
-//! Where the engine keeps images and containers: closed to users, and with room.
+//! Where the engine keeps images and containers: closed to users, and with free space.
 //!
-//! An image may hold a setuid-root program. In a container it gives no rights; by a path of the host's it would. And other
-//! users must not read the layers of private images.
+//! An image may hold a setuid-root program. In a container that program gives no rights; executed by its path
+//! on the host it would. And users must not read the layers of other users' private images.
 
 use std::fs;
 use std::io;
@@ -14,14 +14,15 @@ use crate::linux::closed;
 use crate::log::escape::Escaped;
 
 const NAME: &str = "engine_data";
-/// Room for a small image.
+/// Free bytes for a small image.
 const ENOUGH: u64 = 2 << 30;
-/// Files of a small image.
+/// Free inodes for a small image.
 const ENOUGH_FILES: u64 = 50_000;
-/// containerd's, where it is not a child of the engine's own. Its own mode lets all users pass before 1.7.29 (CVE-2024-25621).
+/// The directory of a containerd that dockerd did not start. Before 1.7.29 its own mode lets all users pass
+/// (CVE-2024-25621).
 const CONTAINERD: &str = "/var/lib/containerd";
 
-/// `root` is what the engine says.
+/// `root` is the directory that the engine reports.
 pub(super) fn check(root: &Path) -> Vec<Finding> {
     let mut directories = vec![root.to_owned()];
     match containerds(Path::new(CONTAINERD)) {
@@ -54,7 +55,7 @@ fn is_closed(root: &Path) -> io::Result<bool> {
     Ok(is_closed)
 }
 
-/// Those of containerd's directories that hold the content of images; all of them, if no user can pass the one above.
+/// The directories in containerd's root that hold the content of images.
 fn containerds(root: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -86,7 +87,7 @@ fn room(root: &Path) -> Finding {
         Ok(space) => judge_room(
             root,
             space.blocks_available() * space.fragment_size(),
-            // Some file systems do not count them.
+            // Some file systems do not count inodes.
             (space.files() > 0).then(|| space.files_available()),
         ),
         Err(error) => Finding::fail("engine_room", format!("'{}': {error}: mount it", Escaped::from(root))),

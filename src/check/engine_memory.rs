@@ -1,6 +1,7 @@
-//! How much memory the engine may take. Docker Engine keeps a configuration of an image that it pulls in its own, however much
-//! a registry sends (moby, distribution/pull_v2.go, `pullSchema2Config`), and users name registries. Seen with 20.10 and
-//! 26.1: 300 MiB more each second. Podman reads 4 MiB at most (containers/image, internal/iolimits).
+//! How much memory the engine may use. Docker Engine keeps the configuration of an image that it pulls in
+//! memory, however much a registry sends (moby, distribution/pull_v2.go, `pullSchema2Config`), and users choose
+//! the registry. Measured with 20.10 and 26.1: 300 MiB more each second. Podman reads 4 MiB at most
+//! (containers/image, internal/iolimits).
 
 use std::io;
 
@@ -9,7 +10,7 @@ use super::processes;
 use crate::linux::cgroup;
 
 const NAME: &str = "engine_memory";
-/// The engine that reads it.
+/// The daemon that reads image configurations.
 const DAEMON: &str = "dockerd";
 
 pub(super) fn check() -> Finding {
@@ -21,7 +22,7 @@ pub(super) fn check() -> Finding {
         );
     }
     let limits: io::Result<Vec<_>> = daemons.iter().map(|daemon| cgroup::memory_limit(daemon.pid)).collect();
-    // Of several, each may be this one.
+    // Where several daemons run, each may be the one that serves the plugin: the largest limit counts.
     judge(limits.map(|limits| limits.into_iter().max_by_key(|limit| limit.unwrap_or(u64::MAX)).flatten()))
 }
 

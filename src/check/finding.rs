@@ -1,24 +1,25 @@
-//! What a check has found, and how it is reported: to people as lines, to programs as JSON and exit code. Pure.
+//! The result of a check, and how it is reported: as lines for people, as JSON and an exit code for programs.
+//! Pure.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How bad it is.
+/// How severe a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// Nothing to do.
     Ok,
-    /// Jobs run, but not all as they should.
+    /// Jobs run, but with a problem.
     Warn,
     /// Jobs fail, or are not safe.
     Fail,
 }
 
 impl Level {
-    /// The exit code, as monitoring systems of Nagios' kind read it.
+    /// The exit code, with the meaning that Nagios plugins have.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         self as u8
@@ -35,14 +36,14 @@ impl fmt::Display for Level {
     }
 }
 
-/// One line.
+/// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The subject of the check.
     pub check: &'static str,
-    /// How bad it is.
+    /// How severe it is.
     pub level: Level,
-    /// What was found, and what to do about it unless it is as it should be.
+    /// The observation, and unless it is `Ok`, what to do about it.
     pub text: String,
 }
 
@@ -67,16 +68,16 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All of them.
+/// All findings of a node.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Of the plugin.
+    /// The plugin's version.
     pub version: &'static str,
     /// Name of the node.
     pub node: String,
-    /// That of the worst finding.
+    /// The level of the worst finding.
     pub level: Level,
-    /// In the order in which they were looked for.
+    /// In the order of the checks.
     pub findings: Vec<Finding>,
 }
 

@@ -1,5 +1,6 @@
-//! Releases of container software with known vulnerabilities, by the version that they report. Debian fixes its own
-//! under the same version: there the package's version tells. Elsewhere a warning can be accepted by its name.
+//! Known vulnerabilities of container software, by the version that each program reports. Debian backports
+//! fixes without changing that version: there the package's version decides. On other distributions an admin
+//! can accept a vulnerability by its name.
 
 use std::fmt;
 use std::path::Path;
@@ -8,8 +9,8 @@ use super::finding::Finding;
 use crate::log::escape::Escaped;
 use crate::slurm::scontrol;
 
-/// One hole: the program, the first releases without it, one for each line, the oldest first, and the first such
-/// packages of Debian, by their changelogs. SECURITY.md names the advisories.
+/// One vulnerability: the program; the first fixed release of each release line, the oldest first; and the
+/// first fixed packages of Debian, by their changelogs. SECURITY.md names the advisories.
 struct Hole {
     name: &'static str,
     of: &'static str,
@@ -34,7 +35,7 @@ const TOOLKIT: &str = "NVIDIA Container Toolkit";
 const SLURM: &str = "Slurm";
 const RUNC_2025: &[[u32; 3]] = &[[1, 2, 8], [1, 3, 3], [1, 4, 0]];
 
-/// Those that this plugin's own defences do not close, or that reach the node without it.
+/// The vulnerabilities that this plugin's own defences do not close, or that reach the node without the plugin.
 const HOLES: [Hole; 21] = [
     hole("CVE-2024-21626", RUNC, &[[1, 1, 12]], &["1.1.5+ds1-1+deb12u1"]),
     hole("CVE-2025-31133", RUNC, RUNC_2025, &[]),
@@ -64,10 +65,10 @@ const HOLES: [Hole; 21] = [
     hole("CVE-2026-65108", SLURM, &[[25, 5, 9], [25, 11, 8], [26, 5, 4]], &["24.11.5-4+deb13u1"]),
 ];
 
-/// munge matters where its key is the plugin's secret.
+/// munge's release matters where munge's key is the plugin's secret.
 pub(super) const MUNGE: &str = "munge";
 
-/// A program, the release that it says it is of, and the package of Debian that it is from.
+/// A program, the version that it reports, and the Debian package that it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Release {
     of: String,
@@ -86,7 +87,7 @@ impl Release {
         Self { of: of.to_owned(), version: version.to_owned(), package: String::new() }
     }
 
-    /// With what Debian's list of packages says of it, where it is of that release.
+    /// Adds the version of the Debian package, where dpkg's list has one of this release.
     #[must_use]
     pub(super) fn packaged(mut self) -> Self {
         let name = match self.of.as_str() {
@@ -98,7 +99,8 @@ impl Release {
         self
     }
 
-    /// Of a program that tells it, if the program is there. The number is the first word of the kind.
+    /// Asks a program for its version, if the program is installed. The first word that looks like a version
+    /// counts.
     pub(super) fn told_by(of: &str, programs: &[&str], argument: &str) -> Option<Self> {
         let program = programs.iter().find(|program| Path::new(program).is_file())?;
         let told = scontrol::told_by(Path::new(program), argument).unwrap_or_default();
@@ -107,7 +109,7 @@ impl Release {
         Some(Self::new(of, version))
     }
 
-    /// The holes that it has. All of them, if its number cannot be read.
+    /// The vulnerabilities of this release; all of its program's, if the version cannot be parsed.
     fn holes(&self) -> Vec<&'static str> {
         let version = numbers(&self.version);
         let is_open = |hole: &&Hole| {
@@ -119,7 +121,7 @@ impl Release {
     }
 }
 
-/// `v1.2.8-rc.1+ds1` is 1.2.8, `20.10` is 20.10.0.
+/// Parses a version: `v1.2.8-rc.1+ds1` is 1.2.8, `20.10` is 20.10.0.
 fn numbers(version: &str) -> Option<[u32; 3]> {
     let end = version.trim_start_matches('v');
     let end = end.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
@@ -128,13 +130,15 @@ fn numbers(version: &str) -> Option<[u32; 3]> {
     Some([major, minor, parts.next().and_then(Result::ok).unwrap_or_default()])
 }
 
-/// By the release of its own line; later lines than the last of these never had the hole.
+/// Compares with the first fixed release of the same release line; a release line without one is fixed if it is
+/// newer than the last of them.
 fn is_mended(version: [u32; 3], mended: &[[u32; 3]]) -> bool {
     let own = mended.iter().find(|release| release[..2] == version[..2]);
     own.or(mended.last()).is_some_and(|release| version >= *release)
 }
 
-/// `1.1.5+ds1-1+deb12u2` comes after `1.1.5+ds1-1+deb12u1`; of two other packages nothing is known.
+/// Compares the Debian updates of one package version: `1.1.5+ds1-1+deb12u2` is newer than
+/// `1.1.5+ds1-1+deb12u1`. False for two different package versions, which do not compare.
 fn is_package_mended(package: &str, mended: &str) -> bool {
     let update = |package: &str| {
         let (before, number) = package.rsplit_once('u')?;
@@ -146,7 +150,7 @@ fn is_package_mended(package: &str, mended: &str) -> bool {
         .is_some_and(|(package, mended)| package.0 == mended.0 && package.1 >= mended.1)
 }
 
-/// `accepted` are names of holes.
+/// `accepted` are names of vulnerabilities.
 pub(super) fn check(releases: &[Release], accepted: &[String]) -> Finding {
     const NAME: &str = "known_holes";
     let open: Vec<(&Release, Vec<&str>)> = releases
@@ -245,7 +249,7 @@ mod tests {
             ]),
             "ok   known_holes: none known in runc 1.1.12, munge 0.5.15, containerd 2.2.1"
         );
-        // What cannot be read is not fine.
+        // A version that cannot be parsed counts as vulnerable.
         assert_eq!(release("munge", "?").holes(), ["CVE-2026-25506"]);
     }
 

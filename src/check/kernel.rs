@@ -1,4 +1,5 @@
-//! The kernel: the system calls without which no container can be made safe, tried rather than guessed from a version.
+//! The kernel: the system calls without which no container can be made safe. The check tries them, because a
+//! version number does not show what a distribution has backported or disabled.
 
 use std::fs::File;
 use std::io;
@@ -23,8 +24,8 @@ fn setting(name: &str) -> Option<String> {
     Some(std::fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?.trim().to_owned())
 }
 
-/// With 1, programs that their user may not read are as open to that user's other processes as any: so is the first process
-/// of a container, before it is safe.
+/// With the value 1, a program that its user may not read is as accessible to that user's processes as any
+/// other: so is the first process of a container before it is hardened.
 fn judge_dumpable(release: &str, value: Option<&str>) -> Option<Finding> {
     let text = format!(
         "Linux {release}: fs.suid_dumpable is 1, which makes containers' first processes accessible to their users: no container starts, set it to 0 or 2"
@@ -32,7 +33,7 @@ fn judge_dumpable(release: &str, value: Option<&str>) -> Option<Finding> {
     (value == Some("1")).then(|| Finding::fail(NAME, text))
 }
 
-/// Does to a copy of a mount that is attached nowhere what is done to those of a container.
+/// Makes the calls that containers need, on a detached copy of a mount, so that nothing changes.
 fn attempt() -> Result<(), (&'static str, io::Error)> {
     ContainerRoot::current()
         .and_then(|root| root.find(Path::new("/proc")))

@@ -1,11 +1,11 @@
-//! Limits of locked memory and of the stack, as configured, against what the daemons that set them may set: the engine
-//! for containers, slurmd for tasks.
+//! Compares the configured limits of locked memory and of the stack with what the daemons that set them may
+//! set: the engine for containers, slurmd for tasks.
 
 use super::finding::Finding;
 use super::processes::{self, Daemon};
 use crate::settings::plugstack::{Config, Limit};
 
-/// What starts containers (dockerd leaves it to containerd), and what starts tasks.
+/// The daemons that start containers (dockerd leaves that to containerd), and the one that starts tasks.
 const DAEMONS: [&str; 4] = ["dockerd", "containerd", "podman", "slurmd"];
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -28,7 +28,7 @@ fn judge(
             "neither slurmd nor dockerd, containerd or podman is running: start them",
         );
     }
-    // That of slurmd is the engine's to set, too.
+    // With `inherit`, the engine must be able to set slurmd's limit too.
     let (prefix, wanted) = match wanted {
         Limit::Inherit => match daemons.iter().find(|daemon| daemon.name == "slurmd") {
             Some(slurmd) => ("inherit: ", hard(slurmd)),

@@ -1,6 +1,7 @@
-//! `spank-docker check`: is this node fit for jobs in containers? Looks, and changes nothing.
+//! `spank-docker check`: can this node run jobs in containers? It reads only, and changes nothing.
 //!
-//! Runs as root in a program of its own, never in Slurm's. Each module reads facts and judges them; what judges is pure.
+//! Runs as root in a program of its own, never in a process of Slurm. Each module reads facts and judges them;
+//! the functions that judge are pure.
 
 mod devices;
 mod engine;

@@ -14,12 +14,12 @@ use crate::log::escape::Escaped;
 use crate::settings::plugstack::{Config, SecretFile};
 use crate::slurm::plugin_order as stack;
 
-/// Where slurm.conf usually is, with plugstack.conf beside it; the second is that of nodes that get it from slurmctld, which
-/// is a link to conf-cache in SlurmdSpoolDir.
+/// The usual directories of slurm.conf, which also hold plugstack.conf. The second one is used on nodes that
+/// get it from slurmctld: a link to conf-cache in SlurmdSpoolDir.
 const USUAL: [&str; 4] = ["/etc/slurm", "/run/slurm/conf", "/usr/local/etc", "/etc/slurm-llnl"];
 
-/// Looks at everything. `path` and `slurm_conf` are the variables PATH and SLURM_CONF, `accepted` names of checks and of holes
-/// to skip warnings for.
+/// Runs all checks. `path` and `slurm_conf` are the variables PATH and SLURM_CONF; `accepted` are names of
+/// checks and of vulnerabilities whose warnings are suppressed.
 #[must_use]
 pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> Report {
     let mut findings = vec![kernel::check()];
@@ -29,7 +29,7 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> R
     let file = plugstack_file(&settings, slurm_conf);
     let (line, found) = plugstack::check(&file, stack::read(&file), settings.get("PluginDir"));
     findings.extend(found);
-    // Where there is no line yet: what would be, with one without settings.
+    // Where plugstack.conf has no line for the plugin yet, the checks assume a line without settings.
     let mut config = Some(Config::default());
     if let Some(line) = &line {
         let (parsed, finding) = plugstack::settings(line);
@@ -66,7 +66,7 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> R
     Report::new(node.to_string_lossy().into_owned(), findings)
 }
 
-/// What else containers depend on.
+/// The releases of other software that containers depend on.
 fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
     let slurm = Some(settings.version()).filter(|version| !version.is_empty());
     let slurm = slurm.map(|version| Release::new("Slurm", version));
@@ -81,7 +81,7 @@ fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
     [slurm, toolkit, munge].into_iter().flatten().map(Release::packaged).collect()
 }
 
-/// Where a new secret belongs on this node: where the configuration says, else the plugin's own place.
+/// The path for a new secret on this node: the configured one, or else the plugin's default.
 pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathBuf, String> {
     let shown = crate::slurm::scontrol::configuration(path).unwrap_or_default();
     let file = plugstack_file(&Settings::parse(&shown), slurm_conf);
@@ -113,7 +113,7 @@ fn plugstack_file(settings: &Settings, slurm_conf: Option<&OsStr>) -> PathBuf {
     if let Some(file) = slurm_conf.and_then(|conf| beside(Path::new(conf))) {
         return file;
     }
-    // What scontrol shows is where slurmctld has it.
+    // scontrol shows the path of slurm.conf on slurmctld's host, which may not exist here.
     let shown = beside(Path::new(settings.get("SLURM_CONF"))).filter(|path| path.is_absolute());
     let cache = Path::new(settings.get("SlurmdSpoolDir")).join("conf-cache").join(NAME);
     let usual = USUAL.iter().map(|directory| Path::new(directory).join(NAME));
@@ -122,7 +122,7 @@ fn plugstack_file(settings: &Settings, slurm_conf: Option<&OsStr>) -> PathBuf {
     there.or(shown).unwrap_or_else(|| Path::new(USUAL[0]).join(NAME))
 }
 
-/// slurmd looks only when it starts whether plugins have a prolog.
+/// slurmd detects plugins with a prolog only at its start.
 fn slurmd(plugin: &Path) -> Finding {
     const NAME: &str = "slurmd";
     let daemons = processes::of_names(&["slurmd"]);
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(at(shown, None), Path::new("/run/slurm/conf/plugstack.conf"));
         assert_eq!(at(shown, Some("/opt/slurm.conf")), Path::new("/opt/plugstack.conf"));
         assert_eq!(at("PlugStackConfig = /x/stack", Some("/opt/slurm.conf")), Path::new("/x/stack"));
-        // A node that has it from slurmctld, which has it elsewhere.
+        // A node that gets slurm.conf from slurmctld, which has the file elsewhere.
         let directory = tempfile::tempdir().unwrap();
         let cached = directory.path().join("conf-cache/plugstack.conf");
         std::fs::create_dir(cached.parent().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! plugstack.conf: is the plugin there, `required`, once, the last one, and does it take its settings?
+//! plugstack.conf: is the plugin listed, `required`, once, as the last one, and are its settings valid?
 
 use std::fs;
 use std::io;
@@ -11,11 +11,11 @@ use crate::settings::plugstack::Config;
 use crate::slurm::plugin_order::{LONGEST, PluginLine, first_behind_ours};
 
 const NAME: &str = "plugstack";
-/// As README installs it.
+/// The path at which README installs the plugin.
 const USUAL: &str = "/usr/lib/spank-docker/spank_docker.so";
 
-/// The plugin's line, if there is one that can be used, and what is to be said of it and of its place. `directories`: where Slurm looks
-/// for a plugin without a path (PluginDir).
+/// The plugin's line, if there is a valid one, and the findings about it and its position. `directories`: where
+/// Slurm looks for a plugin without a path (PluginDir).
 pub(super) fn check(
     file: &Path,
     lines: io::Result<Vec<PluginLine>>,
@@ -91,7 +91,7 @@ fn judge(line: &PluginLine, count: usize, directories: &str) -> Finding {
     }
 }
 
-/// What the plugin itself would say of its settings.
+/// The plugin's own message about its settings.
 pub(super) fn settings(line: &PluginLine) -> (Option<Config>, Finding) {
     const NAME: &str = "settings";
     let arguments: Vec<&str> = line.arguments.iter().map(String::as_str).collect();

@@ -38,7 +38,7 @@ fn judge(ports: PortRange, local: &str, reserved: &str) -> Finding {
     }
 }
 
-/// `5000` or `5000-5010`.
+/// Parses `5000` or `5000-5010`.
 fn range(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     Some(first.parse().ok()?..=last.parse().ok()?)
@@ -64,7 +64,7 @@ mod tests {
             judged("29999\t60999\n", "\n"),
             overlap.replace("1024-65535", "29999-60999").replace("from 20000", "from 29999")
         );
-        // Kept free.
+        // Reserved ports are not ephemeral.
         assert!(judged("1024\t65535\n", "80,20000-29999\n").starts_with("ok"));
         assert!(judged("1024\t65535\n", "20000-25000,25001,25002-29999\n").starts_with("ok"));
         assert!(judged("1024\t65535\n", "20000-25000,25002-29999\n").contains("from 25001 on"));

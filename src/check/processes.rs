@@ -4,29 +4,29 @@ use std::path::Path;
 
 use crate::linux::process::{self, Process};
 
-/// What is known of a daemon.
+/// The facts about a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Daemon {
     /// Its program's name.
     pub(super) name: String,
-    /// Its number.
+    /// Its pid.
     pub(super) pid: i32,
-    /// Whether it may give its children more than it has itself.
+    /// Whether it may give its children higher limits than its own.
     pub(super) may_raise_limits: bool,
-    /// Hard limit of locked memory in bytes; none is unlimited.
+    /// Its hard limit of locked memory in bytes; `None` is unlimited.
     pub(super) memlock: Option<u64>,
-    /// Hard limit of the stack.
+    /// Its hard limit of the stack in bytes; `None` is unlimited.
     pub(super) stack: Option<u64>,
-    /// Its mapped files, as /proc/PID/maps has them.
+    /// Its mapped files, in the text of /proc/PID/maps.
     maps: String,
 }
 
-/// All of root's that run a program of one of these names.
+/// All processes of root that run a program of one of these names.
 pub(super) fn of_names(names: &[&str]) -> Vec<Daemon> {
     let daemon = |pid: i32| {
         let process = Process::find(pid).ok()?;
         let text = |file: &str| Some(String::from_utf8_lossy(&process.read(file).ok()?).into_owned());
-        // Any user can call a program so.
+        // Only root's processes count: a user can give a program any name.
         let arguments = process.arguments_of_root().ok()??;
         let name = name(names, text("comm")?.trim(), &String::from_utf8_lossy(&arguments))?;
         if !process.is_alive() {
@@ -38,7 +38,7 @@ pub(super) fn of_names(names: &[&str]) -> Vec<Daemon> {
     process::all().into_iter().flatten().filter_map(daemon).collect()
 }
 
-/// Which of the names it goes by: Debian's slurmd is called slurmd-wlm, but still as `slurmd`.
+/// The name by which it was started: Debian's slurmd binary is slurmd-wlm, but it is started as `slurmd`.
 fn name<'a>(names: &[&'a str], comm: &str, command_line: &str) -> Option<&'a str> {
     let called = command_line.split('\0').next()?.rsplit('/').next()?;
     names.iter().copied().find(|name| *name == comm || *name == called)
@@ -63,14 +63,14 @@ fn parse(name: String, status: &str, limits: &str, maps: String) -> Daemon {
     }
 }
 
-/// Which file of the plugin's a slurmd has loaded.
+/// Which build of the plugin a slurmd has loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loaded {
-    /// That which is there.
+    /// The installed file.
     Current,
-    /// One that was replaced since.
+    /// A file that has been replaced since.
     Older,
-    /// None.
+    /// No file of the plugin.
     None,
 }
 

@@ -1,4 +1,5 @@
-//! The secret that the keys of all jobs are derived from: readable as the prolog reads it, and by no other user.
+//! The secret from which the keys of all jobs are derived: the prolog must be able to read it, and no other
+//! user may.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,9 +12,9 @@ use crate::log::escape::Escaped;
 use crate::settings::plugstack::SecretFile;
 
 const NAME: &str = "secret";
-/// As long as a key of HMAC-SHA256.
+/// The length of an HMAC-SHA256 key.
 const ENOUGH: u64 = 32;
-/// The user besides root that may own it.
+/// The user besides root that may own the secret.
 const MUNGE: &str = "munge";
 
 /// `auth` is Slurm's AuthType.
@@ -32,7 +33,7 @@ pub(super) fn check(configured: &SecretFile, auth: &str) -> Finding {
 }
 
 fn cannot_be_used(error: &keys::KeyError) -> Finding {
-    // It begins with the name of the check.
+    // The text begins with the name of this check.
     let text = error.to_string();
     Finding::fail(NAME, text.strip_prefix("secret ").unwrap_or(&text))
 }

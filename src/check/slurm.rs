@@ -1,4 +1,4 @@
-//! Slurm: its release, and the settings of slurm.conf that the plugin needs, as slurmctld has them.
+//! Slurm: its release, and the settings of slurm.conf that the plugin needs, as slurmctld reports them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl Settings {
         Self(shown.lines().filter_map(setting).collect())
     }
 
-    /// Nothing, if it is not set.
+    /// A setting's value; empty, if it is not set.
     pub(super) fn get(&self, key: &str) -> &str {
         let value = self.0.get(key).map_or("", String::as_str);
         if value.starts_with("(null") { "" } else { value }
@@ -30,7 +30,7 @@ impl Settings {
         self.get(key).split(',').any(|one| one.trim().eq_ignore_ascii_case(word))
     }
 
-    /// Slurm's own release, as it says it.
+    /// Slurm's own version, as slurmctld reports it.
     pub(super) fn version(&self) -> &str {
         self.get("SLURM_VERSION")
     }
@@ -41,7 +41,7 @@ impl Settings {
     }
 }
 
-/// What can be said of slurm.conf.
+/// All findings about slurm.conf.
 pub(super) fn check(settings: &Settings, start_timeout: Option<Duration>) -> Vec<Finding> {
     vec![
         release_known(settings),
@@ -104,7 +104,7 @@ fn proctrack(settings: &Settings) -> Finding {
     }
 }
 
-/// Without it the limits of a job do not hold for processes started over ssh.
+/// Without task/cgroup the limits of a job do not hold for processes that are started over ssh.
 fn task_plugin(settings: &Settings) -> Finding {
     const NAME: &str = "task_plugin";
     let plugins = Escaped::new(settings.get("TaskPlugin"));
@@ -130,8 +130,8 @@ fn task_plugin(settings: &Settings) -> Finding {
     )
 }
 
-/// It runs where the task runs: in the container. (A TaskEpilog runs on the host: slurmstepd starts it, when the task has
-/// ended.)
+/// A TaskProlog runs where the task runs: in the container. (A TaskEpilog runs on the host: slurmstepd starts
+/// it after the task has ended.)
 fn task_prolog(settings: &Settings) -> Finding {
     const NAME: &str = "task_prolog";
     let file = settings.get("TaskProlog");
@@ -149,7 +149,7 @@ fn task_prolog(settings: &Settings) -> Finding {
 
 fn job_container(settings: &Settings) -> Finding {
     const NAME: &str = "job_container";
-    // So it is called since 25.11.
+    // The setting has this name from 25.11 on.
     let found = match settings.get("NamespaceType") {
         "" => settings.get("JobContainerType"),
         found => found,
@@ -166,7 +166,7 @@ fn job_container(settings: &Settings) -> Finding {
     }
 }
 
-/// srun looks for the program itself then, where it runs.
+/// With test_exec, srun looks for the program itself, on its own host.
 fn launch_parameters(settings: &Settings) -> Finding {
     const NAME: &str = "launch_parameters";
     if settings.has("LaunchParameters", "test_exec") {
@@ -178,8 +178,8 @@ fn launch_parameters(settings: &Settings) -> Finding {
     Finding::ok(NAME, "no test_exec")
 }
 
-/// As much longer than `start_timeout` may a prolog last, in seconds: an engine that has died has a minute to come back; the
-/// prolog asks it before that, and tells slurmctld.
+/// How much longer than `start_timeout` a prolog may last, in seconds: an engine that has died gets a minute to
+/// come back, and before that the prolog asks the engine, and afterwards reports to slurmctld.
 const ROOM: u64 = 120;
 
 /// A node whose prolog lasts longer than Slurm allows is drained.
@@ -201,8 +201,8 @@ fn prolog_timeout(settings: &Settings, start_timeout: Option<Duration>) -> Findi
     )
 }
 
-/// Whenever a slurmd registers, slurmctld ends the batch jobs that should have a script on its node by now and have none: as long
-/// as a prolog lasts, there is none (`_purge_missing_jobs`, src/slurmctld/job_mgr.c).
+/// Whenever a slurmd registers, slurmctld ends batch jobs whose script should be running on that node and is
+/// not: during the prolog no script runs yet (`_purge_missing_jobs`, src/slurmctld/job_mgr.c).
 fn batch_start_timeout(settings: &Settings, start_timeout: Option<Duration>) -> Finding {
     const NAME: &str = "batch_start_timeout";
     let Some(limit) = seconds(settings.get("BatchStartTimeout")) else { return Finding::ok(NAME, "none") };
@@ -219,7 +219,7 @@ fn batch_start_timeout(settings: &Settings, start_timeout: Option<Duration>) -> 
     )
 }
 
-/// None for what Slurm writes where there is no limit.
+/// Parses a number of seconds; `None` for the texts that Slurm writes when there is no limit.
 fn seconds(value: &str) -> Option<u64> {
     const NONE: [u64; 4] = [65_534, 65_535, 4_294_967_294, 4_294_967_295];
     let number = value.split_whitespace().next()?.parse().ok()?;
@@ -230,7 +230,7 @@ fn seconds(value: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// As slurmctld 24.11 shows them.
+    /// The settings in the format of slurmctld 24.11.
     const GOOD: &str = "\
 Configuration data as of 2026-11-24T19:53:09
 BatchStartTimeout       = 720 sec
@@ -255,7 +255,7 @@ Slurmctld(primary) at n1 is UP
 ";
 
     fn told(change: &str) -> Vec<String> {
-        // What comes later wins.
+        // A later line overrides an earlier one.
         let settings = Settings::parse(&format!("{GOOD}{change}\n"));
         check(&settings, Some(Duration::from_secs(600)))
             .iter()

@@ -1,4 +1,5 @@
-//! Where the plugin keeps its records: root's own, on a local file system that takes files.
+//! The directory of the plugin's records: owned by root, on a local file system that is writable and has free
+//! space.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,10 +13,10 @@ use super::finding::Finding;
 use crate::log::escape::Escaped;
 
 const NAME: &str = "state_dir";
-/// Records of a few hundred jobs.
+/// Space for the records of a few hundred jobs.
 const ENOUGH: u64 = 16 << 20;
 
-/// File systems that several nodes see, or that a user's program may serve: magic number and name.
+/// File systems that several nodes share, or that a user's program may serve: magic number and name.
 const SHARED: [(i64, &str); 11] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -30,18 +31,18 @@ const SHARED: [(i64, &str); 11] = [
     (0x6573_5546, "FUSE"),
 ];
 
-/// What was seen of it.
+/// The facts about the directory.
 #[derive(Debug)]
 struct StateDirFacts {
-    /// Itself, or the nearest directory above it that is there.
+    /// The directory itself, or the nearest directory above it that exists.
     nearest: PathBuf,
-    /// Of those, from `/` down, the first that others than root can change.
+    /// The first directory, from `/` down, that users other than root can change.
     open: Option<PathBuf>,
-    /// Of these kind is the file system.
+    /// The name of its file system, if that is one of [`SHARED`].
     shared: Option<&'static str>,
     /// Whether root may write there.
     write: Result<(), io::Error>,
-    /// Bytes that are free.
+    /// Free bytes.
     free: u64,
 }
 
@@ -60,7 +61,7 @@ fn inspect(path: &Path) -> io::Result<StateDirFacts> {
     let nearest = there.first().copied().unwrap_or(Path::new("/"));
     let is_open = |directory: &&Path| {
         let Ok(metadata) = std::fs::metadata(directory) else { return true };
-        // In a sticky directory no other user can replace root's.
+        // In a sticky directory no other user can replace a directory of root's.
         let sticky = *directory != path && metadata.mode() & 0o1000 != 0;
         metadata.uid() != 0 || (metadata.mode() & 0o022 != 0 && !sticky)
     };

@@ -1,9 +1,9 @@
-//! GPUs, as the plugin requests them from an engine: by their names in the node's CDI specifications (Container Device
-//! Interface), where the engine reads those, else through NVIDIA's hook.
+//! How the plugin requests GPUs from an engine: by their names in the node's CDI specifications (Container
+//! Device Interface), where the engine reads those, else through NVIDIA's hook.
 //!
-//! Engine 28.2 and later read the specifications by themselves and list their devices; from 25 on there is a feature flag
-//! (`"features": {"cdi": true}`), and the engine only says where its specifications are. Runs as root in the prolog, and in the
-//! first task of a step with a container of its own.
+//! Engine 28.2 and later read the specifications by themselves and list their devices. From 25 on, a feature
+//! flag (`"features": {"cdi": true}`) enables CDI, and the engine reports only the directories of the
+//! specifications. Runs as root in the prolog, and in the first task of a step with a container of its own.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ impl GpuRequest {
         }
     }
 
-    /// Why an engine refuses to give them.
+    /// Explains an engine's refusal, if its message is about these GPUs.
     #[must_use]
     pub fn explain(&self, message: &str) -> Option<GresError> {
         if message.contains("could not select device driver") {
@@ -51,7 +51,7 @@ impl GpuRequest {
 }
 
 impl Engine {
-    /// How to request `gpus`, at least one; `nvidia` are all GPUs of the node.
+    /// How to request `gpus`, which are not empty; `nvidia` are all GPUs of NVIDIA on the node.
     pub async fn gpu_request(
         &self,
         gpus: &Gpus,
@@ -83,8 +83,8 @@ fn choose(gpus: &Gpus, nvidia: &[Nvidia], info: &SystemInfo) -> Result<GpuReques
     names.into_iter().map(device).collect::<Result<_, _>>().map(GpuRequest::Cdi)
 }
 
-/// The full names of the devices in the node's specifications: as the engine lists them; or, where it reads the specifications
-/// without listing them, as they do.
+/// The full names of the devices in the node's specifications: from the engine's list, or from the
+/// specifications, where the engine reads them without listing their devices.
 fn known(info: &SystemInfo) -> Vec<String> {
     if let Some(devices) = &info.discovered_devices {
         let cdi = devices.iter().filter(|device| device.source.as_deref() == Some("cdi"));
@@ -119,7 +119,8 @@ impl Specification {
     }
 }
 
-/// Those of a directory. What the plugin cannot read, the engine cannot read or use either.
+/// The specifications in a directory. Files that the plugin cannot read are skipped: the engine cannot read
+/// them either.
 fn specifications(directory: &Path) -> Vec<Specification> {
     let files = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok).map(|file| file.path());
     let is_specification = |extension: Option<&str>| matches!(extension, Some("json" | "yaml" | "yml"));
@@ -169,7 +170,7 @@ mod tests {
         );
     }
 
-    /// The names of parts of GPUs (MIG) are not numbers either.
+    /// Names of MIG devices (parts of GPUs) are not numbers either.
     #[test]
     fn gpus_of_nvidia_are_asked_for_by_their_uuids_where_those_are_known() {
         let nvidia = [Nvidia {
@@ -216,7 +217,7 @@ mod tests {
         }
     }
 
-    /// A comment, or a device of another vendor, is not of this kind.
+    /// A comment, or a device of another vendor, is not a device of the requested kind.
     #[test]
     fn word_in_a_specification_is_not_a_device() {
         let directory = tempfile::tempdir().unwrap();
@@ -232,7 +233,7 @@ mod tests {
         );
     }
 
-    /// As seen in answers of engines.
+    /// Messages of real engines.
     #[test]
     fn refusals_of_engines_are_understood() {
         let cdi = GpuRequest::Cdi(vec!["nvidia.com/gpu=1".to_owned()]);

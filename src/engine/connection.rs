@@ -1,9 +1,10 @@
 //! The connection to this node's engine. Every call has a deadline: an engine that hangs must not hang Slurm.
 //!
-//! Only an engine that does not answer is at fault, and takes its node out of service. A user's image or registry can prolong a
-//! call: then the plugin sends the engine a harmless request; an engine that answers it works.
+//! Only an engine that does not answer counts as faulty, and drains its node. A user's image or registry can
+//! prolong a call: then the plugin sends the engine a harmless request; an engine that answers it works.
 //!
-//! Runs as root: in the prolog, the epilog and a starting slurmd; for a step's own container in its task and its slurmstepd.
+//! Runs as root: in the prolog, the epilog and a starting slurmd; for a step's own container in its task and
+//! its slurmstepd.
 
 use std::future::Future;
 use std::io;
@@ -18,15 +19,15 @@ use tokio::time::timeout;
 use super::transport::{self, Pieces};
 use crate::linux::poll;
 
-/// How long the engine may take to say which API it speaks. It does nothing for that.
+/// How long the engine may take to report its API version, for which it does no work.
 const GREETING: Duration = Duration::from_secs(15);
-/// The first calls.
+/// The name of the first calls, for messages.
 const CONNECT: &str = "connect";
 const VERSION: &str = "report its version";
-/// How long one call may take: creating and removing wait for disks, and for the engine's other callers.
+/// How long one call may take: creating and removing wait for disks, and for other clients of the engine.
 pub(super) const CALL: Duration = Duration::from_secs(60);
 
-/// How long a transitional state may last, and how often to look at it.
+/// How long a transitional state may last.
 const PASSING: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -77,10 +78,10 @@ pub enum EngineError {
         call: &'static str,
         /// HTTP status.
         status: u16,
-        /// The engine's own words, on one line.
+        /// The engine's message, on one line.
         message: String,
     },
-    /// What a container has written cannot be removed, or not in time.
+    /// The files that a container has written cannot be removed, or not in time.
     #[error("cannot remove the container's files in '{}'", path.display())]
     Kept {
         /// Its directory on the host.
@@ -89,7 +90,8 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
-    /// The plugin cannot decode the engine's answer: the engine is newer, or the image put something into it.
+    /// The plugin cannot decode the engine's answer: the engine is newer than the plugin, or the answer
+    /// contains something odd from the image.
     #[error("Docker Engine's answer cannot be decoded, when asked to {call}: ask the admin")]
     Unintelligible {
         /// The call.
@@ -103,7 +105,7 @@ pub enum EngineError {
     TooLong {
         /// The call.
         call: &'static str,
-        /// How much of it the plugin reads.
+        /// The limit in MiB.
         limit: usize,
     },
     /// The connection broke.
@@ -115,7 +117,7 @@ pub enum EngineError {
         #[source]
         source: bollard::errors::Error,
     },
-    /// The engine went away in the middle of a start, and is there again: the node works, whatever the cause.
+    /// The engine was gone in the middle of a start, and is back: the node works.
     #[error("Docker Engine went down while it worked for this job, and is up again: submit again")]
     Back {
         /// The first error.
@@ -125,7 +127,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether the engine is there and does not work: the one fault that drains a node.
+    /// Whether the engine is installed and does not work: the only failure that drains a node.
     #[must_use]
     pub fn is_engine_fault(&self) -> bool {
         matches!(self, Self::Gone { .. } | Self::Down { .. } | Self::Silent { .. } | Self::Broken { .. })
@@ -164,7 +166,7 @@ impl EngineError {
     }
 }
 
-/// Whether there is no answer at all. All other errors of the client are about an answer's content.
+/// Whether the client got no answer at all. All of its other errors are about an answer's content.
 fn is_of_connection(error: &bollard::errors::Error) -> bool {
     use bollard::errors::Error;
     match error {
@@ -199,18 +201,19 @@ impl Engine {
         Ok(Self { docker, socket: socket.to_owned() })
     }
 
-    /// A client for one answer that comes in pieces.
+    /// A client for one answer that arrives in pieces.
     pub(super) fn pieces(&self, call: &'static str) -> Result<Pieces, EngineError> {
         let pieces = Pieces::new(&self.socket, &self.docker.client_version());
         pieces.map_err(|error| EngineError::new(call, error))
     }
 
-    /// Whether it still answers: called when something takes long.
+    /// Asks the engine whether it still answers: called when another call takes long.
     pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
         within(GREETING, call, self.docker.ping()).await.map(drop)
     }
 
-    /// A call without a limit of time, as long as the engine answers others: for what an image or a registry prolongs.
+    /// Makes a call without a deadline, for as long as the engine answers other calls: an image or a registry
+    /// may prolong this one.
     pub(super) async fn patient_call<T>(
         &self,
         call: &'static str,
@@ -240,8 +243,9 @@ impl Engine {
         }
     }
 
-    /// Requests states of containers. Podman says `stopped` of a container whose processes have ended, until it has cleaned up:
-    /// Docker's API does not have this word, so bollard cannot decode the answer. The state passes.
+    /// Requests states of containers. Podman reports `stopped` for a container whose processes have ended,
+    /// until it has cleaned up: Docker's API does not have this word, so bollard cannot decode the answer. The
+    /// state is transitional.
     pub(super) async fn call_for_states<T, R: Future<Output = Result<T, bollard::errors::Error>>>(
         &self,
         call: &'static str,
@@ -276,7 +280,8 @@ async fn within<T>(
     }
 }
 
-/// The engine's words become part of one line of a user's output: no line breaks, no control characters, not too long.
+/// The engine's message becomes part of one line of a user's output: no line breaks, no control characters, and
+/// a limited length.
 pub(super) fn one_line(text: &str) -> String {
     const LIMIT: usize = 300;
     let mut line = String::new();
@@ -355,7 +360,7 @@ mod tests {
                 let body = match String::from_utf8_lossy(&request[..length]) {
                     request if request.contains("/version ") => r#"{"ApiVersion":"1.41"}"#,
                     request if request.contains("/_ping ") => "OK",
-                    // The first connection only tests whether the socket is served.
+                    // The first connection only tests whether a process serves the socket.
                     _ => {
                         silent.push(client);
                         continue;

@@ -25,7 +25,7 @@ use super::facts::DOCKER;
 use super::shim;
 use crate::linux::poll;
 
-/// How much of an archive is read for a link: its own header, and one before that for a long name.
+/// How much of an archive is read to find a link: its header, and another one before that for a long name.
 const HEAD: usize = 16 << 10;
 /// How long the engine may take to notice that a container has ended.
 const ENDING: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub struct Ulimit {
     pub hard: Option<u64>,
 }
 
-/// What differs between containers. All else is the same for every container, and stands in `create`.
+/// The values that differ between containers. `create` sets everything that is the same for all.
 #[derive(Clone, Debug)]
 pub struct ContainerSpec {
     /// `docker_<jobid>`.
@@ -69,22 +69,23 @@ pub struct ContainerSpec {
     pub groups: Vec<u32>,
     /// Host name inside.
     pub hostname: String,
-    /// The plugin's.
+    /// The plugin's labels.
     pub labels: Vec<(&'static str, String)>,
-    /// Names of the image's labels, which would become the container's. No engine can leave them out, so the plugin empties
-    /// them: programs on the host act on labels (Podman's auto-update restarts the systemd unit that one names).
+    /// Names of the image's labels, which the container would inherit. No engine can leave them out, so the
+    /// plugin sets them to empty values: programs on the host act on labels (Podman's auto-update restarts the
+    /// systemd unit that one names).
     pub labels_of_image: Vec<String>,
-    /// Directories of the host.
+    /// Directories of the host to mount.
     pub binds: Vec<Bind>,
-    /// Device nodes.
+    /// Device nodes to create.
     pub devices: Vec<PathBuf>,
-    /// Other devices that may be opened, in the notation of the kernel's cgroups.
+    /// Other devices that processes may open, in the notation of cgroups' devices.allow.
     pub device_rules: Vec<String>,
-    /// GPUs.
+    /// The GPUs to request.
     pub gpus: Option<GpuRequest>,
-    /// The environment of the first process, the runtime and its hooks.
+    /// The environment of the first process, and of the runtime and its hooks.
     pub variables: Vec<(&'static str, String)>,
-    /// Variables of the image that are kept from them.
+    /// Variables of the image that they must not get.
     pub hidden: Vec<String>,
     /// Limits of the first process and of all that sshd starts.
     pub ulimits: Vec<Ulimit>,
@@ -92,7 +93,8 @@ pub struct ContainerSpec {
     pub hosts: Vec<(String, IpAddr)>,
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
-    /// How soon the kernel kills its processes when memory runs out (`oom_score_adj`), where it is not the default.
+    /// The score by which the kernel chooses processes to kill when memory runs out (`oom_score_adj`), where it
+    /// is not the default.
     pub oom_score: Option<u16>,
     /// Limit of the engine's cgroup on memory, in bytes.
     pub memory: u64,
@@ -124,11 +126,11 @@ pub enum FileType {
 }
 
 impl FileType {
-    /// From a mode as Go writes it (os.FileMode).
+    /// Decodes a mode of Go's os.FileMode.
     fn new(mode: u32, size: i64) -> Self {
         const LINK: u32 = 1 << 27;
         const DIRECTORY: u32 = 1 << 31;
-        // Device, FIFO, socket, character device, irregular.
+        // The bits for device, FIFO, socket, character device and irregular file.
         const OTHER: u32 = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
         match mode {
             mode if mode & LINK != 0 => Self::Link,
@@ -148,14 +150,15 @@ pub struct Listed {
     pub names: Vec<String>,
     /// Its labels.
     pub labels: HashMap<String, String>,
-    /// Whether one of its processes may run, or is about to start; true in doubt.
+    /// Whether one of its processes may run, or is about to start; true if that is not certain.
     pub is_live: bool,
     /// How long ago it was created, by this machine's clock.
     pub age: Option<Duration>,
 }
 
 impl Engine {
-    /// Creates a container; nothing runs yet. The engine copies the image's content of its volumes, however much that is.
+    /// Creates a container; no process starts yet. The engine copies the image's content of volumes into them,
+    /// which takes time if that is large.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<Container, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
         let hide = if self.name().await? == DOCKER { remove } else { empty };
@@ -163,8 +166,8 @@ impl Engine {
         Ok(Container { id: self.patient_call("create the container", request).await?.id })
     }
 
-    /// The type of the file at a path in it, as the engine finds it before the start; `None` where there is none. The engine
-    /// follows links on the way, but not one at the end.
+    /// The type of the file at a path in a container, which the engine resolves before the start; `None` where
+    /// there is no file. The engine follows links on the way, but not a link at the end.
     pub async fn kind(&self, container: &Container, path: &str) -> Result<Option<FileType>, EngineError> {
         let options = ContainerArchiveInfoOptions { path: path.to_owned() };
         let request = self.docker.get_container_archive_info(&container.id, Some(options));
@@ -175,8 +178,8 @@ impl Engine {
         }
     }
 
-    /// The target of a link in it, as the image has it: reads only the head of the archive that the engine makes of the link.
-    /// `None` where the engine sends something else than a link.
+    /// The target of a link in a container, as stored in the image: reads only the head of the archive that the
+    /// engine makes of the link. `None` where the engine sends something other than a link.
     pub async fn link(&self, container: &Container, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
         let options = DownloadFromContainerOptions { path: path.to_owned() };
         let mut stream = self.docker.download_from_container(&container.id, Some(options));
@@ -199,7 +202,7 @@ impl Engine {
         let request = self.docker.start_container(&container.id, None::<StartContainerOptions>);
         let started = self.call("start the container", request).await;
         if let Err(EngineError::Refused { .. }) = started {
-            // Where that fails, the caller still gets the refusal.
+            // Even if this fails, the caller gets the refusal.
             let _ = shim::end(&container.id);
         }
         started?;
@@ -215,11 +218,11 @@ impl Engine {
         Ok(pid.filter(|_| state.running == Some(true)))
     }
 
-    /// The last line that a container has written whose first process has ended (to standard error, if there is one),
-    /// shortened: why its sshd died.
+    /// The last line of output of a container whose first process has ended, shortened; a line of standard
+    /// error, if there is one. It tells why sshd ended.
     pub async fn last_output_line(&self, container: &Container) -> Result<Option<String>, EngineError> {
-        // The output is complete when the engine itself says that the container has ended, which it notices later than the
-        // plugin.
+        // The output is complete when the engine itself reports that the container has ended, which it notices
+        // later than the plugin does.
         const INTERVAL: Duration = Duration::from_millis(20);
         let first_process = async || self.first_process(container).await;
         let has_ended = |found: &Result<_, _>| !matches!(found, Ok(Some(_)));
@@ -256,13 +259,13 @@ impl Engine {
     }
 }
 
-/// How long ago that was, in seconds since 1970. `None` for a time in the future.
+/// The time since `created`, which is in seconds since 1970. `None` for a time in the future.
 fn age(created: i64) -> Option<Duration> {
     let created = UNIX_EPOCH.checked_add(Duration::from_secs(created.try_into().ok()?))?;
     created.elapsed().ok()
 }
 
-/// Of the first entry of an archive.
+/// The link target in the first entry of an archive.
 fn target_of_link(head: &[u8]) -> Option<Vec<u8>> {
     let mut archive = tar::Archive::new(head);
     let first = archive.entries().ok()?.next()?.ok()?;
@@ -270,7 +273,7 @@ fn target_of_link(head: &[u8]) -> Option<Vec<u8>> {
     target.map(std::borrow::Cow::into_owned)
 }
 
-/// How to tell the engine that the container does not get a variable of its image.
+/// The entry of the request by which an engine hides a variable of the image from the container.
 type Hide = fn(&str) -> String;
 
 /// Docker's merge compares names with the image's, and drops an entry without a value (moby, `ReplaceOrAppendEnvValues`).
@@ -278,13 +281,14 @@ fn remove(name: &str) -> String {
     name.to_owned()
 }
 
-/// For a name alone Podman takes the value from its own environment, or the image's (`envLib.ParseSlice`).
+/// For a name without `=`, Podman takes the value from its own environment, or the image's
+/// (`envLib.ParseSlice`); so the value is empty.
 fn empty(name: &str) -> String {
     format!("{name}=")
 }
 
-/// The image's variables are for the user's processes, which get them from the plugin. The runtime and its hooks, which run as
-/// root, read the container's: a library to load, the GPUs to hand out.
+/// The image's variables are for the user's processes, which get them from the plugin. The runtime and its
+/// hooks, which run as root, act on the container's: a library to load, the GPUs to pass in.
 fn environment(set: &[(&str, String)], hidden: &[String], hide: Hide) -> Vec<String> {
     let own = |name: &String| set.iter().any(|(own, _)| own == name);
     // A variable without a name cannot be hidden: no engine accepts it, and no program can look it up.
@@ -305,7 +309,7 @@ fn body(spec: &ContainerSpec, hide: Hide) -> ContainerCreateBody {
         hostname: Some(spec.hostname.clone()),
         labels: Some(emptied.chain(ours).collect()),
         env: Some(environment(&spec.variables, &spec.hidden, hide)),
-        // A health check of the image would run its programs again and again.
+        // A health check of the image would run its programs periodically.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
         host_config: Some(host_config(spec)),
         ..Default::default()
@@ -317,17 +321,19 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         network_mode: Some("host".to_owned()),
         // The engine's init would be the first process instead of the plugin's.
         init: Some(false),
-        // Joined tasks cannot enter another PID namespace: so all processes use the host's.
+        // A task cannot join another PID namespace (only its children would be in it): so all processes use the
+        // host's.
         pid_mode: Some("host".to_owned()),
         ipc_mode: Some("private".to_owned()),
-        // Matters only where the engine remaps users; then ids, and the host's namespaces, would not fit.
+        // Has an effect only where the engine remaps users; there, ids and the host's namespaces would not
+        // match.
         userns_mode: Some("host".to_owned()),
         // The plugin moves the processes into Slurm's cgroups: a namespace rooted at the engine's would show wrong paths.
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::HOST),
         group_add: Some(spec.groups.iter().map(u32::to_string).collect()),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        // What the user may do here is what the same user may do on the host, for ranks started over ssh as for
-        // joined tasks: a system call filter on top breaks NUMA binding and cross-memory attach of MPI libraries.
+        // The user may do in a container what the same user may do on the host, in ranks started over ssh as in
+        // joined tasks: a seccomp filter would break NUMA binding and cross-memory attach of MPI libraries.
         security_opt: Some(vec![
             "no-new-privileges:true".to_owned(),
             "seccomp=unconfined".to_owned(),
@@ -340,13 +346,13 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         shm_size: i64::try_from(spec.shm_size).ok(),
         oom_score_adj: spec.oom_score.map(i64::from),
         memory: i64::try_from(spec.memory).ok(),
-        // The same: no swap besides.
+        // The same value: no swap in addition.
         memory_swap: i64::try_from(spec.memory).ok(),
         pids_limit: Some(spec.processes),
         mounts: Some(spec.binds.iter().map(bind).collect()),
         device_cgroup_rules: Some(spec.device_rules.clone()),
-        // The plugin's own messages from the container must be readable, and must not fill a disk, whatever the engine's
-        // default is.
+        // The plugin needs to read the container's output, which must not fill a disk, whatever the engine's
+        // default log driver is.
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
             config: Some(
@@ -376,7 +382,7 @@ fn ulimit(limit: &Ulimit) -> ResourcesUlimits {
     }
 }
 
-/// As a mount, not as an entry of `Binds`: for those the engine creates a missing source.
+/// Uses `Mounts` instead of `Binds`: for an entry of `Binds` the engine creates a missing source.
 fn bind(bind: &Bind) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
@@ -403,7 +409,7 @@ mod tests {
         assert_eq!(environment(&set, &hidden, empty), ["PATH=/bin", "LD_PRELOAD="]);
     }
 
-    /// As seen in answers of an engine.
+    /// Modes from answers of an engine.
     #[test]
     fn file_types_are_decoded_from_go_modes() {
         assert_eq!(FileType::new(420, 7), FileType::File { size: 7 });

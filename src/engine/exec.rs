@@ -12,17 +12,17 @@ use tokio::time::timeout;
 use super::connection::{Engine, EngineError, last_output_line};
 use super::container::Container;
 
-/// Of longer output the end is kept.
+/// Of longer output, the end is kept.
 const LIMIT: usize = 4 << 20;
 
-/// The result.
+/// The result of a program.
 #[derive(Debug)]
 pub struct Ran {
-    /// Standard output and error together, or the end of them.
+    /// Standard output and error together, or the end of it.
     pub output: Vec<u8>,
     /// Standard error alone.
     errors: Vec<u8>,
-    /// Its exit code; none when it did not end in time. Then it still runs.
+    /// The exit code; `None` when the program has not ended in time. Then it still runs.
     pub code: Option<i64>,
 }
 
@@ -36,7 +36,7 @@ impl Ran {
 
 fn keep(kept: &mut Vec<u8>, message: &[u8]) {
     kept.extend_from_slice(message);
-    // Not with each message: moving the rest is expensive.
+    // Only when twice the limit is reached: moving the rest for each message would be expensive.
     if kept.len() > 2 * LIMIT {
         kept.drain(..kept.len() - LIMIT);
     }

@@ -1,6 +1,7 @@
-//! What an engine says about itself.
+//! The facts that an engine reports about itself.
 //!
-//! For `spank-docker check`, as root; its name also where engines differ in behaviour that they do not announce.
+//! Used by `spank-docker check`, as root; the engine's name also where engines differ in behaviour without
+//! announcing it.
 
 use std::path::PathBuf;
 
@@ -8,29 +9,29 @@ use bollard::models::{SystemInfo, SystemVersion, SystemVersionComponents};
 
 use super::connection::{Engine, EngineError};
 
-/// Docker's own engine, as messages name it.
+/// The name of Docker's own engine in messages.
 pub(super) const DOCKER: &str = "Docker Engine";
 
 /// The facts that matter to the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// `Docker Engine`, or the like.
+    /// The engine's name: `Docker Engine`, or another.
     pub name: String,
     /// Its release.
     pub version: String,
-    /// The newest API that it speaks.
+    /// The newest API version that it supports.
     pub api: String,
-    /// How it makes cgroups, and which version of them it uses.
+    /// Its cgroup driver and cgroup version.
     pub cgroups: (String, String),
     /// Whether it runs without root's rights.
     pub is_rootless: bool,
     /// Whether it maps users of containers to others.
     pub remaps_users: bool,
-    /// Whether containers live on when it is restarted.
+    /// Whether containers keep running when the engine restarts (live-restore).
     pub keeps_containers: bool,
-    /// Where it keeps images and containers, if it says so.
+    /// Its data directory, if it reports one.
     pub root: Option<PathBuf>,
-    /// Its components with releases: itself, containerd, runc.
+    /// The names and releases of its components: itself, containerd, runc.
     pub components: Vec<(String, String)>,
 }
 

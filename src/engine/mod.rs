@@ -1,4 +1,4 @@
-//! The Docker Engine, through its API: nothing outside this folder knows bollard.
+//! The Docker Engine, through its API: no code outside this folder uses bollard.
 
 mod cdi;
 mod connection;

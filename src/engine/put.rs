@@ -1,5 +1,5 @@
-//! Puts one file, or directory, into a container that exists and was never started: nothing of its image runs, and the engine
-//! itself resolves the path, in the container's root directory.
+//! Puts one file, or directory, into a container that exists and was never started: no process of its image
+//! runs, and the engine itself resolves the path, in the container's root directory.
 //!
 //! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
@@ -11,7 +11,7 @@ use super::container::Container;
 /// Length of a record of an archive.
 const RECORD: usize = 512;
 
-/// What to put.
+/// The entry to put into the container.
 #[derive(Clone, Copy, Debug)]
 enum ArchiveEntry<'a> {
     File(&'a [u8]),
@@ -19,7 +19,7 @@ enum ArchiveEntry<'a> {
 }
 
 impl Engine {
-    /// Puts a file, owned by root and readable for all users, into a directory, and replaces what is there.
+    /// Puts a file into a directory, owned by root and readable for all users; replaces an existing one.
     pub async fn put(
         &self,
         container: &Container,
@@ -30,7 +30,7 @@ impl Engine {
         self.put_entry(container, directory, name, ArchiveEntry::File(content)).await
     }
 
-    /// Puts an empty directory, owned by root and readable for all users, into a directory, unless there is one.
+    /// Puts an empty directory into a directory, owned by root and readable for all users, unless it exists.
     pub async fn put_directory(
         &self,
         container: &Container,
@@ -54,7 +54,7 @@ impl Engine {
     }
 }
 
-/// A tar archive as POSIX defines it (`ustar`) of one file with a short name.
+/// A POSIX tar archive (`ustar`) with one entry that has a short name.
 fn archive(name: &str, entry: ArchiveEntry<'_>) -> Vec<u8> {
     let (kind, mode, content) = match entry {
         ArchiveEntry::File(content) => ("0", "0000644", content),
@@ -82,7 +82,7 @@ fn archive(name: &str, entry: ArchiveEntry<'_>) -> Vec<u8> {
         ];
         fields.concat()
     };
-    // The checksum is that of a header with blanks in its place.
+    // The checksum is computed with blanks in its own field.
     let sum: u32 = header("        ").iter().copied().map(u32::from).sum();
     let mut archive = header(&format!("{sum:06o}\0 "));
     archive.extend_from_slice(content);

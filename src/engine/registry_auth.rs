@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::log::escape::Escaped;
 use crate::settings::image::DOCKER_HUB;
 
-/// Docker's own names of Docker Hub in this file.
+/// The names of Docker Hub in this file.
 const DOCKER_HUB_KEYS: [&str; 3] = ["index.docker.io", "docker.io", "registry-1.docker.io"];
 
 /// A name and a password, or a token that stands for them.
@@ -42,7 +42,7 @@ pub enum NoLogin {
     /// No file, or nothing in it for this registry.
     #[error("log in with 'docker login', or add an entry for it to ~/.docker/config.json")]
     Unknown,
-    /// The entry refers to another place.
+    /// The entry refers to a credential helper.
     #[error(
         "your login is in credential helper '{0}', which spank-docker does not run: add a plain entry to ~/.docker/config.json"
     )]
@@ -52,7 +52,7 @@ pub enum NoLogin {
     File(&'static str),
 }
 
-/// The file, or why there is none.
+/// The file's content, or why there is none.
 pub struct Logins(Result<Zeroizing<Vec<u8>>, NoLogin>);
 
 impl fmt::Debug for Logins {
@@ -87,7 +87,7 @@ struct AuthEntry {
 }
 
 impl Logins {
-    /// From the content of the file.
+    /// Takes the content of the file.
     #[must_use]
     pub fn new(file: Result<Zeroizing<Vec<u8>>, NoLogin>) -> Self {
         Self(file)
@@ -119,7 +119,7 @@ impl AuthEntry {
         let (username, password) = decoded.split_once(':').unwrap_or((&self.username, &self.password));
         let credentials = RegistryAuth {
             username: Zeroizing::new(username.to_owned()),
-            // Docker itself once wrote it so.
+            // Docker itself once wrote the padding NULs of its buffer.
             password: Zeroizing::new(password.trim_end_matches('\0').to_owned()),
             identity_token: self.identitytoken.clone(),
             registry_token: self.registrytoken.clone(),

@@ -23,21 +23,22 @@ use crate::linux::mountinfo::Mounted;
 use crate::linux::tree::Content;
 use crate::linux::{cgroup, mountinfo, poll};
 
-/// How long a removal that another process has begun may last.
+/// How long a removal that another process has begun may take.
 const REMOVAL: Duration = Duration::from_secs(60);
-/// How long a call may last before the plugin kills the container's processes itself.
+/// How long a call may take before the plugin kills the container's processes itself.
 const HANGING: Duration = Duration::from_secs(10);
-/// How long removing what a container has written may take in the hooks of its own job: other jobs do not wait for it.
+/// How long removing a container's files may take in the hooks of its own job: other jobs do not wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 /// How long one slice of that may block the thread.
 const SLICE: Duration = Duration::from_millis(20);
 
 impl Engine {
-    /// Kills and removes it with its anonymous volumes. Absent is success. `written_to`: where it has written, if that was
-    /// recorded; else the engine says it. A removal that exceeds `patience` stops, and the next one continues there.
+    /// Kills and removes a container with its anonymous volumes. An absent container counts as removed.
+    /// `written_to`: the directory with its files, if that was recorded; else the engine reports it. A removal
+    /// that exceeds `patience` stops, and the next one continues there.
     ///
-    /// A container that hangs in its start (the engine's own first process has opened a FIFO of the image, as root) cannot be
-    /// removed before that start has failed.
+    /// A container whose start hangs (the engine's own first process has opened a FIFO of the image, as root)
+    /// cannot be removed before that start has failed.
     pub async fn remove(
         &self,
         container: &Container,
@@ -59,16 +60,16 @@ impl Engine {
         self.delete(container).await
     }
 
-    /// Ends its processes, if it has any.
+    /// Ends the container's processes, if it has any.
     async fn kill(&self, container: &Container) -> Result<(), EngineError> {
         let request = self.docker.kill_container(&container.id, None::<KillContainerOptions>);
         match self.call_within(HANGING, "kill the container's processes", request).await {
             Err(EngineError::Stuck { .. }) => {
-                // A process that is gone is no error.
+                // If this fails, the engine's own call has to do it.
                 let _ = cgroup::kill_all(&container.id);
                 Ok(())
             }
-            // Gone, or not running.
+            // The container is gone, or not running.
             Ok(()) | Err(EngineError::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -78,7 +79,7 @@ impl Engine {
         let deadline = Instant::now() + REMOVAL;
         match self.delete_within(HANGING, container, deadline).await {
             Err(EngineError::Stuck { .. }) => {
-                // A process that is gone is no error.
+                // If this fails, the engine's own call has to do it.
                 let _ = cgroup::kill_all(&container.id);
                 self.delete_within(CALL, container, deadline).await
             }
@@ -86,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Each call within `patience`.
+    /// Deletes the container, with each call limited by `patience`.
     async fn delete_within(
         &self,
         patience: Duration,
@@ -102,14 +103,16 @@ impl Engine {
                 deleted => deleted,
             }
         };
-        // Another process (an epilog that was cut off) has begun to remove it: wait until it is gone.
+        // Another process (an epilog that was cut off) has begun the removal: waits until the container is
+        // gone.
         let is_final =
             |deleted: &Result<(), _>| !matches!(deleted, Err(EngineError::Refused { status: 409, .. }));
         poll::until_meanwhile(deadline, INTERVAL, delete, is_final).await
     }
 }
 
-/// Where the engine says that the container has written: its own layer, and its anonymous volumes.
+/// The directories in which the container has written, as the engine reports them: its own layer, and its
+/// anonymous volumes.
 fn contents(inspected: &ContainerInspectResponse) -> Vec<PathBuf> {
     let layer = inspected.graph_driver.as_ref().and_then(|driver| driver.data.get("UpperDir"));
     let volumes = inspected.mounts.iter().flatten().filter(|mount| {
@@ -121,13 +124,14 @@ fn contents(inspected: &ContainerInspectResponse) -> Vec<PathBuf> {
     layer.into_iter().chain(volumes).map(PathBuf::from).collect()
 }
 
-/// Engines name a volume so that has no name of its own: one that an image declares.
+/// Engines give such a name to a volume that has none of its own: one that an image declares.
 fn is_anonymous(volume: &str) -> bool {
     volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Which of a container's mounts are volumes that its image declares, according to the kernel: the directory `ID/_data` in that
-/// of the engine's volumes (moby's volume/local, Podman's libpod). Only for mounts without a user's among them.
+/// Which of a container's mounts are volumes that its image declares, according to the kernel: the directory
+/// `ID/_data` in the engine's directory of volumes (moby's volume/local, Podman's libpod). Called only with
+/// mounts of the engine's, none of the user's.
 #[must_use]
 pub fn volumes(mounts: &[Mounted]) -> Vec<u64> {
     let is_volume = |mount: &&Mounted| {
@@ -137,8 +141,9 @@ pub fn volumes(mounts: &[Mounted]) -> Vec<u64> {
     mounts.iter().filter(is_volume).map(|mount| mount.id).collect()
 }
 
-/// The directory of the host that takes what a container writes to its own file system, by the mounts of its first process:
-/// read before anything of the image has run, since a user may have other mounts in a namespace of their own.
+/// The directory of the host that receives what a container writes to its own file system, by the mounts of its
+/// first process: read before any program of the image runs, because a user may later have other mounts in a
+/// namespace of their own.
 pub fn written_to(mountinfo: &[u8]) -> Option<PathBuf> {
     let root = mountinfo::parse(mountinfo).find(|mounted| mounted.point == Path::new("/"))?;
     let options = root.options.to_str().filter(|_| root.kind == "overlay")?;
@@ -146,8 +151,8 @@ pub fn written_to(mountinfo: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(upper)).filter(|path| path.is_absolute())
 }
 
-/// Whether only root can reach and change this place. False for a path that leads through a link, or does not exist (the engine
-/// lives in another mount namespace).
+/// Whether only root can reach and change this path. False for a path that leads through a link, or does not
+/// exist (the engine runs in another mount namespace).
 fn is_roots_alone(path: &Path) -> bool {
     let is_plain = path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
     let is_roots = |above: &Path| {
@@ -164,7 +169,7 @@ fn is_roots_alone(path: &Path) -> bool {
         && std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// Removes the content of this directory. Other futures of this thread run meanwhile.
+/// Removes the content of this directory. Other futures of this thread make progress meanwhile.
 async fn empty(path: &Path, deadline: Instant) -> io::Result<()> {
     let mut content = Content::of(path)?;
     while !content.remove(Instant::now() + SLICE)? {

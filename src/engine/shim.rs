@@ -1,7 +1,8 @@
-//! What a failed start leaves of containerd. A container's user can kill its first process between its creation and its start;
-//! then its shim, a process of root, stays for good, with cgroups and directories: Docker before 25.0 has the task deleted
-//! while it still counts as created, which containerd refuses (`task must be stopped before deletion`), and forgets it (moby,
-//! daemon/start.go: `Delete`, from v25.0.0 on `ForceDelete`).
+//! What a failed start leaves of containerd. A container's user can kill its first process between its creation
+//! and its start. Then its shim, a process of root, stays for good, with cgroups and directories: Docker before
+//! 25.0 requests the task's deletion while the task still counts as created, which containerd refuses (`task
+//! must be stopped before deletion`), and then forgets it (moby, daemon/start.go: `Delete`, from v25.0.0 on
+//! `ForceDelete`).
 //!
 //! Runs as root where the plugin starts a container.
 
@@ -9,7 +10,7 @@ use std::io;
 
 use crate::linux::process::{self, Process};
 
-/// As containerd names all of them.
+/// The beginning of the program's name; it differs only in the version.
 const PROGRAM: &str = "containerd-shim";
 
 /// Ends the shim of a container whose start has failed, if there is one: containerd notices, and cleans up after it
@@ -17,7 +18,7 @@ const PROGRAM: &str = "containerd-shim";
 pub(super) fn end(container_id: &str) -> io::Result<()> {
     let shims = process::all()?.filter_map(|pid| Process::find(pid).ok());
     for shim in shims.filter(|process| is_shim_of(process, container_id)) {
-        // A process that is gone is no error.
+        // The process may have ended already.
         let _ = shim.kill();
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! The transport to the engine: a connection for each request, over its Unix socket, that aborts an answer when it gets too
-//! long. bollard keeps whole answers, and incomplete lines, in memory: an image, or anything else that prolongs an answer, must
-//! not decide how much memory a hook of slurmd takes.
+//! The transport to the engine: a connection for each request, over its Unix socket, that aborts an answer when
+//! it gets too long. bollard keeps whole answers, and incomplete lines, in memory: an image, or anything else
+//! that makes an answer long, must not determine how much memory a hook of slurmd uses.
 //!
 //! Runs wherever the plugin calls the engine.
 
@@ -24,10 +24,11 @@ use tokio::net::UnixStream;
 
 /// The longest answer, in bytes: lists of an engine with tens of thousands of images are shorter.
 const ANSWER: usize = 64 << 20;
-/// The longest piece of an answer that comes in pieces. The client searches all that it has of a piece whenever more comes
-/// (bollard, `JsonLineDecoder`).
+/// The longest piece of an answer that arrives in pieces. Whenever more data arrives, the client searches all
+/// that it has of a piece (bollard, `JsonLineDecoder`).
 const PIECE: usize = 1 << 20;
-/// The client's own deadline, in seconds. Pulls have no deadline, and all other calls have one of the plugin's.
+/// The client's own deadline, in seconds: practically none. Pulls have no deadline, and the plugin sets one on
+/// all other calls.
 const NEVER: u64 = u32::MAX as u64;
 
 /// An answer that exceeds the limit.
@@ -53,7 +54,7 @@ pub(super) fn client(socket: &Path, version: &ClientVersion) -> Result<Docker, E
     client_with(version, move |request| exchange(socket.clone(), Allowance::of(ANSWER), request))
 }
 
-/// A client for one answer that comes in pieces.
+/// A client for one answer that arrives in pieces.
 #[derive(Debug)]
 pub(super) struct Pieces {
     pub(super) docker: Docker,
@@ -69,13 +70,13 @@ impl Pieces {
         Ok(Self { docker, allowance })
     }
 
-    /// The next piece of its answer.
+    /// The next piece of the answer.
     pub(super) async fn next<T>(
         &self,
         stream: &mut (impl Stream<Item = Result<T, Error>> + Unpin),
     ) -> Result<Option<T>, Error> {
         let next = stream.next().await.transpose();
-        // The client keeps only the text of the cause.
+        // The client keeps only the text of the cause, so the limit itself shows whether it was exceeded.
         if next.is_err() && self.allowance.is_spent() {
             return Err(self.allowance.error().into());
         }
@@ -102,11 +103,11 @@ async fn exchange(
 ) -> Result<Response<Incoming>, Error> {
     let stream = UnixStream::connect(&socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(Counted { stream, allowance })).await?;
-    // Ends with the answer, or when that is dropped.
+    // The task ends with the answer, or when the answer is dropped.
     tokio::spawn(connection.with_upgrades());
     let (mut parts, body) = request.into_parts();
     parts.headers.insert(HOST, HeaderValue::from_static("docker"));
-    // Servers expect it without scheme and host.
+    // Servers expect the path without scheme and host.
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = path.parse().map_err(hyper::http::Error::from)?;
     let mut response = sender.send_request(BollardRequest::from_parts(parts, body)).await?;
@@ -114,8 +115,9 @@ async fn exchange(
     Ok(response)
 }
 
-/// Podman says "not found" of a link whose target does not exist yet, but describes the link in the same answer: it is in the
-/// image, and may have a target once the container runs. (Podman, containers_archive.go, `handleHeadAndGet`; seen with 5.4.)
+/// Podman answers "not found" for a link whose target does not exist yet, but describes the link in the same
+/// answer: the link is in the image, and may have a target once the container runs. (Podman,
+/// containers_archive.go, `handleHeadAndGet`; seen with 5.4.)
 fn tell_links_from_nothing<T>(response: &mut Response<T>) {
     const FOUND: &str = "X-Docker-Container-Path-Stat";
     if response.status() == StatusCode::NOT_FOUND && response.headers().contains_key(FOUND) {
@@ -206,11 +208,11 @@ mod tests {
     use crate::engine::EngineError;
     use crate::linux::runtime::runtime;
 
-    /// Blanks before a JSON value are valid.
+    /// Leading blanks are valid in JSON.
     const BLANKS: &[u8] = &[b' '; 1 << 16];
 
-    /// An engine that answers one request with so many copies of a text, as long as the client reads them. Returns how much it
-    /// sent.
+    /// An engine that answers one request with `times` copies of a text, for as long as the client reads them.
+    /// Returns how many bytes it sent.
     fn answers(text: &'static [u8], times: usize) -> (tempfile::TempDir, thread::JoinHandle<usize>) {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
@@ -248,7 +250,7 @@ mod tests {
         (pulled, engine.join().unwrap())
     }
 
-    /// As seen with Podman 5.4, and of an image that has no such file.
+    /// The answers of Podman 5.4 about a dangling link, and about a missing file.
     #[test]
     fn dangling_link_is_not_reported_as_absent() {
         let stat = "eyJuYW1lIjoiZiJ9";

@@ -15,11 +15,12 @@ use crate::settings::number;
 const MAX_FILE: usize = 1 << 20;
 /// The longest field that the plugin writes. Libraries have buffers of some kilobytes for a whole line.
 const MAX_FIELD: usize = 1024;
-/// uid and gid of `nobody`, everywhere but in old images, which have a line for it.
+/// uid and gid of `nobody` on all current systems. Old images that differ have a line for it.
 const NOBODY: u32 = 65_534;
-/// Group of terminals: engines mount /dev/pts so that all terminals have this gid, and so do nodes.
+/// The group of terminals: engines and nodes mount /dev/pts so that all terminals have this gid.
 pub const TTY: u32 = 5;
-/// Where to look for a free uid for a missing `sshd`: first the one that it has in CentOS, then those for system accounts.
+/// The ranges in which to look for a free uid for a missing `sshd`: first the uid of CentOS, then those of
+/// system accounts.
 const SYSTEM_UIDS: [std::ops::Range<u32>; 2] = [74..75, 100..1000];
 
 /// The job's user, as the node knows it.
@@ -31,7 +32,7 @@ pub struct Account {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Full name and the like.
+    /// Comment field: the full name and the like.
     pub gecos: OsString,
     /// Home directory.
     pub home: OsString,
@@ -96,12 +97,14 @@ pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
 
 /// /etc/group for the container.
 ///
-/// All groups of the user come first, with the user as a member except in the primary one. The image's lines follow unchanged,
-/// except those with the same names, those whose name is a number, and those that are no group: a line with the same gid and
-/// another name stays, as the gid leads to the user's. `root` is added when it is missing, and a group for `nobody`.
+/// All groups of the user come first, with the user as a member except in the primary one. The image's lines
+/// follow unchanged, except those with the same names, those whose name is a number, and those that are no
+/// group: a line with the same gid and another name stays, as the gid leads to the user's. `root`, and a group
+/// for `nobody`, are added when they are missing.
 ///
-/// A `tty` with another gid than that of `terminals` is left out: sshd would try to give terminals to it, which it cannot as the
-/// user, and end the session. Without the group sshd leaves terminals to the user's.
+/// A group `tty` with another gid than `terminals` is left out: sshd would try to change a terminal's group to
+/// it, which fails because sshd runs as the user, and would end the session. Without such a group, sshd uses
+/// the user's group.
 pub fn merge_group(image: &[u8], groups: &[Group], user: &Account, terminals: Option<u32>) -> Vec<u8> {
     let member = name_of(user);
     let mut merged = Lines::with_capacity(image.len() + 64 * groups.len() + 64);
@@ -182,9 +185,9 @@ fn lines(file: &[u8], fields: usize) -> impl Iterator<Item = AccountLine<'_>> {
     })
 }
 
-/// Whether an account or a group of an image may have this name. Not digits: all programs that accept both would take them for
-/// another number (runc, chgrp, newgrp). Nor bytes that are no text: Podman appends a group of its own to whatever the image
-/// has there, and would make one line of both.
+/// Whether an account or a group of an image may have this name. A name of digits may not: programs that accept
+/// both a name and an id would take it for another id (runc, chgrp, newgrp). Neither may bytes that are not
+/// UTF-8: Podman appends a group of its own to such a file, and would join both into one line.
 fn is_name(name: &[u8]) -> bool {
     !name.iter().all(u8::is_ascii_digit) && name.len() <= MAX_FIELD && std::str::from_utf8(name).is_ok()
 }
@@ -194,13 +197,13 @@ fn number_of(field: &[u8]) -> Option<u32> {
     number::parse_digits(std::str::from_utf8(field).ok()?)
 }
 
-/// The user's name, or one made of the uid when there is none.
+/// The user's name, or one made from the uid when there is none.
 fn name_of(user: &Account) -> Vec<u8> {
     field(&user.name, format!("user{}", user.uid).as_bytes())
 }
 
-/// A value as one field: `_` replaces bytes that would end the field or the line, and those that change a name's meaning at its
-/// beginning. An empty value becomes the default.
+/// A value as one field: `_` replaces bytes that would end the field or the line, and those that have a special
+/// meaning at the beginning of a name. An empty value becomes the default.
 fn field(value: &OsStr, default: &[u8]) -> Vec<u8> {
     let value = value.as_bytes();
     if value.is_empty() {
@@ -336,7 +339,7 @@ nobody:x:65534:
         assert!(text(merge_group(b"", &groups, &nameless, Some(TTY))).starts_with("a_b:x:6:user1000\nroot:"));
     }
 
-    /// As Podman writes it for an image with no text.
+    /// As Podman writes it for an image whose file is not UTF-8.
     #[test]
     fn account_whose_name_is_not_text_is_left_out() {
         let line = |name: &[u8], rest: &str| [name, rest.as_bytes()].concat();

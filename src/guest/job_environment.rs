@@ -1,5 +1,5 @@
-//! The variables that a job finds in its container: its effective options, and how MPI launchers reach its other nodes. The
-//! same for tasks and for ssh sessions.
+//! The variables that a job gets in its container: its effective options, and how MPI launchers reach its other
+//! nodes. They are the same for tasks and for ssh sessions.
 //!
 //! Pure; used by root where a container starts, and by the user's task before it execs.
 #![forbid(unsafe_code)]
@@ -8,11 +8,11 @@ use super::{mpi, paths};
 use crate::settings::plugstack::{Config, Limit};
 use crate::slurm::ids::{Owner, StepId};
 
-/// For ranks that srun starts through PMIx: its server keeps shared memory in a directory of slurmd, which is not in the
-/// container; it also answers over its socket.
+/// For ranks that srun starts through PMIx: the PMIx server keeps shared memory in a directory of slurmd, which
+/// the container does not have; the server also answers over its socket.
 pub const PMIX_ENVIRONMENT: [(&str, &str); 1] = [("PMIX_MCA_gds", "hash")];
 
-/// Names the hostfile.
+/// The variable with the hostfile's path.
 pub const HOSTFILE: &str = "SLURM_JOB_DOCKER_HOSTFILE";
 
 /// The effective options: in the environment of every task in the container and of every ssh session.
@@ -42,9 +42,9 @@ pub fn environment(
     results.into_iter().chain(hostfile).chain(mpi::environment::of(step)).collect()
 }
 
-/// The variable in which Slurm carries the submitting shell's soft limit of locked memory, which slurmstepd sets after the
-/// plugin's limits (src/slurmd/slurmstepd/ulimits.c): removed where the configuration sets that limit. All other soft limits
-/// are the shell's.
+/// The variable in which Slurm carries the submitting shell's soft limit of locked memory, which slurmstepd
+/// sets after the plugin's limits (src/slurmd/slurmstepd/ulimits.c): the plugin removes it where the
+/// configuration sets that limit. All other soft limits are those of the shell.
 pub fn propagated_limit(config: &Config) -> Option<&'static str> {
     (config.memlock != Limit::Inherit).then_some("SLURM_RLIMIT_MEMLOCK")
 }

@@ -1,7 +1,8 @@
-//! Locales of the job's environment that the image does not have. Slurm passes the submitting shell's variables to the
-//! container; where they name a missing locale, bash, Perl and others complain at every start.
+//! Locales of the job's environment that the image does not have. Slurm passes the submitting shell's variables
+//! to the container; where they name a missing locale, bash, Perl and others print a warning at every start.
 //!
-//! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their own user.
+//! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their
+//! own user.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -30,9 +31,9 @@ pub const VARIABLES: [&str; 14] = [
     "LC_TIME",
 ];
 
-/// Where glibc has its locales, unless it was built with another path.
+/// glibc's directory of locales, unless glibc was built with another path.
 const DIRECTORY: &str = "/usr/lib/locale";
-/// A size that no list of glibc's locales reaches.
+/// A limit that is larger than any list of glibc's locales.
 const MAX_NAMES: usize = 1 << 20;
 
 /// Whether the C library of the container whose root directory this is can serve the locale `name`.
@@ -54,13 +55,13 @@ pub fn is_served(root: &Path, name: &OsStr) -> bool {
             .is_ok_and(|known| names.iter().any(|name| known.contains(name)))
 }
 
-/// musl accepts every name as UTF-8.
+/// musl accepts every name, and always uses UTF-8.
 fn is_musl(root: &Path) -> bool {
     let entries = fs::read_dir(root.join("lib")).into_iter().flatten().flatten();
     entries.take(10_000).any(|entry| entry.file_name().as_encoded_bytes().starts_with(b"ld-musl-"))
 }
 
-/// As glibc stores it: the codeset in lower case, only letters and digits.
+/// The name in glibc's notation: the codeset in lower case, only letters and digits.
 fn normalized(name: &str) -> String {
     let (name, modifier) =
         name.split_once('@').map_or((name, None), |(name, modifier)| (name, Some(modifier)));
@@ -76,7 +77,8 @@ fn normalized(name: &str) -> String {
     normal
 }
 
-/// The names in glibc's archive of locales. A NUL stands behind each (struct locarhead in glibc's locarchive.h).
+/// The names in glibc's archive of locales. Each is followed by a NUL (struct locarhead in glibc's
+/// locarchive.h).
 pub fn archived(mut archive: impl Read + Seek) -> io::Result<HashSet<String>> {
     let mut head = [0u8; 28];
     archive.read_exact(&mut head)?;

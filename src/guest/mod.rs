@@ -1,6 +1,7 @@
-//! The content of the container's files and environment, and their places: accounts, variables, ssh, MPI launchers.
+//! The content of the files and of the environment that the plugin adds to a container, and the files' paths:
+//! accounts, variables, ssh, MPI launchers.
 //!
-//! Pure: makes texts and paths only; [`crate::container`] writes them, and says as which user.
+//! Pure: makes texts and paths only; [`crate::container`] writes them, and determines as which user.
 
 pub mod accounts;
 pub mod directories;

@@ -6,13 +6,13 @@
 
 use crate::slurm::ids::StepId;
 
-/// The directory.
+/// The plugin's directory in the container.
 pub const DIRECTORY: &str = crate::settings::mounts::OURS;
-/// Mounts into which users cannot mount anything: the device nodes, and the directory.
+/// Mounts in which users cannot mount anything: /dev, and the plugin's directory.
 pub const CLOSED: [&str; 2] = ["/dev", DIRECTORY];
-/// Private key of the user, the same on all nodes. Mode 0400, the user's.
+/// Private key of the user, the same on all nodes. Owned by the user, mode 0400.
 pub const USER_KEY: &str = "/run/spank-docker/id_ed25519";
-/// Private key of the job's hosts, the same on all nodes. Mode 0400, the user's.
+/// Private key of the job's hosts, the same on all nodes. Owned by the user, mode 0400.
 pub const HOST_KEY: &str = "/run/spank-docker/ssh_host_ed25519_key";
 /// The user's public key, for sshd.
 pub const AUTHORIZED_KEYS: &str = "/run/spank-docker/authorized_keys";
@@ -45,13 +45,14 @@ pub const SSH: &str = "/run/spank-docker/ssh";
 pub const NETWORKS: &str = "/run/spank-docker/networks";
 /// The first process of the container (src/pause). Executable.
 pub const PAUSE: &str = "/run/spank-docker/pause";
-/// The same, for C.
+/// The same as a C string.
 pub const LAUNCHER: &std::ffi::CStr = c"/run/spank-docker/pause";
-/// The FIFO on which the first process waits for the order to become sshd. The user's, mode 0400: only root can write.
+/// The FIFO on which the first process waits until it may execute sshd. Owned by the user, mode 0400: only root
+/// can write.
 pub const GO: &str = "/run/spank-docker/go";
-/// The FIFO for the standard output and error of the image's sshd. The user's, mode 0600.
+/// The FIFO for the standard output and error of the image's sshd. Owned by the user, mode 0600.
 pub const SSHD_OUTPUT: &str = "/run/spank-docker/sshd_output";
-/// Cookie of the display that `srun --x11` has for the job here. Mode 0400, the user's.
+/// X cookie of the display that `srun --x11` has for the job on this node. Owned by the user, mode 0400.
 pub const X_AUTHORITY: &str = "/run/spank-docker/Xauthority";
 /// The image's /etc/passwd with the user in it, mounted over the image's.
 pub const PASSWD: &str = "/run/spank-docker/passwd";
@@ -60,9 +61,9 @@ pub const GROUP: &str = "/run/spank-docker/group";
 /// The plugin's ssh_config followed by the image's, mounted over the image's.
 pub const SYSTEM_SSH_CONFIG: &str = "/run/spank-docker/system_ssh_config";
 
-/// Mounted over the image's ssh: the same, with the caller's environment. Executable.
+/// Mounted over the image's ssh: runs that ssh, with the caller's environment. Executable.
 pub const OVER_SSH: &str = "/run/spank-docker/over_ssh";
-/// The image's own ssh then.
+/// The image's own ssh, where [`OVER_SSH`] is mounted over it.
 pub const SSH_OF_IMAGE: &str = "/run/spank-docker/ssh_of_image";
 /// The plugin's frame around the image's /etc/profile, mounted over the image's.
 pub const PROFILE: &str = "/run/spank-docker/profile";

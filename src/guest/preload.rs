@@ -1,7 +1,8 @@
-//! Libraries that LD_PRELOAD names. Those of the submitting shell are usually the login node's (profilers, XALT): where the
-//! container lacks them, the loader complains at every start of a program.
+//! Libraries that LD_PRELOAD names. Those of the submitting shell usually exist on the login node only
+//! (profilers, XALT): where the container lacks them, the loader prints an error at every start of a program.
 //!
-//! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their own user.
+//! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their
+//! own user.
 #![forbid(unsafe_code)]
 
 use std::io::ErrorKind;
@@ -11,10 +12,10 @@ use crate::linux::plain_file;
 
 /// The variable.
 pub const VARIABLE: &str = "LD_PRELOAD";
-/// Where a loader searches by default, besides its cache (ld.so(8)).
+/// The directories in which a loader searches by default, besides its cache (ld.so(8)).
 const DIRECTORIES: [&str; 5] = ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"];
 const CACHE: &str = "/etc/ld.so.cache";
-/// A size that no cache reaches.
+/// A limit that is larger than any cache.
 const MAX_CACHE: u64 = 16 << 20;
 
 /// The entries of the variable's value that exist, according to `is_there`.
@@ -24,8 +25,8 @@ pub fn kept(value: &str, is_there: impl Fn(&str) -> bool) -> String {
     entries.collect::<Vec<_>>().join(":")
 }
 
-/// Whether the container with this root directory has the library, or may have it: the loader has to find a relative path, or
-/// one with its own words (`$LIB`).
+/// Whether the container with this root directory has the library, or may have it: only the loader can resolve
+/// a relative path, or one with its own tokens (`$LIB`), so those count as present.
 #[must_use]
 pub fn is_there(root: &Path, entry: &str, library_path: &str) -> bool {
     let inside = |path: &str| root.join(path.trim_start_matches('/'));
@@ -40,7 +41,7 @@ pub fn is_there(root: &Path, entry: &str, library_path: &str) -> bool {
         || is_cached(&inside(CACHE), entry)
 }
 
-/// The cache holds names as C strings. In doubt the library is there.
+/// Searches the cache for the name as a C string. If the cache cannot be read, the library counts as present.
 fn is_cached(cache: &Path, name: &str) -> bool {
     match plain_file::read(cache, MAX_CACHE) {
         Ok(content) => {

@@ -1,12 +1,13 @@
-//! The /etc/profile of login shells: the image's, which usually sets PATH anew and loses the image's own, in a frame that
-//! restores the previous entries.
+//! The /etc/profile of login shells: the image's own, which usually resets PATH and so drops the entries of the
+//! image's ENV, in a frame that restores the previous entries.
 //!
 //! Written by root where a container is started, read as the job's user by the image's shell. Pure.
 #![forbid(unsafe_code)]
 
 use super::paths::PROFILE_OF_IMAGE;
 
-/// The text of /etc/profile. Entries that the image's file adds to PATH stay, and stay first where it has kept the rest.
+/// The text of /etc/profile. Entries that the image's file adds to PATH stay, and stay first if that file has
+/// kept the previous ones.
 const FRAME: &str = r#"# Written by spank-docker: the image's own /etc/profile, and the PATH that was there before it.
 spank_docker_path=$PATH
 . PROFILE_OF_IMAGE
@@ -28,7 +29,7 @@ esac
 unset spank_docker_path spank_docker_rest
 "#;
 
-/// The file to mount over the image's.
+/// The file to mount over the image's /etc/profile.
 #[must_use]
 pub fn framed() -> String {
     FRAME.replace("PROFILE_OF_IMAGE", PROFILE_OF_IMAGE)

@@ -1,8 +1,9 @@
 //! Formats a foreign value for a message: one line, short, without control characters.
 //!
-//! Values come from users and images and may hold anything: newlines, escape sequences for a terminal, a megabyte of `A`, bytes
-//! that are no UTF-8. Every error type keeps them as [`Escaped`], so that values can neither forge nor lengthen a message.
-//! Pure; runs in every process of the plugin, on clients and nodes, as any user.
+//! Values come from users and images and may hold anything: newlines, escape sequences for a terminal, a
+//! megabyte of `A`, bytes that are not UTF-8. Every error type keeps them as [`Escaped`], so that values can
+//! neither forge nor lengthen a message. Pure; runs in every process of the plugin, on clients and nodes, as
+//! any user.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -12,7 +13,7 @@ use std::path::Path;
 
 /// The maximum of characters shown of a value, `...` included.
 const WIDTH: usize = 80;
-/// The maximum for a whole line, whatever wrote its parts.
+/// The maximum for a whole line, which may hold several values.
 const LINE: usize = 1000;
 
 /// A value from outside the plugin, fit for an error message.
@@ -25,7 +26,7 @@ impl Escaped {
         Self::within(value.as_ref(), WIDTH)
     }
 
-    /// The same for a whole line that contains values: escaped parts stay unchanged.
+    /// The same for a whole line that contains values: parts that are escaped already stay unchanged.
     pub fn line(line: &str) -> Self {
         Self::within(line.as_bytes(), LINE)
     }

@@ -16,7 +16,7 @@ pub trait Log {
     fn info(&mut self, line: &str);
 }
 
-/// The longest line, in characters: messages of engines and registries are part of lines.
+/// The longest line, in characters: messages of engines and registries may be part of it.
 const LONGEST: usize = 1000;
 
 /// An error with all its causes, on one line of limited length.
@@ -26,7 +26,7 @@ pub fn error_chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Some errors include their source in their own text.
+        // Some errors include the text of their source in their own.
         if !line.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub struct Phases(Vec<(&'static str, Duration)>);
 
 impl Phases {
-    /// Notes that the step which began at `began` is done; the next one begins.
+    /// Notes that the phase which began at `began` has ended; sets `began` for the next one.
     pub fn note(&mut self, what: &'static str, began: &mut Instant) {
         let now = Instant::now();
         self.0.push((what, now - *began));

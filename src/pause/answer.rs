@@ -1,5 +1,5 @@
-//! Says root's line to whoever connects, where the image has no sshd that could answer (`container::start::sshd`). Apart because
-//! only this uses sockets.
+//! Answers connections with one line of root's, where the image has no sshd (`container::start::sshd`). Apart
+//! because only this uses sockets.
 
 use super::system_call::{EINTR, arch, syscall};
 
@@ -14,13 +14,13 @@ const SOL_SOCKET: usize = 1;
 const SO_REUSEADDR: usize = 2;
 const MSG_NOSIGNAL: usize = 0x4000;
 
-/// Sends a line to each client, for as long as that is possible.
+/// Sends a line to each client, until that fails.
 ///
 /// # Safety
 /// `order` has `length` bytes: a `sockaddr_in`, then the line.
 pub unsafe fn answer(order: *const u8, length: usize) {
     let on = 1i32;
-    // SAFETY: the caller guarantees it; all other pointers are to local variables.
+    // SAFETY: the caller guarantees the length; all other pointers are to local variables.
     unsafe {
         let socket = syscall(arch::SOCKET, [AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0]);
         let Ok(socket) = usize::try_from(socket) else { return };

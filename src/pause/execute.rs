@@ -1,4 +1,5 @@
-//! Executes a program as execvp(3) does. Apart because an image's ENTRYPOINT and a rank are both found so.
+//! Executes a program as execvp(3) does. Apart because both an image's ENTRYPOINT and a rank of Open MPI are
+//! started so.
 
 use super::strings::find;
 use super::system_call::{arch, fail, syscall};
@@ -7,21 +8,21 @@ const NO_PROGRAM: &[u8] = b"its program cannot be executed\n";
 /// The longest path that the kernel accepts.
 const PATH_MAX: usize = 4096;
 
-/// Executes a program as execvp(3) does: by its path, or found in PATH.
+/// Executes a program as execvp(3) does: by its path, or found in PATH. Exits when the program cannot be
+/// executed.
 ///
 /// # Safety
-/// As [`try_execute`].
+/// As for [`try_execute`].
 pub unsafe fn execute(arguments: *const *const u8, environment: *const *const u8) -> ! {
     // SAFETY: the caller guarantees it.
     unsafe { try_execute(arguments, environment) };
     fail(NO_PROGRAM, 127)
 }
 
-/// Returns when the program cannot be executed.
+/// The same, but returns when the program cannot be executed.
 ///
 /// # Safety
-/// Lists of strings that end with a NUL, which end with a null pointer; the first has one at least. Called once: it has a
-/// static buffer.
+/// Both are lists of NUL-terminated strings that end with a null pointer, and `arguments` has at least one string. Called once: the function has a static buffer.
 pub unsafe fn try_execute(arguments: *const *const u8, environment: *const *const u8) {
     static mut PATH: [u8; PATH_MAX] = [0; PATH_MAX];
     let path = (&raw mut PATH).cast::<u8>();
@@ -54,7 +55,7 @@ pub unsafe fn try_execute(arguments: *const *const u8, environment: *const *cons
                 directory = directory.add(1);
             }
             let mut from = program;
-            // A relative entry would be in the working directory.
+            // A relative entry of PATH would search the working directory.
             if length > 0 && *path == b'/' && length < PATH_MAX {
                 path.add(length).write(b'/');
                 length += 1;

@@ -1,5 +1,5 @@
-//! `--environment`: the variables that an image's ENTRYPOINT has exported. Apart because it runs last of all that the ENTRYPOINT
-//! executes, in a process of its own.
+//! `--environment`: prints the variables that an image's ENTRYPOINT has exported. Apart because this runs in a
+//! process of its own, as the command that the ENTRYPOINT executes last.
 
 use super::system_call::{EINTR, arch, exit, fail, syscall};
 
@@ -22,7 +22,7 @@ pub unsafe fn write_environment(token: *const u8, mut list: *const *const u8) ->
     exit(0)
 }
 
-/// Including its NUL, completely; to a closed pipe, nothing.
+/// Writes a string including its NUL, completely; writes nothing to a closed pipe.
 ///
 /// # Safety
 /// `text` ends with a NUL.

@@ -17,9 +17,10 @@ const TUNED: &[u8] = b"OMPI_MCA_mca_base_envar_file_prefix=";
 const PARAMETER: &[u8] = b"btl_tcp_if_";
 const PATH_MAX: usize = 4096;
 
-/// A rank of Open MPI, as its daemons start it: names to it the networks between the nodes, unless the user has named some, in
-/// whatever way (all are variables here, except those in files: the plugin reads Open MPI's own before it starts the launcher, and this those
-/// of `mpirun --tune`). Open MPI refuses both together.
+/// Starts a rank of Open MPI, as its daemons do, with the variable that names the networks between the nodes,
+/// unless the user has chosen networks: Open MPI refuses both together. The user's choice is a variable here,
+/// or is in a file: the plugin reads Open MPI's own files before it starts the launcher, and this program reads
+/// those of `mpirun --tune`.
 ///
 /// # Safety
 /// Lists as for [`execute`]; after the end of `environment` there is room for one more (execve(2): the auxiliary vector, which
@@ -91,7 +92,7 @@ unsafe fn is_tuned(variable: *const *const u8) -> bool {
     }
 }
 
-/// Whether [`PARAMETER`] is anywhere in this file, in a comment too, or it cannot be read.
+/// Whether [`PARAMETER`] occurs anywhere in this file, even in a comment, or the file cannot be read.
 ///
 /// # Safety
 /// `path` ends with a NUL.
@@ -111,7 +112,7 @@ unsafe fn names_networks(path: *const u8) -> bool {
                     return other != 0;
                 }
             }
-            // The parameter's first letter is only at its beginning.
+            // Only the first letter of the parameter can begin a match: that letter does not occur again in it.
             matched = match PARAMETER.get(matched) {
                 Some(expected) if *expected == byte => matched + 1,
                 _ => usize::from(byte == b'b'),

@@ -3,7 +3,8 @@
 use super::strings::number;
 use super::system_call::{arch, syscall};
 
-/// Takes them: `UMASK:RESOURCE=SOFT,…`, of which the umask may be empty. No soft limit can be above the hard one.
+/// Applies them: `UMASK:RESOURCE=SOFT,…`, of which the umask may be empty. No soft limit may exceed the hard
+/// one.
 ///
 /// # Safety
 /// `text` ends with a NUL.

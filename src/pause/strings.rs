@@ -1,6 +1,8 @@
 //! Strings that end with a NUL, and lists of them that end with a null pointer, as the kernel hands over arguments and variables.
 //! Apart because there is no C library that would have these functions.
 
+/// Whether a string begins with `other`.
+///
 /// # Safety
 /// `text` ends with a NUL.
 pub unsafe fn starts_with(text: *const u8, other: &[u8]) -> bool {
@@ -8,8 +10,10 @@ pub unsafe fn starts_with(text: *const u8, other: &[u8]) -> bool {
     other.iter().enumerate().all(|(place, byte)| unsafe { *text.add(place) } == *byte)
 }
 
+/// Whether two strings are equal.
+///
 /// # Safety
-/// Strings that end with a NUL.
+/// Both end with a NUL.
 pub unsafe fn is_same(mut one: *const u8, mut other: *const u8) -> bool {
     // SAFETY: the caller guarantees it: the comparison ends at a difference, or at the NULs.
     unsafe {
@@ -24,10 +28,10 @@ pub unsafe fn is_same(mut one: *const u8, mut other: *const u8) -> bool {
     false
 }
 
-/// The place of a list's first string with this beginning; null, where there is none.
+/// The place in a list of the first string that begins with `beginning`; null, where there is none.
 ///
 /// # Safety
-/// A list of strings that end with a NUL, which ends with a null pointer; no NUL in `beginning`.
+/// `list` holds NUL-terminated strings and ends with a null pointer; `beginning` has no NUL.
 pub unsafe fn find(mut list: *const *const u8, beginning: &[u8]) -> *const *const u8 {
     // SAFETY: the caller guarantees it.
     unsafe {
@@ -61,7 +65,7 @@ pub unsafe fn remove(list: *const *const u8, beginning: &[u8]) {
     }
 }
 
-/// A number, and the text after it.
+/// Parses a number. Returns it, and the text after it.
 ///
 /// # Safety
 /// `text` ends with a NUL.

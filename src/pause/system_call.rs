@@ -1,5 +1,5 @@
-//! System calls: their numbers on each architecture, the call itself, and what more than one of the modules beside it needs of
-//! the kernel's constants. Apart because only this, and the entry in `main.rs`, depends on the architecture.
+//! System calls: their numbers on each architecture, the call itself, and the kernel's constants that several
+//! modules use. Apart because only this module, and the entry in `main.rs`, depends on the architecture.
 
 use core::arch::asm;
 
@@ -66,8 +66,10 @@ pub mod arch {
     pub const PRLIMIT64: usize = 261;
 }
 
+/// Makes a system call.
+///
 /// # Safety
-/// As the call demands: pointers live long enough, and what they lead to has the length that the kernel is told.
+/// What the call demands: pointers stay valid during it, and each buffer has the length that the kernel gets.
 pub unsafe fn syscall<const N: usize>(number: usize, arguments: [usize; N]) -> isize {
     let argument = |place: usize| arguments.get(place).copied().unwrap_or(0);
     let result;
@@ -86,12 +88,12 @@ pub unsafe fn syscall<const N: usize>(number: usize, arguments: [usize; N]) -> i
 
 pub fn exit(code: usize) -> ! {
     loop {
-        // SAFETY: it does not return.
+        // SAFETY: exit(2) does not return.
         unsafe { syscall(arch::EXIT, [code]) };
     }
 }
 
-/// Says why on standard error, and exits.
+/// Writes the reason to standard error, and exits.
 pub fn fail(message: &[u8], code: usize) -> ! {
     // SAFETY: the message is a static.
     unsafe { syscall(arch::WRITE, [2, message.as_ptr() as usize, message.len()]) };

@@ -10,7 +10,7 @@ use crate::settings::image::Reference;
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// `pull=never`, and it is not here.
+    /// The policy is `pull=never`, and the image is not present.
     #[error(
         "image '{image}': not present on this node, and the pull policy is 'never': use --docker-pull=missing"
     )]
@@ -26,7 +26,8 @@ pub enum ImageError {
         /// Host and port.
         registry: String,
     },
-    /// It was here, or had just come. An admin's `docker image prune` keeps only images that a container uses.
+    /// The image was here, or had just been pulled, and was removed. An admin's `docker image prune` keeps only
+    /// images that a container uses.
     #[error(
         "image '{image}': deleted from this node before its container was created (docker image prune?): submit again"
     )]
@@ -34,7 +35,7 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
-    /// An id names an image that is here already; there is no registry to ask.
+    /// An id can name only an image that is present: there is no registry to ask.
     #[error("image '{image}': no image on this node has this id; to pull it, name it by repository and tag")]
     UnknownId {
         /// As the user wrote it.
@@ -47,7 +48,7 @@ pub enum ImageError {
         image: String,
         /// Host and port.
         registry: String,
-        /// Why none was given.
+        /// Why the plugin has no login.
         why: NoLogin,
     },
     /// The registry refuses this login.
@@ -60,7 +61,7 @@ pub enum ImageError {
         /// Host and port.
         registry: String,
     },
-    /// It is on this node, for users who may pull it; whether this user may is not known.
+    /// The image is present, for users who may pull it; whether this user may is not known.
     #[error(
         "image '{image}': private, and registry '{registry}' cannot confirm that you may use it: {}", words.reason()
     )]
@@ -81,10 +82,10 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
-    /// The plugin's own files about pulls of private images.
+    /// The plugin's own records of pulls of private images fail.
     #[error("cannot record in state_dir which private images are being pulled: ask the admin")]
     Pulls(#[source] io::Error),
-    /// The registry cannot be asked.
+    /// The registry cannot be reached.
     #[error("image '{image}': registry '{registry}' cannot be reached: {}", words.reason())]
     Unreachable {
         /// Without the registry.
@@ -101,7 +102,7 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
-    /// Its configuration is too long.
+    /// The image's configuration is too long.
     #[error(
         "image '{image}': its ENV, LABEL, VOLUME and ENTRYPOINT are larger than 1 MiB together: build it with less"
     )]
@@ -109,24 +110,24 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
-    /// It is for other architectures.
+    /// The image is for another architecture.
     #[error("image '{image}': built for '{theirs}', this node is '{ours}'")]
     Architecture {
         /// As the user wrote it.
         image: String,
         /// The image's architecture, in Go's names.
         theirs: String,
-        /// This node's.
+        /// This node's architecture.
         ours: &'static str,
     },
-    /// The registry has it only for other architectures.
+    /// The registry has the image only for other architectures.
     #[error("image '{image}': not available for this node's architecture '{ours}' in registry '{registry}'")]
     Architectures {
         /// Without the registry.
         image: String,
         /// Host and port.
         registry: String,
-        /// This node's.
+        /// This node's architecture.
         ours: &'static str,
     },
     /// The registry's content does not match the registry's own manifest.
@@ -140,7 +141,7 @@ pub enum ImageError {
         #[source]
         words: PullText,
     },
-    /// The job that requested it does not need it any more.
+    /// The job that requested the image does not need it any more.
     #[error("image '{image}': no longer needed, the pull was cancelled")]
     NotWanted {
         /// As the user wrote it.
@@ -156,24 +157,25 @@ pub enum ImageError {
         /// The engine's message.
         message: String,
     },
-    /// The engine itself.
+    /// The engine itself failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
-/// The engine's message about a pull, on one line: each of the engine's layers puts its own words before the cause.
+/// The engine's message about a pull, on one line: each layer of the engine prepends its own words to the
+/// cause.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PullText(String);
 
 impl PullText {
-    /// The last of them.
+    /// The cause: the last part of the message.
     fn reason(&self) -> &str {
         self.0.rsplit(": ").next().unwrap_or(&self.0)
     }
 }
 
-/// The registry does not have it.
+/// The registry does not have the image.
 pub(super) fn not_found(reference: &Reference) -> ImageError {
     ImageError::NotFound {
         image: reference.without_registry().to_owned(),
@@ -181,7 +183,7 @@ pub(super) fn not_found(reference: &Reference) -> ImageError {
     }
 }
 
-/// A registry that does not answer, while the engine works.
+/// The registry does not answer, while the engine works.
 pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageError {
     ImageError::Unreachable {
         image: reference.without_registry().to_owned(),
@@ -190,12 +192,12 @@ pub(super) fn silent_registry(reference: &Reference, limit: Duration) -> ImageEr
     }
 }
 
-/// The engine passes the registry's words on, with a status that does not distinguish the cases (a refused login is 500, as is
-/// an unreachable registry): the words decide.
+/// The engine passes the registry's message on, with a status that does not distinguish the cases (500 for a
+/// refused login as well as for an unreachable registry): so the words of the message decide.
 pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -> ImageError {
     use bollard::errors::Error;
     match error {
-        // The whole text, before it is cut to a line.
+        // Uses the whole text, before it is shortened to a line.
         Error::DockerResponseServerError { message: words, .. }
         | Error::DockerStreamError { error: words } => ImageError::in_words(reference, &words),
         other => EngineError::new("pull the image", other).into(),
@@ -203,16 +205,16 @@ pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -
 }
 
 impl ImageError {
-    /// Whether a registry may have said this because the user has not logged in: some say of private images that they do not
-    /// exist.
+    /// Whether a registry may answer so because the user has not logged in: some report a private image as not
+    /// found.
     pub(super) fn may_be_for_lack_of_a_login(&self) -> bool {
         matches!(self, Self::Denied { .. } | Self::NoLogin { .. } | Self::NotFound { .. } | Self::Pull { .. })
     }
 
-    /// The error that the words mean which `docker pull` would print for `reference`.
+    /// The error for a message that `docker pull` would print for `reference`.
     #[must_use]
     pub fn in_words(reference: &Reference, words: &str) -> Self {
-        // The cause comes last, perhaps behind what is shown.
+        // The cause comes last, perhaps beyond the part that is shown.
         let lower = words.to_lowercase();
         let words = one_line(words);
         let (image, registry) = (reference.without_registry().to_owned(), reference.registry().to_owned());
@@ -264,7 +266,7 @@ impl ImageError {
     }
 }
 
-/// A refusal, to a user without a login (`why`), or with one.
+/// A denied access, to a user without a login (`why`), or with one.
 pub(super) fn denied(error: ImageError, why: Option<NoLogin>) -> ImageError {
     match (error, why) {
         (ImageError::Denied { image, registry }, Some(why)) => ImageError::NoLogin { image, registry, why },
@@ -338,7 +340,7 @@ mod tests {
                 "filesystem layer verification failed for digest sha256:00",
                 "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
             ),
-            // The same two in Podman's words.
+            // The same two cases in Podman's words.
             (
                 500,
                 "no image found in manifest list for architecture \"amd64\", variant \"\", OS \"linux\"",
@@ -349,7 +351,7 @@ mod tests {
                 "happened during read: Digest did not match, expected sha256:0c, got sha256:af",
                 "image 'hpc/foo:1': damaged in registry 'reg:5000': push it again",
             ),
-            // And in those of an engine with containerd's image store.
+            // The same cases in the words of an engine with containerd's image store.
             (
                 404,
                 "no match for platform in manifest: not found",

@@ -11,19 +11,19 @@ use crate::slurm::gres::SELECTIONS;
 /// An image on this node.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// `sha256:…`: what the container is created from, whatever happens to the tag.
+    /// `sha256:…`: the container is created from this id, even if the tag moves meanwhile.
     pub id: String,
-    /// ENV entries, names and values, without those that the job sets.
+    /// The ENV entries, names and values, without those that the job sets.
     pub environment: Vec<(String, String)>,
     /// The names of all ENV entries.
     pub variables: Vec<String>,
-    /// WORKDIR, if it has one.
+    /// The WORKDIR, if the image has one.
     pub workdir: Option<String>,
     /// VOLUME entries.
     pub volumes: Vec<String>,
     /// ENTRYPOINT, program and arguments.
     pub entrypoint: Vec<String>,
-    /// Names of its LABELs.
+    /// Names of the image's LABELs.
     pub labels: Vec<String>,
 }
 
@@ -53,8 +53,8 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image
     })
 }
 
-/// How long the text of an image's configuration may be, in bytes: the plugin sends it back to the engine, puts it into
-/// environments and writes it to disk. A program's whole environment may have twice as much.
+/// The limit for the text of an image's configuration, in bytes: the plugin sends it back to the engine, puts
+/// it into environments and writes it to disk. A program's whole environment may have twice as much.
 const CONFIGURATION: usize = 1 << 20;
 
 /// The size of the used parts, in bytes.
@@ -75,10 +75,11 @@ pub fn environment(entries: &[String]) -> Vec<(String, String)> {
     entries.iter().filter_map(split).collect()
 }
 
-/// Variables that describe the user and the job: an image's values of them are wrong, or meant to deceive.
+/// Whether the job sets this variable, because it describes the user or the job: an image's value would be
+/// wrong, or misleading.
 fn is_the_jobs(name: &str) -> bool {
     const USER: [&str; 7] = ["HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "HOSTNAME"];
-    // Which GPUs the job's programs may use.
+    // Variables that select the GPUs which programs may use.
     let is_selection = SELECTIONS.contains(&name);
     const JOB: [&str; 5] = ["SLURM", "SPANK", "SBATCH", "PMI", "SSH_"];
     name.is_empty()

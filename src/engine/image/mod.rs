@@ -1,7 +1,7 @@
-//! Getting the job's image onto this node: present, or pulled under the pull policy.
+//! Makes the job's image available on this node: it is present already, or pulled under the pull policy.
 //!
-//! Runs as root where a container is started. All errors here are about the image or the registry, and told to the user; only an engine that
-//! does not answer is the node's fault.
+//! Runs as root where a container is started. All errors here are about the image or the registry, and are
+//! reported to the user; only an engine that does not answer is a fault of the node.
 
 mod error;
 mod inspect;

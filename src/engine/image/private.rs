@@ -1,13 +1,15 @@
-//! Images that their registry does not serve to all users. The engine has one store for all users: without a check, any user
-//! who shares a node with one who may pull such an image could run it too.
+//! Images that their registry does not serve to all users. The engine has one image store for all users:
+//! without a check, any user could run a private image that another user's job has left on the node.
 //!
-//! When the registry requires a login for an image, the plugin marks the pulled image with an additional tag in the engine,
-//! which lives exactly as long as the image, and names that registry. The plugin uses a marked image that is already here only
-//! after it has asked that registry, with this user's own login, for the manifest of exactly this image.
+//! When the registry requires a login for an image, the plugin marks the pulled image with an additional tag in
+//! the engine, which lives exactly as long as the image, and names that registry. The plugin uses a marked
+//! image that is already here only after it has asked that registry, with this user's own login, for the
+//! manifest of exactly this image.
 //!
-//! To pull an image that it has already, an engine requests only the manifest, which contains the image's id: a user who knows
-//! the id can run a registry that claims to have the image. So for a marked image no other registry's answer counts, except
-//! Docker Hub's, which accepts no manifest of an image that it does not have.
+//! To pull an image that is present, an engine requests only the manifest, which contains the image's id: a
+//! user who knows the id can run a registry that claims to have the image. So for a marked image only the
+//! answer of the registry that it came from counts, or Docker Hub's, which accepts no manifest of an image that
+//! it does not have.
 //!
 //! Runs as root where the plugin gets an image.
 
@@ -27,8 +29,8 @@ use crate::engine::registry_auth::{NoLogin, RegistryAuth};
 use crate::guest::ssh::keys::hex;
 use crate::settings::image::{DOCKER_HUB, Reference};
 
-/// The mark: a repository in a registry that cannot exist (RFC 2606), with a hash of the image's registry below it, and the
-/// image's id as the tag.
+/// The mark: a repository in a registry that cannot exist (RFC 2606), whose name ends with a hash of the
+/// image's registry; the tag is the image's id.
 const MARK: &str = "spank-docker.invalid/private";
 /// How long a registry may take to answer whether a user may have an image.
 const REGISTRY: Duration = Duration::from_secs(20);
@@ -68,7 +70,7 @@ impl Engine {
         })
     }
 
-    /// The marks that an image has, or is about to get: none, if all users may use it.
+    /// The marks that an image has, or is about to get; empty, if all users may use it.
     async fn marks_to_heed(
         &self,
         policy: &ImagePolicy<'_>,
@@ -79,7 +81,7 @@ impl Engine {
             marks = self.marks_to_come(policy, found).await?;
         }
         if marks.is_empty() {
-            // A pull that ended in between has marked it.
+            // A pull that ended between the two requests has marked it.
             let id = found.id.as_deref().unwrap_or_default();
             marks = marks_of(&self.call("inspect the image", self.docker.inspect_image(id)).await?);
         }
@@ -109,15 +111,16 @@ impl Engine {
         match tokio::time::timeout(REGISTRY, asked).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if is_no_such_call(&error) => self.ask_by_pull(policy, name).await,
-            // An expired login is no worse than none.
+            // An expired login must not be worse than no login.
             Ok(Err(_)) if login.is_ok() && self.is_public(name).await == Some(true) => Ok(()),
             Ok(Err(error)) => Err(denied(pull_error(name, error), login.err())),
             Err(_) => Err(self.silent(name).await?),
         }
     }
 
-    /// For an engine that cannot ask a registry. A pull by digest of an image that is already here transfers no layer, and
-    /// Podman reads the image's manifest and configuration from the registry once more (containers/image, copy/single.go).
+    /// Asks by a pull, for an engine that cannot ask a registry. A pull by digest of an image that is present
+    /// transfers no layer, and Podman reads the image's manifest and configuration from the registry again
+    /// (containers/image, copy/single.go).
     async fn ask_by_pull(&self, policy: &ImagePolicy<'_>, name: &Reference) -> Result<(), ImageError> {
         let mut layers = Layers::default();
         match tokio::time::timeout(REGISTRY, self.get(policy, name, &mut layers, &mut Untold)).await {
@@ -126,14 +129,14 @@ impl Engine {
         }
     }
 
-    /// The engine waits for the registry: checks that it still answers other requests.
+    /// The registry has not answered the engine in time: checks that the engine still answers other requests.
     async fn silent(&self, name: &Reference) -> Result<ImageError, EngineError> {
         self.answers("query the registry").await?;
         Ok(silent_registry(name, REGISTRY))
     }
 
-    /// Marks that running pulls would give to this image if they bring it. Where a pull was cut off, marks now what it may have
-    /// brought.
+    /// Marks that running pulls will give to this image if they bring it. Where a pull was cut off, marks now
+    /// what it may have brought.
     async fn marks_to_come(
         &self,
         policy: &ImagePolicy<'_>,
@@ -143,7 +146,7 @@ impl Engine {
         let names = || found.repo_tags.iter().chain(&found.repo_digests).flatten();
         let mut marks = Vec::new();
         for pull in &pulls {
-            // An image has no name between its arrival and its tagging.
+            // Between its arrival and its tagging an image has no name.
             let may_be_its = names().next().is_none() || names().any(|name| is_of(name, &pull.repository));
             if may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id)) {
                 marks.push(mark_repository(registry_of(&pull.repository)));
@@ -155,7 +158,7 @@ impl Engine {
         Ok(marks)
     }
 
-    /// Marks what pulls that were cut off may have brought, and forgets them.
+    /// Marks the images that interrupted pulls may have brought, and removes the records of these pulls.
     pub async fn mark_interrupted_pulls(&self, pulls: &Pulls) -> Result<(), ImageError> {
         for pull in pulls.all().map_err(ImageError::Pulls)?.iter().filter(|pull| pull.is_cut_off()) {
             self.mark_interrupted_pull(pull).await?;
@@ -168,8 +171,8 @@ impl Engine {
         pull.forget().map_err(ImageError::Pulls)
     }
 
-    /// Marks all images that a pull with a login has brought into a repository. The name that was pulled may lead to another
-    /// image by now: a tag that moved in between leaves the earlier image without a tag.
+    /// Marks all images that a pull with a login has brought into a repository. The pulled name alone is not
+    /// enough: if the tag moved meanwhile, an earlier image has no tag any more.
     pub(super) async fn mark_others(&self, repository: &str, public: &[String]) -> Result<(), EngineError> {
         for id in self.unmarked(repository).await? {
             if !public.contains(&id) {
@@ -179,8 +182,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The images of a repository that all users may use: those that a private pull finds there stay public, but not those that
-    /// another, unfinished private pull may have brought.
+    /// The images of a repository that all users may use: those that a private pull finds there stay public,
+    /// except those that another, unfinished private pull may have brought.
     pub(super) async fn public(&self, pulls: &Pulls, repository: &str) -> Result<Vec<String>, ImageError> {
         let others = pulls.all().map_err(ImageError::Pulls)?;
         let mut public = self.unmarked(repository).await?;
@@ -209,7 +212,8 @@ impl Engine {
     }
 }
 
-/// Whether the engine does not know the call that asks a registry: Podman, seen with 5.4. No registry's message is so short.
+/// Whether the engine does not know the call that asks a registry: Podman, seen with 5.4. A registry's message
+/// would be longer.
 fn is_no_such_call(error: &bollard::errors::Error) -> bool {
     use bollard::errors::Error::DockerResponseServerError;
     matches!(error, DockerResponseServerError { status_code: 404, message } if message.trim() == "Not Found")
@@ -254,7 +258,7 @@ pub(super) fn is_mark(reference: &Reference) -> bool {
     reference.repository().is_some_and(|repository| is_our(&repository))
 }
 
-/// In the form of the engine's API. It lives as long as the request.
+/// The login in the form of the engine's API. The caller drops it after the request.
 pub(super) fn engine_credentials(credentials: &RegistryAuth) -> DockerCredentials {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     DockerCredentials {

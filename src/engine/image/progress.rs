@@ -11,14 +11,14 @@ use futures_util::future::LocalBoxFuture;
 
 /// Receives the progress of a pull from time to time.
 pub trait Progress {
-    /// How often.
+    /// The interval between reports.
     fn interval(&self) -> Duration;
 
     /// Returns whether the pull is still wanted.
     fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>>;
 }
 
-/// No reports: the image is here.
+/// Reports nothing: for an image that is present.
 pub(super) struct Untold;
 
 impl Progress for Untold {
@@ -34,18 +34,18 @@ impl Progress for Untold {
 /// The progress of a pull's layers.
 #[derive(Debug, Default)]
 pub(super) struct Layers {
-    /// Bytes received and bytes expected of each.
+    /// Bytes received, and bytes expected, of each layer.
     downloads: HashMap<String, (i64, i64)>,
-    /// Whether the first of them is being written to the engine's disk, which may take longer than the download.
+    /// Whether one of them is being unpacked to the engine's disk, which may take longer than the download.
     unpacking: bool,
     any: bool,
 }
 
 impl Layers {
-    /// Takes in an engine's message about one of them.
+    /// Takes in an engine's message about one layer.
     pub(super) fn note(&mut self, step: &CreateImageInfo) {
         let (Some(id), Some(status)) = (&step.id, &step.status) else { return };
-        // In that message the id is the tag.
+        // In the message "Pulling from", the id is the tag.
         self.any |= !status.starts_with("Pulling from");
         let progress = step.progress_detail.as_ref();
         let (current, total) = (progress.and_then(|p| p.current), progress.and_then(|p| p.total));
@@ -61,8 +61,9 @@ impl Layers {
         }
     }
 
-    /// Whether there were any. For an image that the engine has already, by the id in the registry's manifest, it reports none;
-    /// for another image it has fetched the configuration, which proves that the registry has the image.
+    /// Whether the engine has reported any layers. For an image that is present, by the id in the registry's
+    /// manifest, it reports none; for another image it has fetched the configuration, which proves that the
+    /// registry has the image.
     pub(super) fn any(&self) -> bool {
         self.any
     }
@@ -71,7 +72,7 @@ impl Layers {
 impl fmt::Display for Layers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MB: i64 = 1_000_000;
-        // A registry may send any numbers.
+        // A registry may send any numbers, so the sum saturates.
         let sum = |of: fn(&(i64, i64)) -> i64| self.downloads.values().map(of).fold(0, i64::saturating_add);
         let (had, wanted) = (sum(|layer| layer.0), sum(|layer| layer.1));
         write!(f, "{} of {} MB", had / MB, wanted / MB)?;

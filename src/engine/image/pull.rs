@@ -1,4 +1,4 @@
-//! How an image comes onto this node, under the pull policy and with the user's login.
+//! How an image gets onto this node, under the pull policy and with the user's login.
 
 use std::time::Instant;
 
@@ -17,7 +17,8 @@ use crate::settings::choices::Pull;
 use crate::settings::image::Reference;
 
 impl Engine {
-    /// The image, pulled when the policy says so. `progress` gets a line from time to time while a pull lasts.
+    /// Returns the image, pulled when the policy says so. `progress` gets a line from time to time while a pull
+    /// lasts.
     pub async fn image(
         &self,
         policy: ImagePolicy<'_>,
@@ -50,7 +51,8 @@ impl Engine {
             None if reference.is_id() => return Err(ImageError::UnknownId { image: reference.to_string() }),
             None => self.get(policy, reference, &mut layers, progress).await?,
         };
-        // No layer has come: the image was already here, and the registry, if asked, has shown no more than its id.
+        // The engine has received no layer: the image was already present, and the registry, if asked, has
+        // shown only its id.
         if !layers.any() {
             self.check_right(policy, &found).await?;
         }
@@ -65,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// Pulls it: without a login where the registry wants none, else with the user's.
+    /// Pulls the image: without a login where the registry wants none, else with the user's.
     pub(super) async fn get(
         &self,
         policy: &ImagePolicy<'_>,
@@ -92,7 +94,7 @@ impl Engine {
         pulled.map_err(|error| denied(error, None))
     }
 
-    /// Pulls it without a login.
+    /// Pulls the image without a login.
     async fn get_public(
         &self,
         reference: &Reference,
@@ -103,8 +105,8 @@ impl Engine {
         self.pull(reference, None, layers, progress).await.map_err(|error| denied(error, Some(why)))
     }
 
-    /// Pulls it with a login, and marks it before another job could take it for a public image. Images that were public before
-    /// stay public.
+    /// Pulls the image with a login, and marks it before another job could take it for a public image. Images
+    /// that were public before stay public.
     async fn get_private(
         &self,
         policy: &ImagePolicy<'_>,
@@ -118,11 +120,12 @@ impl Engine {
         let public = self.public(policy.pulls, &repository).await?;
         let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
         let pulled = self.pull(reference, Some(private::engine_credentials(login)), layers, progress).await;
-        // The engine notices the cancellation later: until its pull has ended (`mark_interrupted_pulls`), the record stays.
+        // The engine notices the cancellation only later, so the record stays until the pull has ended
+        // (`mark_interrupted_pulls`).
         if matches!(pulled, Err(ImageError::NotWanted { .. })) {
             return pulled;
         }
-        // Also after a failure: the engine may have done more than it could report.
+        // Also after a failure: the engine may have received images without reporting them.
         if layers.any() {
             self.mark_others(&repository, &public).await?;
         }
@@ -146,7 +149,7 @@ impl Engine {
         let mut stream = pieces.docker.create_image(Some(options), None, login);
         let (interval, mut told) = (progress.interval(), Instant::now());
         loop {
-            // Silence for that long comes from a slow registry, or from an engine that hangs.
+            // No message for that long comes from a slow registry, or from an engine that hangs.
             match tokio::time::timeout(interval, pieces.next(&mut stream)).await {
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(step))) => layers.note(&step),

@@ -16,25 +16,25 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::linux::removal::gone;
 
-/// How their names begin: no job's directory does.
+/// The beginning of a record's name. Names of jobs' directories do not begin so.
 const PREFIX: &str = "pull.";
-/// A record's name begins so before it is locked; no process reads it.
+/// The beginning of a record's name until it is locked; no process reads such a file.
 const NEW: &str = ".pull.";
-/// The longest name of a repository, and thousands of ids.
+/// The longest record: the name of a repository, and thousands of ids.
 const LIMIT: u64 = 1 << 20;
 
-/// Records of this node.
+/// The records of this node.
 #[derive(Clone, Debug)]
 pub struct Pulls(PathBuf);
 
-/// A pull of this process. Dropped without an end, it counts as cut off.
+/// A pull of this process. If this is dropped without `end`, the pull counts as interrupted.
 #[derive(Debug)]
 pub struct PullGuard {
     path: PathBuf,
     _lock: Flock<File>,
 }
 
-/// A pull of any process.
+/// A pull of some process on this node.
 #[derive(Debug)]
 pub struct PullRecord {
     /// The full name of the repository: `docker.io/alice/app`.
@@ -46,7 +46,7 @@ pub struct PullRecord {
 }
 
 impl Pulls {
-    /// In this `state_dir`.
+    /// The records in this `state_dir`.
     #[must_use]
     pub fn new(state_dir: &Path) -> Self {
         Self(state_dir.to_owned())
@@ -56,7 +56,7 @@ impl Pulls {
     pub fn begin(&self, repository: &str, public: &[String]) -> io::Result<PullGuard> {
         let named = |prefix| self.0.join(format!("{prefix}{}", std::process::id()));
         let (new, path) = (named(NEW), named(PREFIX));
-        // Left by an earlier process with the same pid.
+        // An earlier process with the same pid has left it.
         gone(fs::remove_file(&new))?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
         let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
@@ -66,7 +66,7 @@ impl Pulls {
         Ok(PullGuard { path, _lock: lock })
     }
 
-    /// All of this node.
+    /// All records of this node.
     pub fn all(&self) -> io::Result<Vec<PullRecord>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.0)? {
@@ -77,7 +77,7 @@ impl Pulls {
             let path = entry.path();
             let file = match File::open(&path) {
                 Ok(file) => file,
-                // It has ended meanwhile.
+                // The pull has ended meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
@@ -93,7 +93,7 @@ impl Pulls {
 }
 
 impl PullGuard {
-    /// The new images are marked, or none has come.
+    /// Removes the record: the new images are marked, or there are none.
     pub fn end(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
@@ -106,7 +106,7 @@ impl PullRecord {
         self.cut_off
     }
 
-    /// The images that may have come are marked.
+    /// Removes the record of an interrupted pull: the images that it may have brought are marked.
     pub fn forget(&self) -> io::Result<()> {
         gone(fs::remove_file(&self.path))
     }

@@ -1,9 +1,10 @@
 //! The environment that makes an unadorned `mpirun` in the container use ssh and the job's hostfile.
 //!
-//! Every launcher here looks for Slurm first, finds its variables, and then fails: there is no srun in the container. Slurm
-//! itself sets some of these (`I_MPI_HYDRA_BOOTSTRAP=slurm` and `--external-launcher` among them, from 23.11 on), so the plugin
-//! sets its own later. Set for tasks and in ssh sessions: a daemon that mpirun has started over ssh starts others in turn.
-//! Pure; used by root where a container starts and by the user's task before it execs.
+//! Every launcher here looks for Slurm first, finds Slurm's variables, and then fails: there is no srun in the
+//! container. Slurm itself sets some of the variables below (`I_MPI_HYDRA_BOOTSTRAP=slurm` and
+//! `--external-launcher` among them, from 23.11 on), so the plugin sets its own later. Set for tasks and in ssh
+//! sessions: a daemon that mpirun has started over ssh starts others in turn. Pure; used by root where a
+//! container starts and by the user's task before it execs.
 #![forbid(unsafe_code)]
 
 use crate::guest::paths::{HOSTFILE, HYDRA_HOSTFILE, hostfiles_of};
@@ -13,16 +14,16 @@ use crate::slurm::ids::StepId;
 ///
 /// The paths are those of [`crate::guest::paths`]; a test compares them.
 pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
-    // Open MPI up to 4 (ORTE): any MCA parameter as OMPI_MCA_<name>.
-    // Launch over ssh, not with srun: orte/mca/plm/rsh.
+    // Open MPI up to 4 (ORTE): any MCA parameter can be set as OMPI_MCA_<name>. Launch over ssh, not with srun:
+    // orte/mca/plm/rsh.
     ("OMPI_MCA_plm", "rsh"),
     // The command, with arguments: orte/mca/plm/rsh/plm_rsh_component.c, "agent".
     ("OMPI_MCA_plm_rsh_agent", "/run/spank-docker/ssh"),
     // Do not take the nodes from Slurm: orte/mca/ras/slurm.
     ("OMPI_MCA_ras", "^slurm"),
-    // But from here, unless mpirun has a hostfile of its own: orte/runtime/orte_mca_params.c.
+    // Take the nodes from this file, unless mpirun has a hostfile of its own: orte/runtime/orte_mca_params.c.
     ("OMPI_MCA_orte_default_hostfile", "/run/spank-docker/hostfile"),
-    // `mpirun -np` may ask for more than there are tasks: orte/mca/rmaps/base/rmaps_base_frame.c.
+    // `mpirun -np` may ask for more ranks than there are tasks: orte/mca/rmaps/base/rmaps_base_frame.c.
     ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
     // Open MPI from 5 on (PRRTE): the same as PRTE_MCA_<name>.
     // src/mca/plm/ssh.
@@ -33,8 +34,8 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     ("PRTE_MCA_ras", "^slurm"),
     // src/runtime/prte_mca_params.c.
     ("PRTE_MCA_prte_default_hostfile", "/run/spank-docker/hostfile"),
-    // src/mca/rmaps/base/rmaps_base_frame.c. A policy, too: with the qualifier alone PRRTE 3.0 puts all ranks on the
-    // first node.
+    // src/mca/rmaps/base/rmaps_base_frame.c. It needs a policy before the qualifier: with the qualifier alone
+    // PRRTE 3.0 puts all ranks on the first node.
     ("PRTE_MCA_rmaps_default_mapping_policy", "slot:oversubscribe"),
     // MPICH (Hydra).
     // Resource manager, launcher, the launcher's older name: src/pm/hydra/lib/tools/bootstrap/src/bsci_init.c.in.
@@ -43,7 +44,7 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     ("HYDRA_BOOTSTRAP", "ssh"),
     // The command: src/pm/hydra/lib/tools/bootstrap/external/external_common_launch.c.
     ("HYDRA_LAUNCHER_EXEC", "/run/spank-docker/ssh"),
-    // Its arguments, the same: Slurm sets --external-launcher, which is for srun.
+    // The command's arguments. They override those of Slurm, which sets --external-launcher for srun.
     ("HYDRA_LAUNCHER_EXTRA_ARGS", "-F /run/spank-docker/ssh_config"),
     // src/pm/hydra/mpiexec/get_parameters.c; `-f` wins.
     ("HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"),
@@ -56,7 +57,8 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     ("I_MPI_JOB_RESPECT_PROCESS_PLACEMENT", "off"),
 ];
 
-/// The variables that decide how many ranks run where, not how they start: for these the user's own value wins.
+/// The variables that determine how many ranks run where, not how ranks are started: for these the user's own
+/// value wins.
 const PLACEMENT: [&str; 7] = [
     "OMPI_MCA_orte_default_hostfile",
     "OMPI_MCA_rmaps_base_oversubscribe",
@@ -67,7 +69,8 @@ const PLACEMENT: [&str; 7] = [
     "I_MPI_JOB_RESPECT_PROCESS_PLACEMENT",
 ];
 
-/// Whether a variable with this value is the user's choice: a step inherits the plugin's own from the script that starts it.
+/// Whether a variable with this value is the user's choice: a step inherits the plugin's own values from the
+/// script that starts it.
 #[must_use]
 pub fn is_users(name: &str, value: &str) -> bool {
     PLACEMENT.contains(&name) && !value.starts_with(HOSTFILE)

@@ -5,12 +5,12 @@
 
 use std::fmt::Write;
 
-/// For Open MPI and PRRTE: `node slots=N`.
+/// The format of Open MPI and PRRTE: `node slots=N`.
 pub fn open_mpi<S: AsRef<str>>(nodes: &[S], tasks: &[u32]) -> String {
     write(nodes, tasks, " slots=")
 }
 
-/// For MPICH's Hydra and Intel MPI: `node:N`.
+/// The format of MPICH's Hydra and Intel MPI: `node:N`.
 pub fn hydra<S: AsRef<str>>(nodes: &[S], tasks: &[u32]) -> String {
     write(nodes, tasks, ":")
 }
@@ -20,7 +20,7 @@ fn write<S: AsRef<str>>(nodes: &[S], tasks: &[u32], between: &str) -> String {
     let tasks = tasks.iter().copied().chain(std::iter::repeat(1));
     let mut file = String::new();
     for (node, count) in nodes.iter().zip(tasks).filter(|(_, count)| *count > 0) {
-        // Into a string: cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(file, "{}{between}{count}", node.as_ref());
     }
     file

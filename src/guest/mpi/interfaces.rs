@@ -1,7 +1,7 @@
-//! Which networks MPI may use between nodes. Every node with an engine has its bridge, `docker0`, with the same address on
-//! each: Open MPI mistakes it for a network that connects them, and hangs or talks to itself.
+//! Which networks MPI may use between nodes. The engine of every node has its bridge, `docker0`, with the same
+//! address on each: Open MPI takes it for a network between the nodes, and hangs or connects to itself.
 //!
-//! Runs as root where a container is started; the container is in the host's network.
+//! Runs as root where a container is started; the container is in the host's network namespace.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ struct Interface {
     is_running: bool,
 }
 
-/// The networks that may connect nodes; `None` when this node has no bridge to keep MPI from.
+/// The networks that may connect nodes; `None` when this node has no bridge that MPI must avoid.
 #[must_use]
 pub fn between_nodes() -> Option<Between> {
     let up = InterfaceFlags::IFF_UP;
@@ -65,9 +65,10 @@ fn choose(interfaces: impl Iterator<Item = Interface>, has_rdma: bool) -> Option
     })
 }
 
-/// UCX and libfabric use a bridge once a container on it gives it a carrier (UCX, src/ucs/sys/sock.c, `ucs_netif_is_active`),
-/// and then find no way to other nodes. UCX only accepts a list of all devices that it may use: where there are others than
-/// Ethernet, it prefers those by itself. libfabric (prov/util/src/util_attr.c and src/common.c, "iface") accepts one name.
+/// The variables for UCX and libfabric, which use a bridge once a container on it gives it a carrier (UCX,
+/// src/ucs/sys/sock.c, `ucs_netif_is_active`), and then cannot reach other nodes. UCX accepts only a list of
+/// all devices that it may use; on a node with RDMA devices it prefers those by itself. libfabric
+/// (prov/util/src/util_attr.c and src/common.c, "iface") accepts one name.
 fn variables(names: &[&str], has_rdma: bool) -> Vec<(&'static str, String)> {
     let ucx = (!names.is_empty() && !has_rdma).then(|| ("UCX_NET_DEVICES", names.join(",")));
     let one = match names {

@@ -38,7 +38,8 @@ const LAUNCHERS: [&str; 16] = [
 
 /// Which tasks run the command: [`Launch::All`] or [`Launch::Once`], never [`Launch::Auto`].
 ///
-/// The MPI type of the step is no criterion: it may be the site's default (`MpiDefault`), or the submitting shell's.
+/// The MPI type of the step does not matter: it may be the site's default (`MpiDefault`), or inherited from the
+/// submitting shell.
 pub fn decide(launch: Option<Launch>, argv0: &OsStr) -> Launch {
     match launch {
         Some(Launch::All) => Launch::All,
@@ -48,15 +49,15 @@ pub fn decide(launch: Option<Launch>, argv0: &OsStr) -> Launch {
     }
 }
 
-/// Is this command, by its last component, an MPI launcher?
+/// Whether the last component of this command is the name of an MPI launcher.
 pub fn is_launcher(argv0: &OsStr) -> bool {
     let name = argv0.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     LAUNCHERS.iter().any(|launcher| launcher.as_bytes() == name)
 }
 
-/// Whether Slurm sets this variable for a task, to connect it with the step's other tasks (src/plugins/mpi/pmi2/mpi_pmi2.c;
-/// PMIx, `PMIx_server_setup_fork`). A launcher is not such a task, and sets its own for its ranks. PMIx parameters are the
-/// user's.
+/// Whether Slurm sets this variable for a task, to connect it with the step's other tasks
+/// (src/plugins/mpi/pmi2/mpi_pmi2.c; PMIx, `PMIx_server_setup_fork`). A launcher is not such a task, and sets
+/// its own variables for its ranks. PMIx parameters are the user's.
 #[must_use]
 pub fn connects_tasks(name: &str) -> bool {
     let is_of_pmix = name.starts_with("PMIX_") && !name.starts_with("PMIX_MCA_") && name != "PMIX_PREFIX";

@@ -1,9 +1,10 @@
 //! How the plugin names the networks between nodes to Open MPI, and respects the user's choice.
 //!
-//! Its two parameters, for networks to use and not to use, exclude each other, wherever each was set
-//! (opal/mca/base/mca_base_var.c, `mca_base_var_check_exclusive`): the plugin's has to go when the user sets one, on mpirun's
-//! command line too. So launchers start ranks through the plugin's program (src/pause, `--rank`), which sees the rank's
-//! parameters. Only where srun starts the ranks itself does the plugin set the variable. Pure.
+//! Open MPI has two parameters, for networks to use and not to use, which exclude each other, wherever each was
+//! set (opal/mca/base/mca_base_var.c, `mca_base_var_check_exclusive`): the plugin must not set one when the
+//! user sets one, even on mpirun's command line. So launchers start ranks through the plugin's program
+//! (src/pause, `--rank`), which sees the rank's parameters. Only where srun starts the ranks itself does the
+//! plugin set the variable. Pure.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub const INCLUDED: &str = "OMPI_MCA_btl_tcp_if_include";
 /// Networks not to use.
 pub const EXCLUDED: &str = "OMPI_MCA_btl_tcp_if_exclude";
-/// The names of both in files of parameters.
+/// The names of both parameters in parameter files.
 const PARAMETERS: [&str; 2] = ["btl_tcp_if_include", "btl_tcp_if_exclude"];
 
 /// Settings by which launchers start ranks through a program: orte/runtime/orte_mca_params.c, "fork_agent"; PRRTE,
@@ -29,8 +30,8 @@ pub fn file(networks: Option<&str>) -> String {
     networks.map(|networks| format!("{INCLUDED}={networks}")).unwrap_or_default()
 }
 
-/// Files of parameters that Open MPI may read (opal/mca/base/mca_base_var.c, `mca_base_var_cache_files`): the user's, and the
-/// image's, next to any directory of programs on PATH, or where Debian and Fedora put them.
+/// Parameter files that Open MPI may read (opal/mca/base/mca_base_var.c, `mca_base_var_cache_files`): the
+/// user's, and the image's, next to any directory of programs on PATH, or where Debian and Fedora put them.
 #[must_use]
 pub fn parameter_files(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     const NAME: &str = "openmpi-mca-params.conf";
@@ -48,7 +49,7 @@ pub fn parameter_files(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf
     named.chain(home).chain(of_image).take(MOST).collect()
 }
 
-/// Whether a file of parameters names networks.
+/// Whether a parameter file names networks.
 #[must_use]
 pub fn names_networks(file: &str) -> bool {
     let names = file.lines().filter_map(|line| Some(line.split_once('=')?.0.trim()));

@@ -1,8 +1,8 @@
 //! The configuration of ssh in the container: only for the job's own nodes; all other hosts are unaffected.
 //!
-//! Written by root where a container is started, read by ssh as the job's user. For all OpenSSH from 7.2 on: a word that one of them does not
-//! know ends every ssh there, also one to another host. `IgnoreUnknown` is no remedy: only its first value counts, which may be
-//! the user's.
+//! Written by root where a container is started, read by ssh as the job's user. Valid for all OpenSSH from 7.2
+//! on: an option that a release does not know makes every ssh of that release fail, even to another host.
+//! `IgnoreUnknown` does not help: only its first value counts, which may be the user's.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ const MAX_NODE: usize = 255;
 /// The largest image configuration that is merged.
 const MAX_IMAGE_CONFIG: usize = 1 << 20;
 
-/// Names of every node for itself.
+/// Names that each node uses for itself.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// A node of the job, for ssh.
@@ -29,7 +29,7 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 pub struct SshHost {
     /// Slurm's name for it.
     pub name: String,
-    /// Other names, and addresses.
+    /// Its other names, and its addresses.
     pub others: Vec<String>,
     /// Its address, unless that is its name.
     pub address: Option<String>,
@@ -56,11 +56,11 @@ impl SshHost {
     }
 }
 
-/// The text of `ssh_config`: one block with all settings for as many of the nodes' names as fit on a `Host` line, then each
-/// node's address. `own` are names of this node alone.
+/// The text of `ssh_config`: one block with all settings for as many of the nodes' names as fit on a `Host`
+/// line, then each node's address. `own` are names of this node alone.
 ///
-/// `alias` is the name under which [`known_hosts`] has the hosts' key. Names that are no host names are left out. An sshd that
-/// serves only its own node is called at its loopback address.
+/// `alias` is the name under which [`known_hosts`] has the hosts' key. Names that are not valid host names are
+/// left out. An sshd that serves only its own node is reached at the loopback address.
 pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alias: &str) -> String {
     let reach = Reach::of(nodes.len());
     let settings = settings(port, user, alias, reach);
@@ -69,7 +69,7 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
     let mut line = 0;
     let own = own.iter().map(String::as_str).chain(LOOPBACK).filter(|_| !nodes.is_empty());
     let mut seen = HashSet::new();
-    // Slurm's names first: users look for them most.
+    // Slurm's names come first: users look for them most.
     let names = nodes.iter().map(|node| node.name.as_str());
     let others = nodes.iter().flat_map(|node| node.others.iter().map(String::as_str));
     for node in names.chain(others).chain(own).filter(|name| is_host(name) && seen.insert(*name)) {
@@ -159,26 +159,29 @@ fn settings(port: u16, user: &str, alias: &str, reach: Reach) -> String {
     )
 }
 
-/// A name, or an address.
+/// Whether this is a host name, or an address.
 fn is_host(name: &str) -> bool {
     is_host_name(name) || name.parse::<IpAddr>().is_ok()
 }
 
-/// Letters, digits, dots, dashes and underscores: no patterns, no options, nothing else with a meaning for ssh.
+/// Only letters, digits, dots, dashes and underscores: no patterns, no options, no other character with a
+/// meaning for ssh.
 fn is_host_name(name: &str) -> bool {
     name.len() <= MAX_NODE
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-/// Carries the state of the shell that calls ssh: all of its variables, its umask and its limits, in one variable which
-/// [`super::force_command`] evaluates in the same shell, since the image is the same. An sshd sets some variables anew (PATH,
-/// HOME), accepts only the first 128, and does not report which are *not* set.
+/// Carries the state of the shell that calls ssh: all of its variables, its umask and its limits, in one
+/// variable which [`super::force_command`] evaluates in the same shell, since the image is the same. An sshd
+/// resets some variables (PATH, HOME), accepts only the first 128, and cannot unset any.
 ///
-/// Leaves out the session's own variables. Does nothing where the shell's `export -p` has another format, where some variables
-/// are read-only (bash exports two such), or where all are longer than the kernel lets one variable be (128 KiB): then only the
-/// variables that sshd accepts arrive. ssh itself runs without the image's or the user's libraries, which are not meant for it.
-/// A limit that a shell does not know ends no shell; a number behind a backslash at the end of a line is on that line.
+/// Leaves out the session's own variables. Does nothing where the shell's `export -p` has another format, where
+/// some exported variables are read-only (bash's BASHOPTS and SHELLOPTS), or where all of them together are
+/// longer than the kernel's limit for one variable (128 KiB): then only the variables that sshd accepts arrive.
+/// ssh itself runs without the image's or the user's libraries, which are not meant for it. The text for each
+/// limit is a command that ends with a backslash, and its number on the next line; limits that the shell does
+/// not know are left out.
 const CARRY: &str = r#"spank_docker_limits=$(
         echo "umask \\"; umask
         for spank_docker_letter in t f d s c m l n v u p; do
@@ -234,9 +237,9 @@ const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
 fi
 "#;
 
-/// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail without naming the
-/// cause: `missing` when the image has no sshd, or that it has no ssh. `ssh` is the image's, where the plugin's is mounted over
-/// it.
+/// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail
+/// without naming the cause: `missing` when the image has no sshd, or that it has no ssh. `ssh` is the path of
+/// the image's ssh, where the plugin's is mounted over it.
 #[must_use]
 pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String {
     let no_client = format!(
@@ -253,8 +256,8 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
     format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\nexit 255\n")
 }
 
-/// Mounted over the image's ssh: to the job's nodes, by the names in the plugin's configuration, it carries the caller's state;
-/// to any other host it is the image's ssh, unchanged.
+/// Mounted over the image's ssh: to the job's nodes, by the names in the plugin's configuration, it passes on
+/// the caller's state; for any other host it runs the image's ssh unchanged.
 const OVER_SSH: &str = r#"#!/bin/sh
 # Written by spank-docker: the image's own ssh, which takes the caller's environment along to the job's nodes.
 spank_docker_skip= spank_docker_host= spank_docker_ours=
@@ -288,7 +291,8 @@ pub fn over_ssh() -> String {
     OVER_SSH.replace("CARRY", CARRY).replace("SSH_OF_IMAGE", SSH_OF_IMAGE).replace("SSH_CONFIG", SSH_CONFIG)
 }
 
-/// The message to a user whose image cannot be reached over ssh: once per job, and from `mpirun` when it tries.
+/// The message to a user whose image cannot be reached over ssh: printed once per job, and by `mpirun` when it
+/// tries.
 #[must_use]
 pub fn no_sshd(image: &str, uid: u32) -> String {
     if uid == 0 {
@@ -376,7 +380,7 @@ mod tests {
         }
     }
 
-    /// According to readconf.c of 7.2p1; `IdentityAgent` came with 7.3.
+    /// The options in readconf.c of 7.2p1; `IdentityAgent` was added in 7.3.
     #[test]
     fn oldest_openssh_knows_every_word() {
         const KNOWN: [&str; 24] = [
@@ -469,14 +473,14 @@ mod tests {
         assert!(text.contains("ssh -F /run/spank-docker/ssh_config \"$@\"\n"));
     }
 
-    /// The result of the launchers' program with an ssh that exits with this code.
+    /// The result of the launchers' program when its ssh exits with this code.
     fn called(code: u8, arguments: &[&str]) -> (Option<i32>, String) {
         let directory = tempfile::tempdir().unwrap();
         let ssh = directory.path().join("ssh");
         std::fs::write(&ssh, format!("#!/bin/sh\nexit {code}\n")).unwrap();
         std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mut sh = Command::new("/bin/sh");
-        // A variable of the user that could be mistaken for one of the script's.
+        // A variable of the user that the script could confuse with one of its own.
         sh.args(["-c", &program("a", None, None), "ssh"]).args(arguments).env("PATH", directory.path());
         sh.envs([("skip", "1"), ("spank_docker_skip", "1")]);
         let output = sh.output().unwrap();
@@ -506,7 +510,7 @@ mod tests {
                 assert!(!sent.iter().any(|entry| entry.starts_with("LD_LIBRARY_PATH=")), "{shell:?}");
                 let Some(packed) = packed else {
                     assert!(sent.contains(&"SLURM_DOCKERLD_LIBRARY_PATH=/a b:$c"), "{shell:?}");
-                    // In another format.
+                    // The output of a shell with another format of `export -p`.
                     assert!(
                         shell.len() == 1 && shell[0].ends_with("bash") && sent.contains(&"rest=r"),
                         "{shell:?}"

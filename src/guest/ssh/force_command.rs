@@ -1,10 +1,11 @@
 //! The script that every ssh session in the container runs, and the session's environment.
 //!
-//! A command that comes over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd gives it a PATH of its own.
-//! The script corrects that: the session gets the state of the shell that called ssh. That shell has applied the image's
-//! variables, and later changes to them stay; only where its variables did not all arrive does the script set the missing ones.
-//! A session from another node may start before this node's adoption, and waits for it. Root writes both files where a container is started;
-//! the image's /bin/sh runs them as the job's user: dash, bash, busybox.
+//! A command over ssh (an MPI launcher starts its daemons so) reads no profile, and sshd sets a default PATH.
+//! The script corrects that: the session gets the state of the shell that called ssh. That shell has applied
+//! the image's variables, and later changes to them stay; only where its variables did not all arrive does the
+//! script set the missing ones. A session from another node may start before Slurm's cgroups hold the container
+//! on this node, and waits for that. Root writes both files where a container is started; the image's /bin/sh
+//! runs them as the job's user: dash, bash, busybox.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -98,7 +99,7 @@ pub fn script() -> String {
         .replace("OF_JOB", &of_job.join(" "))
 }
 
-/// Variables that the file leaves out: the session's own, and those that some shell refuses to set.
+/// Variables that the file leaves out: those of the ssh session, and those that some shell refuses to set.
 const NOT_OURS: [&str; 20] = [
     "_",
     "BASHOPTS",
@@ -122,7 +123,7 @@ const NOT_OURS: [&str; 20] = [
     "UID",
 ];
 
-/// The text of `environment`: a line `export NAME='value'` for each variable whose name a shell takes.
+/// The text of `environment`: a line `export NAME='value'` for each variable whose name is valid in a shell.
 pub fn environment_file<N, V>(variables: impl IntoIterator<Item = (N, V)>) -> Vec<u8>
 where
     N: AsRef<OsStr>,
@@ -149,7 +150,7 @@ fn quote(file: &mut Vec<u8>, value: &[u8]) {
     file.push(b'\'');
     for (place, part) in value.split(|byte| *byte == b'\'').enumerate() {
         if place > 0 {
-            // Ends the quotes, adds a quote by itself, begins them again.
+            // Ends the quotes, adds an escaped quote, and begins the quotes again.
             file.extend_from_slice(br"'\''");
         }
         file.extend_from_slice(part);
@@ -157,7 +158,8 @@ fn quote(file: &mut Vec<u8>, value: &[u8]) {
     file.push(b'\'');
 }
 
-/// A line for the same file, for a session to which not all variables came: `name` gets the value unless one of `names` is set.
+/// A line of the same file, for a session that did not get all variables: `name` gets the value unless one of
+/// `names` is set.
 pub fn default_line(name: &str, value: &str, names: &[&str]) -> Vec<u8> {
     let set = environment_file([(name, value)]);
     if set.is_empty() {
@@ -168,7 +170,7 @@ pub fn default_line(name: &str, value: &str, names: &[&str]) -> Vec<u8> {
     [conditions.collect::<String>().into_bytes(), set].concat()
 }
 
-/// A line for the same file: where sessions start.
+/// A line of the same file: the directory in which sessions start.
 pub fn directory_line(directory: &Path) -> Vec<u8> {
     let mut line = b"spank_docker_directory=".to_vec();
     quote(&mut line, directory.as_os_str().as_bytes());
@@ -176,7 +178,7 @@ pub fn directory_line(directory: &Path) -> Vec<u8> {
     line
 }
 
-/// An identifier, and no variable of the session.
+/// Whether this is an identifier, and not a variable of the session.
 fn is_ours(name: &[u8]) -> bool {
     name.first().is_some_and(|first| !first.is_ascii_digit())
         && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
@@ -197,7 +199,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
     use std::process::{Command, Output};
 
-    /// The script after the adoption, with the environment in this file.
+    /// The part of the script that runs after the adoption, with the environment in this file.
     fn script_with(environment: &Path) -> String {
         script().replace(ENVIRONMENT, environment.to_str().unwrap()).replace(ADOPTED, "/dev/null")
     }

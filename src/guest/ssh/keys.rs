@@ -1,8 +1,9 @@
-//! The keys of a job: every node derives them from the cluster's secret, so that no key ever travels.
+//! The keys of a job: every node derives them from the cluster's secret, so that no key is ever sent over the
+//! network.
 //!
-//! HKDF-SHA256 over the content of `secret`, with the job as context and one purpose for each result. A user without the secret
-//! cannot derive the keys of any job, not even from another job's keys. Runs as root in the prolog and in the task hooks that
-//! start a container. The only module here that reads a file: the secret.
+//! HKDF-SHA256 over the content of `secret`, with the job as context and one purpose for each result. A user
+//! without the secret cannot derive the keys of any job, not even from another job's keys. Runs as root in the
+//! prolog and in the task hooks that start a container. The only module here that reads a file: the secret.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -25,13 +26,13 @@ use crate::slurm::ids::Owner;
 pub const OWN: &str = "/etc/slurm/spank-docker.secret";
 /// The secret that most clusters have already.
 pub const MUNGE: &str = "/etc/munge/munge.key";
-/// The largest secret that makes sense; munge's is 128 or 1024 bytes.
+/// The largest accepted secret; munge's is 128 or 1024 bytes.
 const MAX_SECRET: usize = 65_536;
-/// Bits of the mode that a secret must not have.
+/// The mode bits that a secret must not have.
 const OTHERS: u32 = 0o077;
-/// Separates these keys from those of other programs with the same secret.
+/// Separates these keys from those that other programs derive from the same secret.
 const SALT: &[u8] = b"spank-docker";
-/// The version of the context in [`KeyContext`]: another encoding of it means other keys.
+/// The version of the encoding in [`KeyContext`]: changing it changes all keys.
 const VERSION: &[u8] = b"spank-docker keys v1";
 
 /// What can go wrong with the secret and the keys.
@@ -45,9 +46,9 @@ pub enum KeyError {
         "no secret: neither '{own}' nor '{munge}' exists: create one with 'spank-docker secret' and copy it to every node"
     )]
     None {
-        /// The plugin's own.
+        /// The path of the plugin's own secret.
         own: Escaped,
-        /// munge's.
+        /// The path of munge's key.
         munge: Escaped,
     },
     /// The file cannot be opened or read.
@@ -58,16 +59,16 @@ pub enum KeyError {
         /// Why.
         source: io::Error,
     },
-    /// A directory, a pipe or a device.
+    /// The path is a directory, a pipe or a device.
     #[error("secret '{0}': not a regular file: use one with the same content on every node")]
     NotAFile(Escaped),
-    /// Nothing in it.
+    /// The file is empty.
     #[error("secret '{0}': empty: copy the same random bytes to every node")]
     Empty(Escaped),
-    /// Too much in it.
+    /// The file is too large.
     #[error("secret '{0}': larger than 65536 bytes: use a smaller file")]
     Large(Escaped),
-    /// No secret at all.
+    /// Other users can read or change the file.
     #[error("secret '{0}': accessible to group or others: use chmod 600")]
     Open(Escaped),
     /// HKDF refused. It does so only for results of more than 8160 bytes.
@@ -95,8 +96,8 @@ fn first_of(own: &Path, munge: &Path) -> Result<PathBuf, KeyError> {
     Err(KeyError::None { own: own.into(), munge: munge.into() })
 }
 
-/// A file that cannot be examined counts as neither present nor absent, and a link without a target is present: another file in
-/// its place would be a secret that the admin has not chosen.
+/// Whether this file is present. A link without a target counts as present, and a file that cannot be examined
+/// is an error: with another file instead, the node would use a secret that the admin has not chosen.
 fn is_there(path: &Path) -> Result<bool, KeyError> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
@@ -109,7 +110,7 @@ fn is_there(path: &Path) -> Result<bool, KeyError> {
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Reads the secret, if it is one: a regular file that only its owner can open.
+    /// Reads the secret, which must be a regular file that only its owner can open.
     ///
     /// Follows a symbolic link: the path is the administrator's, and the check is on the opened file.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
@@ -127,7 +128,7 @@ impl Secret {
         if metadata.mode() & OTHERS != 0 {
             return Err(KeyError::Open(path.into()));
         }
-        // Never grows, so that no copy stays in memory.
+        // The buffer never grows, so that no copy stays in memory.
         let mut content = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
         file.take(MAX_SECRET as u64 + 1).read_to_end(&mut content).map_err(unreadable)?;
         match content.len() {
@@ -185,29 +186,30 @@ impl JobKeys {
         Ok(Self { user: key("user")?, host: key("host")?, token: hex(&token), images, owner: context.owner })
     }
 
-    /// The user's private key, as `id_ed25519` holds it.
+    /// The user's private key: the content of `id_ed25519`.
     pub fn user_private(&self) -> Result<Zeroizing<String>, KeyError> {
         self.user.to_openssh(LineEnding::LF).map_err(KeyError::Encode)
     }
 
-    /// The user's public key, as a line of `authorized_keys` without its end.
+    /// The user's public key: a line of `authorized_keys` without the line end.
     pub fn user_public(&self) -> Result<String, KeyError> {
         public(self.user.public_key())
     }
 
-    /// The hosts' private key, as `ssh_host_ed25519_key` holds it.
+    /// The hosts' private key: the content of `ssh_host_ed25519_key`.
     pub fn host_private(&self) -> Result<Zeroizing<String>, KeyError> {
         self.host.to_openssh(LineEnding::LF).map_err(KeyError::Encode)
     }
 
-    /// The hosts' public key, as it follows the name in `known_hosts`.
+    /// The hosts' public key: the part of a line of `known_hosts` after the name.
     pub fn host_public(&self) -> Result<String, KeyError> {
         public(self.host.public_key())
     }
 
-    /// The text that this job's sshd shows behind its version, before any login: a token, by which a client can tell that the
-    /// sshd on a port is this job's, and a mark of the image, which is the same on nodes that run the same image, and does not
-    /// disclose which image. No secret, and of no use to derive one.
+    /// The text that this job's sshd sends after its version, before any login: a token, by which a client
+    /// recognizes this job's sshd on a port, and a mark of the image, which is equal on nodes that run the same
+    /// image, and does not disclose which image it is. The text is not a secret, and does not help to derive
+    /// one.
     pub fn banner(&self, image_id: &str) -> Result<String, KeyError> {
         let mut mark = [0; 8];
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), self.images.as_ref());
@@ -222,7 +224,7 @@ impl fmt::Debug for JobKeys {
     }
 }
 
-/// Of a token, in characters.
+/// The length of a token, in characters.
 pub const TOKEN: usize = 32;
 
 /// Two digits for each byte, in lower case.
@@ -242,7 +244,7 @@ fn info(purpose: &str, context: &KeyContext<'_>) -> Vec<u8> {
         purpose.as_bytes(),
         context.cluster.as_bytes(),
         &context.owner.job.0.to_be_bytes(),
-        // No step has length 0, step 0 has length 4.
+        // A missing step is encoded with length 0, step 0 with length 4.
         step.as_ref().map_or(&[], |step| step.as_slice()),
         &context.restart.to_be_bytes(),
         &context.uid.to_be_bytes(),
@@ -370,7 +372,7 @@ mod tests {
         );
         std::fs::write(&munge, "munge's").unwrap();
         assert_eq!(first_of(&own, &munge).unwrap(), munge);
-        // Not absent: it cannot be examined, or its target does not exist.
+        // Not absent: the file cannot be examined, or the link's target does not exist.
         let below = munge.join("own");
         assert!(matches!(first_of(&below, &munge), Err(KeyError::Unreadable { .. })));
         symlink("/nowhere/secret", &own).unwrap();

@@ -6,7 +6,7 @@ pub mod keys;
 pub mod new_secret;
 pub mod server;
 
-/// The shells that images have, as far as this machine has them.
+/// The shells of images that are installed on this machine.
 #[cfg(test)]
 pub(super) fn shells() -> Vec<Vec<String>> {
     let path = std::env::var("PATH").unwrap_or_default();

@@ -12,15 +12,15 @@ use zeroize::Zeroizing;
 
 use crate::log::escape::Escaped;
 
-/// In bytes: twice the length of an HMAC-SHA256 key.
+/// The length in bytes: twice that of an HMAC-SHA256 key.
 pub const LENGTH: usize = 64;
-/// Readable for its owner.
+/// Readable for its owner only.
 const MODE: u32 = 0o400;
 
 /// Why there is no new secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NewSecretError {
-    /// There is one: the admin has to remove it first.
+    /// A secret exists: the admin has to remove it first.
     #[error("'{0}' already exists and was not changed: to replace it, first remove it on all nodes")]
     Exists(Escaped),
     /// The file system refused.
@@ -31,7 +31,7 @@ pub enum NewSecretError {
         /// Why not.
         source: io::Error,
     },
-    /// The kernel has no random bytes.
+    /// The kernel returns no random bytes.
     #[error("the kernel returned no random bytes: {0}")]
     Random(getrandom::Error),
 }
@@ -43,7 +43,7 @@ pub fn make(path: &Path) -> Result<(), NewSecretError> {
     getrandom::fill(bytes.as_mut()).map_err(NewSecretError::Random)?;
     let unfinished = unfinished(path);
     let made = write(&unfinished, bytes.as_ref()).and_then(|()| fs::hard_link(&unfinished, path));
-    // Also when there was none to remove.
+    // Where the file was never created, `made` has the reason.
     let removed = fs::remove_file(&unfinished);
     match made.and(removed) {
         Ok(()) => Ok(()),
@@ -54,7 +54,7 @@ pub fn make(path: &Path) -> Result<(), NewSecretError> {
     }
 }
 
-/// In the same directory, with a name of this process.
+/// A temporary name in the same directory, unique to this process.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));

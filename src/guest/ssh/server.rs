@@ -6,17 +6,19 @@
 
 use crate::guest::paths::{AUTHORIZED_KEYS, HOST_KEY, SESSION, SSHD_CONFIG};
 
-/// The arguments of sshd as `argv[1..]` (the first process passes its own arguments on): in the foreground.
+/// The arguments of sshd as `argv[1..]`, which the first process passes on: sshd stays in the foreground.
 ///
-/// Until it listens, sshd writes errors to stderr anyway. Without `-e` its sessions do not inherit stderr: they would hold the
-/// container's output open, and an engine that stops or restarts the container waits for that as long as a session lives.
+/// Until it listens, sshd writes errors to stderr even without `-e`. With `-e` its sessions would inherit
+/// stderr and hold the container's output open, and an engine that stops or restarts the container would wait
+/// for that as long as a session lives.
 ///
-/// The log level is here too: sshd reports deprecated options before it reads the level in the file.
+/// The log level is set here too: sshd reports deprecated options before it reads the level in the file.
 pub const ARGUMENTS: [&str; 5] = ["-D", "-f", SSHD_CONFIG, "-o", "LogLevel=ERROR"];
 
-/// Lines for an sshd that knows them, each after its option's name as the program contains it (servconf.c, `keywords`; 10.6 has
-/// them with capitals). From 9.8 on sshd refuses addresses that have connected without a login: any user of a node could block
-/// the job's ssh from that node. From 8.5 on one address alone cannot take all connections that wait for a login.
+/// Lines for an sshd that knows the option, each after the option's name as the program contains it
+/// (servconf.c, `keywords`; 10.6 has them with capitals). From 9.8 on sshd refuses addresses that have
+/// connected without a login: any user of a node could block the job's ssh from that node. From 8.5 on sshd can
+/// limit each address to a part of the connections that wait for a login.
 const LATER: [(&[u8], &str); 2] = [
     (b"persourcepenalties", "PerSourcePenalties no\n"),
     (b"persourcemaxstartups", "PerSourceMaxStartups 96\n"),
@@ -25,29 +27,30 @@ const LATER: [(&[u8], &str); 2] = [
 /// The lines to add for an sshd, by the content of its program.
 #[must_use]
 pub fn more_lines(program: &[u8]) -> String {
-    // A megabyte: words of another length cost no more.
+    // Strings of another length than the option's are not compared, so that even a megabyte is quickly
+    // searched.
     let words = || program.split(|byte| *byte == 0);
     let is_known = |name: &[u8]| words().any(|word| word.eq_ignore_ascii_case(name));
     LATER.iter().filter(|(name, _)| is_known(name)).map(|(_, line)| *line).collect()
 }
 
-/// Which nodes reach the sshd.
+/// From where the sshd is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// The job's other nodes.
+    /// From the job's other nodes.
     Nodes,
-    /// The job's only node itself.
+    /// Only from the job's only node.
     Loopback,
 }
 
 impl Reach {
-    /// Of a container on so many nodes.
+    /// For a container on this many nodes.
     #[must_use]
     pub fn of(nodes: usize) -> Self {
         if nodes > 1 { Self::Nodes } else { Self::Loopback }
     }
 
-    /// sshd ignores a missing address family.
+    /// The addresses on which sshd listens. It skips an address of a family that the host does not have.
     const fn listen(self) -> &'static str {
         match self {
             Self::Nodes => "",
@@ -56,7 +59,7 @@ impl Reach {
     }
 }
 
-/// The text of `sshd_config` for this user, port and token (see [`super::keys::JobKeys::token`]).
+/// The text of `sshd_config` for this user, port and token (see [`super::keys::JobKeys::banner`]).
 pub fn sshd_config(user: &str, port: u16, token: &str, reach: Reach) -> String {
     let (user, listen) = (pattern(user), reach.listen());
     let token: String = token.chars().filter(char::is_ascii_alphanumeric).collect();
@@ -104,12 +107,14 @@ Subsystem sftp internal-sftp
     )
 }
 
-/// The user's name as a pattern that matches it: `a@b` would mean a user at a host, so `?` replaces special characters.
+/// The user's name as a pattern that matches it: `a@b` would mean a user at a host, so `?` replaces special
+/// characters.
 fn pattern(user: &str) -> String {
     user.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '?' }).collect()
 }
 
-/// The first line of a stand-in for an sshd: that of one with this token (RFC 4253, 4.2).
+/// The line by which the pause program answers in place of an sshd: the first line of an sshd with this token
+/// (RFC 4253, 4.2).
 #[must_use]
 pub fn stand_in_line(token: &str) -> String {
     format!("SSH-2.0-none {token}\r\n")
