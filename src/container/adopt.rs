@@ -16,42 +16,44 @@ use crate::settings::plugstack::Config;
 use crate::slurm::ids::{JobId, Owner};
 use crate::state::{Outcome, OwnerDir, RunningContainer, StateDir, StateError};
 
-/// Why a container could not be adopted. Told to the user by the job's tasks.
+/// Why a container could not be adopted. The job's tasks report it to the user.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
-    /// No cgroups to move it to.
+    /// The job's extern step has no cgroups.
     #[error("the job's extern step has no cgroup; ask the admin to set ProctrackType=proctrack/cgroup")]
     NoCgroup,
-    /// The same for a step's own container.
+    /// The step has no cgroups.
     #[error("the step has no cgroup; ask the admin to set ProctrackType=proctrack/cgroup")]
     NoStepCgroup,
-    /// The kernel refused.
+    /// The kernel refused to move the processes.
     #[error("cannot move the container into the job's cgroups, so it was killed: ask the admin")]
     Move(#[source] io::Error),
-    /// The kernel refused.
+    /// The kernel refused what a sentinel needs.
     #[error("cannot see the end of the container at once")]
     Watch(#[source] io::Error),
-    /// The prolog's record.
+    /// The prolog's record cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
 }
 
-/// A container that Slurm ends with its step.
+/// An adopted container, which Slurm ends with its step.
 #[derive(Debug)]
 pub struct Adopted {
-    /// As the prolog has written it down.
+    /// The container as the prolog has recorded it.
     pub running: Box<RunningContainer>,
     step: Cgroups,
 }
 
 impl Adopted {
-    /// Lets this process, the extern step's slurmstepd, see the end of the container at once, not only when it looks again.
+    /// Lets this process, the extern step's slurmstepd, notice the end of the container at once, without
+    /// sleeping for a second first.
     pub fn watch_end(&self, job: JobId) -> io::Result<()> {
         watch(&self.step, &format!("{job}.extern"), Some(self.running.process.pid))
     }
 }
 
-/// The same for a step's own slurmstepd, once a task has ended: before, no hook is called there.
+/// The same for the slurmstepd of a step with a container of its own, called when a task has ended: Slurm calls
+/// no earlier hook there.
 pub fn watch_end_of_step(config: &Config, owner: Owner) -> Result<(), AdoptError> {
     if sentinel::is_placed() {
         return Ok(());
@@ -59,7 +61,7 @@ pub fn watch_end_of_step(config: &Config, owner: Owner) -> Result<(), AdoptError
     let record = StateDir::new(&config.state_dir).of(owner).read()?;
     let Some(Outcome::Ready(running)) = record.map(|record| record.outcome) else { return Ok(()) };
     let step = Cgroups::of_step(running.process.pid).map_err(AdoptError::Move)?;
-    // Its number is its own for as long as it lives.
+    // While the process lives, no other process has its pid.
     match Process::find_alive(running.process).map_err(AdoptError::Move)? {
         Some(_) => watch(&step, &owner.to_string(), None).map_err(AdoptError::Watch),
         None => Ok(()),
@@ -70,13 +72,13 @@ fn watch(step: &Cgroups, title: &str, counted: Option<i32>) -> io::Result<()> {
     sentinel::place(step, PAUSE, &CString::new(format!("spank_docker: [{title}]"))?, counted)
 }
 
-/// Adopts the container of the job `owner`, when it has one, and writes the result down for the tasks that wait.
+/// Adopts the container of the job `owner`, when it has one, and records the result for the tasks that wait.
 pub fn adopt(config: &Config, owner: Owner) -> Result<Option<Adopted>, AdoptError> {
     let directory = StateDir::new(&config.state_dir).of(owner);
     let result = into_extern_step(&directory);
     directory.write_adoption(result.as_ref().map(drop).map_err(ToString::to_string))?;
     if result.is_err() {
-        // The epilog tries again what fails here.
+        // The epilog tries again if this fails.
         let _ = stop::remove_container(config, owner);
     }
     result
@@ -98,14 +100,15 @@ fn into_extern_step(directory: &OwnerDir) -> Result<Option<Adopted>, AdoptError>
     Ok(Some(Adopted { running, step }))
 }
 
-/// Adopts the container of the step that this process is a task of.
+/// Adopts the container of the step to which this task belongs.
 pub(super) fn into_own_step(directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
     let step = Cgroups::of_own_step().map_err(AdoptError::Move);
     let step = step.and_then(|step| noted(step.ok_or(AdoptError::NoStepCgroup)?, directory));
     move_or_end(step, directory, running).map(drop)
 }
 
-/// First of all: where slurmstepd is killed, nobody else knows what to remove.
+/// Records the step's cgroups before anything else: if slurmstepd is killed, only this record tells what to
+/// remove.
 fn noted(step: Cgroups, directory: &OwnerDir) -> Result<Cgroups, AdoptError> {
     directory.write_cgroups(step.directories())?;
     Ok(step)
@@ -119,7 +122,8 @@ fn move_or_end(
 ) -> Result<Cgroups, AdoptError> {
     let moved = step.and_then(|step| move_to(&step, directory, running).map(|()| step));
     if moved.is_err() {
-        // A moved process ends with the first process, through the engine, or with the job. The engine removes the rest.
+        // The moved processes end with the container's first process, which the engine kills, or with the job.
+        // The engine removes the rest.
         let _ = running.cgroups.end();
         if let Ok(Some(process)) = Process::find_alive(running.process) {
             let _ = process.kill();
@@ -132,10 +136,11 @@ fn move_to(step: &Cgroups, directory: &OwnerDir, running: &RunningContainer) -> 
     match Process::find_alive(running.process).map_err(AdoptError::Move)? {
         Some(_) => {
             step.adopt(&running.cgroups).map_err(AdoptError::Move)?;
-            // For ssh sessions, from nodes where this has happened before.
+            // ssh sessions wait for this file: they may come from nodes where the adoption has already
+            // happened.
             Ok(directory.write_guest_file(paths::ADOPTED, b"")?)
         }
-        // The tasks will notice by themselves.
+        // The first process has ended, which the tasks notice by themselves.
         None => running.cgroups.end().map_err(AdoptError::Move),
     }
 }

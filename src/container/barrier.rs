@@ -1,8 +1,8 @@
-//! The containers of one step begin and end on each node by themselves, with the step's tasks there. A launcher needs
-//! all of them for as long as it runs: so it begins when all are there, and tasks that only keep their node's
-//! container wait for its end.
+//! The containers of one step begin and end on each node independently, with the step's tasks there. A launcher
+//! needs all of them for as long as it runs: so it starts when all of them are there, and tasks that only keep
+//! their node's container wait for its end.
 //!
-//! Both read the ports in use of the containers' sshds, and at nothing else: no node needs to be told anything. Runs in the
+//! Both only test whether the containers' sshds accept connections: the nodes exchange no messages. Runs in the
 //! task: as root before it joins the container, and as the user.
 #![forbid(unsafe_code)]
 
@@ -21,27 +21,28 @@ use crate::linux::runtime::runtime;
 
 /// How long one connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
-/// Between two looks at those that were not there.
+/// Interval between attempts to connect to the nodes that are still missing.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// As many connections are tried at once: each is an open file of a task, which may have few.
+/// The most connections that are tried at once: each is an open file of a task, which may have a low limit.
 const AT_ONCE: usize = 128;
-/// A look may fail when the node is busy: its sshd is gone when that many in a row did.
+/// A single attempt may fail because the node is busy: after this many failures in a row its sshd counts as
+/// gone.
 const MISSES: u32 = 3;
-/// A connection that is silent for so long may have lost its other end: a new connection shows it.
+/// After a silence of this length the other end may be lost: a new connection shows whether it is.
 const SILENCE: Duration = Duration::from_secs(60);
-/// As many nodes wait for the end of one: each has a process of its sshd there.
+/// The most nodes that wait for the end of one node's sshd, which has a process for each of them.
 const WAITING: usize = 16;
 
-/// Why a launcher does not begin.
+/// Why a launcher does not start.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Missing {
     /// The address of this node is unknown.
     Address(String),
-    /// No sshd listens on this one.
+    /// No sshd listens on this node.
     Sshd(String),
 }
 
-/// Waits until an sshd listens on each of these nodes, for as long as there is patience.
+/// Waits until an sshd listens on each of these nodes, for as long as `is_patient` returns true.
 pub fn wait_for_all(nodes: &[String], port: u16, is_patient: impl Fn() -> bool) -> Result<(), Missing> {
     let mut known = Vec::with_capacity(nodes.len());
     for (node, address) in nodes.iter().zip(addresses(nodes, port)) {
@@ -94,16 +95,17 @@ pub fn addresses(nodes: &[String], port: u16) -> Vec<Option<SocketAddr>> {
     addresses.map(|address| Some(SocketAddr::new(address?, port))).collect()
 }
 
-/// The node whose end this node waits for: not the launcher's for all, since its sshd would need a process for each. The
-/// first node waits for none.
+/// The node whose end this node waits for. Not all nodes wait for the launcher's, whose sshd would need a
+/// process for each of them. The first node waits for none.
 #[must_use]
 pub fn awaited(nodes: &[String], own: &str) -> Option<String> {
     let place = nodes.iter().position(|node| node == own)?;
     nodes.get(place.checked_sub(1)? / WAITING).cloned()
 }
 
-/// Waits until the sshd there has come, then calls `come`, and waits until it has gone; for its coming no longer than the
-/// limit. By a connection that is held open: each new one is work for its node, whose cores are the job's.
+/// Waits until the sshd at this address listens (no longer than `limit`), then calls `come`, and waits until
+/// the sshd has ended. Uses one connection that stays open: each new one would cost CPU time of the job on that
+/// node.
 pub fn wait_for_end(sshd: &SocketAddr, limit: Option<Duration>, come: impl FnOnce()) {
     let began = Instant::now();
     let mut connection = loop {
@@ -129,10 +131,10 @@ pub fn wait_for_end(sshd: &SocketAddr, limit: Option<Duration>, come: impl FnOnc
     }
 }
 
-/// Until the other end closes it, or says nothing for long.
+/// Waits until the other end closes the connection, or sends nothing for long.
 fn hold(mut connection: TcpStream) {
     if connection.set_read_timeout(Some(SILENCE)).is_ok() {
-        // What an sshd says for a greeting.
+        // Reads the greeting of sshd.
         while connection.read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
     }
 }
@@ -158,10 +160,10 @@ mod tests {
         assert_eq!(wait_for_all(&[here, nowhere.clone()], port, || true), Err(Missing::Address(nowhere)));
     }
 
-    /// 63 nodes behind a firewall.
+    /// 63 nodes behind a firewall that drops packets.
     #[test]
     fn wait_for_other_nodes_ends_while_connections_are_tried() {
-        // Of addresses for documentation no packet comes back (RFC 5737), or one that says so.
+        // Packets to addresses for documentation (RFC 5737) are lost, or rejected.
         let nodes: Vec<String> = (1..64).map(|host| format!("192.0.2.{host}")).collect();
         let began = Instant::now();
         let missing = wait_for_all(&nodes, 9, || began.elapsed() < Duration::from_millis(300));
@@ -194,7 +196,7 @@ mod tests {
                 wait_for_end(&address, None, || has_come = true);
                 has_come
             });
-            // Seen once at least.
+            // The waiting end has connected at least once.
             let seen = listener.accept().unwrap();
             assert!(!waiting.is_finished());
             drop((seen, listener));

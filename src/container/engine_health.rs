@@ -1,4 +1,4 @@
-//! This node's engine, as one that is there, has died, or never was: what a failure of it means.
+//! The state of this node's engine: working, dead, or not installed; and what a failure means in each case.
 //!
 //! Runs as root in the prolog, the epilog, a step's start and a starting slurmd.
 
@@ -10,22 +10,22 @@ use crate::linux::poll;
 use crate::settings::plugstack::Config;
 use crate::state::StateDir;
 
-/// How often one that has died is looked for.
+/// Interval between attempts to reach an engine that has died.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Connects to it. One that was here and has taken its socket along is no node without an engine: its jobs would fail at
-/// once, one after the other.
+/// Connects to the engine. Where an engine was used before and its socket is gone, the node does not count as
+/// one without an engine: there each job would fail at once, one after the other.
 pub(super) async fn connect(config: &Config) -> Result<Engine, EngineError> {
     connect_to(config, &config.docker_host).await
 }
 
-/// The same for one that an earlier configuration named.
+/// The same for an engine that an earlier configuration named.
 pub(super) async fn connect_to(config: &Config, socket: &Path) -> Result<Engine, EngineError> {
     let state = StateDir::new(&config.state_dir);
     match Engine::connect(socket).await {
         Ok(engine) => {
             if socket == config.docker_host {
-                // Where nothing can be written no job comes as far as this.
+                // Where this directory cannot be written, no job gets this far.
                 let _ = state.note_engine(socket);
             }
             Ok(engine)
@@ -37,9 +37,9 @@ pub(super) async fn connect_to(config: &Config, socket: &Path) -> Result<Engine,
     }
 }
 
-/// What a failure of the engine in a user's start means in the end. A death that an image or a registry has brought about
-/// (by the engine's memory, for one) is over when the service manager has started it anew: one that stays away is at
-/// fault.
+/// Classifies a failure of the engine in a user's start. If an image or a registry has made the engine die
+/// (through its memory, for example), the service manager restarts it; an engine that stays away counts as
+/// faulty.
 pub(super) async fn after(config: &Config, error: EngineError) -> EngineError {
     if comes_back(config, &config.docker_host, &error).await {
         EngineError::Back { source: Box::new(error) }
@@ -48,7 +48,8 @@ pub(super) async fn after(config: &Config, error: EngineError) -> EngineError {
     }
 }
 
-/// Whether one that has failed so answers again in time. One that hung from the start has had its time.
+/// Whether an engine that has failed answers again in time. An engine that hung from the beginning gets no more
+/// time.
 pub(super) async fn comes_back(config: &Config, socket: &Path, error: &EngineError) -> bool {
     if error.is_silence_at_once() || config.engine_return.is_zero() {
         return false;

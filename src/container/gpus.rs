@@ -1,5 +1,5 @@
-//! Which GPUs a container may have: the job's, in the prolog's own words; a step's, as far as Slurm alone
-//! determines them.
+//! Which GPUs a container may have: those of the job as the prolog's environment names them, or those of a
+//! step, as far as they can be found out from Slurm without relying on the user.
 //!
 //! Runs as root in the first task of a step with a container of its own, and in the prolog.
 
@@ -19,21 +19,22 @@ use crate::linux::source::Device;
 use crate::slurm::gres::{self, Gpus, Nvidia, SELECTIONS};
 use crate::slurm::scontrol;
 
-/// Where device nodes of GPUs are.
+/// The directories of GPUs' device nodes.
 const PLACES: [&str; 2] = ["/dev", "/dev/dri"];
 
-/// The GPUs of the step that this process is a task of.
+/// The GPUs of the step to which this task belongs.
 ///
-/// Its environment is the user's, and slurmstepd tells plugins nothing of them. So it starts from the job's GPUs: by the
-/// record of its prolog, or, where the job has no container, by slurmctld, in a text that users have a part in. Of those,
-/// the step has those that its cgroup lets pass; where Slurm does not constrain devices, everything passes, on the host as
-/// in the container. Where its cgroup is not known, slurmctld's text is good for nothing.
-/// At `scratch` nothing is, before and after.
+/// The step's environment is under the user's control, and slurmstepd gives plugins no list of its GPUs. So
+/// this function starts from the job's GPUs: those in the record of its prolog, or, where the job has no
+/// container, those that slurmctld reports, in a text that users can influence. Of these, the step has those
+/// that its cgroup lets pass; where Slurm does not constrain devices, all pass, on the host as in the
+/// container. Where the step's cgroup is not known, slurmctld's text is not used. No file exists at the path
+/// `scratch`, before and after.
 pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
     let nodes = device_nodes();
     let mut gpus = match &request.gpus {
         Some(gpus) => gpus.clone(),
-        // Asked only where there are GPUs.
+        // slurmctld is asked only on nodes that have GPUs.
         None if nodes.is_empty() => Gpus::default(),
         None => Gpus {
             numbers: by_slurmctld(request, &nodes),
@@ -50,14 +51,15 @@ pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
             let own = nodes.iter().find(|node| node.number == *number);
             own.is_some_and(|node| cgroup_allows(node.rdev, scratch))
         }),
-        // Nothing that Slurm constrains: what it has given to the job is what the step can have.
+        // Slurm constrains no devices: the step may use all GPUs of the job.
         Ok(None) if request.gpus.is_some() => {}
         Ok(None) | Err(_) => return Gpus::default(),
     }
     gpus
 }
 
-/// slurmctld counts a node's GPUs from 0, whatever their device nodes are called.
+/// The device numbers of the GPUs that slurmctld names: it counts a node's GPUs from 0, whatever their device
+/// nodes are called.
 fn by_slurmctld(request: &Request, nodes: &[Node]) -> Vec<u32> {
     let places = scontrol::gpus(request.owner.job, &request.node).unwrap_or_default();
     let number = |place: u32| Some(nodes.get(usize::try_from(place).ok()?)?.number);
@@ -97,15 +99,16 @@ fn device_nodes() -> Vec<Node> {
     nodes
 }
 
-/// Whether the cgroups of this process let a device be used. To make a node of it is as much as to open it, for them, and
-/// does nothing to the device. Where none can be made, whyever, they have not said so.
+/// Whether the cgroups of this process allow a device. The devices controller checks mknod(2) as it checks
+/// open(2), and creating a node has no effect on the device. Where creating fails for any reason, the device
+/// does not count as allowed.
 fn cgroup_allows(rdev: u64, scratch: &Path) -> bool {
     let made = mknod(scratch, SFlag::S_IFCHR, Mode::empty(), rdev);
     let _ = fs::remove_file(scratch);
     made.is_ok()
 }
 
-/// Of the container's device nodes (names below [`PLACES`]), one of a GPU that is not the job's.
+/// A GPU that is not the job's, if one is among the container's device nodes (names below [`PLACES`]).
 pub(super) fn foreign_gpu(
     gpus: &Gpus,
     nvidia: &[Nvidia],
@@ -128,8 +131,8 @@ pub(super) fn foreign_gpu(
     Ok(None)
 }
 
-/// Variables that a specification of GPUs has added to the container's, which has none of the image's: read from its first
-/// process, the plugin's own.
+/// Variables that a CDI specification has added to the container's own environment, which has none of the
+/// image's variables. They are read from the container's first process, the plugin's own.
 pub(super) fn env_from_cdi(process: &Process, request: Option<&GpuRequest>) -> Vec<(String, String)> {
     const ENGINES: [&str; 3] = ["PATH", "TERM", "NVIDIA_VISIBLE_DEVICES"];
     let Some(GpuRequest::Cdi(_)) = request else { return Vec::new() };
@@ -163,7 +166,7 @@ mod tests {
         assert_eq!(found(Err(other.into()), absent), Err(other));
     }
 
-    /// A place where no node can be made does not say that the cgroups let it pass.
+    /// A directory in which no node can be created does not show that the cgroups allow the device.
     #[test]
     fn device_is_allowed_only_if_its_node_could_be_created() {
         let null = fs::metadata("/dev/null").unwrap().rdev();

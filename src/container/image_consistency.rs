@@ -1,7 +1,7 @@
-//! All nodes of a job run the same image. Each pulls for itself, and a tag may be moved in between, or may have meant
-//! something else when a node got its image long ago. An sshd of the job identifies its image before a login
-//! ([`crate::guest::ssh::keys`]): so nodes can compare images without a protocol of their own, and without the keys. Where the
-//! image has no sshd, the container's first process shows it.
+//! Checks that all nodes of a job run the same image. Each node pulls for itself, and a tag may be moved in
+//! between, or may have meant another image when a node pulled it long ago. The job's sshd identifies its image
+//! before a login ([`crate::guest::ssh::keys`]): so nodes can compare images without a protocol of their own,
+//! and without the keys. Where the image has no sshd, the container's first process sends the same line.
 //!
 //! Runs as root in the first task on a node, before it joins the container.
 #![forbid(unsafe_code)]
@@ -20,18 +20,18 @@ use crate::settings::options::ImageChoice;
 use crate::slurm::hostlist;
 use crate::state::RunningContainer;
 
-/// How long another node may take to answer. One that does not is no reason to fail: mpirun would tell.
+/// How long another node may take to answer. No answer is not a failure here: mpirun would report such a node.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// As many nodes are asked by the first one, where a script or a launcher runs.
+/// The most nodes that the first one asks, on which a script or a launcher runs.
 const MANY: usize = 256;
 
-/// Whether the nodes look at each other's images at all: what is not named by a tag is the same everywhere.
+/// Whether the nodes compare their images: a reference by digest or id means the same image everywhere.
 pub(super) fn is_compared(nodes: usize, image: &Reference) -> bool {
     nodes > 1 && image.is_by_tag()
 }
 
-/// A node whose container was made from another image, if one is found. The first node asks the others, and each other
-/// one the node before it: of few questions each, whatever the size of the job.
+/// A node whose container was made from another image, if one is found. The first node asks the others, and
+/// each other node asks the one before it: so few connections for each, whatever the size of the job.
 #[must_use]
 pub fn find_node_with_other_image(running: &RunningContainer) -> Option<String> {
     let ImageChoice::Image(image) = &running.options.image else { return None };
@@ -68,7 +68,7 @@ async fn differs(address: SocketAddr, banner: &str) -> bool {
     }
 }
 
-/// This job's sshd, and not this image's.
+/// Whether a line is from this job's sshd, but not for this image.
 fn is_of_other_image(line: &[u8], banner: &str) -> bool {
     let token = banner.get(..keys::TOKEN).unwrap_or(banner);
     !token.is_empty() && server::is_banner(line, token) && !server::is_banner(line, banner)

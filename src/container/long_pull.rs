@@ -1,6 +1,6 @@
-//! What goes on while a prolog waits for a pull: it reports progress to the admin and the user, and does not wait for
-//! a job that was cancelled, or has failed on another node. When its prologs have ended, Slurm ends a job, or begins the batch
-//! script, which tells the user of the failure.
+//! What a prolog does while it waits for a pull: it reports progress to the admin and the user, and stops
+//! waiting when the job was cancelled, or has failed on another node. When its prologs have ended, Slurm ends a
+//! job, or begins the batch script, which tells the user of the failure.
 //!
 //! Runs as root in the prolog.
 
@@ -18,14 +18,14 @@ use crate::state::Outcome;
 
 /// How often a start reports progress.
 pub const TOLD_EVERY: Duration = Duration::from_secs(10);
-/// As much later on some nodes than on others.
+/// The start of each interval differs between nodes by up to this time.
 const SPREAD: Duration = Duration::from_secs(5);
 
-/// One pull, from time to time.
+/// A pull in progress.
 pub(super) struct LongPull<'a> {
     request: &'a Request,
     log: &'a mut dyn Log,
-    /// How often something was told.
+    /// How many reports there were.
     looks: u32,
     /// The outcome when the job no longer wants the image.
     broken_off: Option<Outcome>,
@@ -50,18 +50,18 @@ impl Progress for LongPull<'_> {
 }
 
 impl<'a> LongPull<'a> {
-    /// Of the job that `request` is about.
+    /// A pull for the job of `request`.
     pub(super) fn new(request: &'a Request, log: &'a mut dyn Log) -> Self {
         Self { request, log, looks: 0, broken_off: None }
     }
 
-    /// What came of it, if it was broken off.
+    /// The outcome, if the pull was broken off.
     #[must_use]
     pub(super) fn broken_off(self) -> Option<Outcome> {
         self.broken_off
     }
 
-    /// Tells the admin on every node, and the waiting user once.
+    /// Reports to the admin on every node, and to the waiting user once.
     async fn tell(&mut self, line: &str) {
         let job = self.request.owner.job;
         self.log.info(&format!("job {job}: {line}"));
@@ -88,14 +88,15 @@ impl<'a> LongPull<'a> {
     }
 }
 
-/// The same pull begins on all nodes at once: each of thousands has its own times to ask slurmctld.
+/// The interval of this node: when thousands of nodes begin the same pull at once, they must not all ask
+/// slurmctld at once.
 fn interval(node: &str) -> Duration {
     let hash = node.bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
     TOLD_EVERY + SPREAD * (hash % 1000) / 1000
 }
 
-/// After 10 s, 20 s, 40 s, …: no prolog waits twice as long as the job took to fail, and thousands of nodes that pull for an
-/// hour do not keep slurmctld busy.
+/// True after 10 s, 20 s, 40 s, …: so a prolog notices a failure within twice the time that the failure took,
+/// and thousands of nodes that pull for an hour do not keep slurmctld busy.
 fn is_time_to_ask(looks: u32) -> bool {
     looks.is_power_of_two()
 }

@@ -1,5 +1,6 @@
-//! The container of a job, or of one step, on one node: its start in the prolog or in the step's first task, its
-//! adoption by the job's cgroups, its end in the epilog or with the step, and what a starting slurmd clears away.
+//! The container of a job, or of one step, on one node: its start in the prolog or in the step's first task,
+//! its adoption into the job's cgroups, its end in the epilog or with the step, and what a starting slurmd
+//! removes.
 
 mod adopt;
 pub mod barrier;

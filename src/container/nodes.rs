@@ -1,7 +1,7 @@
-//! Where the nodes of a job are, and by which names: Slurm's NodeName, the host name, the full name, addresses.
+//! The addresses and names of a job's nodes: Slurm's NodeName, the host name, the full name, addresses.
 //!
-//! Asked by a child, on the host: a name service need not answer, and in a container it would be the image's. Runs as root in
-//! the prolog, and in tasks before they join the container.
+//! A child does the lookups, on the host: a name service may not answer, and in a container it would be the
+//! image's. Runs as root in the prolog, and in tasks before they join the container.
 #![forbid(unsafe_code)]
 
 use std::env;
@@ -19,10 +19,11 @@ use crate::linux::resolve::{Resolved, resolve};
 use crate::slurm::node_addresses::{self, Configured};
 use crate::slurm::scontrol;
 
-/// The nodes of larger jobs have the names that Slurm's configuration gives them, and no others: each node would ask a name
-/// service for each.
+/// In larger jobs, nodes have only the names of Slurm's configuration: otherwise each node would ask a name
+/// service about each other one.
 const MANY: usize = 256;
-/// Names are looked up for so long; nodes that come later have those of the configuration too.
+/// How long names are looked up; nodes that are not resolved by then have only the names of Slurm's
+/// configuration.
 const NAMES: Duration = Duration::from_secs(5);
 const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
 
@@ -33,12 +34,12 @@ pub(super) struct JobNodes {
     pub(super) hosts: Vec<SshHost>,
     /// Names and addresses of this node alone.
     pub(super) own: Vec<String>,
-    /// Names that this node's name service does not know, and where they are.
+    /// Names that this node's name service does not resolve, with their addresses.
     pub(super) unknown: Vec<(String, IpAddr)>,
 }
 
 impl JobNodes {
-    /// Looks them up. Where that is not answered in time, their names are known and no more.
+    /// Looks the nodes up. Those that are not resolved in time have only their names.
     pub(super) async fn look_up(nodes: &[String]) -> Self {
         let asked = async {
             let errand = Errand::send(None, &[], || Answer::of(&found(nodes)))?;
@@ -52,7 +53,8 @@ impl JobNodes {
     }
 }
 
-/// The addresses of these nodes by Slurm's word (NodeAddr), else by the name service, else by slurmctld's.
+/// The addresses of these nodes: from Slurm's configuration (NodeAddr), else from the name service, else from
+/// slurmctld.
 #[must_use]
 pub(super) fn addresses(nodes: &[String]) -> Vec<Option<IpAddr>> {
     let sent = Errand::send(None, &[], || Answer::of(&addresses_of(nodes)));
@@ -95,7 +97,7 @@ fn addresses_of(nodes: &[String]) -> Vec<Option<IpAddr>> {
 
 fn found(nodes: &[String]) -> JobNodes {
     let (began, configured) = (Instant::now(), configured(nodes));
-    // Of many one stands for all: are their names known to the name service?
+    // In a large job one name is tried for all: it shows whether the name service knows Slurm's names.
     let is_many = nodes.len() > MANY;
     let are_known = !is_many || nodes.first().is_none_or(|node| resolve(node).address().is_some());
     let mut all = JobNodes::default();
@@ -117,7 +119,7 @@ fn found(nodes: &[String]) -> JobNodes {
             None => Some(address.clone()).filter(|address| address != node),
         };
         for found in [&by_address, &by_name, &by_host_name] {
-            // A node has its own name for its loopback's.
+            // On a node its own name may resolve to a loopback address, which other nodes must not use.
             host.also(found.addresses.iter().filter(|at| !at.is_loopback()).map(ToString::to_string));
             host.also(found.canonical.clone());
         }
@@ -135,7 +137,7 @@ fn found(nodes: &[String]) -> JobNodes {
     all
 }
 
-/// Nodes that are in no configuration: of a cloud, or dynamic ones.
+/// Adds nodes that are in no configuration file: cloud nodes, or dynamic ones.
 fn by_slurmctld(all: &mut JobNodes, nameless: &[&String]) {
     if nameless.is_empty() {
         return;
@@ -150,7 +152,7 @@ fn by_slurmctld(all: &mut JobNodes, nameless: &[&String]) {
     }
 }
 
-/// Of no other node of the job.
+/// The names and addresses that belong to this node alone.
 fn own() -> Vec<String> {
     let mut own = Vec::new();
     let host_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());

@@ -1,5 +1,6 @@
-//! What NVIDIA's driver tells of its GPUs on this node, in /proc/driver/nvidia/gpus/BUS/information (the driver's README,
-//! "The NVIDIA Accelerated Linux Graphics Driver /proc interface"), and the kernel of their render nodes, in sysfs.
+//! The GPUs of NVIDIA on this node, from its driver's files /proc/driver/nvidia/gpus/BUS/information (the
+//! driver's README, "The NVIDIA Accelerated Linux Graphics Driver /proc interface"), and their render nodes,
+//! from sysfs.
 //!
 //! Read in the prolog, and in the first task of a step with a container of its own, on the host.
 #![forbid(unsafe_code)]
@@ -13,10 +14,11 @@ use crate::slurm::gres::{Nvidia, render_number};
 
 const DRIVER: &str = "/proc/driver/nvidia/gpus";
 const BUSES: &str = "/sys/bus/pci/devices";
-/// A file for each part of a GPU: `gpuN/mig/giN/…` (NVIDIA's MIG User Guide, "Device Nodes and Capabilities").
+/// It has a file for each MIG device of a GPU: `gpuN/mig/giN/…` (NVIDIA's MIG User Guide, "Device Nodes and
+/// Capabilities").
 const PARTS: &str = "/proc/driver/nvidia/capabilities";
 
-/// All of them; none where the driver is not loaded.
+/// All GPUs of NVIDIA; empty where the driver is not loaded.
 pub(super) fn gpus() -> Vec<Nvidia> {
     read(Path::new(DRIVER), Path::new(BUSES), Path::new(PARTS))
 }

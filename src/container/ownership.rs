@@ -1,5 +1,6 @@
-//! Whose a container is, by its name and its labels: which job's, and which slurmd's. Several slurmds may share an engine,
-//! and a `state_dir` may be another than when the container was started. A hook removes a container only on a positive answer.
+//! The owner of a container, by its name and its labels: its job, and its slurmd. Several slurmds may share an
+//! engine, and `state_dir` may have been changed since the container was started. A hook removes a container
+//! only if all of this is certain.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -14,11 +15,12 @@ use crate::state::StateDir;
 pub(super) const LABEL_JOB: &str = "spank-docker.job";
 const LABEL_CLUSTER: &str = "spank-docker.cluster";
 const LABEL_NODE: &str = "spank-docker.node";
-/// Its path, not its device and inode: a `/run` that is mounted anew, or a node that starts anew, has others, and the
-/// containers of before are to be found all the same.
+/// The path of the state directory. Its device and inode would not do: they change when `/run` is mounted again
+/// or the node restarts, and the containers of before must still be found.
 const LABEL_STATE_DIR: &str = "spank-docker.state_dir";
 
-/// All labels of a new container: those without a value too, or the image's would stand.
+/// All labels of a new container. Those without a value are set too, because otherwise labels of the image
+/// would stay.
 pub(super) fn labels(config: &Config, request: &Request) -> Vec<(&'static str, String)> {
     vec![
         (LABEL_CLUSTER, request.slurmd.cluster.clone()),
@@ -38,23 +40,24 @@ pub(super) fn owner(listed: &Listed) -> Option<Owner> {
     (label(listed, LABEL_JOB) == Some(owner.job.to_string().as_str())).then_some(owner)
 }
 
-/// Whether this job of this slurmd has it: nothing says otherwise. Earlier builds did not name the node.
+/// Whether the container is this job's, under this slurmd: nothing contradicts that. Earlier releases of the
+/// plugin did not record the node.
 pub(super) fn is_of_job(listed: &Listed, slurmd: &Slurmd, job: JobId) -> bool {
     owner(listed).is_some_and(|owner| owner.job == job)
         && agrees(listed, LABEL_NODE, &slurmd.node)
         && agrees(listed, LABEL_CLUSTER, &slurmd.cluster)
 }
 
-/// Whether this slurmd has started it, for whatever job. A container of an earlier build, which does not say so, counts only
-/// when nothing of it runs any more.
+/// Whether this slurmd has certainly started it, for any job. A container of an earlier release, which does not
+/// record that, counts only when none of its processes runs any more.
 pub(super) fn is_surely_of(listed: &Listed, slurmd: &Slurmd) -> bool {
     let names_node = label(listed, LABEL_NODE).is_some_and(|node| node == slurmd.node);
     let is_dead_and_old = label(listed, LABEL_NODE).is_none() && !listed.is_live;
     (names_node || is_dead_and_old) && agrees(listed, LABEL_CLUSTER, &slurmd.cluster)
 }
 
-/// Where its state is: where it was started with, whatever is configured now. `None` where others than root could have put
-/// something else.
+/// The state directory that was configured when the container was started, whatever is configured now. `None`
+/// where users other than root could have created files there.
 pub(super) fn state_dir(listed: &Listed, config: &Config) -> Option<StateDir> {
     match label(listed, LABEL_STATE_DIR) {
         Some(path) if Path::new(path) != config.state_dir => {

@@ -1,5 +1,5 @@
-//! What the prolog and the epilog decide: which failure is the user's, and becomes a message for the job's tasks, and
-//! which is the node's, and drains it.
+//! The decisions of the prolog and the epilog: a failure of the user's becomes a message for the job's tasks,
+//! and a failure of the node's drains the node.
 //!
 //! Runs as root in `slurmstepd spank prolog` and `slurmstepd spank epilog`.
 
@@ -18,16 +18,16 @@ use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::scontrol;
 use crate::state::{Origin, Outcome, OwnerDir, StateDir, StateError};
 
-/// What a hook tells slurmd.
+/// What a hook returns to slurmd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookResult {
-    /// Go on. When the start failed for a reason of the user's, the tasks will say so.
+    /// Success. If the start failed through a fault of the user, the tasks report it.
     GoOn,
-    /// The node cannot do its work: Slurm drains it, and queues the job again.
+    /// The node cannot run the job: Slurm drains it, and requeues the job.
     Drain,
 }
 
-/// Whose prolog it is, and where its record goes: known even when all else is wrong.
+/// The job of a prolog, and the place for its record: known even when everything else is wrong.
 #[derive(Clone, Debug)]
 pub struct PrologInput {
     /// When the hook began.
@@ -48,7 +48,7 @@ impl PrologInput {
         Origin { uid, slurmd, engine: config.map(|config| config.docker_host.clone()) }
     }
 
-    /// Leaves the first record of this start.
+    /// Writes the first record of this start.
     fn begin(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
         let directory = self.directory();
         directory.create()?;
@@ -56,19 +56,19 @@ impl PrologInput {
     }
 }
 
-/// What the prolog works from; or why that is not known.
+/// What the prolog needs to start a container; or why that is not known.
 pub type Input = Result<(Config, Wanted), Box<dyn Error>>;
 
-/// What the job is to have.
+/// What the job has requested.
 #[derive(Debug)]
 pub enum Wanted {
     /// A container.
     Container(Box<Request>),
-    /// One for each of its steps.
+    /// A container for each of its steps.
     OfSteps(Box<Options>),
 }
 
-/// Starts the job's container, and leaves a record of how that went.
+/// Starts the job's container, and records the result.
 pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookResult {
     let job = subject.facts.job;
     let origin = subject.origin(input.as_ref().ok().map(|(config, _)| config));
@@ -93,7 +93,7 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
     };
     let failed = match &outcome {
         Outcome::Failed { message } => Some(message.clone()),
-        // Another node has told all that there is to tell.
+        // Another node has reported the reason already.
         Outcome::Host
         | Outcome::OfSteps(_)
         | Outcome::Starting
@@ -101,7 +101,7 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
         | Outcome::BrokenOff { .. } => None,
     };
     if let Err(error) = subject.directory().write(&origin, outcome) {
-        // What stands there says that the start was cut off: the tasks refuse.
+        // The record on disk then says that the start was cut off, and the tasks refuse to run.
         log.error(&format!("job {job}: {}", error_chain(&error)));
     }
     let Some(line) = failed else { return verdict };
@@ -113,7 +113,7 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
     verdict
 }
 
-/// Drains the node. Where slurmctld does not hear of it, slurmd tells it later, of a prolog that has failed.
+/// Drains the node. If slurmctld cannot be reached, the prolog fails instead, and slurmd reports that later.
 fn out_of_service(subject: &PrologInput, line: &str, log: &mut dyn Log) -> (EndedBy, HookResult) {
     match failure_report::out_of_service(start_of(subject), &subject.facts.slurmd.node, line) {
         Ok(true) => (EndedBy::Slurm, HookResult::GoOn),
@@ -129,15 +129,15 @@ fn start_of(subject: &PrologInput) -> failure_report::Start {
     failure_report::Start { job: subject.facts.job, restart: subject.facts.restart }
 }
 
-/// Leaves a record of a job that wants no container: its steps are known by it from those of another component of a
-/// heterogeneous job, which has one.
+/// Records that a job wants no container: by this record its steps are told apart from those of another
+/// component of a heterogeneous job, which has one.
 pub fn note_host(subject: &PrologInput, log: &mut dyn Log) {
     if let Err(error) = subject.begin(&subject.origin(None), Outcome::Host) {
         log.error(&format!("job {}: {}", subject.facts.job, error_chain(&error)));
     }
 }
 
-/// Those who cannot see this node's record: the user who waits, and the job's other nodes.
+/// Reports to those who do not see this node's record: the user who waits, and the job's other nodes.
 fn report_to_user(subject: &PrologInput, line: &str, end: EndedBy, log: &mut dyn Log) {
     let start = start_of(subject);
     if let Err(error) = failure_report::report_failure(start, &subject.facts.slurmd.node, line, end) {
@@ -172,7 +172,7 @@ fn start(
     }
 }
 
-/// Removes what the job has on this node.
+/// Removes everything that the job has on this node.
 pub fn epilog(config: &Config, slurmd: &Slurmd, job: JobId, log: &mut dyn Log) -> HookResult {
     match container::stop(config, slurmd, job) {
         Ok(()) => HookResult::GoOn,
@@ -186,7 +186,8 @@ pub fn epilog(config: &Config, slurmd: &Slurmd, job: JobId, log: &mut dyn Log) -
     }
 }
 
-/// With the reason, for which Slurm would only write "Epilog error": that is left to it where slurmctld does not hear of this.
+/// Drains the node with the reason, for which Slurm would write only "Epilog error". Slurm does so if slurmctld
+/// cannot be reached.
 fn drain(slurmd: &Slurmd, job: JobId, line: &str, log: &mut dyn Log) -> HookResult {
     match scontrol::drain(&slurmd.node, &format!("spank_docker: {line}")) {
         Ok(()) => HookResult::GoOn,

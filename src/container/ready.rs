@@ -19,7 +19,7 @@ use crate::log::escape::Escaped;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one connection may wait for a banner there.
 const BANNER: Duration = Duration::from_secs(5);
-/// Between two looks; a start takes some 20 ms.
+/// Interval between checks; a start takes about 20 ms.
 const INTERVAL: Duration = Duration::from_millis(3);
 /// RFC 4253, 4.2: the identification string is at most 255 characters long.
 const BANNER_LIMIT: u64 = 255;
@@ -27,24 +27,24 @@ const BANNER_LIMIT: u64 = 255;
 /// Why no sshd of the job answers.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ReadyError {
-    /// It ended.
+    /// The container's first process has ended.
     #[error("sshd exited")]
     Ended,
-    /// It runs, but nothing listens, or says nothing.
+    /// The process runs, but nothing listens, or the listener sends nothing.
     #[error("no answer within {} s", waited.as_secs())]
     Silent {
         /// How long it had to answer.
         waited: Duration,
     },
-    /// It says something that our sshd would not.
+    /// It sends a banner that is not this job's.
     #[error("answered '{banner}'")]
     Stranger {
-        /// What it said.
+        /// The banner.
         banner: Escaped,
     },
 }
 
-/// Waits for the sshd that `process` has become.
+/// Waits for the sshd that `process` is about to execute.
 pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<(), ReadyError> {
     let look = async || check_sshd(process, port, token).await;
     let is_final = |found: &Result<bool, ReadyError>| *found != Ok(false);
@@ -54,19 +54,20 @@ pub(super) async fn wait(process: &Process, port: u16, token: &str) -> Result<()
         if poll::until_meanwhile(began + waited, INTERVAL, look, is_final).await? {
             return Ok(());
         }
-        // The node may be more overloaded by now.
+        // The load is read again: the node may be more overloaded by now.
         if began.elapsed() >= load::patience(PATIENCE) {
             return Err(ReadyError::Silent { waited });
         }
     }
 }
 
-/// Whether it answers already.
+/// Whether the sshd answers already.
 async fn check_sshd(process: &Process, port: u16, token: &str) -> Result<bool, ReadyError> {
     if !process.is_alive() {
         return Err(ReadyError::Ended);
     }
-    // The banner alone proves nothing: any process that connects to another node of the job sees its token.
+    // The banner alone proves nothing: any process that connects to another node of the job sees the token. So
+    // the listening socket must be the process' own.
     let sockets = listener::on_port(port).unwrap_or_default();
     if !listener::is_held_by(&sockets, process.id().pid) {
         return Ok(false);
@@ -74,7 +75,7 @@ async fn check_sshd(process: &Process, port: u16, token: &str) -> Result<bool, R
     match timeout(load::patience(BANNER), banner((Ipv4Addr::LOCALHOST, port).into())).await {
         Ok(Ok(banner)) if server::is_banner(&banner, token) => Ok(true),
         Ok(Ok(banner)) if !banner.is_empty() => Err(ReadyError::Stranger { banner: Escaped::new(banner) }),
-        // Too busy to answer, or in the middle of its start.
+        // The sshd is too busy to answer, or still starting.
         Ok(Ok(_) | Err(_)) | Err(_) => Ok(false),
     }
 }
@@ -87,7 +88,7 @@ pub(super) async fn banner(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     loop {
         match reader.read_u8().await {
             Ok(b'\n') => return Ok(line),
-            // The line ends with it.
+            // The line ends with CR LF.
             Ok(b'\r') => {}
             Ok(byte) => line.push(byte),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(line),

@@ -1,10 +1,12 @@
-//! What jobs have left that run no more, and whose own epilog will never come, or could not remove it: the engine was down,
-//! slurmd had died with them, the node has started anew.
+//! Removes what jobs have left that no longer run and whose own epilog will never come, or could not remove it:
+//! the engine was down, slurmd had died with them, the node has restarted.
 //!
-//! Nothing of a job that runs may be among it. So what is left is listed first, then the kernel is asked which jobs have a
-//! slurmstepd; and what is young is left alone, since between a prolog's end and the extern step there is none. What is old,
-//! has no slurmstepd and yet does not say itself that its job has ended (a job that was cancelled in its prolog, under a slurmd
-//! that died, on a node that was down when the job's end was sent) is removed when slurmctld has no such job on this node.
+//! It must not remove anything of a running job. So it first lists what there is, and then asks the kernel
+//! which jobs have a slurmstepd; and it leaves recent containers and records alone, since between a prolog's
+//! end and the extern step a job has no slurmstepd. For an old one without a slurmstepd, whose record does not
+//! show that its job has ended, it asks slurmctld, and removes it when slurmctld has no such job on this node.
+//! (This happens when a job was cancelled in its prolog, under a slurmd that died, on a node that was down when
+//! slurmctld sent the job's end.)
 //!
 //! Runs as root in the epilog of another job, and in a starting slurmd: neither may take long.
 
@@ -22,18 +24,19 @@ use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::{scontrol, stepd};
 use crate::state::{Outcome, OwnerDir, Record, StateDir};
 
-/// How old a container that may run, or a record, has to be.
+/// The minimum age of a record, or of a container that may run.
 const GRACE: Duration = Duration::from_secs(60);
-/// How long the epilog of another job may be kept.
+/// How long this may delay the epilog of another job.
 const IN_EPILOG: Duration = Duration::from_secs(5);
-/// How long a starting slurmd may be kept: systemd waits for 90 s.
+/// How long this may delay a starting slurmd: systemd waits for 90 s.
 const AT_START: Duration = Duration::from_secs(25);
-/// As much of that may be spent on asking slurmctld: certain leftovers must not wait for doubtful ones.
+/// How much of that time may be spent on asking slurmctld, so that enough is left for what certainly has to be
+/// removed.
 const ANSWER: Duration = Duration::from_secs(1);
-/// What is left of that when the content of containers is not waited for any longer.
+/// How much of that time must be left when the removal of containers' files is broken off.
 const REST: Duration = Duration::from_secs(2);
 
-/// Removes what others have left than this job, which ends.
+/// Removes what other jobs have left, in the epilog of this job.
 pub(super) fn remove(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
     let is_meant =
         |owner: Owner, state: &OwnerDir| owner.job != job && (has_ended(state) || is_doubtful(state));
@@ -42,7 +45,7 @@ pub(super) fn remove(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(),
     within(IN_EPILOG, look.remove()).map(drop)
 }
 
-/// Removes what belongs to no running job, and returns whose it was. For a slurmd that starts.
+/// Removes what belongs to no running job, and returns the jobs to which it belonged. For a starting slurmd.
 pub fn reap(config: &Config, slurmd: &Slurmd) -> Result<BTreeSet<JobId>, StopError> {
     let look = Look { config, slurmd, is_meant: &|_, _| true, by: By::Start, patience: AT_START - REST };
     within(AT_START, look.remove())
@@ -54,8 +57,8 @@ fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, StopError>
     runtime.block_on(async { tokio::time::timeout(deadline, work).await.unwrap_or(Err(slow)) })
 }
 
-/// Whether a job's state itself says that no task can come any more: there is none, or its container has died. Unreadable
-/// state says nothing.
+/// Whether the record on disk shows that no more tasks will come: there is none, an epilog has left the removal
+/// for later, or the container has died. A record that cannot be read shows nothing.
 fn has_ended(state: &OwnerDir) -> bool {
     match state.try_exists() {
         Ok(false) => true,
@@ -66,11 +69,11 @@ fn has_ended(state: &OwnerDir) -> bool {
     }
 }
 
-/// Whether a start was made long ago, and nothing tells of an extern step, or of an end.
+/// Whether a start was made long ago, and the record shows neither an extern step nor an end.
 fn is_doubtful(state: &OwnerDir) -> bool {
     let is_start = |record: &Record| match record.outcome {
         Outcome::Ready(_) | Outcome::Starting | Outcome::Failed { .. } | Outcome::BrokenOff { .. } => true,
-        // It has none as long as its job runs.
+        // Such a job has no container for as long as it runs.
         Outcome::Host | Outcome::OfSteps(_) => false,
     };
     state.owner().step.is_none()
@@ -80,7 +83,7 @@ fn is_doubtful(state: &OwnerDir) -> bool {
         && state.read().is_ok_and(|record| record.as_ref().is_some_and(is_start))
 }
 
-/// Whether a container was ready once, and its first process is no more.
+/// Whether a container was ready once, and its first process has ended.
 fn is_dead(record: &Record) -> bool {
     match &record.outcome {
         Outcome::Ready(running) => {
@@ -94,7 +97,7 @@ fn is_dead(record: &Record) -> bool {
     }
 }
 
-/// Of a job that had one, a slurmstepd runs as long as the job does.
+/// Whether the job had an extern step, which runs as long as the job does.
 fn had_extern_step(state: &OwnerDir) -> bool {
     state.adoption().is_some()
 }
@@ -103,10 +106,10 @@ fn is_old(age: Option<Duration>) -> bool {
     age.is_some_and(|age| age > GRACE)
 }
 
-/// The hook that looks.
+/// The hook that calls this.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// A slurmd that starts: it asks no slurmctld, which may wait for it.
+    /// A starting slurmd. It must not ask slurmctld, which may be waiting for it.
     Start,
     /// The epilog of this job.
     EpilogOf(JobId),
@@ -115,10 +118,10 @@ enum By {
 struct Look<'a> {
     config: &'a Config,
     slurmd: &'a Slurmd,
-    /// Whose, as far as the hook knows, and its state tells.
+    /// Whether to remove a container or record of this owner, by what the hook and the record show.
     is_meant: &'a dyn Fn(Owner, &OwnerDir) -> bool,
     by: By,
-    /// How long the content of a container may take: less than all of it.
+    /// How long removing the files of one container may take: less than the whole time limit.
     patience: Duration,
 }
 
@@ -142,7 +145,7 @@ impl Look<'_> {
         let jobs = states.iter().map(|state| state.owner().job).collect();
         let mut first = Ok(());
         if let Ok(Some(engine)) = engine {
-            // A removal that failed is not retried for a while.
+            // In an epilog, a removal that has failed is not retried for a while.
             let postpones = self.by != By::Start;
             if postpones {
                 // Before the attempt, which is cut off when it takes too long.
@@ -158,13 +161,13 @@ impl Look<'_> {
         }
         for state in states {
             first = first.and(remove::remove_scope(&state));
-            // Where a cgroup keeps it for long, the deadline comes first.
+            // A cgroup may keep it busy for long: so the deadline gets checked here.
             tokio::task::yield_now().await;
         }
         first.map(|()| jobs)
     }
 
-    /// Jobs that may run. The kernel is asked last, so that none is missing which began meanwhile.
+    /// Jobs that may run. The kernel is asked last, so that a job which has started meanwhile is not missed.
     async fn running(&self, states: impl Iterator<Item = &OwnerDir>) -> Result<BTreeSet<JobId>, StopError> {
         let known = || stepd::jobs().map_err(StopError::Processes);
         let running = known()?;
@@ -175,7 +178,7 @@ impl Look<'_> {
         if doubtful.is_empty() {
             return Ok(running);
         }
-        // An answer without the job that ends here is about something else.
+        // An answer that lacks the job whose epilog this is must be about something else.
         match tokio::time::timeout(ANSWER, scontrol::jobs_on(&self.slurmd.node)).await {
             Ok(Ok(here)) if here.contains(&own) => doubtful.retain(|job| here.contains(job)),
             Ok(Ok(_) | Err(_)) | Err(_) => {}
@@ -184,7 +187,7 @@ impl Look<'_> {
         Ok(doubtful)
     }
 
-    /// Containers that are this slurmd's for sure, with their state.
+    /// Containers that certainly belong to this slurmd, with their records.
     async fn containers(&self, engine: &Engine) -> Result<Vec<Belonging>, StopError> {
         let listed = engine.labelled(LABEL_JOB).await?.into_iter();
         let listed = listed.filter(|listed| ownership::is_surely_of(listed, self.slurmd));
@@ -202,7 +205,7 @@ impl Look<'_> {
         self.by != By::Start && is_doubtful(state)
     }
 
-    /// State of whole jobs, and of their steps.
+    /// The records of jobs, and of their steps.
     fn states(&self) -> Result<Vec<OwnerDir>, StopError> {
         let state = StateDir::new(&self.config.state_dir);
         let path = || self.config.state_dir.clone();
@@ -211,8 +214,8 @@ impl Look<'_> {
         Ok(owners.into_iter().filter(is_meant).map(|owner| state.of(owner)).collect())
     }
 
-    /// Whether nothing of it can be under way: it is old; or it had its extern step; or its prolog was cut off, and no
-    /// process runs it any more; or its container has died.
+    /// Whether no start can be in progress for it: it is old; or its job has had its extern step; or its prolog
+    /// was cut off, and that process is gone; or its container has died.
     fn is_over(&self, state: &OwnerDir) -> bool {
         let is_over = |record: &Record| matches!(record.outcome, Outcome::Starting) || is_dead(record);
         is_old(state.age())

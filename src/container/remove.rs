@@ -1,4 +1,5 @@
-//! Removal of what was found on a node: containers by their labels, state, cgroups. Absent is success.
+//! Removal of what was found on a node: containers by their labels, records, cgroups. What is absent counts as
+//! removed.
 //!
 //! Runs as root wherever something ends: see `stop` and `reap`.
 
@@ -17,10 +18,10 @@ use crate::state::{OwnerDir, StateDir, StateError};
 /// What could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
-    /// The first thing that the engine failed at.
+    /// The first failure of the engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The first thing that a file system failed at.
+    /// The first failure of a file system.
     #[error(transparent)]
     State(#[from] StateError),
     /// The state directory cannot be listed.
@@ -41,7 +42,7 @@ pub enum StopError {
         #[source]
         source: std::io::Error,
     },
-    /// The job's prolog outlives it.
+    /// The job's prolog cannot be ended.
     #[error("the prolog of job {job} does not end")]
     Prolog {
         /// The job.
@@ -50,13 +51,13 @@ pub enum StopError {
         #[source]
         source: std::io::Error,
     },
-    /// Images that a pull which was cut off may have brought are not marked as private.
+    /// The images that an interrupted pull may have brought cannot be marked as private.
     #[error("cannot clean up after an interrupted pull")]
     Pulls(#[source] ImageError),
-    /// Which jobs run is not known: so nothing of any is removed.
+    /// The running jobs are not known: so nothing is removed.
     #[error("cannot find out which jobs run on this node: nothing of other jobs is removed")]
     Processes(#[source] std::io::Error),
-    /// It would take longer than a hook may wait.
+    /// The removal would take longer than a hook may wait.
     #[error("leftovers of other jobs were not all removed within {seconds} s: later epilogs remove the rest")]
     Slow {
         /// The deadline.
@@ -68,14 +69,14 @@ pub enum StopError {
 }
 
 impl StopError {
-    /// Whether the engine is there and does not do its work.
+    /// Whether the engine is installed and does not work.
     #[must_use]
     pub fn is_engine_fault(&self) -> bool {
         matches!(self, Self::Engine(error) if error.is_engine_fault())
     }
 }
 
-/// `None` where there never was an engine, and so no container.
+/// `None` where there never was an engine, and so there are no containers.
 pub(super) async fn connect(config: &Config, socket: &Path) -> Result<Option<Engine>, StopError> {
     match engine_health::connect_to(config, socket).await {
         Ok(engine) => Ok(Some(engine)),
@@ -84,7 +85,7 @@ pub(super) async fn connect(config: &Config, socket: &Path) -> Result<Option<Eng
     }
 }
 
-/// A container that was found by its labels, and where its state is.
+/// A container that was found by its labels, and the place of its record.
 pub(super) struct Belonging {
     pub(super) listed: Listed,
     pub(super) state_dir: StateDir,
@@ -99,7 +100,7 @@ impl Belonging {
     }
 }
 
-/// Removes these containers concurrently. Returns those that are still there, and why.
+/// Removes these containers concurrently. Returns those that are still there, with the reasons.
 pub(super) async fn remove_found(
     engine: &Engine,
     found: &[Belonging],
@@ -111,7 +112,8 @@ pub(super) async fn remove_found(
     removed.filter_map(|(removed, found)| Some((found.state.clone(), removed.err()?))).collect()
 }
 
-/// Where a cgroup cannot be removed, the record of it stays, for a later epilog to try again.
+/// Removes the record of an owner with all that it names. Where a cgroup cannot be removed, the record stays,
+/// for a later epilog to try again.
 pub(super) fn remove_scope(directory: &OwnerDir) -> Result<(), StopError> {
     let cgroups = directory.cgroups();
     let cgroups: Vec<&Path> = cgroups.iter().map(PathBuf::as_path).collect();
@@ -139,7 +141,7 @@ mod tests {
         }
         let directory = tempfile::tempdir().unwrap();
         let (job, cgroup) = (directory.path().join("job_7"), directory.path().join("job_7/step_extern"));
-        // A file of no kernel's keeps it.
+        // An ordinary file, which unlike the kernel's own files keeps a directory from being removed.
         fs::create_dir_all(&cgroup).unwrap();
         fs::write(job.join("kept"), "").unwrap();
         let state = StateDir::new(&directory.path().join("state")).of(Owner::job(JobId(7)));

@@ -1,8 +1,9 @@
-//! What is known about the job or the step that wants a container, from Slurm and the node's user database.
+//! The facts about a job or step that requests a container, from Slurm and the node's user database.
 //!
-//! Runs as root, in the prolog and in the tasks of a step. The prolog's variables are Slurm's own. Those of a step went
-//! through the user's hands: what they can bring about there is a cluster of the user's that does not work. What
-//! counts (job, step, user, node) comes from slurmstepd. The options, which a user can forge, come separately.
+//! Runs as root, in the prolog and in the tasks of a step. The prolog's variables are Slurm's own. Those of a
+//! step can be changed by the user, who can break only the user's own containers with that: what matters for
+//! others (job, step, user, node) comes from slurmstepd. The options, which a user can forge, are passed
+//! separately.
 
 use std::ffi::{CString, OsString};
 use std::io;
@@ -22,14 +23,14 @@ use crate::slurm::hostlist;
 use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::shell_state::ShellState;
 
-/// A job that wants a container on this node.
+/// A request for a container on this node.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Whose container it will be.
+    /// The job or step to which the container will belong.
     pub owner: Owner,
-    /// The cluster's name: part of the keys' context.
+    /// The cluster's name, which is part of the keys' context.
     pub cluster: String,
-    /// The slurmd that this is asked of, by its own word alone.
+    /// The slurmd of this node, from its own environment alone.
     pub slurmd: Slurmd,
     /// This node's name.
     pub node: String,
@@ -37,56 +38,56 @@ pub struct Request {
     pub restart: u32,
     /// The nodes, as Slurm's host list.
     pub nodes: String,
-    /// How many ranks each node takes, as Slurm's layout: its CPUs in the job, or the step's tasks there.
+    /// How many ranks each node takes, in Slurm's notation: its CPUs in the job, or the step's tasks there.
     pub slots: String,
     /// The job's user.
     pub account: Account,
     /// The user's groups.
     pub groups: Vec<Group>,
-    /// The user's numbers.
+    /// The user's uid and gids.
     pub credentials: UserIds,
     /// The job's working directory.
     pub workdir: Option<PathBuf>,
-    /// What the user asks for, checked.
+    /// The user's options, validated.
     pub options: Options,
     /// Umask and soft limits of the submitting shell, for an ENTRYPOINT.
     pub shell: ShellState,
-    /// The GPUs that Slurm has given: the job's, where that is known, and in the end the container's.
+    /// The GPUs of the job, where they are known; replaced by those of the container.
     pub gpus: Option<Gpus>,
 }
 
 /// What is missing or wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// Slurm always sets it.
+    /// A variable that Slurm always sets is missing.
     #[error("Slurm did not set {name} in the prolog's environment")]
     Missing {
         /// The variable.
         name: &'static str,
     },
-    /// Slurm sets a number.
+    /// A variable for which Slurm sets a number has another value.
     #[error("{name} is '{value}' in the prolog's environment, not a number")]
     NotANumber {
         /// The variable.
         name: &'static str,
-        /// What it is.
+        /// Its value.
         value: String,
     },
-    /// The user has unset it.
+    /// A variable is missing because the user has unset it.
     #[error("{name} is not set in the step's environment: do not change Slurm's variables")]
     MissingInStep {
         /// The variable.
         name: &'static str,
     },
-    /// What slurmstepd and the variables say does not fit together.
+    /// The facts from slurmstepd and the step's variables contradict each other.
     #[error("node {index} of the step is not in its node list '{list}': do not change Slurm's variables")]
     NotInStep {
-        /// The node's place, by slurmstepd.
+        /// The node's index, from slurmstepd.
         index: u32,
         /// The list.
         list: Escaped,
     },
-    /// GPUs.
+    /// The GPUs cannot be determined.
     #[error(transparent)]
     Gpus(#[from] crate::slurm::gres::GresError),
     /// The user database of this node does not know the user.
@@ -95,13 +96,13 @@ pub enum RequestError {
         /// The job's user.
         uid: u32,
     },
-    /// The user database hangs.
+    /// The user database does not answer.
     #[error("this node's user database does not answer for user {uid}: ask the admin")]
     SilentUserDatabase {
         /// The job's user.
         uid: u32,
     },
-    /// The user database cannot be asked.
+    /// The user database cannot be read.
     #[error("cannot look up user {uid} in this node's user database")]
     UserDatabase {
         /// The job's user.
@@ -113,7 +114,7 @@ pub enum RequestError {
 }
 
 impl Request {
-    /// From what slurmd tells the prolog, and from the rest of its environment.
+    /// Takes the facts from slurmd's variables for the prolog, and from the rest of its environment.
     pub fn of_job(
         job: &JobInfo,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -152,7 +153,7 @@ impl Request {
         })
     }
 
-    /// From what a task knows of its step.
+    /// Takes the facts that a task has about its step.
     pub fn of_step(
         step: &StepInfo,
         variable: impl Fn(&str) -> Option<String>,
@@ -171,7 +172,8 @@ impl Request {
             .ok()
             .and_then(|nodes| nodes.into_iter().nth(usize::try_from(step.node).ok()?))
             .ok_or_else(|| RequestError::NotInStep { index: step.node, list: Escaped::new(&nodes) })?;
-        // Part of the keys' context, which each node has to arrive at, and of nothing that others rely on.
+        // The user can change it. It is only part of the keys' context, which must be equal on all nodes of the
+        // step.
         let restart = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok());
         Ok(Self {
             owner: step.owner,
@@ -197,14 +199,14 @@ impl Request {
         hostlist::expand(&self.nodes).ok()?.into_iter().next()
     }
 
-    /// Whether this is the first node, which speaks for all.
+    /// Whether this is the first node, which reports for all of them.
     #[must_use]
     pub fn is_first_node(&self) -> bool {
         self.first_node().is_some_and(|first| first == self.node)
     }
 }
 
-/// As the user's client has sent it.
+/// The state of the submitting shell, as the user's client has sent it.
 fn shell_of_job(variable: impl Fn(&str) -> Option<OsString>) -> ShellState {
     let sent = variable(env_protocol::SHELL_STATE_OF_JOB).unwrap_or_default();
     let state = ShellState::parse(&sent.to_string_lossy());
@@ -214,20 +216,20 @@ fn shell_of_job(variable: impl Fn(&str) -> Option<OsString>) -> ShellState {
     }
 }
 
-/// What slurmd tells the prolog of a job and of its node.
+/// What slurmd passes to the prolog about a job and its node.
 #[derive(Clone, Debug)]
 pub struct JobInfo {
     /// The job.
     pub job: JobId,
     /// Its user.
     pub uid: u32,
-    /// How often it was queued again.
+    /// How often it was requeued.
     pub restart: u32,
-    /// The slurmd that tells it.
+    /// The slurmd itself.
     pub slurmd: Slurmd,
 }
 
-/// What slurmstepd itself says of a task's step.
+/// What slurmstepd itself knows about a task's step.
 #[derive(Clone, Debug)]
 pub struct StepInfo {
     /// Job and step.
@@ -236,25 +238,27 @@ pub struct StepInfo {
     pub uid: u32,
     /// The user's group in this job.
     pub gid: u32,
-    /// The cluster's name, by slurmd's own configuration: another one's would make the keys of a job there.
+    /// The cluster's name, from slurmd's own configuration: with another cluster's name, the keys would be
+    /// those of a job there.
     pub cluster: String,
-    /// The place of this node among the step's.
+    /// The index of this node in the step.
     pub node: u32,
-    /// Where its tasks start.
+    /// The directory in which its tasks start.
     pub workdir: Option<PathBuf>,
-    /// The job's GPUs, by the record of its prolog, if there is one.
+    /// The job's GPUs, from the record of its prolog, if there is one.
     pub gpus: Option<Gpus>,
-    /// The slurmd, by that record or by slurmstepd's word.
+    /// The slurmd, from that record or from slurmstepd.
     pub slurmd: Slurmd,
-    /// The groups that Slurm gives its tasks.
+    /// The groups that Slurm sets for its tasks.
     pub groups: Vec<u32>,
 }
 
-/// A user and all groups.
+/// A user and all of the user's groups.
 type KnownUser = (Account, Vec<Group>);
 
-/// What a step knows of its user. The groups are slurmstepd's own (src/slurmd/slurmstepd/slurmstepd_job.c, by the credential, or
-/// by the node's database where the site has `disable_send_gids`); the rest are names, which went through the user's hands.
+/// The user of a step according to Slurm. The groups are slurmstepd's own
+/// (src/slurmd/slurmstepd/slurmstepd_job.c, from the credential, or from the node's database where the site has
+/// `disable_send_gids`); the rest are names, which the user can change.
 struct BySlurm<'a> {
     groups: &'a [u32],
     names: [Option<String>; 2],
@@ -263,7 +267,8 @@ struct BySlurm<'a> {
 }
 
 impl BySlurm<'_> {
-    /// No name that has a meaning of its own here. Slurm's is the number where srun is called on a node that knows no other.
+    /// The user's name, unless it has a special meaning in the container. Slurm sets the number where srun is
+    /// called on a node that knows no name.
     fn name(&self, uid: u32) -> String {
         let is_plain = |name: &&String| {
             !matches!(name.as_str(), "root" | "sshd" | "nobody")
@@ -272,7 +277,7 @@ impl BySlurm<'_> {
         self.names.iter().flatten().find(is_plain).cloned().unwrap_or_else(|| format!("user{uid}"))
     }
 
-    /// None where Slurm does not know the groups either.
+    /// `None` where Slurm does not know the groups either.
     fn user(&self, uid: u32, gid: u32) -> nix::Result<Option<KnownUser>> {
         if uid == 0 || self.groups.is_empty() {
             return Ok(None);
@@ -291,8 +296,8 @@ impl BySlurm<'_> {
     }
 }
 
-/// A user as this node knows it, else as Slurm does, with the group that the job has, else the user's own. Asked by a child: a
-/// name service need not answer.
+/// A user as the node's database knows it, or else as Slurm does, with the group that the job has, or else the
+/// user's own. A child asks the database, since a name service may not answer.
 fn person(
     uid: u32,
     gid: Option<u32>,
@@ -334,7 +339,7 @@ fn known(uid: u32, gid: Option<u32>) -> io::Result<Option<KnownUser>> {
     Ok(Some((account, groups)))
 }
 
-/// All groups of a user, the job's own first; one without a name is kept by its number.
+/// All groups of a user, the job's own first; a group without a name is kept by its number.
 fn groups(user: &str, gid: u32) -> nix::Result<Vec<Group>> {
     let name = CString::new(user).map_err(|_| nix::Error::EINVAL)?;
     let mut groups = Vec::new();
@@ -389,7 +394,7 @@ mod tests {
         assert_eq!((request.first_node().as_deref(), request.is_first_node()), (Some("n1"), false));
     }
 
-    /// Slurm's groups alone count; of the names, none that means something.
+    /// Only Slurm's groups count; a name with a special meaning is not used.
     #[test]
     fn user_that_the_node_does_not_know_is_who_slurm_says() {
         const NOBODYS: u32 = 3_999_999_998;

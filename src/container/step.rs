@@ -1,8 +1,8 @@
-//! The container of one step, for a step that asks for another image than its job has. The first task on the node
-//! starts it, the others wait for it; the step's end removes it, and the epilog if that did not come.
+//! The container of one step, for a step that requests another image than its job has. The first task on the
+//! node starts it, and the others wait for it; the end of the step removes it, or else the epilog does.
 //!
-//! Runs as root: in the forked child that becomes a task, with the code that the prolog runs for a job, and in the step's
-//! slurmstepd when its first task ends and at the step's end.
+//! Runs as root: in the forked child that becomes a task, with the code that the prolog runs for a job, and in
+//! the step's slurmstepd when its first task ends and at the step's end.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -23,23 +23,23 @@ use crate::slurm::hostlist;
 use crate::slurm::ids::Owner;
 use crate::state::{OnceFlag, Origin, Outcome, OwnerDir, RunningContainer, StateDir, StateError};
 
-/// Between two looks whether another task has ended its work.
+/// Interval between checks whether another task has started the container.
 const INTERVAL: Duration = Duration::from_millis(20);
-/// The same when that takes long: there may be a task for each of many cores.
+/// The interval when that takes long: a node may have a task for each of many cores.
 const LONG_INTERVAL: Duration = Duration::from_millis(500);
-/// What a start may take besides the time that it is given: undoing it, for the most part.
+/// How much longer than its time limit a start may take, mostly to undo it.
 const GRACE: Duration = Duration::from_secs(90);
 
 /// Why a step has no container of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// It did not come up.
+    /// The container did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// It came up outside the step's limits.
+    /// The container is not in the step's cgroups.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
-    /// Another task has met with this.
+    /// Another task has failed with this message.
     #[error("{0}")]
     Failed(String),
     /// The task that started it was killed.
@@ -54,7 +54,7 @@ pub enum StepError {
         /// The step.
         owner: Owner,
     },
-    /// Another task is still at it, long after it should have given up.
+    /// Another task is still starting it, long after its own deadline.
     #[error("step {owner}: its container was not ready within {seconds} s (start_timeout)")]
     Waited {
         /// The step.
@@ -62,12 +62,12 @@ pub enum StepError {
         /// How long this task has waited.
         seconds: u64,
     },
-    /// On another node.
+    /// The container of another node is missing.
     #[error("step {owner}: its container on node '{node}' was not ready within {seconds} s (start_timeout)")]
     Alone {
         /// The step.
         owner: Owner,
-        /// The first node where it is not.
+        /// The first node without a container.
         node: String,
         /// How long this task has waited.
         seconds: u64,
@@ -80,18 +80,18 @@ pub enum StepError {
         /// The node.
         node: String,
     },
-    /// There is a record of another user's.
+    /// The record belongs to another user.
     #[error("the container of step {owner} on this node belongs to another user")]
     OtherUser {
         /// The step.
         owner: Owner,
     },
-    /// The plugin's files.
+    /// The plugin's record cannot be written or read.
     #[error(transparent)]
     State(#[from] StateError),
 }
 
-/// The container of the step: that which another task has started, or a new one.
+/// The container of the step: the one that another task has started, or a new one.
 pub fn enter(
     config: &Config,
     request: &Request,
@@ -102,12 +102,14 @@ pub fn enter(
     let (owner, uid) = (request.owner, request.credentials.uid);
     let state = StateDir::new(&config.state_dir);
     let job = state.of(Owner::job(owner.job));
-    // In the job's directory: the task that starts makes the step's own anew. A process holds the lock, and drops it if killed.
+    // The lock is in the job's directory, because the task that starts a container creates the step's directory
+    // anew. The kernel releases the lock when its process ends.
     let limit = config.start_timeout.map(|limit| limit + GRACE);
     let (waiting, mut interval) = (Instant::now(), INTERVAL);
     let _turn = loop {
-        // By the job's directory the epilog knows that there is something to remove, also if the step's end never comes. Where
-        // no epilog will come, the end of another step may have removed it.
+        // By the job's directory the epilog knows that there is something to remove, also if the hook at the
+        // step's end never runs. In an allocation without an epilog, the end of another step may have removed
+        // it.
         job.ensure()?;
         match job.lock_start(owner)? {
             Some(turn) => break turn,
@@ -165,7 +167,7 @@ fn begin(
         }
         Err(error) => Outcome::Failed { message: error.to_string() },
     };
-    // Without a record the other tasks would begin anew, each by itself.
+    // Without a record each of the other tasks would try to start the container again.
     directory.write(&origin, outcome)?;
     started
 }
@@ -179,7 +181,7 @@ fn adopt(
     match adopt::into_own_step(directory, &running) {
         Ok(()) => Ok(running),
         Err(error) => {
-            // The step's end tries again what fails here.
+            // If this fails, the hook at the step's end tries again.
             let _ = stop::stop_step(config, owner);
             directory.create()?;
             Err(error.into())
@@ -187,7 +189,7 @@ fn adopt(
     }
 }
 
-/// For a launcher: waits until the step's containers are there on all of its nodes.
+/// For a launcher: waits until the step's containers are running on all of its nodes.
 pub fn wait_for_others(
     config: &Config,
     request: &Request,
@@ -205,7 +207,7 @@ pub fn wait_for_others(
     })
 }
 
-/// For a task that keeps its node's container: the sshd whose end it waits for. None on the first node.
+/// For a task that only keeps its node's container: the sshd whose end it waits for. `None` on the first node.
 pub fn awaited(request: &Request, running: &RunningContainer) -> Result<Option<SocketAddr>, StepError> {
     let nodes = hostlist::expand(&request.nodes).unwrap_or_default();
     let Some(node) = barrier::awaited(&nodes, &request.node) else { return Ok(None) };
@@ -213,19 +215,20 @@ pub fn awaited(request: &Request, running: &RunningContainer) -> Result<Option<S
     address.map(Some).ok_or(StepError::Nameless { owner: request.owner, node })
 }
 
-/// Notes that a launcher on another node would wait in vain for this one.
+/// Records that a launcher on another node would wait in vain for this node.
 pub fn mark_step_failed(config: &Config, owner: Owner) {
-    // If this node cannot write it, the launcher runs into its own deadline.
+    // If it cannot be written, the launcher waits until its own deadline.
     let _ = StateDir::new(&config.state_dir).of(owner).claim(OnceFlag::StepFailed);
 }
 
-/// Whether that was noted: then the step must end on all nodes.
+/// Whether that was recorded: then the step must end on all nodes.
 #[must_use]
 pub fn has_step_failed(config: &Config, owner: Owner) -> bool {
     StateDir::new(&config.state_dir).of(owner).is_claimed(OnceFlag::StepFailed)
 }
 
-/// Removes all that the step has on this node; where no epilog will come, also what it has left to that.
+/// Removes everything that the step has on this node; in an allocation without an epilog, also what is
+/// otherwise left to that.
 pub fn leave(config: &Config, owner: Owner, has_epilog: bool) -> Result<(), StopError> {
     sentinel::dismiss();
     let removed = stop::stop_step(config, owner);

@@ -1,8 +1,8 @@
-//! The end of a job, or of a step, on this node. Labels, not memory, say what belongs to it; absent is success; after one
-//! failure the hook still removes the rest.
+//! The end of a job, or of a step, on this node. Labels show what belongs to it; what is absent counts as
+//! removed; after one failure the hook still removes the rest.
 //!
-//! Runs as root in the epilog, in the prolog when a start has failed, in a step's slurmstepd when the step ends, and in
-//! a starting slurmd.
+//! Runs as root in the epilog, in the prolog when a start has failed, in a step's slurmstepd when the step
+//! ends, and in a starting slurmd.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,19 +20,19 @@ use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::stepd;
 use crate::state::{Outcome, OwnerDir, StateDir, StateError};
 
-/// Removes all that `job` has on this node: containers, mounts, files. Then what others have left whose own epilog could
-/// not remove it: the engine was down, or came up after slurmd. One that is down now may be about to come back: an admin
-/// restarts it, or another job's registry has ended it.
+/// Removes all that `job` has on this node: containers, mounts, files. Then removes what other jobs have left
+/// whose own epilog could not do it, because the engine was down, or started after slurmd. An engine that is
+/// down now may be about to come back: an admin restarts it, or another job's registry has made it die.
 pub fn stop(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
     let prolog = end_prolog(&StateDir::new(&config.state_dir), job);
     let own = end(config, job, |listed| ownership::is_of_job(listed, slurmd, job), |owner| owner.job == job);
-    // The hook does not ask an engine again that does not work.
+    // After a failure of the engine, the hook does not call it again.
     let others = if own.is_ok() { reap::remove(config, slurmd, job) } else { Ok(()) };
     let pulls = if own.is_ok() { mark_interrupted_pulls(config) } else { Ok(()) };
     prolog.and(own).and(others).and(pulls)
 }
 
-/// What the job's own pull has left, if it was cut off.
+/// Marks the images that the job's own pull may have brought, if it was cut off.
 fn mark_interrupted_pulls(config: &Config) -> Result<(), StopError> {
     let pulls = Pulls::new(&config.state_dir);
     if !pulls.all().is_ok_and(|pulls| pulls.iter().any(PullRecord::is_cut_off)) {
@@ -48,7 +48,7 @@ fn mark_interrupted_pulls(config: &Config) -> Result<(), StopError> {
     }
 }
 
-/// A prolog that has not come to its end is an orphan of a slurmd that has died: Slurm itself lets prologs end first.
+/// Ends a prolog that still runs: its slurmd has died, because Slurm itself waits for prologs to end first.
 fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
     match state.of(Owner::job(job)).read().map(|record| record.map(|record| record.outcome)) {
         Ok(Some(
@@ -64,33 +64,33 @@ fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
     }
 }
 
-/// The same for one step, whose slurmstepd still runs. Slurm removes the step's cgroups, unless a start that was cut off has
-/// left a process where Slurm's kill does not look: so the epilog is told of them.
+/// Removes what one step has, while its slurmstepd still runs. Slurm removes the step's cgroups, unless a start
+/// that was cut off has left a process in one that Slurm does not kill: so the epilog gets a record of them.
 pub(super) fn stop_step(config: &Config, owner: Owner) -> Result<(), StopError> {
     let state = StateDir::new(&config.state_dir);
     let (step, job) = (state.of(owner), state.of(Owner::job(owner.job)));
     let is_its = is_of_scope(config, owner);
     let told = record_cgroups_for_epilog(&step, &job);
-    // They are the job's to remove now.
+    // From here on the job's record names the cgroups.
     let ended = end_without_cgroups(config, owner, is_its);
     ended.and(told.map_err(StopError::from))
 }
 
-/// Removes the container of a job, or of a step, alone.
+/// Removes only the container of a job, or of a step.
 pub(super) fn remove_container(config: &Config, owner: Owner) -> Result<(), StopError> {
     let is_its = is_of_scope(config, owner);
     remove_containers(config, owner.job, is_its, false).result
 }
 
-/// Of the slurmd that the record names.
+/// Whether a container belongs to this owner, under the slurmd that the record names.
 fn is_of_scope(config: &Config, owner: Owner) -> impl Fn(&Listed) -> bool {
     let record = StateDir::new(&config.state_dir).of(owner).read().ok().flatten();
     let slurmd = record.map(|record| record.slurmd).unwrap_or_default();
     move |listed| ownership::owner(listed) == Some(owner) && ownership::is_of_job(listed, &slurmd, owner.job)
 }
 
-/// As the job's own: those of the extern step say the same already, if the job has a container too, and so do those of a step
-/// that has ended before.
+/// Adds a step's cgroups to the job's record, unless they are known from the job's extern step, or from another
+/// step that has ended.
 fn record_cgroups_for_epilog(step: &OwnerDir, job: &OwnerDir) -> Result<(), StateError> {
     let cgroups = step.cgroups();
     if cgroups.is_empty() || !job.cgroups().is_empty() {
@@ -113,7 +113,7 @@ fn end_without_cgroups(
     first
 }
 
-/// Ends these containers of the job, and removes the state of these scopes of it.
+/// Ends these containers of the job, and removes the records of these owners.
 fn end(
     config: &Config,
     job: JobId,
@@ -130,31 +130,31 @@ fn end(
     first
 }
 
-/// Whether the hook waits for an engine that is down. Not if there is nothing to remove; and if the start has failed for
-/// that reason, the prolog has waited already.
+/// Whether the hook waits for an engine that is down. Not if there is nothing to remove, and not if the start
+/// has failed for that reason, because the prolog has waited already.
 fn had_container(config: &Config, job: JobId) -> bool {
     let record = StateDir::new(&config.state_dir).of(Owner::job(job)).read();
     record.is_ok_and(|record| record.is_some_and(|record| matches!(record.outcome, Outcome::Ready(_))))
 }
 
-/// Leaves containers that are still there to other hooks, which find no more of the job than that.
+/// Leaves containers that are still there to later hooks, which find them by these records.
 fn postpone(kept: &[OwnerDir]) {
     for state in kept {
-        // Where it cannot be written, each tries.
+        // Where it cannot be written, each hook tries.
         let _ = state.postpone();
     }
 }
 
-/// What has become of the containers of a job.
+/// The result of removing a job's containers.
 struct Removal {
     result: Result<(), StopError>,
-    /// Where its state may be.
+    /// The state directories that may have their records.
     directories: BTreeSet<StateDir>,
-    /// Whose container is still there.
+    /// The owners whose containers are still there.
     kept: Vec<OwnerDir>,
 }
 
-/// Removes these containers of the job from each engine that may have one.
+/// Removes these containers of the job at each engine that may have one.
 fn remove_containers(
     config: &Config,
     job: JobId,
@@ -198,7 +198,7 @@ fn remove_containers(
 
 type Failed = Vec<(OwnerDir, EngineError)>;
 
-/// Removes those at one engine. Where their state is, is added to `directories`.
+/// Removes those at one engine. Adds the state directories of their records to `directories`.
 async fn remove_at(
     config: &Config,
     socket: &Path,
@@ -218,7 +218,7 @@ async fn remove_at(
     Ok(remove_found(&engine, &found, engine::PATIENCE).await)
 }
 
-/// The first fault of the engine's among what could not be done.
+/// The first failure of the engine among all failures.
 fn failed_engine(failed: &Result<Failed, StopError>) -> Option<&EngineError> {
     match failed {
         Ok(failed) => failed.iter().map(|(_, error)| error).find(|error| error.is_engine_fault()),
@@ -227,15 +227,15 @@ fn failed_engine(failed: &Result<Failed, StopError>) -> Option<&EngineError> {
     }
 }
 
-/// The configured engine, and that which the job's containers were asked of, should the configuration have changed or be
-/// no longer readable.
+/// The configured engine, and the one that started the job's containers, in case the configuration has changed
+/// or cannot be read any more.
 fn engines(config: &Config, state: &StateDir, job: JobId) -> BTreeSet<PathBuf> {
     let owners = state.owners().unwrap_or_default().into_iter().filter(|owner| owner.job == job);
     let records = owners.filter_map(|owner| state.of(owner).read().ok().flatten());
     records.filter_map(|record| record.engine).chain([config.docker_host.clone()]).collect()
 }
 
-/// Removes the state of these scopes.
+/// Removes the records of these owners.
 fn remove_state(state: &StateDir, is_meant: impl Fn(Owner) -> bool) -> Result<(), StopError> {
     let owners =
         state.owners().map_err(|source| StopError::List { path: state.path().to_owned(), source })?;

@@ -1,4 +1,4 @@
-//! In the container's mount namespace: each mount comes to its place.
+//! Attaches the prepared mounts to their targets, in the container's mount namespace.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,20 +14,20 @@ use crate::linux::source::SourceKind;
 use crate::log::escape::Escaped;
 use crate::settings::mounts::Target;
 
-/// The most mounts of a container. What the host mounts later may come on top (`rslave`), and the kernel refuses a mount
-/// on the *host* that would bring any namespace above fs.mount-max, by default 100,000.
+/// The most mounts of a container. Later mounts of the host may be added to them (`rslave`), and the kernel
+/// refuses a mount on the *host* that would bring any mount namespace above fs.mount-max, by default 100,000.
 const MOST: usize = 10_000;
 
-/// A mount that every job gets, for which this container has no place.
+/// A mount that every job gets, but that this container has no target for.
 #[derive(Debug)]
 pub(in crate::container) struct Skipped {
-    /// Where it was to be.
+    /// Where it should have been.
     pub(in crate::container) target: Target,
-    /// Why it is not.
+    /// Why it was left out.
     pub(in crate::container) error: MountError,
 }
 
-/// Attaches them in the container's mount namespace, `home` where a fresh directory is wanted.
+/// Attaches the mounts in the container's mount namespace; `home` is the directory for a fresh home.
 pub(in crate::container) fn attach(
     root: &ContainerRoot,
     mounts: Vec<Prepared>,
@@ -54,7 +54,7 @@ struct FreshHome<'a> {
 }
 
 impl FreshHome<'_> {
-    /// At its first place the mount itself: Linux before 6.15 makes no copy of one that is attached nowhere.
+    /// The first target gets the mount itself: Linux before 6.15 makes no copy of a detached mount.
     fn attach(&mut self, place: OwnedFd) -> io::Result<()> {
         if self.is_attached {
             return mount::attach(mount::detached_copy(self.tree, false)?, place);
@@ -89,7 +89,7 @@ fn attach_one(
     attached.map_err(|source| MountError::Target { origin, target, source })
 }
 
-/// Whether the container of `process` has no more mounts than its node can bear.
+/// Whether the container of `process` has no more mounts than the node can have.
 pub(in crate::container) fn check_number(process: &Process) -> io::Result<Result<(), MountError>> {
     let count = process.read("mountinfo")?.iter().filter(|byte| **byte == b'\n').count();
     Ok(match count {

@@ -1,11 +1,11 @@
-//! Why a mount fails, in terms of the option or setting that wants it.
+//! Why a mount fails, in terms of the option or setting that requests it.
 
 use std::io;
 
 use crate::linux::inside::PlaceError;
 use crate::log::escape::Escaped;
 
-/// Who wants a mount: what a message about it begins with, and what can be done.
+/// What requests a mount: it determines how a message begins, and what it advises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MountOrigin {
     /// `--docker-mounts`
@@ -14,7 +14,7 @@ pub enum MountOrigin {
     Admin,
     /// `--docker-mount-home`, or `mount_home`.
     Home,
-    /// `--docker-readonly`, which leaves no other `/tmp`.
+    /// `--docker-readonly`, with which `/tmp` is a mount of its own.
     ReadOnly,
     /// The plugin itself, for every job.
     Standard,
@@ -68,38 +68,38 @@ pub enum MountError {
     /// The source does not exist.
     #[error("{origin}: '{path}' does not exist on this node: {}", origin.remedy())]
     Missing {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
-    /// The user may not go there.
+    /// The user has no permission to reach it.
     #[error("{origin}: '{path}': permission denied on this node: {}", origin.remedy())]
     Denied {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
-    /// Slurm gives each job a directory of its own there, which a prolog does not see.
+    /// Slurm mounts a private directory there for each job, which a prolog does not see.
     #[error(
         "{origin}: '{path}' is in or above '{directory}', which Slurm makes private to each job on the host (job_container.conf or namespace.yaml): {}",
         origin.another_place()
     )]
     Private {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
-        /// What is private.
+        /// The private directory.
         directory: Escaped,
     },
-    /// Which directories these are cannot be found out.
+    /// The private directories cannot be found out.
     #[error(
         "{origin}: '{path}' cannot be mounted, because job_container.conf or namespace.yaml cannot be read on this node: ask the admin"
     )]
     PrivateUnknown {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
@@ -107,26 +107,27 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
-    /// A link of /proc to what some process has open, or links in a circle.
+    /// The path has a magic link of /proc, which leads to a file that some process has open, or a loop of
+    /// links.
     #[error("{origin}: '{path}' resolves through a link that cannot be followed: name the link's target")]
     Link {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
-    /// Its server says nothing: it hangs, or is gone.
+    /// The server of its file system does not answer: it hangs, or is gone.
     #[error("{origin}: '{path}' does not answer on this node: {}", origin.way_around())]
     Silent {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
-        /// The source, or the place.
+        /// The source or the target.
         path: Escaped,
     },
-    /// Another reason.
+    /// The source cannot be opened for another reason.
     #[error("{origin}: '{path}' cannot be mounted: {source}")]
     Source {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
@@ -136,77 +137,77 @@ pub enum MountError {
     /// A device that the user may not open.
     #[error("{origin}: '{path}' is a device that you may not open for reading and writing: leave it out")]
     Device {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
-    /// Slurm keeps it for whom it is given to.
+    /// The GPU is not the job's: Slurm has not allocated it.
     #[error("{origin}: '{path}' is a GPU that Slurm did not allocate to the job: request it with --gres")]
     Gpu {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
-    /// A device knows no read-only mount.
+    /// A read-only mount has no effect on a device.
     #[error("{origin}: '{path}' is a device, and cannot be mounted read-only: leave the flag 'ro' out")]
     ReadOnlyDevice {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
     },
-    /// Something else than a device, where the devices are.
+    /// A file that is not a device would be mounted below /dev.
     #[error(
         "{origin}: '{target}' can hold only devices, and '{path}' is not one: name the devices, not their directory"
     )]
     NoDevice {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// In the container.
         target: Escaped,
     },
-    /// The place in the container is a directory, the source none.
+    /// The target in the container is a directory, but the source is not.
     #[error(
         "{origin}: '{target}' is a directory in the container, and '{path}' is not: name a file as the target"
     )]
     OnDirectory {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// In the container.
         target: Escaped,
     },
-    /// The place in the container is no directory, the source one.
+    /// The target in the container is not a directory, but the source is.
     #[error(
         "{origin}: '{target}' is not a directory in the container, and '{path}' is: name a directory as the target"
     )]
     OnFile {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The source.
         path: Escaped,
         /// In the container.
         target: Escaped,
     },
-    /// The place leads into what is the container's own.
+    /// The target leads into the container's own system.
     #[error("{origin}: '{target}' resolves to a path of the container's own system: choose another target")]
     System {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// In the container.
         target: Escaped,
     },
-    /// The place does not exist, and lies in a mount where the user cannot make it.
+    /// The target does not exist, and lies in a mount where the user cannot create it.
     #[error(
         "{origin}: '{at}' does not exist in the container, and you cannot create it there: create it on the host, or choose another target"
     )]
     Make {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// The part that is missing.
         at: Escaped,
@@ -214,41 +215,41 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
-    /// The place cannot be looked up.
+    /// The target cannot be looked up.
     #[error("{origin}: '{target}' cannot be mounted on: {source}")]
     Target {
-        /// Who wants it.
+        /// What requests it.
         origin: MountOrigin,
         /// In the container.
         target: Escaped,
         /// Why not.
         source: io::Error,
     },
-    /// A mount that every job gets, where the image has something else. A warning.
+    /// A warning: a mount that every job gets is left out, because the image has another kind of file there.
     #[error(
         "working directory or home: '{target}' is left out of the container: {source}: use --docker-workdir or --docker-mounts"
     )]
     LeftOut {
         /// In the container.
         target: Escaped,
-        /// What is there.
+        /// Why it cannot be mounted there.
         source: PlaceError,
     },
-    /// More mounts in one container than a node can bear.
+    /// The container would have more mounts than a node can have.
     #[error(
         "{count} mounts in the container, those below the named directories included, at most {most} are allowed: name directories with fewer mounts below them"
     )]
     Many {
-        /// How many there are.
+        /// The number of mounts.
         count: usize,
-        /// How many there may be.
+        /// The limit.
         most: usize,
     },
 }
 
 impl MountError {
-    /// Whether the plugin adds this mount to every job: the job goes on without. Not where a file system does not answer:
-    /// Slurm hangs there, or what the user has named.
+    /// Whether the plugin adds this mount to every job: the job runs without it. False where a file system does
+    /// not answer: Slurm itself, or a mount that the user has requested, would hang there.
     pub(super) fn is_of_standard_mount(&self) -> bool {
         let origin = match self {
             Self::Silent { .. } | Self::Many { .. } => return false,
@@ -273,7 +274,7 @@ impl MountError {
     }
 }
 
-/// Why a source cannot be opened.
+/// The error for a source that cannot be opened.
 pub(super) fn explain_source(error: io::Error, origin: MountOrigin, path: Escaped) -> MountError {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) => MountError::Missing { origin, path },
@@ -284,7 +285,7 @@ pub(super) fn explain_source(error: io::Error, origin: MountOrigin, path: Escape
     }
 }
 
-/// Why nothing can be mounted at `target`.
+/// The error for a target on which nothing can be mounted.
 pub(super) fn explain_place(
     error: PlaceError,
     origin: MountOrigin,

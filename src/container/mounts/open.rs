@@ -1,4 +1,5 @@
-//! On the host: each source is opened once, and becomes a detached mount that can do no harm.
+//! Opens each source once, on the host, and makes a detached mount of it, without setuid programs and device
+//! nodes.
 
 use std::ffi::CString;
 use std::io;
@@ -21,28 +22,28 @@ use crate::settings::mounts::{Mount, MountSource, Propagation, Target};
 use crate::settings::plugstack::Config;
 use crate::slurm::gres::Gpus;
 
-/// A mount that only has to be attached.
+/// A mount that is ready to be attached.
 #[derive(Debug)]
 pub(in crate::container) struct Prepared {
     pub(super) origin: MountOrigin,
-    /// As it was written, for messages.
+    /// The source as the user or admin wrote it, for messages.
     pub(super) source: Escaped,
     pub(super) target: Target,
     pub(super) kind: SourceKind,
     pub(super) tree: Tree,
 }
 
-/// What is to be attached.
+/// The mount itself.
 #[derive(Debug)]
 pub(super) enum Tree {
     /// A detached mount.
     Detached(OwnedFd),
-    /// The fresh directory on the container's disk, which is made there.
+    /// A fresh directory on the container's disk, which is made there.
     OnDisk,
 }
 
 impl Prepared {
-    /// The device that it is, if it is one.
+    /// The device, if the source is one.
     pub(in crate::container) fn device(&self) -> Option<Device> {
         match self.kind {
             SourceKind::Device(device) => Some(device),
@@ -50,13 +51,14 @@ impl Prepared {
         }
     }
 
-    /// Whether the admin hands it to all containers.
+    /// Whether the admin's configuration requests it for all containers.
     pub(in crate::container) fn is_admins(&self) -> bool {
         self.origin == MountOrigin::Admin
     }
 }
 
-/// Opens all that the container of `request` gets, those first that others may lie in.
+/// Opens all sources for the container of `request`, in the order of their targets: a directory before what is
+/// mounted in it.
 pub(in crate::container) async fn prepare(
     config: &Config,
     request: &Request,
@@ -67,7 +69,7 @@ pub(in crate::container) async fn prepare(
     let mut prepared = Vec::new();
     for wanted in wanted(config, request, &real_paths(request).await) {
         match open(wanted, user, &gpus, &private).await {
-            // Slurm itself tells the user, as it does for a job without a container.
+            // Slurm itself reports such a problem to the user, as it does for a job without a container.
             Err(error) if error.is_of_standard_mount() => {}
             other => prepared.push(other?),
         }
@@ -76,15 +78,16 @@ pub(in crate::container) async fn prepare(
     Ok(prepared)
 }
 
-/// The job's working directory, when it is not in the container: what has its name there is the image's.
+/// The job's working directory, if it is not mounted: a directory of this name in the container would be the
+/// image's.
 pub(in crate::container) fn left_out(request: &Request, mounts: &[Prepared]) -> Option<PathBuf> {
     let workdir = request.workdir.as_deref()?;
     let is_there = mounts.iter().any(|mount| mount.target.covers(workdir));
     (!is_there).then(|| workdir.to_owned())
 }
 
-/// Looked up as the user, by two children at the same time: neither directory need answer. They are only names of places in the
-/// container: what is mounted there is opened by itself.
+/// Looks both directories up as the user, in two children at the same time, since either may not answer. The
+/// results are only used as names in the container: sources of mounts are opened separately.
 async fn real_paths(request: &Request) -> RealPaths {
     let ask = |path: &Path| {
         Errand::send(Some(&request.credentials), &[], || Answer::of(&std::fs::canonicalize(path)?)).ok()
@@ -132,7 +135,7 @@ async fn open(
     Ok(Prepared { origin, source, target, kind: opened.kind, tree: Tree::Detached(tree) })
 }
 
-/// An empty directory.
+/// Makes an empty directory.
 fn open_fresh(
     origin: MountOrigin,
     target: Target,
@@ -157,8 +160,8 @@ fn open_fresh(
     }
 }
 
-/// A copy of the source's mount, and of those below it. On the copy of a device node, and there alone, devices work: the
-/// user may open this one on the host as well.
+/// A copy of the source's mount, and of those below it. Device nodes work only on the copy of a single device,
+/// which the user may open on the host as well.
 fn detached(source: &source::OpenedSource, read_only: bool, propagation: Propagation) -> io::Result<OwnedFd> {
     let recursive = source.kind == SourceKind::Directory;
     let tree = mount::detached_copy(&source.file, recursive)?;

@@ -1,4 +1,4 @@
-//! Which mounts a container gets, and who wants them. Pure.
+//! Which mounts a container gets, and what requests each. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -9,33 +9,36 @@ use crate::container::request::Request;
 use crate::settings::mounts::{Mount, MountSource, Propagation, Target};
 use crate::settings::plugstack::Config;
 
-/// A mount before its source was opened.
+/// A mount whose source was not opened yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) origin: MountOrigin,
     pub(super) mount: Mount,
-    /// Of a directory that is nowhere yet.
+    /// Whether it is a fresh directory, which has no source.
     pub(super) fresh: Fresh,
 }
 
-/// Where a fresh directory is.
+/// Where a fresh directory is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fresh {
-    /// On the container's disk, for the user alone: the user did not ask for it, and memory is the job's.
+    /// On the container's disk, for the user alone. The user did not request it, so it must not use the job's
+    /// memory.
     OnDisk,
-    /// In memory, for all users as /tmp is.
+    /// In memory, for all users, as /tmp is.
     InMemory,
 }
 
-/// Where the job's directories really are on the host: a home directory, or one above it, may be a link. Both names lead to the
-/// same in the container. None where that cannot be found out, or is nowhere.
+/// The real paths of the job's directories on the host: a home directory, or one above it, may be a link. In
+/// the container both names lead to the same directory. `None` where the path cannot be found out, or does not
+/// exist.
 #[derive(Debug, Default)]
 pub(super) struct RealPaths {
     pub(super) home: Option<PathBuf>,
     pub(super) workdir: Option<PathBuf>,
 }
 
-/// All that a container gets. What the user names wins over what the admin does, and both over what every job gets.
+/// All mounts of a container. The user's requests override the admin's, and both override those that every job
+/// gets.
 pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Vec<Wanted> {
     let options = &request.options;
     let by = |origin| move |mount: &Mount| Wanted { origin, mount: mount.clone(), fresh: Fresh::InMemory };
@@ -48,7 +51,7 @@ pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Ve
         && !covered(&all, Path::new("/tmp"))
         && let Ok(target) = Target::parse("/tmp")
     {
-        // MPI launchers, shells and compilers do not work without.
+        // MPI launchers, shells and compilers need a writable /tmp.
         all.push(Wanted {
             origin: MountOrigin::ReadOnly,
             fresh: Fresh::InMemory,
@@ -83,7 +86,7 @@ fn add_home(all: &mut Vec<Wanted>, request: &Request, real: &RealPaths, is_mount
     let is_there = real.home.as_deref().is_some_and(|home| is_shown(all, home));
     let source = || MountSource::Path(home.to_owned());
     if is_mounted {
-        // Of the directory itself it can be said what is wrong with it; elsewhere is no place for it.
+        // A problem with the home directory itself is reported; a parent that cannot be a target is ignored.
         let target = Target::new(home).ok();
         all.extend(target.map(|target| Wanted { origin: MountOrigin::Home, ..standard(source(), target) }));
     }
@@ -101,12 +104,12 @@ fn standard(source: MountSource, target: Target) -> Wanted {
     Wanted { origin: MountOrigin::Standard, mount, fresh: Fresh::OnDisk }
 }
 
-/// Whether it is settled what is to be at `path`.
+/// Whether a mount for `path` is in the list already.
 fn covered(all: &[Wanted], path: &Path) -> bool {
     all.iter().any(|wanted| wanted.mount.target.covers(path))
 }
 
-/// Whether `path` is in the container what it is on the host.
+/// Whether `path` in the container is the same directory as on the host.
 fn is_shown(all: &[Wanted], path: &Path) -> bool {
     all.iter().any(|Wanted { mount, .. }| {
         matches!(&mount.source, MountSource::Path(source) if source == mount.target.as_path())
@@ -114,12 +117,12 @@ fn is_shown(all: &[Wanted], path: &Path) -> bool {
     })
 }
 
-/// The place at `path`, unless an image's own system is there: the user did not ask for this mount.
+/// The target at `path`, unless an image's system is there: the user did not request this mount.
 fn harmless(path: &Path) -> Option<Target> {
-    // Neither they nor what is below them.
+    // Neither these directories nor those below them.
     const SYSTEM: [&str; 13] =
         ["bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "usr"];
-    // They hold both the system's and other things: only what is below them.
+    // These directories hold parts of the system besides others: only directories below them.
     const SHARED: [&str; 3] = ["opt", "root", "var"];
     let mut names = path.components().skip(1).map(|component| match component {
         Component::Normal(name) => Some(name),
@@ -166,7 +169,7 @@ mod tests {
         }
     }
 
-    /// What is mounted where: `=` stands for the same path of the host.
+    /// The mounts and their sources: `=` stands for the same path on the host.
     fn mounted(config: &[&str], home: &str, workdir: &str, options: Options) -> Vec<String> {
         let real = RealPaths { home: Some(home.into()), workdir: Some(workdir.into()) };
         mounted_with_links(config, home, workdir, &real, options)
@@ -251,7 +254,7 @@ mod tests {
         assert_eq!(home(&["mount_home=yes"], Some(false)), ["fresh /home/alice"]);
     }
 
-    /// /home/alice is a link to /nfs/alice.
+    /// /home/alice is a link to /nfs/alice here.
     #[test]
     fn both_names_of_a_linked_home_lead_to_the_same() {
         let with = |config: &[&str], workdir: &str, options| {
@@ -277,7 +280,7 @@ mod tests {
             with(&[], "/scratch", home(true)),
             ["= /scratch", "= /home/alice", "/home/alice /nfs/alice"]
         );
-        // What the user or the admin says.
+        // A request of the user or the admin overrides that.
         assert_eq!(
             with(&["mounts=/nfs"], "/scratch", home(false)),
             ["= /nfs", "= /scratch", "= /home/alice"]

@@ -1,8 +1,8 @@
-//! What a user would not see on the host is not mounted either: where Slurm gives each job directories of its own there, the
-//! node's are hidden from its tasks, and the prolog sees the node's.
+//! Refuses mounts of directories that a user would not see on the host: where Slurm gives each job private
+//! directories, the node's own ones are hidden from its tasks, but the prolog sees them.
 //!
-//! Runs as root in the prolog. A task that starts its step's container sees the job's own directories, like the user: there
-//! nothing is private.
+//! Runs as root in the prolog. A task that starts its step's container sees the job's own directories, as the
+//! user does: there nothing is private.
 
 use std::env;
 use std::io;
@@ -14,11 +14,11 @@ use crate::linux::source::OpenedSource;
 use crate::log::escape::Escaped;
 use crate::slurm::private_dirs;
 
-/// The node's own directories that its jobs do not see.
+/// The node's own directories that jobs do not see.
 #[derive(Debug)]
 pub(super) struct PrivateDirs(io::Result<Vec<PathBuf>>);
 
-/// Those that the prolog of this job sees.
+/// The private directories for the prolog of this job.
 pub(super) async fn of(request: &Request) -> PrivateDirs {
     if request.owner.step.is_some() {
         return PrivateDirs(Ok(Vec::new()));
@@ -30,7 +30,8 @@ pub(super) async fn of(request: &Request) -> PrivateDirs {
     };
     let mut places = Vec::new();
     for path in named {
-        // By its real name, as Slurm mounts there; where it does not answer or is not there, by the one that was written.
+        // By its real path, as Slurm mounts there; by the path as written where the directory does not answer
+        // or does not exist.
         places.push(match OpenedSource::open(&path, None).await {
             Ok(source) => source.path().unwrap_or(path),
             Err(_) => path,
@@ -40,7 +41,7 @@ pub(super) async fn of(request: &Request) -> PrivateDirs {
 }
 
 impl PrivateDirs {
-    /// Whether it is none of them, nor in one, nor has one below it.
+    /// Refuses a path that is one of them, is in one, or has one below it.
     pub(super) fn check(
         &self,
         opened: &OpenedSource,

@@ -1,4 +1,4 @@
-//! What the engine does for a start: it creates the container, and starts our own first process in it.
+//! The engine's part of a start: it creates the container, and starts the plugin's first process in it.
 
 use std::path::Path;
 
@@ -24,15 +24,15 @@ use crate::linux::mountinfo;
 use crate::linux::namespace::Namespaces;
 use crate::linux::process::Process;
 
-/// Where engines look groups up: a directory and a file.
+/// The file in which engines look groups up: its directory and its name.
 const GROUPS: [&str; 2] = ["/etc", "group"];
 
-/// How the engine is asked for the job's GPUs, if it has any.
+/// How to request the job's GPUs from the engine, if it has any.
 pub(super) async fn gpus(
     start: &StartRequest<'_>,
     engine: &Engine,
 ) -> Result<Option<GpuRequest>, StartError> {
-    // An admin who names device nodes of GPUs for all containers does without the engine.
+    // An admin who lists GPUs' device nodes in the configuration uses them without the engine's support.
     let by_admin = spec::devices(&start.config.devices).iter().any(|device| gpus::is_gpu(device));
     match start.request.gpus.as_ref().filter(|gpus| !gpus.is_empty() && !by_admin) {
         None => Ok(None),
@@ -40,7 +40,7 @@ pub(super) async fn gpus(
     }
 }
 
-/// Creates it, in place of one that is left of an earlier run.
+/// Creates the container; replaces one that an earlier run has left.
 pub(super) async fn create(
     start: &StartRequest<'_>,
     engine: &Engine,
@@ -51,7 +51,7 @@ pub(super) async fn create(
 ) -> Result<Container, StartError> {
     let spec = spec::spec(start.config, start.request, image, start.directory, entry, (mounts, nodes), gpus);
     let created = match engine.create(&spec).await {
-        // A container of an earlier run of this job, which no epilog has removed.
+        // An earlier run of this job has left a container that no epilog has removed.
         Err(EngineError::Refused { status: 409, .. }) => {
             remove_namesake(start, engine).await?;
             engine.create(&spec).await
@@ -64,7 +64,7 @@ pub(super) async fn create(
     })
 }
 
-/// Removes what the engine has of the same job or step.
+/// Removes the containers of the same job or step at this engine.
 pub(super) async fn remove_namesake(start: &StartRequest<'_>, engine: &Engine) -> Result<(), EngineError> {
     let Request { owner, slurmd, .. } = start.request;
     let listed = engine.labelled(&format!("{LABEL_JOB}={}", owner.job)).await?;
@@ -77,7 +77,7 @@ pub(super) async fn remove_namesake(start: &StartRequest<'_>, engine: &Engine) -
     Ok(())
 }
 
-/// Starts it, and checks that its first process is the plugin's.
+/// Starts the container, and checks that its first process is the plugin's.
 pub(super) async fn start(
     start: &StartRequest<'_>,
     engine: &Engine,
@@ -94,7 +94,7 @@ pub(super) async fn start(
     }
     let pid = match engine.start(container).await {
         Ok(pid) => pid,
-        // Even if the removal fails: the engine answers other calls.
+        // Even if the removal fails, the image is at fault, because the engine answers other calls.
         Err(EngineError::Stuck { .. }) => return Err(StartError::Hung { image }),
         Err(error) => return Err(explain(start, error, gpus)),
     };
@@ -109,11 +109,12 @@ pub(super) async fn start(
     }
 }
 
-/// A program of the image's that is setuid root gives no rights in the container, and all of them by a path of the host's.
+/// Refuses an engine whose directory users can reach: a setuid-root program of the image has no effect in the
+/// container, but makes users root when executed by its path on the host.
 fn see_that_it_is_closed(process: &Process) -> Result<(), StartError> {
     let look = || match mountinfo::upper_directory(&process.read("mountinfo")?) {
         Some(directory) => Ok((!closed::to_users(&directory)?).then_some(directory)),
-        // Of another kind: `spank-docker check` looks at all of the engine's.
+        // A store without such a directory: `spank-docker check` inspects the engine's whole data directory.
         None => Ok(None),
     };
     match look().map_err(files_error("inspect the engine's directories"))? {
@@ -122,8 +123,8 @@ fn see_that_it_is_closed(process: &Process) -> Result<(), StartError> {
     }
 }
 
-/// What the image's list of groups should be: without names that an engine takes for numbers. Of a container in which our
-/// own first process waits.
+/// The image's list of groups without names that an engine takes for numbers. For a container in which only the
+/// plugin's first process runs.
 pub(super) async fn groups(
     start: &StartRequest<'_>,
     engine: &Engine,
@@ -137,7 +138,8 @@ pub(super) async fn groups(
     Ok(merge_group(&image, &start.request.groups, &start.request.account, Some(accounts::TTY)))
 }
 
-/// Gives this list to a container that was not started yet. What the engine reads there before the start, no mount changes.
+/// Writes this list into a container that was not started yet: the engine reads it before any mount of the
+/// plugin could cover it.
 pub(super) async fn put_groups(
     engine: &Engine,
     container: &Container,
@@ -147,7 +149,7 @@ pub(super) async fn put_groups(
     engine.put(container, directory, name, groups).await
 }
 
-/// The container's first process, when it runs `program` as `user`.
+/// The container's first process, if it runs `program` as `user`.
 async fn ours(pid: Option<i32>, program: &Path, user: &UserIds) -> Result<Process, FirstProcessError> {
     let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or(FirstProcessError::Ended)?;
     first_process::entered(&process, program).await?;
@@ -155,7 +157,7 @@ async fn ours(pid: Option<i32>, program: &Path, user: &UserIds) -> Result<Proces
     Ok(process)
 }
 
-/// The engine's refusals that a user or an admin can do something about.
+/// The engine's refusals about which a user or an admin can do something.
 fn explain(start: &StartRequest<'_>, error: EngineError, gpus: Option<&GpuRequest>) -> StartError {
     let EngineError::Refused { message, .. } = &error else { return error.into() };
     if let Some(error) = gpus.and_then(|gpus| gpus.explain(message)) {

@@ -1,5 +1,5 @@
-//! What is in our directory of a container before it starts: all that does not depend on what the image turns out to
-//! hold.
+//! The files in the plugin's directory of a container that do not depend on the image's own files, written
+//! before the container starts.
 //!
 //! Runs as root in the prolog, and in the first task of a step with a container of its own.
 
@@ -18,26 +18,26 @@ use crate::guest::ssh::server::Reach;
 use crate::guest::ssh::{client, force_command, server};
 use crate::slurm::task_layout;
 
-/// Everything that the files are made of.
+/// Everything from which the files are made.
 #[derive(Debug)]
 pub(super) struct Contents<'a> {
-    /// Whose container it is.
+    /// The job or step to which the container belongs.
     pub(super) request: &'a Request,
     /// The image as the user named it.
     pub(super) name: &'a str,
     /// The image.
     pub(super) image: &'a Image,
-    /// Of this cluster of containers.
+    /// The keys of this container cluster.
     pub(super) keys: &'a JobKeys,
-    /// What its sshds show.
+    /// The text that its sshds send in their banner.
     pub(super) banner: &'a str,
     /// Its nodes.
     pub(super) nodes: &'a [String],
-    /// Where they are.
+    /// Their names and addresses.
     pub(super) known: &'a JobNodes,
     /// sshd's port.
     pub(super) port: u16,
-    /// Networks between the nodes, when MPI must be told.
+    /// The networks between the nodes, where MPI must not choose them itself.
     pub(super) between: Option<&'a Between>,
 }
 
@@ -66,7 +66,7 @@ impl Contents<'_> {
             paths::NETWORKS,
             networks::file(self.between.map(|between| between.networks.as_str())).as_bytes(),
         )?;
-        // In a job as many slots as it has CPUs, until the first step brings the task layout with it.
+        // A job's hostfile has as many slots as the job has CPUs, until a step brings its task layout.
         let slots = task_layout::parse(&request.slots).unwrap_or_default();
         files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;
         files.public(paths::HYDRA_HOSTFILE, hostfile::hydra(nodes, &slots).as_bytes())

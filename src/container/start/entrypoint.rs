@@ -1,10 +1,11 @@
-//! The image's ENTRYPOINT, run once when the container is hardened and before anything else of the image: what it
-//! exports, tasks, batch scripts and ssh sessions see.
+//! Runs the image's ENTRYPOINT once, when the container is hardened and before any other program of the image:
+//! tasks, batch scripts and ssh sessions get the variables that it exports.
 //!
-//! The engine starts our own first program, which sees that it is the user before it executes the ENTRYPOINT: the engine
-//! looks users and groups up anew for everything that it starts. The ENTRYPOINT's command, as Docker calls what follows it,
-//! is our program again, which writes down its environment: nothing of the image is needed for that. Runs as root where a
-//! container is started; the ENTRYPOINT itself as the user.
+//! The engine starts the plugin's own program, which checks that it runs as the user before it executes the
+//! ENTRYPOINT, because for each program that the engine starts it resolves users and groups again. The
+//! ENTRYPOINT's command (Docker's term for its arguments) is the plugin's program again, which prints its
+//! environment: so no program of the image is needed for that. Runs as root where a container is started; the
+//! ENTRYPOINT itself runs as the user.
 
 use std::io;
 use std::time::Duration;
@@ -19,17 +20,18 @@ use crate::linux::load;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::{Config, Limit};
 
-/// How long it may take to exec its command, on a node that is not overloaded.
+/// How long the ENTRYPOINT may take to exec its command, on a node that is not overloaded.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What makes the first program write down its environment (src/pause).
+/// The argument with which the plugin's program prints its environment (src/pause).
 const WRITE: &str = "--environment";
-/// What makes it see who it is, and take the umask and the limits of the submitting shell, before it executes the ENTRYPOINT.
+/// The argument with which it checks its identity, and applies the umask and the limits of the submitting
+/// shell, before it executes the ENTRYPOINT.
 const AS: &str = "--as";
 
-/// Why there is nothing that it has exported.
+/// Why the variables of an ENTRYPOINT are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum EntrypointError {
-    /// It failed.
+    /// The ENTRYPOINT has failed.
     #[error(
         "image '{image}': its ENTRYPOINT failed with exit code {code}{}: fix it, or use --no-docker-entrypoint",
         quoted(words)
@@ -39,10 +41,10 @@ pub enum EntrypointError {
         image: String,
         /// Its exit code.
         code: i64,
-        /// Its last line.
+        /// The last line of its output.
         words: Option<String>,
     },
-    /// It takes too long.
+    /// The ENTRYPOINT takes too long.
     #[error(
         "image '{image}': its ENTRYPOINT did not exec its command within {} s{}: fix it, or use --no-docker-entrypoint",
         waited.as_secs(), quoted(words)
@@ -52,10 +54,10 @@ pub enum EntrypointError {
         image: String,
         /// How long it had.
         waited: Duration,
-        /// Its last line.
+        /// The last line of its output.
         words: Option<String>,
     },
-    /// It ignores its arguments.
+    /// The ENTRYPOINT does not run its arguments.
     #[error(
         "image '{image}': its ENTRYPOINT exited without running its command{}: end it with exec \"$@\", or use --no-docker-entrypoint",
         quoted(words)
@@ -63,13 +65,13 @@ pub enum EntrypointError {
     Ended {
         /// As the user wrote it.
         image: String,
-        /// Its last line.
+        /// The last line of its output.
         words: Option<String>,
     },
-    /// Nothing marks what it exports.
+    /// There are no random bytes for the token that marks the variables.
     #[error("cannot draw a random number")]
     Random(#[source] io::Error),
-    /// The engine.
+    /// The engine has failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -78,7 +80,8 @@ fn quoted(words: &Option<String>) -> String {
     words.as_ref().map(|words| format!(" ('{words}')")).unwrap_or_default()
 }
 
-/// Runs it, and returns the variables that the image has after it. An image without one has those that it had.
+/// Runs the ENTRYPOINT, and returns the image's variables after it. For an image without one, returns the
+/// image's variables unchanged.
 pub(super) async fn run(
     engine: &Engine,
     container: &Container,
@@ -104,7 +107,7 @@ pub(super) async fn run(
     let results = job_environment::output_vars(request.owner, &name.to_string(), &image.id, port);
     let variables = [("HOME", home), ("USER", user.clone()), ("LOGNAME", user)].into_iter().chain(results);
     let variables = variables.map(|(name, value)| (name.to_owned(), value));
-    // The container itself has none of the image's. Of two with one name the last counts.
+    // The container itself has none of the image's variables. Of two with the same name the last one counts.
     let variables = image.environment.iter().cloned().chain(variables);
     let variables = variables.map(|(name, value)| format!("{name}={value}")).collect();
     let patience = load::patience(PATIENCE);
@@ -118,13 +121,13 @@ pub(super) async fn run(
     }
 }
 
-/// As the first program reads it.
+/// The user in the notation of the plugin's program.
 fn user_of(user: &UserIds) -> String {
     let groups: Vec<String> = user.groups.iter().map(u32::to_string).collect();
     format!("{}:{}:{}", user.uid, user.gid, groups.join(","))
 }
 
-/// The variables between the two tokens, but for those that are the job's or the shell's own.
+/// The variables between the two tokens, except those that the job or the shell sets.
 #[must_use]
 pub fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
     let mark = format!("{token}\0");
@@ -142,7 +145,8 @@ pub fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
     Some(variables)
 }
 
-/// Without what an ENTRYPOINT has from the container itself, which is the engine's, and not the image's.
+/// Drops variables that the ENTRYPOINT has inherited from the container itself: they are the engine's, not the
+/// image's.
 #[must_use]
 pub(super) fn without(
     of_engine: &[(&str, String)],
@@ -186,7 +190,8 @@ mod tests {
         assert_eq!(without(&of_engine, pairs(&[("DEVICES", "0")]), &[]), pairs(&[("DEVICES", "0")]));
     }
 
-    /// In the words of setpriv(1), as which root starts our program: it executes nothing unless it is exactly this user.
+    /// Starts the plugin's program as root through setpriv(1): it executes nothing unless it runs exactly as
+    /// this user.
     #[test]
     fn an_entrypoint_runs_as_the_user_or_not_at_all() {
         use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Why a container did not come up: what the user is told, and which failures are the node's.
+//! Why a container did not start: the messages to the user, and which failures are faults of the node.
 
 use std::io;
 
@@ -12,25 +12,25 @@ use crate::settings::plugstack::Config;
 use crate::slurm::hostlist;
 use crate::state::StateError;
 
-/// Why a container did not come up. Only an engine that is there and does not answer is the node's fault; all else is
-/// told to the user, in one line.
+/// Why a container did not start. Only an engine that is installed and does not answer is a fault of the node;
+/// everything else is reported to the user, in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Root's jobs are refused unless the admin allows them.
     #[error("root may not run containers here: submit as another user, or ask the admin for allow_root=yes")]
     Root,
-    /// Users could reach the container's files by a path of the host's.
+    /// Users of the node could reach the container's files by a path on the host.
     #[error(
         "users of this node can reach the engine's '{directory}': ask the admin to close it, see 'spank-docker check'"
     )]
     OpenEngine {
-        /// Where the container's files are.
+        /// The directory of the container's files.
         directory: Escaped,
     },
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The image declares a volume where the system's own directories are.
+    /// The image declares a volume over one of the system's own directories.
     #[error(
         "image '{image}': declares a volume at '{volume}', which is reserved for the container's own system: build it without"
     )]
@@ -40,15 +40,15 @@ pub enum StartError {
         /// The path.
         volume: Escaped,
     },
-    /// The image declares too many.
+    /// The image declares too many volumes.
     #[error("image '{image}': declares {number} volumes: build it with 256 or fewer")]
     Volumes {
         /// As the user wrote it.
         image: String,
-        /// How many.
+        /// How many it declares.
         number: usize,
     },
-    /// The key material of the cluster.
+    /// The cluster's secret cannot be used.
     #[error(transparent)]
     Secret(#[from] keys::KeyError),
     /// The job's list of nodes cannot be read.
@@ -60,34 +60,34 @@ pub enum StartError {
         #[source]
         source: hostlist::HostlistError,
     },
-    /// The image's ENTRYPOINT.
+    /// The image's ENTRYPOINT has failed.
     #[error(transparent)]
     Entrypoint(#[from] EntrypointError),
-    /// GPUs.
+    /// The GPUs cannot be determined.
     #[error(transparent)]
     Gpus(#[from] crate::slurm::gres::GresError),
-    /// The plugin's files.
+    /// The plugin's record cannot be written or read.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The plugin's files, in the directory for the container.
+    /// The plugin's files for the container cannot be made.
     #[error("cannot {action} on this node: ask the admin")]
     Files {
-        /// What was tried.
+        /// What was attempted.
         action: &'static str,
         /// Why not.
         #[source]
         source: io::Error,
     },
-    /// Something that was to be mounted.
+    /// A mount has failed.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// `--docker-workdir`.
+    /// The directory of `--docker-workdir` cannot be used.
     #[error("--docker-workdir: '{path}' is not a directory that you can enter in the container: use another")]
     Workdir {
         /// In the container.
         path: Escaped,
     },
-    /// The same, and its file system says nothing.
+    /// The file system of `--docker-workdir` does not answer.
     #[error("--docker-workdir: '{path}' does not answer on this node: check its file system, or use another")]
     SilentWorkdir {
         /// In the container.
@@ -101,7 +101,7 @@ pub enum StartError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The engine would open this file as root, and it is none, or one that fills its memory.
+    /// The image's file, which the engine would open as root, is not a regular file, or is too large.
     #[error("image '{image}': '{path}' is not a regular file of up to 64 MiB: make it one, or leave it out")]
     Account {
         /// As the user wrote it.
@@ -109,7 +109,8 @@ pub enum StartError {
         /// In the image.
         path: &'static str,
     },
-    /// The engine would make its own in it, as root, wherever that leads.
+    /// The image has a file or link at a system directory: the engine would create its own there, as root,
+    /// wherever a link leads.
     #[error("image '{image}': '{path}' is not a directory: build it with one")]
     System {
         /// As the user wrote it.
@@ -125,7 +126,7 @@ pub enum StartError {
         /// As the user wrote it.
         image: String,
     },
-    /// The engine works, and does not come to an end with this container.
+    /// The engine works, but does not finish this start.
     #[error(
         "image '{image}': the engine could not start the container in time: check the links in the image's /etc"
     )]
@@ -133,15 +134,15 @@ pub enum StartError {
         /// As the user wrote it.
         image: String,
     },
-    /// The first process is gone before anything was asked of it.
+    /// The first process has ended before it executed sshd.
     #[error("image '{image}': the container exited as soon as it was started{}", after_colon(words))]
     Ended {
         /// As the user wrote it.
         image: String,
-        /// Its last line.
+        /// The last line of its output.
         words: Option<String>,
     },
-    /// The engine looked the numbers of groups up as if they were names, and went on to do so.
+    /// The engine took numbers of groups for names of groups in the image.
     #[error(
         "image '{image}': its container has different groups from yours: does the image's /etc/group have lines whose name is a number? Remove them"
     )]
@@ -162,16 +163,16 @@ pub enum StartError {
         "the engine cannot set the configured limits: ask the admin to check memlock and stack ({message})"
     )]
     Limits {
-        /// The engine's words.
+        /// The engine's message.
         message: String,
     },
-    /// No disk for the container.
+    /// The disk has no space for the container.
     #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
     NoSpace {
         /// As the user wrote it.
         image: String,
     },
-    /// Another process listens.
+    /// Another process listens on the job's port.
     #[error("port {port} is taken on this node: submit again, or choose another with --docker-port=PORT")]
     PortTaken {
         /// The job's port.
@@ -182,10 +183,10 @@ pub enum StartError {
     SshdEnded {
         /// As the user wrote it.
         image: String,
-        /// Its last line.
+        /// The last line of its output.
         words: Option<String>,
     },
-    /// The image's sshd does not behave as one.
+    /// The image's sshd does not behave as an sshd.
     #[error("image '{image}': its sshd does not work: {source}")]
     Sshd {
         /// As the user wrote it.
@@ -193,7 +194,7 @@ pub enum StartError {
         /// What it does.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The whole start lasted too long.
+    /// The whole start took too long.
     #[error("image '{image}': container not ready within {seconds} s (start_timeout)")]
     TimedOut {
         /// As the user wrote it.
@@ -201,10 +202,10 @@ pub enum StartError {
         /// The configured limit.
         seconds: u64,
     },
-    /// The hook or task that asked for it was told to end.
+    /// The hook or task that requested the container was told to end.
     #[error("its container is no longer needed")]
     NotWanted,
-    /// The engine.
+    /// The engine has failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// No event loop could be made.
@@ -213,7 +214,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether the engine is there and does not do its work: the one fault that drains a node.
+    /// Whether the engine is installed and does not work: the only failure that drains a node.
     #[must_use]
     pub fn is_engine_fault(&self) -> bool {
         match self {
@@ -224,14 +225,14 @@ impl StartError {
         }
     }
 
-    /// Whether the job's working directory does not answer: a process that enters it hangs, also Slurm, before it starts a
-    /// task (src/slurmd/slurmstepd/mgr.c, `_fork_all_tasks`).
+    /// Whether the file system of the job's working directory does not answer: any process that enters it
+    /// hangs, also slurmstepd, before it starts a task (src/slurmd/slurmstepd/mgr.c, `_fork_all_tasks`).
     #[must_use]
     pub fn is_silent_workdir(&self) -> bool {
         matches!(self, Self::Mount(MountError::Silent { origin: MountOrigin::Standard, .. }))
     }
 
-    /// The same, when an engine that is at fault has had the time to come back.
+    /// The error after an engine that has failed has had time to come back.
     pub(super) async fn after(self, config: &Config) -> Self {
         match self {
             Self::Engine(error)

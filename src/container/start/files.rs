@@ -1,8 +1,8 @@
-//! Our directory in the container: keys, sshd's and ssh's configuration, the environment of ssh sessions, hostfiles.
-//! A tmpfs on the host, mounted read-only into the container.
+//! The plugin's directory in the container: keys, sshd's and ssh's configuration, the environment of ssh
+//! sessions, hostfiles. It is a tmpfs on the host, mounted read-only into the container.
 //!
-//! Written by root where a container is started (in the prolog, or in the task that starts its step's container), on the
-//! host's side; no path of the image is involved.
+//! Written by root where a container is started (in the prolog, or in the task that starts its step's
+//! container), by its path on the host; no path of the image is involved.
 
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -24,8 +24,9 @@ use crate::linux::process::FileId;
 /// The static program that is every container's first process (src/pause).
 pub(in crate::container) static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
-/// In a job's own mount namespace (job_container/tmpfs), where tasks are, the engine does not see what is mounted. So it is
-/// mounted once more where the node's first process is, if that has the same directory, and nothing has come there by itself.
+/// Mounts the directory also in the mount namespace of the node's first process, if that one sees the same
+/// directory without a mount on it: the engine does not see what is mounted in a job's own mount namespace
+/// (job_container/tmpfs), where tasks are.
 fn mount_for_engine(directory: &Path, place: FileId) -> io::Result<()> {
     let open = || open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
     let Some(node) = Namespaces::of_node() else { return Ok(()) };
@@ -47,53 +48,54 @@ pub(super) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    /// Mounts it at `directory`, and puts the first process there with the FIFO on which it waits.
+    /// Mounts it at `directory`, and writes the program of the first process, and the FIFO on which it waits.
     pub(super) fn create(directory: PathBuf, user: &'a UserIds) -> io::Result<Self> {
         let place = FileId::of(&directory)?;
         mount::tmpfs(&directory)?;
         mount_for_engine(&directory, place)?;
         let files = Self { directory, user };
-        // Not to be read by the user: the kernel then closes /proc/PID/root and the like, by which another process of
-        // the user would be in the container before it is hardened.
+        // Not readable for the user: the kernel then closes /proc/PID/root and the like, by which another
+        // process of the user could enter the container before it is hardened.
         files.write(paths::PAUSE, 0o711, PAUSE)?;
         files.fifo(paths::GO, 0o400)?;
         files.fifo(paths::SSHD_OUTPUT, 0o600)?;
         Ok(files)
     }
 
-    /// A FIFO of the user's.
+    /// Makes a FIFO that the user owns.
     fn fifo(&self, name: &str, mode: u32) -> io::Result<()> {
         let path = self.path(name);
         nix::unistd::mkfifo(&path, Mode::from_bits_truncate(mode))?;
         self.give(&path)
     }
 
-    /// Opens what sshd writes, before sshd runs: a FIFO without a reader loses its content when the last writer ends.
+    /// Opens the FIFO for sshd's output before sshd runs: a FIFO without a reader loses its content when the
+    /// last writer ends.
     pub(super) fn sshd_output(&self) -> io::Result<File> {
         File::options().read(true).custom_flags(libc::O_NONBLOCK).open(self.path(paths::SSHD_OUTPUT))
     }
 
-    /// A file that everybody in the container may read.
+    /// Writes a file that all users in the container may read.
     pub(super) fn public(&self, name: &str, content: &[u8]) -> io::Result<()> {
         self.write(name, 0o644, content).map(drop)
     }
 
-    /// More of such a file.
+    /// Appends to such a file.
     pub(super) fn append(&self, name: &str, content: &str) -> io::Result<()> {
         File::options().append(true).open(self.path(name))?.write_all(content.as_bytes())
     }
 
-    /// A program.
+    /// Writes a program.
     pub(super) fn program(&self, name: &str, content: &[u8]) -> io::Result<()> {
         self.write(name, 0o755, content).map(drop)
     }
 
-    /// A file that at no moment another user than the job's may read.
+    /// Writes a file that no user but the job's can read, at any moment.
     pub(super) fn private(&self, name: &str, content: &[u8]) -> io::Result<()> {
         self.write(name, 0o400, content).and_then(|path| self.give(&path))
     }
 
-    /// Names the image's sshd for the first process to become.
+    /// Makes the link to the image's sshd, which the first process executes.
     pub(super) fn link_sshd(&self, sshd: &Path) -> io::Result<()> {
         symlink(sshd, self.path(paths::SSHD))
     }
@@ -108,7 +110,7 @@ impl<'a> Files<'a> {
         Ok(tree)
     }
 
-    /// The same, of a program.
+    /// The same for a program, which must stay executable.
     pub(super) fn detached_program(&self, name: &str) -> io::Result<OwnedFd> {
         let file =
             open(&self.path(name), OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -118,18 +120,18 @@ impl<'a> Files<'a> {
         Ok(tree)
     }
 
-    /// Tells the first process to become sshd.
+    /// Makes the first process execute sshd.
     pub(super) async fn go(&self) -> io::Result<()> {
         self.order(b"g").await?;
         std::fs::remove_file(self.path(paths::GO))
     }
 
-    /// Tells the first process to stay, and to send a line to each client that connects to this port.
+    /// Makes the first process stay, and send a line to each client that connects to this port.
     pub(super) async fn say(&self, port: u16, line: &str) -> io::Result<()> {
         self.order(&[&any_address(port)[..], line.as_bytes()].concat()).await
     }
 
-    /// The first process may not have come to its FIFO yet.
+    /// Writes to the first process' FIFO, as soon as that process has opened it.
     async fn order(&self, order: &[u8]) -> io::Result<()> {
         const PATIENCE: Duration = Duration::from_secs(30);
         const INTERVAL: Duration = Duration::from_millis(1);
@@ -137,7 +139,7 @@ impl<'a> Files<'a> {
             async || File::options().write(true).custom_flags(libc::O_NONBLOCK).open(self.path(paths::GO));
         let is_final = |fifo: &io::Result<File>| !matches!(fifo, Err(error) if error.raw_os_error() == Some(libc::ENXIO));
         let mut fifo = poll::until_meanwhile(Instant::now() + PATIENCE, INTERVAL, open, is_final).await?;
-        // Shorter than PIPE_BUF: it is read as it is written, whole.
+        // It is shorter than PIPE_BUF: the write is atomic.
         fifo.write_all(order)
     }
 
@@ -150,7 +152,7 @@ impl<'a> Files<'a> {
         let path = self.path(name);
         let mut file = File::options().write(true).create_new(true).mode(mode).open(&path)?;
         file.write_all(content)?;
-        // The process' umask may have taken bits away.
+        // The process' umask may have removed mode bits.
         file.set_permissions(Permissions::from_mode(mode))?;
         Ok(path)
     }
@@ -160,7 +162,7 @@ impl<'a> Files<'a> {
     }
 }
 
-/// A `sockaddr_in` (ip(7)): this port on all of the node's addresses.
+/// The `sockaddr_in` (ip(7)) of this port on all of the node's addresses.
 fn any_address(port: u16) -> [u8; 16] {
     let [family, more] = libc::sa_family_t::try_from(libc::AF_INET).unwrap_or_default().to_ne_bytes();
     let [high, low] = port.to_be_bytes();
@@ -193,7 +195,7 @@ mod tests {
         for mine in ["mine", "./mine"] {
             assert_eq!(run(&[mine, "a b", ""]), (Some(0), "mine|a b||lo|".to_owned()), "{mine}");
         }
-        // Open MPI 1.10 may start our program through itself.
+        // Open MPI 1.10 may start the plugin's program through itself.
         let twice = [pause.to_str().unwrap(), "--rank", "echo", "a"];
         assert_eq!(run(&twice), (Some(0), "a\n".to_owned()));
         assert_eq!(run(&["nothing"]), (Some(127), String::new()));

@@ -1,14 +1,16 @@
 //! How the plugin's program becomes the container's first process, whatever the image holds.
 //!
-//! The engine starts it by a path in the container. A path that an image can know it can bend: a link to another
-//! process' /proc/PID/root, or a volume behind a link, laid over our directory. A program of the image would then run
-//! before the container is hardened. So our directory is attached, and the program in it started, at a name that is
-//! drawn when the image is known already: there is nothing at that name, or the plugin's directory. The directory moves to its
-//! own place when the container has been hardened.
+//! The engine starts it by a path in the container. An image can redirect any path that its author can know: by
+//! a link to another process' /proc/PID/root, or by a volume behind a link over the plugin's directory. A
+//! program of the image would then run before the container is hardened. So the plugin's directory is attached,
+//! and the program in it started, at a random name that is chosen after the image was pulled: there the engine
+//! finds the plugin's directory or nothing. The directory moves to its final place when the container has been
+//! hardened.
 //!
-//! And how that process comes to run exactly as the job's user: engines and runtimes look numbers up in the image's
-//! files (moby's `GetAdditionalGroups` takes a group named "5001" for the number 5001, of which runc up to 1.2 and Podman
-//! have copies), and take orders from its annotations. So the process itself is looked at.
+//! The module also checks that this process runs exactly as the job's user: engines and runtimes look ids up in
+//! the image's files (moby's `GetAdditionalGroups` takes a group named "5001" for the number 5001; runc up to
+//! 1.2 and Podman have copies of it), and act on the image's annotations. So the plugin inspects the process
+//! itself.
 //!
 //! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
@@ -24,7 +26,7 @@ use crate::linux::{load, poll};
 
 /// How long the engine's program may take to exec the plugin's; the engine has reported the start by then.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks.
+/// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(1);
 
 /// A name in the container's root directory that no image has.
@@ -34,23 +36,23 @@ pub(super) struct StagingDir(PathBuf);
 /// Why the first process cannot be trusted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FirstProcessError {
-    /// It ended.
+    /// The process has ended.
     #[error("the first process ended")]
     Ended,
-    /// It runs something else.
+    /// The process runs another program.
     #[error(
         "the container's first process is not the plugin's: ask the admin to check the engine's configuration"
     )]
     Stranger,
-    /// It runs as another user.
+    /// The process runs as another user.
     #[error(
         "the container's first process is not the job's user: ask the admin to check the engine's configuration"
     )]
     Identity,
-    /// The engine looked the numbers of groups up as if they were names.
+    /// The engine took numbers of groups for names of groups in the image.
     #[error("the container's first process has different groups from the job's user")]
     Groups,
-    /// It may do more than its user.
+    /// The process has more privileges than its user.
     #[error(
         "the container's first process has capabilities, or can gain some: ask the admin to check the engine's configuration"
     )]
@@ -60,7 +62,7 @@ pub(super) enum FirstProcessError {
         "the container's first process is accessible to your other processes: ask the admin to set fs.suid_dumpable to 0"
     )]
     Open,
-    /// It cannot be looked at.
+    /// The process cannot be inspected.
     #[error(
         "cannot inspect the container's first process: ask the admin to check the engine's configuration"
     )]
@@ -68,12 +70,12 @@ pub(super) enum FirstProcessError {
 }
 
 impl StagingDir {
-    /// Draws a name.
+    /// Chooses a random name.
     pub(super) fn draw() -> io::Result<Self> {
         Ok(Self(Path::new("/").join(format!("spank-docker-{}", random()?))))
     }
 
-    /// Where our directory is attached until the container is hardened.
+    /// Where the plugin's directory is attached until the container is hardened.
     pub(super) fn directory(&self) -> &Path {
         &self.0
     }
@@ -91,8 +93,8 @@ pub(super) fn random() -> io::Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Waits until `process` runs `program` (a path on the host): until then it is the engine's own, about to. With a drawn
-/// name it can hardly be anything else; but it depends on no name.
+/// Waits until `process` runs `program` (a path on the host): until then it is the runtime's own process, about
+/// to exec. The check compares the executed file, not the name.
 pub(super) async fn entered(process: &Process, program: &Path) -> Result<(), FirstProcessError> {
     entered_within(process, program, PATIENCE).await
 }
@@ -114,8 +116,9 @@ async fn entered_within(
     poll::until_meanwhile(Instant::now() + patience, INTERVAL, look, is_final).await
 }
 
-/// Checks that it runs exactly as `user`, whatever an engine, a runtime or an image's file has made of the request.
-/// For a process that has entered: only our own program has run so far, and it changes nothing of this.
+/// Checks that it runs exactly as `user`, whatever the engine, the runtime or a file of the image has made of
+/// the request. For a process that has executed the plugin's program: no other program has run so far, and this
+/// one does not change its own identity.
 pub(super) fn check(process: &Process, user: &UserIds) -> Result<(), FirstProcessError> {
     match Rights::of(process).map_err(FirstProcessError::Look)?.excess(user) {
         Some(Excess::Identity) => return Err(FirstProcessError::Identity),
@@ -141,7 +144,8 @@ mod tests {
         assert_eq!(one.program(), one.directory().join("pause"));
     }
 
-    /// The kernel shows the file first: of so many, some are seen before they have the rest.
+    /// The kernel shows the executed file first: among many processes, some are seen before their environment
+    /// is there.
     #[test]
     fn a_process_that_has_entered_has_its_environment() {
         let runtime = crate::linux::runtime::runtime().unwrap();

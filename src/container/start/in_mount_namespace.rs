@@ -1,5 +1,6 @@
-//! The two visits in the container's mount namespace, before anything of the image runs: the first makes it safe and
-//! reads what the image brings, the second mounts. In between, on the host, files are made of what was read.
+//! The two visits to the container's mount namespace, before any program of the image runs: the first one
+//! hardens it and reads the image's files, the second one mounts. In between, the plugin's files are made from
+//! what was read, on the host.
 
 use std::fs;
 use std::io;
@@ -24,20 +25,20 @@ use crate::linux::namespace::Namespaces;
 use crate::linux::process::Process;
 use crate::linux::terminals::Terminals;
 
-/// What the first visit brings back.
+/// The results of the first visit.
 #[derive(Debug)]
 pub(super) struct Hardened {
-    /// What the image has.
+    /// The files of the image.
     pub(super) found: ImageFiles,
     /// A detached mount of an empty directory on the container's disk.
     pub(super) home: OwnedFd,
     /// Mounts that are volumes of the image.
     pub(super) volumes: Vec<u64>,
-    /// The group of its terminals, where it is the same for all.
+    /// The gid of the container's terminals, where all have the same one.
     pub(super) terminals: Option<u32>,
 }
 
-/// Makes the container safe, and finds what the plugin's files are merged with.
+/// Hardens the container, and reads the files with which the plugin's own are merged.
 pub(super) fn harden(
     start: &StartRequest<'_>,
     process: &Process,
@@ -71,7 +72,7 @@ pub(super) fn harden(
     })
 }
 
-/// What the image has in a file; nothing, where that is none.
+/// The content of a file of the image; empty, where there is no such file.
 pub(super) fn read(namespaces: &Namespaces, path: &Path) -> Result<Vec<u8>, StartError> {
     let read = |root: &ContainerRoot| {
         root.read(path, populate::LIMIT).map_err(files_error("read the image's files"))
@@ -79,16 +80,16 @@ pub(super) fn read(namespaces: &Namespaces, path: &Path) -> Result<Vec<u8>, Star
     Ok(in_container(namespaces, read)?.unwrap_or_default())
 }
 
-/// What the second visit brings back.
+/// The results of the second visit.
 #[derive(Debug)]
 pub(super) struct Placed {
-    /// Mounts for which the container has no place.
+    /// Mounts for which the container has no target.
     pub(super) skipped: Vec<Skipped>,
     /// Whether the user cannot enter the image's WORKDIR.
     pub(super) is_workdir_closed: bool,
 }
 
-/// Puts mounts and our files in place.
+/// Attaches the mounts and the plugin's files.
 pub(super) fn put_files(
     start: &StartRequest<'_>,
     (image, process, namespaces): (&Image, &Process, &Namespaces),
@@ -138,7 +139,7 @@ fn populate_error(start: &StartRequest<'_>) -> impl Fn(PopulateError) -> StartEr
     |error| StartError::Populate { image: start.image_name(), source: error.into() }
 }
 
-/// Writes the files that say what the image says too, and returns those that go over the image's.
+/// Merges the plugin's files with the image's, and returns those that cover the image's.
 fn merge(
     start: &StartRequest<'_>,
     files: &Files<'_>,

@@ -16,9 +16,9 @@ use crate::linux::identity::UserIds;
 
 /// The largest file that is read.
 const LIMIT: u64 = 1 << 20;
-/// What the child says of a file that is not a regular one.
+/// The error by which the child reports a file that is not a regular one.
 const NOT_A_FILE: i32 = libc::EISDIR;
-/// And of one that is too large.
+/// The error by which the child reports a file that is too large.
 const TOO_LARGE: i32 = libc::EFBIG;
 
 /// The logins of a user with this home directory.
@@ -43,7 +43,7 @@ fn open(path: &Path) -> io::Result<Answer> {
     if metadata.len() > LIMIT {
         return Err(io::Error::from_raw_os_error(TOO_LARGE));
     }
-    // Does not grow, so no copy is left behind.
+    // The buffer does not grow, so that no copy of the content stays in memory.
     let mut content = Zeroizing::new(vec![0; usize::try_from(metadata.len()).unwrap_or_default()]);
     let mut length = 0;
     let mut file = file.take(metadata.len());
@@ -95,7 +95,7 @@ mod tests {
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(at(home.path()), Err(not_a_file.to_owned()));
         std::fs::remove_file(&file).unwrap();
-        // What root's process has open is nothing that the user has.
+        // A file that root's process has open must not be read for the user.
         let opened = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut &opened, br#"{"auths":{"reg":{"auth":"YTpi"}}}"#).unwrap();
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened));

@@ -1,4 +1,4 @@
-//! What a container must not have, whatever requests it: checked against the image, and in the container itself.
+//! What a container must not have: checked in the image, and in the container itself.
 
 use std::path::{Component, Path};
 
@@ -12,7 +12,7 @@ use crate::linux::inside::ContainerRoot;
 use crate::log::escape::Escaped;
 use crate::slurm::gres::Nvidia;
 
-/// Root's jobs only where the admin allows them.
+/// Root's jobs get a container only where the admin allows that.
 pub(super) fn check_user(start: &StartRequest<'_>) -> Result<(), StartError> {
     if start.request.credentials.uid == 0 && !start.config.allow_root {
         return Err(StartError::Root);
@@ -20,11 +20,11 @@ pub(super) fn check_user(start: &StartRequest<'_>) -> Result<(), StartError> {
     Ok(())
 }
 
-/// More volumes than any image has that is meant to be used. Each is a directory and some writes to disk for the engine,
-/// with every container and at its end.
+/// More volumes than any ordinary image has. For each, the engine makes a directory and writes to disk, with
+/// every container and at its end.
 const VOLUMES: usize = 256;
 
-/// An engine puts volumes over its own mounts: an image must not bring its own /dev or /proc that way.
+/// An engine mounts volumes over its own mounts: with one, an image could bring its own /dev or /proc.
 pub(super) fn check_volumes(start: &StartRequest<'_>, image: &Image) -> Result<(), StartError> {
     if image.volumes.len() > VOLUMES {
         return Err(StartError::Volumes { image: start.image_name(), number: image.volumes.len() });
@@ -35,7 +35,7 @@ pub(super) fn check_volumes(start: &StartRequest<'_>, image: &Image) -> Result<(
     }
 }
 
-/// Engines take a path that does not begin with a slash from the container's root.
+/// Engines resolve a path that does not begin with a slash from the container's root.
 fn hides_the_system(volume: &str) -> bool {
     const SYSTEM: [&str; 4] = ["/dev", "/proc", "/sys", paths::DIRECTORY];
     let volume = Path::new("/").join(volume);
@@ -43,7 +43,8 @@ fn hides_the_system(volume: &str) -> bool {
         || SYSTEM.iter().any(|system| volume.starts_with(system) || Path::new(system).starts_with(&volume))
 }
 
-/// No other job's GPU may be in the container: names in a specification are only names.
+/// Checks that no GPU of another job is in the container: the names in a CDI specification do not prove which
+/// device they add.
 pub(super) fn check_gpus(
     start: &StartRequest<'_>,
     root: &ContainerRoot,
@@ -58,7 +59,7 @@ pub(super) fn check_gpus(
     }
 }
 
-/// A place to start in that is named must be there.
+/// Checks that the directory of `--docker-workdir` exists.
 pub(super) fn check_workdir(start: &StartRequest<'_>, root: &ContainerRoot) -> Result<(), StartError> {
     let Some(path) = &start.request.options.workdir else { return Ok(()) };
     match root.is_directory_for(path, &start.request.credentials) {

@@ -1,7 +1,7 @@
-//! What the plugin does inside a container that was started, before anything of the image has run in it: take the
-//! danger out of its mounts, read what the image says of users and ssh, and put our files over it.
+//! What the plugin does in a started container before any program of the image runs in it: it hardens the
+//! mounts, reads the image's accounts and ssh configuration, and covers the image's files with its own.
 //!
-//! Runs as root in the container's mount namespace. The image is hostile until shown otherwise: see [`crate::linux::inside`].
+//! Runs as root in the container's mount namespace. The image is untrusted: see [`crate::linux::inside`].
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -17,42 +17,43 @@ use crate::linux::mount::{self, Attributes};
 use crate::linux::mountinfo::Mounted;
 use crate::linux::terminals::Terminals;
 
-/// Files of the image that the plugin's replace, and the limit for reading them.
+/// Files of the image that the plugin's cover.
 pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
 pub(super) const LIMIT: u64 = 1 << 20;
-/// What login shells read, in a frame where the image has it.
+/// The file that login shells read; covered only where the image has it.
 pub(super) const PROFILE: &str = "/etc/profile";
-/// For an sshd: they have 1 to 4 MB.
+/// The limit for reading an sshd, which has 1 to 4 MB.
 const SSHD_LIMIT: u64 = 16 << 20;
 
-/// Where an sshd may be, besides the image's own PATH.
+/// Directories in which to look for an sshd, besides the image's own PATH.
 const SSHD_DIRECTORIES: [&str; 6] =
     ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin", "/sbin", "/opt/openssh/sbin"];
 
-/// Where the plugin's ssh covers the image's. Not elsewhere: an ssh there may look for its libraries beside itself.
+/// Paths at which the plugin's ssh covers the image's. An ssh elsewhere may look for its libraries beside
+/// itself.
 const SSH_PROGRAMS: [&str; 3] = ["/usr/bin/ssh", "/bin/ssh", "/usr/local/bin/ssh"];
 
-/// What was found in the image.
+/// The files that were found in the image.
 #[derive(Debug)]
 pub(super) struct ImageFiles {
-    /// Contents of [`REPLACED`], in this order; empty where there is none that can be used.
+    /// Contents of [`REPLACED`], in this order; empty where the image has no such file that can be used.
     pub(super) replaced: [Vec<u8>; 3],
-    /// Its ssh, a program of its own.
+    /// The image's ssh, where it is a separate program.
     pub(super) ssh: Option<&'static str>,
-    /// Its [`PROFILE`].
+    /// The content of its [`PROFILE`].
     pub(super) profile: Option<Vec<u8>>,
-    /// Its sshd.
+    /// The path of its sshd.
     pub(super) sshd: Option<PathBuf>,
-    /// What its configuration has besides.
+    /// Additional lines of configuration for its sshd.
     pub(super) sshd_lines: String,
-    /// Which of the shells that were asked for it has first.
+    /// The first of the requested shells that the image has.
     pub(super) shell: Option<PathBuf>,
 }
 
 /// Why a container cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PopulateError {
-    /// There is something at this place that no file can be mounted on.
+    /// The image has something at this path on which no file can be mounted.
     #[error("cannot mount on '{path}': {source}")]
     Place {
         /// In the container.
@@ -69,7 +70,7 @@ pub(super) enum PopulateError {
         #[source]
         source: io::Error,
     },
-    /// The container's /dev or the like is not the engine's.
+    /// /dev or another directory of the system is not the engine's mount.
     #[error("has its own '{path}' instead of the system's: build it without a volume there")]
     System {
         /// In the container.
@@ -78,7 +79,7 @@ pub(super) enum PopulateError {
     /// A mount could not be changed.
     #[error("cannot {what}")]
     Mount {
-        /// What was tried.
+        /// What was attempted.
         what: &'static str,
         /// Why not.
         #[source]
@@ -86,16 +87,16 @@ pub(super) enum PopulateError {
     },
 }
 
-/// Where the engine mounts what the system needs, and what lies there: the root of a file system of this kind, nothing
-/// over it. A volume of the image at /dev would hold the image's own device nodes; a /proc of the image's own would lie
-/// to Slurm, which still writes there as root.
+/// Where the engine mounts parts of the system, and the file system that must be there: its root, with nothing
+/// mounted over it. A volume of the image at /dev would hold the image's own device nodes; a /proc of the
+/// image's own would receive what Slurm still writes there as root.
 const SYSTEM: [(&str, &str); 4] =
     [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/sys", "sysfs")];
 
-/// No setuid programs, no file capabilities and no device nodes, on any mount but /dev: joined tasks are outside the
-/// engine's confinement, so that a setuid-root shell of the image would make them root on the node. `mounts` is what
-/// the kernel says is mounted there, `hiding` what the host's own /proc hides of other users' processes: the container has
-/// another one, in the host's PID namespace.
+/// Removes setuid programs, file capabilities and device nodes from all mounts but /dev: the engine does not
+/// confine tasks that join the container, so a setuid-root shell of the image would make them root on the node.
+/// `mounts` are the container's mounts according to the kernel. `hiding` are the options by which the host's
+/// /proc hides other users' processes: the container has another /proc, in the host's PID namespace.
 pub(super) fn harden(
     root: &ContainerRoot,
     mounts: &[Mounted],
@@ -121,7 +122,7 @@ pub(super) fn harden(
         let proc = root.find(Path::new("/proc")).map_err(failed("open /proc"))?;
         mount::reconfigure(&proc, hiding).map_err(failed("set hidepid on /proc as on the node"))?;
     }
-    // NVIDIA's hook mounts device nodes of the node there, each by itself. An image's volume is always a directory.
+    // NVIDIA's hook mounts single device nodes of the node there. A volume of an image is always a directory.
     for mount in mounts.iter().filter(|mount| mount.point.starts_with("/dev")) {
         let found = root.find(&mount.point).map_err(failed("open what is mounted in /dev"))?;
         if inside::is_device(&found).map_err(failed("inspect what is mounted in /dev"))? {
@@ -132,7 +133,7 @@ pub(super) fn harden(
     Ok(())
 }
 
-/// In place of the engine's own, where [`harden`] has found them.
+/// Mounts the node's terminals in place of the engine's, where [`harden`] has found them.
 pub(super) fn share_terminals(root: &ContainerRoot, terminals: Terminals) -> Result<(), PopulateError> {
     let open = |path| root.find(Path::new(path));
     let attached = open("/dev").and_then(|dev| terminals.attach(&dev, open("/dev/pts")?));
@@ -144,20 +145,20 @@ fn no_place(source: io::Error) -> PopulateError {
     PopulateError::Target { path: paths::DIRECTORY, source }
 }
 
-/// Where our directory will be. An image whose /run is no directory has none.
+/// The target of the plugin's directory. An image whose /run is not a directory has none.
 pub(super) fn place_of_ours(root: &ContainerRoot) -> Result<OwnedFd, PopulateError> {
     root.directory(Path::new(paths::DIRECTORY)).map_err(no_place)
 }
 
-/// A directory for the user alone on the container's own file system, below where our directory is about to hide it; by a
-/// name that no image has.
+/// A directory for the user alone on the container's own file system, in a place that the plugin's directory is
+/// about to cover, with a name that no image has.
 pub(super) fn fresh_home(place: &OwnedFd, entry: &StagingDir, user: &UserIds) -> io::Result<OwnedFd> {
     let name = entry.directory().file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let home = inside::new_directory(place, name, user)?;
     mount::detached_copy(&home, false)
 }
 
-/// Moves our directory from where the container was entered to its own place.
+/// Moves the plugin's directory from its temporary place to the final one.
 pub(super) fn move_into_place(
     root: &ContainerRoot,
     entry: &StagingDir,
@@ -166,21 +167,21 @@ pub(super) fn move_into_place(
     let ours = root.find(entry.directory()).map_err(no_place)?;
     mount::attach(ours, place).map_err(no_place)?;
     if let Some(name) = entry.directory().file_name() {
-        // Where the root file system is read-only the empty directory stays.
+        // Where the root file system is read-only, the empty directory stays.
         let _ = root.remove_directory(name);
     }
     Ok(())
 }
 
-/// Makes the image's WORKDIR where it is not there: Docker does so itself, Podman does not, and leaves an empty one out of the
-/// images that it builds. Where it cannot be made, tasks begin elsewhere.
+/// Makes the image's WORKDIR where it is missing: Docker does so itself, but Podman does not, and it leaves an
+/// empty one out of the images that it builds. Where it cannot be made, tasks start in another directory.
 pub(super) fn make_workdir(root: &ContainerRoot, workdir: Option<&str>) {
     if let Some(workdir) = workdir {
         let _ = root.directory(Path::new(workdir));
     }
 }
 
-/// Where an sshd is looked for, each once: a PATH may name a directory thousands of times, or thousands of them.
+/// The directories in which to look for an sshd, each once: a PATH may have thousands of entries.
 fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
     const LIMIT: usize = 64;
     let mut directories = Vec::new();
@@ -195,8 +196,8 @@ fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
     directories
 }
 
-/// Reads what the image brings. What it brings in a form that cannot be used counts as not there.
-/// Root's sshd needs capabilities before a login, later ones (OpenSSH 10.6) before their banner: it counts as not there.
+/// Reads the image's files. A file that cannot be used counts as missing. So does the sshd in a job of root: as
+/// root it needs capabilities before a login, from OpenSSH 10.6 on before its banner.
 pub(super) fn inspect_rootfs(
     root: &ContainerRoot,
     path_of_image: &str,
@@ -218,13 +219,15 @@ pub(super) fn inspect_rootfs(
     }
 }
 
-/// Whether it has this very name, and is not one of many names of a program that goes by them. A shell must be there too.
+/// Whether the file has exactly this name, and is not one of many names of a multi-call program such as
+/// busybox. The image must also have a shell.
 fn is_plain_program(root: &ContainerRoot, path: &Path) -> bool {
     let is_alone = || root.has_other_names(path).is_ok_and(|has| !has);
     root.is_program(path) && root.is_program(Path::new("/bin/sh")) && is_alone()
 }
 
-/// Mounts `ours` over the image's ssh, and the image's at `place`, before any mount of the user's.
+/// Mounts the plugin's program over the image's ssh, and the image's ssh at `place`, before any mount of the
+/// user's.
 pub(super) fn cover_ssh(
     root: &ContainerRoot,
     ssh: &'static str,
@@ -238,14 +241,15 @@ pub(super) fn cover_ssh(
     mount::attach(ours, program).map_err(failed(ssh))
 }
 
-/// Shells, compilers and MPI need a directory for temporary files, whatever an image has there. Where that cannot be made of it, the
-/// container is as the image has it.
+/// Makes /tmp and the like writable for all users, since shells, compilers and MPI need a directory for
+/// temporary files. Where that fails, the image's own directory stays as it is.
 pub(super) fn share_temporary(root: &ContainerRoot, volumes: &[u64]) {
     let _ = root.share(OsStr::new("tmp"), volumes);
     let _ = root.share_existing(Path::new("/var/tmp"), volumes);
 }
 
-/// Mounts detached trees over the image's files of these names, or those of a directory that the user has mounted there.
+/// Mounts detached trees over the image's files of these names, or over those in a directory that the user has
+/// mounted there.
 pub(super) fn replace(
     root: &ContainerRoot,
     trees: Vec<(&'static str, OwnedFd)>,
@@ -261,7 +265,7 @@ pub(super) fn replace(
     Ok(())
 }
 
-/// Makes the container's own files read-only; what is mounted on top of them stays as it is.
+/// Makes the container's own files read-only; mounts on top of them do not change.
 pub(super) fn make_read_only(root: &ContainerRoot) -> Result<(), PopulateError> {
     let own = root
         .find(Path::new("/"))

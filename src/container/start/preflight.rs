@@ -1,12 +1,13 @@
-//! What the engine itself reads and makes in an image, as root, when it starts a container: it looks the user up in its
-//! accounts, and makes its devices.
+//! Checks, before the start, the files of an image that the engine itself reads or makes as root when it starts
+//! a container: it looks the user up in the image's accounts, and makes devices.
 //!
-//! Where these are a FIFO, a start never ends, and neither does the removal: the node would be out of service by the will
-//! of a user. Where they are a device, root opens that. Where they are huge, the engine may hold all of them in memory.
-//! So they are looked at before the start.
+//! Where such a file is a FIFO, the start never ends, and neither does the removal: a user could take the node
+//! out of service. Where it is a device, root opens that. Where it is huge, the engine may hold all of it in
+//! memory.
 //!
-//! Links are followed here, one by one, from what stands in the image. The engine's own word, where a link ends, is about
-//! the image alone: a link through /proc ends in the image's own decoy before the start, and in the host's files after it.
+//! Links are followed here, one by one, from their targets in the image. The engine could resolve a link
+//! itself, but only in the image: a link through /proc ends in the image's own directory before the start, and
+//! in the host's files after it.
 //!
 //! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
@@ -16,28 +17,30 @@ use crate::engine::{Container, Engine, EngineError, FileType};
 
 /// Files that the engine opens.
 const READ: [&str; 2] = ["/etc/passwd", "/etc/group"];
-/// The largest that it may read, in bytes: more than any site's accounts.
+/// The largest such file, in bytes: more than the accounts of any site.
 const LIMIT: u64 = 64 << 20;
-/// Where a runtime mounts and makes devices, as root: what the image has there is not what the container has.
+/// Where a runtime mounts file systems and makes devices, as root: in the container the image's files there are
+/// covered.
 const SYSTEM: [&str; 3] = ["/dev", "/proc", "/sys"];
-/// More links on the way to one file are a loop, or meant to be one.
+/// With more links than this on the way to one file, the path counts as a loop, or as an attack.
 const LINKS: usize = 10;
-/// Of the same, what a path may have of parts.
+/// The same for the number of a path's parts.
 const PARTS: usize = 100;
 
-/// Why the engine had better not start a container.
+/// Why the engine must not start a container.
 #[derive(Debug)]
 pub(super) enum UnsafeAccountFile {
-    /// A file that it would open.
+    /// A file that the engine would open.
     File(&'static str),
-    /// A directory of the system's that is something else in the image: a link, of which a runtime may make more than a
-    /// name in the container. crun 1.21 makes its devices where a link at /dev leads *on the node*.
+    /// A directory of the system that is something else in the image: a link, of which a runtime may make more
+    /// than a name in the container. crun 1.21 makes its devices where a link at /dev leads *on the node*.
     Directory(&'static str),
-    /// It does not show any: Engine 28.5 where a volume is behind an absolute link (`/var/run/x`), which it starts.
+    /// The engine cannot show the container's files: Engine 28.5, where a volume is behind an absolute link
+    /// (`/var/run/x`), although it starts such a container.
     Closed,
 }
 
-/// What is wrong with what the engine would open or mount on, if anything is.
+/// The first problem with a file that the engine would open, or a directory on which it would mount.
 pub(super) async fn find_unsafe_account_file(
     engine: &Engine,
     container: &Container,
@@ -55,7 +58,7 @@ pub(super) async fn find_unsafe_account_file(
     match engine.kind(container, "/").await {
         Err(EngineError::Refused { .. }) => Ok(Some(UnsafeAccountFile::Closed)),
         Err(error) => Err(error),
-        // It is the container that is not there any more, and nothing of the image's.
+        // The container itself is gone, not the image's file.
         Ok(None) => Err(EngineError::Refused {
             call: "inspect the container's files",
             status: 404,
@@ -65,8 +68,9 @@ pub(super) async fn find_unsafe_account_file(
     }
 }
 
-/// A directory. Docker puts its own over what the image has before anything is looked at (moby, daemon/initlayer). Podman
-/// takes what is there: where there is nothing one is put there (buildah, copier/copier.go, `copierHandlerPut`), and looked at.
+/// Whether this is a directory. Docker makes its own over the image's file before this check (moby,
+/// daemon/initlayer). Podman uses what is there: where there is nothing, the plugin puts a directory there
+/// (buildah, copier/copier.go, `copierHandlerPut`), and checks it.
 async fn is_directory(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
     let is_directory = async {
         if engine.kind(container, path).await?.is_none() {
@@ -80,7 +84,7 @@ async fn is_directory(engine: &Engine, container: &Container, path: &str) -> Res
     }
 }
 
-/// A regular file of a size that a list of accounts may have, by way of links too, or nothing.
+/// Whether this is a regular file of a plausible size, also through links, or is missing.
 async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
     match end(engine, container, path).await {
         Ok(PathEnd::Nothing) => Ok(true),
@@ -98,11 +102,11 @@ async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Resu
 enum PathEnd {
     Nothing,
     At(FileType),
-    /// Outside the image's own files, or at an unknown place.
+    /// The path leads outside the image's own files, or to an unknown place.
     Elsewhere,
 }
 
-/// An engine that does not give a link as it stands in the image leaves it unknown where that leads.
+/// Where a path leads. An engine that does not return a link's target as the image has it leaves that unknown.
 async fn end(engine: &Engine, container: &Container, path: &str) -> Result<PathEnd, EngineError> {
     let (mut way, mut links) = (Way::default(), 0);
     way.turn(path);
@@ -129,25 +133,25 @@ async fn end(engine: &Engine, container: &Container, path: &str) -> Result<PathE
     Ok(PathEnd::At(FileType::Directory))
 }
 
-/// A walk from the root of an image: only where it has been seen to be a directory does it go on.
+/// A walk from an image's root: it continues below a path only when that was seen to be a directory.
 #[derive(Debug, Default)]
 struct Way {
-    /// Parts of the path that was walked.
+    /// The parts of the path that were walked.
     walked: Vec<String>,
-    /// Parts that are to be walked, the next one last.
+    /// The parts that are still to be walked, the next one last.
     ahead: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum PathStep {
-    /// What is there must be looked at.
+    /// The file at this path must be looked up.
     To(String),
-    /// Where the container has something else than the image; or the way is too long.
+    /// The container has other files there than the image; or the path is too long.
     Out,
 }
 
 impl Way {
-    /// A link, or the first path: it stands in the directory where the walk is before its last step.
+    /// Follows a link, or starts with the first path: a relative target begins in the directory of the link.
     fn turn(&mut self, target: &str) {
         self.walked.pop();
         if target.starts_with('/') {
@@ -164,7 +168,7 @@ impl Way {
                 _ => {
                     self.walked.push(part);
                     let path = format!("/{}", self.walked.join("/"));
-                    // Also if it would lead back: `/proc/1/root/..` is the host's.
+                    // Also if the path would lead back out: `/proc/1/root/..` is the host's.
                     let is_out = SYSTEM.contains(&path.as_str()) || self.ahead.len() > PARTS;
                     return Some(if is_out { PathStep::Out } else { PathStep::To(path) });
                 }
@@ -224,7 +228,7 @@ mod tests {
         }
         assert_eq!(walk("/etc/passwd", &[("/etc", "/sys"), ("/sys", "/usr")]), ["/etc", "out"]);
         assert_eq!(walk("/etc/passwd", &[("/etc", &"x/".repeat(200))]), ["/etc", "out"]);
-        // By their names alone they are the image's own.
+        // By their names alone such paths are the image's own.
         assert_eq!(walk("/etc/passwd", &[("/etc/passwd", "/process/x")]).last().unwrap(), "/process/x");
     }
 }

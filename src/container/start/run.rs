@@ -36,10 +36,10 @@ use crate::slurm::scontrol;
 use crate::slurm::{gres, hostlist};
 use crate::state::{RunningContainer, StateDir};
 
-/// Between two looks whether the container is still wanted.
+/// Interval between checks whether the container is still wanted.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Brings the job's container up, for a hook that has begun then. When this fails, nothing is left but an empty
+/// Starts the job's container, for a hook that began at `began`. If this fails, nothing is left but an empty
 /// `state_dir/<job>`.
 pub fn start(
     config: &Config,
@@ -68,9 +68,10 @@ pub fn start(
     })
 }
 
-/// Until nothing can be left out or got again. An image that is removed before a container uses it is pulled once more.
-/// With --exclusive Slurm gives a node's GPUs to jobs that have not asked for any: where the engine has none to give, those
-/// do without. In doubt a job has asked.
+/// Repeats the start for as long as that can help. An image that is removed before a container uses it is
+/// pulled once more. With --exclusive Slurm gives a node's GPUs also to jobs that have not requested any: where
+/// the engine cannot provide GPUs, such a job starts without. If that is not certain, the job counts as having
+/// requested them.
 async fn try_all(
     start: &StartRequest<'_>,
     progress: &mut dyn Progress,
@@ -96,16 +97,17 @@ async fn try_all(
     }
 }
 
-/// Why a start is not waited for any longer.
+/// Why a start is broken off.
 enum GivenUp {
     /// The job is over, or failed on another node.
     NotWanted,
-    /// It has had its time.
+    /// The time limit is over.
     TooLate(Duration),
 }
 
 impl GivenUp {
-    /// A start that lasts too long is the fault of the image or its registry, unless the engine itself says nothing.
+    /// The image or its registry counts as the cause of a start that takes too long, unless the engine itself
+    /// does not answer.
     async fn error(self, start: &StartRequest<'_>) -> StartError {
         let Self::TooLate(limit) = self else { return StartError::NotWanted };
         match engine_health::connect(start.config).await {
@@ -115,7 +117,7 @@ impl GivenUp {
     }
 }
 
-/// Returns when the start is not wanted any more, or its time since the hook began is over.
+/// Returns when the start is not wanted any more, or when its time since the hook began is over.
 async fn given_up(start: &StartRequest<'_>, began: Instant, is_wanted: impl Fn() -> bool) -> GivenUp {
     loop {
         let left = start.config.start_timeout.map(|limit| (limit, limit.saturating_sub(began.elapsed())));
@@ -128,13 +130,13 @@ async fn given_up(start: &StartRequest<'_>, began: Instant, is_wanted: impl Fn()
     }
 }
 
-/// Everything that `run` may have made, last first. An engine that does not work is not waited for once more: the
-/// epilog follows, and finds by label what is left.
+/// Undoes everything that `run` may have done, in reverse order. Does not wait for an engine that does not
+/// work: the epilog follows, and finds by the label what is left.
 async fn undo(start: &StartRequest<'_>, error: &StartError) {
     if !error.is_engine_fault()
         && let Ok(engine) = engine_health::connect(start.config).await
     {
-        // The epilog tries again what fails here, and reports it.
+        // If this fails, the epilog tries again and reports it.
         let _ = container::remove_namesake(start, &engine).await;
     }
     let _ = start.directory.remove();
@@ -153,7 +155,7 @@ async fn run(start: &StartRequest<'_>, progress: &mut dyn Progress) -> Result<Ru
     session(start, plan, launched, finished, clock.phases)
 }
 
-/// Where the time goes.
+/// Measures the phases of a start.
 struct Clock {
     phases: Phases,
     began: Instant,
@@ -169,7 +171,7 @@ impl Clock {
     }
 }
 
-/// What is known before the engine is asked for anything.
+/// What is known before the first request to the engine.
 struct StartPlan {
     port: u16,
     keys: JobKeys,
@@ -215,7 +217,7 @@ async fn find_image(
     Ok(image)
 }
 
-/// A container in which our own first process waits, and nothing of the image has run.
+/// A container in which only the plugin's first process runs.
 struct Launched<'a> {
     image: Image,
     banner: String,
@@ -248,7 +250,8 @@ async fn launch<'a>(
     Ok(Launched { image, banner, gpus, files, entry, container, process, cgroups, namespaces })
 }
 
-/// Starts it in a new container; where names of the image have passed for numbers of groups, once more without them.
+/// Starts the first process in a new container; where the engine took names of the image's groups for numbers,
+/// starts it once more without these names.
 async fn first_process(
     start: &StartRequest<'_>,
     plan: &StartPlan,
@@ -281,12 +284,13 @@ async fn first_process(
     }
 }
 
-/// For its removal: before anything of the image runs, which could bring other mounts into view.
+/// Records where the container writes, for its removal: before any program of the image runs, which could add
+/// mounts.
 fn note_where_it_writes(start: &StartRequest<'_>, process: &Process) -> Result<(), StartError> {
     let mountinfo = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
     match engine::written_to(&mountinfo) {
         Some(path) => Ok(start.directory.note_written_to(&path)?),
-        // A store that needs no such directory; the engine may say more.
+        // A store that needs no such directory; or the engine reports it.
         None => Ok(()),
     }
 }
@@ -314,14 +318,14 @@ fn write_files<'a>(
     written.map_err(files_error("write the container's files"))
 }
 
-/// What has come of it.
+/// The result of a start.
 struct Finished {
     has_sshd: bool,
     volumes: Vec<u64>,
     warnings: Vec<String>,
 }
 
-/// Makes the container safe, puts everything in its place, and lets the image run.
+/// Hardens the container, attaches all files and mounts, and lets the image's programs run.
 async fn finish(
     start: &StartRequest<'_>,
     plan: &mut StartPlan,
@@ -355,7 +359,8 @@ async fn finish(
     Ok(Finished { has_sshd, volumes: hardened.volumes, warnings })
 }
 
-/// Programs of an image that was made for root alone end with no more than "Permission denied".
+/// A warning about a WORKDIR that the user cannot enter: programs of such an image end with only "Permission
+/// denied".
 fn closed_workdir(image: &str, workdir: &str) -> String {
     format!(
         "image '{image}': its WORKDIR '{}' is not open to you, programs there cannot run: install them elsewhere, such as in /opt, or run 'chmod a+rx' for it and the directories above in the Dockerfile",
@@ -363,7 +368,7 @@ fn closed_workdir(image: &str, workdir: &str) -> String {
     )
 }
 
-/// Adds to the image's variables what its ENTRYPOINT exports, and what a specification of GPUs has brought.
+/// Adds the variables that the image's ENTRYPOINT exports, and those that a CDI specification has added.
 async fn complete_environment(
     start: &StartRequest<'_>,
     plan: &StartPlan,
@@ -391,7 +396,7 @@ async fn complete_environment(
     Ok(())
 }
 
-/// What later hooks go by.
+/// The record for later hooks.
 fn session(
     start: &StartRequest<'_>,
     plan: StartPlan,

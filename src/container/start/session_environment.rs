@@ -1,5 +1,5 @@
-//! What ssh sessions get on top of the environment that comes along from the task that calls ssh: what only this node knows,
-//! and for what did not come along the image's, as tasks have it.
+//! The variables of ssh sessions in addition to those that ssh passes on from the calling task: those that only
+//! this node knows, and, where variables were not passed on, the image's, as tasks have them.
 //!
 //! Pure; written by root where a container starts.
 #![forbid(unsafe_code)]
@@ -13,7 +13,7 @@ use crate::guest::mpi::networks::{AGENTS, EXCLUDED, INCLUDED};
 use crate::guest::ssh::force_command;
 use crate::slurm::gres::Gpus;
 
-/// The lines for the session's script. `name` is the image as the user wrote it.
+/// The lines for the sessions' script. `name` is the image as the user wrote it.
 pub(super) fn of_sessions(
     request: &Request,
     name: &str,
@@ -26,11 +26,12 @@ pub(super) fn of_sessions(
     let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
     let ours = job_environment::output_vars(request.owner, name, &image.id, port);
     let ours = ours.iter().map(|(name, value)| (*name, value.as_str()));
-    // A step has a hostfile of its own.
+    // A step has a hostfile of its own, whose name ssh passes on.
     let (hostfile, ours): (Vec<_>, Vec<_>) = ours.partition(|(name, _)| *name == job_environment::HOSTFILE);
     let mut lines = force_command::environment_file(node.into_iter().chain(ours));
     lines.extend(hostfile.iter().flat_map(|(name, path)| force_command::default_line(name, path, &[name])));
-    // Of two with one name the last counts. sshd sets a PATH of its own.
+    // Of two variables with the same name the last one counts. sshd sets a PATH of its own, so the image's is
+    // handled separately.
     let (paths, others): (Vec<_>, Vec<_>) =
         image.environment.iter().rev().partition(|(name, _)| name == "PATH");
     lines

@@ -1,4 +1,4 @@
-//! What the engine is told of a job's container.
+//! The specification that the engine gets for a job's container.
 //!
 //! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
@@ -64,17 +64,18 @@ pub(super) fn spec(
     }
 }
 
-/// What the image's sshd and ENTRYPOINT may take before the job's limits hold for them: memory stays charged where it
-/// was first used, whatever cgroup its process is moved to. With cgroup v1, where Slurm may have no cgroups of its own for
-/// these, the adoption lifts the limits ([`crate::linux::cgroup`]).
+/// How much memory the image's sshd and ENTRYPOINT may use before the job's limits hold for them: memory stays
+/// charged to the cgroup in which it was first used, even when the process is moved. With cgroup v1, where
+/// Slurm may have no cgroup in this hierarchy, the adoption lifts the limits ([`crate::linux::cgroup`]).
 const MEMORY_BEFORE_ADOPTION: u64 = 1 << 30;
 const PROCESSES_BEFORE_ADOPTION: i64 = 4096;
 
-/// What the engine, its runtime and their hooks may know.
+/// The variables for the engine, its runtime and their hooks.
 pub(super) fn variables(image: &Image, gpus: Option<&GpuRequest>) -> Vec<(&'static str, String)> {
-    // Where a vendor's runtime is the engine's default, a container without this word could have all GPUs of the node.
+    // Where NVIDIA's runtime is the engine's default, a container without this value could have all GPUs of the
+    // node.
     const NO_GPUS: &str = "void";
-    // Docker's own; what an image adds to it is for the user's processes.
+    // Docker's own default; a PATH of the image is only for the user's processes.
     const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let mut variables = vec![("PATH", PATH.to_owned()), ("NVIDIA_VISIBLE_DEVICES", NO_GPUS.to_owned())];
     if let Some(GpuRequest::Nvidia(_)) = gpus {
@@ -83,10 +84,10 @@ pub(super) fn variables(image: &Image, gpus: Option<&GpuRequest>) -> Vec<(&'stat
     variables
 }
 
-/// Which of the driver's libraries NVIDIA's hook puts into a container is the image's to say.
+/// The variable by which an image selects the driver's libraries that NVIDIA's hook puts into a container.
 const LIBRARIES: &str = "NVIDIA_DRIVER_CAPABILITIES";
 
-/// In the words that the hook knows, and no others.
+/// The image's selection, of which only the words that the hook defines are passed on.
 fn libraries(image: &Image) -> Option<String> {
     const KNOWN: [&str; 8] = ["all", "compat32", "compute", "display", "graphics", "ngx", "utility", "video"];
     let (_, value) = image.environment.iter().rev().find(|(name, _)| name == LIBRARIES)?;
@@ -98,7 +99,7 @@ fn hostname() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok()
 }
 
-/// Device nodes that exist here, of those that are configured: never a directory, never a link.
+/// The configured device nodes that exist here; never a directory or a link.
 #[must_use]
 pub fn devices(configured: &Devices) -> Vec<PathBuf> {
     const AUTO: [&str; 7] = [
@@ -131,10 +132,11 @@ fn is_device(path: &Path) -> bool {
         .is_ok_and(|metadata| metadata.file_type().is_char_device() || metadata.file_type().is_block_device())
 }
 
-/// Until the extern step has adopted the container, and without `ConstrainDevices` ever after, the engine's cgroup decides
-/// which devices open. Owner and mode of the node go on to hold. What a user names is not let through before the job's cgroup
-/// decides about it, if that is to: an ENTRYPOINT runs before, and Slurm may have given the device to another job. Where it
-/// cannot be seen whether it is to, it is.
+/// Until the extern step has adopted the container, and without `ConstrainDevices` also afterwards, the
+/// engine's cgroup decides which devices can be opened; owner and mode of the node still apply. Where the job's
+/// cgroup will constrain devices, those that the user requests are not allowed before: an ENTRYPOINT runs
+/// before, and Slurm may have allocated the device to another job. If that cannot be found out, they are not
+/// allowed.
 fn device_rules(mounts: &[Prepared], slurm_conf: Option<&OsStr>) -> Vec<String> {
     let devices = || mounts.iter().filter_map(|mount| Some((mount.is_admins(), mount.device()?)));
     let is_constrained = devices().any(|(is_admins, _)| !is_admins)
@@ -148,10 +150,10 @@ fn device_rule(device: Device) -> String {
     format!("{kind} {}:{} rw", device.major, device.minor)
 }
 
-/// Those that are configured, and for all else those that Slurm's own processes have, and tasks from them: an engine's are
-/// often unlimited.
+/// The configured limits, and for all others those of Slurm's own processes, which tasks inherit: an engine's
+/// are often unlimited.
 fn ulimits(config: &Config) -> Vec<Ulimit> {
-    // All that an engine knows (github.com/docker/go-units, ulimit.go: `ulimitNameMapping`).
+    // All limits that an engine knows (github.com/docker/go-units, ulimit.go: `ulimitNameMapping`).
     const OF_SLURM: [(&str, Resource); 15] = [
         ("core", Resource::RLIMIT_CORE),
         ("cpu", Resource::RLIMIT_CPU),

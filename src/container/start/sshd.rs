@@ -1,4 +1,5 @@
-//! The start of the image's sshd, in place of our own first process; and what that does where the image has none.
+//! Starts the image's sshd in the container's first process; where the image has none, that process answers on
+//! the port itself.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,13 +16,13 @@ use crate::guest::ssh::server;
 use crate::linux::listener;
 use crate::linux::process::Process;
 
-/// How long our own process may take to answer.
+/// How long the plugin's own process may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a FIFO holds (pipe(7)), in bytes.
+/// The capacity of a FIFO (pipe(7)), in bytes.
 const FIFO: usize = 64 << 10;
 
-/// Starts it, and waits until it answers.
+/// Starts sshd, and waits until it answers.
 pub(super) async fn start(
     start: &StartRequest<'_>,
     files: &Files<'_>,
@@ -29,8 +30,8 @@ pub(super) async fn start(
     port: u16,
     banner: &str,
 ) -> Result<(), StartError> {
-    // Checked just before the start and again after it: sshd runs on with one address family out of two, and ssh would reach
-    // the process that took the other one, where the nodes' names lead there.
+    // Checked just before the start and again after it: sshd runs even if it gets only one address family, and
+    // ssh would reach the process that has the other one, where the nodes' names resolve to that.
     if !listener::is_free(port).map_err(files_error("read the ports in use"))? {
         return Err(StartError::PortTaken { port });
     }
@@ -50,7 +51,7 @@ pub(super) async fn start(
     }
 }
 
-/// What is in the FIFO: as much as it holds, even if another process still has it open.
+/// The whole content of the FIFO, even if another process still has it open.
 fn all_of(mut output: File) -> Vec<u8> {
     let mut text = vec![0; FIFO];
     let mut length = 0;
@@ -61,12 +62,14 @@ fn all_of(mut output: File) -> Vec<u8> {
     text
 }
 
-/// An image without sshd: the plugin's first process shows what an sshd would, so that the job's other nodes see the
-/// same image ([`crate::container::image_consistency`]). Nothing else needs the port: where it is taken, nodes do not compare.
+/// For an image without sshd: the plugin's first process sends the line that an sshd would, so that the job's
+/// other nodes can compare images ([`crate::container::image_consistency`]). Nothing else needs the port: where
+/// it is taken, nodes do not compare.
 pub(super) async fn stand_in(files: &Files<'_>, process: &Process, port: u16, banner: &str) {
     let line = server::stand_in_line(banner);
     if listener::is_free(port).unwrap_or_default() && files.say(port, &line).await.is_ok() {
-        // The tasks may look as soon as the prolog has ended. Where nothing answers, nothing is compared.
+        // Tasks may connect as soon as the prolog has ended. If the process does not answer in time, no images
+        // are compared.
         let _ = timeout(PATIENCE, ready::wait(process, port, banner)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a start is about: known from its beginning to its end.
+//! The input of a start, which does not change until its end.
 #![forbid(unsafe_code)]
 
 use super::error::StartError;
@@ -14,12 +14,12 @@ pub(super) struct StartRequest<'a> {
     pub(super) config: &'a Config,
     pub(super) request: &'a Request,
     pub(super) image: &'a Reference,
-    /// What this node remembers of it.
+    /// The record of it on this node.
     pub(super) directory: &'a OwnerDir,
 }
 
 impl StartRequest<'_> {
-    /// The image as the user named it.
+    /// The image as the user wrote it.
     pub(super) fn image_name(&self) -> String {
         self.image.to_string()
     }
@@ -29,7 +29,7 @@ impl StartRequest<'_> {
         self.request.options.port.unwrap_or_else(|| self.request.owner.port(self.config.ports))
     }
 
-    /// The keys that all nodes derive alike.
+    /// The keys, which all nodes derive alike.
     pub(super) fn keys(&self) -> Result<JobKeys, StartError> {
         let secret = Secret::load(&keys::secret_file(&self.config.secret)?)?;
         let context = KeyContext {
