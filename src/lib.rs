@@ -16,25 +16,27 @@
 //!  spank-docker check        an admin's look at a node                      check
 //! ```
 //!
-//! The rooms, in that order. Each uses only those below it (`tests/rooms.rs`); [`engine`] and [`state`] are side by side.
+//! The rooms, in that order. Each uses only those below it (`tests/rooms.rs`); [`engine`] and [`state`] are
+//! side by side.
 //!
 //! | room | what |
 //! |---|---|
 //! | `spank` | what Slurm calls: C symbols, hooks, Slurm's handle. The only one that knows the crate `slurm-spank` |
-//! | [`check`] | an admin's look at a node; not part of the plugin |
+//! | [`check`] | checks of a node for an admin; not part of the plugin |
 //! | [`task`] | a task joins its job's container |
 //! | [`container`] | a job's container on one node, from its start to its removal |
 //! | [`engine`] | the Docker Engine's API: the only one that knows bollard |
-//! | [`state`] | what a node remembers between hooks, in `state_dir` |
+//! | [`state`] | records that a node keeps between hooks, in `state_dir` |
 //! | [`guest`] | what is put into the container: accounts, environment, ssh, MPI. Pure |
 //! | [`slurm`] | Slurm's formats, commands and processes |
 //! | [`settings`] | what users and admins write, parsed once and validated. Pure |
 //! | [`log`] | what admins read; foreign text in messages |
 //! | [`linux`] | what the kernel offers: namespaces, mounts, cgroups, identities |
 //!
-//! Between processes the plugin trusts only the record in `state_dir` ([`state`]), never an option or a variable: where a
-//! variable says that there should be a record, the task is refused, and no more.
-//! Unsafe code of the plugin is in `spank` (C symbols) and [`linux`] (system calls) only; `src/pause` is a program of its own.
+//! Between processes the plugin trusts only the record in `state_dir` ([`state`]), never an option or a
+//! variable: where a variable says that there should be a record and there is none, the task is refused; a
+//! variable has no other effect. Unsafe code of the plugin is in `spank` (C symbols) and [`linux`] (system
+//! calls) only; `src/pause` is a program of its own.
 
 pub mod check;
 pub mod container;

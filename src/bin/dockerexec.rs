@@ -1,6 +1,7 @@
-//! `dockerexec CMD…`: runs CMD in the job's container on this node, from a batch script that stays on the host
-//! (`--docker-script=host`). Runs as the user, without any right: it becomes srun, and the command a step of one task,
-//! so that standard input and output, exit code, limits, accounting and (with a terminal) a pty are Slurm's.
+//! `dockerexec CMD…`: runs CMD in the job's container on this node, from a batch script that runs on the host
+//! (`--docker-script=host`). Runs as the user, without privileges: it executes srun, and the command becomes a
+//! step of one task, so that Slurm provides standard input and output, exit code, limits, accounting and (with
+//! a terminal) a pty.
 #![expect(clippy::print_stderr, clippy::exit, reason = "a program, not part of the plugin")]
 
 use std::env;
@@ -10,9 +11,9 @@ use std::process::{Command, exit};
 
 const USAGE: &str = "usage: dockerexec CMD [ARG...]\n\
     Runs CMD in this job's container on this node. For batch scripts with --docker-script=host.";
-/// As in env(1) for a command that cannot be run.
+/// The exit code that env(1) uses for a command that cannot be run.
 const CANNOT_RUN: i32 = 127;
-/// As in sysexits.h.
+/// EX_USAGE of sysexits.h.
 const BAD_USAGE: i32 = 64;
 
 fn main() {
@@ -27,7 +28,7 @@ fn main() {
         fail("dockerexec: not running in a job on one of its nodes: use it in a batch script", CANNOT_RUN);
     };
     let mut srun = Command::new("srun");
-    // --overlap: beside the job's other steps, on the job's CPUs and memory.
+    // --overlap: the step shares the CPUs and memory of the job's other steps.
     srun.args([
         "--overlap",
         "--quiet",
@@ -37,7 +38,7 @@ fn main() {
         "--docker-launch=all",
     ]);
     srun.arg("--nodelist").arg(node);
-    // The job's container, no other; and never the host: `slurm::env_protocol` in the plugin.
+    // The job's container, not another one, and never the host: see `slurm::env_protocol` in the plugin.
     srun.env_remove("SLURM_DOCKER_IMAGE").env("SLURM_DOCKEREXEC", "1");
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         srun.arg("--pty");

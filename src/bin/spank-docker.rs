@@ -1,5 +1,5 @@
-//! `spank-docker`, run by an admin, or by monitoring, as root. `check`: whether this node is fit for jobs in containers, one
-//! line for each check. `secret`: a new secret for the cluster.
+//! `spank-docker`, run by an admin, or by monitoring, as root. `check` tests whether this node can run jobs in
+//! containers, with one line for each check. `secret` makes a new secret for the cluster.
 #![expect(clippy::print_stderr, reason = "a program, not part of the plugin")]
 
 use std::env;
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether JSON is wanted, and what is accepted.
+/// Whether JSON is requested, and which warnings are accepted.
 fn check_options(options: &[&str]) -> Result<(bool, Vec<String>), String> {
     let (mut json, mut accepted) = (false, Vec::new());
     let mut rest = options.iter();

@@ -1,4 +1,5 @@
-//! Settings that an admin makes for all jobs and a user for one job: the same values in the same syntax. Pure.
+//! Settings that an admin makes for all jobs and a user for one job, with the same values in the same syntax.
+//! Pure.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum Pull {
     /// When the engine does not have it.
     Missing,
-    /// Each time; the engine does not download again a layer that it has.
+    /// Each time; the engine downloads only layers that it lacks.
     Always,
     /// Never: an image that the engine does not have is an error.
     Never,

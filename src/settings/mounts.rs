@@ -39,10 +39,10 @@ pub enum MountSource {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Propagation {
-    /// It does not appear.
+    /// Later mounts do not appear.
     #[default]
     Private,
-    /// It appears.
+    /// Later mounts appear.
     Slave,
 }
 
@@ -219,11 +219,11 @@ impl From<Target> for PathBuf {
 /// The plugin's directory in a container (`guest::paths`): no mount may be in it, nor above it.
 pub const OURS: &str = "/run/spank-docker";
 
-/// The part of the container that a mount at `path` would hide.
+/// The part of the container's system that a mount at `path` would hide.
 fn reserved(path: &Path) -> Option<&'static str> {
-    // These, and all below them.
+    // These, and all paths below them.
     const SYSTEM: [&str; 4] = ["/proc", "/sys", "/dev/pts", "/dev/mqueue"];
-    // Only these. The files are the plugin's, made from the image's and the user's account.
+    // Only these. The plugin makes the files, from the image's and the user's account.
     const SINGLE: [&str; 4] = ["/dev", "/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
     let system = SYSTEM.into_iter().find(|system| path.starts_with(system));
     let single = SINGLE.into_iter().find(|single| path == Path::new(single));
@@ -241,7 +241,7 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Without the backslashes: each stands for the character after it.
+/// The text without the backslashes: each stands for the character after it.
 fn unescaped(text: &str) -> Result<String, MountListError> {
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars();

@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// The path without doubled slashes and the like, if it is a plain one.
+/// The path without repeated slashes and the like; `None` if it is not valid.
 pub fn normalized(path: &Path) -> Option<PathBuf> {
     let text = path.as_os_str();
     let fits = text.len() < libc::PATH_MAX as usize && !text.as_encoded_bytes().contains(&0);

@@ -10,7 +10,7 @@ use crate::log::escape::Escaped;
 /// An error in a range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortRangeError {
-    /// Not two ports with a dash between.
+    /// The text is not two ports with a dash between them.
     #[error("'{0}' is not a port range: use FIRST-LAST, both from 1024 to 65535")]
     Ports(Escaped),
     /// The last port is below the first one.

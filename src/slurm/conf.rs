@@ -9,11 +9,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Nested includes; Slurm has no limit, and no protection against a circle.
+/// The depth of nested includes. Slurm has no limit, and no protection against a cycle.
 const DEPTH: usize = 8;
-/// The largest file: more is no configuration.
+/// The largest file: a larger one is not a configuration.
 const MAX_FILE: usize = 4 << 20;
-/// In the name of an included file, stands for the cluster's name.
+/// The placeholder for the cluster's name in the name of an included file.
 const CLUSTER: &str = "%c";
 
 /// The value of this key in slurm.conf and the files that it includes: the last one counts.
@@ -39,8 +39,8 @@ pub fn has_epilog(slurm_conf: &Path) -> io::Result<bool> {
     Ok(!flags.split(',').any(|flag| flag.eq_ignore_ascii_case("RunInJob")))
 }
 
-/// Whether a job's cgroup decides which devices its processes can open. cgroup.conf may be missing; any word other than those
-/// for "no" (src/common/parse_config.c, `_handle_boolean`) counts as "yes".
+/// Whether a job's cgroup decides which devices its processes can open. cgroup.conf may be missing; any value
+/// other than those for "no" (src/common/parse_config.c, `_handle_boolean`) counts as "yes".
 pub fn constrains_devices(slurm_conf: &Path) -> io::Result<bool> {
     const NO: [&str; 4] = ["no", "down", "false", "0"];
     let plugins = setting(slurm_conf, "TaskPlugin")?.unwrap_or_default();
@@ -66,7 +66,7 @@ pub(super) fn text_of(file: &Path) -> io::Result<String> {
 struct Reading {
     /// Where Slurm looks for an included file without a path.
     beside: PathBuf,
-    /// If known, for names of included files.
+    /// The cluster's name, if known, for names of included files.
     cluster: Option<String>,
     lines: Vec<String>,
 }
@@ -75,7 +75,7 @@ impl Reading {
     fn read(&mut self, file: &Path, depth: usize) -> io::Result<()> {
         for line in lines(&text_of(file)?) {
             if let Some(name) = included(&line) {
-                // Slurm reports that it supports no patterns, and goes on.
+                // Slurm reports that it supports no patterns, and continues.
                 if !name.contains('*') {
                     let depth = depth.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
                     self.read(&self.place(name, file)?, depth)?;
@@ -90,7 +90,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Next to slurm.conf; before 23.11 next to the file that includes it.
+    /// The path of an included file: next to slurm.conf; before 23.11 next to the file that includes it.
     fn place(&self, name: &str, file: &Path) -> io::Result<PathBuf> {
         let name = match &self.cluster {
             Some(cluster) => name.replace(CLUSTER, cluster),
@@ -105,7 +105,7 @@ impl Reading {
     }
 }
 
-/// Without comments, joined where a backslash ends them, and without those backslashes.
+/// The lines without comments; lines that end with a backslash are joined with the next one.
 fn lines(text: &str) -> Vec<String> {
     let (mut lines, mut line) = (Vec::new(), String::new());
     for part in text.split('\n') {
@@ -124,7 +124,7 @@ fn lines(text: &str) -> Vec<String> {
     lines
 }
 
-/// Where the comment of a line begins: at a `#` without a backslash of its own.
+/// Where the comment of a line begins: at a `#` that no backslash escapes.
 fn comment(line: &str) -> usize {
     let mut is_escaped = false;
     for (at, byte) in line.bytes().enumerate() {
@@ -146,7 +146,7 @@ fn without_backslashes(line: &str) -> String {
     .collect()
 }
 
-/// `Include FILE`.
+/// The file name of a line `Include FILE`.
 fn included(line: &str) -> Option<&str> {
     const WORD: &str = "include";
     // Slurm accepts it only at the very beginning.
@@ -155,7 +155,8 @@ fn included(line: &str) -> Option<&str> {
     if is_word { rest.split_ascii_whitespace().next() } else { None }
 }
 
-/// The first `KEY=VALUE` of a line; more text is an error to Slurm, unless the key is that of a node, partition, or the like.
+/// The first `KEY=VALUE` of a line; Slurm reports further text as an error, unless the key is that of a node,
+/// partition, or the like.
 fn pair(line: &str) -> Option<(&str, &str)> {
     let (key, value, _) = cut(line)?;
     (!value.is_empty()).then_some((key, value))
@@ -172,7 +173,7 @@ pub(super) fn pairs(line: &str) -> impl Iterator<Item = (&str, &str)> {
     .filter(|(_, value)| !value.is_empty())
 }
 
-/// Key and value of the first pair, and the rest.
+/// Key and value of the first pair, and the rest of the line.
 fn cut(line: &str) -> Option<(&str, &str, &str)> {
     let (key, rest) = line.split_once('=')?;
     let (key, rest) = (key.trim_ascii(), rest.trim_ascii_start());

@@ -1,7 +1,7 @@
-//! The hints that clients of Slurm leave for tasks and for each other, in variables that a user can change: the plugin never
-//! believes one that would grant something.
+//! The hints that clients of Slurm leave for tasks and for each other, in variables that a user can change: the
+//! plugin never believes one that would grant something.
 //!
-//! | variable | written by | read by | what it says | what a lie does |
+//! | variable | written by | read by | what it says | effect of a forged value |
 //! |---|---|---|---|---|
 //! | [`JOBS_WITH_IMAGE`] | srun in a job, which takes the job's own options out of its variables | the step's tasks | ids of jobs that were submitted with an image | too many: a task without a record is refused; none: where the record was lost too, the user's own task runs on the host |
 //! | [`IMAGE_OF_JOB`] | Slurm, in batch scripts and salloc's shell | the script, the shell | the job's own `--docker-image` | the same |
@@ -10,7 +10,7 @@
 //! | [`SHELL_STATE`] | srun, sbatch and salloc that ask for an ENTRYPOINT | the prolog | umask and soft limits of the submitting shell | the user's own ENTRYPOINT has others |
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
-//! | `SLURM_DOCKERLD_LIBRARY_PATH`, `SLURM_DOCKERLD_PRELOAD` | the same, where the variables go one by one | the same | what the loader is told, which is not for ssh and sshd | the same |
+//! | `SLURM_DOCKERLD_LIBRARY_PATH`, `SLURM_DOCKERLD_PRELOAD` | the same, where the variables go one by one | the same | the loader's variables, which must not affect ssh and sshd | the same |
 //!
 //! The record in `state_dir` decides ([`crate::state`]), which only root writes. Pure.
 #![forbid(unsafe_code)]
@@ -19,23 +19,25 @@ use std::ffi::CStr;
 
 use super::ids::JobId;
 
-/// Of a step in a job: which jobs have an image. A C string, for callers that must not allocate yet.
+/// Set for a step within a job: the jobs that have an image. A C string, for callers that must not allocate
+/// yet.
 pub const JOBS_WITH_IMAGE: &CStr = c"SLURM_DOCKERJOBS";
-/// Of a batch script, and of salloc's shell: the option as Slurm carries it (`src/common/plugstack.c`,
+/// Set in a batch script, and in salloc's shell: the option as Slurm carries it (`src/common/plugstack.c`,
 /// `spank_set_remote_options`).
 pub const IMAGE_OF_JOB: &CStr = c"SLURM_SPANK__SLURM_SPANK_OPTION_docker_docker_image";
-/// Of an srun that makes a heterogeneous job: which of its components have an image.
+/// Set by an srun that makes a heterogeneous job: which of its components have an image.
 pub const COMPONENTS_WITH_IMAGE: &str = "SLURM_DOCKEROPTIONS";
-/// The layout of a job, for its steps. Empty in a shell of salloc, which does not know its job yet. With the job's number,
-/// since scripts pass their variables to the jobs that they submit.
+/// The layout of a job, for its steps. Empty in a shell of salloc, which does not know its job yet. Contains
+/// the job's id, since scripts pass their variables on to the jobs that they submit.
 pub const LAYOUT_OF_JOB: &str = "SLURM_DOCKERLAYOUT";
-/// Of a job with an ENTRYPOINT, for its prolog: as Slurm's clients set it, and with what Slurm puts before it there.
+/// Set for the prolog of a job with an ENTRYPOINT: the name under which Slurm's clients set it; Slurm adds a
+/// prefix.
 pub const SHELL_STATE: &str = "DOCKERSHELL";
-/// The same, as the prolog finds it.
+/// The name under which the prolog finds it.
 pub const SHELL_STATE_OF_JOB: &str = "SPANK_DOCKERSHELL";
-/// Of a step that `dockerexec` starts.
+/// Set for a step that `dockerexec` starts.
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
-/// Of an ssh session.
+/// Set for an ssh session.
 pub const ENVIRONMENT: &str = "SLURM_DOCKERENVIRONMENT";
 
 /// The value of [`JOBS_WITH_IMAGE`].
@@ -56,8 +58,8 @@ pub fn components(have_image: &[bool]) -> String {
     have_image.iter().map(|has_image| if *has_image { '1' } else { '0' }).collect()
 }
 
-/// Whether the component with this job has an image; `first` is the first component's job. True in doubt: it must not run on
-/// the host.
+/// Whether the component with this job has an image; `first` is the first component's job. True if that is not
+/// certain: then the component must not run on the host.
 #[must_use]
 pub fn component_has_image(value: &str, first: Option<JobId>, job: JobId) -> bool {
     let place = first.and_then(|first| usize::try_from(job.0.checked_sub(first.0)?).ok());

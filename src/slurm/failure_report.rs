@@ -1,10 +1,10 @@
 //! How a failure on one node reaches the user of a job that has several.
 //!
-//! Nodes of a job do not talk to each other; they share slurmctld. A prolog that fails writes the cause to the job
-//! (AdminComment, which only admins can write, and which stays readable). A waiting srun or salloc gets the cause at once, and
-//! its job ends before a task has run. A batch job has no waiting client and no output yet: its script's task, which starts
-//! when all prologs have ended, asks slurmctld whether any node has failed. So does a prolog that waits for a pull, or all
-//! would wait for it.
+//! Nodes of a job do not talk to each other; they share slurmctld. A prolog that fails writes the cause to the
+//! job (AdminComment, which only admins can write, and which stays readable). A waiting srun or salloc gets the
+//! cause at once, and its job ends before a task has run. A batch job has no waiting client and no output yet:
+//! its script's task, which starts when all prologs have ended, asks slurmctld whether any node has failed. So
+//! does a prolog that waits for a pull; otherwise all nodes would wait for it.
 //!
 //! Runs as root in the prolog, and in the task of a batch step before it becomes the user.
 
@@ -16,7 +16,7 @@ use super::scontrol::{self, BEFORE, ControllerJob, SlurmError};
 /// slurmctld delivers messages to a waiting client with a delay, and a client whose job has ended receives none.
 const DELIVERY: Duration = Duration::from_secs(1);
 
-/// One start of a job: Slurm may requeue it, and reports about earlier starts do not count any more.
+/// One start of a job. Slurm may requeue the job; reports about earlier starts do not count any more.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     /// The job.
@@ -28,24 +28,26 @@ pub struct Start {
 /// What ends a job whose start has failed on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedBy {
-    /// Its tasks, which find the record of the failure. A job of srun or salloc is ended before it has any.
+    /// Its tasks, which find the record of the failure. slurmctld ends a job of srun or salloc before it has
+    /// any.
     Tasks,
-    /// A batch job's own script, which knows that there should be a record, and asks slurmctld. Not where the script belongs to
-    /// another component, whose job may have no image and would not ask: then the job ends before it has tasks, as those of
-    /// srun and salloc do.
+    /// A batch job's own script, which knows that there should be a record, and asks slurmctld. Not used where
+    /// the script belongs to another component, whose job may have no image and would not ask: then the job is
+    /// ended before it has tasks, like those of srun and salloc.
     Script,
-    /// This prolog: slurmstepd changes to the working directory before it starts a task, and would wait there for ever.
+    /// This prolog: slurmstepd changes to the working directory before it starts a task, and would hang there
+    /// for ever.
     Prolog,
-    /// Slurm: it has requeued the job, or does so when the prolog fails.
+    /// Slurm: it has requeued the job, or will do so when the prolog fails.
     Slurm,
 }
 
-/// Tells slurmctld, and a client that waits for the job, why it cannot run on `node`. When many nodes have the same trouble,
-/// the first report is enough.
+/// Reports to slurmctld, and to a client that waits for the job, why it cannot run on `node`. When many nodes
+/// fail for the same reason, the first report is enough.
 pub fn report_failure(start: Start, node: &str, line: &str, end: EndedBy) -> Result<(), SlurmError> {
     let known = scontrol::show(start.job)?;
     let is_first = already_reported(&known, start).is_none();
-    // Tries all; returns the first failure.
+    // Tries each report; returns the first failure.
     let mut result = Ok(());
     let mut keep_first = |done: Result<(), SlurmError>| {
         if result.is_ok() {
@@ -59,7 +61,7 @@ pub fn report_failure(start: Start, node: &str, line: &str, end: EndedBy) -> Res
         keep_first(scontrol::comment(&known, &format!("{}{node}: {line}", report_tag(start))));
     }
     if ends_now(&known, end) {
-        // No task starts meanwhile: this prolog still runs.
+        // No task starts meanwhile, because this prolog still runs.
         if !known.batch {
             std::thread::sleep(DELIVERY);
         }
@@ -77,28 +79,29 @@ fn ends_now(job: &ControllerJob, end: EndedBy) -> bool {
     }
 }
 
-/// Takes a node out of service, and requeues the job. Returns whether slurmctld has requeued it: slurmctld refuses that for a
+/// Drains a node, and requeues the job. Returns whether slurmctld has requeued it: slurmctld refuses that for a
 /// job without a script, and where the user has forbidden it.
 ///
-/// A failing prolog is no alternative. Slurm would do the same then; but for a job that cannot be requeued slurmctld rejects
-/// the message that the prolog has ended, and slurmd repeats it every 15 s: each time slurmctld drains the node again, whatever
-/// the admin does (slurmd, `_notify_slurmctld_prolog_fini`; seen with 22.05 and 26.05).
+/// Failing the prolog instead does not work. Slurm would then do both by itself; but for a job that cannot be
+/// requeued slurmctld rejects the message that the prolog has ended, and slurmd repeats it every 15 s: each
+/// time slurmctld drains the node again, whatever the admin does (slurmd, `_notify_slurmctld_prolog_fini`; seen
+/// with 22.05 and 26.05).
 pub fn out_of_service(start: Start, node: &str, line: &str) -> Result<bool, SlurmError> {
-    // First: it must not come back to this node.
+    // Drains first, so that the requeued job does not come back to this node.
     scontrol::drain(node, &format!("spank_docker: {line}"))?;
     let is_again = |known: ControllerJob| {
         let script = known.batch || known.leader.is_some();
         script && scontrol::requeue(&known).is_ok()
     };
     let is_queued = scontrol::show(start.job).is_ok_and(is_again);
-    // Another node has been quicker, or a user has cancelled it.
+    // Another node has requeued it already, or a user has cancelled it.
     Ok(is_queued || scontrol::show(start.job).is_ok_and(|known| known.over))
 }
 
-/// What slurmctld knows of a job's start.
+/// What slurmctld reports about a job's start.
 #[derive(Debug, Default)]
 pub struct JobStatus {
-    /// The job has ended, or is about to.
+    /// The job has ended, or is ending.
     pub over: bool,
     /// Some of its nodes are still in their prologs.
     pub unready: bool,
@@ -106,12 +109,12 @@ pub struct JobStatus {
     pub failure: Option<String>,
 }
 
-/// Asks slurmctld how the start of the job goes.
+/// Asks slurmctld for the state of the job's start.
 pub fn status(start: Start) -> Result<JobStatus, SlurmError> {
     scontrol::show(start.job).map(|known| of(&known, start))
 }
 
-/// The same, while the event loop goes on.
+/// The same, asynchronously.
 pub async fn status_meanwhile(start: Start) -> Result<JobStatus, SlurmError> {
     scontrol::show_meanwhile(start.job).await.map(|known| of(&known, start))
 }
@@ -130,7 +133,7 @@ fn already_reported(job: &ControllerJob, start: Start) -> Option<String> {
     job.comment.as_deref().and_then(|comment| first_report(comment, start))
 }
 
-/// The first of possibly several, before the comments of others.
+/// The first of possibly several reports, which precede comments of others.
 fn first_report(comment: &str, start: Start) -> Option<String> {
     let (_, from) = comment.split_once(&report_tag(start))?;
     let line = from.split(REPORT_TAG).next().unwrap_or(from).split(BEFORE).next().unwrap_or(from);

@@ -1,8 +1,8 @@
-//! The GPUs that Slurm has given a job on one node: their names in Slurm, in the engine, and in the libraries of programs in
-//! the container.
+//! The GPUs that Slurm has allocated to a job on one node: their names in Slurm, in the engine, and in the
+//! libraries of programs in the container.
 //!
-//! Pure. The prolog's environment comes from slurmd itself: variables of users get there only with `SPANK_` before their names.
-//! A task's environment is the user's, and changes only what the user's programs see.
+//! Pure. The prolog's environment comes from slurmd itself: variables of users get there only with the prefix
+//! `SPANK_`. A task's environment is controlled by the user, and affects only what the user's programs see.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::log::escape::Escaped;
 use crate::settings::number;
 
-/// Variables by which libraries choose among GPUs. Slurm sets those that gres.conf names, or all.
+/// Variables by which libraries select GPUs. Slurm sets those that gres.conf names, or all of them.
 pub const SELECTIONS: [&str; 4] =
     ["CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"];
-/// The GPUs of the job on this node, by numbers of the node.
+/// The job's GPUs on this node, by the node's numbers.
 pub const OF_JOB: &str = "SLURM_JOB_GPUS";
-/// Those of the step, likewise.
+/// The step's GPUs on this node, likewise.
 pub const OF_STEP: &str = "SLURM_STEP_GPUS";
 
 /// Vendors, by their kinds of devices in CDI, and the variable that Slurm sets for their libraries.
@@ -26,7 +26,8 @@ const VENDORS: [(&str, &str); 3] = [
     ("amd.com/gpu", "ROCR_VISIBLE_DEVICES"),
     ("intel.com/gpu", "ZE_AFFINITY_MASK"),
 ];
-/// Slurm takes the number of a device file for that of its GPU. The kernel's render nodes start at this number.
+/// Slurm takes the number in a device file's name for that of the GPU. The kernel's render nodes start at this
+/// number.
 const FIRST_RENDER_NODE: u32 = 128;
 
 /// Why a job does not get its GPUs.
@@ -37,18 +38,18 @@ pub enum GresError {
         "the job asks for GPUs, but this node's engine cannot give any to containers: ask the admin to install a CDI specification or the NVIDIA Container Toolkit"
     )]
     Unsupported,
-    /// The specification does not know it.
+    /// The CDI specification does not contain the GPU.
     #[error("GPU '{device}' is not in this node's CDI specification: ask the admin to generate it again")]
     Unknown {
-        /// As the engine would name it.
+        /// Its name in CDI.
         device: String,
     },
-    /// The vendor of the GPUs is not clear.
+    /// The vendor of the GPUs is ambiguous.
     #[error(
         "this node's engine knows GPUs of several vendors ({kinds}), and Slurm does not say which of them the job has: ask the admin to set Flags in gres.conf"
     )]
     Vendors {
-        /// The kinds that the engine knows.
+        /// The kinds that the engine supports.
         kinds: String,
     },
     /// Slurm's list cannot be parsed.
@@ -59,7 +60,7 @@ pub enum GresError {
         /// Slurm's text.
         list: Escaped,
     },
-    /// The names of Slurm and those of the specification mean different GPUs.
+    /// Slurm's names and the CDI specification's mean different GPUs.
     #[error(
         "the container was given '{device}', which Slurm did not allocate to the job: ask the admin to compare gres.conf with the CDI specification"
     )]
@@ -78,12 +79,13 @@ pub struct Nvidia {
     pub uuid: Option<String>,
     /// The numbers of its other device files (`/dev/dri/renderDN`), where the driver makes them.
     pub render_nodes: Vec<u32>,
-    /// Whether it is divided (MIG): then its device files alone are useless, and come with each of its parts.
+    /// Whether it is divided into MIG devices: then its own device files are useless alone, and come with each
+    /// of the MIG devices.
     pub is_divided: bool,
 }
 
 impl Nvidia {
-    /// From the driver's lines, among them `Device Minor: 0` and `GPU UUID: GPU-…`.
+    /// From the driver's text, with lines such as `Device Minor: 0` and `GPU UUID: GPU-…`.
     #[must_use]
     pub fn new(
         information: &str,
@@ -93,7 +95,7 @@ impl Nvidia {
         let value = |name| {
             information.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
         };
-        // Question marks for a GPU that was not used yet.
+        // The driver writes question marks for a GPU that was not used yet.
         let is_known = |uuid: &&str| uuid.starts_with("GPU-") && !uuid.contains('?');
         let minor = number::parse_digits(value("Device Minor")?)?;
         Some(Self {
@@ -106,7 +108,7 @@ impl Nvidia {
 }
 
 impl Nvidia {
-    /// Whether it is the GPU of a device node.
+    /// Whether this device node belongs to the GPU.
     fn has(&self, path: &str) -> bool {
         let number = number_of(path);
         let is_render = path.starts_with("/dev/dri/");
@@ -114,14 +116,14 @@ impl Nvidia {
     }
 }
 
-/// The GPUs that Slurm has given.
+/// The GPUs that Slurm has allocated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpus {
     /// The numbers of the device files of whole GPUs.
     pub numbers: Vec<u32>,
-    /// The vendor's names of parts of GPUs (`MIG-…`), where Slurm gives such.
+    /// The vendor's names of MIG devices (`MIG-…`), where Slurm allocates such.
     pub parts: Vec<String>,
-    /// Those of [`SELECTIONS`] that Slurm sets.
+    /// The variables among [`SELECTIONS`] that Slurm sets.
     pub variables: Vec<String>,
 }
 
@@ -130,8 +132,8 @@ impl Gpus {
     pub fn of_job(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, GresError> {
         let text = |name: &str| variable(name).map(|value| value.to_string_lossy().into_owned());
         let text = |name: &str| text(name).filter(|value| !value.is_empty());
-        // Slurm gives parts a number too, which is not that of a device file: a job with parts has its whole GPUs from this
-        // list (gres_common_prep_set_env).
+        // Slurm numbers MIG devices too, and such a number is not that of a device file: a job with MIG devices
+        // has its whole GPUs from this list (gres_common_prep_set_env).
         let named = text("CUDA_VISIBLE_DEVICES").unwrap_or_default();
         let (parts, whole): (Vec<&str>, Vec<&str>) =
             named.split(',').partition(|name| name.starts_with("MIG-"));
@@ -157,7 +159,7 @@ impl Gpus {
         self.numbers.is_empty() && self.parts.is_empty()
     }
 
-    /// Their kind of devices in CDI, among those that the engine knows; `None` when it knows no GPUs.
+    /// Their kind in CDI, among those that the engine supports; `None` when the engine has no GPUs.
     pub fn kind<'a>(&self, known: &[&'a str]) -> Result<Option<&'a str>, GresError> {
         let mut kinds: Vec<&str> = known.iter().copied().filter(|kind| kind.ends_with("/gpu")).collect();
         kinds.sort_unstable();
@@ -175,8 +177,8 @@ impl Gpus {
         }
     }
 
-    /// The names of each GPU within its kind, the best first. NVIDIA's tools count GPUs by their buses, and its driver may
-    /// number the device files otherwise: only the UUID means the same GPU to both.
+    /// The possible names of each GPU within its kind, the most reliable first. NVIDIA's tools number GPUs by
+    /// bus, and its driver may number the device files differently: only the UUID means the same GPU to both.
     #[must_use]
     pub fn names(&self, nvidia: &[Nvidia]) -> Vec<Vec<String>> {
         let names = |number: &u32| {
@@ -187,7 +189,8 @@ impl Gpus {
         parts.chain(self.numbers.iter().map(names)).collect()
     }
 
-    /// Whether the device node at this path is of a whole GPU that is not among these. NVIDIA's have two.
+    /// Whether the device node at this path is one of a whole GPU that is not among these. NVIDIA's GPUs have
+    /// two.
     #[must_use]
     pub fn excludes(&self, path: &str, nvidia: &[Nvidia]) -> bool {
         let Some(number) = number_of(path) else { return false };
@@ -196,17 +199,17 @@ impl Gpus {
         !is_own(number) && !of_nvidia.is_some_and(|gpu| is_own(gpu.minor))
     }
 
-    /// Whether this device node must not be in a container with these GPUs. With a part comes the node of the GPU to which it
-    /// belongs, which its name does not tell.
+    /// Whether this device node must not be in a container with these GPUs. With a MIG device comes the node of
+    /// the divided GPU to which it belongs, which the name of the MIG device does not show.
     #[must_use]
     pub fn excludes_brought(&self, path: &str, nvidia: &[Nvidia]) -> bool {
         let is_brought = nvidia.iter().any(|gpu| gpu.is_divided && gpu.has(path));
         self.excludes(path, nvidia) && (self.parts.is_empty() || !is_brought)
     }
 
-    /// The value for a library that was given `value`, in a step that Slurm has given `given` of the node's GPUs. Where Slurm
-    /// constrains devices both count from 0 the GPUs that a step can see. Elsewhere they are the node's numbers, but in the
-    /// container there are only these GPUs, counted from 0.
+    /// The value for a library whose variable had `value`, in a step to which Slurm has allocated `given` of
+    /// the node's GPUs. Where Slurm constrains devices, both number the GPUs that a step can see from 0.
+    /// Elsewhere they are the node's numbers, but the container has only these GPUs, numbered from 0.
     #[must_use]
     pub fn visible(&self, value: &str, given: &str) -> Option<String> {
         if value != given {
@@ -218,7 +221,7 @@ impl Gpus {
         Some(places.collect::<Option<Vec<_>>>()?.join(","))
     }
 
-    /// The variables of an ssh session, which comes from another node, with that node's selection.
+    /// The variables for an ssh session, which inherits another node's selection.
     pub fn selection(&self) -> impl Iterator<Item = (&str, String)> {
         let all = if self.parts.is_empty() {
             (0..self.numbers.len()).map(|place| place.to_string()).collect::<Vec<_>>()
@@ -252,7 +255,7 @@ fn index(number: u32) -> u32 {
 /// A list as Slurm writes it: `0,2-3`.
 #[must_use]
 pub fn numbers(list: &str) -> Option<Vec<u32>> {
-    // More than any node has.
+    // A larger number than on any node.
     const LIMIT: u32 = 1024;
     let mut numbers = Vec::new();
     for range in list.split(',') {
@@ -356,7 +359,7 @@ mod tests {
         }
     }
 
-    /// A part is not the whole: other GPUs are foreign; the part brings the node of a divided GPU.
+    /// A MIG device is not the whole GPU: other GPUs are foreign, while the node of the divided GPU is allowed.
     #[test]
     fn a_job_with_a_part_of_a_gpu_has_no_whole_one() {
         let gpu =
@@ -384,7 +387,7 @@ mod tests {
     #[test]
     fn programs_count_what_is_in_the_container() {
         let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
-        // Devices are not constrained: the node's numbers.
+        // Devices are not constrained: these are the node's numbers.
         assert_eq!(gpus.visible("3", "3").as_deref(), Some("1"));
         assert_eq!(gpus.visible("1,3", "1,3").as_deref(), Some("0,1"));
         // Devices are constrained, or the user has chosen.

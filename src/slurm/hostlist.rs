@@ -1,7 +1,7 @@
-//! Slurm's lists of hosts, `n[1-3,5],m[01-10]-ib[0-1]`, as `scontrol show hostnames` expands them.
+//! Slurm's host lists, `n[1-3,5],m[01-10]-ib[0-1]`, as `scontrol show hostnames` expands them.
 //!
-//! Read by root in the prolog (from the environment that slurmd sets) and in the task hooks. Bounded in every direction:
-//! otherwise a few bytes could expand to a terabyte of names. Pure.
+//! Read by root in the prolog (from the environment that slurmd sets) and in the task hooks. Every quantity has
+//! a limit: otherwise a few bytes could expand to a terabyte of names. Pure.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -23,16 +23,16 @@ const MAX_DIGITS: usize = 18;
 /// What can be wrong with a list of hosts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostlistError {
-    /// More text than any cluster's list.
+    /// The text is longer than any cluster's list.
     #[error("list of hosts '{0}': longer than 16 MiB")]
     Long(Escaped),
-    /// More hosts than any cluster has.
+    /// There are more hosts than in any cluster.
     #[error("list of hosts '{0}': more than 1048576 hosts, or more than 64 MiB of names")]
     Many(Escaped),
-    /// Brackets that do not match, or are within brackets.
+    /// Brackets do not match, or are nested.
     #[error("list of hosts '{0}': brackets must be paired and not nested")]
     Brackets(Escaped),
-    /// Text between brackets that is no number and no range.
+    /// The text between brackets is not a number or a range.
     #[error("list of hosts '{list}': '{range}' is not a range, use FIRST-LAST with FIRST not above LAST")]
     Range {
         /// The list.
@@ -96,7 +96,7 @@ impl Piece<'_> {
     }
 }
 
-/// Numbers with zeros in front, up to this width.
+/// A range of numbers, padded with zeros to this width.
 #[derive(Clone, Copy)]
 struct Range {
     first: u64,
@@ -110,7 +110,7 @@ impl Range {
     }
 }
 
-/// The names so far.
+/// The names that were expanded so far.
 struct Names<'a> {
     list: &'a str,
     names: Vec<String>,
@@ -133,7 +133,7 @@ impl Names<'_> {
             let total =
                 ranges.iter().try_fold(0u64, |sum, range| sum.checked_add(range.last - range.first + 1));
             count = total.and_then(|total| count.checked_mul(total)).unwrap_or(u64::MAX);
-            // Before making the names.
+            // Checked before the names are made.
             if count > (MAX_NAMES - self.names.len()) as u64 {
                 return Err(HostlistError::Many(self.list.into()));
             }
@@ -212,7 +212,7 @@ impl Names<'_> {
     }
 }
 
-/// `7`, `007` or `007-012`: as wide as the first number.
+/// Parses `7`, `007` or `007-012`: the first number determines the width.
 fn parse_range(text: &str) -> Option<Range> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let number = |digits: &str| number::parse_digits(digits).filter(|_| digits.len() <= MAX_DIGITS);

@@ -13,13 +13,13 @@ use crate::log::escape::Escaped;
 use crate::settings::number;
 use crate::settings::port_range::PortRange;
 
-/// What can be wrong with an id or a scope.
+/// What can be wrong with an id, or with the name of an owner's directory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not the canonical decimal form of a 32-bit number.
     #[error("'{0}' is not an id: use a number from 0 to 4294967295")]
     Id(Escaped),
-    /// Not the name of a scope's directory.
+    /// Not the name of an owner's directory.
     #[error("'{0}' names neither a job nor a step: use JOB or JOB.STEP")]
     Owner(Escaped),
 }
@@ -62,11 +62,11 @@ impl FromStr for StepId {
     }
 }
 
-/// The slurmd under which a container was started. Several may share an engine.
+/// The slurmd under which a container was started. Several may share one engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slurmd {
-    /// The cluster's name, according to slurmd. Empty where that is not known: in a step of a job without a prolog of the
-    /// plugin, and in a starting slurmd.
+    /// The cluster's name, from slurmd. Empty where it is not known: in a step of a job whose prolog did not
+    /// run the plugin, and in a starting slurmd.
     pub cluster: String,
     /// The node's name. Empty where it is not known.
     pub node: String,
@@ -82,12 +82,12 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The scope of a whole job.
+    /// The owner for a whole job.
     pub const fn job(job: JobId) -> Self {
         Self { job, step: None }
     }
 
-    /// The scope of one step.
+    /// The owner for one step.
     pub const fn step(job: JobId, step: StepId) -> Self {
         Self { job, step: Some(step) }
     }
@@ -99,16 +99,17 @@ impl Owner {
 
     /// The port of its sshd among these, the same on every node.
     ///
-    /// A job has the port at its id modulo the size of the range: two jobs collide only when their ids are a multiple of the
-    /// size apart, so neighbours, which run at the same time, never do. A step's own container starts from its job's port and
-    /// advances by a stride of about 0.618 of the size that has no common divisor with it. So a job and its steps take every
-    /// port of the range before one comes back, and the steps of neighbouring jobs lie far apart. After a collision sshd finds
-    /// the port taken when it starts.
+    /// A job's port is the one at its id modulo the size of the range: two jobs collide only when their ids
+    /// differ by a multiple of the size, so jobs with neighbouring ids, which run at the same time, never do. A
+    /// step's own container starts from its job's port and advances by a stride of about 0.618 of the size that
+    /// has no common divisor with it. So a job and its steps use every port of the range before one is
+    /// repeated, and the steps of neighbouring jobs lie far apart. After a collision, sshd fails because the
+    /// port is taken.
     pub fn port(self, range: PortRange) -> u16 {
         let size = u64::from(range.last() - range.first()) + 1;
         let turns = self.step.map_or(0, |step| u64::from(step.0) + 1);
         let offset = (u64::from(self.job.0) + turns % size * stride(size)) % size;
-        // Below the size, so the sum is in the range and in 16 bits.
+        // The offset is below the size, so the sum is in the range and fits into 16 bits.
         range.first() + offset as u16
     }
 }
@@ -135,7 +136,7 @@ impl FromStr for Owner {
     }
 }
 
-/// The first odd number from 0.618 of the size on that has no common divisor with it.
+/// The first odd number from 0.618 of the size on that has no common divisor with the size.
 fn stride(size: u64) -> u64 {
     let mut stride = (size * 618 / 1000) | 1;
     while greatest_common_divisor(stride, size) != 1 {

@@ -1,4 +1,5 @@
-//! What Slurm itself offers besides the SPANK interface: its commands, its releases, its list of plugins, its processes on a node.
+//! The parts of Slurm besides the SPANK interface: its commands, its releases, its list of plugins, its
+//! processes on a node.
 
 pub mod conf;
 pub mod env_protocol;

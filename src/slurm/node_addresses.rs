@@ -1,5 +1,6 @@
 //! Addresses of nodes in slurm.conf: its lines `NodeName=… NodeHostname=… NodeAddr=…`, read as Slurm reads them
-//! (src/common/read_config.c, `expand_nodeline_info`). The plugin does not ask slurmctld: each node of a large job would.
+//! (src/common/read_config.c, `expand_nodeline_info`). The plugin does not ask slurmctld, since each node of a
+//! large job would have to.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
@@ -12,13 +13,13 @@ use super::hostlist;
 /// A node's names in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configured {
-    /// Its own name for itself.
+    /// The host name by which the node knows itself.
     pub host_name: String,
     /// The address of its slurmd, or a name.
     pub address: String,
 }
 
-/// Of these nodes, those that slurm.conf names.
+/// Those of these nodes that slurm.conf names.
 pub fn of_nodes(slurm_conf: &Path, nodes: &[String]) -> io::Result<HashMap<String, Configured>> {
     let nodes: HashSet<&str> = nodes.iter().map(String::as_str).collect();
     let mut found = HashMap::new();
@@ -28,7 +29,8 @@ pub fn of_nodes(slurm_conf: &Path, nodes: &[String]) -> io::Result<HashMap<Strin
     Ok(found)
 }
 
-/// Several nodes may share one address; any other number of addresses than that of the nodes is an error to Slurm.
+/// Parses one line. Several nodes may share one address; any other mismatch between the numbers of addresses
+/// and nodes is an error in Slurm.
 fn of_line(line: &str) -> Vec<(String, Configured)> {
     let pairs: Vec<_> = conf::pairs(line).collect();
     let list = |key: &str| {

@@ -13,11 +13,11 @@ use glob::MatchOptions;
 use super::conf::{setting, text_of};
 use crate::log::escape::Escaped;
 
-/// The plugin's name in the README.
+/// The name of the plugin's file, as the README installs it.
 const FILE: &str = "spank_docker.so";
-/// Slurm reads lines into a buffer of 4096 bytes, and takes the rest for another line.
+/// Slurm reads lines into a buffer of 4096 bytes, and treats the rest as another line.
 pub const LONGEST: usize = 4095;
-/// Nested includes; Slurm has no limit, and no protection against a circle.
+/// The depth of nested includes. Slurm has no limit, and no protection against a cycle.
 const DEPTH: usize = 8;
 
 /// A line that names a plugin.
@@ -25,11 +25,11 @@ const DEPTH: usize = 8;
 pub struct PluginLine {
     /// The file that has the line.
     pub file: PathBuf,
-    /// Its number there, from 1.
+    /// The number of the line, from 1.
     pub number: usize,
     /// Whether it begins with `required`.
     pub is_required: bool,
-    /// Whether Slurm cuts it.
+    /// Whether Slurm cuts it, because it is too long.
     pub is_too_long: bool,
     /// The plugin's file, as written there.
     pub plugin: PathBuf,
@@ -55,21 +55,21 @@ impl PluginLine {
     }
 }
 
-/// The first plugin behind this one. Slurm calls the hooks in the order of the lines: that plugin's would run as root, with all
-/// capabilities, in the file system of a user's image.
+/// The first plugin after this one. Slurm calls the hooks in the order of the lines: the hooks of that plugin
+/// would run as root, with all capabilities, in the file system of a user's image.
 #[must_use]
 pub fn first_behind_ours(lines: &[PluginLine]) -> Option<&PluginLine> {
     lines.iter().skip_while(|line| !line.is_ours()).find(|line| !line.is_ours())
 }
 
-/// What a line can be.
+/// The kinds of a line.
 #[derive(Debug, PartialEq, Eq)]
 enum Statement<'a> {
     Plugin { is_required: bool, path: &'a str, arguments: Vec<&'a str> },
     Include(&'a str),
 }
 
-/// Slurm knows no quotes; a `#` ends a line wherever it stands.
+/// Parses a line. Slurm has no quotes there; a `#` anywhere ends the line.
 fn words(line: &str) -> Option<Statement<'_>> {
     let mut words = line.split('#').next()?.split([' ', '\t', '\n']).filter(|word| !word.is_empty());
     let (kind, path) = (words.next()?, words.next()?);
@@ -116,7 +116,7 @@ fn read_below(file: &Path, depth: usize, lines: &mut Vec<PluginLine>) -> io::Res
     Ok(())
 }
 
-/// A line as Slurm gets it from its buffer.
+/// The pieces of a line that Slurm reads, one buffer each.
 fn parts(mut line: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let end = (0..=line.len().min(LONGEST)).rev().find(|end| line.is_char_boundary(*end))?;
@@ -126,7 +126,8 @@ fn parts(mut line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// glob(3) without flags: a leading dot has to be there. A missing file counts as empty.
+/// Reads the files that match, as glob(3) without flags: a leading dot must be written out. A missing file
+/// counts as empty.
 fn include(pattern: &Path, depth: usize, lines: &mut Vec<PluginLine>) -> io::Result<()> {
     let options = MatchOptions {
         require_literal_separator: true,
@@ -148,13 +149,14 @@ fn include(pattern: &Path, depth: usize, lines: &mut Vec<PluginLine>) -> io::Res
 /// Why this node may start no container.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
-    /// Another plugin would run in it as root.
+    /// Another plugin comes after this one, and would run as root in the container.
     #[error("plugstack.conf: {0}: ask the admin")]
     Behind(String),
-    /// The order of the plugins is not known.
+    /// plugstack.conf cannot be read.
     #[error("plugstack.conf: cannot be read: ask the admin")]
     Unreadable(#[source] io::Error),
-    /// Nor is it known here: Slurm reads another file, or the file names the plugin differently.
+    /// plugstack.conf does not name this plugin: Slurm reads another file, or the file names the plugin
+    /// differently.
     #[error(
         "plugstack.conf: '{0}' does not name {FILE}, so what comes after it cannot be seen: ask the admin"
     )]
@@ -177,7 +179,8 @@ pub fn see_that_ours_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderErro
     }
 }
 
-/// The cluster's name in slurmd's configuration. For a task: its variables about the cluster are the user's, not Slurm's.
+/// The cluster's name in slurmd's configuration. Used by tasks, whose variables about the cluster are under the
+/// user's control.
 pub fn cluster_name(slurm_conf: Option<&OsStr>) -> io::Result<String> {
     let slurm_conf = slurm_conf.ok_or(io::ErrorKind::NotFound)?;
     let name = setting(Path::new(slurm_conf), "ClusterName")?.ok_or(io::ErrorKind::InvalidData)?;
@@ -185,8 +188,9 @@ pub fn cluster_name(slurm_conf: Option<&OsStr>) -> io::Result<String> {
     Ok(name.to_ascii_lowercase())
 }
 
-/// `PlugStackConfig`, else next to slurm.conf (src/common/spank.c: `spank_stack_init`; src/common/read_config.c:
-/// `get_extra_conf_path`). Slurm would resolve a relative path from its current directory.
+/// The path of plugstack.conf: `PlugStackConfig`, else next to slurm.conf (src/common/spank.c:
+/// `spank_stack_init`; src/common/read_config.c: `get_extra_conf_path`). Slurm would resolve a relative path
+/// from its current directory.
 fn file_beside(slurm_conf: &Path) -> io::Result<PathBuf> {
     match setting(slurm_conf, "PlugStackConfig")?.map(PathBuf::from) {
         Some(configured) if configured.is_absolute() => Ok(configured),
@@ -278,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Errors about the order, and about the keys: a file that cannot be read yields neither.
+    /// Both the order of plugins and the keys are errors, not empty, when a file cannot be read.
     #[test]
     fn order_of_plugins_that_cannot_be_read_is_a_failure() {
         let directory = tempfile::tempdir().unwrap();

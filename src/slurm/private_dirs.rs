@@ -1,10 +1,11 @@
-//! The directories of the host that Slurm creates anew for each job: those of job_container/tmpfs, and of namespace/tmpfs and
-//! namespace/linux, their names from 25.11 on. A job's prolog sees the node's: each release from 22.05 on makes them after it,
-//! in the extern step (src/slurmd/slurmstepd/mgr.c, `container_g_stepd_create`, later `namespace_g_stepd_create`). A step's
-//! tasks see the job's.
+//! The directories of the host that Slurm creates anew for each job: those of job_container/tmpfs, and of
+//! namespace/tmpfs and namespace/linux, their names from 25.11 on. A job's prolog sees the node's own
+//! directories: each release from 22.05 on creates the private ones after the prolog, in the extern step
+//! (src/slurmd/slurmstepd/mgr.c, `container_g_stepd_create`, later `namespace_g_stepd_create`). A step's tasks
+//! see the job's private directories.
 //!
-//! Read as Slurm reads it (src/plugins/namespace/tmpfs/read_jcconf.c, src/plugins/namespace/linux/read_nsconf.c), next to
-//! slurm.conf. Runs as root in the prolog.
+//! Read as Slurm reads it (src/plugins/namespace/tmpfs/read_jcconf.c,
+//! src/plugins/namespace/linux/read_nsconf.c), next to slurm.conf. Runs as root in the prolog.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -18,7 +19,7 @@ use super::{conf, hostlist};
 /// `SLURM_TMPFS_DEF_DIRS` and `SLURM_NEWNS_DEF_DIRS`.
 const DEFAULT: &str = "/tmp,/dev/shm";
 
-/// Those of a job on this node. `slurm_conf` is slurmd's variable SLURM_CONF.
+/// The private directories of jobs on this node. `slurm_conf` is slurmd's variable SLURM_CONF.
 pub fn private_directories(slurm_conf: Option<&OsStr>, node: &str) -> io::Result<Vec<PathBuf>> {
     let slurm_conf = Path::new(slurm_conf.ok_or(ErrorKind::NotFound)?);
     let setting = |key| conf::setting(slurm_conf, key);
@@ -31,14 +32,14 @@ pub fn private_directories(slurm_conf: Option<&OsStr>, node: &str) -> io::Result
         None | Some("none" | "cncu") => return Ok(Vec::new()),
         Some("tmpfs") => of_tmpfs(&conf::lines_of(&beside("job_container.conf"))?, node)?,
         Some("linux") => of_linux(&conf::text_of(&beside("namespace.yaml"))?, node)?,
-        // A plugin of the site.
+        // A plugin of the site, whose directories are not known: the usual ones are assumed.
         Some(_) => Some(DEFAULT.to_owned()),
     };
     let directories = directories.unwrap_or_default();
     Ok(directories.split(',').map(fixed_part).filter(|path| path.has_root()).collect())
 }
 
-/// Up to the first component with a placeholder of Slurm (`%j`, `%u`).
+/// The part of a path before the first component with a placeholder of Slurm (`%j`, `%u`).
 fn fixed_part(path: &str) -> PathBuf {
     Path::new(path.trim())
         .components()
@@ -46,12 +47,13 @@ fn fixed_part(path: &str) -> PathBuf {
         .collect()
 }
 
-/// `BasePath=none` in upper or lower case, or no BasePath: no directory is private.
+/// `BasePath=none` in any case, or no BasePath: no directory is private.
 fn is_off(base_path: Option<&str>) -> bool {
     base_path.is_none_or(|path| path.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("none")))
 }
 
-/// From job_container.conf. Settings on the line of a BasePath or a NodeName belong to it, and win over a line of their own.
+/// Reads job_container.conf. Settings on the line of a BasePath or a NodeName belong to that line, and override
+/// those on a line of their own.
 fn of_tmpfs(lines: &[String], node: &str) -> io::Result<Option<String>> {
     let (mut base_path, mut own, mut general) = (None, None, None);
     for line in lines {
@@ -82,7 +84,7 @@ fn names(nodes: &str, node: &str) -> io::Result<bool> {
     Ok(nodes.iter().any(|name| name == node))
 }
 
-/// namespace.yaml.
+/// The content of namespace.yaml.
 #[derive(Debug, Default, Deserialize)]
 struct NamespaceYaml {
     #[serde(default)]
@@ -121,7 +123,7 @@ struct DirConf {
 }
 
 impl NamespaceOptions {
-    /// `dir_confs` replaces `dirs`.
+    /// The private directories: `dir_confs` replaces `dirs`.
     fn directories(&self) -> Option<String> {
         let listed = |list: &Vec<DirConf>| {
             list.iter().map(|directory| directory.path.as_str()).collect::<Vec<_>>().join(",")
@@ -130,7 +132,7 @@ impl NamespaceOptions {
     }
 }
 
-/// From namespace.yaml: of several entries for a node the first counts, and wins over the defaults.
+/// Reads namespace.yaml: of several entries for a node the first one counts, and overrides the defaults.
 fn of_linux(text: &str, node: &str) -> io::Result<Option<String>> {
     let invalid = |error| io::Error::new(ErrorKind::InvalidData, error);
     let NamespaceYaml { defaults, node_confs } = serde_yaml_ng::from_str(text).map_err(invalid)?;

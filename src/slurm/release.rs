@@ -3,10 +3,10 @@
 
 /// `SLURM_API_CURRENT` of the first release below; each later release adds one.
 const FIRST_API: u32 = 38;
-/// Releases whose spank.h was compared with the plugin's, oldest first: major, minor.
+/// Releases whose spank.h was compared with the one that the plugin is built with, oldest first: major, minor.
 const RELEASES: [(u8, u8); 8] = [(22, 5), (23, 2), (23, 11), (24, 5), (24, 11), (25, 5), (25, 11), (26, 5)];
 
-/// The number that the loader of a Slurm with this API expects.
+/// The version number that the loader of a Slurm with this API expects.
 #[must_use]
 pub fn version_for(api: u32) -> Option<u32> {
     let index = usize::try_from(api.checked_sub(FIRST_API)?).ok()?;
@@ -14,20 +14,20 @@ pub fn version_for(api: u32) -> Option<u32> {
     Some(u32::from(major) << 16 | u32::from(minor) << 8)
 }
 
-/// Whether it is one of them.
+/// Whether this release is one of them.
 #[must_use]
 pub fn is_supported(major: u8, minor: u8) -> bool {
     RELEASES.contains(&(major, minor))
 }
 
-/// The first and the last of them.
+/// The first and the last of them, for messages.
 #[must_use]
 pub fn range() -> String {
     let ((first, first_minor), (last, last_minor)) = (RELEASES[0], RELEASES[RELEASES.len() - 1]);
     format!("{first}.{first_minor:02} to {last}.{last_minor:02}")
 }
 
-/// The log line about a Slurm that is older or newer than those.
+/// The log line about a Slurm that is older or newer than all of them.
 #[must_use]
 pub fn unknown(api: u32) -> String {
     let range = range();

@@ -21,15 +21,15 @@ use crate::linux::{poll, process};
 
 /// How long a command may take before the plugin kills it.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The most that a command may print: an array of tens of thousands of tasks fits.
+/// The most that a command may print; the output for an array of tens of thousands of tasks is smaller.
 const MOST: u64 = 64 << 20;
-/// Interval between checks whether it has ended.
+/// Interval between checks whether the command has ended.
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// Why a command of Slurm failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
-    /// It is neither near slurmstepd, nor in the usual places.
+    /// The command is neither next to slurmstepd, nor in the usual directories.
     #[error("cannot find '{0}'")]
     NotFound(&'static str),
     /// It could not be run.
@@ -52,26 +52,26 @@ pub enum SlurmError {
 /// A job as slurmctld knows it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ControllerJob {
-    /// The name by which commands mean this job alone.
+    /// The name by which commands address only this job.
     pub name: JobName,
-    /// Whether a script runs it, and not a waiting srun or salloc.
+    /// Whether a script runs in it, rather than a waiting srun or salloc.
     pub batch: bool,
-    /// Whether that script is another component's of a heterogeneous job: the first one's.
+    /// Whether that script belongs to another component of a heterogeneous job: the first one.
     pub is_later_component: bool,
-    /// Of a component of a heterogeneous job, the first one.
+    /// For a component of a heterogeneous job, the first component.
     pub leader: Option<JobId>,
     /// Whether some of its nodes are still in their prologs.
     pub in_prolog: bool,
     /// Whether it has ended, or is ending.
     pub over: bool,
-    /// Whether it requests GPUs explicitly, not just all of a node.
+    /// Whether it requests GPUs explicitly, rather than getting all GPUs of a node.
     pub asks_for_gpus: bool,
-    /// The text that only admins can write to it (AdminComment). `None` where a name or comment of its user imitates one.
+    /// AdminComment, which only admins can write. `None` where a name or comment of its user imitates one.
     pub comment: Option<String>,
 }
 
-/// The number of an array's last element is also that of the whole array: commands need its index besides. Numbers only: root's
-/// commands must not get words from a user.
+/// The id of an array's last task is also that of the whole array: to address only the task, commands need its
+/// index. The name has numbers only, so that no text of a user becomes an argument of root's commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobName {
     /// A job that is no part of an array.
@@ -100,14 +100,15 @@ pub fn show(job: JobId) -> Result<ControllerJob, SlurmError> {
     parse(&shown, job).ok_or(SlurmError::Unknown(job))
 }
 
-/// The same, while the event loop goes on.
+/// The same, asynchronously.
 pub async fn show_meanwhile(job: JobId) -> Result<ControllerJob, SlurmError> {
     let shown = run_meanwhile("scontrol", &["show", "job", &job.to_string()]).await?;
     parse(&shown, job).ok_or(SlurmError::Unknown(job))
 }
 
-/// The jobs that slurmctld has on a node: from the beginning of their prologs to the end of their epilogs there. A job that is
-/// missing has ended, or was never there: so nothing may narrow the query, no hidden partition, and no variable.
+/// The jobs that slurmctld has on a node: from the beginning of their prologs to the end of their epilogs
+/// there. A job that is missing has ended, or was never there: so nothing may narrow the query, neither hidden
+/// partitions nor a variable.
 pub async fn jobs_on(node: &str) -> Result<BTreeSet<JobId>, SlurmError> {
     let name = "squeue";
     let program = find(name).ok_or(SlurmError::NotFound(name))?;
@@ -121,8 +122,8 @@ fn parse_jobs(shown: &str) -> Option<BTreeSet<JobId>> {
     shown.split_ascii_whitespace().map(|job| job.parse().ok()).collect()
 }
 
-/// The indices of a job's GPUs among those of a node, from slurmctld. The same text contains what users write into their jobs:
-/// good for a choice, not for a right.
+/// The indices of a job's GPUs among those of a node, from slurmctld. The same text contains what users write
+/// into their jobs: so it may narrow the choice of GPUs, but never grant one.
 pub fn gpus(job: JobId, node: &str) -> Result<Vec<u32>, SlurmError> {
     let shown = run("scontrol", &["show", "job", "--details", &job.to_string()])?;
     Ok(parse_gpus(&shown, job, node))
@@ -134,8 +135,8 @@ pub fn addresses(nodes: &[&String]) -> Result<HashMap<String, String>, SlurmErro
     Ok(parse_addresses(&run("scontrol", &["--oneliner", "show", "node", &names])?))
 }
 
-/// slurm.conf as slurmctld has it (`scontrol show config`). For an admin's program: searches `path` first, in the format of
-/// PATH.
+/// slurm.conf as slurmctld has it (`scontrol show config`). For an admin's program: searches `path` first,
+/// which has the format of PATH.
 pub fn configuration(path: &OsStr) -> Result<String, SlurmError> {
     let named = std::env::split_paths(path).map(|directory| directory.join("scontrol"));
     let program = named.filter(|path| path.is_absolute()).find(|path| path.is_file());
@@ -158,11 +159,12 @@ pub fn package(name: &str) -> Option<String> {
 /// Separates the plugin's AdminComment from the earlier text.
 pub(super) const BEFORE: &str = " | ";
 
-/// Writes this to a job as AdminComment, before the existing text: a site may have written any number of lines, of which
-/// [`show`] has the first. (scontrol's own `+=` fails in 24.11.) Does nothing where that text is not known. When two nodes
-/// write at once one text is lost: the other is as good.
+/// Writes this text to a job as AdminComment, before the existing text: a site may have written any number of
+/// lines, of which [`show`] returns the first. (scontrol's own `+=` fails in 24.11.) Does nothing where the
+/// existing text is not known. When two nodes write at once one text is lost, which is harmless: both describe
+/// a failure.
 pub fn comment(job: &ControllerJob, text: &str) -> Result<(), SlurmError> {
-    /// More than slurmctld prints.
+    /// The width of the column: more than slurmctld prints.
     const WHOLE: &str = "--Format=admin_comment:1000000";
     let before = match job.comment.as_deref() {
         None => return Ok(()),
@@ -174,17 +176,17 @@ pub fn comment(job: &ControllerJob, text: &str) -> Result<(), SlurmError> {
     run("scontrol", &["update", &format!("JobId={}", job.name), &comment]).map(drop)
 }
 
-/// Tells a waiting srun or salloc something (`scontrol notify`).
+/// Sends a message to a waiting srun or salloc (`scontrol notify`).
 pub fn notify(job: JobId, text: &str) -> Result<(), SlurmError> {
     run("scontrol", &["notify", &job.to_string(), text]).map(drop)
 }
 
-/// The same, while the event loop goes on.
+/// The same, asynchronously.
 pub async fn notify_meanwhile(job: JobId, text: &str) -> Result<(), SlurmError> {
     run_meanwhile("scontrol", &["notify", &job.to_string(), text]).await.map(drop)
 }
 
-/// Takes a node out of service, unless it already is: then it keeps its first reason.
+/// Drains a node, unless it is drained already: then it keeps its first reason.
 pub fn drain(node: &str, reason: &str) -> Result<(), SlurmError> {
     let node = format!("NodeName={node}");
     let shown = run("scontrol", &["show", "node", node.trim_start_matches("NodeName=")])?;
@@ -194,15 +196,15 @@ pub fn drain(node: &str, reason: &str) -> Result<(), SlurmError> {
     run("scontrol", &["update", &node, "State=DRAIN", &format!("Reason={reason}")]).map(drop)
 }
 
-/// From a line such as `   State=IDLE+DRAIN ThreadsPerCore=1 …`.
+/// Parses a line such as `   State=IDLE+DRAIN ThreadsPerCore=1 …`.
 fn is_drained(shown: &str) -> bool {
     let states = shown.lines().filter_map(|line| line.strip_prefix("   State="));
     let mut flags = states.flat_map(|rest| rest.split(' ').next().unwrap_or_default().split('+'));
     flags.any(|flag| flag.starts_with("DRAIN"))
 }
 
-/// Requeues a job (`scontrol requeue`). slurmctld refuses that for one without a script, and where the user has forbidden it;
-/// for a heterogeneous job it accepts only the first component, for all.
+/// Requeues a job (`scontrol requeue`). slurmctld refuses that for a job without a script, and where the user
+/// has forbidden it; for a heterogeneous job it accepts only the first component, on behalf of all.
 pub fn requeue(job: &ControllerJob) -> Result<(), SlurmError> {
     let name = job.leader.map_or_else(|| job.name.to_string(), |leader| leader.to_string());
     run("scontrol", &["requeue", &name]).map(drop)
@@ -218,7 +220,8 @@ pub fn cancel_step(job: &ControllerJob, step: StepId) -> Result<(), SlurmError> 
     run("scancel", &[&format!("{}.{step}", job.name)]).map(drop)
 }
 
-/// For an array or a heterogeneous job scontrol shows all parts, with an empty line between.
+/// The lines about this job. For an array or a heterogeneous job scontrol shows all parts, with an empty line
+/// between them.
 fn lines_of(job: JobId, shown: &str) -> impl Iterator<Item = &str> {
     let start = format!("JobId={job} ");
     let lines = shown.lines().skip_while(move |line| !line.starts_with(&start));
@@ -256,7 +259,7 @@ pub fn parse(shown: &str, job: JobId) -> Option<ControllerJob> {
     })
 }
 
-/// From lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
+/// Parses lines such as `     Nodes=n[1-2] CPU_IDs=0 Mem=500 GRES=gpu:a100:2(IDX:0,2-3),nic:1(IDX:0)`.
 #[must_use]
 pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
     let mut found = Vec::new();
@@ -266,7 +269,7 @@ pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
             continue;
         }
         let gres = rest.split(' ').find_map(|word| word.strip_prefix("GRES=")).unwrap_or_default();
-        // Numbers follow their name, with commas of their own.
+        // The numbers follow their name, and contain commas themselves.
         for part in gres.split(')').filter(|part| part.trim_start_matches(',').starts_with("gpu:")) {
             let places = part.split_once("(IDX:").and_then(|(_, places)| gres::numbers(places));
             found.extend(places.unwrap_or_default());
@@ -275,8 +278,8 @@ pub fn parse_gpus(shown: &str, job: JobId, node: &str) -> Vec<u32> {
     found
 }
 
-/// From lines such as `NodeName=n1 Arch=x86_64 … NodeAddr=10.0.0.1 NodeHostName=n1 … Comment=…`: an admin's free text comes
-/// later.
+/// Parses lines such as `NodeName=n1 Arch=x86_64 … NodeAddr=10.0.0.1 NodeHostName=n1 … Comment=…`: an admin's
+/// free text comes after the keys that are used.
 #[must_use]
 pub fn parse_addresses(shown: &str) -> HashMap<String, String> {
     let address = |line: &str| {
@@ -332,8 +335,8 @@ fn printed_by(program: PathBuf, printed: io::Result<Option<String>>) -> Result<S
     }
 }
 
-/// A running program. It prints into memory, not into a pipe, which the plugin would have to empty meanwhile: for an array
-/// scontrol may show thousands of elements. Dropping this kills the program.
+/// A running program. It writes its output to memory, not to a pipe, which the plugin would have to empty
+/// meanwhile: for an array scontrol may show thousands of tasks. Dropping this kills the program.
 struct Running {
     child: Child,
     output: File,
@@ -349,7 +352,7 @@ impl Running {
         Ok(Self { child, output, deadline: Instant::now() + DEADLINE, has_succeeded: false })
     }
 
-    /// Whether it has ended, or printed too much.
+    /// Whether it has ended, or has printed too much.
     fn has_ended(&mut self) -> io::Result<bool> {
         if let Some(status) = self.child.try_wait()? {
             self.has_succeeded = status.success();
@@ -372,13 +375,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Does nothing when it has ended: the standard library knows.
+        // If the program has ended already, this has no effect.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// slurmstepd is in PREFIX/sbin (or PREFIX/lib/slurm), the commands are in PREFIX/bin.
+/// Finds a command: slurmstepd is in PREFIX/sbin (or PREFIX/lib/slurm), the commands are in PREFIX/bin.
 fn find(name: &str) -> Option<PathBuf> {
     let own = process::program_directory();
     let beside = own
@@ -495,7 +498,7 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
         }
         let shown = "JobId=12 JobName=x\n   AdminComment=forged\n   JobState=RUNNING\n   AdminComment=true\n";
         assert_eq!(parse(shown, JobId(12)).unwrap().comment, None);
-        // An element that has not been split off yet.
+        // A task of an array that slurmctld has not split off yet.
         let shown = "JobId=12 ArrayJobId=12 ArrayTaskId=3-5%2 JobName=x\n";
         assert_eq!(parse(shown, JobId(12)).unwrap().name.to_string(), "12");
     }

@@ -1,8 +1,8 @@
-//! The umask and the soft limits of the submitting shell, which slurmstepd gives to tasks and batch scripts, for what runs in the
-//! container before them.
+//! The umask and the soft limits of the submitting shell. slurmstepd applies them to tasks and batch scripts;
+//! the plugin applies them to an ENTRYPOINT, which runs before.
 //!
-//! Written by srun, sbatch and salloc, as the user; read by root in the prolog and in the task that starts a container. All that
-//! a user can bring about with it is another umask, and lower limits, of the user's own process.
+//! Written by srun, sbatch and salloc, as the user; read by root in the prolog and in the task that starts a
+//! container. A user who forges it gets only another umask, and lower limits, for the user's own process.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::conf;
 
-/// All that Slurm propagates, by its names (src/common/slurm_rlimits_info.c: `rlimits_info`).
+/// All limits that Slurm propagates, by its names (src/common/slurm_rlimits_info.c: `rlimits_info`).
 const LIMITS: [(&str, Resource); 10] = [
     ("CPU", Resource::RLIMIT_CPU),
     ("FSIZE", Resource::RLIMIT_FSIZE),
@@ -29,19 +29,19 @@ const LIMITS: [(&str, Resource); 10] = [
 /// The bits of a umask.
 const UMASK: u32 = 0o777;
 
-/// Of a shell, as far as it is known.
+/// The state of a shell, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShellState {
     umask: Option<u32>,
-    /// Places in [`LIMITS`], and soft limits.
+    /// Indices into [`LIMITS`], and soft limits.
     soft: Vec<(usize, u64)>,
 }
 
 impl ShellState {
-    /// That of this process, a client of Slurm's.
+    /// The state of this process, a client of Slurm.
     #[must_use]
     pub fn own() -> Self {
-        // To ask the kernel for it would be to change it, for all threads.
+        // From /proc: umask(2) can be read only by changing it, for all threads.
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
         let soft = LIMITS.iter().enumerate();
@@ -49,7 +49,7 @@ impl ShellState {
         Self { umask: umask.and_then(octal), soft: soft.collect() }
     }
 
-    /// From what [`Self`] prints. What is not understood is left out.
+    /// Parses what [`Self`] prints. Parts that are not understood are left out.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let (umask, limits) = text.split_once(':').unwrap_or((text, ""));
@@ -62,8 +62,8 @@ impl ShellState {
         Self { umask: umask.parse().ok().filter(|umask| *umask <= UMASK), soft: soft.collect() }
     }
 
-    /// From the variables of a step. One that the user has asked for by name (`--propagate`) begins with `U`
-    /// (src/slurmd/slurmstepd/ulimits.c: `_set_limit`).
+    /// From the variables of a step. The value of a limit that the user has requested by name (`--propagate`)
+    /// begins with `U` (src/slurmd/slurmstepd/ulimits.c: `_set_limit`).
     #[must_use]
     pub fn of_step(variable: impl Fn(&str) -> Option<String>) -> Self {
         let soft = LIMITS.iter().enumerate().filter_map(|(place, (name, _))| {
@@ -74,8 +74,9 @@ impl ShellState {
         Self { umask: variable("SLURM_UMASK").as_deref().and_then(octal), soft }
     }
 
-    /// Without the limits that slurm.conf excepts from propagation. All are propagated where it does not say
-    /// (src/common/slurm_rlimits_info.c: `parse_rlimits`; src/common/read_config.c), none where it cannot be read.
+    /// Leaves out the limits that slurm.conf excepts from propagation. All are propagated where it has no such
+    /// setting (src/common/slurm_rlimits_info.c: `parse_rlimits`; src/common/read_config.c), none where it
+    /// cannot be read.
     #[must_use]
     pub fn propagated(mut self, slurm_conf: &Path) -> Self {
         let setting = |key| conf::setting(slurm_conf, key);
@@ -88,13 +89,14 @@ impl ShellState {
         self
     }
 
-    /// Without the limit of locked memory, which the plugin sets.
+    /// Leaves out the limit of locked memory, which the plugin sets.
     pub fn leave_out_memlock(&mut self) {
         self.soft.retain(|(place, _)| LIMITS[*place].1 != Resource::RLIMIT_MEMLOCK);
     }
 }
 
-/// `UMASK:RESOURCE=SOFT,…`, in the kernel's numbers, decimal, as the container's first program reads them too (src/pause).
+/// `UMASK:RESOURCE=SOFT,…`, in the kernel's numbers, decimal: the format that the container's first program
+/// reads (src/pause).
 impl fmt::Display for ShellState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(umask) = self.umask {

@@ -4,8 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-/// Slurm's slurmd.c, `_process_cmdline`, "bcCd:Df:F::GhL:Mn:N:svVZ": the letters whose value follows directly, or as the next
-/// argument; and those whose value only follows directly.
+/// The options of slurmd that take a value (Slurm's slurmd.c, `_process_cmdline`, "bcCd:Df:F::GhL:Mn:N:svVZ"):
+/// those whose value follows directly, or as the next argument; and those whose value can only follow directly.
 const WITH_VALUE: &[u8] = b"dfLnN";
 const WITH_VALUE_BEHIND: &[u8] = b"F";
 const LONG_WITH_VALUE: [&[u8]; 8] = [

@@ -1,10 +1,11 @@
-//! The arguments of srun that are srun's, and not its program's. Pure.
+//! The arguments of srun itself, without those of its program. Pure.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
 
-/// Whether one of them names a job to run in (`--jobid`). A component's program is the first argument that is neither an option
-/// nor the value of the option before it; an argument that may be a value counts as one.
+/// Whether one of srun's own arguments names a job to run in (`--jobid`). A component's program is the first
+/// argument that is neither an option nor the value of the option before it; an argument that may be a value
+/// counts as one.
 pub fn name_a_job(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let (mut may_be_value, mut is_programs) = (false, false);
     for argument in arguments {

@@ -1,5 +1,6 @@
-//! The slurmstepds of this node: which jobs have one. A step's names its job in its title (`slurmstepd: [12.extern]`), a
-//! prolog's in its environment. Only root's processes count: any user can set a title.
+//! The slurmstepds of this node, and the jobs that they belong to. A step's slurmstepd has its job in its title
+//! (`slurmstepd: [12.extern]`), a prolog's in its environment. Only root's processes count, because any user
+//! can set a title.
 //!
 //! Runs as root in a starting slurmd, in the epilog, and in a task that waits for the extern step.
 
@@ -26,7 +27,7 @@ fn job_of(pid: i32) -> io::Result<Option<JobId>> {
     }
 }
 
-/// From the arguments of a process of root, and its environment.
+/// The job in the arguments of a process of root, or in its environment.
 fn job_named(
     arguments: &[u8],
     environment: impl FnOnce() -> io::Result<Vec<u8>>,
@@ -39,7 +40,8 @@ fn job_named(
     }
 }
 
-/// `12.extern]`, `12.0]`, of a component `12+1.0]` (log_build_step_id_str() in Slurm's slurm_protocol_defs.c).
+/// Parses the rest of a title: `12.extern]`, `12.0]`, for a component `12+1.0]` (log_build_step_id_str() in
+/// Slurm's slurm_protocol_defs.c).
 fn job_in_title(rest: &str) -> io::Result<JobId> {
     let number = rest.split(['.', ']', '_', '+']).next();
     let job = number.and_then(|number| number.parse().ok());
@@ -61,8 +63,8 @@ fn gone<T>(found: io::Result<Option<T>>) -> io::Result<Option<T>> {
     }
 }
 
-/// Kills a prolog of this job that still runs, and waits for its end. The prolog of a slurmd that has died outlives it: no
-/// process waits for it any more, and it would start a container after the job's end.
+/// Kills a prolog of this job that still runs, and waits for its end. The prolog of a slurmd that has died
+/// outlives it: no process waits for that prolog any more, and it would start a container after the job's end.
 pub fn end_prolog(job: JobId) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
     const INTERVAL: Duration = Duration::from_millis(5);
@@ -72,7 +74,7 @@ pub fn end_prolog(job: JobId) -> io::Result<()> {
     };
     for (process, _) in process::all()?.filter_map(titled).filter(is_its) {
         let is_alive = || {
-            // Probably gone already.
+            // If this fails, the process has probably ended already.
             let _ = process.kill();
             process.is_alive()
         };
@@ -83,7 +85,7 @@ pub fn end_prolog(job: JobId) -> io::Result<()> {
     Ok(())
 }
 
-/// The job of this prolog or epilog, if its arguments begin like that.
+/// The job of this prolog or epilog, if its arguments begin with `title`.
 fn job_of_hook(process: &Process, title: &str, mark: &str) -> Option<JobId> {
     if !title.contains(mark) {
         return None;

@@ -1,7 +1,7 @@
 //! Slurm's task layouts: `2(x3),1` is 2 tasks on each of the first three nodes and 1 on the fourth.
 //!
-//! The form of SLURM_TASKS_PER_NODE and of SLURM_JOB_CPUS_PER_NODE. Read by root on the nodes; a user can change the
-//! variable. Pure.
+//! This is the format of SLURM_TASKS_PER_NODE and of SLURM_JOB_CPUS_PER_NODE. Read by root on the nodes; a user
+//! can change the variable. Pure.
 #![forbid(unsafe_code)]
 
 use crate::log::escape::Escaped;
@@ -15,10 +15,10 @@ const MAX_NODES: usize = 1 << 20;
 /// What can be wrong with a layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TaskLayoutError {
-    /// More text than any cluster's layout.
+    /// The text is longer than any cluster's layout.
     #[error("task layout '{0}': longer than 16 MiB")]
     Long(Escaped),
-    /// Text that is no count and no repetition.
+    /// A part is neither a count nor a repetition.
     #[error("task layout '{layout}': '{part}' is not a number of tasks, use TASKS or TASKS(xNODES)")]
     Part {
         /// The layout.
@@ -26,7 +26,7 @@ pub enum TaskLayoutError {
         /// The wrong part.
         part: Escaped,
     },
-    /// More nodes than any cluster has.
+    /// There are more nodes than in any cluster.
     #[error("task layout '{0}': more than 1048576 nodes")]
     Many(Escaped),
 }
@@ -48,7 +48,7 @@ pub fn parse(layout: &str) -> Result<Vec<u32>, TaskLayoutError> {
     Ok(tasks)
 }
 
-/// Tasks, and on how many nodes.
+/// A number of tasks, and on how many nodes.
 fn parse_part(part: &str) -> Option<(u32, u32)> {
     match part.split_once("(x") {
         None => Some((number::parse_digits(part)?, 1)),

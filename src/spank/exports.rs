@@ -1,5 +1,5 @@
-//! The C symbols that Slurm looks up. Each hook first asks, without an allocation, whether the job concerns us at all;
-//! then it runs where no panic leaves it.
+//! The C symbols that Slurm looks up. Each hook first checks, without an allocation, whether the job needs the
+//! plugin at all; then it runs under a guard that no panic leaves.
 #![expect(unsafe_code, reason = "C symbols")]
 
 use std::ffi::{c_char, c_int};
@@ -29,7 +29,8 @@ macro_rules! export {
 }
 
 export!(
-    /// Everywhere, first: registers the options; in slurmd, clears away what is left of jobs that no longer run.
+    /// Called first, in every process of Slurm: registers the options; in slurmd, removes what is left of jobs
+    /// that no longer run.
     slurm_spank_init, |_: &Raw| true, hooks::init, on_panic || -1
 );
 export!(
@@ -37,7 +38,8 @@ export!(
     slurm_spank_init_post_opt, Raw::is_client, hooks::check_options, on_panic || -1
 );
 export!(
-    /// On every node, as root, before the job: starts its container. A panic must not drain the node: the tasks refuse.
+    /// On every node, as root, before the job: starts its container. After a panic the node must not be
+    /// drained: the tasks refuse to run.
     slurm_spank_job_prolog, Raw::job_wants_image, hooks::prolog, on_panic || 0
 );
 export!(
@@ -53,7 +55,8 @@ export!(
     slurm_spank_task_init, |_: &Raw| hooks::has_work_as_user(), hooks::become_task, on_panic handle::refuse
 );
 export!(
-    /// In a step's slurmstepd, as root, when a task has ended: looks out for the end of the step's own container.
+    /// In a step's slurmstepd, as root, when a task has ended: prepares for the end of the step's own
+    /// container.
     slurm_spank_task_exit, Raw::is_step_with_container, hooks::watch_end, on_panic || 0
 );
 export!(

@@ -1,4 +1,4 @@
-//! What the crate slurm-spank does not offer: questions to Slurm that allocate nothing, and hooks that no panic leaves.
+//! What the crate slurm-spank lacks: queries to Slurm that allocate nothing, and hooks that no panic leaves.
 #![expect(unsafe_code, reason = "calls of Slurm's C interface, with what Slurm passed to the hook")]
 
 use std::any::Any;
@@ -38,14 +38,14 @@ impl Raw {
 
     /// Whether this is srun, sbatch or salloc.
     pub(super) fn is_client(&self) -> bool {
-        // SAFETY: takes nothing.
+        // SAFETY: the function has no arguments.
         let context = unsafe { spank_sys::spank_context() };
         matches!(context, spank_sys::spank_context_S_CTX_LOCAL | spank_sys::spank_context_S_CTX_ALLOCATOR)
     }
 
-    /// In the prolog and the epilog: whether the job was given the option, be it `none`.
+    /// In the prolog and the epilog: whether the job was given `--docker-image`, even with the value `none`.
     pub(super) fn job_wants_image(&self) -> bool {
-        // SAFETY: a single-threaded process; only the pointer is looked at.
+        // SAFETY: a single-threaded process; the string itself is not read.
         unsafe { !libc::getenv(c"SPANK__SLURM_SPANK_OPTION_docker_docker_image".as_ptr()).is_null() }
     }
 
@@ -60,7 +60,7 @@ impl Raw {
             && self.job_has_state()
     }
 
-    /// In a task: whether the job has a container here, or should have one, or the step asks for one.
+    /// In a task: whether the job has a container here, or should have one, or the step requests one.
     pub(super) fn task_concerns_us(&self) -> bool {
         let variables = [c"SLURM_DOCKER_IMAGE", JOBS_WITH_IMAGE, IMAGE_OF_JOB];
         self.job_has_state() || has_options() || variables.iter().any(|name| self.has_variable(name))
@@ -68,17 +68,17 @@ impl Raw {
 
     /// In a step's slurmstepd: whether the step has a container of its own.
     pub(super) fn is_step_with_container(&self) -> bool {
-        // SAFETY: takes nothing.
+        // SAFETY: the function has no arguments.
         let remote = unsafe { spank_sys::spank_context() } == spank_sys::spank_context_S_CTX_REMOTE;
         remote && self.item(S_JOB_STEPID).is_some_and(|step| self.has_state(Some(step)))
     }
 
-    /// Whether there is state of this job.
+    /// Whether there is a record of this job.
     fn job_has_state(&self) -> bool {
         self.has_state(None)
     }
 
-    /// Whether there is state of this job, or of one step of it.
+    /// Whether there is a record of this job, or of one step of it.
     fn has_state(&self, step: Option<u32>) -> bool {
         let count = usize::try_from(self.argc).unwrap_or_default();
         let arguments = (0..count).filter_map(|index| {
@@ -107,7 +107,7 @@ impl Raw {
     }
 }
 
-/// The crate keeps options that were given behind a lock of its own.
+/// Whether options were given: the crate keeps those behind a lock of its own.
 fn has_options() -> bool {
     spank_callback_with_globals::<Docker, _>(|_, options, _| {
         if options.values.is_empty() {
@@ -118,14 +118,15 @@ fn has_options() -> bool {
     }) != OK
 }
 
-/// The crate wants a type; nothing of it is used.
+/// The crate requires a type of the plugin, but uses nothing of it.
 #[derive(Default)]
 struct Docker;
 
-// SAFETY: no method of the trait is overridden: the hooks are our own exports.
+// SAFETY: no method of the trait is overridden: the plugin exports the hooks itself.
 unsafe impl Plugin for Docker {}
 
-/// Runs a hook. A panic inside, which would poison the crate's locks and every later hook of this process, ends here.
+/// Runs a hook. A panic in it is caught here: otherwise it would poison the crate's locks and every later hook
+/// of this process.
 pub(super) fn guarded(raw: &Raw, hook: fn(&mut SpankHandle<'_>) -> c_int, panicked: fn() -> c_int) -> c_int {
     let raw = AssertUnwindSafe(*raw);
     let mut result = OK;
@@ -151,8 +152,8 @@ fn words(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("?")
 }
 
-/// Ends a task that must not run. Not by the hook's value: `optional` in plugstack.conf would make Slurm ignore it, and
-/// run the task on the host.
+/// Ends a task that must not run. The hook's return value is not enough: with `optional` in plugstack.conf
+/// Slurm would ignore it, and run the task on the host.
 pub(super) fn refuse() -> c_int {
     privilege::leave(1)
 }

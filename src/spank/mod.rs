@@ -1,4 +1,4 @@
-//! The SPANK plugin: the only place that knows Slurm's interface.
+//! The SPANK plugin: the only code that uses Slurm's plugin interface.
 
 mod exports;
 mod handle;

@@ -1,5 +1,5 @@
-//! What slurmstepd can do and the SPANK interface has no call for: functions of the host program, found by name. Where
-//! one is missing, the plugin does without.
+//! What slurmstepd can do, but the SPANK interface has no call for: functions of the host program, found by
+//! name. Where one is missing, the plugin does without it.
 //!
 //! Runs as root in the slurmstepd of the extern step, and in the forked child that becomes a task.
 #![expect(unsafe_code, reason = "Slurm's functions")]
@@ -11,29 +11,30 @@ use crate::linux::orphan;
 use crate::linux::process::{Process, ProcessId};
 use crate::slurm::ids::JobId;
 
-/// A slurmstepd that answers does so in milliseconds.
+/// The time limit for the child that asks slurmstepd; an answer takes milliseconds.
 const SECONDS: u32 = 30;
-/// slurm.h: SLURM_EXTERN_CONT, NO_VAL.
+/// SLURM_EXTERN_CONT and NO_VAL of slurm.h.
 const EXTERN: u32 = 0xffff_fffc;
 const NO_HET_COMPONENT: u32 = 0xffff_fffe;
 
-/// src/common/stepd_api.h. The step's id is a structure that newer releases begin with another number of 64 bits.
+/// Functions of src/common/stepd_api.h. The step's id is a structure, to which newer releases have added a
+/// 64-bit number at the beginning.
 type Connect = unsafe extern "C" fn(*const c_char, *const c_char, *mut c_void, *mut u16) -> c_int;
 type AddExternPid = unsafe extern "C" fn(c_int, u16, libc::pid_t) -> c_int;
-/// src/common/run_command.h; up to 23.02 without parameters.
+/// A function of src/common/run_command.h; up to 23.02 it had no parameters.
 type RunCommandInit = unsafe extern "C" fn(c_int, *const *const c_char, *const c_char) -> c_int;
 
-/// Has Slurm count what `pid` and its children use for the extern step, as it counts ssh sessions that pam_slurm_adopt
-/// brings: the cgroup alone does not make them part of its accounting.
+/// Makes Slurm account for `pid` and its children in the extern step, as it does for ssh sessions that
+/// pam_slurm_adopt adopts: being in the cgroup alone does not make them part of its accounting.
 ///
-/// The extern step's slurmstepd is asked over its socket, and does not answer before this hook has returned: so a separate
-/// process asks, and the hook does not wait for it.
+/// The extern step's slurmstepd is asked over its socket, and does not answer before this hook has returned: so
+/// a separate process asks, and the hook does not wait for it.
 pub(super) fn account(job: JobId, node: &str, process: ProcessId) {
     let Ok(node) = CString::new(node) else { return };
     let (Some(connect), Some(add)) = (find(c"stepd_connect"), find(c"stepd_add_extern_pid")) else { return };
     let Ok(open) = orphan::descriptors() else { return };
-    // SAFETY: where another thread has held a lock of Slurm's, the child ends with its time. The functions are those of
-    // these names, in all releases that the plugin loads in.
+    // SAFETY: if another thread held a lock of Slurm at the fork, the child is ended by its time limit. The
+    // functions have these types in all releases that load the plugin.
     let _ = unsafe {
         let connect = std::mem::transmute::<*mut c_void, Connect>(connect);
         let add = std::mem::transmute::<*mut c_void, AddExternPid>(add);
@@ -41,20 +42,24 @@ pub(super) fn account(job: JobId, node: &str, process: ProcessId) {
     };
 }
 
+/// Asks slurmstepd over its socket.
+///
 /// # Safety
-/// `connect` and `add` are what their types say.
+/// `connect` and `add` are functions of these types.
 unsafe fn add_extern_pid(connect: Connect, add: AddExternPid, node: &CStr, job: JobId, process: ProcessId) {
     let lives = || matches!(Process::find_alive(process), Ok(Some(_)));
     let id = [job.0, NO_HET_COMPONENT, EXTERN];
-    // The other layout's socket does not exist. Room for both, and zeroes behind.
+    // The socket of the other layout does not exist. The array has room for both layouts, and is padded with
+    // zeroes.
     let layouts = [[id[0], id[1], id[2], 0, 0, 0, 0, 0], [0, 0, id[0], id[1], id[2], 0, 0, 0]];
     for mut layout in layouts {
         let mut version = 0;
-        // SAFETY: the caller's word; without a directory slurmstepd's own is taken.
+        // SAFETY: guaranteed by the caller; without a directory, slurmstepd's own is used.
         unsafe {
             let socket = connect(ptr::null(), node.as_ptr(), layout.as_mut_ptr().cast(), &raw mut version);
             if socket >= 0 {
-                // It has answered, so nothing waits any more: Slurm gets a pid, which must still be that process's.
+                // slurmstepd has answered, so the hook has returned. Slurm gets a pid, which must still be that
+                // of the process.
                 if lives() {
                     add(socket, version, process.pid);
                 }
@@ -64,15 +69,15 @@ unsafe fn add_extern_pid(connect: Connect, add: AddExternPid, node: &CStr, job: 
     }
 }
 
-/// From 23.11 on Slurm starts a TaskProlog through slurmstepd, which no container has. In this process it will be our own
-/// first program instead, at `launcher`.
+/// From 23.11 on Slurm starts a TaskProlog through the program slurmstepd, which no container has. In this
+/// process it uses the plugin's own first program instead, at `launcher`.
 pub(super) fn launch_scripts_through(launcher: &CStr) {
     if find(c"run_command_is_launcher").is_none() {
         return;
     }
     let Some(init) = find(c"run_command_init") else { return };
     let arguments = [launcher.as_ptr(), ptr::null()];
-    // SAFETY: the function of this name; it copies the path.
+    // SAFETY: Slurm's function of this name; it copies the path.
     unsafe {
         let init = std::mem::transmute::<*mut c_void, RunCommandInit>(init);
         init(1, arguments.as_ptr(), launcher.as_ptr());
@@ -80,7 +85,7 @@ pub(super) fn launch_scripts_through(launcher: &CStr) {
 }
 
 fn find(name: &CStr) -> Option<*mut c_void> {
-    // SAFETY: dlsym only looks.
+    // SAFETY: dlsym(3) only looks the symbol up.
     let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!symbol.is_null()).then_some(symbol)
 }

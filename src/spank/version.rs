@@ -1,7 +1,8 @@
-//! `plugin_version`, right for every Slurm that loads this file.
+//! `plugin_version`, which matches every Slurm that loads this file.
 //!
-//! Runs in every program of Slurm, when the plugin is loaded. The loader wants the major and minor number of its own
-//! release in this symbol, and reads it after dlopen(3): time enough to ask the host program which release it is.
+//! Runs in every program of Slurm, when the plugin is loaded. The loader requires the major and minor number of
+//! its own release in this symbol, and reads it after dlopen(3): so the plugin can ask the host program for its
+//! release first.
 #![expect(unsafe_code, reason = "a C symbol and a function that runs at load time")]
 
 use std::ffi::{CString, c_char, c_long};
@@ -18,7 +19,7 @@ static plugin_version: AtomicU32 = AtomicU32::new(0);
 static AT_LOAD: extern "C" fn() = set_version;
 
 extern "C" fn set_version() {
-    // Test programs load this code too, and are no Slurm.
+    // Test programs load this code too, without Slurm.
     let Some(api) = host_api() else { return };
     match release::version_for(api) {
         Some(version) => plugin_version.store(version, Ordering::Relaxed),
@@ -39,7 +40,8 @@ fn host_api() -> Option<u32> {
     }
 }
 
-/// As an error. Not by way of the crate slurm-spank: programs that link this code without Slurm would lack its symbols.
+/// Logs a line as an error. Not through the crate slurm-spank: programs that link this code without Slurm would
+/// lack its symbols.
 fn log(line: &str) {
     let Ok(line) = CString::new(line) else { return };
     // SAFETY: a static name; a symbol of this name is Slurm's function of this type, which gets a format and a string.

@@ -1,5 +1,5 @@
-//! `state_dir` and the directories in it, one for each container: what is written there, and how. What each file is for:
-//! docs/architecture.md, "Files".
+//! `state_dir` and its directories, one for each container: what is written there, and how. The purpose of each
+//! file is in docs/architecture.md, "Files".
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, DirEntry, File};
@@ -19,7 +19,7 @@ use crate::linux::mount;
 use crate::linux::removal::gone;
 use crate::slurm::ids::{Owner, StepId};
 
-/// More than any record; a limit all the same.
+/// A limit that is larger than any record.
 const RECORD_LIMIT: u64 = 16 << 20;
 
 const RECORD: &str = "state.json";
@@ -36,19 +36,19 @@ fn start_of(step: Owner) -> String {
     format!("start.{step}")
 }
 
-/// Something that happens once, in the first process that claims it: a file records the claim.
+/// An action that only the first process to claim it performs: a file records the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnceFlag {
-    /// The job is told that its image has no sshd.
+    /// The warning that the image has no sshd.
     WarningShown,
-    /// The image is compared with those of other nodes.
+    /// The comparison of the image with those of other nodes.
     ImagesCompared,
-    /// A task of this step tells the user why it does not run.
+    /// The message of a task of this step that does not run.
     FailureShown {
-        /// Its number, also of those that have a name.
+        /// The number of the step; steps with a name have one, too.
         step: u32,
     },
-    /// A step's container has not come up, and a launcher on another node waits for it.
+    /// The failure of a step's container, for which a launcher on another node waits.
     StepFailed,
 }
 
@@ -68,7 +68,7 @@ impl OnceFlag {
 pub struct StateDir(PathBuf);
 
 impl StateDir {
-    /// At this path; it need not exist yet.
+    /// The state directory at this path; it may not exist yet.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self(path.to_owned())
@@ -80,14 +80,14 @@ impl StateDir {
         OwnerDir { owner, path: self.0.join(owner.to_string()) }
     }
 
-    /// Where.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Whether root alone can have put there what is there, or put another directory in its place: it, and all above it, is
-    /// a directory of root's in which no other user makes names, or is not there.
+    /// Whether only root can have created the files there, or replaced the directory: it, and each directory
+    /// above it, is owned by root and not writable for others, or does not exist.
     #[must_use]
     pub fn is_roots_alone(&self) -> bool {
         let is_plain = self.0.is_absolute() && self.0.components().all(|part| part != Component::ParentDir);
@@ -98,7 +98,7 @@ impl StateDir {
         is_plain && self.0.ancestors().all(is_roots)
     }
 
-    /// All containers of which there is a directory.
+    /// The owners of all directories in it.
     pub fn owners(&self) -> io::Result<Vec<Owner>> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
@@ -110,7 +110,8 @@ impl StateDir {
         entries.map(owner).filter_map(io::Result::transpose).collect()
     }
 
-    /// Whether this node has had an engine at `socket` since the note was made, by default since the node's boot.
+    /// Whether this node has had an engine at `socket`, since that was recorded: by default since the node's
+    /// boot.
     #[must_use]
     pub fn knows_engine(&self, socket: &Path) -> bool {
         let note = self.engine_note();
@@ -118,7 +119,7 @@ impl StateDir {
         is_roots && fs::read(note).is_ok_and(|known| known == socket.as_os_str().as_bytes())
     }
 
-    /// Notes that it has one.
+    /// Records that the node has an engine.
     pub fn note_engine(&self, socket: &Path) -> io::Result<()> {
         if self.knows_engine(socket) {
             return Ok(());
@@ -128,8 +129,8 @@ impl StateDir {
         fs::rename(&temporary, self.engine_note())
     }
 
-    /// The socket of this node's engine, which tells an engine that is gone from one that never was. Beside the directory,
-    /// which is empty when no job is here.
+    /// The file with the sockets of this node's engines, by which an engine that is gone differs from one that
+    /// never existed. It lies beside the directory, which is empty when no job is here.
     fn engine_note(&self) -> PathBuf {
         self.beside(".engine")
     }
@@ -149,20 +150,20 @@ pub struct OwnerDir {
 }
 
 impl OwnerDir {
-    /// Makes it, empty of what an earlier run of the same job may have left.
+    /// Makes the directory, empty of what an earlier run of the same job may have left.
     pub fn create(&self) -> Result<(), StateError> {
         self.make_parent()?;
         self.remove()?;
         self.make(&self.path)
     }
 
-    /// Makes it unless it is there.
+    /// Makes the directory, unless it exists.
     pub fn ensure(&self) -> Result<(), StateError> {
         self.make_parent()?;
         self.make(&self.path)
     }
 
-    /// Makes the parent unless it is there, and sees that it is root's alone.
+    /// Makes the parent directory, unless it exists, and checks that only root can change it.
     fn make_parent(&self) -> Result<(), StateError> {
         self.make(self.parent())?;
         self.check_parent()
@@ -185,41 +186,43 @@ impl OwnerDir {
         DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(self.failed("create", path))
     }
 
-    /// Whose it is.
+    /// The owner of the container.
     #[must_use]
     pub fn owner(&self) -> Owner {
         self.owner
     }
 
-    /// Whether it is there: from before its container is made until that is removed. An unreadable one is not absent.
+    /// Whether the directory exists, which it does from before its container is made until the container is
+    /// removed. If that cannot be found out, this is an error.
     pub fn try_exists(&self) -> io::Result<bool> {
         match fs::symlink_metadata(&self.path) {
             Ok(_) => Ok(true),
-            // A part of the way that is no directory says as little as one that cannot be entered.
+            // ENOTDIR in the path does not show that the record is absent.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Our directory in the container (a tmpfs: keys never reach a disk).
+    /// The plugin's directory in the container (a tmpfs, so that keys never reach a disk).
     #[must_use]
     pub fn container(&self) -> PathBuf {
         self.path.join(CONTAINER)
     }
 
-    /// Where a device node is made for a moment, to see whether the step's cgroup lets it pass.
+    /// The path at which a device node is made for a moment, to test whether the step's cgroup allows the
+    /// device.
     #[must_use]
     pub fn scratch_device(&self) -> PathBuf {
         self.path.join(SCRATCH_DEVICE)
     }
 
-    /// Makes an empty directory in it, to mount on.
+    /// Makes an empty directory in it as the target of a mount.
     pub fn mount_point(&self, path: PathBuf) -> Result<PathBuf, StateError> {
         DirBuilder::new().mode(0o755).create(&path).map_err(self.failed("create", &path))?;
         Ok(path)
     }
 
-    /// Writes the record: all or nothing.
+    /// Writes the record atomically.
     pub fn write(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
         let record = Record::new(self.owner, origin, outcome);
         let text = serde_json::to_vec(&record)
@@ -231,14 +234,14 @@ impl OwnerDir {
     pub fn read(&self) -> Result<Option<Record>, StateError> {
         let path = self.path.join(RECORD);
         match read_limited(&path) {
-            // Where other users can write, they can write records.
+            // If other users can write to the directory, the record may be theirs.
             Ok(text) => self.check_parent().and_then(|()| Record::parse(self.owner, &text)).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", &path)(error)),
         }
     }
 
-    /// How long ago the record was written, or the directory, if there is none.
+    /// The age of the record, or of the directory, if there is no record.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
         let metadata = match fs::symlink_metadata(self.path.join(RECORD)) {
@@ -248,18 +251,18 @@ impl OwnerDir {
         metadata.ok()?.modified().ok()?.elapsed().ok()
     }
 
-    /// Writes down that the extern step has taken the container over, or why it could not.
+    /// Records that the extern step has adopted the container, or why it could not.
     pub fn write_adoption(&self, result: Result<(), String>) -> Result<(), StateError> {
         self.replace(ADOPTED, result.err().unwrap_or_default().as_bytes())
     }
 
-    /// Writes down cgroups of the job, for the epilog to see them gone: those of the extern step, or of a step.
+    /// Records cgroups of the job, which the epilog then removes: those of the extern step, or of a step.
     pub fn write_cgroups<'a>(&self, directories: impl Iterator<Item = &'a Path>) -> Result<(), StateError> {
         let lines: Vec<_> = directories.map(|directory| directory.as_os_str().as_bytes()).collect();
         self.replace(CGROUPS, &lines.join(&b'\n'))
     }
 
-    /// These cgroups, as far as it came to writing them down.
+    /// These cgroups, as far as they were recorded.
     #[must_use]
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let text = fs::read(self.path.join(CGROUPS)).unwrap_or_default();
@@ -267,32 +270,32 @@ impl OwnerDir {
         lines.map(|line| PathBuf::from(OsStr::from_bytes(line))).collect()
     }
 
-    /// Writes down which directory of the host takes what the container writes.
+    /// Records which directory of the host receives what the container writes.
     pub fn note_written_to(&self, path: &Path) -> Result<(), StateError> {
         self.replace(WRITTEN_TO, path.as_os_str().as_bytes())
     }
 
-    /// That directory, if it was written down.
+    /// That directory, if it was recorded.
     #[must_use]
     pub fn written_to(&self) -> Option<PathBuf> {
         let path = fs::read(self.path.join(WRITTEN_TO)).ok()?;
         Some(PathBuf::from(OsStr::from_bytes(&path)))
     }
 
-    /// Writes down that the container could not be removed, or that a hook is about to try: the next hook tries after a pause,
-    /// which grows from a minute to a day.
+    /// Records that the container could not be removed, or that a hook is about to try: the next hook tries
+    /// after a pause, which grows from a minute to a day.
     pub fn postpone(&self) -> Result<(), StateError> {
         let tries = self.tries().unwrap_or(0);
         self.ensure()?;
         self.replace(POSTPONED, tries.saturating_add(1).to_string().as_bytes())
     }
 
-    /// Where it goes on, but takes long, the next pause is the shortest again.
+    /// Resets the pause to the shortest: the removal makes progress, but takes long.
     pub fn postpone_no_longer(&self) -> Result<(), StateError> {
         self.replace(POSTPONED, b"1")
     }
 
-    /// Whether it was postponed, and if so, whether the pause is over.
+    /// Whether the removal was postponed, and if so, whether the pause is over.
     #[must_use]
     pub fn is_due(&self) -> Option<bool> {
         const MINUTE: u64 = 60;
@@ -308,14 +311,14 @@ impl OwnerDir {
         fs::read_to_string(self.path.join(POSTPONED)).ok()?.parse().ok()
     }
 
-    /// What the extern step wrote down. `None` when it has not come to it.
+    /// The result of the adoption. `None` while there is none.
     #[must_use]
     pub fn adoption(&self) -> Option<Result<(), String>> {
         let text = fs::read_to_string(self.path.join(ADOPTED)).ok()?;
         Some(if text.is_empty() { Ok(()) } else { Err(text) })
     }
 
-    /// Writes or replaces a file, readable by all, in our directory in the container (`in_container`).
+    /// Writes or replaces a file in the plugin's directory in the container (`in_container`), readable for all.
     pub fn write_guest_file(&self, in_container: &str, content: &[u8]) -> Result<(), StateError> {
         let name = paths::file_name(in_container);
         let path = self.container().join(name);
@@ -324,7 +327,7 @@ impl OwnerDir {
         written.map_err(self.failed("write", &path))
     }
 
-    /// The same for the user alone.
+    /// The same for a file that only the user can read.
     pub fn write_private_guest_file(
         &self,
         in_container: &str,
@@ -340,20 +343,20 @@ impl OwnerDir {
         written.map_err(self.failed("write", &path))
     }
 
-    /// Whether there is such a file.
+    /// Whether this file exists in the container's directory.
     #[must_use]
     pub fn has_guest_file(&self, in_container: &str) -> bool {
         self.container().join(paths::file_name(in_container)).exists()
     }
 
-    /// Whether it has this content.
+    /// Whether this file has this content.
     #[must_use]
     pub fn is_guest_file(&self, in_container: &str, content: &[u8]) -> bool {
         let path = self.container().join(paths::file_name(in_container));
         fs::read(path).is_ok_and(|found| found == content)
     }
 
-    /// Removes what a step has in the job's container.
+    /// Removes the files of a step in the job's container.
     pub fn remove_hostfiles(&self, step: StepId) -> Result<(), StateError> {
         let container = self.container();
         paths::hostfiles_of(step).iter().try_for_each(|hostfile| {
@@ -362,7 +365,7 @@ impl OwnerDir {
         })
     }
 
-    /// Whether this is the first time on this node: of many tasks, one does a thing.
+    /// Claims an action on this node. Returns whether this process is the first one, which performs it.
     pub fn claim(&self, claim: OnceFlag) -> Result<bool, StateError> {
         let path = self.path.join(claim.file_name());
         match write_claim(&path) {
@@ -378,8 +381,8 @@ impl OwnerDir {
         self.path.join(claim.file_name()).exists()
     }
 
-    /// In a job's directory, the lock of the task that starts the container of `step`, unless another process has it, or has just
-    /// removed the directory. It is let go when that process drops it, or ends.
+    /// In a job's directory, the lock of the task that starts the container of `step`; `None` while another
+    /// process has it, or has just removed the directory. Dropping it, or the end of the process, releases it.
     pub fn lock_start(&self, step: Owner) -> Result<Option<Flock<File>>, StateError> {
         match self.lock(&start_of(step), FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
@@ -392,13 +395,13 @@ impl OwnerDir {
         }
     }
 
-    /// Removes that lock, when no task will ask for it any more.
+    /// Removes that lock, when no more tasks will ask for it.
     pub fn remove_lock(&self, step: Owner) -> Result<(), StateError> {
         let path = self.path.join(start_of(step));
         gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
     }
 
-    /// If the job's epilog will not come: removes what steps have left to it, unless another step is at work.
+    /// For a job without an epilog: removes what steps have left to it, unless another step is at work.
     pub fn remove_last(&self) -> Result<(), StateError> {
         let cgroups = self.path.join(CGROUPS);
         gone(fs::remove_file(&cgroups)).map_err(self.failed("remove", &cgroups))?;
@@ -408,8 +411,8 @@ impl OwnerDir {
         }
     }
 
-    /// Has the hostfiles written of a layout of so many tasks, unless those of one as large are there. No task goes on
-    /// before they are: their number is noted last, and a task that comes meanwhile waits.
+    /// Lets the hostfiles be written for a layout with this number of tasks, unless those of a layout as large
+    /// exist. No task continues before they exist: their number is recorded last, and tasks wait for that.
     pub fn widen_hostfile(
         &self,
         tasks: u64,
@@ -434,9 +437,10 @@ impl OwnerDir {
         Flock::lock(file, how).map_err(|(_, error)| self.failed("lock", &path)(error.into()))
     }
 
-    /// Removes everything. Never recursive: should a mount have survived, the plugin must not delete what lies behind it.
+    /// Removes everything. Never recursive: if a mount has remained, the plugin must not delete the files
+    /// behind it.
     pub fn remove(&self) -> Result<(), StateError> {
-        // On a file system that is read-only, removing what is not there fails too.
+        // On a read-only file system, removing a missing file fails too.
         if fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             return Ok(());
         }
@@ -448,7 +452,7 @@ impl OwnerDir {
         gone(fs::remove_dir(&self.path)).map_err(self.failed("remove", &self.path))
     }
 
-    /// Removes what is the container's own: keys, above all.
+    /// Removes the container's own part: keys, above all.
     pub fn remove_container(&self) -> Result<(), StateError> {
         let container = self.container();
         self.unlink_files()?;
@@ -456,13 +460,14 @@ impl OwnerDir {
         gone(fs::remove_dir(&container)).map_err(self.failed("remove", &container))
     }
 
-    /// Unlinks the files in our directory in the container, the keys first: a mount that a process of the job still
-    /// has in a namespace of its own outlives the plugin's, and must not show a key.
+    /// Unlinks the files in the plugin's directory in the container, the keys first: a process of the job may
+    /// have the mount in a namespace of its own, where it remains, and must not show a key.
     fn unlink_files(&self) -> Result<(), StateError> {
         let container = self.container();
         let mut paths: Vec<PathBuf> = match fs::read_dir(&container) {
             Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-            // Absent, or nothing that could be unmounted either: what follows tells.
+            // The directory is absent, or cannot be listed and so not unmounted either: what follows reports
+            // that.
             Err(_) => return Ok(()),
         };
         paths.sort_by_key(|path| !paths::is_key(path));
@@ -486,7 +491,7 @@ impl OwnerDir {
 }
 
 fn write_new(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-    // Left by a killed process with the same pid: it can be overwritten.
+    // A killed process with the same pid has left this file: it can be replaced.
     gone(fs::remove_file(path))?;
     File::options().write(true).create_new(true).mode(mode).open(path)?.write_all(content)
 }
@@ -575,7 +580,7 @@ mod tests {
             assert!(!second.is_finished());
             go_on.send(()).unwrap();
         });
-        // Only a larger one counts.
+        // Only a larger number counts.
         job.widen_hostfile(3, || panic!("smaller")).unwrap();
         job.widen_hostfile(9, || fs::remove_file(hostfile).map_err(job.failed("remove", hostfile))).unwrap();
         assert!(!hostfile.exists());

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::slurm::ids::Owner;
 
-/// Grows when a record can no longer be read as the one before: jobs may run while the plugin is replaced.
+/// The version of the record's format. Increased when a new release cannot read the previous one: jobs may run
+/// while the plugin is replaced.
 pub(super) const VERSION: u32 = 2;
 
 /// Why there is no usable record.
@@ -14,9 +15,9 @@ pub enum StateError {
     /// A file operation failed.
     #[error("state of job {owner}: cannot {action} '{}'", path.display())]
     File {
-        /// Whose state.
+        /// The owner of the record.
         owner: Owner,
-        /// What was tried.
+        /// What was attempted.
         action: &'static str,
         /// On which file.
         path: PathBuf,
@@ -24,26 +25,26 @@ pub enum StateError {
         #[source]
         source: io::Error,
     },
-    /// Written by another release.
+    /// Another release has written the record.
     #[error(
         "state of job {owner} was written by another version of spank_docker ({theirs}, this is {VERSION}): submit the job again"
     )]
     Version {
-        /// Whose state.
+        /// The owner of the record.
         owner: Owner,
         /// The version found.
         theirs: u32,
     },
-    /// Not a record at all.
+    /// The file is not a record.
     #[error("state of job {owner} cannot be read: submit the job again")]
     Damaged {
-        /// Whose state.
+        /// The owner of the record.
         owner: Owner,
-        /// What the parser said.
+        /// The parser's error.
         #[source]
         source: serde_json::Error,
     },
-    /// The directory could be changed by others than root.
+    /// Users other than root could change the directory.
     #[error("state_dir '{}' must be owned by root and writable only by root", path.display())]
     Unsafe {
         /// The directory.

@@ -1,12 +1,12 @@
-//! Whether a job has anything here at all: what the hooks of every job ask, those without an image too.
+//! Whether there is a record of a job at all: the hooks of every job ask this, including jobs without an image.
 
 use std::ffi::CStr;
 use std::io::{self, Write};
 
 use crate::linux::mount;
 
-/// Whether `state_dir/<job>` exists, or `state_dir/<job>.<step>`, without an allocation: what the hooks of every job
-/// without an image ask.
+/// Whether `state_dir/<job>` exists, or `state_dir/<job>.<step>`. Allocates nothing: the hooks of every job
+/// without an image call this.
 #[must_use]
 pub fn has_state(state_dir: &[u8], job: u32, step: Option<u32>) -> bool {
     const LIMIT: usize = 4096;

@@ -1,5 +1,5 @@
-//! What the prolog leaves on a node for the hooks that come later, in `state_dir/<job>/`: they decide by this, never
-//! by options or variables that a user can forge.
+//! The prolog's record on a node for later hooks, in `state_dir/<job>/`: they rely on this, never on options or
+//! variables that a user can forge.
 //!
 //! Read and written by root only, on a path that only root can enter.
 

@@ -1,4 +1,4 @@
-//! The record itself: whose container it is, and how its start went. Pure.
+//! The record itself: the owner of a container, and the result of its start. Pure.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::slurm::gres::Gpus;
 use crate::slurm::hostlist;
 use crate::slurm::ids::{Owner, Slurmd};
 
-/// What a hook knows of a container of this node.
+/// What a hook knows about a container on this node.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
     version: u32,
@@ -26,14 +26,14 @@ pub struct Record {
     pub owner: Owner,
     /// The only user who may join.
     pub uid: u32,
-    /// Which slurmd has started it.
+    /// The slurmd that has started it.
     #[serde(default)]
     pub slurmd: Slurmd,
-    /// The socket of the engine that it was asked of. `None` where the configuration could not be read, or by an earlier
-    /// build.
+    /// The socket of the engine that was used. `None` where the configuration could not be read, and in records
+    /// of earlier releases.
     #[serde(default)]
     pub engine: Option<PathBuf>,
-    /// How far the prolog has come.
+    /// The result of the prolog so far.
     pub outcome: Outcome,
 }
 
@@ -42,14 +42,14 @@ pub struct Record {
 pub struct Origin {
     /// The only user who may join.
     pub uid: u32,
-    /// Which slurmd.
+    /// The slurmd that has started it.
     pub slurmd: Slurmd,
     /// The socket of its engine, where that is known.
     pub engine: Option<PathBuf>,
 }
 
 impl Record {
-    /// The job's GPUs, where its container has come up.
+    /// The job's GPUs, where its container has started.
     #[must_use]
     pub fn gpus(&self) -> Option<Gpus> {
         match &self.outcome {
@@ -62,25 +62,25 @@ impl Record {
         }
     }
 
-    /// Whether its container has come up.
+    /// Whether its container has started.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.outcome, Outcome::Ready(_))
     }
 
-    /// What started it, and for which user.
+    /// The origin of the container.
     #[must_use]
     pub fn origin(&self) -> Origin {
         Origin { uid: self.uid, slurmd: self.slurmd.clone(), engine: self.engine.clone() }
     }
 
-    /// Of this release.
+    /// A record in the format of this release.
     pub(crate) fn new(owner: Owner, origin: &Origin, outcome: Outcome) -> Self {
         let Origin { uid, slurmd, engine } = origin.clone();
         Self { version: VERSION, owner, uid, slurmd, engine, outcome }
     }
 
-    /// From the text of `state.json`; `scope` is whose it should be.
+    /// Parses the text of `state.json`, which must be this owner's.
     pub fn parse(owner: Owner, text: &[u8]) -> Result<Self, StateError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -95,26 +95,26 @@ impl Record {
     }
 }
 
-/// How a start went.
+/// The result of a start.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Outcome {
-    /// There was none: the job wants to run on the host (`--docker-image=none`).
+    /// No start: the job runs on the host (`--docker-image=none`).
     Host,
-    /// There was none: this node does not know the user, whose groups Slurm tells to steps alone. Each has a container of its
-    /// own, by these options, or by those that it is given itself.
+    /// No start: this node does not know the user, whose groups Slurm passes only to steps. Each step has a
+    /// container of its own, with these options, or with its own.
     OfSteps(Box<Options>),
-    /// The prolog is at work, or was cut off.
+    /// The prolog is running, or was cut off.
     Starting,
-    /// The container is there.
+    /// The container is running.
     Ready(Box<RunningContainer>),
-    /// It failed, and the first task tells the user.
+    /// The start failed, and the first task reports that to the user.
     Failed {
-        /// One line.
+        /// The message, on one line.
         message: String,
     },
-    /// The prolog broke it off: the job had ended, or failed on another node.
+    /// The prolog was broken off: the job had ended, or failed on another node.
     BrokenOff {
-        /// What another node has told, behind its name, if the job had failed there.
+        /// The report of another node, after its name, if the job had failed there.
         line: Option<String>,
     },
 }
@@ -122,11 +122,11 @@ pub enum Outcome {
 /// A container that is ready for tasks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunningContainer {
-    /// As checked by the prolog.
+    /// The options, validated by the prolog.
     pub options: Options,
-    /// Whose container it is.
+    /// The user's uid and gids.
     pub user: UserIds,
-    /// The image as the user named it.
+    /// The image as the user wrote it.
     pub image: String,
     /// `sha256:…`.
     pub image_id: String,
@@ -142,7 +142,7 @@ pub struct RunningContainer {
     /// How many nodes the job has.
     #[serde(default)]
     pub nodes: usize,
-    /// How often the job had been queued again.
+    /// How often the job had been requeued.
     #[serde(default)]
     pub restart: u32,
     /// This node's name.
@@ -151,48 +151,49 @@ pub struct RunningContainer {
     /// The names of the job's nodes, as Slurm's host list.
     #[serde(default)]
     pub node_list: String,
-    /// The job's working directory, when it is not in the container.
+    /// The job's working directory, if it is not in the container.
     #[serde(default)]
     pub left_out: Option<PathBuf>,
-    /// What sshd shows behind its version: of this job and this image.
+    /// The text that sshd sends after its version: it identifies this job and this image.
     #[serde(default)]
     pub banner: String,
     /// sshd's port.
     pub port: u16,
     /// Whether the image has an sshd.
     pub sshd: bool,
-    /// What the image's ENV sets.
+    /// The variables that the image's ENV sets.
     pub environment: Vec<(String, String)>,
-    /// Networks between the job's nodes, when MPI must be told.
+    /// Networks between the job's nodes, where MPI must not choose them itself.
     pub networks: Option<String>,
-    /// What other MPI libraries are told then.
+    /// Variables for other MPI libraries, in the same case.
     #[serde(default)]
     pub network_variables: Vec<(String, String)>,
-    /// The GPUs that it has.
+    /// The container's GPUs.
     #[serde(default)]
     pub gpus: Gpus,
-    /// Where tasks start when the job's working directory is not in the container.
+    /// Where tasks start if the job's working directory is not in the container.
     pub workdir: Option<String>,
-    /// What the first of its tasks tells the user.
+    /// Warnings that the first of its tasks shows to the user.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Its mounts that are volumes of the image, by the kernel's numbers.
+    /// The mount ids of the image's volumes.
     #[serde(default)]
     pub volumes: Vec<u64>,
-    /// Where the time of its start went: known to the process that started it.
+    /// The timings of its start; known only to the process that started it.
     #[serde(skip)]
     pub phases: Phases,
 }
 
 impl RunningContainer {
-    /// Whether this node is the first of those that have a container of this kind.
+    /// Whether this node is the first one with a container of the same owner.
     #[must_use]
     pub fn is_on_first_node(&self) -> bool {
         let first = hostlist::expand(&self.node_list).ok().and_then(|nodes| nodes.into_iter().next());
         first.is_none_or(|first| first == self.node)
     }
 
-    /// What an admin reads of its start, which began then: how long it took, and where that time went, in milliseconds.
+    /// The line for admins about a start that began at `began`: how long it took, and the time of each phase,
+    /// in milliseconds.
     #[must_use]
     pub fn start_summary(&self, owner: Owner, began: Instant) -> String {
         let Self { image, port, phases, .. } = self;
@@ -206,8 +207,9 @@ mod tests {
     use super::*;
     use crate::slurm::ids::JobId;
 
-    /// Written on a node by an earlier build, while this was the version. If this test fails, the format of records has changed:
-    /// either make the old one readable, or raise VERSION and store a file of the new one here.
+    /// A record that an earlier build with this version has written on a node. If this test fails, the format
+    /// of records has changed: either make the old one readable, or raise VERSION and store a file in the new
+    /// format here.
     #[test]
     fn record_of_an_earlier_build_is_read() {
         let text = include_bytes!("records/v2.json");

@@ -1,4 +1,4 @@
-//! No command runs before the job's limits hold for the container.
+//! Waits for the adoption: no command runs before the job's limits hold for the container.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use crate::slurm::ids::{JobId, Owner};
 use crate::slurm::stepd;
 use crate::state::StateDir;
 
-/// How long a task waits for the extern step to take the container over. It starts with the job, so it is mere
-/// milliseconds away, if it comes at all; but on an overloaded node a slurmstepd was seen to take 26 s to start.
+/// How long a task waits for the extern step to adopt the container. The extern step starts with the job, so
+/// that usually takes milliseconds; but on an overloaded node a slurmstepd was seen to take 26 s to start.
 const ADOPTION: Duration = Duration::from_secs(120);
-/// After that long the task checks whether it is on its way at all.
+/// After this time the task checks whether there is an extern step at all.
 const GRACE: Duration = Duration::from_secs(3);
-/// Between two looks.
+/// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits for the extern step to have adopted the job's container.
@@ -22,7 +22,7 @@ pub fn wait_for_adoption(state: &StateDir, job: JobId) -> Result<(), TaskError> 
     let wait =
         |patience| poll::until(Instant::now() + patience, INTERVAL, || directory.adoption(), Option::is_some);
     let adopted = match wait(GRACE) {
-        // Without `Contain` none will ever come.
+        // Without `PrologFlags=Contain` there is no extern step.
         None if stepd::has_extern_step(job) => wait(ADOPTION - GRACE),
         adopted => adopted,
     };

@@ -1,4 +1,5 @@
-//! Where a task runs, and whether: by what the prolog has left, by what the step asks for, by what other nodes have.
+//! Whether and where a task runs: it depends on the prolog's record, on the step's options, and on reports of
+//! other nodes.
 
 use super::error::TaskError;
 use super::step::{Step, StepKind};
@@ -18,13 +19,13 @@ pub enum Place {
     Host,
     /// In the container of its job.
     Container(Box<RunningContainer>),
-    /// In a container of its step, of this image.
+    /// In a container of its step, from this image.
     Own(Reference, Option<Box<Options>>),
 }
 
-/// A batch script runs on one node of possibly many, and begins when all have had their prologs. slurmctld
-/// knows whether one has failed, and what kept this node's prolog from leaving a record. When slurmctld does not answer,
-/// the script runs, if there is a record.
+/// Asks slurmctld whether the start has failed on any node: a batch script runs on one node of possibly many,
+/// and begins when all prologs have ended. slurmctld also knows what kept this node's prolog from leaving a
+/// record. If slurmctld does not answer, the script runs if there is a record.
 pub fn ask_slurmctld(
     record: Option<&Record>,
     step: &Step,
@@ -47,7 +48,7 @@ pub fn ask_slurmctld(
     }
 }
 
-/// What the prolog has left for the tasks to say, which comes before all else that may be wrong.
+/// The message that the prolog has left for the tasks, which takes precedence over any other error.
 pub fn fail_if_prolog_failed(outcome: &Outcome) -> Result<(), TaskError> {
     match outcome {
         Outcome::Failed { message } => Err(TaskError::Prolog(message.clone())),
@@ -60,7 +61,7 @@ pub fn fail_if_prolog_failed(outcome: &Outcome) -> Result<(), TaskError> {
     }
 }
 
-/// Decides where a task runs: by what the prolog has left, and by what the step asks for.
+/// Decides where a task runs, by the prolog's record and the step's options.
 pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Place, TaskError> {
     let job = step.job;
     let wanted = &step.options.image;
@@ -94,7 +95,7 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
     }
 }
 
-/// In a job whose user this node does not know.
+/// The same, in a job whose user this node does not know.
 fn of_step(step: &Step, options: Options, config: &Config) -> Result<Place, TaskError> {
     match (step.kind, &step.options.image, &options.image) {
         (StepKind::Tasks, ImageChoice::Image(image), _) => Ok(Place::Own(image.clone(), None)),
@@ -110,7 +111,7 @@ fn of_step(step: &Step, options: Options, config: &Config) -> Result<Place, Task
     }
 }
 
-/// Where a task runs whose job has no container here, which may be wrong.
+/// Where a task runs whose job has no container here. `is_wrong`: it should have one.
 fn without_a_container(step: &Step, is_wrong: bool) -> Result<Place, TaskError> {
     let job = step.job;
     match (&step.options.image, step.kind) {
@@ -121,8 +122,8 @@ fn without_a_container(step: &Step, is_wrong: bool) -> Result<Place, TaskError> 
     }
 }
 
-/// The first task on a node compares the node's image with those of other nodes. When they differ, no task that comes
-/// later runs either.
+/// Compares the node's image with those of other nodes, in the first task on a node. If they differ, no later
+/// task runs either.
 pub fn compare_images(
     directory: &OwnerDir,
     step: &Step,
@@ -203,7 +204,7 @@ mod tests {
             let step = Step { job_has_image: true, ..step(kind, &ImageChoice::Unset, false) };
             let line = decided(None, &step).unwrap_err();
             assert!(line.starts_with("job 7 has no container on this node"), "{line}");
-            // A component of a heterogeneous job that wants none.
+            // A component of a heterogeneous job without a container.
             assert!(matches!(decided(Some((UID, Outcome::Host)), &step), Ok(Place::Host)), "{kind:?}");
         }
     }
@@ -223,7 +224,7 @@ mod tests {
         }
     }
 
-    /// By its own options, or by the job's.
+    /// With its own options, or with the job's.
     #[test]
     fn step_of_a_user_that_the_node_does_not_know_has_a_container_of_its_own() {
         let image = |name: &str| ImageChoice::Image(name.parse().unwrap());

@@ -1,4 +1,4 @@
-//! The directory in which a task's command starts. Entered as the user, in the container.
+//! The directory in which a task's command starts, entered as the user, in the container.
 
 use std::env;
 use std::ffi::OsStr;
@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use super::error::TaskError;
 use crate::state::RunningContainer;
 
-/// Goes to where a task starts, as the user: to what `--docker-workdir` names, else where Slurm has gone, else, when that
-/// directory is not in the container, to the image's WORKDIR. What PWD has to be, when it is not `pwd`, the job's.
+/// Enters the directory in which a task starts, as the user: the one that `--docker-workdir` names, else the
+/// one that Slurm has entered, else, if the container does not have that one, the image's WORKDIR. Returns the
+/// value for PWD, if it differs from `pwd`, the job's.
 pub fn enter_directory(
     running: &RunningContainer,
     named: Option<&Path>,
@@ -20,18 +21,19 @@ pub fn enter_directory(
         nix::unistd::chdir(path).map_err(|_| TaskError::Workdir { path: path.into() })?;
         return Ok(Some(path.to_owned()));
     }
-    // Where Slurm goes, and says so, when there is nowhere else to go.
+    // Slurm changes to /tmp, and reports that, when it cannot enter the directory.
     let fell_back = env::current_dir().is_ok_and(|directory| directory == Path::new("/tmp"));
-    // With `srun --chdir` PWD is still where srun was called.
+    // With `srun --chdir`, PWD is still the directory in which srun was called.
     let left_out = running.left_out.as_deref().map(Path::as_os_str);
     let is_missing = [pwd, left_out]
         .into_iter()
         .flatten()
         .any(|path| !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
-    // What has the same name in the image is another directory.
+    // A directory of the image with the same name is another directory.
     let is_images = left_out.is_some_and(is_here);
     if let Some(workdir) = running.workdir.as_deref().filter(|_| fell_back && is_missing || is_images) {
-        // Slurm has told the user that the directory is not there; where the task starts instead is no error.
+        // Slurm has reported to the user that the directory is missing; that the image's WORKDIR cannot be
+        // entered either is not an error.
         let _ = nix::unistd::chdir(workdir);
     }
     Ok(if pwd.is_some_and(is_here) { None } else { env::current_dir().ok() })

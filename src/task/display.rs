@@ -1,6 +1,7 @@
-//! A display's cookie comes into the container: with `srun --x11` Slurm keeps it in the node's /tmp, or in the user's home.
+//! Copies the X cookie of a display into the container: with `srun --x11` Slurm keeps it in the node's /tmp, or
+//! in the user's home.
 //!
-//! Runs as root, before the task enters; what is read is read as the user.
+//! Runs as root, before the task enters the container; the cookie is read as the user.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -18,10 +19,10 @@ use crate::state::{OwnerDir, StateError};
 pub const DISPLAY: &str = "DISPLAY";
 /// The variable that names the file with its cookie.
 pub const AUTHORITY: &str = "XAUTHORITY";
-/// A cookie has some 50 bytes.
+/// The limit for the file; a cookie has about 50 bytes.
 const LIMIT: u64 = 64 << 10;
 
-/// Where a display's cookie is on this node: as X's clients look for it (libXau, AuFileName.c).
+/// The file with the display's cookie on this node, as X clients look for it (libXau, AuFileName.c).
 #[must_use]
 pub fn cookie_file(get: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let is_set = |name: &str| get(name).filter(|value| !value.is_empty());
@@ -31,8 +32,8 @@ pub fn cookie_file(get: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     file.is_absolute().then_some(file)
 }
 
-/// Copies it, if the user may read it here. Returns its place in the container; none where a program on this node would have
-/// no cookie either.
+/// Copies the cookie, if the user may read it here. Returns its path in the container; `None` where a program
+/// on this node would have no cookie either.
 pub fn bring_cookie(
     directory: &OwnerDir,
     file: &Path,

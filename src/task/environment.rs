@@ -1,4 +1,4 @@
-//! What changes in the environment of a task that has come into its container. Pure; used as the user.
+//! Changes to the environment of a task that has joined its container. Pure; used as the user.
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
@@ -18,27 +18,27 @@ use crate::slurm::gres;
 use crate::slurm::ids::{Owner, StepId};
 use crate::state::RunningContainer;
 
-/// What becomes of one variable.
+/// A change of one variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It has this value.
+    /// The variable gets this value.
     Set(String, String),
-    /// It is gone.
+    /// The variable is removed.
     Unset(String),
 }
 
-/// What the environment of a task depends on.
+/// The facts on which the environment of a task depends.
 #[derive(Clone, Copy, Debug)]
 pub struct JoinedTask<'a> {
-    /// Whose container it is.
+    /// The owner of the container.
     pub owner: Owner,
     /// The container.
     pub running: &'a RunningContainer,
-    /// The step, where it is one in its job's container, with a hostfile of its own.
+    /// The step, if it runs in its job's container, with a hostfile of its own.
     pub own: Option<StepId>,
     /// The kind of the task's step.
     pub kind: StepKind,
-    /// Whether it is the one task of a step that runs the command, and launches the others.
+    /// Whether it is the one task of a step that runs the command, which launches the others.
     pub launches: bool,
     /// The step's own options.
     pub step: &'a Options,
@@ -46,20 +46,20 @@ pub struct JoinedTask<'a> {
     pub config: &'a Config,
 }
 
-/// What the container has, for variables that name it.
+/// Queries about the container, for variables that name something in it.
 #[derive(Clone, Copy)]
 pub struct InContainer<'a> {
-    /// Whether its C library serves a locale.
+    /// Whether its C library supports a locale.
     pub is_served: &'a dyn Fn(&OsStr) -> bool,
-    /// Whether this is a directory there.
+    /// Whether this is a directory in it.
     pub is_directory: &'a dyn Fn(&Path) -> bool,
-    /// The text of a file there.
+    /// The text of a file in it.
     pub read: &'a dyn Fn(&Path) -> Option<String>,
     /// Whether it has a library, with this LD_LIBRARY_PATH.
     pub has_library: &'a dyn Fn(&str, &str) -> bool,
 }
 
-/// The changes, one after the other, to an environment that has variables of these `names`, and of which `given` knows them.
+/// The changes, in order, to an environment that has variables of these `names`; `given` returns their values.
 pub fn changes(
     joined: &JoinedTask<'_>,
     names: &[String],
@@ -70,7 +70,8 @@ pub fn changes(
     let mut draft = Draft { given, changes: Vec::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
     let is_unwanted = |name: &String| config.env_unset.iter().any(|glob| glob.matches(name));
-    // None of the globs names what Slurm needs, but one may name more than it means to.
+    // A glob that matches a variable of Slurm is ignored for that variable: it may match more than the admin
+    // means.
     let unwanted = names.iter().filter(|name| !name.starts_with("SLURM") && is_unwanted(name));
     unwanted.for_each(|name| draft.unset(name));
     for name in locale::VARIABLES {
@@ -115,7 +116,7 @@ pub fn changes(
     draft.changes
 }
 
-/// An environment with changes that are still to be made.
+/// An environment with pending changes.
 struct Draft<F> {
     given: F,
     changes: Vec<Change>,
@@ -143,7 +144,7 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         self.changes.push(Change::Unset(name.to_owned()));
     }
 
-    /// Slurm counts the node's GPUs, a program in the container those that are there.
+    /// Slurm numbers the node's GPUs; a program in the container numbers those that the container has.
     fn select_gpus(&mut self, kind: StepKind, running: &RunningContainer) {
         let given = if kind == StepKind::Tasks { gres::OF_STEP } else { gres::OF_JOB };
         let Some(given) = self.text(given).filter(|_| !running.gpus.is_empty()) else { return };
@@ -154,7 +155,8 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         }
     }
 
-    /// To ranks, or to those that a launcher starts; unless the user has, or names a program of their own to start ranks through.
+    /// Names the networks to ranks, or to the launcher of ranks; unless the user has done so, or has set a
+    /// program of their own through which ranks are started.
     fn name_networks(
         &mut self,
         running: &RunningContainer,
@@ -210,7 +212,7 @@ mod tests {
         .unwrap()
     }
 
-    /// A variable as the task finds it: what was `given`, with all changes.
+    /// A variable as the task finds it: the `given` value, with all changes.
     fn found(kind: StepKind, launches: bool, given: &[(&str, &str)], name: &str) -> Option<String> {
         let running = session();
         let config = Config::parse(&["env_unset=UNWANTED,PA*,?LURM_JOBI?"]).unwrap();

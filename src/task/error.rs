@@ -11,14 +11,14 @@ use crate::state::StateError;
 /// Why a task cannot run. The task ends with this line; it never runs on the host instead.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// The prolog left a message for the user.
+    /// The prolog has left this message for the user.
     #[error("{0}")]
     Prolog(String),
-    /// A prolog has told slurmctld so, mostly another node's: the job is not complete, and its script must not run. The node
-    /// is named.
+    /// A prolog has reported to slurmctld, mostly another node's: the job is incomplete, and its script must
+    /// not run. The line names the node.
     #[error("{0}")]
     Reported(String),
-    /// A batch script that did not wait for them.
+    /// The batch script did not wait for all prologs.
     #[error(
         "job {job}: its script was started before the containers of all its nodes: ask the admin to set PrologFlags=Contain,DeferBatch"
     )]
@@ -26,7 +26,7 @@ pub enum TaskError {
         /// The job.
         job: JobId,
     },
-    /// The step wants a container, the job has none here.
+    /// The step requests a container, but the job has none here.
     #[error(
         "job {job} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob"
     )]
@@ -34,7 +34,7 @@ pub enum TaskError {
         /// The job.
         job: JobId,
     },
-    /// The user's groups are known to steps alone.
+    /// Slurm passes the user's groups only to steps.
     #[error(
         "user {uid} is not known on this node: use --docker-script=host and srun in the script, or ask the admin to add the user here"
     )]
@@ -54,7 +54,7 @@ pub enum TaskError {
         /// The job.
         job: JobId,
     },
-    /// The container's first process is gone.
+    /// The container's first process has ended.
     #[error(
         "the container of job {owner} is no longer running on this node: it ended or was killed; submit the job again"
     )]
@@ -62,7 +62,7 @@ pub enum TaskError {
         /// The job, or its step.
         owner: Owner,
     },
-    /// The container's first process is somewhere else.
+    /// The container's first process has changed its namespaces.
     #[error(
         "the container of job {owner} is not in the namespaces that it was started in: its sshd has created its own; use an image whose sshd does not"
     )]
@@ -70,7 +70,7 @@ pub enum TaskError {
         /// The job, or its step.
         owner: Owner,
     },
-    /// No extern step came.
+    /// There is no extern step.
     #[error(
         "the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
     )]
@@ -81,13 +81,13 @@ pub enum TaskError {
     /// The extern step could not adopt the container.
     #[error("{0}")]
     Adoption(String),
-    /// The prolog's record.
+    /// The prolog's record cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The batch script cannot be brought into the container.
+    /// The batch script cannot be mounted into the container.
     #[error("cannot mount the batch script '{}' into the container of image '{image}'", script.display())]
     Script {
-        /// On the host and in the container.
+        /// Its path on the host and in the container.
         script: PathBuf,
         /// As the user wrote it.
         image: String,
@@ -107,7 +107,7 @@ pub enum TaskError {
     /// A step of joining failed.
     #[error("cannot {action} of job {owner}")]
     Join {
-        /// What was tried.
+        /// What was attempted.
         action: &'static str,
         /// The job, or its step.
         owner: Owner,
@@ -115,7 +115,7 @@ pub enum TaskError {
         #[source]
         source: io::Error,
     },
-    /// A tag that means one image here and another one there.
+    /// A tag resolves to different images on two nodes.
     #[error(
         "image '{image}': the tag resolves to a different image on node '{node}': use --docker-pull=always, or name the image by its digest"
     )]
@@ -125,13 +125,13 @@ pub enum TaskError {
         /// A node of the job.
         node: String,
     },
-    /// The step's own `--docker-workdir`.
+    /// The step's own `--docker-workdir` cannot be entered.
     #[error("--docker-workdir: '{path}' is not a directory that you can enter in the container: use another")]
     Workdir {
         /// In the container.
         path: Escaped,
     },
-    /// The step's options.
+    /// The step's options are invalid.
     #[error(transparent)]
     Options(#[from] options::OptionError),
 }

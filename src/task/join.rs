@@ -1,4 +1,4 @@
-//! The way into the container: its namespaces, the batch script, limits, and no privilege any more.
+//! How a task enters the container: its namespaces, the batch script, limits, and the loss of all privileges.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,16 +24,16 @@ use crate::slurm::ids::Owner;
 use crate::slurm::{hostlist, task_layout};
 use crate::state::{OwnerDir, RunningContainer, StateDir, StateError};
 
-/// Whether this process has gone into a container, or part of the way.
+/// Whether this process has entered a container, completely or partly.
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
-/// Whether paths may mean what an image makes of them.
+/// Whether an image may redirect the paths that this process uses.
 #[must_use]
 pub fn has_entered() -> bool {
     ENTERED.load(Ordering::Relaxed)
 }
 
-/// Joins the container of `scope`. On success this process is in it for good, without a way to privilege.
+/// Joins the container of `owner`. On success this process stays in it, and cannot gain privileges any more.
 pub fn join(
     state: &StateDir,
     owner: Owner,
@@ -64,7 +64,8 @@ pub fn join(
             |source| TaskError::Script { script: script.to_owned(), image: running.image.clone(), source };
         tree.and_then(|tree| attach_script(script, tree, running)).map_err(failed)?;
     }
-    // RDMA needs as much as it can have. The soft limit of the stack sets each thread's stack: the user decides it.
+    // RDMA needs as much as possible. The soft limit of the stack determines each thread's stack, so the user
+    // decides on it.
     set_limit("memlock", Resource::RLIMIT_MEMLOCK, config.memlock, Soft::Follows)?;
     set_limit("stack", Resource::RLIMIT_STACK, config.stack, Soft::Stays)?;
     privilege::renounce().map_err(failed("drop the privileges of a task"))
@@ -74,8 +75,9 @@ fn join_error(action: &'static str, owner: Owner) -> impl FnOnce(io::Error) -> T
     move |source| TaskError::Join { action, owner, source }
 }
 
-/// The hostfiles say how many tasks the *job* has on each node. A step that does not know has its own: then the largest
-/// of several counts. One task on each node does the work: there may be thousands of nodes.
+/// Writes the hostfiles, which contain the number of the *job's* tasks on each node. A step that does not know
+/// these numbers has only its own: of several such layouts the largest counts. One task on each node writes the
+/// files: there may be thousands of nodes.
 fn write_hostfiles(directory: &OwnerDir, step: &Step) -> Result<(), StateError> {
     let Some(given) = &step.layout else { return Ok(()) };
     let Ok(tasks) = task_layout::parse(&given.tasks) else { return Ok(()) };
@@ -89,8 +91,8 @@ fn write_hostfiles(directory: &OwnerDir, step: &Step) -> Result<(), StateError> 
     })
 }
 
-/// Those of a step have its own nodes and tasks, where they differ from the job's. Whichever of its tasks come before the files are
-/// there write them, all the same.
+/// Writes the hostfiles of a step with its own nodes and tasks, where they differ from the job's. Each task
+/// that starts before the files exist writes them, all with the same content.
 fn write_own_hostfiles(directory: &OwnerDir, step: &Step) -> Result<(), StateError> {
     let Some(own) = &step.own else { return Ok(()) };
     let [open_mpi, hydra] = paths::hostfiles_of(own.step);
@@ -106,18 +108,18 @@ fn write_own_hostfiles(directory: &OwnerDir, step: &Step) -> Result<(), StateErr
     }
 }
 
-/// None, where there is not a number for each node.
+/// `None`, where there is not a number for each node.
 fn hostfiles(nodes: &str, tasks: &[u32]) -> Option<[String; 2]> {
     let nodes = hostlist::expand(nodes).ok().filter(|nodes| nodes.len() == tasks.len())?;
     Some([hostfile::open_mpi(&nodes, tasks), hostfile::hydra(&nodes, tasks)])
 }
 
-/// The one that is looked for, last.
+/// Writes both files; the last one is the one for which tasks look.
 fn write(directory: &OwnerDir, files: [&str; 2], texts: &[String; 2]) -> Result<(), StateError> {
     files.iter().zip(texts).try_for_each(|(file, text)| directory.write_guest_file(file, text.as_bytes()))
 }
 
-/// Slurm executes the batch script by its path on the host: a mount of that very file has to be there.
+/// Slurm executes the batch script by its path on the host: so that very file is mounted at this path.
 fn detached_script(script: &Path) -> io::Result<OwnedFd> {
     let file = open(script, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     let tree = mount::detached_copy(&file, false)?;

@@ -1,8 +1,8 @@
-//! A task joins its job's container, or its step's: where it runs, what it waits for, what it gives up, its environment,
-//! and in which directory it starts.
+//! A task joins its job's container, or its step's: where it runs, what it waits for, its privileges, its
+//! environment, and the directory in which it starts.
 //!
-//! All of it runs as root in the forked child that becomes the task (`task_init_privileged`), but for the environment
-//! and the directory, which are the task's own when that child has become the user (`task_init`).
+//! All of it runs as root in the forked child that becomes the task (`task_init_privileged`), except for the
+//! environment and the directory, which are set when that child has become the user (`task_init`).
 
 mod adoption;
 mod decide;

@@ -1,4 +1,4 @@
-//! What a task knows of its step. Pure.
+//! What a task knows about its step. Pure.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ const BATCH: u32 = 0xffff_fffb;
 const EXTERN: u32 = 0xffff_fffc;
 const INTERACTIVE: u32 = 0xffff_fffa;
 
-/// What kind of step a task belongs to.
+/// The kind of step to which a task belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
     /// The batch script.
     Batch,
-    /// The process that stands for the job on each of its nodes.
+    /// The process that represents the job on each of its nodes.
     Extern,
     /// salloc's shell, with LaunchParameters=use_interactive_step.
     Interactive,
@@ -35,35 +35,36 @@ impl From<u32> for StepKind {
     }
 }
 
-/// What a task knows of its step.
+/// What a task knows about its step.
 #[derive(Debug)]
 pub struct Step {
     /// The job.
     pub job: JobId,
-    /// Whose job it is.
+    /// The job's user.
     pub uid: u32,
     /// The kind of the step.
     pub kind: StepKind,
     /// The step's own options.
     pub options: Options,
-    /// How many tasks of the job are where, if the step knows.
+    /// The number of the job's tasks on each node, if the step knows it.
     pub layout: Option<Layout>,
-    /// The same for the step itself, which stays in its job's container.
+    /// The same for the step itself, if it runs in its job's container.
     pub own: Option<StepLayout>,
-    /// Whether its job was submitted with an image, by the job's variables: where there is no record, that has failed.
+    /// Whether its job was submitted with an image, according to the job's variables: if there is no record,
+    /// the start has failed.
     pub job_has_image: bool,
-    /// How often the job was queued again, by its variables.
+    /// How often the job was requeued, according to its variables.
     pub restart: u32,
-    /// Whether `dockerexec` runs it, which runs commands in the container only.
+    /// Whether `dockerexec` runs the step, which runs commands only in the container.
     pub is_dockerexec: bool,
-    /// The batch script, which lies on the host.
+    /// The batch script's path on the host.
     pub script: Option<PathBuf>,
 }
 
 /// A step's nodes and the tasks on each, as Slurm writes them.
 #[derive(Clone, Debug)]
 pub struct StepLayout {
-    /// Whose they are.
+    /// The step to which they belong.
     pub step: StepId,
     /// A host list.
     pub nodes: String,
@@ -74,7 +75,7 @@ pub struct StepLayout {
 /// The job's nodes and the tasks on each, as Slurm writes them.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Whether it is certain that these are the job's tasks, and not a step's.
+    /// Whether these are certainly the job's tasks, and not a step's.
     pub is_of_job: bool,
     /// A host list.
     pub nodes: String,

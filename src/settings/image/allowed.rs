@@ -17,7 +17,7 @@ impl Reference {
         globs.is_empty() || self.names().iter().any(|name| globs.iter().any(|glob| glob_matches(glob, name)))
     }
 
-    /// The names of this image that `allowed_by` compares.
+    /// The names of this image with which `allowed_by` compares.
     fn names(&self) -> Vec<String> {
         let full = self.full_name();
         let mut names = Vec::with_capacity(6);

@@ -3,16 +3,16 @@
 
 use crate::log::escape::Escaped;
 
-/// An error in a reference.
+/// An error in a reference to an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// No text at all.
+    /// The text is empty.
     #[error("'' is not an image: use [registry[:port]/]name[:tag][@digest]")]
     Empty,
-    /// More text than a reference can have.
+    /// The text is too long for a reference.
     #[error("'{0}' is not an image: it is longer than 1024 bytes")]
     Long(Escaped),
-    /// The part before the first slash looks like a registry, but is none.
+    /// The part before the first slash looks like a registry, but is not one.
     #[error("'{image}' is not an image: '{registry}' is not a registry, use host or host:port")]
     Registry {
         /// What the user wrote.
@@ -20,7 +20,7 @@ pub enum ReferenceError {
         /// The wrong part.
         registry: Escaped,
     },
-    /// A name that would be valid in lower case.
+    /// The name would be valid in lower case.
     #[error("'{image}' is not an image: the name '{name}' must be lower case")]
     Capitals {
         /// What the user wrote.

@@ -1,4 +1,4 @@
-//! The grammar: splits a text into its parts.
+//! Docker's grammar of references: splits a text into its parts.
 #![forbid(unsafe_code)]
 
 use super::error::ReferenceError;
@@ -31,7 +31,7 @@ pub(super) enum Meaning {
     },
 }
 
-/// Takes a text as an id where it can be one, else as a name.
+/// Reads a text as an id where it can be one, else as a name.
 pub(super) fn meaning(text: &str) -> Result<Meaning, ReferenceError> {
     image_id(text).map_or_else(|| named(text), |id| Ok(Meaning::Id(id)))
 }

@@ -1,4 +1,4 @@
-//! Errors in options: one line for the user, with the option's name, its value, and the correct form.
+//! Errors in options: one line for the user, with the option's name, its value, and the valid form.
 #![forbid(unsafe_code)]
 
 use super::name::OptionName;
@@ -26,7 +26,7 @@ pub enum OptionError {
         /// Its value.
         value: Escaped,
     },
-    /// Bytes that are no text.
+    /// The value is not UTF-8.
     #[error("{name}: '{value}' is not valid UTF-8: use text in UTF-8")]
     Text {
         /// The option.
@@ -93,12 +93,12 @@ pub enum OptionError {
         /// Its value.
         value: Escaped,
     },
-    /// An option and its counterpart.
+    /// Both an option and its opposite were given.
     #[error("{on} and {off} are mutually exclusive: use one of them")]
     Both {
-        /// The one.
+        /// The option.
         on: OptionName,
-        /// The other.
+        /// Its opposite.
         off: OptionName,
     },
     /// Not a place for the batch script.

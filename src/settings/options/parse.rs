@@ -97,7 +97,8 @@ pub fn forward_to_prolog(
     forwarded
 }
 
-/// The value of a switch, its opposite or their variables, and its source. The command line wins over variables.
+/// The value of a switch, from its options or their variable, and its source. The command line overrides
+/// variables.
 fn position(
     spec: &OptionSpec,
     kind: SwitchKind,
@@ -123,7 +124,8 @@ fn position(
     Ok(None)
 }
 
-/// The meaning of `given` for one option of a pair, in which `on` is the one that turns on; an empty variable has none.
+/// The meaning of `given` for one option of a pair, in which `on` is the one that turns on; an empty variable
+/// has no meaning.
 fn says(spec: &OptionSpec, on: &OptionSpec, given: &Given) -> Result<Option<bool>, OptionError> {
     if given.source == ValueSource::Option {
         return Ok(Some(spec.name == on.name));
@@ -134,7 +136,7 @@ fn says(spec: &OptionSpec, on: &OptionSpec, given: &Given) -> Result<Option<bool
     let name = spec.name_in(given.source);
     let value = text(name, &given.value)?;
     let yes = on_or_off(value).ok_or_else(|| OptionError::Switch { name, value: value.into() })?;
-    // A variable of both is named after the option that turns on.
+    // The variable is the same for both options, and is named after the one that turns on.
     Ok(Some(yes == (spec.variable == on.variable)))
 }
 

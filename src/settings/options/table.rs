@@ -189,7 +189,7 @@ impl OptionSpec {
         }
     }
 
-    /// Whether these options include this one.
+    /// Whether this option is set in `options`.
     pub(super) fn is_given(&self, options: &Options) -> bool {
         match self.kind {
             OptionKind::Value(kind) => (kind.is_given)(options),

@@ -42,7 +42,7 @@ pub struct Options {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageChoice {
-    /// No option: a step runs where its job does.
+    /// Not given: a step runs where its job runs.
     #[default]
     Unset,
     /// `none`: on the host.
@@ -66,7 +66,7 @@ impl ImageChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Launch {
-    /// It depends on the command.
+    /// Depends on the command.
     Auto,
     /// All of its tasks.
     All,

@@ -9,7 +9,7 @@ use crate::settings::port_range;
 /// An error in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// An argument that is no `key=value`.
+    /// An argument that is not `key=value`.
     #[error("'{0}' is not a setting: use key=value")]
     NoSetting(Escaped),
     /// A key that does not exist.
@@ -23,7 +23,7 @@ pub enum ConfigError {
         /// The similar key.
         nearest: &'static str,
     },
-    /// A key that is there twice.
+    /// A key that occurs twice.
     #[error("{0}: given twice: use it once")]
     Twice(&'static str),
     /// An engine that is not behind a local socket.
@@ -90,7 +90,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// An unknown key, with the most similar one if there is any.
     pub(super) fn unknown_key(name: &str) -> Self {
-        // A megabyte is not a misspelling, and not worth the comparison.
+        // A long text is not a misspelling, and comparing it would take long.
         let distances = KEYS
             .iter()
             .filter(|_| name.len() <= 32)

@@ -14,11 +14,11 @@ use crate::settings::port_range::PortRange;
 /// Which devices of the host every container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Devices {
-    /// Those of high-speed networks, if they exist.
+    /// The devices of high-speed networks, as far as they exist.
     Auto,
     /// No device at all.
     None,
-    /// Those that match, all below /dev.
+    /// The devices that match, all below /dev.
     Globs(Vec<Pattern>),
 }
 
@@ -38,7 +38,7 @@ pub enum Limit {
     Unlimited,
     /// The limit of Slurm's own processes.
     Inherit,
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(u64),
 }
 
@@ -47,11 +47,11 @@ pub enum Limit {
 pub enum ShmSize {
     /// Half of the node's memory.
     Half,
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(u64),
 }
 
-/// The consequence for a node whose engine is there and does not answer.
+/// The consequence for a node whose engine is installed and does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineFailure {
     /// Drain the node, requeue the job.
@@ -99,7 +99,7 @@ pub struct Config {
     pub engine_failure: EngineFailure,
     /// Variables that never come from the submitting shell. Default: none
     pub env_unset: Vec<Pattern>,
-    /// How long an engine that dies during a start may take to come back. Not configurable: a minute
+    /// How long an engine that dies during a start may take to come back. Not configurable: a minute.
     pub engine_return: Duration,
 }
 

@@ -13,7 +13,7 @@ use crate::settings::{number, plain_path};
 
 /// The longest path of a Unix socket that the kernel accepts.
 const MAX_SOCKET_PATH: usize = 107;
-/// More than a year is a typing error.
+/// A longer timeout than a year is a typing error.
 const MAX_TIMEOUT: u64 = 366 * 24 * 3600;
 
 pub(super) fn switch(key: &'static str, value: &str) -> Result<bool, ConfigError> {
@@ -45,7 +45,7 @@ pub(super) fn timeout(value: &str) -> Option<Option<Duration>> {
     }
 }
 
-/// A number, with K, M, G or T for a power of 1024.
+/// A number of bytes, with K, M, G or T for a power of 1024.
 fn bytes(value: &str) -> Option<u64> {
     let (digits, power) = match value.bytes().next_back()?.to_ascii_uppercase() {
         b'K' => (&value[..value.len() - 1], 1),
@@ -54,7 +54,7 @@ fn bytes(value: &str) -> Option<u64> {
         b'T' => (&value[..value.len() - 1], 4),
         _ => (value, 0),
     };
-    // The engine's limits are signed.
+    // The engine's limits are signed numbers.
     number::parse_digits::<u64>(digits)?
         .checked_mul(1 << (10 * power))
         .filter(|bytes| i64::try_from(*bytes).is_ok())
@@ -73,7 +73,7 @@ pub(super) fn limit(key: &'static str, value: &str) -> Result<Limit, ConfigError
 pub(super) fn shm_size(value: &str) -> Option<ShmSize> {
     match value {
         "half" => Some(ShmSize::Half),
-        // The engine takes 0 for its own default.
+        // 0 means the engine's own default.
         other => bytes(other).filter(|bytes| *bytes > 0).map(ShmSize::Bytes),
     }
 }

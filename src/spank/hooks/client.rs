@@ -1,4 +1,4 @@
-//! In srun, sbatch and salloc, when the options are known.
+//! Runs in srun, sbatch and salloc, when the options are known.
 
 use std::env;
 use std::error::Error;
@@ -42,7 +42,7 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
         }
     };
     if !has_image {
-        // In a job with a container they may be for a step of it.
+        // Without an image they may still be meant for a step in a job with a container.
         if let Some(other) =
             options.first_other().filter(|_| !is_step && env::var_os(env_protocol::DOCKEREXEC).is_none())
         {
@@ -55,7 +55,7 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     if nix::unistd::getuid().is_root() && !config.allow_root {
         return Err(container::StartError::Root.into());
     }
-    // The prolog is given what the command line says; what a variable says goes the same way.
+    // The prolog gets the values of the command line; those of variables are passed in the same way.
     for (spec, value) in forward_to_prolog(|spec| given(spank, spec, variable)) {
         spank.job_control_setenv(control_variable(spec), value, true)?;
     }
@@ -65,8 +65,8 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// In srun: has the step know the layout of its job, which srun's own variables will hide. Whether it is a step of a job
-/// that may have a container.
+/// In srun: passes the layout of the job to the step, where srun's own variables would hide it. Returns whether
+/// this is a step of a job that may have a container.
 fn carry_layout() -> bool {
     let variable = |name| env::var(name).ok();
     let Some(job) = variable("SLURM_JOB_ID").and_then(|job| job.parse().ok()) else { return false };
@@ -80,7 +80,7 @@ fn carry_layout() -> bool {
     }
 }
 
-/// In sbatch and salloc: has the shell of a new job tell its steps whether it has a container.
+/// In sbatch and salloc: makes the shell of a new job tell its steps whether the job has a container.
 fn announce_job(has_image: bool) {
     if has_image {
         environment::set(env_protocol::LAYOUT_OF_JOB, "");
@@ -89,16 +89,18 @@ fn announce_job(has_image: bool) {
     }
 }
 
-/// Slurm leaves the options of a job in its variables, and srun, sbatch and salloc take them from there before they read
-/// their own. But a job that is submitted from within a job has its own options alone.
+/// Drops the options of the job in which this command runs. Slurm leaves a job's options in its variables, and
+/// srun, sbatch and salloc read those before their own options. But a job that is submitted from within a job
+/// has only its own options.
 pub(super) fn forget_options_of_another_job() {
     take_options_of_the_job_around();
     het_job::forget_variable();
     environment::remove(&jobs_with_image());
 }
 
-/// A step has its own options alone too: its job's container is found by the record of the prolog, and in a heterogeneous job
-/// the variables are those of the first component. Only that there is an image it must know, lest it run on the host where
+/// Drops the options of the job in which this step runs. A step, too, has only its own options: its job's
+/// container is found by the record of the prolog, and in a heterogeneous job the variables are those of the
+/// first component. The step must only know that there is an image, so that it does not run on the host where
 /// the record was lost.
 pub(super) fn keep_own_options_of_a_step() {
     het_job::forget_variable();
@@ -107,7 +109,7 @@ pub(super) fn keep_own_options_of_a_step() {
     }
 }
 
-/// Whether they name an image.
+/// Removes the job's options from the variables. Returns whether they name an image.
 fn take_options_of_the_job_around() -> bool {
     if env::var_os("SLURM_JOB_ID").is_none() {
         return false;

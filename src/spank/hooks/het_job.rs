@@ -1,5 +1,5 @@
-//! One srun of several components (`srun A : B`): it reads the options of each, one after the other, and gives the tasks of
-//! all what it has read last.
+//! One srun of several components (`srun A : B`): srun reads the options of each, one after the other, and
+//! passes to the tasks of all components the values that it has read last.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,25 +11,25 @@ use crate::settings::options::TABLE;
 use crate::slurm::env_protocol;
 use crate::slurm::srun_arguments;
 
-/// What each component so far was given.
+/// The options of each component so far.
 static SEEN: Mutex<Vec<Component>> = Mutex::new(Vec::new());
 
 #[derive(PartialEq, Eq)]
 struct Component {
     has_image: bool,
-    /// One for each option that there is.
+    /// The value of each option.
     values: Vec<Option<OsString>>,
 }
 
-/// Not the same options for all components, where srun could not keep them apart.
+/// The components have different options, which srun could not keep apart.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the components of an srun within a job share its --docker options: give them the same, or start an srun for each"
 )]
 pub(super) struct Different;
 
-/// In srun, when the options of one more component are known. A job that this srun makes has a prolog for each of them, which
-/// gets them right: the tasks need no others.
+/// In srun, called when the options of one more component are known. If this srun makes the job, each component
+/// has a prolog, which gets the right options, and the tasks need no others.
 pub(super) fn compare(spank: &Spank<'_>, has_image: bool) -> Result<(), Different> {
     let given = |spec| given(spank, spec, |name| env::var_os(name)).map(|given| given.value);
     let values = TABLE.iter().map(given).collect();
@@ -46,7 +46,7 @@ pub(super) fn compare(spank: &Spank<'_>, has_image: bool) -> Result<(), Differen
     Ok(())
 }
 
-/// Another's variable says nothing of this srun.
+/// The variable of another srun does not apply to this one.
 pub(super) fn forget_variable() {
     environment::remove(env_protocol::COMPONENTS_WITH_IMAGE);
 }

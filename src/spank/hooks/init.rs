@@ -1,4 +1,4 @@
-//! Everywhere, first of all.
+//! The first hook in every process of Slurm.
 
 use std::ffi::c_int;
 

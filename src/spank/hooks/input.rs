@@ -1,4 +1,4 @@
-//! What all hooks ask of Slurm.
+//! The inputs that several hooks read from Slurm.
 
 use std::env;
 use std::error::Error;
@@ -12,10 +12,10 @@ use crate::settings::options::{Given, Launch, OptionSpec, ValueSource};
 use crate::settings::plugstack::{self, Config};
 use crate::slurm::plugin_order::{self, OrderError};
 
-/// What Slurm knows of the process that the hook runs in.
+/// Slurm's handle for the process in which the hook runs.
 pub(super) type Spank<'a> = SpankHandle<'a>;
 
-/// An option's value: the command line's, else the variable's.
+/// An option's value: from the command line, else from the variable.
 pub(super) fn given(
     spank: &Spank<'_>,
     spec: &OptionSpec,
@@ -37,12 +37,13 @@ pub(super) fn plugins_are_in_order() -> Result<(), OrderError> {
     plugin_order::see_that_ours_is_last(env::var_os("SLURM_CONF").as_deref())
 }
 
-/// Enough to remove what was started: where the configuration cannot be read, the engine is that of the job's record.
+/// The configuration, as far as a removal needs it: if it cannot be read, the engine comes from the job's
+/// record.
 pub(super) fn configuration_for_removal(spank: &Spank<'_>) -> Config {
     configuration(spank).unwrap_or_else(|_| Config { state_dir: state_dir(spank), ..Config::default() })
 }
 
-/// Known even when the configuration cannot be read.
+/// The state directory, which is known even when the configuration cannot be read.
 pub(super) fn state_dir(spank: &Spank<'_>) -> PathBuf {
     let arguments = spank.plugin_argv().unwrap_or_default();
     let given = arguments.iter().rev().find_map(|argument| argument.strip_prefix("state_dir="));

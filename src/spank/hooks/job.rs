@@ -1,4 +1,4 @@
-//! On every node, as root: before the job, at the start of its extern step, and after the job.
+//! Runs on every node, as root: before the job, at the start of its extern step, and after the job.
 
 use std::env;
 use std::ffi::c_int;
@@ -30,7 +30,7 @@ pub(in crate::spank) fn prolog(spank: &mut Spank<'_>) -> c_int {
     value(prolog::prolog(&subject, input, &mut SlurmLog))
 }
 
-/// Whose prolog it is.
+/// The job of this prolog.
 fn facts(spank: &Spank<'_>) -> Option<JobInfo> {
     let (Ok(job), Ok(uid)) = (spank.job_id(), spank.job_uid()) else {
         SlurmLog.error("Slurm did not pass the job's id to the prolog");
@@ -45,7 +45,7 @@ fn facts(spank: &Spank<'_>) -> Option<JobInfo> {
     })
 }
 
-/// Whose prolog or epilog it is, by the variables that slurmd itself sets.
+/// The slurmd of this prolog or epilog, from the variables that slurmd itself sets.
 fn slurmd() -> Slurmd {
     let variable = |name| env::var(name).unwrap_or_default();
     Slurmd { cluster: variable("SLURM_CLUSTER_NAME"), node: variable("SLURMD_NODENAME") }
@@ -62,7 +62,7 @@ fn input(
     options.check(&config)?;
     let request = Request::of_job(facts, |name| env::var_os(name), options.clone());
     let wanted = match request {
-        // On several nodes their containers would not find each other.
+        // On several nodes the containers of the job's steps would not find each other.
         Err(RequestError::UnknownUser { .. }) if is_on_one_node() => Wanted::OfSteps(Box::new(options)),
         request => Wanted::Container(Box::new(request?)),
     };
@@ -102,7 +102,8 @@ pub(in crate::spank) fn adopt(spank: &mut Spank<'_>) -> c_int {
         Ok(None) => {}
         Err(error) => SlurmLog.error(&format!("job {job}: {}", error_chain(&error))),
     }
-    // Never a failure: in this hook it would drain the node. The tasks wait for the adoption, and refuse without.
+    // Never a failure: in this hook it would drain the node. The tasks wait for the adoption, and refuse to run
+    // without it.
     OK
 }
 

@@ -1,5 +1,5 @@
-//! How hooks speak: to admins, and to users. One line each, cleaned here, because engines, registries, images and
-//! users write parts of it.
+//! How hooks report to admins and to users: one line each. It is escaped here, because engines, registries,
+//! images and users write parts of it.
 
 use slurm_spank::{LogLevel, slurm_spank_log, spank_log};
 
@@ -19,13 +19,13 @@ impl Log for SlurmLog {
     }
 }
 
-/// One line on the user's terminal, or in the batch script's output.
+/// Writes one line to the user's terminal, or to the batch script's output.
 pub(super) fn tell_user(line: &str) {
     slurm_spank_log(&format!("spank_docker: {}", Escaped::line(line)));
 }
 
-/// The line behind the name of its node, which is the host's without its domain, as slurmd has it too (`-N` apart). Slurm
-/// itself tells its steps' processes only later.
+/// Puts the name of this node before a line: the host name without its domain, as slurmd derives it too (apart
+/// from `-N`). Slurm itself sets this name only later in its steps' processes.
 pub(super) fn by_this_node(line: &str) -> String {
     let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     let node = host.split('.').next().unwrap_or_default();

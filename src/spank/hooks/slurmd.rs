@@ -1,4 +1,4 @@
-//! In slurmd, when it starts.
+//! Runs in slurmd, when it starts.
 
 use std::ffi::c_int;
 
@@ -9,14 +9,15 @@ use crate::log::{Log, error_chain};
 use crate::spank::handle::OK;
 use crate::spank::slurmd;
 
-/// What only an admin can fix.
+/// Reports problems that only an admin can fix.
 pub(super) fn look_round() {
     if let Err(error) = plugins_are_in_order() {
         SlurmLog.error(&error_chain(&error));
     }
 }
 
-/// Never fails: a slurmd that does not start is worse than something left behind.
+/// Removes what is left of jobs that no longer run. Never fails: a slurmd that does not start is worse than
+/// leftovers.
 pub(super) fn clear_away(spank: &Spank<'_>) -> c_int {
     let config = match configuration(spank) {
         Ok(config) => config,

@@ -1,4 +1,5 @@
-//! A step with a container of its own: the first of its tasks on each node starts it, its end removes it.
+//! A step with a container of its own: the first of its tasks on each node starts it, and the step's end
+//! removes it.
 
 use std::env;
 use std::error::Error;
@@ -25,12 +26,12 @@ use crate::slurm::{conf, plugin_order, scontrol};
 use crate::spank::handle::OK;
 use crate::state::{Record, RunningContainer};
 
-/// Of a step on more nodes than that, one node is rarely alone in its trouble, and reports from all of them at once would
-/// overload slurmctld.
+/// In a step on more nodes than this, nodes do not report to slurmctld: a failure rarely concerns only one of
+/// them, and reports from all at once would overload slurmctld.
 const MOST_TO_TELL: u32 = 256;
 
-/// The step's container on this node: started, if no other task has done that. Where one task of the step launches the
-/// others, also what the tasks that keep the container on other nodes wait for.
+/// The step's container on this node, which is started if no other task has done that. Where one task of the
+/// step launches the others, also what the tasks on other nodes wait for, which only keep the container.
 pub(super) fn enter(
     spank: &Spank<'_>,
     config: &Config,
@@ -52,15 +53,15 @@ pub(super) fn enter(
     Ok((running, launcher))
 }
 
-/// What the record of the job's prolog says, if there is one.
+/// What is known from the record of the job's prolog, if there is one.
 pub(super) struct OfJob {
     gpus: Option<Gpus>,
     slurmd: Slurmd,
 }
 
 impl OfJob {
-    /// Without a record slurmstepd's own environment names the node (slurmstepd.c, `_init_from_slurmd`), and no
-    /// source out of the user's reach names the cluster.
+    /// Without a record, slurmstepd's own environment names the node (slurmstepd.c, `_init_from_slurmd`), and
+    /// no source that the user cannot change names the cluster.
     pub(super) fn new(record: Option<&Record>) -> Self {
         let node = || env::var("SLURMD_NODENAME").unwrap_or_default();
         let slurmd = record.map(|record| record.slurmd.clone()).filter(|slurmd| !slurmd.node.is_empty());
@@ -71,7 +72,8 @@ impl OfJob {
     }
 }
 
-/// Without the cluster's name the keys would not be unique: all clusters without a name would share them.
+/// Without the cluster's name the keys would not be unique: all clusters without a name would have the same
+/// ones.
 #[derive(Debug, thiserror::Error)]
 #[error("slurm.conf of this node does not name the cluster, or cannot be read: ask the admin")]
 struct Unnamed(#[source] io::Error);
@@ -92,15 +94,15 @@ fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, 
     Ok(Request::of_step(&facts, variable, options.clone())?)
 }
 
-/// Where slurmstepd went before it forked, as the user. To enter the job's mount namespace takes a task to its root (22.05,
-/// src/slurmd/slurmstepd/mgr.c: "tmpfs job container plugin changes the working directory"): what the user says counts then,
-/// and is looked up with the user's rights.
+/// The directory into which slurmstepd changed, as the user, before it forked. Where entering the job's mount
+/// namespace has taken the task to `/` (22.05, src/slurmd/slurmstepd/mgr.c: "tmpfs job container plugin changes
+/// the working directory"), the user's own variable counts, and is looked up with the user's rights.
 fn workdir(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let by_user = || variable("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
     env::current_dir().ok().filter(|path| path.parent().is_some()).or_else(by_user)
 }
 
-/// How far a long pull is: the admin reads it on every node, the user once.
+/// Reports the progress of a long pull: to the admin on every node, to the user once.
 struct Told<'a>(&'a Request);
 
 impl Progress for Told<'_> {
@@ -113,13 +115,13 @@ impl Progress for Told<'_> {
         if self.0.is_first_node() {
             tell_user(&by_this_node(line));
         }
-        // Slurm ends a step that is no longer wanted.
+        // Slurm itself ends a step that is no longer wanted.
         Box::pin(ready(ControlFlow::Continue(())))
     }
 }
 
-/// The launcher waits until the containers of all nodes are there. The first task on another node learns until whose end
-/// it keeps the container.
+/// The launcher waits until the containers of all nodes are running. The first task on another node learns
+/// which node's end it waits for.
 fn launcher(
     spank: &Spank<'_>,
     config: &Config,
@@ -151,7 +153,7 @@ pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     {
         note(owner, scontrol::show(owner.job).and_then(|job| scontrol::cancel_step(&job, StepId(step))));
     }
-    // The epilog tries again what fails here; where it is unknown whether the epilog comes, it gets this too.
+    // If this fails, the epilog tries again; if it is not known whether an epilog will come, all is left to it.
     let slurm_conf = env::var_os("SLURM_CONF").map(PathBuf::from);
     let has_epilog = slurm_conf.is_none_or(|file| conf::has_epilog(&file).unwrap_or(true));
     note(owner, container::leave(&config, owner, has_epilog));

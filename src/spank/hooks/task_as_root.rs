@@ -1,4 +1,4 @@
-//! In a task, while it is still root: it joins its container, or will end.
+//! In a task, while it is still root: the task joins its container, or fails.
 
 use std::error::Error;
 use std::ffi::{CStr, c_int};
@@ -28,8 +28,8 @@ use crate::spank::slurmstepd;
 use crate::state::{OnceFlag, Record, StateDir, StateError};
 use crate::task::{self, Layout, Place, Step, StepKind, StepLayout, TaskError, display};
 
-/// A task that cannot join goes on only as far as the next hook, where it ends: slurmstepd is still to write to this
-/// process, and would tell the user of a broken pipe.
+/// A task that cannot join continues only to the next hook, where it ends: slurmstepd has yet to write to this
+/// process, and would report a broken pipe to the user.
 pub(in crate::spank) fn join(spank: &mut Spank<'_>) -> c_int {
     let signals = DeferredSignals::begin();
     let work = try_join(spank).map_err(|error| refusal(spank, error.as_ref()));
@@ -40,7 +40,7 @@ pub(in crate::spank) fn join(spank: &mut Spank<'_>) -> c_int {
     OK
 }
 
-/// `None` for a task of a job that does not concern us.
+/// `None` for a task of a job that does not need the plugin.
 fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let _umask = Umask::of_root();
     let job = JobId(spank.job_id()?);
@@ -64,7 +64,8 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         if let Some(file) = cookie {
             spank.setenv(display::AUTHORITY, file, true)?;
         }
-        // Slurm would make it, or complain, before the plugin has checked whether the container has it.
+        // If the variable stayed, Slurm would make the directory, or complain, before the plugin has checked
+        // whether the container has it.
         joined.temporary = spank.getenv_os(directories::OF_SLURM)?;
         spank.unsetenv(directories::OF_SLURM)?;
     }
@@ -74,14 +75,14 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, own, config, launches, joined }))
 }
 
-/// Of the task's display, where it has one: in its container.
+/// The cookie of the task's X display, where it has one: its path in the container.
 fn cookie(spank: &Spank<'_>, state: &StateDir, joined: &Joined) -> Result<Option<&'static str>, StateError> {
     let file = display::cookie_file(|name| spank.getenv_os(name).ok().flatten());
     let bring = |file: PathBuf| display::bring_cookie(&state.of(joined.owner), &file, &joined.running.user);
     file.map_or(Ok(None), bring)
 }
 
-/// On the host, whose cgroups are Slurm's.
+/// Read on the host, where Slurm's cgroups are visible.
 fn launches(spank: &Spank<'_>, step: &Step, joined: &Joined) -> Result<Option<Launches>, SpankError> {
     let launch = step.options.launch.or(joined.running.options.launch);
     if step.kind != StepKind::Tasks || !is_once(spank, launch)? {
@@ -116,7 +117,7 @@ fn options(spank: &Spank<'_>) -> Result<Options, options::OptionError> {
     Options::parse(|spec| given(spank, spec, variable))
 }
 
-/// By the job's variables, not by its record.
+/// Whether the job has an image according to its variables, not to its record.
 fn job_has_image(spank: &Spank<'_>, job: JobId) -> bool {
     let variable = |name: &CStr| spank.getenv_lossy(name.to_str().ok()?).ok().flatten();
     variable(env_protocol::IMAGE_OF_JOB).is_some_and(|value| ImageChoice::asks(value.as_ref()))
@@ -137,8 +138,8 @@ fn restart(spank: &Spank<'_>) -> u32 {
     count.and_then(|count| count.parse().ok()).unwrap_or_default()
 }
 
-/// The job's layout: a batch script has it in its variables. srun replaces them by the step's, which is the job's when
-/// that srun has made the job.
+/// The job's layout: a batch script has it in its variables. srun replaces them by the step's, which is the
+/// job's layout when that srun has made the job.
 fn layout(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Option<Layout> {
     let variable = |name| spank.getenv_lossy(name).ok().flatten();
     let nodes = variable("SLURM_JOB_NODELIST")?;
@@ -149,7 +150,7 @@ fn layout(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Option<Layout> {
     covers_job.then_some(Layout { is_of_job: false, nodes, tasks: variable("SLURM_TASKS_PER_NODE")? })
 }
 
-/// For the step's own steps too.
+/// The job's layout for steps that the step starts itself.
 pub(super) fn layout_of_job(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Option<String> {
     let variable = |name| spank.getenv_lossy(name).ok().flatten();
     match kind {
@@ -159,7 +160,7 @@ pub(super) fn layout_of_job(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Op
     }
 }
 
-/// None for `dockerexec`, whose one task acts for the job's script.
+/// The step's own layout. `None` for `dockerexec`, whose single task acts for the job's script.
 fn own_layout(spank: &Spank<'_>, kind: StepKind) -> Result<Option<StepLayout>, SpankError> {
     let variable = |name| spank.getenv_lossy(name).ok().flatten();
     if kind != StepKind::Tasks || variable(env_protocol::DOCKEREXEC).is_some() {
@@ -175,7 +176,7 @@ fn script(spank: &Spank<'_>) -> Option<PathBuf> {
     script.is_absolute().then_some(script)
 }
 
-/// The container that the task belongs in, ready to be joined; none on the host.
+/// The container to which the task belongs, ready to be joined; `None` on the host.
 fn container(
     spank: &Spank<'_>,
     state: &StateDir,
@@ -186,7 +187,8 @@ fn container(
     let of_job = OfJob::new(record.as_ref());
     let is_ready = record.as_ref().is_some_and(Record::is_ready);
     let place = task::decide(record, step, config)?;
-    // On the host too: where the job's limits do not hold for its container, nothing of the job runs.
+    // This holds for tasks on the host too: where the job's limits do not hold for its container, no task of
+    // the job runs.
     if is_ready {
         task::wait_for_adoption(state, step.job)?;
     }
@@ -208,7 +210,7 @@ fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Res
     let Joined { owner, running, .. } = joined;
     let directory = state.of(*owner);
     task::compare_images(&directory, step, running)?;
-    // One of the first node's tasks for all.
+    // One task on the first node shows them for all.
     let mut warnings = running.warnings.clone();
     warnings.extend((!running.sshd).then(|| client::no_sshd(&running.image, step.uid)));
     if !warnings.is_empty() && running.is_on_first_node() && directory.claim(OnceFlag::WarningShown)? {
@@ -226,13 +228,13 @@ fn refusal(spank: &Spank<'_>, error: &(dyn Error + 'static)) -> Refusal {
         return Refusal(None);
     }
     SlurmLog.info(&error_chain(error));
-    // Slurm has told the user already.
+    // Slurm has reported this to the user already.
     let is_asked_for = matches!(error.downcast_ref(), Some(StepError::Ended { .. }));
     Refusal((!is_asked_for).then(|| addressed(error)))
 }
 
-/// One of the step's tasks on this node. All, if that cannot be found out; also in the container, where the image decides
-/// what our paths mean.
+/// Whether this task is the one of its step that reports on this node. All tasks do, if that cannot be found
+/// out; also in the container, where an image could redirect the plugin's paths.
 fn is_first_to_speak(spank: &Spank<'_>) -> bool {
     if task::has_entered() {
         return true;
@@ -244,7 +246,7 @@ fn is_first_to_speak(spank: &Spank<'_>) -> bool {
         .unwrap_or(true)
 }
 
-/// An error as its user reads it, on the terminal or in the batch script's output: behind the name of its node.
+/// An error as the user reads it, on the terminal or in the batch script's output: after the name of its node.
 fn addressed(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref() {
         Some(TaskError::Reported(line)) => line.clone(),

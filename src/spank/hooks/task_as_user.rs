@@ -66,19 +66,19 @@ fn prepare(spank: &Spank<'_>, work: &AsUser, signals: &mut HeldSignals) -> Resul
     enter_directory(spank, work, &joined.running).map(|()| runs)
 }
 
-/// They have done their work. A job submitted from within this one must not inherit its container, nor a step the image of
-/// a variable that the command line has overridden.
+/// Removes the plugin's options, which are not needed any more. A job submitted from within this one must not
+/// inherit its container, and a step must not get the image of a variable that the command line has overridden.
 fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
     spank.unsetenv(env_protocol::DOCKEREXEC)?;
     spank.unsetenv(env_protocol::COMPONENTS_WITH_IMAGE)?;
     TABLE.iter().try_for_each(|spec| {
         spank.unsetenv(spec.variable)?;
-        // Slurm 24.11 leaves a step's option there that has no value.
+        // Slurm 24.11 leaves the option of a step there without a value.
         spank.unsetenv(control_variable(spec))
     })
 }
 
-/// For the hostfiles of the job's steps.
+/// Passes the job's layout on, for the hostfiles of the job's steps.
 fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
     let job = JobId(spank.job_id()?);
     match layout_of_job(spank, job, kind) {
@@ -87,8 +87,8 @@ fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
     }
 }
 
-/// A step on the host was started from within the container's environment, or beside it. MPI launchers cannot do
-/// here what they are to do there.
+/// Removes a container's variables from a step on the host, which may have been started from a container's
+/// environment. On the host, they would mislead MPI launchers.
 fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
     for (name, _) in job_environment::output_vars(Owner::job(JobId(0)), "", "", 0) {
         spank.unsetenv(name)?;
@@ -120,7 +120,7 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
     let given = |name: &str| spank.getenv_os(name).ok().flatten();
     let container = InContainer {
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
-        // As the user: a file system that does not answer then harms that user alone.
+        // Runs as the user: only that user's task hangs where a file system does not answer.
         is_directory: &Path::is_dir,
         read: &read_text,
         has_library: &|entry, library_path| preload::is_there(Path::new("/"), entry, library_path),
@@ -133,15 +133,16 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
     })
 }
 
-/// A regular file of a size that parameters may have, at the user's own risk.
+/// The text of a regular file of plausible size. The user controls its content, and only the user's task
+/// depends on it.
 fn read_text(path: &Path) -> Option<String> {
     const LIMIT: u64 = 1 << 20;
     let text = plain_file::read(path, LIMIT).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Where only the first task runs the command, with all CPUs that its step has here, the others end at once; but one on each
-/// node that keeps its container until the launcher has ended.
+/// Where only the first task runs the command, on all CPUs that its step has here, the other tasks end at once;
+/// but one on each other node keeps its container until the launcher has ended.
 fn wait_for_launcher(
     spank: &Spank<'_>,
     work: &AsUser,
@@ -156,8 +157,8 @@ fn wait_for_launcher(
         return Ok(Runs::Command);
     }
     if let Some(launcher) = &joined.launcher {
-        // Slurm sends a step's signals to this process too. Once the launcher runs, it is the one to heed them, and this node's
-        // container has to stay until it has.
+        // Slurm sends a step's signals to this process too. Once the launcher runs, only the launcher acts on
+        // them, and this node's container has to stay until it has.
         signals::ignore_user_signals();
         held.deliver();
         let limit = work.config.start_timeout;

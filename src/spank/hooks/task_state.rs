@@ -1,5 +1,5 @@
-//! What the two hooks of a task hand on: Slurm calls both in the task's own process, a fork of slurmstepd, as root and then as
-//! the user. This is all that is kept between them.
+//! The state between the two hooks of a task: Slurm calls both in the task's own process, a fork of slurmstepd,
+//! as root and then as the user. Nothing else is kept between them.
 //!
 //! ```text
 //!            signals are deferred                        signals are delivered
@@ -23,7 +23,7 @@ use crate::task::StepKind;
 
 static HELD: Mutex<Option<Held>> = Mutex::new(None);
 
-/// From the end of the first hook to the second.
+/// The state from the end of the first hook to the second one.
 #[derive(Debug)]
 pub(super) struct Held {
     /// What the task does when it has become the user; or that it must not run.
@@ -38,30 +38,32 @@ pub(super) struct AsUser {
     /// The step, where it may have hostfiles of its own.
     pub(super) own: Option<StepId>,
     pub(super) config: Config,
-    /// Of a step whose command is a launcher, which only its first task runs.
+    /// Set in a step whose command is a launcher, which only its first task runs.
     pub(super) launches: Option<Launches>,
-    /// The container that it has joined; none on the host.
+    /// The container that the task has joined; `None` on the host.
     pub(super) joined: Option<Joined>,
 }
 
 #[derive(Debug)]
 pub(super) struct Launches {
-    /// Whether the step has CPUs of its own on this node, by its cgroups, which a container need not show.
+    /// Whether the step has CPUs of its own on this node. Read from its cgroups, which a container may not
+    /// show.
     pub(super) on_cpus_of_step: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Joined {
-    /// Whose container it is.
+    /// The owner of the container.
     pub(super) owner: Owner,
     pub(super) running: Box<RunningContainer>,
-    /// What the submitting shell calls its directory for temporary files.
+    /// The submitting shell's directory for temporary files.
     pub(super) temporary: Option<OsString>,
     /// For a task that only keeps its node's container: the sshd whose end it waits for.
     pub(super) launcher: Option<SocketAddr>,
 }
 
-/// The line for the user; none when another task of the step on this node tells it, or Slurm has.
+/// The line for the user; `None` when another task of the step on this node reports it, or Slurm has reported
+/// it.
 #[derive(Debug)]
 pub(super) struct Refusal(pub(super) Option<String>);
 
@@ -70,7 +72,8 @@ pub(super) struct Refusal(pub(super) Option<String>);
 pub(super) struct HeldSignals(Option<DeferredSignals>);
 
 impl HeldSignals {
-    /// The command is about to run, or nothing but an end to wait for. Once: what the task has ignored since stays so.
+    /// Delivers them: the command is about to run, or the task only waits for its end. Only once, so that
+    /// signals which the task has ignored since stay ignored.
     pub(super) fn deliver(&mut self) {
         if let Some(signals) = self.0.take() {
             signals.deliver();
@@ -78,9 +81,9 @@ impl HeldSignals {
     }
 }
 
-/// At the end of the first hook.
+/// Called at the end of the first hook.
 pub(super) fn hold(work: Result<AsUser, Refusal>, mut signals: DeferredSignals) {
-    // Before slurmstepd might throw them away.
+    // Before slurmstepd can discard them.
     signals.poll();
     *held() = Some(Held { work, signals: HeldSignals(Some(signals)) });
 }
@@ -90,7 +93,7 @@ pub(super) fn is_held() -> bool {
     held().is_some()
 }
 
-/// In the second hook.
+/// Called in the second hook.
 pub(super) fn take() -> Option<Held> {
     held().take()
 }
