@@ -1,17 +1,20 @@
-//! Builds the container's first process (src/pause), a static program without a standard library, which the plugin contains.
+//! Builds the container's first process (src/pause), a static program without the standard library, which the
+//! plugin embeds.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, io};
 
 fn main() -> io::Result<()> {
-    // The folder, with all files in it.
+    // The folder, including all of its files.
     println!("cargo::rerun-if-changed=src/pause");
     println!("cargo::rerun-if-changed=build.rs");
 
-    // slurmstepd unloads plugins while the C library may still call what they registered: never unload.
+    // slurmstepd unloads plugins while the C library may still call functions that they registered: so the
+    // plugin is never unloaded.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    // The crate slurm-spank exports its option callback; Slurm takes it by pointer, no program by name.
+    // The crate slurm-spank exports its option callback; Slurm gets it as a pointer, and no program needs the
+    // symbol.
     println!("cargo::rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
 
     let variable = |name| env::var(name).map_err(|_| io::Error::other(format!("{name} is not set")));
@@ -29,7 +32,7 @@ fn main() -> io::Result<()> {
         ])
         .args(["-Clink-arg=-nostartfiles", "-Clink-arg=-nostdlib", "-Clink-arg=-static"])
         .args(["-Clink-arg=-Wl,--build-id=none,-z,noexecstack"])
-        // The target's linker, when the target is not this machine.
+        // The target's linker, when cross-compiling.
         .args(env::var("RUSTC_LINKER").map(|linker| format!("-Clinker={linker}")))
         .status()?;
     if !status.success() {

@@ -1,6 +1,7 @@
-//! What one node computes for a job of 10,000 nodes with 128 tasks each: options, node list, keys, hostfiles, and the
-//! configurations of ssh. Prints CPU time and the most memory that this process ever had, and fails when one of them is above
-//! its limit. `cargo bench` measures it (see ci/bench), `cargo test --bench large_job` holds it against the limits only.
+//! What one node computes for a job of 10,000 nodes with 128 tasks each: options, node list, keys, hostfiles,
+//! and the configurations of ssh. Prints the CPU time and the peak memory of this process, and fails when one
+//! of them is above its limit. `cargo bench` measures it (see ci/bench), `cargo test --bench large_job` only
+//! checks the limits.
 #![expect(unsafe_code, reason = "symbols of Slurm's, which the linker asks for")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
 
@@ -14,7 +15,7 @@ use spank_docker::settings::plugstack::Config;
 use spank_docker::slurm::ids::{JobId, Owner};
 use spank_docker::slurm::{hostlist, task_layout};
 
-/// In milliseconds. Without optimization everything takes some ten times as long.
+/// In milliseconds. Without optimization everything takes about ten times as long.
 const MOST_CPU: i64 = if cfg!(debug_assertions) { 500 } else { 50 };
 /// In megabytes.
 const MOST_MEMORY: u64 = 32;
@@ -74,7 +75,8 @@ fn main() {
     assert!(spent < MOST_CPU * 1000 && memory < MOST_MEMORY, "over the limit");
 }
 
-/// In kilobytes. Not getrusage's, which after fork and exec is still that of the program that has started this one.
+/// In kilobytes. Not from getrusage, whose value includes the program that has started this one, from before
+/// exec.
 fn most_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

@@ -1,4 +1,4 @@
-//! What the documents say of the code, and of each other: links lead somewhere, tables have all options and settings.
+//! Checks the documents: their links lead somewhere, and their tables list all options and settings.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -67,7 +67,7 @@ fn anchors_are_those_of_the_headings() {
     assert_eq!(anchors(text).iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
 }
 
-/// `FILE: LINK` of each.
+/// The broken links of a document, each as `FILE: LINK`.
 fn broken_links(document: &Path) -> Vec<String> {
     let text = read(document);
     let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
@@ -81,7 +81,7 @@ fn broken_links(document: &Path) -> Vec<String> {
     links.filter(is_broken).map(|link| format!("{}: {link}", document.display())).collect()
 }
 
-/// As GitHub makes them of headings.
+/// The anchors that GitHub makes from headings.
 fn anchors(text: &str) -> BTreeSet<String> {
     let prose = text.split("\n```").step_by(2).flat_map(str::lines);
     let headings = prose

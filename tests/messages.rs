@@ -1,6 +1,6 @@
-//! docs/messages.md against the sources: every message of an error is in it, word for word, and nothing else is.
+//! docs/messages.md against the sources: it has every message of an error, word for word, and no other.
 //!
-//! What differs from case to case is `…` in the document, and a placeholder in the source.
+//! `…` in the document stands for the parts that vary, which are placeholders in the source.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Programs of others, whose messages a row explains too. It says so right behind the message.
+/// Other programs whose messages the document explains too; it names them right after the message.
 const OTHERS: [&str; 3] = ["Slurm", "Open MPI", "MPICH"];
 
 #[test]
@@ -48,7 +48,7 @@ fn literals_are_found_in_all_their_forms() {
     assert_eq!(error(r#"#[error("{0}")]"#), None, "what another error says");
 }
 
-/// Whether it has what stands between the placeholders, in this order.
+/// Whether it contains the parts between the placeholders, in this order.
 fn has(literal: &str, message: &str) -> bool {
     let mut rest = Some(literal);
     for part in message.split('…') {
@@ -57,7 +57,7 @@ fn has(literal: &str, message: &str) -> bool {
     rest.is_some()
 }
 
-/// The messages in the first column of the document's tables; and whether they are another program's.
+/// The messages in the first column of the document's tables; and whether another program prints them.
 fn rows() -> Vec<(String, bool)> {
     let text = fs::read_to_string(root().join("docs/messages.md")).unwrap();
     let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
@@ -80,19 +80,19 @@ fn spans(cell: &str) -> Vec<(String, bool)> {
 
 struct Literal {
     text: String,
-    /// It is what an error says.
+    /// Whether it is the message of an error.
     is_error: bool,
 }
 
 impl Literal {
-    /// The message; nothing where it says only what another one says.
+    /// The message of an error; `None` where it only repeats that of its source.
     fn error(&self) -> Option<String> {
         let message = elided(&self.text);
         (self.is_error && message.contains(char::is_alphabetic)).then_some(message)
     }
 }
 
-/// With `…` for placeholders.
+/// The text with `…` for placeholders.
 fn elided(text: &str) -> String {
     let mut elided = String::new();
     let mut rest = text.chars().peekable();
@@ -136,7 +136,7 @@ fn lex(source: &str) -> Vec<Literal> {
     literals
 }
 
-/// `r"…"`, `r#"…"#`: the text, and the length of all.
+/// Parses `r"…"` or `r#"…"#`: the text, and the length of the literal.
 fn raw(rest: &str) -> Option<(String, usize)> {
     let behind = rest.strip_prefix('r')?;
     let hashes = behind.len() - behind.trim_start_matches('#').len();
@@ -145,7 +145,7 @@ fn raw(rest: &str) -> Option<(String, usize)> {
     Some((text[..end].to_owned(), 3 + end + 2 * hashes))
 }
 
-/// The text up to the quote that ends it, and the length up to there, the quote included.
+/// The text up to the closing quote, and the length including that quote.
 fn unescaped(text: &str) -> (String, usize) {
     let mut unescaped = String::new();
     let mut chars = text.char_indices();
@@ -174,7 +174,7 @@ fn unescaped(text: &str) -> (String, usize) {
     (unescaped, text.len())
 }
 
-/// The length of a character's literal; none for a lifetime.
+/// The length of a character literal; `None` for a lifetime.
 fn character(rest: &str) -> Option<usize> {
     let text = rest.strip_prefix('\'')?;
     let mut chars = text.char_indices();

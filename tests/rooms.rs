@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the top to the bottom. Rooms on one floor do not use each other.
+/// The rooms from top to bottom. Rooms on one floor do not use each other.
 const FLOORS: [&[&str]; 10] = [
     &["spank"],
     &["check"],
@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 10] = [
     &["log"],
     &["linux"],
 ];
-/// Programs, not rooms: `bin` uses the library from outside, `pause` has not even a standard library.
+/// Programs, not rooms: `bin` uses the library from outside, and `pause` not even the standard library.
 const PROGRAMS: [&str; 2] = ["bin", "pause"];
 
 #[test]
@@ -79,7 +79,7 @@ fn folders(directory: &Path) -> Vec<PathBuf> {
     std::iter::once(directory.to_owned()).chain(below).collect()
 }
 
-/// Files of a folder that use themselves by way of others of it. A folder's `mod.rs` only gathers.
+/// Files of a folder that depend on themselves through others of it. A folder's `mod.rs` only lists modules.
 fn circles(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let names: BTreeSet<String> = names
@@ -89,7 +89,7 @@ fn circles(folder: &Path) -> Vec<String> {
         .collect();
     let uses = |name: &String| {
         let text = fs::read_to_string(folder.join(name).with_extension("rs")).unwrap();
-        // Tests may look at anything.
+        // Tests may use anything.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
         let used = named_after(&code, "super::").into_iter().map(|(_, name)| name.to_owned());
         used.filter(|used| names.contains(used)).collect::<BTreeSet<String>>()
@@ -112,7 +112,7 @@ fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
 }
 
-/// Lines of a file that use a room which its own must not know.
+/// Lines of a file that use a room above its own.
 fn arrows_up(file: &Path) -> Vec<String> {
     let root = root();
     let place = file.strip_prefix(&root).unwrap();
@@ -122,14 +122,14 @@ fn arrows_up(file: &Path) -> Vec<String> {
     arrows(room, &text).map(arrow).collect()
 }
 
-/// Rooms that are named after `crate::` in code, with their lines, and are not below this room.
+/// Rooms after `crate::` in code that are not below this room, with their lines.
 fn arrows<'a>(room: &'a str, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
     let own = floor(room);
     let is_up = move |name| own.is_some() && floor(name).is_some_and(|floor| Some(floor) <= own);
     named_after(text, "crate::").into_iter().filter(move |(_, name)| *name != room && is_up(name))
 }
 
-/// What is named after `prefix` in code, with its lines.
+/// The names after `prefix` in code, with their lines.
 fn named_after<'a>(text: &'a str, prefix: &str) -> Vec<(usize, &'a str)> {
     let is_code = |at: usize| {
         let line = text[..at].rsplit('\n').next().unwrap_or_default();
@@ -143,7 +143,7 @@ fn named_after<'a>(text: &'a str, prefix: &str) -> Vec<(usize, &'a str)> {
     named.collect()
 }
 
-/// The first names of a path, or of each path of a group in braces.
+/// The first name of a path, or of each path of a group in braces.
 fn names(text: &str) -> Vec<&str> {
     let first = |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let Some(group) = text.strip_prefix('{') else { return vec![&text[..first(text)]] };

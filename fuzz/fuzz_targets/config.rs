@@ -1,4 +1,4 @@
-//! The arguments in plugstack.conf; and the short way to the state directory, which every job's hooks take.
+//! The arguments in plugstack.conf; and the quick parser for the state directory, which every job's hooks use.
 #![no_main]
 
 use std::ffi::{CString, OsStr};

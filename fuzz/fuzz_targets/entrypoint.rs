@@ -1,4 +1,4 @@
-//! What an ENTRYPOINT writes before, between and behind the tokens of its variables.
+//! The output of an ENTRYPOINT before, between and after the tokens around its variables.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +12,7 @@ fn holds(output: &[u8], part: &str) -> bool {
 }
 
 fuzz_target!(|data: &[u8]| {
-    // As it likes, and once more where our first program has written it.
+    // Once with arbitrary output, and once with the output of the plugin's own program in it.
     let [before, list] = parts(data);
     let written = [before, b"tok\0", list, b"\0tok\0"].concat();
     for output in [data, &written] {

@@ -1,5 +1,5 @@
-//! An image's ENV entries, and the file by which ssh sessions get them: read back as a shell reads it, each value is as
-//! it was, and there is nothing else in it.
+//! An image's ENV entries, and the file by which ssh sessions get them: read back as a shell does, each value
+//! is unchanged, and the file contains nothing else.
 #![no_main]
 
 use std::ffi::OsStr;
@@ -46,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(!name.starts_with(prefix), "{name}");
         }
     }
-    // As bytes, which is what they are.
+    // As bytes, because values need not be UTF-8.
     let variables: Vec<(&[u8], &[u8])> = data
         .split(|byte| *byte == 0)
         .filter_map(|entry| {

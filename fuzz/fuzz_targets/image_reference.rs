@@ -1,4 +1,4 @@
-//! What follows `--docker-image=`, against Docker's own grammar.
+//! The value of `--docker-image=`, against Docker's own grammar.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ static GRAMMAR: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&pattern).unwrap()
 });
 
-/// What Docker does to a name before it is parsed, and the limits that it knows besides the grammar.
+/// How Docker normalises a name before it parses it, and its limits besides the grammar.
 fn docker_takes(text: &str) -> bool {
     let is_id = |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if is_id(text.strip_prefix("sha256:").unwrap_or(text)) {

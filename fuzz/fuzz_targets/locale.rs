@@ -1,4 +1,4 @@
-//! An image's archive of locales: nothing is read that is not in it, whatever its head says.
+//! An image's archive of locales: whatever its header says, only the file's own content is read.
 #![no_main]
 
 use std::io::Cursor;

@@ -1,4 +1,4 @@
-//! A user's `~/.docker/config.json`: who gets a login, and what is said when nobody does.
+//! A user's `~/.docker/config.json`: which registries get a login, and the error otherwise.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use spank_docker::engine::registry_auth::Logins;
 use spank_docker_fuzz::{assert_one_line, parts};
 
-/// Whether the file names this registry, as far as that is known: what stands where nobody looks may be no text at all.
+/// Whether the file may name this registry: unused parts of the file need not be valid text.
 fn names(file: &[u8], registry: &str) -> bool {
     let Ok(Value::Object(file)) = serde_json::from_slice(file) else { return true };
     let Some(Value::Object(entries)) = file.get("auths") else { return false };
@@ -25,9 +25,9 @@ fuzz_target!(|data: &[u8]| {
         }
         Err(error) => assert_one_line(&error),
     }
-    // What Docker writes comes back, for the registry that it was written for.
+    // A login in Docker's format is read back, for the registry that it was written for.
     let [Ok(username), Ok(password)] = [username, password].map(std::str::from_utf8) else { return };
-    // But for the NULs that it once put behind passwords.
+    // Without the NULs that Docker once appended to passwords.
     let password = password.trim_end_matches('\0');
     // A registry's name has neither a slash nor a scheme.
     if username.is_empty() || password.is_empty() || registry.is_empty() || registry.contains('/') {

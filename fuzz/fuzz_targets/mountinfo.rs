@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use spank_docker::linux::mountinfo;
 use spank_docker_fuzz::parts;
 
-/// As the kernel writes a path (fs/proc_namespace.c: seq_escape).
+/// A path in the kernel's encoding (fs/proc_namespace.c: seq_escape).
 fn escaped(path: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     for byte in path {
@@ -21,7 +21,7 @@ fn escaped(path: &[u8]) -> Vec<u8> {
 
 fuzz_target!(|data: &[u8]| {
     let _ = mountinfo::parse(data).count();
-    // Whatever is mounted, it is found where it is, and nothing else is.
+    // Every mount is found at its place, and no other one is.
     let [root, point, kind, more] = parts(data);
     let optional = if more.is_empty() { "" } else { "shared:3 master:1 " };
     let (root, point) = ([b"/", root].concat(), [b"/", point].concat());

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use spank_docker::settings::mounts::{Mount, MountSource, Propagation, parse};
 use spank_docker_fuzz::assert_one_line;
 
-/// As a user would write it.
+/// A mount in the user's syntax.
 fn written(mount: &Mount) -> String {
     let escaped = |path: &Path| -> String {
         let path = path.to_str().expect("a path that was text");

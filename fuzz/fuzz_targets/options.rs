@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
             if let Err(error) = options.check(&Config::default()) {
                 assert_one_line(&error);
             }
-            // As the record of the prolog keeps them.
+            // In the format of the prolog's record.
             let kept = serde_json::to_string(&options).unwrap();
             assert_eq!(serde_json::from_str::<Options>(&kept).unwrap(), options);
         }

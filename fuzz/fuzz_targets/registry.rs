@@ -1,4 +1,4 @@
-//! What a registry answers to a pull, in the words of the engine: whatever that is, the user reads one line.
+//! A registry's answer to a pull, in the engine's words: whatever it is, the user reads one line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

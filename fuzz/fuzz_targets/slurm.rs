@@ -1,4 +1,4 @@
-//! What scontrol shows of a job: its name and its comment are the user's words, in the midst of Slurm's.
+//! scontrol's record of a job, which contains the job's name and comment in the user's words.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +12,7 @@ fuzz_target!(|data: &[u8]| {
     let [shown, name, comment] = parts(data).map(String::from_utf8_lossy);
     let _ = parse(&shown, JOB);
     assert!(parse_gpus(&shown, JOB, "n1").len() <= shown.len() * 1024);
-    // Whatever they say, root's commands mean this job, and an admin's words stay what they were or are not known.
+    // Whatever they are, root's commands address this job, and an admin's comment is unchanged or unknown.
     for (array, expected) in
         [("", JobName::Job(JOB)), ("ArrayJobId=5 ArrayTaskId=2 ", JobName::Element { array: 5, task: 2 })]
     {

@@ -1,4 +1,4 @@
-//! What an sshd says, and the configurations that are written around names which others chose.
+//! The greeting of an sshd, and the configurations with names from other sources.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

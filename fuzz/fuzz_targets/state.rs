@@ -1,4 +1,5 @@
-//! Records that a hook finds in `state_dir`: of another version, damaged, or forged by somebody who got there.
+//! Records that a hook finds in `state_dir`: of another version, damaged, or forged by a user who could write
+//! there.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         }
         Err(error) => assert_one_line(&error),
     }
-    // A directory's name has one meaning, and a meaning one name.
+    // Each name of a directory has one owner, and each owner one name.
     if let Ok(text) = std::str::from_utf8(owner) {
         match text.parse::<Owner>() {
             Ok(owner) => assert_eq!(owner.to_string(), text),

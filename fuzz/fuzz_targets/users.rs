@@ -12,7 +12,7 @@ fn fields(line: &[u8]) -> Vec<&[u8]> {
     line.split(|byte| *byte == b':').collect()
 }
 
-/// Every line as (name, id), where each has so many fields and an id.
+/// Every line as (name, id) that has this number of fields and an id.
 fn lines(file: &[u8], count: usize) -> Vec<(&[u8], u32)> {
     assert_eq!(file.last(), Some(&b'\n'));
     let lines = file[..file.len() - 1].split(|byte| *byte == b'\n').map(fields);
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(accounts.iter().filter(|(name, _)| *name == user).count(), 1, "one line for the user");
     assert!(accounts.iter().any(|(name, _)| *name == b"root"));
     assert!(accounts.iter().any(|(name, _)| *name == b"sshd"));
-    // What was merged once is right.
+    // Merging a merged file changes nothing.
     assert_eq!(merge_passwd(&merged, &account), merged);
 
     let merged = merge_group(group, &groups, &account, Some(TTY));

@@ -1,4 +1,4 @@
-//! This machine's engine: asked by its client, and behind another socket, where requests can be seen.
+//! This machine's engine: through its client, and through a proxy socket that shows the requests.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What `docker ARGS` prints, which has to succeed.
+/// The output of `docker ARGS`, which has to succeed.
 pub(crate) fn docker(args: &[&str], stdin: &str) -> String {
     let mut child = Command::new("docker")
         .args(args)
@@ -29,8 +29,8 @@ pub(crate) fn registry_of_a_lab() -> String {
     docker(&["port", registry, "5000/tcp"], "").lines().next().unwrap().to_owned()
 }
 
-/// Serves the engine at `socket`. `is_passed_on` is told of each request, and says whether the engine sees it: one that it
-/// does not see is not answered.
+/// Serves the engine at `socket`. `is_passed_on` gets each request and decides whether the engine sees it:
+/// other requests are not answered.
 pub(crate) fn serve_at(socket: &Path, is_passed_on: impl FnMut(&str) -> bool + Send + 'static) {
     let listener = UnixListener::bind(socket).unwrap();
     let is_passed_on = Arc::new(Mutex::new(is_passed_on));

@@ -1,5 +1,5 @@
-//! Jobs without an image pay nothing: their hooks return before they allocate. The plugin itself, loaded by a program
-//! that counts.
+//! Jobs without an image cost nothing: their hooks return before they allocate. A program loads the plugin
+//! itself, and counts allocations.
 
 use std::process::{Command, Stdio};
 
@@ -11,12 +11,12 @@ fn hooks_of_jobs_without_an_image_allocate_nothing() {
     // -rdynamic: the plugin finds Slurm's functions, and the allocator, in the program.
     let gcc = Command::new("gcc").args(["-Wall", "-rdynamic", source, "-ldl", "-o"]).arg(&program).status();
     assert!(gcc.unwrap().success());
-    // Built beside this program.
+    // Cargo has built it next to this program.
     let plugin = std::env::current_exe().unwrap().with_file_name("libspank_docker.so");
     let idle = Command::new(&program).arg(&plugin).env_clear().stderr(Stdio::inherit()).output().unwrap();
     let text = String::from_utf8(idle.stdout).unwrap();
     let mut lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    // This one registers the options in every job's processes: it shows that the program can count.
+    // This hook registers the options in every job's processes: it shows that the program can count.
     let init = lines.next().unwrap();
     assert_eq!(init[..2], ["slurm_spank_init", "0"], "{text}");
     assert_ne!(init[2], "0", "{text}");

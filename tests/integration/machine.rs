@@ -1,4 +1,4 @@
-//! This machine as a node: a job that wants a container on it, and what is left of that.
+//! This machine as a node: a job that requests a container on it, and what is left of that.
 
 use std::fs;
 use std::io::Write;
@@ -25,13 +25,14 @@ use tempfile::TempDir;
 use crate::engine;
 use crate::slurm;
 
-/// The user and the group, who need not exist on this machine.
+/// The user and the group, which need not exist on this machine.
 pub(crate) const USER: u32 = 54_321;
 const GROUP: u32 = 54_322;
-/// No cluster comes to such ids. A multiple of the range of ports: job FIRST + 1 is on the range's second port.
+/// No cluster reaches such ids. A multiple of the size of the port range: job FIRST + 1 has the range's second
+/// port.
 const FIRST: u32 = 4_000_000_000;
 
-/// One job on this machine. Dropped, nothing of it is left even when its test has failed.
+/// One job on this machine. Dropping it removes everything of the job, also when its test has failed.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) directory: TempDir,
@@ -43,7 +44,7 @@ impl Machine {
     /// With job `FIRST + number`.
     pub(crate) fn new(number: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // The user has to get to a working directory below.
+        // The user must be able to reach a working directory below.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         slurm::configure(directory.path());
         let secret = directory.path().join("secret");
@@ -84,11 +85,11 @@ impl Machine {
         // Root may not be able to raise limits here.
         let mut arguments = vec![state.as_str(), &secret, "memlock=inherit", "stack=inherit"];
         arguments.extend(more);
-        // A minute on a node: the tests with a lab wait for it.
+        // On a node it is a minute, which only the tests in the lab wait for.
         Config { engine_return: Duration::from_secs(2), ..Config::parse(&arguments).unwrap() }
     }
 
-    /// The setting for this machine's engine behind a socket of its own, where requests are seen: see
+    /// The setting for this machine's engine behind a socket of its own, which shows the requests: see
     /// [`engine::serve_at`].
     pub(crate) fn engine_that(&self, is_passed_on: impl FnMut(&str) -> bool + Send + 'static) -> String {
         let socket = self.directory.path().join("docker.sock");
@@ -133,7 +134,7 @@ impl Machine {
         directory.create().unwrap();
         let running =
             container::start(&config, &request, reference, Instant::now(), &mut Unwatched, || true)?;
-        // There is no job whose limits an ssh session could wait for.
+        // There is no extern step that would write this file, for which ssh sessions wait.
         directory.write_guest_file(paths::ADOPTED, b"").unwrap();
         Ok(running)
     }
@@ -143,7 +144,7 @@ impl Machine {
         self.ssh_as(self, port, command)
     }
 
-    /// With this job's key, believing another job's hosts.
+    /// With this job's key, but another job's known hosts.
     pub(crate) fn ssh_with_hosts_of(&self, other: &Self, port: u16) -> Output {
         self.ssh_as(other, port, "true")
     }
@@ -158,17 +159,17 @@ impl Machine {
             ssh.args(["-o", option]);
         }
         ssh.args(["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "tester@localhost", command]);
-        // The thread that has visited a container has that container's idea of a working directory.
+        // A thread that has visited a container has a working directory there.
         ssh.current_dir("/").stdin(Stdio::null()).output().expect("ssh")
     }
 
-    /// A file of our directory in the container, on this side.
+    /// A file of the plugin's directory in the container, by its path on the host.
     fn file(&self, name: &str) -> PathBuf {
         let owner = self.request.owner;
         StateDir::new(&self.config.state_dir).of(owner).container().join(name)
     }
 
-    /// Fails the test unless engine and mount table know nothing of the job.
+    /// Fails the test if the engine or the mount table still has something of the job.
     pub(crate) fn assert_no_container(&self) {
         let label = format!("label=spank-docker.job={}", self.request.owner.job);
         let listed = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &label]).output();
@@ -196,7 +197,7 @@ impl Drop for Machine {
     }
 }
 
-/// A pull that nobody is told of.
+/// A pull whose progress is not reported.
 struct Unwatched;
 
 impl Progress for Unwatched {
@@ -209,17 +210,17 @@ impl Progress for Unwatched {
     }
 }
 
-/// Who starts its containers.
+/// The slurmd that starts the containers.
 pub(crate) fn slurmd() -> Slurmd {
     Slurmd { cluster: "test".to_owned(), node: "localhost".to_owned() }
 }
 
-/// The newest of this name that `ci/images/build` has made.
+/// The newest image of this name that `ci/images/build` has made.
 pub(crate) fn image_of_the_lab(name: &str) -> String {
     images_of_the_lab(name).swap_remove(0)
 }
 
-/// All of this name that it has made, of each suite, the newest first.
+/// All images of this name that it has made, of each suite, the newest first.
 pub(crate) fn images_of_the_lab(name: &str) -> Vec<String> {
     let repository = format!("spank-docker-lab/{name}");
     let listed = Command::new("docker")

@@ -1,7 +1,7 @@
 //! A container's life against this machine's engine, without Slurm: start, ssh, stop, and what is left.
 //!
-//! Needs root, a Docker Engine with the images of `ci/images/build`, ssh, and a single test thread: the code under test
-//! belongs into processes of one thread.
+//! Needs root, a Docker Engine with the images of `ci/images/build`, ssh, and a single test thread: the code
+//! under test is for processes with one thread.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 
@@ -47,7 +47,7 @@ fn key_of_another_job_is_refused() {
     let (machine, other) = (Machine::new(2), Machine::new(3));
     let running = machine.start("openmpi", &[]).unwrap();
     other.start("openmpi", &[]).unwrap();
-    // Its key and its idea of the host's key; then with ours of the latter.
+    // With the other job's key and known hosts; then with its key, and this job's known hosts.
     let unknown = other.ssh(running.port, "true");
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("Host key verification failed"));
     let denied = other.ssh_with_hosts_of(&machine, running.port);
@@ -94,7 +94,7 @@ fn start_that_fails_at_its_last_step_is_rolled_back() {
 fn container_of_an_earlier_run_is_replaced() {
     let machine = Machine::new(7);
     let first = machine.start("openmpi", &[]).unwrap();
-    // The epilog of that run never came; its mounts and files are there too.
+    // As if the epilog of that run never came; its mounts and files are still there.
     let second = machine.start("openmpi", &[]).unwrap();
     assert_ne!(second.container_id, first.container_id);
     container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
@@ -106,7 +106,7 @@ fn starting_slurmd_removes_what_belongs_to_no_running_job() {
     let machine = Machine::new(8);
     let running = machine.start("openmpi", &[]).unwrap();
     let reap = || container::reap(&machine.config, &slurmd()).unwrap();
-    // It may be a prolog's that is about to end.
+    // A recent container may be that of a prolog that is about to end.
     assert_eq!(reap(), [].into());
     assert!(machine.ssh(running.port, "true").status.success());
     assert!(Command::new("docker").args(["kill", &running.container_id]).status().unwrap().success());
@@ -132,7 +132,8 @@ fn working_directory_is_mounted_with_the_rights_of_the_user() {
     // The directory is the user's, and outlives the mount.
     assert!(directory.join("file").exists());
 
-    // One that the user cannot enter is not in the container, and no error: Slurm itself falls back to /tmp.
+    // A working directory that the user cannot enter is not in the container, and not an error: Slurm itself
+    // falls back to /tmp.
     let secret = machine.directory.path().join("root");
     std::fs::create_dir(&secret).unwrap();
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
@@ -158,7 +159,8 @@ fn absent_and_silent_engine_have_different_messages() {
         format!("no Docker Engine on this node: '{}' does not exist", socket.display())
     );
 
-    // Accepts, and never answers: its fault also when the start had less time than an engine has for an answer.
+    // It accepts connections and never answers: its fault also when the start had less time than an engine has
+    // for an answer.
     let silent = UnixListener::bind(&socket).unwrap();
     let error = machine.start("openmpi", &[&engine, "start_timeout=1"]).unwrap_err();
     assert!(error.is_engine_fault(), "{error}");
@@ -169,7 +171,7 @@ fn absent_and_silent_engine_have_different_messages() {
     assert!(error.is_engine_fault(), "{error}");
     assert_eq!(error.to_string(), format!("Docker Engine at '{}' is down", socket.display()));
 
-    // In none of these was anything begun that the real engine would know.
+    // In none of these cases did the real engine start anything.
     container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     machine.assert_nothing_left();
 }
@@ -192,14 +194,14 @@ fn engine_that_hangs_in_the_middle_of_a_pull_is_at_fault() {
     machine.assert_nothing_left();
 }
 
-/// An admin's `docker image prune` spares only what a container uses. Once, the image is got again.
+/// An admin's `docker image prune` spares only images that a container uses. The image is pulled again once.
 #[test]
 fn image_that_is_removed_before_its_container_is_created_is_pulled_again() {
     let image = format!("{}/hpc/removed:{}", engine::registry_of_a_lab(), std::process::id());
     let dockerfile = format!("FROM {}\nLABEL removed={image}\n", image_of_the_lab("nossh"));
     docker(&["build", "--quiet", "--tag", &image, "-"], &dockerfile);
     docker(&["push", &image], "");
-    // The look at what a pull has brought; and the request for its container.
+    // When the plugin inspects the pulled image; and when it creates the container.
     for (number, moment, times) in
         [(13, "/hpc/removed:", 1), (14, "/containers/create?", 1), (15, "/containers/create?", 2)]
     {

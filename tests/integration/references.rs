@@ -1,5 +1,5 @@
-//! Where somebody else's program says what is right, ours is compared with it: the engine's idea of an image's name,
-//! and Slurm's of a list of hosts.
+//! Compares parsers of the plugin with the programs that define what is valid: the engine for an image's name,
+//! and Slurm for a host list.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,13 +13,13 @@ use spank_docker::slurm::hostlist;
 
 use crate::machine::images_of_the_lab;
 
-/// As many values, the same in every run.
+/// This number of values, the same in every run.
 fn some<T>(count: usize, strategy: &impl Strategy<Value = T>) -> Vec<T> {
     let mut runner = TestRunner::deterministic();
     (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// Asked for an image of this name, the engine knows none (404), or says that this is no name (400).
+/// Whether the engine accepts a name: asked for such an image, it has none (404), or rejects the name (400).
 fn engine_takes(name: &str) -> bool {
     let mut engine = UnixStream::connect("/var/run/docker.sock").expect("an engine");
     let escaped: String =
@@ -34,8 +34,9 @@ fn engine_takes(name: &str) -> bool {
     }
 }
 
-/// A registry's name has no underscore, and no dash or dot at an end: then engines take the whole for a name without a
-/// registry, and ask nobody for it, where ours is refused. In capitals, without a dot, it is one to newer engines only.
+/// A registry's name has no underscore, and no dash or dot at an end: engines take such a text for a name
+/// without a registry, and ask no registry for it, where the plugin refuses it. A name in capitals without a
+/// dot is a registry to newer engines only.
 fn engines_differ(name: &str) -> bool {
     let Some((first, _)) = name.split_once('/') else { return false };
     let odd = ["_", "-.", ".-"].iter().any(|odd| first.contains(odd));
@@ -54,7 +55,7 @@ fn images_are_named_as_the_engine_names_them() {
     let odd =
         format!("({hex}{{64}}|sha256:{hex}{{63,64}}|{hex}{{12}}|a@sha(256|512|1):{hex}{{64}}|a:.|a:-|A)");
     let strategy = prop_oneof![4 => right.as_str(), 4 => nearly, 1 => odd.as_str()]
-        // To the engine's router these are paths.
+        // The engine's router resolves these as paths.
         .prop_filter("a path", |name| {
             !name.is_empty() && !name.split('/').any(|part| matches!(part, "" | "." | ".."))
         })
@@ -65,7 +66,7 @@ fn images_are_named_as_the_engine_names_them() {
         taken += usize::from(engine);
         assert_eq!(name.parse::<Reference>().is_ok(), engine, "{name:?}: the engine says {engine}");
     }
-    // Both answers were tried.
+    // Both answers occurred.
     assert!((100..500).contains(&taken), "{taken}");
 }
 
@@ -78,7 +79,7 @@ fn lists_of_hosts_are_expanded_as_scontrol_expands_them() {
     for image in images_of_the_lab("node") {
         let mut taken = 0;
         for (list, expected) in lists.iter().zip(scontrol_expands(&image, &lists)) {
-            // 22.05 takes no suffix after a range of one digit, `n[1-3]-ib`.
+            // 22.05 accepts no suffix after a range of one digit, `n[1-3]-ib`.
             if !expected.is_empty() {
                 assert_eq!(hostlist::expand(list).unwrap(), expected, "{image}: {list}");
                 taken += 1;
@@ -88,7 +89,7 @@ fn lists_of_hosts_are_expanded_as_scontrol_expands_them() {
     }
 }
 
-/// One container for all: a process each would take long.
+/// One container expands all lists: a process for each would take long.
 fn scontrol_expands(image: &str, lists: &[String]) -> Vec<Vec<String>> {
     let script = "echo 'ClusterName=x\nSlurmctldHost=x\nNodeName=x' >/etc/slurm/slurm.conf
         while read -r list; do scontrol show hostnames \"$list\" | tr '\\n' ' '; echo; done";

@@ -1,5 +1,5 @@
-//! The functions of Slurm that the linker asks for, since the crate of the hooks is linked into these tests too. No test
-//! calls them: there is no Slurm here. What a prolog is told of it is a file without settings.
+//! The functions of Slurm that the linker needs, since the crate of the hooks is linked into these tests too.
+//! No test calls them: there is no Slurm here. The prolog's configuration of Slurm is a file without settings.
 #![expect(unsafe_code, reason = "C symbols")]
 
 use std::path::Path;
@@ -18,10 +18,10 @@ macro_rules! never_called {
 
 never_called!(slurm_error slurm_info slurm_verbose slurm_debug slurm_debug2 slurm_debug3);
 
-/// Has a start find the configuration of a cluster that sets nothing.
+/// Makes a start use a cluster's configuration without settings.
 pub(crate) fn configure(directory: &Path) {
     let slurm_conf = directory.join("slurm.conf");
     fs::write(&slurm_conf, "").unwrap();
-    // SAFETY: a test has one thread.
+    // SAFETY: the test has one thread.
     unsafe { env::set_var("SLURM_CONF", slurm_conf) };
 }

@@ -5,8 +5,8 @@ use std::io::Write;
 use crate::command::Command;
 use crate::lab::Node;
 
-/// `$1`: the image to begin with. `$2`: what the Dockerfile goes on with. `$3`: the name. Older engines' way to build is the
-/// one that all of them know; its cache, where images are containerd's, fails a build beside which an image is removed.
+/// `$1`: the base image. `$2`: further lines of the Dockerfile. `$3`: the name. The classic builder is the one
+/// that all engines have; with containerd's image store its cache makes a build fail while an image is removed.
 const BUILD: &str = r#"
 set -e
 docker image inspect "$1" >/dev/null 2>&1 || docker pull --quiet "$1"
@@ -18,7 +18,7 @@ DOCKER_BUILDKIT=0 docker build --quiet --no-cache --tag "$3" .
 rm -r "$PWD"
 "#;
 
-/// A program in C that needs nothing of the image that it will be in, compiled on this machine.
+/// A static program, compiled on this machine from C source, which needs no file of its image.
 #[must_use]
 pub fn compiled(source: &str) -> Vec<u8> {
     let program = std::env::temp_dir().join(format!("{}-{:x}", std::process::id(), source.len()));
@@ -44,7 +44,8 @@ pub struct Built {
 }
 
 impl Node<'_> {
-    /// Makes an image from another by some lines of a Dockerfile, which find `content` in the executable file `program`.
+    /// Builds an image on top of another one with these lines of a Dockerfile, which can use `content` as the
+    /// executable file `program`.
     #[track_caller]
     pub fn build(&self, name: &str, from: &str, lines: &str, content: impl AsRef<[u8]>) -> Built {
         let remove = self.command("docker rmi --force").arg(name);

@@ -1,5 +1,5 @@
-//! Churn: many jobs at once that end in every way, at moments that a seed decides, while daemons die if that is wanted.
-//! All of them have to end as they should, and nothing may be left of any.
+//! Churn: many concurrent jobs that end in every way, at moments that a seed determines, optionally while
+//! daemons die. Each job must end as expected, and nothing may be left of any.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,31 +11,31 @@ use crate::lab::{Lab, NODES, User, image};
 use crate::poll::poll;
 use crate::random::Random;
 
-/// How much of it.
+/// The size of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Churn {
-    /// Jobs in all.
+    /// Number of jobs.
     pub jobs: usize,
-    /// Jobs that are submitted and have not ended.
+    /// Number of jobs that are submitted and have not ended.
     pub at_once: usize,
-    /// Decides all that is left to chance.
+    /// The seed of all random choices.
     pub seed: u64,
     /// How often a daemon or a node dies meanwhile.
     pub faults: usize,
-    /// Whether there is time for what Slurm takes minutes for: to queue a job again, and to see that a node has lost one.
+    /// Whether to wait for what takes Slurm minutes: to requeue a job, and to notice that a node has lost one.
     pub patient: bool,
 }
 
-/// What happens to a job, so many milliseconds after its submission.
+/// What happens to a job, with the time in milliseconds after its submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
     /// It ends by itself.
     Complete,
     /// Its user cancels it.
     Cancel(u64),
-    /// Its time is over.
+    /// Its time limit is over.
     TimeOut(u64),
-    /// It is queued again.
+    /// It is requeued.
     Requeue(u64),
 }
 
@@ -67,10 +67,10 @@ impl Fate {
         }
     }
 
-    /// The states in which a job may end that nothing else has happened to.
+    /// The states in which a job may end if no fault has hit it.
     fn allowed(self) -> &'static [&'static str] {
         match self {
-            // A requeue that comes too late finds a job that has ended.
+            // A requeue that comes too late finds that the job has ended.
             Self::Complete | Self::Requeue(_) => &["COMPLETED"],
             Self::Cancel(_) => &["COMPLETED", "CANCELLED"],
             Self::TimeOut(_) => &["COMPLETED", "TIMEOUT"],
@@ -87,22 +87,22 @@ struct Running {
     met: bool,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Final states, and how many jobs ended so.
+    /// Final states, and the number of jobs in each.
     pub states: BTreeMap<String, usize>,
-    /// What was done, and how often.
+    /// The faults, and how often each happened.
     pub faults: BTreeMap<Fault, usize>,
-    /// Jobs that were queued again, by us or by Slurm.
+    /// Jobs that were requeued, by the test or by Slurm.
     pub restarts: u32,
-    /// Those that were to be queued again, and were.
+    /// Jobs that were requeued as planned.
     pub requeued: usize,
     /// Jobs that had nodes and were cancelled before their script began.
     pub early: usize,
-    /// A line for everything that should not be.
+    /// A line for each failure.
     pub wrong: Vec<String>,
-    /// From the first submission to the last end.
+    /// The time from the first submission to the last end.
     pub took: Duration,
 }
 
@@ -128,7 +128,7 @@ impl fmt::Display for Report {
 }
 
 impl Churn {
-    /// Runs it.
+    /// Runs all jobs.
     #[must_use]
     pub fn run(&self, lab: &Lab) -> Report {
         eprintln!("{self:?}");
@@ -165,7 +165,7 @@ impl Churn {
         report
     }
 
-    /// Takes the jobs that have ended off the list, and judges them and the nodes.
+    /// Removes jobs that have ended from the list, and checks them and the nodes.
     fn collect(&self, lab: &Lab, running: &mut Vec<Running>, faults: &mut Faults<'_>, report: &mut Report) {
         const ENDED: [&str; 7] =
             ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL"];
@@ -173,7 +173,7 @@ impl Churn {
         let show =
             "export SLURM_TIME_FORMAT=%s; scontrol show job --oneliner && scontrol show nodes --oneliner";
         let records = lab.node("n1").sh(show);
-        // slurmctld may be busy.
+        // slurmctld may be too busy to answer.
         if records.code != Some(0) {
             return;
         }
@@ -209,9 +209,10 @@ impl Churn {
     }
 }
 
-/// An epilog that was killed leaves what one of a later job clears away, when it is a minute old.
+/// Waits until a later job's epilog has removed what a killed epilog has left, which it does when that is a
+/// minute old.
 fn wait_for_later_epilogs(lab: &Lab) {
-    /// What the last epilogs may still take.
+    /// How long the last epilogs may still take.
     const ENDING: Duration = Duration::from_secs(10);
     let is_clear = || {
         let states = lab.everywhere("ls -A /run/spank-docker 2>/dev/null || true");
@@ -226,9 +227,9 @@ fn wait_for_later_epilogs(lab: &Lab) {
     }
 }
 
-/// One more job, with an image, a shape and a fate that chance chooses.
+/// Submits one more job, with a random image, shape and fate.
 fn submit(lab: &Lab, user: &User<'_>, random: &mut Random, patient: bool) -> Result<Running, String> {
-    // Ranks on all nodes, in both ways: by Slurm, and over ssh.
+    // Ranks on all nodes, started in both ways: by Slurm, and over ssh.
     const MPI: &str = "set -e; mpirun --map-by ppr:1:node hello | grep -c '^rank'; sleep 2; echo done";
     const PLAIN: &str = "set -e; test -d /opt/hpc/bin; sleep 3; echo done";
     let nodes = 1 + random.below(3);
@@ -241,7 +242,7 @@ fn submit(lab: &Lab, user: &User<'_>, random: &mut Random, patient: bool) -> Res
         image(name)
     );
     let fate = Fate::draw(random, patient);
-    // So that there is something to pull, now and then.
+    // Removes the image now and then, so that the job pulls it.
     if random.below(3) == 0 {
         let node = random.one_of(&NODES);
         lab.node(node).run(&format!("docker rmi --force {}", image(name)));
@@ -252,15 +253,15 @@ fn submit(lab: &Lab, user: &User<'_>, random: &mut Random, patient: bool) -> Res
     Ok(Running { id, fate, submitted, met: false })
 }
 
-/// When and where a job that has ended ran. One that never did ran nowhere.
+/// When and where a job that has ended ran last. A job that never ran has no nodes.
 fn last_run(job: u32, record: &str) -> Run {
     let time = |name| field(record, name).parse().unwrap_or_default();
-    // The prolog comes after the start that Slurm shows, the epilog after the end.
+    // The prolog may follow the start that Slurm shows, and the epilog follows the end.
     let during = time("StartTime")..=time("EndTime");
     Run { job, nodes: nodes_of(&field(record, "NodeList")), during }
 }
 
-/// Of the lab's nodes those in a list of Slurm's: `n1`, `n[1-2]`, `n[1,3]`.
+/// The lab's nodes in a host list of Slurm: `n1`, `n[1-2]`, `n[1,3]`.
 fn nodes_of(list: &str) -> Vec<String> {
     let number = |text: &str| text.parse::<u32>().ok();
     let is_in = |node: &&&str| {
@@ -273,8 +274,8 @@ fn nodes_of(list: &str) -> Vec<String> {
     NODES.iter().filter(is_in).map(|node| (*node).to_owned()).collect()
 }
 
-/// A prolog that fails because of its engine drains the node, and Slurm queues the job again, held: for an admin to
-/// release when the node is looked after.
+/// A prolog that fails because of its engine drains the node, and Slurm requeues and holds the job, until an
+/// admin releases it.
 fn release_held(lab: &Lab, running: &[Running], records: &BTreeMap<u32, &str>) {
     let is_held = |job: &&Running| {
         records
@@ -287,7 +288,7 @@ fn release_held(lab: &Lab, running: &[Running], records: &BTreeMap<u32, &str>) {
     }
 }
 
-/// Does to each job what is to happen to it, when its moment has come.
+/// Applies each job's fate when its time has come.
 fn meet_fates(lab: &Lab, running: &mut [Running]) {
     let due = |job: &&mut Running| {
         let moment = job.fate.moment().map(Duration::from_millis);
@@ -296,7 +297,7 @@ fn meet_fates(lab: &Lab, running: &mut [Running]) {
     let mut script = String::new();
     for job in running.iter_mut().filter(due) {
         job.met = true;
-        // One that has ended by itself is in nobody's way.
+        // The command may fail because the job has ended by itself.
         script.extend(job.fate.command(job.id).map(|command| format!("{command} || true\n")));
     }
     if !script.is_empty() {

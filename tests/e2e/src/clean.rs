@@ -1,7 +1,8 @@
-//! Is anything left of a job on a node? Asked by one script per node: each question by itself would cost a
-//! `docker exec`.
+//! Checks whether anything is left of a job on a node, with one script per node: a `docker exec` for each
+//! question would be slow.
 
-/// Prints a line for everything that is left of the jobs that are its arguments. `port` is that of the default range.
+/// Prints a line for everything that is left of the jobs in its arguments. `port` is a job's port in the
+/// default range.
 pub(crate) const LEFT: &str = r#"
 listeners=$(ss --no-header --listening --tcp --numeric 2>&1)
 mounts=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -E 'spank-docker([/ ]|$)')

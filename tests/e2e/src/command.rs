@@ -1,4 +1,4 @@
-//! One command in the lab, and what came of it.
+//! One command in the lab, and its result.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use crate::poll::poll_every;
 use crate::site::Site;
 
-/// What starts every line of the plugin's.
+/// The beginning of every line of the plugin.
 const OURS: &str = "spank_docker: ";
-/// Between two looks whether a command has ended.
+/// Interval between checks whether a command has ended.
 const INTERVAL: Duration = Duration::from_millis(5);
-/// What a command may take to end after its own deadline.
+/// How long a command may take to end after its own deadline.
 const GRACE: Duration = Duration::from_secs(15);
 
 /// A command on a node, not yet run.
@@ -54,7 +54,7 @@ impl Command {
         self
     }
 
-    /// What the command reads.
+    /// The command's standard input.
     pub fn stdin(mut self, text: impl AsRef<[u8]>) -> Self {
         self.stdin = text.as_ref().to_vec();
         self
@@ -66,13 +66,13 @@ impl Command {
         self
     }
 
-    /// Runs it to its end. Past the deadline of its test it is ended.
+    /// Runs it to its end. It is killed at the deadline of its test.
     pub fn run(&self) -> Outcome {
         let began = Instant::now();
         let mut child = self.prepare(began).spawn().expect("ci/lab cannot be run");
         let stdin = child.stdin.take();
         let text = self.stdin.clone();
-        // A command need not read what it is given.
+        // A command need not read all of its input.
         let writer = thread::spawn(move || stdin.map(|mut pipe| pipe.write_all(&text)));
         let readers = [child.stdout.take().map(reader), child.stderr.take().map(reader)];
         let ended = poll_every(INTERVAL, self.deadline + GRACE, || child.try_wait().expect("wait"));
@@ -91,7 +91,8 @@ impl Command {
         }
     }
 
-    /// By `timeout` in the node, since the end of `docker exec` would not be the end of the command.
+    /// The deadline is enforced by `timeout` on the node, since killing `docker exec` would not end the
+    /// command.
     fn prepare(&self, now: Instant) -> process::Command {
         let seconds = self.deadline.saturating_duration_since(now).as_secs_f64().max(1.0);
         let mut command = process::Command::new(self.site.program());
@@ -139,17 +140,17 @@ impl fmt::Display for Command {
     }
 }
 
-/// What came of a command. Shown with everything that is known when a test fails.
+/// The result of a command. Displays everything that is known, for a test that fails.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub(crate) command: String,
-    /// Exit code; none when it had to be killed.
+    /// Exit code; `None` when it had to be killed.
     pub code: Option<i32>,
-    /// All that it wrote.
+    /// Its standard output.
     pub stdout: String,
-    /// The same.
+    /// Its standard error.
     pub stderr: String,
-    /// From start to end.
+    /// The time from start to end.
     pub took: Duration,
 }
 
@@ -161,28 +162,29 @@ impl Outcome {
         self
     }
 
-    /// Fails the test if the command succeeded, or had to be ended.
+    /// Fails the test if the command succeeded, or had to be killed.
     #[track_caller]
     pub fn failure(self) -> Self {
-        // 124 and 137 are how `timeout` ends.
+        // Exit codes of `timeout` are 124 and 137.
         assert!(!matches!(self.code, None | Some(0 | 124 | 137)), "did not fail by itself\n{self}");
         self
     }
 
-    /// Fails the test unless the command failed as Slurm's do when they or the plugin refuse something.
+    /// Fails the test unless the command failed in the way of Slurm's commands when they or the plugin refuse
+    /// something.
     #[track_caller]
     pub fn refused(self) -> Self {
         assert!(self.code == Some(1), "was not refused\n{self}");
         self
     }
 
-    /// Its lines, without blanks at the ends.
+    /// The lines of its output, trimmed.
     #[must_use]
     pub fn lines(&self) -> Vec<&str> {
         lines(&self.stdout)
     }
 
-    /// The same in order, where it is chance who writes first.
+    /// The same in sorted order, where the order of writers is random.
     #[must_use]
     pub fn sorted(&self) -> Vec<&str> {
         let mut lines = self.lines();
@@ -190,7 +192,7 @@ impl Outcome {
         lines
     }
 
-    /// What the plugin said, without what Slurm puts before it.
+    /// The plugin's messages, without Slurm's prefix.
     #[must_use]
     pub fn ours(&self) -> Vec<&str> {
         ours(&self.stderr)
@@ -203,8 +205,8 @@ impl Outcome {
         self
     }
 
-    /// Fails the test unless this is what the plugin said, in whatever order. How far a pull is it says where that takes longer
-    /// than 10 s, on any node that has much to do.
+    /// Fails the test unless the plugin printed exactly these messages, in any order. Messages about the
+    /// progress of a pull are ignored: a busy node may need more than 10 s for a pull.
     #[track_caller]
     pub fn said(self, expected: &[&str]) -> Self {
         let mut said = self.ours();
@@ -215,22 +217,22 @@ impl Outcome {
     }
 }
 
-/// What launchers of Open MPI say (`plm:rsh`, from 5 on `plm:ssh`) that is of no consequence, and the same on hosts: of a
-/// child that was quicker than its parent to execute ssh; of standard input that ends when its rank has gone already; and, from
-/// release 6 on, of a variable that release 5 needs.
+/// Messages of Open MPI's launchers (`plm:rsh`, from 5 on `plm:ssh`) that have no consequence, and also appear
+/// without containers: about a child that executes ssh before its parent has set its process group; about
+/// standard input that ends after its rank; and, from release 6 on, about a variable that release 5 needs.
 const NOISY_LINES: [&str; 2] = ["sh: Warning: setpgid(", "/prrte/src/mca/iof/hnp/iof_hnp.c at line "];
 const NOISY_MESSAGE: &str = "Deprecated variable: rmaps_default_mapping_policy";
-/// What such a launcher puts round a message of several lines.
+/// The line that such a launcher prints around a message of several lines.
 const RULE: &str = "--------------------------------------------------------------------------\n";
 
-/// Lines without blanks at the ends, without empty ones, and without noise.
+/// The lines of a text, trimmed, without empty ones and without such messages.
 pub(crate) fn lines(text: &str) -> Vec<&str> {
     let messages = text.split(RULE).filter(|part| !part.contains(NOISY_MESSAGE));
     let lines = messages.flat_map(str::lines).map(str::trim);
     lines.filter(|line| !line.is_empty() && !NOISY_LINES.iter().any(|noise| line.contains(noise))).collect()
 }
 
-/// The plugin's lines in somebody's output.
+/// The plugin's lines in a text.
 pub(crate) fn ours(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| Some(line.split_once(OURS)?.1.trim_end())).collect()
 }

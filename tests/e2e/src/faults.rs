@@ -1,4 +1,4 @@
-//! Daemons and nodes that die at random moments, and come back; and what that explains of what is seen later.
+//! Daemons and nodes that die at random moments, and come back; and which later failures that explains.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +12,11 @@ use crate::random::Random;
 /// What dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// The engine, and comes back.
+    /// The engine, which comes back.
     Engine,
-    /// slurmd, and comes back.
+    /// slurmd, which comes back.
     Slurmd,
-    /// The supervisor of one step.
+    /// The slurmstepd of one step.
     Slurmstepd,
     /// The whole node, as if by a power failure; it boots at once.
     Node,
@@ -33,27 +33,27 @@ impl fmt::Display for Fault {
     }
 }
 
-/// One that struck.
+/// A fault that has happened.
 #[derive(Debug)]
 struct Struck {
     fault: Fault,
     node: &'static str,
-    /// In seconds of the clock that Slurm shows, from the blow until the node was whole again.
+    /// From the fault until the node works again, in seconds of the clock that Slurm shows.
     during: RangeInclusive<u64>,
-    /// The killed slurmstepd's.
+    /// The killed slurmstepd.
     victim: Option<Victim>,
 }
 
-/// What a slurmstepd was there for.
+/// The job and the purpose of a slurmstepd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Victim {
     job: u32,
-    /// It ran an epilog: to Slurm, one that is killed is one that has failed, and drains its node.
+    /// Whether it ran an epilog: if that is killed, Slurm counts the epilog as failed, and drains the node.
     is_epilog: bool,
 }
 
 impl Victim {
-    /// From a line `TITLE SLURM_JOB_ID=N`, as far as there is either.
+    /// Parses a line `TITLE SLURM_JOB_ID=N`, either part of which may be missing.
     fn parse(line: &str) -> Option<Self> {
         if let Some((_, step)) = line.split_once("slurmstepd: [") {
             return Some(Self { job: step.split(['.', ']']).next()?.parse().ok()?, is_epilog: false });
@@ -71,8 +71,9 @@ pub(crate) struct Run {
     pub(crate) during: RangeInclusive<u64>,
 }
 
-/// Kills any slurmstepd, the next one if there is none, and prints what it was there for. Not one that runs a prolog: where its
-/// job cannot be queued again, slurmd goes on to report that every 15 s, and drains its node each time, until it is killed.
+/// Kills any slurmstepd, or the next one if there is none, and prints its purpose. Spares one that runs a
+/// prolog: if its job cannot be requeued, slurmd reports that every 15 s, and slurmctld drains the node each
+/// time, until slurmd is killed.
 const KILL_SLURMSTEPD: &str = r#"
 for _ in $(seq 300); do
     pid=$(pgrep -f '^[^ ]*slurmstepd(: | spank epilog)' | shuf -n 1)
@@ -90,18 +91,18 @@ kill -KILL "$pid" && echo "$title $job"
 pub(crate) struct Faults<'a> {
     lab: &'a Lab,
     random: Random,
-    /// Whether Slurm is to find out by itself what a node has lost: that takes minutes.
+    /// Whether to wait until Slurm finds out by itself what a node has lost, which takes minutes.
     patient: bool,
-    /// After how many submissions one strikes, the next one last.
+    /// After how many submissions a fault happens; in reverse order.
     moments: Vec<usize>,
     struck: Vec<Struck>,
     wrong: Vec<String>,
 }
 
-/// What is seen of a fault is seen so many seconds later, at most: the plugin waits that long for an engine's answer, and
-/// slurmctld is to hear of it.
+/// The effects of a fault are seen at most this number of seconds later: the plugin waits that long for the
+/// engine's answer, and then reports to slurmctld.
 const ECHO: u64 = 20;
-/// How long a start may last: a pull by several nodes at once.
+/// How long a start may take: several nodes may pull at once.
 const STARTING: u64 = 20;
 
 impl<'a> Faults<'a> {
@@ -112,13 +113,13 @@ impl<'a> Faults<'a> {
         Self { lab, random, patient, moments, struck: Vec::new(), wrong: Vec::new() }
     }
 
-    /// Lets the next one happen, if its moment has come.
+    /// Causes the next fault, if its moment has come.
     pub(crate) fn strike(&mut self, submitted: usize) {
         if self.moments.last().is_none_or(|moment| *moment > submitted) {
             return;
         }
         self.moments.pop();
-        // In turn, so that each comes to pass; n1 has the controller, and whoever submits.
+        // In turn, so that each kind happens; n1 is spared, since it has slurmctld and the submitting users.
         let faults = [Fault::Slurmd, Fault::Engine, Fault::Slurmstepd, Fault::Node];
         let fault = faults[self.struck.len() % faults.len()];
         let node =
@@ -135,7 +136,7 @@ impl<'a> Faults<'a> {
                 at.power("on");
             }
         }
-        // That a batch script has lost its supervisor Slurm sees when BatchStartTimeout is over.
+        // Slurm notices only after BatchStartTimeout that a batch script has lost its slurmstepd.
         if !self.patient || fault == Fault::Slurmstepd {
             self.end_what_is_lost(fault, node, victim);
         }
@@ -144,10 +145,10 @@ impl<'a> Faults<'a> {
         self.struck.push(struck);
     }
 
-    /// As an admin would who does not want to wait for Slurm.
+    /// Ends what the fault has lost, as an admin does who does not want to wait for Slurm.
     fn end_what_is_lost(&self, fault: Fault, node: &str, victim: Option<Victim>) {
         let jobs = match (fault, victim) {
-            // Of a job that was about to start slurmctld hears no more (22.05).
+            // slurmctld gets no report about a job that was about to start (22.05).
             (Fault::Node | Fault::Slurmd, _) => format!("--nodelist={node}"),
             (Fault::Slurmstepd, Some(victim)) => victim.job.to_string(),
             (Fault::Engine | Fault::Slurmstepd, _) => return,
@@ -155,13 +156,14 @@ impl<'a> Faults<'a> {
         self.lab.node("n1").run(&format!("scancel {jobs}"));
     }
 
-    /// Whether a fault explains that a job did not end as it should: one of its nodes had it while the job ran there.
+    /// Whether a fault explains that a job did not end as expected: it hit one of the job's nodes while the job
+    /// ran there.
     pub(crate) fn explain(&self, run: &Run) -> bool {
         self.struck.iter().any(|struck| struck.explains(run))
     }
 
-    /// Nodes that were drained come back into service; drains that no fault explains are remembered. `nodes` is what
-    /// Slurm shows of them, a line for each, with times in seconds.
+    /// Resumes drained nodes; remembers drains that no fault explains. `nodes` are Slurm's lines about nodes,
+    /// with times in seconds.
     pub(crate) fn resume<'b>(&mut self, nodes: impl Iterator<Item = &'b str>) {
         for line in nodes.filter(|line| field(line, "State").contains("DRAIN")) {
             let node = field(line, "NodeName");
@@ -175,12 +177,12 @@ impl<'a> Faults<'a> {
         }
     }
 
-    /// What should not have happened.
+    /// The unexplained failures.
     pub(crate) fn wrong(&mut self) -> Vec<String> {
         std::mem::take(&mut self.wrong)
     }
 
-    /// How often each struck. A slurmstepd that was not there did not die.
+    /// How often each fault happened. A slurmstepd that was not found did not die.
     pub(crate) fn struck(&self) -> BTreeMap<Fault, usize> {
         let mut counts = BTreeMap::new();
         let is_real = |struck: &&Struck| struck.fault != Fault::Slurmstepd || struck.victim.is_some();
@@ -196,7 +198,7 @@ impl Struck {
         let overlaps = run.during.start() <= self.during.end() && self.during.start() <= run.during.end();
         match self.fault {
             Fault::Slurmstepd => self.victim.is_some_and(|victim| victim.job == run.job),
-            // A job that runs goes on without it; one that was about to start may not.
+            // A running job survives the end of slurmd; one that was about to start may not.
             Fault::Slurmd => {
                 overlaps
                     && *run.during.start() + STARTING >= *self.during.start()
@@ -206,10 +208,11 @@ impl Struck {
         }
     }
 
-    /// Only an engine that is down while a prolog or an epilog wants it drains its node. (And an epilog that is killed.)
+    /// Whether this fault explains a drain: only an engine that is down during a prolog or an epilog drains its
+    /// node. (So does a killed epilog.)
     fn drains(&self, node: &str, at: u64) -> bool {
         let drains = match self.fault {
-            // A node that boots has no engine yet when its slurmd begins.
+            // After a boot, slurmd may start before the engine.
             Fault::Engine | Fault::Node => true,
             Fault::Slurmstepd => self.victim.is_some_and(|victim| victim.is_epilog),
             Fault::Slurmd => false,

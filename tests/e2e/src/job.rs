@@ -11,7 +11,7 @@ pub struct Job<'a> {
     lab: &'a Lab,
     /// Slurm's id.
     pub id: u32,
-    /// Where it writes.
+    /// The file with its output.
     output: String,
 }
 
@@ -24,9 +24,9 @@ pub struct Ended {
     pub state: String,
     /// Slurm's `code:signal`.
     pub code: String,
-    /// How often it was queued again.
+    /// How often it was requeued.
     pub restarts: u32,
-    /// All that it wrote, errors too.
+    /// Its output, including standard error.
     pub output: String,
     record: String,
 }
@@ -36,7 +36,7 @@ impl<'a> Job<'a> {
         Self { lab: user.lab, id, output: format!("{}/{id}.out", user.directory()) }
     }
 
-    /// One of the values that Slurm shows of it: `JobState`, `Reason` …
+    /// One of the values in Slurm's record of it: `JobState`, `Reason` …
     #[must_use]
     pub fn value(&self, name: &str) -> String {
         field(&self.record(), name)
@@ -46,14 +46,14 @@ impl<'a> Job<'a> {
         self.lab.first().run(&format!("scontrol show job --oneliner {}", self.id)).success().stdout
     }
 
-    /// What it has written so far.
+    /// Its output so far.
     #[must_use]
     pub fn output(&self) -> String {
-        // Its first line may not be written yet, so that the file does not exist.
+        // The file does not exist before its first line was written.
         self.lab.first().sh(&format!("cat {} 2>/dev/null || true", self.output)).success().stdout
     }
 
-    /// Waits until Slurm says that its script runs.
+    /// Waits until its script runs, according to Slurm.
     #[track_caller]
     pub fn wait_until_running(&self) {
         self.wait_for("RUNNING", |record| field(record, "JobState") == "RUNNING");
@@ -67,7 +67,7 @@ impl<'a> Job<'a> {
         assert!(seen.is_some(), "job {} did not write '{line}'\n{}", self.id, now(()));
     }
 
-    /// Waits until Slurm shows what is wanted of it.
+    /// Waits until Slurm's record of it satisfies a condition.
     #[track_caller]
     pub fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let seen = self.lab.poll(|| Some(self.record()).filter(|record| wanted(record)));
@@ -115,13 +115,13 @@ impl Ended {
         self
     }
 
-    /// Its lines.
+    /// The lines of its output.
     #[must_use]
     pub fn lines(&self) -> Vec<&str> {
         lines(&self.output)
     }
 
-    /// The same in order.
+    /// The same in sorted order.
     #[must_use]
     pub fn sorted(&self) -> Vec<&str> {
         let mut lines = self.lines();
@@ -129,13 +129,13 @@ impl Ended {
         lines
     }
 
-    /// What the plugin said.
+    /// The plugin's messages.
     #[must_use]
     pub fn ours(&self) -> Vec<&str> {
         ours(&self.output)
     }
 
-    /// The rest of the line that starts so.
+    /// The rest of the line that begins with `start`.
     #[track_caller]
     #[must_use]
     pub fn after(&self, start: &str) -> &str {
@@ -150,7 +150,7 @@ impl fmt::Display for Ended {
     }
 }
 
-/// `NAME=value` in a line of scontrol's.
+/// `NAME=value` in a line of scontrol.
 pub(crate) fn field(record: &str, name: &str) -> String {
     let value = record.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     value.unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! The lab, or the two virtual machines, as a test sees them: nodes, users, and an end that is checked.
+//! The lab, or the two virtual machines, for one test: nodes, users, and checks at the end.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -20,9 +20,9 @@ pub const MACHINES: [&str; 2] = ["v0", "v1"];
 /// The image of a usual MPI job.
 pub const IMAGE: &str = "registry:5000/hpc/openmpi";
 
-/// What a test may take, unless it says.
+/// The default time limit of a test.
 const LIMIT: Duration = Duration::from_secs(120);
-/// What the end of a job may take, from the end of its tasks until nothing is left.
+/// How long the end of a job may take, from the end of its tasks until nothing is left.
 const END: Duration = Duration::from_secs(45);
 
 /// One of the lab's images, by the last part of its name.
@@ -31,7 +31,7 @@ pub fn image(name: &str) -> String {
     format!("registry:5000/hpc/{name}")
 }
 
-/// What the plugin says of an image without sshd.
+/// The plugin's warning about an image without sshd.
 #[must_use]
 pub fn no_sshd(image: &str) -> String {
     format!(
@@ -39,7 +39,8 @@ pub fn no_sshd(image: &str) -> String {
     )
 }
 
-/// Whoever disturbs the lab has it alone, among all who run tests in it: a locked file, until it is dropped.
+/// A lock on the lab, held until this is dropped: a test that disturbs the lab has it exclusively, among all
+/// processes that run tests in it.
 #[derive(Debug)]
 struct Share {
     _file: File,
@@ -62,19 +63,19 @@ impl Share {
 pub struct Lab {
     test: String,
     pub(crate) site: Site,
-    /// The name of all jobs of this test.
+    /// The name that all jobs of this test have.
     job_name: String,
     began: Instant,
     deadline: Instant,
-    /// Users who have a directory of this test's.
+    /// Users who have a directory of this test.
     users: Mutex<Vec<String>>,
-    /// What puts the lab right again, for a test that failed before it came to that.
+    /// Commands that repair the lab, for a test that fails before it has done so itself.
     repairs: Mutex<Vec<Command>>,
     share: Share,
 }
 
 impl Lab {
-    /// Together with other tests.
+    /// Shares the lab with other tests.
     #[must_use]
     pub fn get() -> Self {
         Self::within(LIMIT)
@@ -86,7 +87,7 @@ impl Lab {
         Self::new(Site::Lab, limit, false)
     }
 
-    /// For a test that stops daemons or changes the cluster's configuration.
+    /// Has the lab exclusively: for a test that stops daemons or changes the cluster's configuration.
     #[must_use]
     pub fn alone() -> Self {
         Self::alone_within(LIMIT)
@@ -98,13 +99,13 @@ impl Lab {
         Self::new(Site::Lab, limit, true)
     }
 
-    /// The virtual machines, together with other tests; with more time, since they may be emulated.
+    /// The virtual machines, shared with other tests; with more time, since they may be emulated.
     #[must_use]
     pub fn machines() -> Self {
         Self::new(Site::Machines, LIMIT * 3, false)
     }
 
-    /// The same, alone.
+    /// The same, exclusively.
     #[must_use]
     pub fn machines_alone() -> Self {
         Self::new(Site::Machines, LIMIT * 4, true)
@@ -129,7 +130,7 @@ impl Lab {
         }
     }
 
-    /// One of the lab's users, in a directory of this test's.
+    /// A user of the lab, with a directory for this test.
     pub fn user(&self, name: &str) -> User<'_> {
         let user = User { lab: self, name: name.to_owned() };
         let mut users = lock(&self.users);
@@ -141,12 +142,12 @@ impl Lab {
         user
     }
 
-    /// Tells that there is nothing to test here, and why: past the harness, which would show a test that passed.
+    /// Prints that this test is skipped, and why; past libtest, which hides the output of tests that pass.
     pub fn skip(&self, why: &str) {
         let _ = writeln!(io::stderr(), "    skipped: {}: {why}", self.test);
     }
 
-    /// The user that most tests are about.
+    /// The user of most tests.
     pub fn alice(&self) -> User<'_> {
         self.user("alice")
     }
@@ -157,30 +158,30 @@ impl Lab {
         Node { lab: self, name: name.to_owned() }
     }
 
-    /// The node that has slurmctld, and the users.
+    /// The node with slurmctld and the users' commands.
     pub(crate) fn first(&self) -> Node<'_> {
         self.node(self.site.first())
     }
 
-    /// Runs a script as root on all nodes at once. What they say, in order.
+    /// Runs a script as root on all nodes at once. Returns its outputs in the order of the nodes.
     #[track_caller]
     pub fn everywhere(&self, script: &str) -> Vec<String> {
         let commands = self.site.nodes().iter().map(|node| self.command(node, None).sh(script));
         run_all(commands.collect()).into_iter().map(|outcome| outcome.success().stdout).collect()
     }
 
-    /// Looks until there is something to see, or the test's time is over.
+    /// Polls until `look` returns something, or the test's time is over.
     pub fn poll<T>(&self, look: impl FnMut() -> Option<T>) -> Option<T> {
         poll(self.deadline, look)
     }
 
-    /// Has `repair` run if the test fails before it has done that itself.
+    /// Runs `repair` if the test fails before it has done that itself.
     pub fn repair_with(&self, repair: Command) {
         lock(&self.repairs).push(repair);
     }
 
-    /// Works with other arguments of the plugin on a node, and puts them back. A slurmd that runs need not know: prologs
-    /// and steps read them anew.
+    /// Runs `work` with other arguments of the plugin on a node, and restores them. slurmd itself keeps
+    /// running: prologs and steps read the arguments again.
     #[track_caller]
     pub fn with_arguments(&self, node: &str, arguments: &str, work: impl FnOnce()) {
         const FILE: &str = "/etc/slurm/plugstack.conf";
@@ -192,7 +193,7 @@ impl Lab {
         back.run().success();
     }
 
-    /// The ids of all jobs of this test, of those too that ended long ago.
+    /// The ids of all jobs of this test, including those that ended long ago.
     #[must_use]
     pub fn jobs(&self) -> Vec<u32> {
         let command = format!("squeue --noheader --states=all --name={} --format=%A", self.job_name);
@@ -200,7 +201,7 @@ impl Lab {
         outcome.lines().into_iter().filter_map(|id| id.parse().ok()).collect()
     }
 
-    /// The states of all jobs of this test, each task of an array by itself.
+    /// The states of all jobs of this test, with each task of an array separately.
     #[must_use]
     pub fn states(&self) -> Vec<String> {
         let command = format!("squeue --noheader --states=all --array --name={} --format=%T", self.job_name);
@@ -208,8 +209,8 @@ impl Lab {
         outcome.lines().into_iter().map(str::to_owned).collect()
     }
 
-    /// Fails the test if Slurm says of any job of it that it completed, or that it has not ended: to `squeue` and, later,
-    /// to `sacct`, where there are accounts.
+    /// Fails the test if Slurm reports that a job of it has completed, or has not ended: in `squeue` and later
+    /// in `sacct`, where there is accounting.
     #[track_caller]
     pub fn assert_no_job_completed(&self) {
         const FAILED: [&str; 2] = ["CANCELLED", "FAILED"];
@@ -226,7 +227,7 @@ impl Lab {
             return;
         }
         let mut accounted = Vec::new();
-        // It says who cancelled a job, too.
+        // The state may also name who cancelled the job.
         let failed = |state: &String| FAILED.iter().any(|failed| state.starts_with(failed));
         let all = self.poll(|| {
             accounted = self.accounted(&format!("--allocations --name={}", self.job_name), "State");
@@ -235,7 +236,7 @@ impl Lab {
         assert!(all.is_some(), "{states:?}, in the accounting {accounted:?}");
     }
 
-    /// Whether `sacct` knows anything there: not in every suite of the lab.
+    /// Whether `sacct` works: not all suites of the lab have accounting.
     #[must_use]
     pub fn keeps_accounts(&self) -> bool {
         let conf = self
@@ -244,7 +245,7 @@ impl Lab {
         conf.stdout.trim() == "1"
     }
 
-    /// What `sacct` has, a line for each of these jobs.
+    /// The lines of `sacct` for these jobs.
     #[must_use]
     pub fn accounted(&self, jobs: &str, format: &str) -> Vec<String> {
         let sacct = "sacct --allusers --starttime=now-1hour --noheader --parsable2";
@@ -252,20 +253,20 @@ impl Lab {
         outcome.lines().into_iter().map(str::to_owned).collect()
     }
 
-    /// Fails the test if any job of it has left anything on any node, within a deadline.
+    /// Fails the test if any of its jobs has left something on any node, after a deadline.
     #[track_caller]
     pub fn assert_clean(&self) {
         self.assert_left_nothing("");
     }
 
-    /// The same, and of no other job either: for tests that are alone.
+    /// The same for all jobs: for tests that have the lab exclusively.
     #[track_caller]
     pub fn assert_empty(&self) {
         assert!(self.share.alone, "others have jobs too");
         self.assert_left_nothing("ALL=1");
     }
 
-    /// Machines may be emulated.
+    /// Virtual machines may be emulated, and get more time.
     fn end(&self) -> Duration {
         match self.site {
             Site::Lab => END,
@@ -278,12 +279,12 @@ impl Lab {
         let deadline = Instant::now() + self.end();
         let nodes = self.site.nodes();
         let left = || {
-            // Whoever asks for everything need not ask for each.
+            // A check of all jobs needs no ids.
             let jobs = if all.is_empty() { self.jobs() } else { Vec::new() };
             let script = format!("{all}\n{}", clean::LEFT);
             let ask = |node: &&str| {
                 let mut command = self.command(node, None).sh(&script).arg("left");
-                // The last look is as long as the others.
+                // The last check has as much time as the others.
                 command.deadline = Instant::now() + self.end();
                 command.words.extend(jobs.iter().map(u32::to_string));
                 command
@@ -326,9 +327,9 @@ impl Lab {
         }
     }
 
-    /// Ends this test's jobs, and puts right what it has disturbed.
+    /// Ends this test's jobs, and repairs what it has disturbed.
     fn repair(&mut self) {
-        // Whatever failed may have taken all of the test's time.
+        // A failed test may have used up its time.
         self.deadline = Instant::now() + self.end();
         for command in lock(&self.repairs).iter() {
             let mut command = command.clone();
@@ -336,14 +337,15 @@ impl Lab {
             command.run();
         }
         self.first().run(&format!("scancel --name={}", self.job_name));
-        // The tests that follow are to find a cluster that works. Nothing here may panic: that would end all tests.
+        // Later tests must find a cluster that works. Nothing here may panic: a second panic would abort all
+        // tests.
         match std::process::Command::new(self.site.program()).arg("revive").output() {
             Ok(revive) => eprint!("{}", String::from_utf8_lossy(&revive.stderr)),
             Err(error) => eprintln!("revive: {error}"),
         }
     }
 
-    /// What slurmd has noted of the plugin on all nodes.
+    /// The plugin's lines in slurmd's logs of all nodes.
     fn logs(&self) -> String {
         let mut logs = String::new();
         for node in self.site.nodes() {
@@ -359,7 +361,7 @@ impl Drop for Lab {
         let failed = thread::panicking();
         if failed {
             self.deadline = Instant::now() + self.end();
-            // Kept by the test's harness, and shown with the failure.
+            // libtest keeps this output, and shows it with the failure.
             eprintln!("{}", self.logs());
             self.repair();
         }
@@ -369,7 +371,7 @@ impl Drop for Lab {
             self.first().run(&format!("rm -rf {}", directories.join(" ")));
         }
         let result = if failed { "failed" } else { "passed" };
-        // Past the harness, which hides what tests print.
+        // Past libtest, which hides the output of tests.
         let _ = writeln!(
             io::stderr(),
             "    {result} in {:5.1} s: {}",
@@ -410,7 +412,7 @@ pub struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// A command that is not run yet.
+    /// A command that is not started yet.
     pub fn command(&self, words: &str) -> Command {
         self.lab.command(&self.name, None).args(words)
     }
@@ -425,7 +427,7 @@ impl Node<'_> {
         self.lab.command(&self.name, None).sh(script).run()
     }
 
-    /// The number of a container's first process.
+    /// The pid of a container's first process.
     #[track_caller]
     #[must_use]
     pub fn first_process(&self, container: &str) -> String {
@@ -433,7 +435,7 @@ impl Node<'_> {
         inspect.success().stdout.trim().to_owned()
     }
 
-    /// Takes its power away (`off`), or gives it back and waits until it has booted (`on`).
+    /// Switches its power `off`, or `on` and waits until it has booted.
     #[track_caller]
     pub fn power(&self, switch: &str) {
         let mut lab = std::process::Command::new(self.lab.site.program());
@@ -441,7 +443,7 @@ impl Node<'_> {
         assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
     }
 
-    /// What Slurm says of its state.
+    /// Its state according to Slurm.
     #[must_use]
     pub fn state(&self) -> String {
         let command = format!("scontrol show node --oneliner {}", self.name);
@@ -457,38 +459,38 @@ pub struct User<'a> {
 }
 
 impl<'a> User<'a> {
-    /// The directory in which commands start: of this test only, on all nodes.
+    /// The directory in which commands start: for this test only, on all nodes.
     #[must_use]
     pub fn directory(&self) -> String {
         format!("/home/{}/{}", self.name, self.lab.job_name)
     }
 
-    /// A command that is not run yet.
+    /// A command that is not started yet.
     pub fn command(&self, words: &str) -> Command {
         let mut command = self.lab.command(self.lab.site.first(), Some(&self.name));
         command.directory = Some(self.directory());
-        // By their name this test knows its jobs again.
+        // The test finds its jobs by this name.
         let command = command.env("SLURM_JOB_NAME", &self.lab.job_name);
         command.env("SBATCH_JOB_NAME", &self.lab.job_name).args(words)
     }
 
-    /// `srun WORDS`, not run yet.
+    /// `srun WORDS`, not started yet.
     pub fn srun(&self, words: &str) -> Command {
         self.command("srun").args(words)
     }
 
-    /// `srun --docker-image=IMAGE WORDS`, not run yet.
+    /// `srun --docker-image=IMAGE WORDS`, not started yet.
     pub fn srun_image(&self, words: &str) -> Command {
         self.command("srun").arg(format!("--docker-image={IMAGE}")).args(words)
     }
 
-    /// `salloc WORDS`, not run yet.
+    /// `salloc WORDS`, not started yet.
     pub fn salloc(&self, words: &str) -> Command {
-        // Newer ones do not take the name from a variable.
+        // Newer releases do not take the name from a variable.
         self.command("salloc").arg(format!("--job-name={}", self.lab.job_name)).args(words)
     }
 
-    /// `sbatch WORDS` with this script, not run yet.
+    /// `sbatch WORDS` with this script, not started yet.
     pub fn sbatch(&self, words: &str, script: &str) -> Command {
         let output = format!("--output={}/%j.out", self.directory());
         self.command("sbatch --parsable").arg(output).args(words).stdin(format!("#!/bin/bash\n{script}\n"))
@@ -514,14 +516,14 @@ impl<'a> User<'a> {
         Job::new(self, id.unwrap_or_else(|_| panic!("sbatch did not tell a job id\n{outcome}")))
     }
 
-    /// Compiles a library in C, for programs to be started with `LD_PRELOAD`. Where it is, on all nodes. It names no other
-    /// library: a node's may be older than this machine's.
+    /// Compiles a library in C for `LD_PRELOAD`, and returns its path, on all nodes. It is linked to no other
+    /// library, since a node's may be older than this machine's.
     #[track_caller]
     pub fn library(&self, name: &str, source: &str) -> String {
         self.compile(name, source, &["-shared", "-fPIC", "-nostdlib"])
     }
 
-    /// A program in the test's directory, with all that it needs in it.
+    /// Compiles a static program into the test's directory.
     #[track_caller]
     pub fn program(&self, name: &str, source: &str) -> String {
         self.compile(name, source, &["-static", "-pthread"])
@@ -545,7 +547,7 @@ impl<'a> User<'a> {
         format!("{}/{name}", self.directory())
     }
 
-    /// Puts a file into the test's directory.
+    /// Writes a file in the test's directory.
     #[track_caller]
     pub fn write(&self, name: &str, content: &str) {
         self.command("").sh(&format!("cat >{name} && chmod 755 {name}")).stdin(content).run().success();

@@ -1,8 +1,8 @@
-//! What the end-to-end tests are written with: the lab's nodes and users, Slurm's commands and jobs, and the question
+//! The framework of the end-to-end tests: the lab's nodes and users, Slurm's commands and jobs, and the check
 //! whether anything is left of them.
 //!
-//! Needs a lab with the plugin installed: `ci/lab up`, `ci/lab install FILE.so`. A test begins with [`Lab::get`], or
-//! with [`Lab::alone`] when it disturbs others, and ends with [`Lab::assert_clean`].
+//! Needs a lab with the plugin installed: `ci/lab up`, `ci/lab install FILE.so`. A test begins with
+//! [`Lab::get`], or with [`Lab::alone`] when it disturbs others, and ends with [`Lab::assert_clean`].
 
 mod built;
 mod churn;

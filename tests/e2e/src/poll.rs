@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(1);
 
-/// Looks again and again until there is something to see, or the deadline has passed. Ever more seldom: most looks start
-/// a process in a node, and many tests share the machine.
+/// Polls until `look` returns something, or the deadline has passed. The pauses grow: most checks start a
+/// process on a node, and many tests share the machine.
 pub fn poll<T>(deadline: Instant, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     poll_after(FIRST, |pause| LAST.min(pause * 3 / 2), deadline, &mut look)
 }
 
-/// The same, with a pause of one's own between two looks.
+/// The same with a given pause between checks.
 pub(crate) fn poll_every<T>(
     interval: Duration,
     deadline: Instant,

@@ -1,12 +1,13 @@
-//! Jobs that do nothing, as fast as a user can submit them: the engine has to make and remove a container for each.
+//! Empty jobs, submitted as fast as a user can: the engine makes and removes a container for each.
 
 use crate::lab::{IMAGE, Lab};
 
-/// Submits so many, one after the other, and waits until all have completed. What went wrong, if anything did.
+/// Submits this number of jobs, one after the other, and waits until all have completed. Returns what went
+/// wrong.
 pub fn quick_jobs(lab: &Lab, count: usize) -> Result<(), String> {
     let user = lab.alice();
     let (before, _) = completed_and_others(lab);
-    // One shell for all of them: a process in a node for each would be slower than sbatch.
+    // One shell submits all of them: starting a process on a node for each would be slower than sbatch.
     let submit = format!(
         "for job in $(seq {count}); do
              printf '#!/bin/sh\\ntrue\\n' | sbatch --output=/dev/null -n1 --mem=10 --docker-image={IMAGE}

@@ -1,6 +1,6 @@
-//! Random numbers that a seed decides, so that what was seen once can be tried again.
+//! Random numbers from a seed, so that a run can be repeated.
 
-/// SplitMix64: small, and good enough to choose moments.
+/// SplitMix64: small, and good enough for choosing moments.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 

@@ -1,15 +1,15 @@
-//! A registry that never says a word: a pull from there lasts.
+//! A registry that accepts connections and never answers, so that a pull from it does not end.
 
 use crate::command::Command;
 use crate::lab::Lab;
 
-/// Where each of them has what it has taken; that is how a connection is seen.
+/// A server that accepts connections, and records each one in a file.
 const TAKE: &str = "perl -MIO::Socket::INET -e '
     my $listener = IO::Socket::INET->new(LocalAddr => q(127.0.0.1:PORT), Listen => 9, ReuseAddr => 1) or die;
     my @taken;
     while (push @taken, $listener->accept) { open my $file, q(>), q(/run/silent.PORT.asked) }'";
 
-/// One on a node, for the engine there alone.
+/// Such a registry on a node, for the engine of this node.
 pub struct SilentRegistry<'a> {
     lab: &'a Lab,
     node: &'a str,
@@ -27,7 +27,7 @@ impl<'a> SilentRegistry<'a> {
         registry
     }
 
-    /// What a user asks it for.
+    /// The name of an image in it.
     pub fn image(&self) -> String {
         format!("localhost:{}/x", self.port)
     }

@@ -1,6 +1,6 @@
-//! Where tests run: in the lab, or in the two virtual machines.
+//! The cluster in which tests run: the lab, or the two virtual machines.
 
-/// One of the clusters, each with a command of its own that understands the same words.
+/// The clusters. Each has a command with the same verbs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Site {
     /// `ci/lab`: three nodes.
@@ -26,12 +26,12 @@ impl Site {
         }
     }
 
-    /// The one that has slurmctld, and the users.
+    /// The node with slurmctld and the users' commands.
     pub(crate) const fn first(self) -> &'static str {
         self.nodes()[0]
     }
 
-    /// By which it is told from others on this machine.
+    /// The name that distinguishes it from other clusters on this machine.
     pub(crate) fn name(self) -> String {
         match self {
             Self::Lab => std::env::var("LAB_SUITE").unwrap_or_default(),

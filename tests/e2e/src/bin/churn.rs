@@ -14,11 +14,11 @@ fn main() -> ExitCode {
     let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let lab = Lab::alone_within(Duration::from_secs(5400));
     let mut is_right = true;
-    // What a fault excuses would otherwise hide what none does.
+    // First without faults: a fault would excuse failures that nothing else explains.
     for faults in if faults > 0 { vec![0, faults] } else { vec![0] } {
         let (jobs, at_once, faults) = (number(jobs), number(at_once), number(faults));
         let mut report = Churn { jobs, at_once, seed, faults, patient: true }.run(&lab);
-        // Of many jobs some meet each fate, or nothing was tried.
+        // Of many jobs some must meet each fate; otherwise nothing was tested.
         if jobs >= 100 {
             let met = [
                 ("CANCELLED", report.states.contains_key("CANCELLED")),

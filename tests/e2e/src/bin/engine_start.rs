@@ -1,5 +1,5 @@
-//! For `ci/bench`: starts the container of a job through the engine's API alone, and waits for its sshd: what the plugin
-//! is compared with. `engine_start IMAGE UID`, as root on a node; prints milliseconds.
+//! For `ci/bench`: starts the container of a job through the engine's API alone, and waits for its sshd, as a
+//! baseline for the plugin. `engine_start IMAGE UID`, as root on a node; prints milliseconds.
 
 use std::error::Error;
 use std::fs;
@@ -29,7 +29,7 @@ fn engine(method: &str, path: &str, body: &str) -> Result<String, Box<dyn Error>
     Err(format!("{method} {path}: {answer}").into())
 }
 
-/// Keys, known beforehand as the plugin's are derived, and sshd's configuration.
+/// Writes keys, made beforehand because the plugin does not generate its keys either, and sshd's configuration.
 fn prepare(uid: u32) -> Result<(), Box<dyn Error>> {
     let _ = fs::remove_dir_all(DIRECTORY);
     fs::create_dir(DIRECTORY)?;

@@ -1,9 +1,10 @@
-//! The limits of the job hold for all that its container runs, from the moment when the extern step has taken it over.
+//! The limits of the job hold for everything in its container, from its adoption by the extern step on.
 
 use spank_docker_e2e::{IMAGE, Lab, compiled};
 
-/// An ENTRYPOINT that leaves lineages of processes behind which live for an instant each, so that no list of them is ever
-/// complete. They end when they find themselves in a cgroup of Slurm's; after 25 seconds one is left where it is.
+/// An ENTRYPOINT that starts short-lived processes which fork again and again, so that no list of them is ever
+/// complete. They end when they find themselves in a cgroup of Slurm; after 25 seconds the last one stays where
+/// it is.
 const TREAD: &str = r#"
 #include <fcntl.h>
 #include <string.h>
@@ -46,7 +47,7 @@ int main(int argc, char **argv)
 }
 "#;
 
-/// How many processes are in the cgroups that the engine has made for container `$0`, where Slurm has its own.
+/// Counts the processes in the engine's cgroups for container `$0`, in the hierarchies that Slurm uses.
 const LEFT: &str = "cat /sys/fs/cgroup/{cpuset,devices,freezer,memory}/*/*$0/cgroup.procs | wc -l";
 
 #[test]
@@ -74,8 +75,8 @@ fn entrypoint_that_forks_all_the_time_does_not_escape_the_limits_of_the_job() {
     lab.assert_clean();
 }
 
-/// An ENTRYPOINT that leaves a process behind whose first thread has ended. The kernel names it in the cgroup where that thread
-/// was, wherever the others are.
+/// An ENTRYPOINT that starts a process whose first thread ends. The kernel lists such a process in the cgroup
+/// of that thread, wherever its other threads are.
 const HEADLESS: &str = r#"
 #include <pthread.h>
 #include <unistd.h>
@@ -99,7 +100,7 @@ int main(int argc, char **argv)
 }
 "#;
 
-/// The cgroups of the other threads of the process that runs `/headless`; nothing when there is none.
+/// The cgroups of the other threads of the process that runs `/headless`; empty when there is none.
 const OTHER_THREADS: &str = "for pid in $(pgrep -x headless); do cat /proc/$pid/task/*/cgroup; done; true";
 
 #[test]
@@ -123,7 +124,7 @@ fn process_whose_first_thread_has_ended_is_adopted_and_ends_with_its_job() {
     assert_eq!(lab.node("n1").sh(OTHER_THREADS).success().lines(), [""; 0]);
 }
 
-/// With cgroup v1, Slurm has none for processes: what is limited before the adoption must not be after it.
+/// With cgroup v1, Slurm has no pids cgroup: the limit before the adoption must not remain after it.
 #[test]
 fn limits_before_the_adoption_are_lifted_by_it() {
     let lab = Lab::get();

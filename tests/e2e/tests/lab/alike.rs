@@ -1,10 +1,10 @@
-//! A task, a batch script, an ssh session and a rank see the same of what the user's shell has set.
+//! A task, a batch script, an ssh session and a rank get the same settings of the user's shell.
 
 use spank_docker_e2e::{Lab, image};
 
 use crate::cluster::BOUNDED;
 
-/// What `command` writes as alice on n1.
+/// The output of `command` as alice on n1.
 #[track_caller]
 fn of_alice(lab: &Lab, command: &str) -> Vec<String> {
     let ran = lab.alice().command("").sh(command).run().success();
@@ -33,11 +33,11 @@ fn a_directory_that_is_not_in_the_container_is_in_no_variable() {
     let options = format!("-w n1,n2 -N2 --docker-image={}", image("openmpi"));
     let names = ["TMPDIR", "TMP", "TEMP", "XDG_RUNTIME_DIR"];
     let given = |directory: &str| names.map(|name| format!("{name}={directory}")).join(" ");
-    // Slurm itself sets TMPDIR where there is none.
+    // Slurm itself sets TMPDIR where it is missing.
     let look = "mktemp -u | cut -c 1-8; echo ${TMP-none} ${TEMP-none} ${XDG_RUNTIME_DIR-none}";
     let seen = of_alice(&lab, &format!("{} srun {options} -n4 sh -c '{look}' | sort -u", given("/nowhere")));
     assert_eq!(seen, ["/tmp/tmp", "none none none"]);
-    // A file is none either.
+    // A file is not a directory either.
     let seen =
         of_alice(&lab, &format!("{} srun {options} -n2 sh -c '{look}' | sort -u", given("/etc/passwd")));
     assert_eq!(seen, ["/tmp/tmp", "none none none"]);
@@ -69,7 +69,7 @@ fn a_login_shell_keeps_the_path_of_the_image() {
         "{seen:?}"
     );
     assert!(seen[2].starts_with("/mine:/opt/hpc/bin:"), "{seen:?}");
-    // Its own profile is still read.
+    // The image's own profile is still read.
     assert!(seen[2].contains("/usr/games"), "{seen:?}");
     lab.assert_clean();
 }
@@ -80,7 +80,7 @@ const VARIABLES: &str = "ENV OMP_NUM_THREADS=1 PYTHONPATH=/opt/py GONE=here LD_L
 fn exports_and_unsets_of_a_script_apply_on_all_nodes() {
     let lab = Lab::get();
     let set = "export OMP_NUM_THREADS=8 PYTHONPATH=/mine PATH=/my/bin:$PATH LD_LIBRARY_PATH=/my/lib:$LD_LIBRARY_PATH; unset GONE";
-    // Open MPI 5 puts its own directories before it, on other nodes.
+    // Open MPI 5 prepends its own directories on other nodes.
     let library = "$(case :$LD_LIBRARY_PATH: in (*:/my/lib:*) echo /my/lib;; esac)";
     let look =
         format!("echo $(hostname) $OMP_NUM_THREADS $PYTHONPATH ${{PATH%%:*}} {library} ${{GONE-none}}");
@@ -133,7 +133,7 @@ fn variables_that_fit_only_the_login_node_are_removed() {
     let options = format!("-w n1 --docker-image={}", image("openmpi"));
     let given = "LD_PRELOAD=/soft/xalt.so OPAL_PREFIX=/opt/hpcx PMIX_MCA_psec=munge OTHER=kept";
     let look = "sh -c 'echo ${LD_PRELOAD-none} ${OPAL_PREFIX-none} ${PMIX_MCA_psec-none} $OTHER $SLURM_JOB_NUM_NODES'";
-    // The node's own programs complain, Slurm's among them.
+    // The node's own programs, Slurm's among them, print errors as well.
     let seen = |lab: &Lab, given: &str| {
         let ran = lab.alice().command("").sh(&format!("env {given} srun {options} {look} 2>/dev/null")).run();
         ran.success().stdout.trim().to_owned()
@@ -151,7 +151,7 @@ fn variables_that_fit_only_the_login_node_are_removed() {
 fn a_launcher_runs_once_and_on_all_cpus_whatever_mpi_type_is_the_default() {
     let lab = Lab::get();
     let options = format!("-w n1,n2 -N2 --ntasks-per-node=2 --docker-image={}", image("openmpi"));
-    // Which CPUs a node has given is chance: tasks that are not bound have all of them.
+    // Which CPUs a job has depends on other jobs; tasks that are not bound have all of the job's.
     let look = "sh -c 'echo $(hostname) $(env | grep -c ^PMI_) $(grep Cpus_allowed_list /proc/self/status)'";
     let steps = format!(
         "srun --cpu-bind=none {look} | sort; SLURM_MPI_TYPE=pmi2 srun --cpu-bind=threads mpirun --bind-to none {look} | sort"
@@ -192,7 +192,7 @@ fn a_launcher_of_a_step_starts_its_ranks_on_the_nodes_of_the_step() {
     lab.assert_clean();
 }
 
-/// The names of the nodes on which ranks have said hello.
+/// The nodes in the output of ranks.
 fn greeted(lines: &[&str]) -> Vec<String> {
     let node = |line: &&str| line.strip_prefix("rank ")?.rsplit(' ').next().map(str::to_owned);
     let mut nodes: Vec<String> = lines.iter().filter_map(node).collect();
@@ -224,7 +224,7 @@ fn networks_that_the_user_excludes_anywhere_are_not_named() {
     lab.assert_clean();
 }
 
-/// Libraries that are not for its ssh, a /tmp that is root's, parameters of its own.
+/// Libraries that its ssh must not load, a /tmp of root's, and MCA parameters of its own.
 const ODD: &str =
     "RUN mkdir -p /opt/conda/lib && cp /lib/*/libz.so.1 /opt/conda/lib/libcrypto.so.3 && chmod 755 /tmp && \\
     mkdir -p /etc/openmpi && printf '\\nbtl_tcp_if_exclude=lo,docker0\\n' >>/etc/openmpi/openmpi-mca-params.conf

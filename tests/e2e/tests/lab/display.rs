@@ -1,10 +1,11 @@
-//! A display that Slurm forwards (`srun --x11`) is one in the container.
+//! A display that Slurm forwards (`srun --x11`) works in the container.
 
 use spank_docker_e2e::{IMAGE, Lab};
 
 const COOKIE: &str = "00112233445566778899aabbccddeeff";
 
-/// An X server on the first node's display 7, which greets each client by whether it has the cookie. Ends by itself.
+/// An X server on display 7 of the first node, whose answer shows whether the client has the cookie. Ends by
+/// itself.
 const SERVER: &str = r#"use strict; use warnings; use IO::Socket::INET;
 alarm 60;
 my $server = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 6007, Listen => 9, ReuseAddr => 1) or die $!;
@@ -18,7 +19,7 @@ while (my $client = $server->accept) {
     close $client;
 }"#;
 
-/// A client, as libX11 is one: the cookie is that of this host and display.
+/// An X client that finds the cookie of this host and display as libX11 does.
 const CLIENT: &str = r#"use strict; use warnings; use IO::Socket::INET;
 my ($display) = $ENV{DISPLAY} =~ /^localhost:(\d+)/ or die $ENV{DISPLAY};
 open my $file, "<", $ENV{XAUTHORITY} or die "$ENV{XAUTHORITY}: $!";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spank_docker_e2e::{IMAGE, Lab};
 
-/// Ranks on all nodes, started over ssh, that would run for long.
+/// Long-running ranks on all nodes, started over ssh.
 const LONG: &str = "mpirun -np 3 --map-by ppr:1:node sleep 299 & echo started; wait";
 
 #[test]
@@ -25,7 +25,7 @@ fn job_past_its_time_limit_leaves_nothing() {
     let job = lab.alice().submit_image("-N3 --time=1", LONG);
     job.wait_for_line("started");
     wait_for_ranks(&lab, job.id);
-    // A minute is the least that a user can set.
+    // A minute is the shortest limit that a user can set.
     lab.node("n1").run(&format!("scontrol update JobId={} EndTime=now+1", job.id)).success();
     let job = job.wait();
     assert_eq!(job.state, "TIMEOUT", "{job}");
@@ -53,7 +53,7 @@ fn srun_that_is_terminated_leaves_nothing() {
     lab.assert_clean();
 }
 
-/// More levels than an engine may have open files: in the container's own layer, and in a volume of the image.
+/// Deeper than an engine may have open files: in the container's own layer, and in a volume of the image.
 #[test]
 fn tree_that_no_engine_can_remove_is_gone_with_its_job() {
     let lab = Lab::within(Duration::from_secs(300));
@@ -63,7 +63,7 @@ fn tree_that_no_engine_can_remove_is_gone_with_its_job() {
     let script = format!("cd /var/tmp && {nest}; cd /srv/volume && {nest}");
     let srun = lab.alice().srun(&format!("-w n2 --docker-image={}", built.name));
     srun.sh(&script).run().success().printed(&["made", "made"]);
-    // Another job's end does not wait for that.
+    // The end of another job does not wait for that removal.
     lab.alice().srun_image("-w n2 true").run().success();
     let left = || {
         n2.sh("docker ps --all --quiet; docker volume ls --quiet; ls /run/spank-docker | grep [0-9]; true")
@@ -74,7 +74,8 @@ fn tree_that_no_engine_can_remove_is_gone_with_its_job() {
     lab.assert_clean();
 }
 
-/// Nobody ends the processes of a step whose supervisor was killed, and nobody removes its cgroups; the epilog does.
+/// A step whose slurmstepd was killed has nothing that ends its processes or removes its cgroups; the epilog
+/// does both.
 #[test]
 fn job_whose_slurmstepds_were_killed_leaves_nothing() {
     let lab = Lab::get();
@@ -92,7 +93,8 @@ fn job_whose_slurmstepds_were_killed_leaves_nothing() {
 
 #[test]
 fn requeued_job_gets_a_new_container_and_new_keys() {
-    // Slurm waits for two minutes, until no node knows the first run's credential: only then will it run the prolog.
+    // Slurm waits for two minutes, until no node remembers the credential of the first run: only then does it
+    // run the prolog.
     let lab = Lab::within(Duration::from_secs(300));
     let alice = lab.alice();
     // The first run waits to be requeued, the second one ends.
@@ -105,7 +107,8 @@ fn requeued_job_gets_a_new_container_and_new_keys() {
     let running = format!("test -e {}/running", alice.directory());
     lab.poll(|| (lab.node("n1").run(&running).code == Some(0)).then_some(())).expect("the first run");
     lab.node("n1").run(&format!("scontrol requeue {}", job.id)).success();
-    // On a busy machine 22.05 ends those two minutes a moment too soon: the second run has no prolog then, and is refused.
+    // On a busy machine 22.05 ends those two minutes too early: the second run then has no prolog, and is
+    // refused.
     job.wait_for("queued again", |record| record.contains("JobState=PENDING"));
     lab.node("n1").run(&format!("scontrol update JobId={} StartTime=now+135", job.id)).success();
     let job = job.wait().completed();
@@ -116,7 +119,7 @@ fn requeued_job_gets_a_new_container_and_new_keys() {
     lab.assert_clean();
 }
 
-/// Until each of the three nodes has its rank.
+/// Waits until each of the three nodes has its rank.
 fn wait_for_ranks(lab: &Lab, job: u32) {
     let ranks = || {
         let container = format!("SLURM_JOB_DOCKER_CONTAINER=docker_{job}");

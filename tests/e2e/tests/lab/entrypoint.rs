@@ -1,8 +1,8 @@
-//! The image's ENTRYPOINT, for those who ask for it.
+//! The image's ENTRYPOINT, for jobs that request it.
 
 use spank_docker_e2e::{Built, IMAGE, Lab, image};
 
-/// Makes an image on a node from another, with this script as its ENTRYPOINT.
+/// Builds an image on a node from another one, with this script as its ENTRYPOINT.
 pub(crate) fn build(lab: &Lab, node: &str, name: &str, from: &str, script: &str) -> Built {
     let lines = "COPY program /entry\nENTRYPOINT [\"/entry\", \"an argument\"]";
     lab.node(node).build(name, from, lines, format!("#!/bin/sh\n{script}\n"))
@@ -44,13 +44,13 @@ fn exports_of_the_entrypoint_reach_tasks_scripts_and_ssh_sessions() {
         assert!(lines.contains(&line), "{line}\n{job}");
     }
     assert_eq!(lines.last(), Some(&"1"), "{job}");
-    // Without the option it does not run; in a step's own container it does.
+    // Without the option it does not run in the job; in a step's own container with the option it does.
     let inner = format!(
         "srun --docker-image={name} sh -c 'echo ${{EXPORTED:-nothing}}'; srun --docker-entrypoint --docker-image={name} sh -c 'echo $EXPORTED'"
     );
     let outcome = alice.salloc("-w n2").sh(&inner).run().success();
     assert_eq!(outcome.lines(), ["nothing", "an argument of alice"], "{outcome}");
-    // An image without one.
+    // An image without an ENTRYPOINT.
     let nossh = image("nossh");
     alice
         .srun(&format!("-w n2 --docker-entrypoint --docker-image={nossh} hostname"))
@@ -117,7 +117,8 @@ fn entrypoint_that_fails_or_hangs_or_needs_root_fails_the_job_with_its_last_line
     assert_eq!(lab.everywhere("pgrep -fx 'sleep 291' || true"), ["", "", ""]);
 }
 
-/// Slurm may have given it to another job, and says so in the job's cgroup alone: there the container is only later.
+/// Slurm may have allocated the device to another job, and expresses that only in the job's cgroup, which the
+/// container enters later.
 #[test]
 fn device_of_a_users_mount_opens_only_after_the_jobs_cgroup_applies() {
     let lab = Lab::get();
@@ -127,7 +128,7 @@ fn device_of_a_users_mount_opens_only_after_the_jobs_cgroup_applies() {
     let remove = n2.command("rm -f").arg(&device);
     lab.repair_with(remove.clone());
     n2.sh(&format!("mknod -m 0666 {device} c 10 237")).success();
-    // Nothing can be read from it.
+    // Reading from it fails, so the error shows whether it could be opened.
     let probe = format!("dd if={device} of=/dev/null bs=1 count=1 2>&1 | head -n 1");
     let host = alice.srun("-w n2").sh(&probe).run().success();
     let script = format!("shift; {probe} >/tmp/probe; exec \"$@\"");

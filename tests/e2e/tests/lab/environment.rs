@@ -1,4 +1,5 @@
-//! Which variables a task, a batch script and an ssh session have: the same, but for what has to differ.
+//! The variables of a task, a batch script and an ssh session: they are equal, except for those that must
+//! differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ fn environment<'a>(output: &'a str, place: &str) -> Environment<'a> {
     part.lines().filter_map(|line| line.split_once('=')).collect()
 }
 
-/// The names of variables that are not in both with the same value.
+/// The names of variables that are missing in one, or have different values.
 fn differences<'a>(one: &Environment<'a>, other: &Environment<'a>) -> BTreeSet<&'a str> {
     let names = one.keys().chain(other.keys()).copied();
     names.filter(|name| one.get(name) != other.get(name)).collect()
@@ -22,7 +23,7 @@ fn differences<'a>(one: &Environment<'a>, other: &Environment<'a>) -> BTreeSet<&
 fn tasks_scripts_and_sessions_differ_only_where_they_must() {
     let lab = Lab::get();
     let alice = lab.alice();
-    // German is not in the image, the image's PATH is not the submitting shell's.
+    // The image has no German locale, and a PATH other than the submitting shell's.
     let variables = [
         ("LANG", "de_DE.UTF-8"),
         ("LC_ALL", "fr_FR"),
@@ -33,7 +34,7 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
         ("LD_LIBRARY_PATH", "/of/the/host"),
         ("PATH", "/usr/bin:/bin:/of/the/host"),
     ];
-    // Programs that are given a locale which is not there say so.
+    // Programs print a warning about a locale that is missing.
     let show = "env | grep -v ^BASH_FUNC; { perl -e 1; bash -c :; } 2>&1 | sed \"s/^/COMPLAINT: /\"";
     let script = format!(
         "echo; echo PLACE script; {show}; echo; echo PLACE ssh; ssh n2 '{show}'
@@ -63,7 +64,7 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
         assert_eq!(seen.get("EMPTY"), Some(&""), "{place}");
         assert_eq!(seen.get("LC_TIME"), Some(&"C.UTF-8"), "{place}");
         assert_eq!((seen.get("LANG"), seen.get("LC_ALL")), (None, None), "{place}");
-        // No locale, and not set by the image.
+        // LANGUAGE is not a locale, and the image does not set it.
         assert_eq!(seen.get("LANGUAGE"), Some(&"de"), "{place}");
         assert_eq!(seen.get("LD_LIBRARY_PATH"), Some(&"/of/the/host"), "{place}");
         assert!(seen["PATH"].starts_with("/opt/hpc/bin:"), "{place}: {}", seen["PATH"]);
@@ -82,7 +83,7 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
     }
     assert_eq!((ssh["SLURMD_NODENAME"], ssh["SLURM_NODEID"]), ("n2", "1"), "{job}");
 
-    // Of a script and a task only what Slurm itself says differently.
+    // Between a script and a task, only variables that Slurm itself sets may differ.
     let by_slurm = |name: &&&str| {
         !["SLURM", "SRUN", "SBATCH", "PMI"].iter().any(|start| name.starts_with(start))
             && !["ENVIRONMENT", "SHLVL", "_"].contains(*name)
@@ -97,7 +98,7 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
     lab.assert_clean();
 }
 
-/// glibc takes a directory as a locale, whatever is its name.
+/// glibc accepts a directory as a locale, whatever its name is.
 #[test]
 fn locales_that_the_image_has_or_names_itself_stay() {
     let lab = Lab::get();
@@ -116,7 +117,7 @@ ENV LANG=own_OWN.UTF-8 LC_PAPER=of_THE_IMAGE";
     lab.assert_clean();
 }
 
-/// An sshd takes 128 variables.
+/// sshd accepts 128 variables.
 #[test]
 fn ranks_on_other_nodes_have_all_variables_however_many() {
     let lab = Lab::get();

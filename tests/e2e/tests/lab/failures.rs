@@ -1,10 +1,11 @@
-//! What the user did wrong fails the job, with one line, and drains no node (`assert_clean` looks).
+//! An error of the user fails the job, with one line, and drains no node (`assert_clean` checks that).
 
 use std::time::{Duration, Instant};
 
 use spank_docker_e2e::{IMAGE, Lab, NODES, image, no_sshd};
 
-/// Each of these options fails a batch job on this node with this line, and srun too. All run side by side.
+/// Each of these options makes a batch job on this node fail with this line, and srun too. All run
+/// concurrently.
 pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
     let alice = lab.alice();
     let accounts = lab.keeps_accounts();
@@ -18,7 +19,7 @@ pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
         let job = job.wait().failed();
         assert_eq!(job.lines(), [format!("spank_docker: {line}")], "{job}");
         assert_eq!(job.code, "1:0", "{job}");
-        // The same is in the accounting, for good.
+        // The accounting keeps the same line permanently.
         let wanted = [format!("FAILED|1:0|spank_docker: start 1 on {node}: {cause}")];
         let sacct =
             || lab.accounted(&format!("--allocations --jobs={}", job.id), "State,ExitCode,AdminComment");
@@ -31,7 +32,7 @@ pub(crate) fn each_fails(lab: &Lab, node: &str, cases: &[(String, String)]) {
     std::thread::scope(|threads| cases.iter().for_each(|case| drop(threads.spawn(move || check(case)))));
 }
 
-/// Takes a port, in the background. Prints its pid.
+/// Occupies a port in the background. Prints the pid.
 pub(crate) fn listener(port: u16) -> String {
     format!(
         "perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Listen => 1, LocalPort => {port}) or die;
@@ -44,7 +45,7 @@ fn failure_on_several_nodes_is_reported_and_runs_nothing() {
     let lab = Lab::get();
     let line = |node| format!("{node}: image 'hpc/nowhere': not found in registry 'registry:5000'");
     let srun = lab.alice().srun("-N3 --docker-image=registry:5000/hpc/nowhere echo it ran").run().failure();
-    // Those that fail before the first has been told.
+    // The nodes that fail before the first report has arrived.
     let lines = NODES.map(line);
     assert!(!srun.ours().is_empty() && srun.ours().iter().all(|said| lines.iter().any(|line| line == said)));
     srun.printed(&[]);
@@ -55,9 +56,9 @@ fn failure_on_several_nodes_is_reported_and_runs_nothing() {
 #[test]
 fn failure_of_one_node_among_several_reaches_the_user_at_once() {
     let lab = Lab::get();
-    // Else srun would be told how far the pull is, too.
+    // Otherwise srun would also print the progress of the pull.
     lab.everywhere(&format!("docker image inspect {IMAGE} || docker pull --quiet {IMAGE}"));
-    // Not the first node, where the script would run: the one in the middle.
+    // Not on the first node, where the script would run, but on the middle one.
     const PORT: u16 = 29873;
     let listener = lab.node("n2").sh(&listener(PORT)).success();
     let end = lab.node("n2").command("kill").arg(listener.stdout);
@@ -81,7 +82,7 @@ fn failure_of_one_node_among_several_reaches_the_user_at_once() {
         assert_eq!(job.code, "1:0", "{job}");
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     }
-    // Whoever looks later finds it too.
+    // The job's record keeps the line.
     let shown = format!("AdminComment=spank_docker: start 1 on {line}");
     for job in lab.jobs() {
         let record = lab.node("n1").run(&format!("scontrol show job {job}")).success();
@@ -92,7 +93,7 @@ fn failure_of_one_node_among_several_reaches_the_user_at_once() {
     lab.assert_clean();
 }
 
-/// Some sites write there for every job, and more than one line.
+/// Some sites write to AdminComment for every job, and more than one line.
 #[test]
 fn admin_comment_of_a_site_is_kept_when_a_failure_is_added() {
     let lab = Lab::get();
@@ -146,10 +147,10 @@ fn port_that_is_taken_fails_the_job() {
     let line = "port 29872 is taken on this node: submit again, or choose another with --docker-port=PORT";
     let options = format!("--docker-image={IMAGE} --docker-port=29872");
     each_fails(&lab, "n1", &[(options, line.to_owned())]);
-    // An image without sshd has no need of it.
+    // An image without sshd does not need the port.
     let nossh = format!("-w n1,n2 -N2 --docker-image={} --docker-port=29872 hostname", image("nossh"));
     lab.alice().srun(&nossh).run().success().printed(&["n1", "n2"]);
-    // The first job's container is none the worse for it.
+    // The first job's container still works.
     first.cancel();
     let first = first.wait();
     assert_eq!((first.state.as_str(), first.ours().len()), ("CANCELLED", 0), "{first}");
@@ -186,7 +187,7 @@ fn killed_container_is_reported_by_the_next_step() {
     );
     assert_eq!((job.ours(), job.code.as_str()), (vec![line.as_str()], "7:0"), "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
-    // What ran in it goes on, where it was.
+    // The job's other processes continue, in the container.
     assert!(job.lines().contains(&"/opt/hpc/bin/hello"), "{job}");
     lab.assert_clean();
 }
@@ -203,7 +204,7 @@ fn rank_that_uses_up_the_memory_of_the_job_ends_the_job_and_nothing_else() {
         let sacct = || lab.accounted(&format!("--jobs={}", job.id), "JobID,State");
         assert!(lab.poll(|| sacct().contains(&wanted).then_some(())).is_some(), "{:?}", sacct());
     }
-    // By the limit of the job, not by that of the node.
+    // Killed by the limit of the job, not by that of the node.
     let said = format!("grep -q 'oom.kill event.* in StepId={}.extern' /var/log/slurm/slurmd.log", job.id);
     let seen = lab.poll(|| (lab.node("n3").sh(&said).code == Some(0)).then_some(()));
     assert!(seen.is_some(), "nothing in the log of n3: {job}");

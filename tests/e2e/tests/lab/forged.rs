@@ -1,11 +1,11 @@
-//! What users put in the way of the client's checks: the variables in which Slurm itself carries options, a configuration
-//! of their own, a client that lies. The node checks all of it again, and none of it drains a node.
+//! How users bypass the client's checks: the variables in which Slurm itself carries options, a configuration
+//! of their own, a modified client. The node checks everything again, and none of it drains a node.
 
 use std::thread;
 
 use spank_docker_e2e::{Command, IMAGE, Lab, Outcome};
 
-/// A client's library that hands on another value than the one that was checked: `$LIE`, so many times.
+/// A client's library that passes on another value than the checked one: `$LIE`, repeated `$LIE_TIMES` times.
 const LIAR: &str = r#"
     #define _GNU_SOURCE
     #include <dlfcn.h>
@@ -22,7 +22,8 @@ const LIAR: &str = r#"
     }
 "#;
 
-/// A client's library that has the last word on the variables of a step: `$LIES`, with blanks between them.
+/// A client's library that overrides the variables of a step at the last moment: with `$LIES`, separated by
+/// blanks.
 const FORGER: &str = r#"
     #define _GNU_SOURCE
     #include <dlfcn.h>
@@ -41,7 +42,7 @@ const FORGER: &str = r#"
     }
 "#;
 
-/// One bearable line of ours at most.
+/// At most one line of the plugin, of limited length.
 #[track_caller]
 fn assert_one_line(outcome: &Outcome) {
     assert!(outcome.ours().len() <= 1, "{outcome}");
@@ -110,13 +111,13 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
     lab.assert_clean();
 }
 
-/// Whoever knows the name of such a variable can set it: it is as good as the option, and no better.
+/// A user who knows the name of such a variable can set it: it has the effect of the option, and no other.
 #[test]
 fn options_forged_in_slurms_variables_are_checked_like_options() {
     let lab = Lab::get();
     let alice = lab.alice();
     let names = ["_SLURM_SPANK_OPTION_docker_docker_", "SPANK__SLURM_SPANK_OPTION_docker_docker_"];
-    // A shell makes what no test can hand on in its own words.
+    // A shell makes the values that a test cannot pass on its own command line.
     let values = [
         ("image", "$(printf 'a\\nb')"),
         ("image", "$(printf 'a\\377b')"),
@@ -131,7 +132,7 @@ fn options_forged_in_slurms_variables_are_checked_like_options() {
             let set = format!("export {name}{option}=\"{value}\"");
             let outcome = alice.command("").sh(&format!("{set}; srun -w n1 id -u")).run();
             assert_one_line(&outcome);
-            // Refused, or not taken for an option at all.
+            // Refused, or not recognised as an option at all.
             assert!(outcome.stdout.is_empty() || outcome.lines() == ["5001"], "{outcome}");
             assert_ne!(outcome.code == Some(0), outcome.stdout.is_empty(), "{outcome}");
         }
@@ -142,7 +143,7 @@ fn options_forged_in_slurms_variables_are_checked_like_options() {
     lab.assert_clean();
 }
 
-/// Root's commands go by what slurmctld shows of a job, whose name is its user's.
+/// Root's commands rely on slurmctld's record of a job, which contains the job name that the user chose.
 #[test]
 fn name_of_a_job_that_fails_makes_root_cancel_no_other() {
     let lab = Lab::get();
@@ -166,8 +167,8 @@ fn name_of_a_job_that_fails_makes_root_cancel_no_other() {
     lab.assert_clean();
 }
 
-/// What a step with a container of its own reads of its job is Slurm's word, not its environment's. srun overwrites most of
-/// what the user says there: so a library in it does.
+/// A step with a container of its own takes its job from Slurm, not from its environment. srun overwrites most
+/// variables that the user forges: so a library in srun forges them.
 #[test]
 fn step_that_poses_as_one_of_another_users_job_stays_its_own() {
     let lab = Lab::get();
@@ -188,7 +189,7 @@ fn step_that_poses_as_one_of_another_users_job_stays_its_own() {
     bob.wait_for_line(&own);
     let labels = lab.node("n1").sh(&format!("docker inspect --format '{{{{json .Config.Labels}}}}' {own}"));
     let labels = labels.success().stdout;
-    // That the lies arrive is seen by the restart count, which is the keys' affair alone.
+    // The restart count shows that the forged values arrive; it affects only the keys.
     for (label, value) in
         [("job", bob.id.to_string()), ("step", "0".into()), ("user", "bob".into()), ("restart", "3".into())]
     {
@@ -224,13 +225,13 @@ fn configuration_of_a_users_own_changes_nothing_on_the_node() {
     let line = "n1: --docker-port: '2222' is outside the port range of this cluster: use one of 20000-29999";
     let outcome = srun(&format!("--docker-image={IMAGE} -w n1 --docker-port=2222 echo it ran")).run();
     outcome.refused().said(&[line]).printed(&[]);
-    // Without the plugin the client knows no option; its variable still means a container, never the host.
+    // Without the plugin the client has no such option; its variable still means a container, never the host.
     alice.command("").sh(": >plugstack.conf").run().success();
     srun(&format!("--docker-image={IMAGE} -w n1 echo it ran")).run().failure().printed(&[]);
     let seen =
         srun("-w n1 printenv SLURM_JOB_DOCKER_CONTAINER").env("SLURM_DOCKER_IMAGE", IMAGE).run().success();
     assert!(seen.stdout.starts_with("docker_"), "{seen}");
-    // So do the variables that turn something on or off.
+    // So do the variables of switches.
     let steps = "for name in MOUNT_HOME ENTRYPOINT READONLY WRITABLE; do
             env SLURM_DOCKER_$name=maybe srun --overlap echo it ran &
         done

@@ -1,9 +1,10 @@
-//! GPUs: a container has those that Slurm has given, and no others. The lab's nodes have two each, by their device nodes
-//! and by a specification for engines; nothing answers behind them, but who may not open one is told so by the kernel.
+//! GPUs: a container has those that Slurm has allocated, and no others. Each node of the lab has two, with
+//! device nodes and a CDI specification, but no driver: the error of open(2) shows whether the cgroup allows a
+//! device.
 
 use spank_docker_e2e::{IMAGE, Lab, Node};
 
-/// What is in the container, which of it opens, what libraries are told, and what came with it.
+/// Which device nodes the container has, which of them can be opened, the libraries' variables, and the driver.
 const PROBE: &str = r#"#!/bin/bash
 nodes=$(cd /dev; echo nvidia*)
 for gpu in 0 1; do
@@ -15,7 +16,7 @@ done
 echo "$1: $nodes, opens$opens, sees ${CUDA_VISIBLE_DEVICES-nothing}, driver ${LAB_DRIVER-none}"
 "#;
 
-/// Engines before 25 know nothing of specifications.
+/// Engines before 25 do not read CDI specifications.
 fn knows_specifications(lab: &Lab) -> bool {
     let version = lab.node("n1").run("docker version --format {{.Server.Version}}").success();
     version.stdout.split('.').next().and_then(|major| major.trim().parse::<u32>().ok()).expect("a version")
@@ -32,12 +33,12 @@ fn jobs_that_share_a_node_have_their_own_gpus_in_the_container() {
     lab.assert_clean();
 }
 
-/// Two jobs with one GPU each, and a driver that came with it, which it names in a variable or not.
+/// Two jobs with one GPU each, and a driver that comes with the GPU, and which names it in a variable or not.
 fn share_a_node(lab: &Lab, node: &str, driver: &str) {
     let alice = lab.alice();
     alice.write("probe", PROBE);
     alice.command("rm -f both done").run().success();
-    // What a user says of them changes nothing. The script of one is on the host.
+    // The user's own variables change nothing. The script of one job runs on the host.
     let look = format!(
         "bash ./probe $1
          ssh {node} \"cd $PWD && bash ./probe ssh\"
@@ -72,7 +73,7 @@ fn share_a_node(lab: &Lab, node: &str, driver: &str) {
         for place in ["seen", "ssh"] {
             assert_eq!(job.after(&format!("{place}: ")), seen, "{job}");
         }
-        // What a specification or a hook brings is no way to privilege.
+        // A mount by a CDI specification or a hook gives no privileges.
         let mount = job.after(" /opt/driver ");
         assert!(
             ["ro", "nosuid", "nodev"].iter().all(|flag| mount.split(',').any(|own| own == *flag)),
@@ -82,8 +83,9 @@ fn share_a_node(lab: &Lab, node: &str, driver: &str) {
     }
 }
 
-/// Does what NVIDIA's hook does in a container before it runs (src/nvc_mount.c of libnvidia-container): it mounts a driver,
-/// and device nodes of the GPUs that the container's last word names. Where a test says so, of all GPUs.
+/// Does in a container what NVIDIA's hook does before it runs (src/nvc_mount.c of libnvidia-container): it
+/// mounts a driver, and the device nodes of the GPUs in the last value of the container's variable; of all
+/// GPUs, where a test requests that.
 const HOOK: &str = r#"#!/bin/bash
 set -eu
 state=$(cat)
@@ -109,8 +111,8 @@ inside mkdir -p "$root/opt/driver"
 mount_on /opt/lab-driver "$root/opt/driver" ro
 "#;
 
-/// Engines look for the hook when they start. The device request, and what comes of it, is the engine's own; NVIDIA's
-/// program is not here.
+/// Engines look for the hook when they start. The device request and its result are the engine's own; NVIDIA's
+/// program is not part of the lab.
 #[test]
 fn nvidias_hook_gives_exactly_the_jobs_gpus() {
     const FILE: &str = "/usr/local/bin/nvidia-container-runtime-hook";
@@ -137,7 +139,7 @@ fn nvidias_hook_gives_exactly_the_jobs_gpus() {
     lab.assert_empty();
 }
 
-/// As NVIDIA's toolkit writes it: the GPUs by their places on the bus and by their UUIDs, each with its render node.
+/// In the format of NVIDIA's toolkit: the GPUs by their indices and by their UUIDs, each with its render node.
 const SPECIFICATION: &str = r#"{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "devices": [
   {"name": "0", "containerEdits": {"deviceNodes": [{"path": "/dev/nvidia1"}, {"path": "/dev/dri/renderD129"}]}},
   {"name": "1", "containerEdits": {"deviceNodes": [{"path": "/dev/nvidia0"}, {"path": "/dev/dri/renderD128"}]}},
@@ -176,7 +178,7 @@ fn gpus_that_nvidias_tools_number_differently_are_the_jobs_with_their_render_nod
     lab.assert_empty();
 }
 
-/// Has NVIDIA's driver, as /proc and /sys tell of it.
+/// Simulates NVIDIA's driver in /proc and /sys.
 fn with_driver(lab: &Lab, node: &Node<'_>, work: impl FnOnce()) {
     const PLACES: &str = "/proc/driver /sys/bus/pci/devices";
     let back = node.command(&format!("umount {PLACES}"));
@@ -221,7 +223,7 @@ fn job_without_gpus_has_none_whatever_its_image_says() {
     let lab = Lab::get();
     let alice = lab.alice();
     alice.write("probe", PROBE);
-    // For a vendor's runtime it would be all of them.
+    // To a vendor's runtime these values would mean all GPUs.
     let lines = "ENV NVIDIA_VISIBLE_DEVICES=all AMD_VISIBLE_DEVICES=all CUDA_VISIBLE_DEVICES=7";
     let greedy = lab.node("n3").build("own/greedy", IMAGE, lines, "");
     let script = "bash ./probe seen; echo $SLURM_JOB_ID up; until [ -e done ]; do sleep 0.1; done";
@@ -250,13 +252,13 @@ fn has_one_clear_line(lab: &Lab) {
     let outcome = lab.alice().srun_image("-w n1 --gres=gpu:1 echo it ran").run().failure();
     let line = "n1: the job asks for GPUs, but this node's engine cannot give any to containers: \
                 ask the admin to install a CDI specification or the NVIDIA Container Toolkit";
-    // The node may have had to pull the image, and says so.
+    // The node may have had to pull the image, and then reports that too.
     assert_eq!(outcome.ours().last(), Some(&line), "{outcome}");
     outcome.printed(&[]);
     lab.assert_clean();
 }
 
-/// Slurm gives it the node's GPUs too, whether or not the engine can hand them on.
+/// Slurm allocates the node's GPUs to it too, whether or not the engine can provide them.
 #[test]
 fn job_that_has_a_node_for_itself_runs_there() {
     let lab = Lab::get();

@@ -1,7 +1,7 @@
-//! Images that were made to break out, to deceive, or to take a node out of service.
+//! Images that try to break out, to deceive, or to take a node out of service.
 //!
-//! One job runs an image that is full of traps (ci/images/hostile); each test looks at some of them. Images that must be
-//! refused are built on a node, from a few lines each.
+//! One job runs an image that is full of traps (ci/images/hostile); each test examines some of them. Images
+//! that must be refused are built on a node, each from a few lines.
 
 use std::sync::LazyLock;
 use std::thread;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use spank_docker_e2e::{Built, IMAGE, Lab, Outcome, View, image, no_sshd, view};
 
-/// In the PATH of the hostile image is nothing but its own.
+/// The PATH of the hostile image contains only its own programs.
 const PROBE: &str = r#"
 echo "path: $PATH"
 PATH=/usr/bin:/bin
@@ -29,7 +29,7 @@ struct Views {
     labels: String,
     health: String,
     environment: String,
-    /// From the end of its script to that of its container.
+    /// The time from the end of the script to the end of the container.
     end: Duration,
     places: [(&'static str, View); 3],
 }
@@ -43,7 +43,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
         echo up; until [ -e done ]; do sleep 0.2; done";
     let options = format!("-w n1 --docker-script=host --docker-image={}", image("hostile"));
     let job = alice.submit(&options, script);
-    // The image keeps batch scripts out; what root does while this one is built does not count.
+    // The image prevents batch scripts from being mounted; what root does during the build does not count.
     let lines = "RUN /bin/rm /var/lib/slurm; : >/opt/evil/sprung";
     let entered = lab.node("n1").build("registry:5000/built/entered", &image("hostile"), lines, "");
     let options = format!("-w n1 --docker-pull=never --docker-image={}", entered.name);
@@ -81,7 +81,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
 fn nothing_of_a_hostile_image_runs_as_root_or_before_its_container_is_safe() {
     for (place, view) in &VIEWS.places {
         let sprung: Vec<_> = view["sprung"].split(';').filter(|line| !line.is_empty()).collect();
-        // The traps work: a library of the image is in what the user runs, as the image says.
+        // The traps work: a library of the image is loaded into what the user runs, as the image requests.
         assert!(sprung.contains(&"library 5001 5001 id"), "{place}: {sprung:#?}");
         for line in sprung {
             assert!(line.starts_with("library 5001 5001 "), "{place}: {line}");
@@ -91,11 +91,11 @@ fn nothing_of_a_hostile_image_runs_as_root_or_before_its_container_is_safe() {
     }
 }
 
-/// The engine would start a program of the image in the container every second.
+/// The engine would run a program of the image in the container every second.
 #[test]
 fn health_check_of_an_image_is_off() {
     let health = VIEWS.health.trim();
-    // Of a check that is off Podman says that it has found nothing.
+    // For a disabled check Podman reports that it has no result.
     let nothing = ["null", r#"{"Status":"","FailingStreak":0,"Log":null}"#];
     assert!(nothing.iter().any(|nothing| health == format!("[NONE] {nothing}")), "{health}");
 }
@@ -105,12 +105,13 @@ fn files_of_the_image_at_the_plugins_paths_are_covered() {
     for (place, view) in &VIEWS.places {
         assert!(view["pause"].starts_with("711 root "), "{place}: {}", view["pause"]);
         assert!(view["session"].contains("Written by spank-docker"), "{place}: {}", view["session"]);
-        // The name by which it was entered is gone.
+        // The random name by which the container was entered is gone.
         assert_eq!(view["root"], "0", "{place}");
     }
 }
 
-/// The engine's hooks run as root, with the container's variables: LD_PRELOAD of an image would be a library in theirs.
+/// The engine's hooks run as root, with the container's variables: LD_PRELOAD of an image would load a library
+/// into them.
 #[test]
 fn variables_of_an_image_do_not_reach_the_engine() {
     let lines = || VIEWS.environment.lines().filter(|line| !line.is_empty());
@@ -123,7 +124,7 @@ fn variables_of_an_image_do_not_reach_the_engine() {
     assert!(values.iter().all(|value| known.contains(value)), "{values:?}");
 }
 
-/// It lands where ours is, after all that is less deep.
+/// Engines mount it over the plugin's directory, after all mounts with shorter paths.
 #[test]
 fn volume_behind_a_link_does_not_cover_our_directory() {
     let lab = Lab::get();
@@ -137,7 +138,8 @@ fn volume_behind_a_link_does_not_cover_our_directory() {
     lab.assert_clean();
 }
 
-/// What is said of a volume behind an absolute link, where the engine does not look into such a container.
+/// The message for a volume behind an absolute link, where the engine cannot show the files of such a
+/// container.
 fn closed(lab: &Lab) -> Option<String> {
     let version = lab.node("n1").run("docker version --format {{.Server.Version}}").success().stdout;
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).expect(&version);
@@ -179,7 +181,7 @@ fn image_cannot_set_variables_of_slurm_or_the_plugin() {
     }
 }
 
-/// It asks to be stopped by a signal that stops nothing: an engine that heeds that waits 10 s.
+/// The image sets a stop signal without effect: an engine that uses it waits 10 s.
 #[test]
 fn stop_signal_of_an_image_does_not_delay_its_removal() {
     assert!(VIEWS.end < Duration::from_secs(9), "{:?}", VIEWS.end);
@@ -195,7 +197,8 @@ fn labels_of_an_image_do_not_replace_the_plugins() {
     assert!(!labels.contains("evil"), "{labels}");
 }
 
-/// Programs on a host act on labels of containers: Podman's auto-update, for one, restarts the unit that one names.
+/// Programs on a host act on labels of containers: Podman's auto-update, for example, restarts the unit that
+/// one names.
 #[test]
 fn labels_of_an_image_are_not_on_its_container() {
     let lab = Lab::get();
@@ -229,8 +232,8 @@ fn batch_script_is_not_attached_through_a_link_to_the_host() {
     lab.assert_clean();
 }
 
-/// A task that fails when it is in the container already does not look at our records any more: their path leads to the
-/// image's. Here it says that the user has been told.
+/// A task that fails after it has entered the container does not use the plugin's records any more: their path
+/// leads into the image. Here such a file says that the user has been informed.
 #[test]
 fn image_with_records_of_its_own_does_not_silence_a_task_that_fails_in_it() {
     const BATCH_STEP: u32 = 0xffff_fffb;
@@ -260,7 +263,7 @@ fn image_with_records_of_its_own_does_not_silence_a_task_that_fails_in_it() {
     lab.assert_empty();
 }
 
-/// The usual image with these lines added, on n1 only.
+/// Builds the usual image with these lines added, on n1 only.
 fn build(lab: &Lab, name: &str, lines: &str) -> Built {
     lab.node("n1").build(&format!("registry:5000/built/{name}"), IMAGE, lines, "")
 }
@@ -274,16 +277,16 @@ fn run(lab: &Lab, image: &Built, command: &str) -> Outcome {
     lab.alice().srun(&words).run()
 }
 
-/// What dozens of images take to be built and run, with engines that need seconds for each.
+/// The time for building and running dozens of images, with engines that need seconds for each.
 const LONG: Duration = Duration::from_secs(240);
-/// A /proc of the image's own, which is not the one that the container has.
+/// A /proc of the image's own, which the container's /proc covers.
 const DECOY: &str =
     "RUN mkdir -p /r/proc/1 /r/decoy/tmp && touch /r/decoy/tmp/accounts && ln -s /decoy /r/proc/1/root";
 const TO_DECOY: &str = "RUN ln -sf /proc/1/root/tmp/accounts /etc/passwd";
 const TWENTY_LINKS: &str =
     "RUN for n in $(seq 20); do ln -s /l$((n-1)) /l$n; done; mv /etc/group /l0; ln -s /l20 /etc/group";
 
-/// Each fails its job with one line and drains no node.
+/// Each makes its job fail with one line, and drains no node.
 #[test]
 fn images_that_would_lead_root_astray_are_refused() {
     let lab = Lab::within(LONG);
@@ -343,13 +346,13 @@ fn images_that_would_lead_root_astray_are_refused() {
     ];
     let is_podman = is_podman(&lab);
     let refused = |(name, lines, line): &(&str, &str, String)| {
-        // It builds no devices, and has a file of its own in /run.
+        // Podman's builds have no devices, and put a file of their own into /run.
         if is_podman && ["mknod", "cp -a /dev/null", "rm -rf /run"].iter().any(|word| lines.contains(word)) {
             return;
         }
         let image = build(&lab, name, lines);
         let outcome = run(&lab, &image, "echo it ran").refused().printed(&[]);
-        // It refuses some itself.
+        // Podman refuses some images itself.
         if is_podman && outcome.ours().iter().all(|said| said.contains(": Docker Engine refused to start")) {
             return;
         }
@@ -359,7 +362,7 @@ fn images_that_would_lead_root_astray_are_refused() {
     lab.assert_clean();
 }
 
-/// Some are made that way; one name is longer than the head of an archive has room for.
+/// Some images are made that way; one name is longer than the first block of an archive.
 #[test]
 fn accounts_of_an_image_may_be_behind_links() {
     let lab = Lab::get();
@@ -368,7 +371,7 @@ fn accounts_of_an_image_may_be_behind_links() {
     let image = build(&lab, "links", lines);
     let outcome = run(&lab, &image, "id -un");
     if is_podman(&lab) {
-        // It shows no link as it stands in the image.
+        // This engine does not show links as the image has them.
         outcome.refused().printed(&[]);
     } else {
         outcome.success().printed(&["alice"]);
@@ -376,8 +379,8 @@ fn accounts_of_an_image_may_be_behind_links() {
     lab.assert_clean();
 }
 
-/// An engine takes a group by its name before it takes it by its number, and the names are the image's: a group named
-/// "5001" would be alice's. Only sshd and the ENTRYPOINT have their groups from the engine.
+/// An engine resolves a group as a name before it takes it as a number, and the names are the image's: a group
+/// named "5001" would become alice's. Only sshd and the ENTRYPOINT get their groups from the engine.
 #[test]
 fn numeric_group_names_of_an_image_are_not_taken_for_group_ids() {
     let lab = Lab::get();
@@ -391,23 +394,23 @@ fn numeric_group_names_of_an_image_are_not_taken_for_group_ids() {
     let options = format!("-w n1 --docker-pull=never --docker-entrypoint --docker-image={}", image.name);
     let own = "5001 6001 6002";
     lab.alice().srun(&options).sh(look).run().success().printed(&["0", own, own, own, "theirs:x:4242:"]);
-    // Where the engine goes on to read another list.
+    // With a volume at /etc the engine reads another list.
     let image = build(&lab, "groups-volume", &format!("{numbers}\nVOLUME /etc"));
     let outcome = run(&lab, &image, "id -G");
     if outcome.code == Some(0) {
-        // Engine 28.5 reads what was put into the volume.
+        // Engine 28.5 reads the list in the volume.
         outcome.printed(&[own]);
     } else {
         let line = "its container has different groups from yours: does the image's /etc/group have lines whose name is a number? Remove them";
         outcome.refused().said(&[&format!("n1: image '{}': {line}", image.name)]).printed(&[]);
     }
-    // One that means what it says changes nothing.
+    // A group whose name equals its number changes nothing.
     let image = build(&lab, "harmless", "RUN printf '%s\\n' 5001:x:5001: 6001:x:6001: >>/etc/group");
     run(&lab, &image, "ssh n1 id -G").success().printed(&["5001 6001 6002"]);
     lab.assert_clean();
 }
 
-/// A runtime that follows it makes its devices there, as root, on the node.
+/// A runtime that follows the link makes its devices where it leads, as root, on the node.
 #[test]
 fn devices_of_a_container_are_not_created_through_links_of_its_image() {
     let lab = Lab::get();
@@ -415,7 +418,7 @@ fn devices_of_a_container_are_not_created_through_links_of_its_image() {
     let remove = "rm -rf /tmp/of-a-device; docker rmi --force registry:5000/built/linked";
     let remove = n1.command("").sh(remove);
     lab.repair_with(remove.clone());
-    // A build has /dev mounted.
+    // A build has /dev mounted, so the image is made without one.
     let make = format!(
         "set -e; cd $(mktemp -d); mkdir -m 0777 /tmp/of-a-device
          docker image inspect {IMAGE} >/dev/null 2>&1 || docker pull --quiet {IMAGE} >/dev/null
@@ -439,7 +442,7 @@ fn devices_of_a_container_are_not_created_through_links_of_its_image() {
     lab.assert_clean();
 }
 
-/// Several at a time.
+/// Checks several cases concurrently.
 fn at_once<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
     thread::scope(|threads| {
         for some in cases.chunks(cases.len().div_ceil(4)) {
@@ -448,8 +451,8 @@ fn at_once<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
     });
 }
 
-/// In the image's own files, on the way to what we or the engine put into the container: followed, each would lead to the
-/// host. (A link at /etc the engine replaces by a directory.)
+/// Links in the image's own files, on the path to what the plugin or the engine puts into the container: if
+/// they were followed, each would lead to the host. (The engine replaces a link at /etc by a directory.)
 #[test]
 fn links_on_the_way_to_our_places_lead_nowhere() {
     let lab = Lab::within(LONG);
@@ -457,14 +460,14 @@ fn links_on_the_way_to_our_places_lead_nowhere() {
     let probe = "touch /home/alice/made /tmp/made /srv/link/volume/made 2>/dev/null; echo it ran";
     let remove = n1.command("rm -rf /tmp/of-the-host");
     lab.repair_with(remove.clone());
-    // Not even what the user could make there.
+    // Not even files that the user could create there.
     n1.sh("install -d -m 0777 /tmp/of-the-host").success();
     let config = |name: &str| {
         Some(format!(
             "image 'registry:5000/built/{name}': cannot mount on '/etc/ssh/ssh_config': it cannot be looked up"
         ))
     };
-    // Docker writes these itself, and puts mounts on the first three.
+    // Docker writes these itself, and mounts over the first three.
     let engines = ["hosts", "hostname", "resolv.conf", "mtab"];
     let mut cases = Vec::new();
     for (kind, host, reason) in [
@@ -512,7 +515,7 @@ fn links_on_the_way_to_our_places_lead_nowhere() {
         let image = build(&lab, name, lines);
         let words = format!("-w n1 --docker-pull=never --docker-image={} {options}", image.name);
         let outcome = alice.srun(&words).sh(probe).run();
-        // crun itself mounts nothing behind such a link: no volume, and none of its own files.
+        // crun mounts nothing behind such a link: neither a volume nor its own files.
         if is_podman && ["-volume", "-engine"].iter().any(|end| name.ends_with(end)) {
             outcome.refused().printed(&[]);
             return;
@@ -520,7 +523,7 @@ fn links_on_the_way_to_our_places_lead_nowhere() {
         match refusal {
             Some(line) => outcome.refused().said(&[&format!("n1: {line}")]).printed(&[]),
             None => {
-                // The home, and the working directory below it.
+                // The home directory, and the working directory below it.
                 let left_out = outcome.ours().iter().filter(|line| line.contains(" is left out ")).count();
                 assert_eq!(left_out, if name.ends_with("-home") || name.ends_with("-alice") { 2 } else { 0 });
                 outcome.success().printed(&["it ran"])
@@ -532,7 +535,8 @@ fn links_on_the_way_to_our_places_lead_nowhere() {
     lab.assert_clean();
 }
 
-/// What is no program that all may run is no sshd: tasks run, and the user is told.
+/// A file that is not a program which all users may execute does not count as an sshd: tasks run, and the user
+/// gets a warning.
 #[test]
 fn sshd_of_an_image_that_is_no_program_counts_as_none() {
     let lab = Lab::get();
@@ -558,7 +562,7 @@ fn sshd_of_an_image_that_is_no_program_counts_as_none() {
     ];
     let is_podman = is_podman(&lab);
     at_once(&cases, |(name, lines, refusal)| {
-        // It builds no devices.
+        // Podman's builds have no devices.
         if is_podman && lines.contains("mknod") {
             return;
         }
@@ -576,7 +580,7 @@ fn sshd_of_an_image_that_is_no_program_counts_as_none() {
     lab.assert_clean();
 }
 
-/// Each line of it would pass through the engine, which works outside of the job's limits.
+/// Each line of it would pass through the engine, which works outside the job's limits.
 #[test]
 fn sshd_that_writes_without_end_writes_nothing_to_the_engine() {
     let lab = Lab::get();
@@ -598,14 +602,14 @@ fn sshd_that_writes_without_end_writes_nothing_to_the_engine() {
     lab.assert_clean();
 }
 
-/// Slurm makes TMPDIR in the task: in the container and as the user, so that a link out of it leads nowhere.
+/// Slurm makes TMPDIR in the task: in the container and as the user, so that a link to the host leads nowhere.
 #[test]
 fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
     let lab = Lab::get();
     lab.repair_with(lab.node("n1").command("rm -rf /root/evil /var/lib/docker/evil"));
     let links = "RUN ln -s /proc/1/root/root /srv/root && ln -s /proc/1/root/var/lib/docker /srv/docker && ln -s /tmp /srv/own";
     let ran = "printenv SLURM_JOB_DOCKER_IMAGE";
-    // The image's word wins over the user's.
+    // The image's value overrides the user's.
     let own = build(&lab, "tmpdir-own", &format!("{links}\nENV TMPDIR=/srv/root/evil"));
     run(&lab, &own, ran).success().printed(&[&own.name]);
     let image = build(&lab, "tmpdir", links);
@@ -614,8 +618,9 @@ fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
         run(&lab, &image, &set(directory, ran)).success().printed(&[&image.name]);
     }
     lab.node("n1").sh("ls -d /root/evil /var/lib/docker/evil 2>/dev/null; true").success().printed(&[]);
-    // Nor where a link leads that the user may follow: what the container does not have, no variable names. Of a node's first
-    // task Slurm then says what it says of one without (slurmstepd's task.c, `_make_tmpdir`).
+    // Nor where a link leads to a directory that the user can reach: variables never name a directory that the
+    // container lacks. In the first task on a node Slurm then prints what it prints without the variable
+    // (slurmstepd's task.c, `_make_tmpdir`).
     let words =
         format!("-w n1 --docker-pull=never --docker-image={} {}", image.name, set("/srv/own/made", ""));
     lab.alice().srun(&words).sh("printenv TMPDIR; ls -d /tmp/made").run().failure().printed(&["/tmp"]);
@@ -625,7 +630,7 @@ fn tmpdir_of_an_image_is_not_made_through_a_link_to_the_host() {
 #[test]
 fn accounts_that_are_not_text_are_left_out() {
     let lab = Lab::get();
-    // Nobody reads os-release.
+    // No program reads os-release here.
     let binary = "RUN head -c 50000 /dev/zero | tr '\\0' '\\377' >/etc/group && printf '\\377\\0:x:7:7::/:\\n:::::::' >/etc/passwd
 RUN rm -f /etc/os-release /usr/lib/os-release && mkfifo -m 666 /etc/os-release";
     let large = "RUN yes evil:x:0:0::/:/bin/evil | head -c 2000000 >/etc/passwd; yes evil:x:0: | head -c 2000000 >/etc/group";

@@ -1,4 +1,4 @@
-//! What users can forge, swap, or take first: variables, directories, ports.
+//! What users can forge, swap, or occupy: variables, directories, ports.
 
 use spank_docker_e2e::{IMAGE, Lab};
 
@@ -37,27 +37,27 @@ fn invalid_values_of_options_are_refused_on_one_line() {
         assert!(outcome.stderr.len() < 2000, "{}", outcome.stderr.len());
         assert!(!outcome.stderr.contains('\u{1b}'), "{outcome}");
     }
-    // More than any command line holds: set in the client itself.
+    // Longer than any command line can be: set in the client itself.
     let huge = alice.library("huge.so", HUGE);
     for client in [alice.srun("-w n1 echo it ran"), alice.sbatch("-w n1", "echo it ran")] {
         let outcome = client.env("LD_PRELOAD", &huge).run().failure().printed(&[]);
         assert_eq!(outcome.ours().len(), 1, "{outcome}");
         assert!(outcome.stderr.len() < 2000, "{}", outcome.stderr.len());
     }
-    // Not UTF-8: no test can pass that through its own command line, so a shell makes it.
+    // Not UTF-8: a shell makes it, because a test cannot pass it on its own command line.
     let script = "SLURM_DOCKER_IMAGE=$(printf 'a\\377b') srun -w n1 echo it ran";
     let outcome = alice.command("bash -c").arg(script).run().failure();
     assert_eq!(outcome.ours().len(), 1, "{outcome}");
     lab.assert_clean();
 }
 
-/// A link in the place of the working directory, swapped in and out all the time: root must follow it in no start.
+/// A link replaces the working directory again and again: root must not follow it in any start.
 #[test]
 fn working_directory_that_is_swapped_for_a_link_gives_no_way_in() {
     let lab = Lab::get();
     let alice = lab.alice();
     let directory = alice.directory();
-    // All may read what is in it, but nobody comes there through bob's home.
+    // Its files are readable for all, but other users cannot get there through bob's home.
     let closed = lab.user("bob").directory();
     lab.node("n1").sh(&format!("echo secret >{closed}/secret")).success();
     let swap = format!(
@@ -69,7 +69,7 @@ fn working_directory_that_is_swapped_for_a_link_gives_no_way_in() {
     let swapper = alice.command("bash -c").arg(swap);
     std::thread::scope(|scope| {
         let swapping = scope.spawn(|| swapper.run());
-        // Some find the directory and some do not, or the race is none.
+        // Some starts must find the directory and some must not; otherwise there was no race.
         let (mut found, mut missed) = (0, 0);
         while found == 0 || missed == 0 {
             let command = "ls -A; cat secret; cat */secret; ls -A /home/bob; true";
@@ -89,11 +89,11 @@ fn working_directory_that_is_swapped_for_a_link_gives_no_way_in() {
     lab.assert_clean();
 }
 
-/// The prolog is told of a batch job's directory by its name. Whatever that means at the moment when root opens it, each
-/// job has the user's directory, or none: and both have to be seen, or nothing was shown.
+/// The prolog gets a batch job's directory by its name. Whatever the name means at the moment when root opens
+/// it, each job has the user's directory, or none: both must be observed, otherwise nothing was shown.
 #[test]
 fn working_directory_of_a_batch_job_that_is_swapped_is_the_users_or_none() {
-    // Exchanges the two names, again and again: renameat2(2) with RENAME_EXCHANGE. There is always one of them.
+    // Exchanges the two names again and again: renameat2(2) with RENAME_EXCHANGE. One of the two always exists.
     const SWAP: &str = "my $call = qx(uname -m) =~ /x86_64/ ? 316 : 276;
         my $end = time + 100;
         while (! -e 'done' && time < $end) {
@@ -133,10 +133,10 @@ fn working_directory_that_the_user_may_not_enter_is_not_mounted() {
     let alice = lab.alice();
     let closed = lab.user("bob").directory();
     lab.node("n1").sh(&format!("echo secret >{closed}/secret")).success();
-    // Two ways to name it: a batch job's is the one that the prolog is told.
+    // There are two ways to name it: the prolog gets that of a batch job.
     for directory in [closed.as_str(), "/root", "/var/lib/docker"] {
         if alice.command("ls").arg(directory).run().code == Some(0) {
-            // Podman's may be open to all.
+            // Podman's directory may be open to all.
             assert_eq!(directory, "/var/lib/docker");
             continue;
         }
@@ -153,7 +153,7 @@ fn working_directory_that_the_user_may_not_enter_is_not_mounted() {
     lab.assert_clean();
 }
 
-/// The port that a job will derive can be foretold; who listens there is not taken for the job's sshd.
+/// A user can predict the port of a job; a process that listens there is not taken for the job's sshd.
 #[test]
 fn listener_of_another_user_on_the_port_is_no_sshd_of_the_job() {
     let lab = Lab::get();
@@ -171,7 +171,7 @@ fn listener_of_another_user_on_the_port_is_no_sshd_of_the_job() {
         bob.cancel();
         bob.wait();
     }
-    // One that is foretold.
+    // A job whose port can be predicted.
     let job = lab.alice().submit_image("--hold -w n1", "echo it ran");
     let port = 20_000 + job.id % 10_000;
     let bob = lab.user("bob").submit("-w n1", &format!("{listen} 0.0.0.0 {port}"));
@@ -188,7 +188,7 @@ fn listener_of_another_user_on_the_port_is_no_sshd_of_the_job() {
     lab.assert_clean();
 }
 
-/// An sshd goes on with IPv4 where somebody else has come to the port's IPv6 while it began.
+/// sshd continues with IPv4 where another process has taken IPv6 of the port while sshd started.
 #[test]
 fn listener_of_another_user_beside_the_jobs_sshd_fails_the_start() {
     let lab = Lab::get();
@@ -210,32 +210,32 @@ fn listener_of_another_user_beside_the_jobs_sshd_fails_the_start() {
     lab.assert_clean();
 }
 
-/// Nobody else's key opens the door, and the files of another user's job are closed.
+/// No other user's key is accepted, and the files of another user's job are closed.
 #[test]
 fn ssh_into_the_job_of_another_user_is_refused() {
     let lab = Lab::get();
     let job = lab.alice().submit_image("-w n1", "echo up $SLURM_JOB_DOCKER_PORT; sleep 300");
     let port = lab.poll(|| job.output().lines().find_map(|line| Some(line.strip_prefix("up ")?.to_owned())));
     let port = port.expect("the port");
-    // With bob's own job's key, as alice and as bob.
+    // With the key of bob's own job, as alice and as bob.
     let script = format!(
         "for user in alice bob; do ssh -F none -p {port} -i /run/spank-docker/id_ed25519 -o BatchMode=yes \
              -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null $user@127.0.0.1 id 2>&1 | grep -o 'Permission denied'; done"
     );
     let outcome = lab.user("bob").srun_image("-w n1 sh -c").arg(script).run().success();
     outcome.printed(&["Permission denied", "Permission denied"]);
-    // A step of bob's in alice's job.
+    // A step of bob in alice's job.
     let step = lab.user("bob").srun(&format!("--jobid={} echo it ran", job.id)).run().failure();
     assert!(!step.stdout.contains("it ran"), "{step}");
     job.cancel();
     lab.assert_clean();
 }
 
-/// A container that died does not let the next process with its number pass for its own; tasks say that it is gone. Nothing
-/// of the host's namespaces, where that process is, may be joined.
+/// The next process with the pid of a container that died is not mistaken for it, and tasks report that the
+/// container is gone. That process is in the host's namespaces, none of which may be joined.
 #[test]
 fn container_that_is_killed_is_not_mistaken_for_another_process() {
-    // Takes the number `$1`: the next one after the number written there, unless somebody else is quicker.
+    // Takes the pid `$1`: the next one after the number written there, unless another process is quicker.
     const TAKE: &str = "for turn in $(seq 200); do
             echo $(($1 - 1)) >/proc/sys/kernel/ns_last_pid
             sleep 300 </dev/null >/dev/null 2>&1 &
@@ -264,7 +264,7 @@ fn container_that_is_killed_is_not_mistaken_for_another_process() {
     lab.assert_clean();
 }
 
-/// OpenSSH refuses addresses from which somebody connects again and again without a login (from 9.8 on).
+/// OpenSSH refuses addresses from which clients connect repeatedly without a login (from 9.8 on).
 #[test]
 fn connections_of_another_user_do_not_keep_the_jobs_own_ssh_out() {
     let lab = Lab::get();
@@ -272,7 +272,7 @@ fn connections_of_another_user_do_not_keep_the_jobs_own_ssh_out() {
     let script = "echo up; until [ -e done ]; do sleep 0.1; done; ssh n2 hostname";
     let job = alice.submit_image("-w n[1-2] -N2", script);
     job.wait_for_line("up");
-    // From where alice's ssh comes.
+    // From the address that alice's ssh uses.
     let knock = format!(
         "perl -MIO::Socket::INET -e 'for (1..60) {{
              my $s = IO::Socket::INET->new(PeerAddr => q(n2:{})) or die; print scalar <$s>
@@ -287,7 +287,7 @@ fn connections_of_another_user_do_not_keep_the_jobs_own_ssh_out() {
     lab.assert_clean();
 }
 
-/// Connections without a login, from a node that is not the job's: each costs the job's user a process.
+/// Connections without a login, from a node outside the job: each costs the job's user a process.
 #[test]
 fn another_user_cannot_take_all_places_of_the_jobs_sshd() {
     let lab = Lab::get();
@@ -310,12 +310,12 @@ fn another_user_cannot_take_all_places_of_the_jobs_sshd() {
     assert!(lab.poll(|| (held.run().stdout == "held\n").then_some(())).is_some(), "no connections");
     let count = lab.node("n2").sh("ps -C sshd,sshd-session,sshd-auth -o user= | grep -c ^alice");
     let count: u32 = count.stdout.trim().parse().expect("a number");
-    // Of one address 96, and from 9.8 on two processes for each.
+    // 96 from one address, and from 9.8 on two processes for each.
     assert!((90..=200).contains(&count), "{count} processes");
     alice.command("touch done").run().success();
     let job = job.wait().completed();
     assert_eq!(job.lines()[..2], ["up", "n2"], "{job}");
-    // Not after places have become free.
+    // Not only after other connections have ended.
     let seconds: u32 = job.after("took ").parse().expect("a number");
     assert!(seconds < 10, "{job}");
     release.run().success();

@@ -1,4 +1,5 @@
-//! Images that cannot be had, or cannot be used: one line for the user, in srun's output and in that of a batch job.
+//! Images that are not available, or cannot be used: one line for the user, in srun's output and in that of a
+//! batch job.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use spank_docker_e2e::{IMAGE, Lab, image, no_sshd};
 
 use crate::failures::each_fails;
 
-/// On n3, with `$other` for another kind of processor: a registry of this test's own, one that requires authentication, and images that are not as they should be.
+/// On n3, with `$other` for another architecture: a registry of this test's own, one that requires
+/// authentication, and damaged images.
 const SET_UP: &str = r#"
 set -e
 mkdir -p /tmp/own/data
@@ -104,7 +106,7 @@ fn image_that_cannot_be_pulled_fails_the_job() {
         ),
     ];
     each_fails(&lab, "n3", &cases.map(|(image, line)| (format!("--docker-image={image}"), line.to_owned())));
-    // The admin has all causes.
+    // The admin's log has all causes.
     let causes = "grep 'image .a.: registry .nowhere.invalid:5000. cannot be reached: no such host: .*lookup nowhere.invalid' /var/log/slurm/slurmd.log";
     n3.sh(causes).success();
     end.run().success();
@@ -121,7 +123,7 @@ fn sshd_that_dies_at_once_or_never_answers_fails_the_job() {
     };
     let dies = with_sshd("own/dies", "echo 'no more memory' >&2; exit 1");
     let silent = with_sshd("own/silent", "exec sleep 300");
-    // Listens, and says nothing to whom it lets in.
+    // It listens, and sends nothing to clients.
     let mute = with_sshd(
         "own/mute",
         "port=$(sed -n 's/^Port //p' /run/spank-docker/sshd_config)
@@ -163,7 +165,7 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
     srun.said(&[&line("n1", "n2"), &line("n2", "n1")]).printed(&[]);
     let job = alice.submit(&image, "echo it ran").wait().failed();
     assert_eq!(job.lines(), [format!("spank_docker: {}", line("n1", "n2"))], "{job}");
-    // The containers of a step come one after the other: whoever comes last sees it.
+    // The containers of a step start one after the other: the last one compares.
     let salloc =
         alice.salloc(&format!("-w n1,n2 -N2 -n2 srun --docker-image={moved} sleep 20")).run().failure();
     let lines = [line("n1", "n2"), line("n2", "n1")];
@@ -171,7 +173,7 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
         !salloc.ours().is_empty() && salloc.ours().iter().all(|said| lines.iter().any(|line| line == said)),
         "{salloc}"
     );
-    // Both have the newer one then.
+    // Both have the newer image then.
     let show = "printenv SLURM_JOB_DOCKER_IMAGE_ID";
     let srun = alice.srun(&format!("{image} --docker-pull=always {show}")).run().success();
     assert!(matches!(srun.lines()[..], [one, other] if one == other), "{srun}");
@@ -206,7 +208,7 @@ fn moved_tag_of_an_image_without_sshd_is_detected() {
     lab.assert_clean();
 }
 
-/// As in Alpine's images. Names come from our passwd and group, which musl reads too.
+/// As in Alpine's images. Names come from the plugin's passwd and group, which musl reads too.
 #[test]
 fn image_with_another_c_library_runs_tasks_as_the_user() {
     let lab = Lab::get();
@@ -236,7 +238,7 @@ fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
     let [id, digest] = made.lines()[..] else { panic!("{made}") };
     lab.repair_with(n2.command("").sh(&remove(id)));
     lab.repair_with(n3.command("").sh(&remove(id)));
-    // n2 has to pull it by its digest; by its id it is there then.
+    // n2 has to pull it by its digest; afterwards it is present under its id.
     let digits = id.strip_prefix("sha256:").expect("an id");
     for (node, image) in [("n3", name.as_str()), ("n2", digest), ("n2", id), ("n2", digits)] {
         let outcome =
@@ -248,7 +250,8 @@ fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
     lab.assert_clean();
 }
 
-/// As somebody builds them for himself: another name has the user's number, the user's name another one, and so for groups.
+/// As some users build images for themselves: another name has the user's uid, another uid the user's name, and
+/// likewise for groups.
 #[test]
 fn image_whose_users_and_groups_clash_with_the_nodes_has_the_nodes() {
     let lab = Lab::get();
@@ -262,7 +265,7 @@ fn image_whose_users_and_groups_clash_with_the_nodes_has_the_nodes() {
     let job = alice.submit(&options, &format!("{who}; ssh n1 \"{who}\"; {theirs}")).wait().completed();
     let id = alice.command("id").run().success();
     let own = [id.stdout.trim(), "alice", "/home/alice alice alice"];
-    // What the image calls otherwise stays, after the node's.
+    // Names that the image gives to these ids stay, after the node's.
     let theirs = ["builder:x:5001:5001::/:/bin/false", "physics:x:6001:alice", "strangers:x:6002:alice"];
     assert_eq!(job.lines(), [own, own, theirs].concat(), "{job}");
     lab.assert_clean();

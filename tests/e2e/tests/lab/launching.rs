@@ -1,10 +1,10 @@
-//! What users say to mpirun, and how a parallel program ends that does not end well.
+//! Options of mpirun, and the end of parallel programs that fail.
 
 use spank_docker_e2e::{Lab, image};
 
 use crate::cluster::{BOUNDED, assert_ended};
 
-/// In one job on three nodes; each line of a run with its name before it.
+/// Several runs in one job on three nodes; each line of a run begins with the run's name.
 const RUNS: &str = "
     say() { grep '^rank' | sort | sed \"s/^/$1: /\"; }
     set -o pipefail
@@ -22,14 +22,14 @@ const EXPECTED: [&str; 7] = [
     "two_ranks: rank 0 of 2 on n1",
     "two_ranks: rank 1 of 2 on n2",
     "one_rank: rank 0 of 1 on n1",
-    // Which of them is the first depends on the launcher.
+    // Which rank is the first there depends on the launcher.
     "from_n3: rank _ of 3 on n1",
     "from_n3: rank _ of 3 on n2",
     "from_n3: rank _ of 3 on n3",
     "aborted: 5",
 ];
 
-/// A rank that fails without a word to the others. Hydra waits for the others then, on hosts as in containers.
+/// A rank that fails without telling the others. Hydra waits for them then, without containers too.
 const FAILURE: &str = "
     SECONDS=0
     mpirun sh -c 'if [ $OMPI_COMM_WORLD_RANK = 1 ]; then exit 6; fi; sleep 294' 2>/dev/null; echo failed: $?
@@ -44,7 +44,7 @@ fn mpirun_of_open_mpi_launches_as_told_and_ends_with_its_ranks() {
     lab.assert_clean();
 }
 
-/// As on more than 64 nodes: the first daemon starts the second, and that the third.
+/// As on more than 64 nodes: the first daemon starts the second one, and that the third one.
 #[test]
 fn daemons_of_open_mpi_start_others_where_they_build_a_tree() {
     let lab = Lab::get();
@@ -72,15 +72,16 @@ fn mpirun_of_mpich_launches_as_told_and_ends_with_its_ranks() {
     lab.assert_clean();
 }
 
-/// While the others still join their containers: Slurm's SIGTERM meets them there, and must not wait for SIGKILL.
+/// The other tasks are still joining their containers: Slurm's SIGTERM arrives during that, and must take
+/// effect without SIGKILL.
 #[test]
 fn rank_that_fails_at_once_ends_a_step_that_slurm_launched() {
-    // Twice all nodes at once: each waits for what other tests run on them.
+    // All nodes are used twice: each may have to wait for other tests.
     let lab = Lab::within(std::time::Duration::from_secs(240));
     let rank = "if [ $PMI_RANK = 1 ]; then exit 6; fi; exec sleep 294";
     let options =
         format!("-N3 --ntasks-per-node=1 --mpi=pmi2 --kill-on-bad-exit=1 --docker-image={}", image("mpich"));
-    // In a container that is there, and in those of steps, which start as a node has its image.
+    // In the container of a job, and in those of steps, which start when each node has the image.
     for allocation in [format!("--docker-image={}", image("mpich")), String::new()] {
         let step = format!("{allocation} -N3 --ntasks-per-node=1 srun {options}");
         let outcome = lab.alice().salloc(&step).sh(rank).run();

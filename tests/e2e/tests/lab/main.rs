@@ -1,4 +1,5 @@
-//! spank-docker in the lab. One program, so that its tests can share the lab: see `spank_docker_e2e::Lab`.
+//! The tests of spank-docker in the lab. They are one program, so that they can share the lab: see
+//! `spank_docker_e2e::Lab`.
 
 mod adoption;
 mod alike;

@@ -1,8 +1,8 @@
-//! What users and admins mount, where tasks start, and what can be written.
+//! Mounts of users and admins, the directory in which tasks start, and what can be written.
 
 use spank_docker_e2e::{IMAGE, Lab};
 
-/// A script's lines, one for each place: `NAME: …`.
+/// The line `NAME: …` of a script's output.
 #[track_caller]
 fn line<'a>(output: &'a str, name: &str) -> &'a str {
     let found = output.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
@@ -23,7 +23,7 @@ fn mounts_are_where_the_user_wants_them() {
         format!("{here}/ro:/data/deep/ro:ro+rslave"),
         format!("{here}/file:/etc/one/file"),
         format!("{here}:/m"),
-        // Inside the one before: what is there, and what the user can make there.
+        // A mount inside the one before, at an existing place, and at one that the user can create.
         format!("{here}/ro:/m/sub/below"),
         "tmpfs:/m/fresh".to_owned(),
         "tmpfs:/scratch".to_owned(),
@@ -60,7 +60,7 @@ fn mounts_are_where_the_user_wants_them() {
         assert_eq!(seen("random"), "3");
         assert!(job.output.lines().any(|line| line.trim_end() == format!("{place} loose:")), "{job}");
     }
-    // Made by the user, not by root; and what tasks have written is on the host.
+    // The user has created it, not root; and what tasks have written is on the host.
     let made = alice.command("").sh("stat -c '%U %F' fresh; cat sub/script sub/ssh").run().success();
     made.printed(&["alice directory", "by script", "by ssh"]);
     lab.assert_clean();
@@ -106,7 +106,7 @@ fn mount_that_fails_fails_the_job_with_one_line() {
             "/dev/infiniband".to_owned(),
             "'/dev/infiniband' can hold only devices, and '/dev/infiniband' is not one: name the devices, not their directory",
         ),
-        // A link of the engine's to what root's own process has open.
+        // A link of procfs to a file that root's own process has open.
         (
             "/dev/zero:/dev/fd/3".to_owned(),
             "'/dev/fd/3' cannot be mounted on: Too many levels of symbolic links (os error 40)",
@@ -130,7 +130,7 @@ fn mount_that_fails_fails_the_job_with_one_line() {
     lab.assert_clean();
 }
 
-/// Whatever is opened at the moment when the job starts is the user's, or nothing.
+/// Whatever the path means at the moment when the job starts, the mount shows the user's files, or nothing.
 #[test]
 fn swapped_source_never_shows_what_is_roots() {
     let lab = Lab::get();
@@ -149,7 +149,7 @@ fn swapped_source_never_shows_what_is_roots() {
         "n1: --docker-mounts: {source} does not exist on this node: use one that every node of the job has"
     );
     let options = format!("-w n1 --docker-mounts={here}/source/secret:/x");
-    // Until both sides of the moment were hit.
+    // Repeated until both states of the swap were observed.
     let mut hits = [0, 0];
     for _ in 0..10 {
         let jobs: Vec<_> = (0..4).map(|_| alice.submit_image(&options, "echo saw $(ls /x)")).collect();
@@ -180,7 +180,7 @@ fn home_is_mounted_when_asked_for_and_a_hostile_ssh_configuration_in_it_breaks_n
     let options = format!("--docker-image={IMAGE} -w n1,n2 -N2");
     let job = alice.submit(&format!("{options} --docker-mount-home"), script).wait().completed();
     assert_eq!(job.sorted(), ["Host *", "rank 0 of 2 on n1", "rank 1 of 2 on n2"], "{job}");
-    // The variable, and its counterpart on the command line, which wins.
+    // The variable, and its opposite on the command line, which overrides it.
     let seen = "cat ~/.ssh/config 2>/dev/null | head -n 1";
     let srun = |options: &str| {
         alice.srun_image(options).sh(seen).env("SLURM_DOCKER_MOUNT_HOME", "Yes").run().success()
@@ -191,7 +191,7 @@ fn home_is_mounted_when_asked_for_and_a_hostile_ssh_configuration_in_it_breaks_n
     lab.assert_clean();
 }
 
-/// A user whose home is another on each node, and in the container on none.
+/// A user whose home directory has another path on each node, and exists in no container.
 #[test]
 fn home_that_a_node_does_not_have_fails_the_job_with_one_line() {
     let lab = Lab::get();
@@ -220,7 +220,7 @@ fn home_that_a_node_does_not_have_fails_the_job_with_one_line() {
     lab.assert_clean();
 }
 
-/// The home directory is a link, and so is the one above it.
+/// The home directory is a link, and so is the directory above it.
 #[test]
 fn both_names_of_a_linked_home_lead_to_the_same_directory() {
     let lab = Lab::get();
@@ -270,7 +270,8 @@ fn read_only_container_has_what_jobs_write_to() {
     );
     expected.sort();
     assert_eq!(job.sorted(), expected, "{job}");
-    // The variables, the one of the counterpart too; the command line wins. Other users' files are not alice's to write.
+    // The variables, also that of the opposite; the command line overrides them. alice cannot write to other
+    // users' files.
     let touch = format!("--docker-image={IMAGE} sh -c 'echo $(hostname) $(touch /x 2>&1)'");
     let sruns = format!(
         "SLURM_DOCKER_READONLY=1 srun -w n1 --docker-writable {touch} &
@@ -291,7 +292,7 @@ fn tasks_start_in_the_directory_that_is_named() {
     let where_am_i = "echo $(pwd) $PWD";
     let script = format!("{where_am_i}; ssh n2 '{where_am_i}'");
     let job = alice.submit_image("-w n1,n2 -N2 --docker-workdir=/usr/share", &script);
-    // Slurm's own way to say so, of a directory that nothing else brings into the container.
+    // Slurm's own message about a directory that the container does not have.
     let elsewhere = format!("{}-elsewhere", alice.directory());
     let remove = alice.command("rm -rf").arg(&elsewhere);
     lab.repair_with(remove.clone());
@@ -308,7 +309,7 @@ fn tasks_start_in_the_directory_that_is_named() {
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["/usr/share /usr/share", "/usr/share /usr/share"], "{job}");
     let salloc = alice.salloc(&format!("-N1 --docker-image={IMAGE} --docker-workdir=/usr/share"));
-    // A step may start elsewhere.
+    // A step may start in another directory.
     let steps = format!(
         "srun sh -c '{where_am_i}'; srun --docker-workdir=/etc sh -c '{where_am_i}'; srun --docker-workdir=/nowhere sh -c '{where_am_i}'; true"
     );
@@ -326,7 +327,7 @@ fn tasks_start_in_the_directory_that_is_named() {
     lab.assert_clean();
 }
 
-/// A device that no engine lets containers open by itself, for a group that alice is in and bob is not.
+/// A device that no engine allows to containers by default, for a group that alice is in and bob is not.
 #[test]
 fn device_of_a_group_is_for_its_members_alone() {
     let lab = Lab::get();
@@ -335,7 +336,7 @@ fn device_of_a_group_is_for_its_members_alone() {
     let remove = n2.command("rm -f").arg(&device);
     lab.repair_with(remove.clone());
     n2.sh(&format!("mknod -m 0660 {device} c 10 237 && chgrp gpuusers {device}")).success();
-    // Nothing can be read from it, but it opens: the error is the same as on the host.
+    // Reading from it fails, but it can be opened: the error is the same as on the host.
     let probe = format!("dd if={device} of=/dev/null bs=1 count=1 2>&1 | head -n 1");
     let alice = lab.alice();
     let host = alice.srun("-w n2").sh(&probe).run().success();
@@ -377,8 +378,8 @@ fn later_host_mount_appears_below_a_slave_mount_only() {
     lab.assert_clean();
 }
 
-/// Where one mount namespace is full, the kernel refuses a mount of the *host* that would come into it too: no other job's
-/// container starts then.
+/// When one mount namespace is full, the kernel refuses every mount of the *host* that would propagate into it:
+/// no other job's container starts then.
 #[test]
 fn mounts_of_a_job_that_copy_all_of_the_hosts_leave_room_for_those_of_others() {
     let lab = Lab::get();
@@ -387,7 +388,7 @@ fn mounts_of_a_job_that_copy_all_of_the_hosts_leave_room_for_those_of_others() {
     let source = format!("/srv/many-{}", std::process::id());
     let remove = n2.command("").sh(&format!("umount -R {source}; rm -rf {source}"));
     lab.repair_with(remove.clone());
-    // Shared, as all is on a machine with systemd.
+    // Shared, like all mounts on a machine with systemd.
     let make = format!(
         "mkdir -p {source} && mount -t tmpfs many {source} && mount --make-shared {source} && cd {source} || exit
          for at in $(seq 200); do mkdir $at && mount -t tmpfs one $at || exit; done"
@@ -406,7 +407,7 @@ fn mounts_of_a_job_that_copy_all_of_the_hosts_leave_room_for_those_of_others() {
     lab.assert_clean();
 }
 
-/// They are the container's own as its other files are, though no user may write to them.
+/// Volumes count as the container's own files, even where no user may write to them.
 #[test]
 fn volumes_of_an_image_hold_places_for_mounts_the_working_directory_and_the_script() {
     let lab = Lab::get();
@@ -438,7 +439,7 @@ fn workdir_of_the_image_that_is_roots_alone_is_named_in_a_warning() {
     lab.assert_clean();
 }
 
-/// Nobody has asked for them.
+/// Neither mount was requested.
 #[test]
 fn working_directory_and_home_without_a_place_in_the_image_are_left_out_with_a_warning() {
     let lab = Lab::get();
@@ -456,8 +457,9 @@ fn working_directory_and_home_without_a_place_in_the_image_are_left_out_with_a_w
     lab.assert_clean();
 }
 
-/// What is written to the home directory is on the disk. Files in memory are set free by no process' end but the last: where
-/// Slurm's own cannot be kept from the kernel's choice, as in a lab, one of them would go first.
+/// Files in the home directory are on the disk. Files in memory are freed only when the last process ends:
+/// where Slurm's own processes cannot be protected from the OOM killer, as in a lab, one of them would be
+/// killed first.
 #[test]
 fn files_that_fill_the_memory_of_a_job_end_it_and_a_home_directory_fills_none() {
     let lab = Lab::get();

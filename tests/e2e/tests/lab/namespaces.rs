@@ -1,9 +1,9 @@
-//! Images whose sshd, the container's first process, leaves the namespaces that tasks are to join.
+//! Images whose sshd, the container's first process, leaves the namespaces that tasks join.
 
 use spank_docker_e2e::{IMAGE, Lab, compiled};
 
-/// An sshd that answers as it should. When there is a file `GO`, it goes into a mount namespace of its own, in a user
-/// namespace where it has all rights, which has the number of the one that it has left.
+/// An sshd that answers correctly. When there is a file `GO`, it enters a mount namespace of its own, in a user
+/// namespace in which it has all rights; the namespace gets the inode number of the one that it has left.
 const SSHD: &str = r#"
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -83,7 +83,7 @@ int main(void)
 }
 "#;
 
-/// Root would join it, and make and mount things there, where the user decides what is what.
+/// Root would join it, and create files and mounts in it, while the user controls what paths mean there.
 #[test]
 fn namespace_that_a_user_has_made_is_not_joined_whatever_its_number() {
     let lab = Lab::get();
@@ -91,7 +91,7 @@ fn namespace_that_a_user_has_made_is_not_joined_whatever_its_number() {
     let [go, done] = ["go", "done"].map(|name| format!("{}/{name}", alice.directory()));
     let program = compiled(&SSHD.replace("GO", &go).replace("DONE", &done));
     let built = n3.build("own/leaving", IMAGE, "COPY program /usr/sbin/sshd", program);
-    // Whoever else makes a namespace in the wrong moment takes the number.
+    // Another process that makes a namespace at that moment may take the number.
     for _ in 0..5 {
         alice.command("rm -f go done end").run().success();
         let options = format!("-w n3 --docker-pull=never --docker-script=host --docker-image={}", built.name);

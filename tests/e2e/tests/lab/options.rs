@@ -4,7 +4,7 @@ use spank_docker_e2e::{Command, IMAGE, Lab, image};
 
 const SAY_IMAGE: &str = "echo image ${SLURM_JOB_DOCKER_IMAGE:-none}";
 
-/// A bad value: where it stands, and what the user reads.
+/// Invalid values: where they stand, and the message.
 const BAD: [(&str, &str); 28] = [
     (
         "--docker-image=",
@@ -96,7 +96,7 @@ const BAD: [(&str, &str); 28] = [
     ("SLURM_DOCKER_PORT=x", "SLURM_DOCKER_PORT: 'x' is not a port: use a number from 1024 to 65535"),
 ];
 
-/// Runs a client with each bad value, all in one shell; each must fail with its line, and submit nothing.
+/// Runs a client with each invalid value, all in one shell; each must fail with its line, and submit nothing.
 fn refuses_bad_values(client: &str, rest: &str) {
     let lab = Lab::get();
     let mut script = String::new();
@@ -222,7 +222,7 @@ fn docker_env_keeps_the_value_of_the_host() {
     lab.assert_clean();
 }
 
-/// The job's value, where the image has one too, from wherever it is looked at.
+/// The job's value overrides the image's, in every process.
 #[test]
 fn docker_env_holds_for_scripts_sessions_and_steps() {
     let lab = Lab::get();
@@ -230,7 +230,7 @@ fn docker_env_holds_for_scripts_sessions_and_steps() {
     let seen = "echo $COLOUR $SHAPE";
     let alice = lab.alice();
     let options = format!("-w n1 --docker-env=COLOUR --docker-image={}", built.name);
-    // There is no srun in the image.
+    // The image has no srun.
     let steps = format!("srun sh -c '{seen}'; srun --docker-env=SHAPE sh -c '{seen}'");
     let run = |options: &str, script: &str| {
         let sbatch = alice.sbatch(options, script).env("COLOUR", "red").env("SHAPE", "square");
@@ -277,7 +277,7 @@ fn all_options_can_be_given_as_variables() {
     lab.assert_clean();
 }
 
-/// Where the job's directory is not in the container, and nothing else is asked for.
+/// Where the container does not have the job's directory, and no other one is requested.
 #[test]
 fn workdir_of_the_image_is_the_last_resort() {
     let lab = Lab::get();
@@ -289,7 +289,7 @@ fn workdir_of_the_image_is_the_last_resort() {
     let here = alice.directory();
     pwd("").printed(&[&here, &here]);
     pwd("--docker-workdir=/usr").printed(&["/usr", "/usr"]);
-    // On the host: a directory that the container does not get.
+    // On the host: a directory that the container does not have.
     pwd("--chdir=/usr/lib/spank-docker").printed(&["/srv/work", "/srv/work"]);
     lab.assert_clean();
 }

@@ -1,18 +1,19 @@
-//! A process is a process: what the kernel shows of it is the same, whatever has started it, but for what the user's guide lists.
+//! Compares processes that were started in different ways: their attributes according to the kernel are equal,
+//! except for those that the user's guide lists.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use spank_docker_e2e::{Lab, compiled, image};
 
-/// The program that shows it.
+/// The program that prints the attributes.
 const PROGRAM: &str = include_str!("oracle.c");
-/// Has the table of what may differ.
+/// The guide with the table of differences.
 const GUIDE: &str = include_str!("../../../../docs/user-guide.md");
-/// The heading over that table.
+/// The heading of that table.
 const HEADING: &str = "## What differs between processes";
 
-/// By what a process was started, on which nodes, and the words for that in the table.
+/// How a process was started, on which nodes, and the words for that in the table.
 const WAYS: [(&str, &[&str], &[&str]); 12] = [
     ("script", &["n1"], &["script"]),
     ("ssh", &["n1", "n2"], &["ssh"]),
@@ -30,7 +31,8 @@ const WAYS: [(&str, &[&str], &[&str]); 12] = [
 
 type View = BTreeMap<String, String>;
 
-/// On the host, where `dockerexec` and srun are. What a process writes is named after its way, and its node.
+/// Runs on the host, where `dockerexec` and srun are. The output of a process is named after the way and the
+/// node.
 const STEPS: &str = "
     step='srun --overlap -N2 -n2'
     $step /oracle task
@@ -44,7 +46,7 @@ const STEPS: &str = "
     $step --docker-image=MPICH mpirun /oracle mpich-mpirun
     touch steps.done";
 
-/// In the container.
+/// Runs in the container.
 const SCRIPT: &str = "ssh n1 /oracle $PWD/script-ssh; ssh n2 /oracle $PWD/script-ssh
     mpirun --map-by ppr:1:node --bind-to none /oracle script-mpirun; exec /oracle script touch script.done";
 
@@ -64,7 +66,7 @@ fn process_is_the_same_whatever_has_started_it() {
     alice.write("steps", &format!("#!/bin/sh\nexport SLURM_DOCKER_PULL=always\n{steps}\n"));
     alice.write("script", &format!("#!/bin/sh\n{SCRIPT}\n"));
     let options = format!("-w n1,n2 -N2 -n2 --docker-pull=always --docker-image={}", openmpi.name);
-    // Nothing that a process without a shell of the user's would have.
+    // No variables that only an interactive shell would have.
     let submit = format!(
         "umask 0027; ulimit -S -n 2048 -S -s 4096 -S -c 0 -S -t 9999 -S -u 5000 -S -f 99999999 -S -v 8999999 -S -d 8888888
          sbatch -o steps.out --docker-script=host --docker-entrypoint {options} steps
@@ -102,7 +104,7 @@ fn view(part: &str) -> Option<(&str, View)> {
     Some((name, fields.map(|(field, value)| (field.to_owned(), value.to_owned())).collect()))
 }
 
-/// What belongs to a job on a node, which another job has its own of.
+/// Attributes that are equal for all of a job's processes on a node, and differ between jobs.
 const OF_JOB: [&str; 8] = [
     "namespace.ipc",
     "namespace.mnt",
@@ -114,7 +116,7 @@ const OF_JOB: [&str; 8] = [
     "$SLURM_JOB_DOCKER_PORT",
 ];
 
-/// Both jobs' on one node.
+/// The observations of both jobs on one node.
 struct Container<'a>([Option<&'a View>; 2]);
 
 impl<'a> Container<'a> {
@@ -122,7 +124,7 @@ impl<'a> Container<'a> {
         Self([Some(task), session])
     }
 
-    /// In the same words for both jobs. An ENTRYPOINT does not know its job.
+    /// The value, with the parts that depend on the job replaced. An ENTRYPOINT does not know its job.
     fn shown(&self, field: &str, view: &View) -> Option<String> {
         let value = view.get(field)?;
         let job = view.get("$SLURM_JOB_ID");
@@ -132,11 +134,11 @@ impl<'a> Container<'a> {
         if OF_JOB.contains(&field) && reference.get(field) == Some(value) {
             return Some("the job's".to_owned());
         }
-        // Which of Slurm's cgroups, and of the engine's where Slurm has none, is for other tests to say.
+        // Other tests check in which cgroup of Slurm's, or of the engine's where Slurm has none, a process is.
         if field.starts_with("cgroup.") {
             return Some(if value.contains("slurm") { "Slurm's" } else { "others" }.to_owned());
         }
-        // A set: Engine 28 names the primary group twice.
+        // Compared as a set: Engine 28 lists the primary group twice.
         if field == "status.Groups" {
             let mut groups: Vec<&str> = value.split_whitespace().collect();
             groups.dedup();
@@ -150,7 +152,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Fields, with what is seen of a task and of another process.
+/// The fields in which a task and another process differ, with both values.
 fn differences<'a>(
     container: &Container<'_>,
     task: &'a View,
@@ -165,7 +167,7 @@ fn differences<'a>(
 
 /// A row of the table.
 struct Row {
-    /// `*` at the end stands for anything.
+    /// A `*` at the end matches any suffix.
     fields: Vec<&'static str>,
     ways: Vec<&'static str>,
 }

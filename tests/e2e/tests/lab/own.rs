@@ -1,13 +1,13 @@
-//! Steps with an image of their own: a container that begins and ends with the step.
+//! Steps with an image of their own: their container begins and ends with the step.
 
 use spank_docker_e2e::{IMAGE, Lab, NODES, SilentRegistry, image, no_sshd};
 
 use crate::failures::listener;
 
-/// Where a task is, and by which MPI of its image one can tell the two apart.
+/// Prints where a task is, and which MPI its image has, by which the images differ.
 const WHERE: &str = "echo ${SLURM_JOB_DOCKER_CONTAINER:-host} $(command -v mpiexec.hydra || command -v ompi_info || echo no mpi)";
 
-/// What root sees of a job's containers on a node, and of the state that belongs to them.
+/// A job's containers on a node, and their records, as root sees them.
 fn containers(lab: &Lab, node: &str, job: u32) -> Vec<String> {
     let script = format!(
         "docker ps --all --filter label=spank-docker.job={job} --format '{{{{.Names}}}} {{{{.Label \"spank-docker.step\"}}}}'
@@ -22,7 +22,7 @@ fn two_images_run_in_one_allocation_at_the_same_time() {
     let lab = Lab::get();
     let alice = lab.alice();
     let mpich = image("mpich");
-    // The step with its own image waits for a file that one in the job's container writes.
+    // The step with its own image waits for a file that a step in the job's container writes.
     let script = format!(
         "srun --overlap -N3 --ntasks-per-node=2 --docker-image={mpich} \
              sh -c '{WHERE}; echo up on $SLURMD_NODENAME; until [ -e seen ]; do sleep 0.1; done' &
@@ -35,11 +35,11 @@ fn two_images_run_in_one_allocation_at_the_same_time() {
     let (own, jobs) = (format!("docker_{}.0", job.id), format!("docker_{}", job.id));
     let (state, steps_state) = (format!("state {}", job.id), format!("state {}.0", job.id));
     for node in NODES {
-        // Each node by itself: no task runs there before the limits hold for its container, whatever others do.
+        // On each node separately, no task runs before the limits hold for its container.
         job.wait_for_line(&format!("up on {node}"));
         let both = [jobs.clone(), format!("{own} 0"), state.clone(), steps_state.clone()];
         assert_eq!(containers(&lab, node, job.id), both, "on {node}");
-        // Limits and end are the step's: each cgroup of the job that its sshd is in is one of the step.
+        // Limits and end are the step's: each cgroup of the job that contains its sshd is one of the step's.
         let script = format!(
             "grep job_{} /proc/{first}/cgroup | grep -vc /step_0; grep -c /step_0 /proc/{first}/cgroup",
             job.id,
@@ -92,11 +92,11 @@ fn allocation_without_an_image_runs_mpi_in_containers_of_a_step() {
     lab.assert_clean();
 }
 
-/// A container is the job's by its image, however that is written.
+/// The images count as equal in any spelling.
 #[test]
 fn step_of_the_jobs_image_is_in_the_jobs_container_and_another_has_keys_of_its_own() {
     let lab = Lab::get();
-    // And the steps that have left a word in its files: they outlive a step.
+    // Each step adds its number to a file in its container, which shows the steps that have run there.
     let seen = "echo $SLURM_JOB_DOCKER_CONTAINER $(sha256sum </run/spank-docker/id_ed25519) \
          of $(echo $SLURM_STEP_ID >>/tmp/steps; cat /tmp/steps)";
     let script = format!(
@@ -188,14 +188,14 @@ fn step_whose_slurmstepd_was_killed_is_cleared_away_with_the_job() {
     let job = alice.submit("-w n2 -N1", &script);
     job.wait_for_line("up");
     lab.node("n2").sh(&format!("pkill -KILL -f '^slurmstepd: .{}[.]0.'", job.id)).success();
-    // Slurm itself lets the step hang until the job ends; what counts is that nothing outlives it.
+    // Slurm itself lets the step hang until the job ends; the test only checks that nothing outlives the job.
     job.cancel();
     let job = job.wait();
     assert_eq!(job.state, "CANCELLED", "{job}");
     lab.assert_clean();
 }
 
-/// Slurm leaves the job's options to the script, where srun would take them for the step's.
+/// Slurm leaves the job's options in the script's variables, where srun would take them for the step's.
 #[test]
 fn step_with_its_own_container_has_its_own_options() {
     let lab = Lab::get();
@@ -207,7 +207,7 @@ fn step_with_its_own_container_has_its_own_options() {
     let [of_job, mount, own, none] = job.lines()[..] else { panic!("{job}") };
     assert_eq!([of_job, mount], ["29870", "/of-the-job"], "{job}");
     assert!(own != of_job && none.contains("No such file"), "{job}");
-    // Whatever a container can be given, and with no more rights than a job's.
+    // Every option that a container can have, with the privileges of a job's container.
     let seen = "pwd; cat /mine/file; stat -f -c %T /fast; touch /x 2>&1; ls ~ | grep -x of-a-step";
     alice.write("seen", &format!("#!/bin/sh\n{seen}\n"));
     alice.command("").sh("mkdir mine; echo mine >mine/file").run().success();
@@ -228,7 +228,8 @@ fn step_with_its_own_container_has_its_own_options() {
     lab.assert_clean();
 }
 
-/// As after a start that was cut off: something is in the step's cgroups that Slurm's end of the step does not reach.
+/// As after a start that was cut off: the step's cgroups contain a process that Slurm does not kill at the
+/// step's end.
 #[test]
 fn cgroups_of_a_step_that_slurm_could_not_remove_are_gone_with_the_job() {
     let lab = Lab::get();
@@ -247,7 +248,8 @@ fn cgroups_of_a_step_that_slurm_could_not_remove_are_gone_with_the_job() {
     lab.assert_clean();
 }
 
-/// Its first thread has ended elsewhere; what is left of it, in the job, is a thread that no list of processes need name.
+/// Its first thread has ended in another cgroup; in the job's cgroup a thread is left, which the list of
+/// processes may not contain.
 const HEADLESS: &str = "
 #include <pthread.h>
 #include <stdio.h>
@@ -294,7 +296,7 @@ fn process_whose_first_thread_has_ended_does_not_outlive_its_job() {
     assert_eq!(n1.sh("pgrep -x half-gone || true").success().stdout, "");
 }
 
-/// On the other nodes Slurm sends it to the tasks that only keep their containers.
+/// On the other nodes Slurm sends the signal to the tasks that only keep their containers.
 #[test]
 fn signal_for_a_launcher_leaves_it_the_containers_of_the_other_nodes() {
     let lab = Lab::get();
@@ -310,12 +312,12 @@ fn signal_for_a_launcher_leaves_it_the_containers_of_the_other_nodes() {
         lab.node("n1").run(&format!("scancel --signal={signal} {}.0", job.id)).success();
     }
     let job = job.wait().completed();
-    // Slurm says that it has sent SIGTERM.
+    // Slurm reports that it has sent SIGTERM.
     assert!(job.lines().contains(&"still there"), "{job}");
     lab.assert_clean();
 }
 
-/// It has a moment to do so: then Slurm sends SIGKILL, if a signal was not all that was asked for.
+/// It gets a moment to do so: then Slurm sends SIGKILL, unless only a signal was requested.
 #[test]
 fn step_that_is_cancelled_during_its_pull_ends() {
     let lab = Lab::get();

@@ -1,8 +1,9 @@
-//! Images of a registry that requires authentication: for those who have one, and for nobody else on the same node.
+//! Images of a registry that requires authentication: usable for users who have access, and for no other user
+//! of the node.
 
 use spank_docker_e2e::{IMAGE, Lab, User};
 
-/// On n3: a registry in which alice has the password `open sesame`, and an image in it with one static program.
+/// On n3: a registry in which alice has the password `open sesame`, and in it an image with one static program.
 const SET_UP: &str = r#"
 set -e
 mkdir -p /tmp/private/data /tmp/private/login
@@ -36,7 +37,7 @@ docker inspect --format '{{index .RepoDigests 0}}' localhost:5003/own/secret
 docker rmi localhost:5003/own/secret >&2
 "#;
 
-/// In its place, something that knows how registries begin to talk, and says no more.
+/// Replaces the registry by a server that answers the first request of the protocol, and then hangs.
 const HANG: &str = r#"
 cd /tmp/private
 cat >hang.pl <<'END'
@@ -57,8 +58,8 @@ echo $! >pid
 until ss --no-header --listening --tcp 'sport = 5003' | grep -q .; do sleep 0.05; done
 "#;
 
-/// A registry of bob's that has nothing but the id ($id) of an image, in a manifest: for everybody, or, where there is a file
-/// `closed`, for those who log in.
+/// A registry of bob's that has only the id ($id) of an image, in a manifest: for everyone, or, if there is a
+/// file `closed`, for those who log in.
 const OF_BOB: &str = r#"
 cd /tmp/private
 docker=application/vnd.docker
@@ -145,7 +146,7 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
     let step = |user: &User<'_>| user.salloc(&format!("-w n3 srun {tag} /program --version")).run();
 
     log_in(&alice, r#"{"auths":{"localhost:5003":{"auth":"YWxpY2U6b3BlbiBzZXNhbWU="}}}"#);
-    // Who asks while another one pulls it for the first time gets nothing of it.
+    // A user who requests it while another user's job pulls it for the first time gets no access.
     std::thread::scope(|threads| {
         threads.spawn(|| runs(&alice, tag));
         let outcome = bob.srun(&format!("-w n3 {tag} /program --version")).run().failure();
@@ -153,7 +154,7 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
         assert!(matches!(outcome.ours()[..], [line] if lines.iter().any(|known| known == line)), "{outcome}");
         outcome.printed(&[]);
     });
-    // Now it is on the node.
+    // Now the image is on the node.
     for options in [tag, &by_id, &format!("{tag} --docker-pull=never"), &by_digest] {
         refused(&bob, options, &no_login(secret_by_digest));
         runs(&alice, options);
@@ -161,21 +162,21 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
     refused(&bob, &format!("{tag} --docker-pull=always"), &no_login("own/secret"));
     runs(&alice, &format!("{tag} --docker-pull=always"));
 
-    // For a container of a step too.
+    // The same holds for the container of a step.
     step(&bob).refused().printed(&[]).said(&[&format!("n3: {}", no_login(secret_by_digest))]);
     assert!(step(&alice).success().stdout.starts_with("ldconfig"));
 
-    // The engine has it: it asks no other registry for more than its id, which is no secret.
+    // The engine has the image: it asks another registry only for its id, which is not a secret.
     n3.sh(&format!("id={id}{OF_BOB}")).success();
     log_in(&bob, r#"{"auths":{"localhost:5004":{"auth":"Ym9iOmJvYg=="}}}"#);
     let is_podman = n3.run("test -x /usr/bin/podman").code == Some(0);
     for image in ["open", "closed"] {
         n3.run(&format!("touch /tmp/private/{image}")).success();
         let option = format!("--docker-image=localhost:5004/{image}/any");
-        // By the word of that registry; and when the image has its name already.
+        // Even when that registry serves it, and when the image has that name already.
         for _ in 0..2 {
             if is_podman {
-                // It wants the configuration too, which bob has not.
+                // The engine requests the configuration too, which bob does not have.
                 bob.srun(&format!("-w n3 {option} /program --version")).run().refused().printed(&[]);
             } else {
                 refused(&bob, &option, &no_login(secret_by_digest));
@@ -195,7 +196,7 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
              ~/.docker/config.json: log in again, or ask for permission to pull this image"
         ),
     );
-    // A helper would be a program of the user's.
+    // The helper would run as root, and is a program of the user's.
     n3.sh("printf '#!/bin/sh\ntouch /tmp/private/ran\n' | install -m 0755 /dev/stdin /usr/local/bin/docker-credential-mine").success();
     log_in(&bob, r#"{"auths":{"localhost:5003":{}},"credsStore":"mine"}"#);
     refused(
@@ -209,7 +210,7 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
     log_in(&bob, r#"{"auths":{},"credHelpers":{"localhost:5003":"mine"}}"#);
     bob.srun(&format!("-w n3 {tag} /program --version")).run().failure().printed(&[]);
     n3.run("ls /tmp/private/ran").failure();
-    // A link to what only root and alice can read.
+    // A link to a file that only root and alice can read.
     bob.command("").sh("ln -sf /home/alice/.docker/config.json ~/.docker/config.json").run().success();
     refused(
         &bob,
@@ -220,7 +221,7 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
         ),
     );
 
-    // Who pulled was killed before the image was marked.
+    // As if the process that pulled had been killed before the image was marked.
     let hex = id.strip_prefix("sha256:").expect("an id");
     let mark = n3
         .sh("docker images --format '{{.Repository}}:{{.Tag}}' | grep ^spank-docker.invalid/private/")
@@ -235,14 +236,14 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
     refused(&bob, &by_id, &no_login(secret_by_digest));
     n3.run(&format!("docker image inspect --format {{{{.Id}}}} {mark}")).success().printed(&[id]);
     n3.run("ls /run/spank-docker/pull.1").failure();
-    // What was public before that pull stays so.
+    // Images that were public before that pull stay public.
     n3.sh(&format!("docker rmi {mark}; printf 'localhost:5003/own/secret\n{id}' >/run/spank-docker/pull.1"))
         .success();
     runs(&bob, &by_id);
     n3.run("ls /run/spank-docker/pull.1").failure();
     n3.run(&format!("docker image inspect {mark}")).failure();
     n3.run(&format!("docker tag {id} {mark}")).success();
-    // Nobody takes the mark away by pulling something in its place.
+    // No user can remove the mark by pulling another image under that name.
     refused(
         &bob,
         &format!("--docker-image={mark} --docker-pull=always"),
@@ -252,11 +253,11 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
         ),
     );
 
-    // What is public is not marked, also when it is pulled by somebody who has a login.
+    // A public image is not marked, even when a user with a login pulls it.
     n3.run(&format!("docker rmi --force {IMAGE}")).success();
     log_in(&alice, r#"{"auths":{"registry:5000":{"auth":"YWxpY2U6eA=="}}}"#);
     alice.srun_image("-w n3 hostname").run().success().printed(&["n3"]);
-    // Asked for images of that name, Podman shows those too that had it once.
+    // Asked for images of a name, Podman also lists those that had it before.
     let marks = "docker images --no-trunc --format '{{.Repository}} {{.ID}}' | sed -n 's,^spank-docker.invalid/private/.* ,,p'";
     let marks = n3.sh(marks).success();
     assert_eq!(marks.lines(), [id], "{marks}");
@@ -270,7 +271,7 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
         "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot confirm that you may \
          use it: connection refused",
     );
-    // A registry that takes its time is not the engine's fault.
+    // A slow registry is not the engine's fault.
     n3.sh(HANG).success();
     refused(
         &alice,
@@ -278,7 +279,7 @@ fn private_image_is_usable_only_with_access_to_its_registry() {
         "image 'localhost:5003/own/secret': private, and registry 'localhost:5003' cannot confirm that you may \
          use it: no answer within 20 s",
     );
-    // The password is in no log, and in no description that others can read.
+    // The password is in no log, and in no record that other users can read.
     let seen = "grep -lE 'sesame|YWxpY2U6b3BlbiBzZXNhbWU' /var/log/slurm/* /var/log/dockerd.log /var/log/slurmctld/* 2>/dev/null || true";
     assert_eq!(lab.everywhere(seen), ["", "", ""]);
     end.run().success();

@@ -1,7 +1,8 @@
-//! What a user reaches from within a container: nothing that the same user does not reach on the host.
+//! What a user can reach from within a container: nothing that the same user cannot reach on the host.
 //!
-//! Jobs of alice's look from a task, the batch script, an ssh session and a step with a container of its own, and from a
-//! step on the host to compare with, while bob has a container on the same node. Each test is about one part of what was seen.
+//! Jobs of alice test that from a task, the batch script, an ssh session and a step with a container of its
+//! own, and from a step on the host for comparison, while bob has a container on the same node. Each test
+//! examines one part of the observations.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -83,7 +84,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let three = alice.submit("-w n1", &step).wait().completed();
     bob.cancel();
     lab.assert_clean();
-    // The probe names what it traces by number.
+    // The probe gets the processes that it traces by pid.
     let output =
         (one.output + &two.output + &three.output).replace(&format!("ptrace_{first}: "), "ptrace_bob: ");
     let mut inside = views(&output);
@@ -92,7 +93,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     Views { inside, host }
 });
 
-/// Fails the test unless none of this can be done from anywhere, nor on the host.
+/// Fails the test unless none of this is possible, neither in a container nor on the host.
 #[track_caller]
 fn nowhere(names: &[&str]) {
     for name in names {
@@ -121,7 +122,7 @@ fn containers_and_processes_of_others_are_out_of_reach() {
     nowhere(&["signal_to_bob", "ptrace_bob"]);
     for (place, view) in &VIEWS.inside {
         assert_eq!(view["foreign_roots"], "", "{place}");
-        // The tool works: one's own processes can be traced, as on the host.
+        // The tool works: the user's own processes can be traced, as on the host.
         assert_eq!(view["ptrace_own"], VIEWS.host["ptrace_own"], "{place}");
     }
     assert_eq!(VIEWS.host["ptrace_own"], "yes");
@@ -135,7 +136,7 @@ fn other_namespaces_cannot_be_entered() {
     }
     for (place, view) in &VIEWS.inside {
         assert_eq!(view["tools"], "", "{place}");
-        // Namespaces of one's own are as on the host.
+        // The user's own namespaces are as on the host.
         assert_eq!(view["userns"], VIEWS.host["userns"], "{place}");
     }
 }
@@ -149,7 +150,7 @@ fn mounts_stay_as_they_were_made() {
 fn parameters_of_the_kernel_stay_as_they_are() {
     nowhere(&["sysrq", "core_pattern", "hostname", "uevent_helper", "devices_cgroup"]);
     for (place, view) in &VIEWS.inside {
-        // Where the host lets everybody write, a container may as well; it may not let more.
+        // Where the host lets all users write, a container may too; it may not allow more.
         assert!(
             view["writable"] == VIEWS.host["writable"] || view["writable"].ends_with(" 0"),
             "{place}: {view:#?}"
@@ -164,8 +165,9 @@ fn tasks_inherit_no_open_files() {
     }
 }
 
-/// Between its start and its hardening a container has device nodes and setuid programs of the image: no other process
-/// of the same user must get in meanwhile. Without sshd the first process can be looked at for long.
+/// Between its start and its hardening a container has device nodes and setuid programs of the image: no other
+/// process of the same user may enter it then. In a container without sshd the first process can be tested for
+/// long.
 #[test]
 fn first_process_of_a_container_is_closed_to_its_own_user() {
     let lab = Lab::get();
@@ -187,7 +189,7 @@ fn first_process_of_a_container_is_closed_to_its_own_user() {
     lab.assert_clean();
 }
 
-/// The engine mounts a /proc of its own, which shows all there is.
+/// The engine mounts a /proc of its own, which shows all processes.
 #[test]
 fn processes_that_the_host_hides_are_hidden_in_containers() {
     let lab = Lab::alone();
@@ -210,7 +212,7 @@ fn processes_that_the_host_hides_are_hidden_in_containers() {
         let srun = alice.srun(&format!("-w n2 {words} --docker-image={image} sh -c")).arg(&look);
         hidden(srun.run().success(), words);
     }
-    // The same for those of a step's own, and for sessions.
+    // The same holds for a step's own container, and for sessions.
     let inner = format!("srun --docker-image={image} sh -c").to_owned();
     hidden(alice.salloc("-w n2").args(&inner).arg(&look).run().success(), "own");
     let session = alice.srun(&format!("-w n2 --docker-image={image} ssh n2")).arg(&look);

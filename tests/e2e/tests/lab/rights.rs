@@ -1,7 +1,8 @@
-//! Who a user is in a container, and what the user may do there: no more than on the host.
+//! A user's identity and rights in a container: no more than on the host.
 //!
-//! Jobs look from everywhere: a batch script, a task, an ssh session on the other node, a step with a container of its own,
-//! and a step on the host to compare with. Its image wants root on the host (ci/images/setuid). Each test is about one part of what was seen.
+//! The jobs test from everywhere: a batch script, a task, an ssh session on the other node, a step with a
+//! container of its own, and a step on the host for comparison. The image tries to become root on the host
+//! (ci/images/setuid). Each test examines one part of the observations.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -50,7 +51,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let alice = lab.alice();
     alice.write("probe", PROBE);
     let directory = alice.directory();
-    // The script is on the host for the two steps, then a second job's in the container.
+    // The script runs on the host for the two steps, and then in the container of a second job.
     let options = format!("-w n1,n2 -N2 --docker-image={}", image("setuid"));
     let script = format!(
         "echo; echo VIEW host; srun -N1 -n1 -w n1 --docker-image=none bash {directory}/probe
@@ -73,7 +74,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     Views { directory, inside, host }
 });
 
-/// Fails the test unless this was seen from everywhere in the container.
+/// Fails the test unless this was observed everywhere in the container.
 #[track_caller]
 fn everywhere(name: &str, expected: &str) {
     for (place, view) in &VIEWS.inside {
@@ -114,7 +115,7 @@ fn setuid_program_of_the_image_gives_no_root() {
 #[test]
 fn program_with_capabilities_of_the_image_gives_no_root() {
     for (place, view) in &VIEWS.inside {
-        // Where there is no capability to have, the kernel may also refuse to start it.
+        // Where the capability is not available, the kernel may also refuse to execute the program.
         for seen in [&view["file_capability"], &view["volume_file_capability"]] {
             let refused = seen == "become: still uid 5001" || seen.ends_with("Operation not permitted");
             assert!(refused, "{place}: {seen}");
@@ -145,7 +146,7 @@ fn mounts_are_nosuid_and_nodev() {
 fn devices_of_infiniband_are_there_and_no_others() {
     everywhere("devices", "full infiniband/rdma_cm infiniband/uverbs0 null ptmx random tty urandom zero");
     for name in ["uverbs", "rdma_cm"] {
-        // No hardware behind them here: the error has to be the host's, not a lack of permission.
+        // There is no hardware behind these devices: the error has to be the host's, not a lack of permission.
         everywhere(name, &VIEWS.host[name]);
         assert!(!VIEWS.host[name].contains("ermi"), "{}", VIEWS.host[name]);
     }
@@ -159,7 +160,7 @@ fn working_directory_is_at_its_path_and_can_be_written() {
 
 #[test]
 fn home_is_fresh_and_belongs_to_the_user() {
-    // Only the way to the working directory is in it.
+    // It contains only the path to the working directory.
     let name = VIEWS.directory.rsplit('/').next().expect("a name");
     everywhere("home", &format!("/home/alice 700 alice {name}"));
     everywhere("home_write", "yes");
@@ -173,7 +174,7 @@ fn files_of_the_image_keep_their_owner() {
 #[test]
 fn private_key_is_for_the_user_alone() {
     everywhere("key", "400 alice");
-    // Nor is anything there changed, not even by its owner.
+    // Its files cannot be changed either, not even by their owner.
     let key = "/run/spank-docker/id_ed25519";
     everywhere("key_change", &format!("chmod: changing permissions of '{key}': Read-only file system"));
 }
@@ -185,7 +186,7 @@ fn host_name_is_that_of_the_node() {
     }
 }
 
-/// What sshd and the ENTRYPOINT start has them from the engine, whose own are often none.
+/// sshd's sessions and the ENTRYPOINT would inherit the limits from the engine, which often has none.
 #[test]
 fn sessions_have_the_limits_of_slurms_own_processes() {
     let lab = Lab::alone();
@@ -195,7 +196,7 @@ fn sessions_have_the_limits_of_slurms_own_processes() {
     lab.repair_with(back.clone());
     n2.sh("prlimit --nofile=3000:4000 --nproc=5000:6000 --core=0:8192 --pid $(pgrep -ox slurmd)").success();
     let look = "for which in n u c; do echo $(ulimit -S$which) $(ulimit -H$which); done";
-    // The shell of sessions: others count in other units, and have no `u`.
+    // With the shell of sessions: other shells use other units, and lack `u`.
     let task = lab.alice().srun_image("-w n2 bash -c").arg(format!("{look}; ssh n2 '{look}'"));
     let ran = task.run().success();
     let lines = ran.lines();
@@ -208,7 +209,7 @@ fn sessions_have_the_limits_of_slurms_own_processes() {
     lab.assert_empty();
 }
 
-/// Of a user with groups, whom one node has never heard of.
+/// A user with groups, whom one node's database does not contain.
 #[test]
 fn step_on_a_node_that_does_not_know_the_user_is_who_slurm_says() {
     let lab = Lab::get();

@@ -1,11 +1,11 @@
-//! The ways to run that Slurm has: what a user knows of steps, signals, arrays and the like holds for jobs in containers.
+//! The ways of running that Slurm offers: steps, signals, arrays and the like work for jobs in containers.
 
 use std::thread;
 use std::time::Duration;
 
 use spank_docker_e2e::{IMAGE, Lab, image};
 
-/// One allocation, many steps: each line is what a step said, with a name before it.
+/// Many steps in one allocation: each line is the output of a step, after its name.
 #[test]
 fn steps_behave_as_without_a_container() {
     let lab = Lab::get();
@@ -38,7 +38,7 @@ fn steps_behave_as_without_a_container() {
         "label: 1: n2".to_owned(),
         "code: 7".to_owned(),
         "signal: 143".to_owned(),
-        // The largest code of all tasks: the other one was terminated.
+        // The largest code of all tasks: the other task was terminated.
         "bad_exit: 143".to_owned(),
         "relative: n2".to_owned(),
         "named: n2".to_owned(),
@@ -101,7 +101,7 @@ fn signals_reach_the_script_and_the_tasks_in_the_container() {
 fn suspended_job_stands_still_and_goes_on() {
     let lab = Lab::get();
     let alice = lab.alice();
-    // A rank on the other node, which was started over ssh, counts; so does the script.
+    // A rank on the other node, started over ssh, is suspended too, and so is the script.
     let script = "mpirun -np 1 --host n2 sh -c 'while [ ! -e done ]; do echo >>ranks; sleep 0.1; done' &
         echo up; while [ ! -e done ]; do echo >>script; sleep 0.1; done; wait; echo went on";
     let job = alice.submit_image("-w n1,n2 -N2", script);
@@ -114,7 +114,7 @@ fn suspended_job_stands_still_and_goes_on() {
     };
     lab.poll(|| (count().0 > 0).then_some(())).expect("a rank that counts");
     lab.node("n1").run(&format!("scontrol suspend {}", job.id)).success();
-    // Until two looks, a while apart, see the same.
+    // Until two observations, a while apart, are equal.
     let mut last = (0, 0);
     let still = lab.poll(|| {
         let before = std::mem::replace(&mut last, count());
@@ -140,7 +140,7 @@ fn components_of_a_heterogeneous_job_run_in_containers() {
     let mut expected = [format!("docker_{} on n1", job.id), format!("docker_{} on n2", job.id + 1)];
     expected.sort();
     assert_eq!(job.sorted(), expected, "{job}");
-    // The script is the first one's, and so are its launcher's ranks.
+    // The script runs in the first component's container, and so do its launcher's ranks.
     let script = "echo $SLURM_JOB_DOCKER_CONTAINER on $(hostname); mpirun hello | grep -c ^rank";
     let words = format!("{usual} -n2 -w n1 : {usual} -n1 -w n2");
     let job = alice.submit(&words, script).wait().completed();
@@ -148,7 +148,7 @@ fn components_of_a_heterogeneous_job_run_in_containers() {
     lab.assert_clean();
 }
 
-/// Slurm leaves the options of the first one to the script and so to its steps.
+/// Slurm leaves the options of the first component to the script and so to its steps.
 #[test]
 fn components_of_a_heterogeneous_job_have_images_of_their_own() {
     let lab = Lab::get();
@@ -160,14 +160,14 @@ fn components_of_a_heterogeneous_job_have_images_of_their_own() {
     let job = alice.submit(&words, script).wait().completed();
     let expected = [format!("{other} on n2"), format!("{one} on n1")];
     assert_eq!(job.sorted(), expected, "{job}");
-    // Or none.
+    // A component may have no image.
     let words = format!("--docker-image={one} -n1 -w n1 {host} : --docker-image=none -n1 -w n2");
     let job = alice.submit(&words, script).wait().completed();
     assert_eq!(job.sorted(), ["host on n2", &format!("{one} on n1")], "{job}");
     lab.assert_clean();
 }
 
-/// srun reads the options of one after the other, and hands the tasks of all what it has read last.
+/// srun reads the options of one component after the other, and passes the last ones to the tasks of all.
 #[test]
 fn components_of_one_srun_have_the_images_that_they_were_given_or_none_runs() {
     let lab = Lab::get();
@@ -181,7 +181,7 @@ fn components_of_one_srun_have_the_images_that_they_were_given_or_none_runs() {
         assert!(expected.iter().all(|line| srun.lines().contains(&line.as_str())), "{srun}");
         assert_eq!(srun.lines().len(), 2, "{srun}");
     }
-    // In a job there is no prolog for each of them.
+    // Within a job the components have no prologs of their own.
     let within = |one: &str, other: &str| {
         format!("srun --het-group=0 {one} sh ./show : --het-group=1 {other} sh ./show; echo $?")
     };
@@ -198,7 +198,8 @@ fn components_of_one_srun_have_the_images_that_they_were_given_or_none_runs() {
 fn job_past_its_time_limit_has_its_grace() {
     let lab = Lab::within(Duration::from_secs(180));
     let alice = lab.alice();
-    // KillWait lies between SIGTERM and SIGKILL. What a task has to say then is lost with its srun, so it writes a file.
+    // KillWait is the time between SIGTERM and SIGKILL. A task's output is lost then, together with its srun,
+    // so the task writes a file.
     let waits = "trap 'echo asked to end >asked.$(hostname); exit 0' TERM
         test -e /run/spank-docker/pause && echo up
         while :; do sleep 0.1; done";
@@ -219,7 +220,7 @@ fn job_past_its_time_limit_has_its_grace() {
     lab.assert_clean();
 }
 
-/// Slurm sends it to the extern step too.
+/// Slurm sends the signal to the extern step too.
 #[test]
 fn signal_to_the_steps_of_a_job_leaves_its_containers_as_they_are() {
     let lab = Lab::get();
@@ -235,7 +236,7 @@ fn signal_to_the_steps_of_a_job_leaves_its_containers_as_they_are() {
     lab.assert_clean();
 }
 
-// Slurm looks only now and then whether it is time.
+// Slurm checks only from time to time whether it is due.
 #[test]
 fn signal_before_the_time_limit_reaches_the_script_and_the_tasks() {
     let lab = Lab::get();

@@ -1,11 +1,11 @@
-//! Nothing secret where somebody else could see it: looked for while a job starts and runs, and in all that it leaves.
+//! No secret is visible to others: searched for while a job starts and runs, and in everything that it leaves.
 
 use std::thread;
 
 use spank_docker_e2e::{Lab, NODES, image};
 
-/// Looks into the arguments and the environment of all processes, again and again until the file `$2` is there, for what
-/// the file `$1` has. Names each that has it.
+/// Searches the arguments and the environment of all processes for the patterns in the file `$1`, until the
+/// file `$2` exists. Prints each process that has one.
 const WATCH: &str = r#"
 while [ ! -e "$2" ]; do
     grep -alF -f "$1" /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null
@@ -14,7 +14,7 @@ done
 if [ "$looks" -gt 3 ]; then echo looked; fi
 "#;
 
-/// How every private key begins, as text and within; the rest is the secret itself.
+/// How every private key begins, as text and in base64; the other pattern is the secret itself.
 const MARKS: &str = "BEGIN OPENSSH PRIVATE KEY\nb3BlbnNzaC1rZXkt\n";
 
 #[test]
@@ -38,7 +38,7 @@ fn keys_and_secret_are_in_no_process_no_log_and_no_state() {
         );
         let job = alice.submit_image("-N3", &script);
         job.wait_for_line("up");
-        // A step with a container of its own, and a start that fails when it has its keys.
+        // A step with a container of its own, and a start that fails after it has got its keys.
         let step = format!(
             "srun --overlap --jobid={} -N3 -n3 --docker-image={} sh -c 'touch own.$SLURM_PROCID; until [ -e over ]; do sleep 0.2; done'",
             job.id,
@@ -49,7 +49,7 @@ fn keys_and_secret_are_in_no_process_no_log_and_no_state() {
         lab.poll(|| (alice.command("").sh("ls own.0 own.1 own.2").run().code == Some(0)).then_some(()))
             .expect("the step");
         alice.srun_image("-w n3 --docker-workdir=/nowhere true").run().failure();
-        // This job's own keys, for what comes now; the same on all nodes.
+        // Adds this job's own keys to the patterns; they are the same on all nodes.
         let scan = format!(
             "sed -sn 4p /run/spank-docker/{0}/container/*_ed25519* /run/spank-docker/{0}.*/container/*_ed25519* >>{patterns}
              docker inspect $(docker ps -q --filter label=spank-docker.job={0}) | grep -cF -f {patterns}
@@ -75,7 +75,8 @@ fn keys_and_secret_are_in_no_process_no_log_and_no_state() {
          grep -lF -f {patterns} {patterns}; wc -l <{patterns}; rm {patterns}",
         alice.directory()
     );
-    // The search finds what there is: its own patterns, two marks, the secret in two ways, two keys of each container.
+    // The search works: it finds its own patterns, two marks, the secret in two files, two keys of each
+    // container.
     assert_eq!(lab.everywhere(&scan), vec![format!("{patterns}\n8\n"); 3], "job {}", job.id);
     lab.assert_clean();
 }

@@ -1,11 +1,13 @@
-//! File systems that a user serves: they are mounted as on the host, and nobody waits for one that says nothing.
+//! File systems that a user serves: they are mounted as on the host, and no job waits for one that does not
+//! answer.
 
 use std::thread;
 use std::time::Duration;
 
 use spank_docker_e2e::{IMAGE, Lab, User};
 
-/// A directory, and the same twice as a file system of the user's own: for the user alone (`own`), and for all (`all`).
+/// A directory, and two FUSE mounts of it by the user: accessible for that user alone (`own`), and for all
+/// (`all`).
 const SERVE: &str = "mkdir source own all below && echo served >source/file && echo below >below/file
     bindfs --no-allow-other source own && bindfs -o allow_other source all";
 
@@ -27,14 +29,14 @@ fn end(lab: &Lab, alice: &User<'_>) {
     lab.assert_clean();
 }
 
-/// FUSE lets nobody in but its owner, root neither.
+/// FUSE admits only the owner, not even root.
 #[test]
 fn file_system_that_a_user_serves_for_nobody_else_is_mounted() {
     let lab = Lab::alone();
     let alice = serve(&lab);
     let here = alice.directory();
     let options = format!("-w n1 --chdir={here}/own --docker-mounts={here}/own:/m,{here}/below:/m/new/place");
-    // Slurm itself does not get there before it is the user, in a container or not.
+    // Slurm itself can enter it only after it has become the user, with a container or without.
     let seen = format!("cat {here}/own/file /m/file /m/new/place/file; echo by the job >/m/made");
     let srun = alice.srun_image(&options).sh(&seen).run().success();
     assert_eq!(srun.lines(), ["served", "served", "below"], "{srun}");
@@ -68,19 +70,19 @@ fn file_system_that_hangs_costs_its_user_the_job_alone() {
             ),
         ),
     ];
-    // One at a time: of two at once slurmctld may lose the words that one waits for.
+    // One at a time: of two at once slurmctld may lose the message for which one waits.
     for (options, line) in cases {
         thread::scope(|scope| {
             let srun = alice.srun_image(&format!("-w n1 {options} echo it ran"));
             let waiting = scope.spawn(move || srun.run());
-            // The node goes on meanwhile.
+            // The node still serves other jobs.
             let other = lab.user("bob").srun_image("-w n1 hostname").run().success().printed(&["n1"]);
             assert!(other.took < Duration::from_secs(15), "{other}");
             let srun = waiting.join().expect("srun").refused().said(&[&format!("n1: {line}")]).printed(&[]);
             assert!(srun.took < Duration::from_secs(40), "{srun}");
         });
     }
-    // Slurm would wait there before it starts the script, and cannot be ended then: the prolog ends the job.
+    // Slurm would hang there before it starts the script, and could not be ended: so the prolog ends the job.
     let job = alice.submit_image(&format!("-w n1 {chdir}"), "echo it ran").wait();
     let line = format!("working directory or home: '{here}/all' does not answer on this node");
     assert!(job.state == "CANCELLED" && job.lines().is_empty(), "{job}");
@@ -89,7 +91,7 @@ fn file_system_that_hangs_costs_its_user_the_job_alone() {
     end(&lab, &alice);
 }
 
-/// Logins are read there, if there are any; an image that wants none can be had without.
+/// The plugin looks for logins in the home directory; a public image can be pulled without.
 #[test]
 fn logins_that_cannot_be_read_hold_nothing_up_for_long() {
     let lab = Lab::alone_within(Duration::from_secs(180));
@@ -105,7 +107,7 @@ fn logins_that_cannot_be_read_hold_nothing_up_for_long() {
     end(&lab, &alice);
 }
 
-/// A name service that answers everybody but prologs.
+/// A name service that answers every process except prologs.
 const HANGS: &str = r#"
 extern char *getenv(const char *);
 extern int pause(void);

@@ -38,9 +38,9 @@ fn ranks_started_over_ssh_are_in_the_extern_step() {
     let job = lab.alice().submit_image("-w n1,n2 -N2", script).wait().completed();
     let there = format!("/job_{}/step_extern", job.id);
     let sessions = job.lines().iter().filter(|line| line.contains(&there)).count();
-    // The session's controllers, and the rank on n2.
+    // The session's sshd processes, and the rank on n2.
     assert!(sessions >= 2, "{job}");
-    // In no hierarchy that Slurm uses is anything left in the engine's.
+    // In the hierarchies that Slurm uses, no process is left in the engine's cgroups.
     let is_slurms =
         |line: &&&str| ["memory", "freezer", "devices", "cpuset"].iter().any(|name| line.contains(name));
     let lines = job.lines();
@@ -68,7 +68,8 @@ fn keys_are_the_same_on_all_nodes_and_differ_between_jobs() {
     lab.assert_clean();
 }
 
-/// Slurm has a script wait for the adoption on all nodes, as it seems: the mark of the adoption is taken away, and comes again.
+/// Slurm seems to start a script only after the adoption on all nodes: so the test removes the mark of the
+/// adoption, and makes it again.
 #[test]
 fn sessions_wait_for_the_adoption_of_their_container() {
     let lab = Lab::get();
@@ -85,7 +86,7 @@ fn sessions_wait_for_the_adoption_of_their_container() {
     lab.node("n2").run(&format!("rm {mark}")).success();
     alice.command("touch taken").run().success();
     let tried = is_there("tried");
-    // Where the session has not waited, the job has ended.
+    // If the session does not wait, the job has ended.
     lab.node("n2").run(&format!("touch {mark}"));
     tried.expect("a script that has tried");
     let job = job.wait().completed();
@@ -93,7 +94,7 @@ fn sessions_wait_for_the_adoption_of_their_container() {
     lab.assert_clean();
 }
 
-/// The CPU that Slurm has given a job on n2.
+/// The CPU on n2 that Slurm has allocated to a job.
 #[track_caller]
 fn cpu_of(lab: &Lab, job: u32) -> u32 {
     let shown = lab.node("n1").run(&format!("scontrol show job --details {job}")).success();
@@ -114,7 +115,7 @@ fn ranks_started_over_ssh_are_accounted_to_the_job_and_stay_on_its_cpus() {
     let rank = "sed -n s/^Cpus_allowed_list://p /proc/self/status; perl -e '$x = q(x) x (150 << 20); sleep 1 until -e q(done)'";
     alice.write("rank", &format!("{rank}\n"));
     let submit = || alice.submit_image("-w n1,n2 -N2 -n2 --mem=600", "ssh n2 \"cd $PWD && sh ./rank\"");
-    // The lab's nodes may claim more CPUs than there are: until there is a job with one that can be bound to.
+    // The lab's nodes may be configured with more CPUs than exist: repeat until a job has one that exists.
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").expect("a list of CPUs");
     let last: u32 =
         online.trim().rsplit(['-', ',']).next().and_then(|last| last.parse().ok()).expect("a number");
@@ -153,7 +154,7 @@ fn ranks_started_over_ssh_are_accounted_to_the_job_and_stay_on_its_cpus() {
     lab.assert_clean();
 }
 
-/// None of them leads to the node's own sshd, nor anywhere without the job's keys.
+/// None of them leads to the node's own sshd, and none works without the job's keys.
 #[test]
 fn every_name_and_address_of_a_node_leads_to_its_container() {
     let lab = Lab::get();

@@ -1,18 +1,18 @@
-//! Which of a job's steps run where.
+//! Where a job's steps run.
 
 use spank_docker_e2e::{IMAGE, Lab};
 
-/// What a shell's script says of where it runs.
+/// A shell's script that prints where it runs.
 const WHERE: &str = "echo in ${SLURM_JOB_DOCKER_CONTAINER:-none} $(command -v hello || echo no hello)";
 
 #[test]
 fn every_step_of_a_job_runs_in_its_container_unless_it_says_none() {
     let lab = Lab::get();
-    // There is no srun in the image.
+    // The image has no srun.
     let script = format!("srun -N2 sh -c '{WHERE}'; srun -N2 --docker-image=none sh -c '{WHERE}'");
     let job = lab.alice().submit_image("-N2 --docker-script=host", &script).wait().completed();
     let inside = format!("in docker_{} /opt/hpc/bin/hello", job.id);
-    // On a busy node srun has a word to say of its own.
+    // On a busy node srun prints messages of its own.
     let lines: Vec<_> = job.lines().into_iter().filter(|line| !line.starts_with("srun: ")).collect();
     assert_eq!(lines, [&inside, &inside, "in none no hello", "in none no hello"], "{job}");
     lab.assert_clean();
@@ -49,7 +49,7 @@ fn script_on_the_host_reaches_the_container_with_dockerexec() {
         "from standard input",
         "to standard error",
         "code 7",
-        // As Slurm says of a program that does not exist.
+        // As Slurm reports a program that does not exist.
         "code 2",
     ];
     let lines: Vec<_> = job.lines().into_iter().filter(|line| !line.starts_with("srun: error")).collect();
@@ -72,7 +72,7 @@ fn dockerexec_in_a_job_without_a_container_runs_nothing() {
     lab.assert_clean();
 }
 
-/// Something has gone wrong on that node: no task of the job runs there but those that are for the host.
+/// The record is lost on that node: no task of the job runs there except those that request the host.
 #[test]
 fn step_does_not_run_on_the_host_where_the_record_of_its_job_is_lost() {
     let lab = Lab::get();
@@ -82,7 +82,7 @@ fn step_does_not_run_on_the_host_where_the_record_of_its_job_is_lost() {
     let job = alice.submit_image("-w n1,n2 -N2 -n2 --docker-script=host", script);
     job.wait_for_line("up");
     let n2 = lab.node("n2");
-    // Its mounts go with it.
+    // The mounts move with the directory.
     let back = n2.command("").sh(&format!("mv /run/spank-docker-{0} /run/spank-docker/{0}", job.id));
     n2.sh(&format!("mv /run/spank-docker/{0} /run/spank-docker-{0}", job.id)).success();
     lab.repair_with(back.clone());
@@ -97,7 +97,7 @@ fn step_does_not_run_on_the_host_where_the_record_of_its_job_is_lost() {
     );
     assert_eq!(job.ours(), [line], "{job}");
     let count = |line| job.lines().iter().filter(|found| **found == line).count();
-    // The other node's task may have run before this one's ended the step.
+    // The other node's task may have run before this one's failure ended the step.
     assert_eq!(["it ran on n2", "n1", "n2"].map(count), [0, 1, 1], "{job}");
     lab.assert_clean();
 }
@@ -107,7 +107,7 @@ fn dockerexec_gives_a_terminal_where_there_is_one() {
     let lab = Lab::get();
     let script = "script --quiet --return --command \"dockerexec sh -c 'test -t 0 && test -t 1 && echo terminal'\" /dev/null";
     let job = lab.alice().submit_image("--docker-script=host", script).wait().completed();
-    // A terminal's output may begin with what sets it up.
+    // A terminal's output may begin with control sequences.
     assert!(job.lines().iter().any(|line| line.ends_with("terminal")), "{job}");
     lab.assert_clean();
 }
@@ -130,7 +130,7 @@ fn job_submitted_from_within_a_job_does_not_inherit_its_container() {
     let by_variable = alice.submitted(&variable.env("SLURM_DOCKER_IMAGE", IMAGE));
     let job = by_variable.wait().completed();
     assert!(job.lines().contains(&"in none no hello"), "{job}");
-    // From the shell of salloc, which Slurm leaves the options to.
+    // From the shell of salloc, in whose variables Slurm leaves the options.
     let sbatch = "sbatch --parsable --wait --output=of-salloc inner.sh >/dev/null; cat of-salloc";
     alice.write("inner.sh", &format!("#!/bin/sh\n{WHERE}\n"));
     let salloc = alice.salloc(&format!("--docker-image={IMAGE} sh -c")).arg(sbatch).run().success();
@@ -178,7 +178,7 @@ fn results_are_in_the_environment_of_tasks_and_ssh_sessions() {
     lab.assert_clean();
 }
 
-/// What the scripts from before did between the line that started their cluster and the one that stopped it.
+/// The lines that old scripts had between starting and stopping their cluster.
 #[test]
 fn script_for_the_old_tools_needs_no_other_change() {
     let lab = Lab::get();
@@ -191,7 +191,7 @@ fn script_for_the_old_tools_needs_no_other_change() {
         if ! dockerexec test -e other; then echo not there; fi
         dockerexec sh -c 'echo result >output'; cat output
         timeout 30 dockerexec mpirun sh -c 'exit 6' 2>/dev/null || echo failed";
-    // mpirun of Open MPI 6.0.0rc2 may not end when its ranks have failed, on hosts without any plugin too.
+    // mpirun of Open MPI 6.0.0rc2 may hang when its ranks have failed, without any plugin too.
     let job = lab.alice().submit_image("-N3 --ntasks-per-node=1 --docker-script=host", script);
     let job = job.wait().completed();
     let lines: Vec<_> = job.lines().into_iter().filter(|line| !line.starts_with("srun: ")).collect();

@@ -1,6 +1,6 @@
-//! What an admin meets: daemons that start anew, a Slurm that is not known; in the modules beside, engines, settings and a
-//! Slurm that are not as they should be. These tests disturb the cluster, so each has it alone. They come last, by the
-//! names of these modules: whoever waits for the lab keeps no other test waiting.
+//! Situations that admins meet: daemons that restart, an unknown release of Slurm; in the other `upkeep`
+//! modules, faulty engines, settings and configurations of Slurm. These tests disturb the cluster, so each has
+//! it exclusively. The modules' names put them last, so that no other test waits for them.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ fn restarted_slurmd_keeps_running_jobs_and_removes_leftovers() {
     job.wait_for_line("up");
     let mine = format!("docker inspect --format {{{{.Id}}}}{{{{.State.StartedAt}}}} docker_{}", job.id);
     let before = n2.run(&mine).success().stdout;
-    // A job's that ended while the node was down; those that only look like it, by name or by label; one whose name
-    // and label do not agree; of another slurmd that has the same engine; and one that runs, as that of a prolog which is
-    // about to end.
+    // Containers of a job that ended while the node was down; those that only look like one, by name or by
+    // label; one whose name and label do not agree; one of another slurmd with the same engine; and a running
+    // one, as that of a prolog which is about to end.
     let name =
         |job: u32, more: &str| format!("--name docker_{job} --label spank-docker.job={job} {more} {IMAGE}");
     let dead = "docker run --detach --entrypoint true --label spank-docker.node";
@@ -47,7 +47,7 @@ fn restarted_slurmd_keeps_running_jobs_and_removes_leftovers() {
     let kept =
         [mine_is.as_str(), "docker_999993", "docker_999994", "docker_999996", "docker_999998", "somebody"];
     assert_eq!(names.sorted(), kept, "{names}");
-    // What was made only now may be that of a prolog, too.
+    // A container that was made only now may be that of a prolog, too.
     assert_eq!(
         n2.sh("ls /run/spank-docker | grep [0-9]").success().lines(),
         [job.id.to_string(), "999992".to_owned()]
@@ -60,8 +60,9 @@ fn restarted_slurmd_keeps_running_jobs_and_removes_leftovers() {
     lab.assert_empty();
 }
 
-/// Slurm before 23.11: slurmd reads its configuration again while the prolog runs. From 23.11 on another slurmd replaces it, and
-/// 26.05 then launches no script of such a job, with or without containers: the test is skipped there.
+/// Before 23.11, slurmd reads its configuration again while the prolog runs. From 23.11 on another slurmd
+/// replaces it, and 26.05 then launches no script of such a job, with or without containers: the test is
+/// skipped there.
 #[test]
 fn slurmd_that_is_reconfigured_while_a_container_starts_costs_no_job() {
     let lab = Lab::alone();
@@ -79,7 +80,7 @@ fn slurmd_that_is_reconfigured_while_a_container_starts_costs_no_job() {
     let prolog = || (n2.sh("pgrep -f '^[^ ]*slurmstepd spank prolog'").code == Some(0)).then_some(());
     lab.poll(prolog).expect("a prolog");
     lab.node("n1").run("scontrol reconfigure").success();
-    // What it does then, it does at once.
+    // It acts at once, if at all.
     n2.run("sleep 3").success();
     go_on.run().success();
     assert_eq!(starting.wait().completed().lines(), ["n2"]);
@@ -89,7 +90,7 @@ fn slurmd_that_is_reconfigured_while_a_container_starts_costs_no_job() {
     lab.assert_clean();
 }
 
-/// However young: it had its extern step, so no prolog of it can be about to end.
+/// However recent it is: the job had its extern step, so no prolog of it can be about to end.
 #[test]
 fn container_of_a_job_whose_slurmstepds_and_slurmd_died_is_gone_when_slurmd_has_started() {
     let lab = Lab::alone();
@@ -103,13 +104,13 @@ fn container_of_a_job_whose_slurmstepds_and_slurmd_died_is_gone_when_slurmd_has_
     assert_eq!(n2.sh(&inspect).success().stdout, "true\n", "it would end by itself");
     n2.run("lab-slurmd restart").success();
     assert_ne!(n2.sh(&inspect).code, Some(0), "it is still there");
-    // slurmctld would wait for its node's word.
+    // slurmctld would wait for the node's answer.
     job.cancel();
     job.wait();
     lab.assert_empty();
 }
 
-/// From 23.11 on a prolog ends with its slurmd by itself.
+/// From 23.11 on a prolog ends with its slurmd.
 #[test]
 fn prolog_that_outlives_its_slurmd_does_not_outlive_the_job() {
     let lab = Lab::alone();
@@ -130,7 +131,8 @@ fn prolog_that_outlives_its_slurmd_does_not_outlive_the_job() {
     lab.assert_empty();
 }
 
-/// The engine was down in that job's epilog, or came up later than slurmd: its container has no state any more.
+/// The engine was down in that job's epilog, or started later than slurmd: its container has no record any
+/// more.
 #[test]
 fn container_that_an_epilog_could_not_remove_is_removed_by_a_later_one() {
     let lab = Lab::alone();
@@ -143,7 +145,8 @@ fn container_that_an_epilog_could_not_remove_is_removed_by_a_later_one() {
     lab.assert_empty();
 }
 
-/// Another slurmd may have the same engine: of another node, or of another cluster. And an earlier build named no node.
+/// Another slurmd may use the same engine: that of another node, or of another cluster. Earlier builds did not
+/// record the node.
 #[test]
 fn containers_of_other_slurmds_are_left_alone_though_the_state_of_their_jobs_is_unknown() {
     let lab = Lab::alone();
@@ -157,7 +160,7 @@ fn containers_of_other_slurmds_are_left_alone_though_the_state_of_their_jobs_is_
         run(999_999, &format!("{dead} --label spank-docker.node=n1")),
         run(999_998, &format!("{dead} --label spank-docker.node=n2 --label spank-docker.cluster=other")),
         run(999_997, live),
-        // Young, and it runs: a prolog may have started it.
+        // Recent and running: a prolog may have started it.
         run(999_996, &format!("{live} --label spank-docker.node=n2")),
         run(999_995, &format!("{dead} --label spank-docker.node=n2 --label spank-docker.cluster=lab")),
         run(999_994, dead),
@@ -174,8 +177,8 @@ fn containers_of_other_slurmds_are_left_alone_though_the_state_of_their_jobs_is_
     lab.assert_empty();
 }
 
-/// The admin has changed `state_dir` meanwhile: for the hooks of other jobs there is no state of this one any more. Its own
-/// epilog finds what it has.
+/// The admin has changed `state_dir` meanwhile: for the hooks of other jobs there is no record of this one any
+/// more. Its own epilog finds it.
 #[test]
 fn running_job_outlives_a_change_of_state_dir_and_leaves_nothing_in_either() {
     let lab = Lab::alone();
@@ -213,7 +216,7 @@ fn running_job_outlives_a_change_of_state_dir_and_leaves_nothing_in_either() {
     lab.assert_empty();
 }
 
-/// Each epilog would try in vain: so there are pauses between, which grow.
+/// Each epilog would try in vain: so there are pauses between the attempts, which grow.
 #[test]
 fn container_that_cannot_be_removed_is_tried_again_after_a_pause() {
     let lab = Lab::alone();
@@ -228,8 +231,8 @@ fn container_that_cannot_be_removed_is_tried_again_after_a_pause() {
         job.wait().completed();
         return lab.skip("containerd lets a container go whose layer it cannot remove");
     }
-    // What is above it is removed, and it is moved.
-    // As chattr(1), which not every node has: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.
+    // The files above it are removed, and it is moved. The calls of chattr(1), which not every node has:
+    // FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.
     let change = |how: &str| {
         let set = format!("ioctl(F, 0x40086602, pack(\"q\", unpack(\"q\", $f) {how})) or die $!");
         let perl = format!(
@@ -264,7 +267,7 @@ fn container_that_cannot_be_removed_is_tried_again_after_a_pause() {
     lab.assert_empty();
 }
 
-/// Its containers are kept then, but not for their youth.
+/// From then on its containers are not kept because they are recent.
 fn wait_until_not_young(lab: &Lab, node: &Node<'_>) {
     let script = "for id in $(docker ps --quiet); do
         created=$(date --date \"$(docker inspect --format '{{.Created}}' $id)\" +%s)
@@ -273,7 +276,7 @@ fn wait_until_not_young(lab: &Lab, node: &Node<'_>) {
     lab.poll(|| (node.sh(script).code == Some(0)).then_some(())).expect("containers of a minute");
 }
 
-/// A slurmd in front of whose /proc there is something else: no job runs, for all that it can tell.
+/// A slurmd that sees another file system at /proc: it finds no running job.
 #[test]
 fn nothing_is_removed_while_running_jobs_are_unknown() {
     let lab = Lab::alone();
@@ -286,10 +289,10 @@ fn nothing_is_removed_while_running_jobs_are_unknown() {
     let log = "grep -c 'cannot find out which jobs run on this node' /var/log/slurm/slurmd.log || true";
     let count = || n2.sh(log).success().stdout.trim().parse::<u32>().expect("a number");
     let before = count();
-    // Only its first moment counts, so whether it can serve jobs does not matter.
+    // Only its start matters, so it need not be able to serve jobs.
     n2.sh("lab-slurmd stop; unshare --mount sh -c 'mount -t tmpfs none /proc; timeout 5 slurmd -D >/dev/null 2>&1'; true")
         .success();
-    // Later releases of slurmd give up without /proc before they call a plugin.
+    // Later releases of slurmd end without /proc before they call a plugin.
     if std::env::var("LAB_SUITE").is_ok_and(|suite| suite.starts_with("bookworm")) {
         assert_eq!(count(), before + 1);
     }
@@ -301,12 +304,12 @@ fn nothing_is_removed_while_running_jobs_are_unknown() {
     lab.assert_empty();
 }
 
-/// The configuration was broken after the job had started: the record says which engine has its container.
+/// The configuration was broken after the job had started: the record names the engine with its container.
 #[test]
 fn job_whose_configuration_breaks_leaves_nothing() {
     let lab = Lab::alone();
     let (alice, n2) = (lab.alice(), lab.node("n2"));
-    // The engine is not where an epilog would look that knows of no other.
+    // The engine moves to a socket where an epilog would look only by that record.
     let script = "mv /var/run/docker.sock /run/other.sock";
     let back = n2.command("").sh("test ! -e /run/other.sock || mv /run/other.sock /var/run/docker.sock");
     lab.repair_with(back.clone());
@@ -325,7 +328,8 @@ fn job_whose_configuration_breaks_leaves_nothing() {
     lab.assert_empty();
 }
 
-/// slurmd died while that job ended: slurmctld takes it for done, and sends no epilog. The record is a real one's.
+/// slurmd died while that job ended: slurmctld counts the job as done, and sends no epilog. The record is a
+/// copy of a real one.
 #[test]
 fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
     let lab = Lab::alone();
@@ -335,8 +339,9 @@ fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
     let first = lab.alice().submit_image("-w n2", "touch up; until [ -e done ]; do sleep 0.2; done");
     first.wait_until_running();
     let run = "docker run --detach --entrypoint true --name docker_999999 --label spank-docker.job=999999";
-    // One with a first process that is no more, long since; another that is as young as this job. And one that runs, and of
-    // which only slurmctld knows that it has ended: cancelled in its prolog, it never had an extern step.
+    // One with a first process that ended long ago; another one that is as recent as this job. And a running
+    // one, of which only slurmctld knows that it has ended: cancelled in its prolog, the job never had an
+    // extern step.
     n2.sh(&format!(
         "cd /run/spank-docker; until grep -q Ready {0}/state.json; do sleep 0.1; done; mkdir 999997 999998 999999
          sed 's/\"job\":{0}/\"job\":999997/' {0}/state.json >999997/state.json
@@ -349,7 +354,8 @@ fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
         first.id
     ))
     .success();
-    // Somebody poses as a slurmstepd of it, and forbids to be traced: what is in his /proc/PID is root's then.
+    // A user's process poses as its slurmstepd, and cannot be traced: root then owns the files in its
+    // /proc/PID.
     let pose = "perl -e '$0 = \"slurmstepd: [999999.extern]\"; syscall(157, 4, 0); sleep 60' >/dev/null 2>&1 & echo $!";
     let poser = lab.alice().command("").sh(pose).on("n2").run().success();
     lab.alice().srun_image("-w n2 true").run().success();
@@ -367,7 +373,7 @@ fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
 #[test]
 fn unknown_newer_slurm_does_not_load_the_plugin_and_says_so() {
     let lab = Lab::get();
-    // What a newer libslurm would answer, in front of this one's.
+    // A library that answers as a newer libslurm would.
     let alice = lab.alice();
     let preload = alice.library("newer.so", "long slurm_api_version(void) { return 99L << 16; }\n");
     let outcome = alice.srun("-w n1 hostname").env("LD_PRELOAD", &preload).run().failure();
@@ -378,12 +384,12 @@ fn unknown_newer_slurm_does_not_load_the_plugin_and_says_so() {
     lab.assert_clean();
 }
 
-/// As fast as a user can submit: each runs, nothing is left, no node is drained.
+/// As fast as a user can submit: each job runs, nothing is left, no node is drained.
 #[test]
 fn many_quick_jobs_all_run_and_leave_nothing() {
     let lab = Lab::alone();
     quick_jobs(&lab, 40).expect("jobs that complete");
-    // Asking for each of so many jobs would take longer than they did.
+    // Checking each of so many jobs would take longer than running them.
     let script = "ls -A /run/spank-docker | grep [0-9]; docker ps --all --quiet --filter label=spank-docker.job
         grep ' /run/spank-docker' /proc/self/mountinfo; find /sys/fs/cgroup -type d -name 'job_*' | grep -v /freezer/; true";
     let left = || lab.everywhere(script).concat().trim().is_empty().then_some(());
@@ -393,8 +399,9 @@ fn many_quick_jobs_all_run_and_leave_nothing() {
     }
 }
 
-/// The machine has one clock: slurmd and what it starts are made to see another. Slurm refuses what srun asks of such a
-/// node, in its own words; what it does start finds its containers and keys as ever, since nothing in them has a date.
+/// The machine has one clock, so slurmd and its children get a faked one. Slurm itself refuses srun's requests
+/// on such a node, with its own message; the jobs that it starts find their containers and keys, since these
+/// contain no dates.
 #[test]
 fn node_whose_clock_is_off_by_a_day_has_the_keys_of_the_others() {
     let lab = Lab::alone();

@@ -1,11 +1,12 @@
-//! `spank-docker check` on a node that is as it should be, and on one where things were really made wrong. What is wrong
-//! with slurm.conf it is asked where that is tried: see `upkeep_slurm`.
+//! `spank-docker check` on a correct node, and on one that was misconfigured. Its findings about slurm.conf are
+//! tested together with their effects: see `upkeep_slurm`.
 
 use spank_docker_e2e::{Lab, Node};
 
 const PLUGSTACK: &str = "/etc/slurm/plugstack.conf";
 
-/// The lines that are not `ok`, and the exit code. Old releases of engines are what a lab is for.
+/// The lines that are not `ok`, and the exit code. Old releases of engines are part of the lab, so they are
+/// accepted.
 pub(crate) fn complaints(node: &Node<'_>) -> (Vec<String>, Option<i32>) {
     let outcome = node.run("spank-docker check --accept known_holes,engine_memory");
     assert_eq!(outcome.stderr, "", "{outcome}");
@@ -69,7 +70,7 @@ fn check_tells_what_is_wrong_with_the_settings_and_the_engine_of_a_node() {
         assert_eq!(complaints(&n2), (lines.map(str::to_owned).to_vec(), Some(2)));
     });
     n2.sh("chmod 660 /run/docker.sock; mv /run/docker.sock /run/docker.sock.away").success();
-    // What is only to be warned of is no failure; and what root here may set depends on the machine.
+    // A warning is not a failure; and which limits root may set depends on the machine.
     lab.with_arguments("n2", "ports=32000-33000 memlock=unlimited stack=inherit", || {
         let may = n2.sh("ulimit -H -l unlimited").code == Some(0);
         let (lines, code) = complaints(&n2);
@@ -129,7 +130,7 @@ fn check_tells_what_is_wrong_with_plugstack_conf_and_with_the_plugin_that_is_loa
     ] {
         n2.sh(&format!("echo '{}' >{file}", text.replace("SO", SO))).success();
         let (found, code) = complaints(&n2);
-        // Without a line the settings are the default ones, and this machine may not allow these limits.
+        // Without a line the defaults count, and this machine may not allow these limits.
         let found: Vec<_> = found.into_iter().filter(|line| !line.starts_with("fail memlock: ")).collect();
         assert_eq!((found, code), (lines, Some(2)), "{text}");
     }
@@ -157,12 +158,12 @@ fn check_reports_reachable_engine_files_and_known_vulnerabilities() {
         "fail engine_data: users can reach '{DATA}', which holds images of other users and setuid-root programs of images: chmod 0710, or update the engine"
     );
     assert_eq!(complaints(&n2), (vec![line], Some(2)));
-    // Closed further down: containers are safe.
+    // The directories below are closed: containers are safe.
     let job = || lab.alice().srun_image("-w n2 echo it ran").run();
     if n2.run(&format!("test -d {DATA}/overlay2")).code == Some(0) {
         n2.run(&format!("chmod 710 {DATA}/overlay2")).success();
         job().success().printed(&["it ran"]);
-        // As an engine would have it that opens all: each container has a directory of its own.
+        // As with an engine that opens all directories: each container has one of its own.
         n2.sh(&format!(
             "chmod 711 {DATA}/overlay2; touch /run/lab/opening
              (while [ -e /run/lab/opening ]; do chmod -f 711 {DATA}/overlay2 {DATA}/overlay2/*; sleep 0.01; done) </dev/null >/dev/null 2>&1 &"
@@ -173,7 +174,8 @@ fn check_reports_reachable_engine_files_and_known_vulnerabilities() {
         assert!(refused.ours().iter().any(|said| said.starts_with(&line)), "{refused}");
     }
     back.run().success();
-    // Slurm 22.05.8, and what Debian 12 has besides: what that has mended under the old numbers is no hole.
+    // Slurm 22.05.8 and other packages of Debian 12: vulnerabilities that Debian has fixed under the old
+    // version are not reported.
     let all = n2.run("spank-docker check");
     if n2.run("sinfo --version").stdout.contains(" 22.05.8") {
         let holes =

@@ -1,5 +1,5 @@
-//! Engines that are absent, full, cut off from their registry, silent, or dead. Only the last two drain their node. Each
-//! test has the lab alone, and comes last.
+//! Engines that are absent, full, cut off from their registry, silent, or dead. Only the last two drain their
+//! node. Each test has the lab exclusively, and comes last.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use crate::failures::each_fails;
 fn node_without_an_engine_fails_the_job_and_is_not_drained() {
     let lab = Lab::alone();
     let back = hide_engine(&lab, "n2");
-    // By this the node would know of one.
+    // This file would show that the node has had an engine.
     lab.node("n2").run("rm -f /run/spank-docker.engine").success();
     let line = "no Docker Engine on this node: '/var/run/docker.sock' does not exist";
     each_fails(&lab, "n2", &[(format!("--docker-image={IMAGE}"), line.to_owned())]);
     lab.assert_no_job_completed();
-    // Jobs without an image do not care.
+    // Jobs without an image are not affected.
     lab.alice().srun("-w n2 hostname").run().success().printed(&["n2"]);
     back.run().success();
     lab.assert_empty();
 }
 
-/// Takes the socket of a node's away. What brings it back.
+/// Removes the socket of a node's engine. Returns the command that restores it.
 fn hide_engine(lab: &Lab, node: &str) -> Command {
     let node = lab.node(node);
     let back = node.command("mv -n /run/docker.sock.away /run/docker.sock");
@@ -34,8 +34,9 @@ fn hide_engine(lab: &Lab, node: &str) -> Command {
 
 const GONE: &str = "Docker Engine is gone from this node: '/var/run/docker.sock' no longer exists";
 
-/// An engine that ends in good order takes its socket along. It has a minute to come back, and then that is told of n2, where
-/// a job begins; of n3, where one ends; and of n1, where one ends too, nothing.
+/// An engine that is stopped properly removes its socket. It has a minute to come back. Then the failure is
+/// reported: on n2, where a job begins, and on n3, where one ends; on n1, where one ends too, the setting
+/// prevents that.
 #[test]
 fn engine_that_is_gone_drains_its_node_unless_the_admin_says_otherwise() {
     let lab = Lab::alone_within(Duration::from_secs(180));
@@ -69,12 +70,12 @@ fn engine_that_is_gone_drains_its_node_unless_the_admin_says_otherwise() {
         assert!(!lab.node("n1").state().contains("DRAIN"), "{}", lab.node("n1").state());
         backs.iter().for_each(|back| drop(back.run().success()));
     });
-    // Nothing else is to be done.
+    // Nothing else has to be done.
     lab.node("n1").run("scontrol update NodeName=n2,n3 State=RESUME").success();
     for node in ["n1", "n2", "n3"] {
         alice.srun_image(&format!("-w {node} hostname")).run().success().printed(&[node]);
     }
-    // Their epilogs have removed what those could not.
+    // Later epilogs have removed what the failed ones could not.
     lab.assert_empty();
 }
 
@@ -86,7 +87,7 @@ fn engine_that_is_away_for_a_moment_when_a_job_ends_drains_nothing() {
     job.wait_for_line("up");
     let back = hide_engine(&lab, "n2");
     alice.command("touch done").run().success();
-    // It has been looked for in vain.
+    // It has waited for the engine in vain.
     let waits = "ps -C slurmstepd -o etimes=,args= | awk '/spank epilog/ && $1 >= 2 { waits = 1 } END { exit !waits }'";
     lab.poll(|| (n2.sh(waits).code == Some(0)).then_some(())).expect("an epilog that waits");
     assert!(n2.state().contains("COMPLETING"), "{}", n2.state());
@@ -98,7 +99,7 @@ fn engine_that_is_away_for_a_moment_when_a_job_ends_drains_nothing() {
 
 const SILENT: &str = "n2: Docker Engine does not answer: no reply within 15 s to 'report its version'";
 
-/// Stops that of n2 for the time being. What lets it go on.
+/// Stops the engine of n2 by a signal. Returns the command that continues it.
 pub(crate) fn silence_engine(lab: &Lab) -> Command {
     let n2 = lab.node("n2");
     let go_on = n2.command("").sh("kill -CONT $(cat /run/docker.pid)");
@@ -118,7 +119,7 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     let job = alice.submit_image("-w n2", "echo it ran");
     let once = alice.submit_image("-w n2 --no-requeue", "echo it ran");
     thread::scope(|threads| {
-        // Not one after the other: after the first the node takes no jobs.
+        // Concurrently, because after the first failure the node takes no jobs.
         let srun = threads.spawn(|| alice.srun_image("-w n2 echo it ran").run().failure());
         let salloc = alice.salloc(&format!("--docker-image={IMAGE} -w n2 echo it ran"));
         let salloc = threads.spawn(move || salloc.run().failure());
@@ -145,14 +146,14 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
     let outcome = alice.srun_image("-w n2 hostname").run().success();
     outcome.printed(&["n2"]);
-    // Of a job that cannot be queued again slurmctld does not take the word that its prolog has failed: slurmd would repeat it
-    // every 15 s, and the node be drained each time.
+    // slurmctld rejects the message that the prolog has failed for a job that cannot be requeued: slurmd would
+    // repeat it every 15 s, and each time drain the node.
     assert_eq!(n2.sh(repeats).success().stdout, before.stdout);
     assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
     lab.assert_empty();
 }
 
-/// Where the admin prefers that. A step with a container of its own fails in any case; its job goes on.
+/// The admin has configured that. A step with a container of its own fails in any case; its job continues.
 #[test]
 fn engine_that_does_not_answer_fails_the_job_where_the_admin_says_so() {
     let lab = Lab::alone();
@@ -177,8 +178,8 @@ fn engine_that_does_not_answer_fails_the_job_where_the_admin_says_so() {
     lab.assert_empty();
 }
 
-/// On n2: a second engine, with a small disk; and what stands between it and the registry. Each connection to port 5007
-/// is cut off after a megabyte, each to port 5008 goes no further then.
+/// On n2: a second engine with a small disk, and proxies between it and the registry. A connection to port 5007
+/// is cut off after a megabyte, one to port 5008 stalls then.
 const SECOND: &str = r#"
 set -e
 mkdir -p /run/second/data
@@ -218,14 +219,14 @@ done
 until docker --host unix:///run/second/socket version; do sleep 0.1; done >/dev/null 2>&1
 "#;
 
-/// Once more, when it has died.
+/// Starts it again after it has died.
 const SECOND_ENGINE: &str = "
 cd /run/second
 for pid in $(cat exec/containerd/containerd.pid 2>/dev/null); do kill -KILL $pid; done
 sh ./engine
 until docker --host unix:///run/second/socket version; do sleep 0.1; done >/dev/null 2>&1";
 
-/// The engine and its containerd are one process group, each proxy another. Podman leaves the file with its pid.
+/// The engine and its containerd are one process group, each proxy is another one. Podman leaves its pid file.
 const NO_SECOND: &str = "
 cd /run/second 2>/dev/null || exit 0
 for pid in $(cat proxies); do kill -KILL -$pid; done
@@ -245,8 +246,8 @@ chmod 755 .
 tar -c . | docker --host unix:///run/second/socket import - small:1
 rm -r $PWD";
 
-/// What a container writes fills the engine's disk. Its job sees that, others are told, no node is drained; and at the
-/// end of the job there is room again.
+/// A container fills the engine's disk. Its job sees the error, other users get a message, no node is drained;
+/// and at the end of the job there is space again.
 fn a_container_that_fills_the_disk_is_its_jobs_trouble(lab: &Lab) {
     let n2 = lab.node("n2");
     if n2.run("test -x /usr/bin/podman").code == Some(0) {
@@ -255,7 +256,7 @@ fn a_container_that_fills_the_disk_is_its_jobs_trouble(lab: &Lab) {
     n2.sh(SMALL).success();
     let alice = lab.alice();
     let image = "-w n2 --docker-pull=never --docker-image=small:1";
-    // To the last page.
+    // Fills it to the last page.
     let fill =
         "head -c 100000000 /dev/zero >/tmp/big; for n in {1..200}; do echo >/tmp/small$n; done 2>/dev/null; echo full
         until [ -e filled ]; do sleep 0.2; done";
@@ -278,7 +279,7 @@ fn a_container_that_fills_the_disk_is_its_jobs_trouble(lab: &Lab) {
     assert!(freed.is_some(), "the disk is still full");
 }
 
-/// On n2, which has the batch script, the pull stands still for minutes; on n3 it fails at once.
+/// On n2, where the batch script runs, the pull stalls for minutes; on n3 it fails at once.
 fn a_pull_is_not_waited_for_when_the_job_has_failed_elsewhere(lab: &Lab) {
     let began = Instant::now();
     let image = "--docker-image=localhost:5008/hpc/openmpi";
@@ -316,7 +317,7 @@ fn a_pull_is_not_waited_for_when_the_job_is_cancelled(lab: &Lab) {
     );
 }
 
-/// A registry, for one, may have it take more memory than there is.
+/// A registry, for example, may make it use more memory than the node has.
 fn engine_that_dies_in_a_start_and_comes_back_fails_the_job(lab: &Lab) {
     let n2 = lab.node("n2");
     n2.run("rm -f /run/second/stalled").success();

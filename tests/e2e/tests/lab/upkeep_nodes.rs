@@ -1,4 +1,4 @@
-//! A node that dies while jobs run. The test has the lab alone, and comes last.
+//! A node that dies while jobs run. The test has the lab exclusively, and comes last.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ fn node_that_dies_under_mpi_jobs_fails_the_jobs_and_comes_back_clean() {
         NODES.iter().for_each(|node| job.wait_for_line(&format!("up on {node}")));
     }
     n3.power("off");
-    // On another node, mpirun loses what it has started there, long before Slurm takes the node for dead.
+    // mpirun, on another node, loses its ranks there long before Slurm counts the node as dead.
     for job in &over_ssh {
         job.wait_for("ended", |record| !record.contains("JobState=RUNNING"));
     }
-    // srun waits for Slurm, as without containers: an admin says it before its SlurmdTimeout.
+    // srun waits for Slurm, as without containers: an admin marks the node before its SlurmdTimeout.
     lab.node("n1").run("scontrol update NodeName=n3 State=DOWN Reason=died").success();
     native.wait_for("ended", |record| !record.contains("JobState=RUNNING"));
     // Slurm waits for its epilog there.

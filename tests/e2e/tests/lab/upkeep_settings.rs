@@ -1,5 +1,5 @@
-//! A site's settings that are wrong, and files that are not as they should be: the user reads what the admin must do, and
-//! no node is drained. Each test has the lab alone, and comes last.
+//! Wrong settings of a site, and damaged files: the user reads what the admin must do, and no node is drained.
+//! Each test has the lab exclusively, and comes last.
 
 use spank_docker_e2e::{IMAGE, Lab, image};
 
@@ -49,8 +49,8 @@ fn bad_settings_are_reported_to_the_user() {
     lab.assert_empty();
 }
 
-/// Slurm calls the hooks of plugins in the order of their lines: those of a later one would run as root in the container. By
-/// an include, and of a plugin that Slurm itself does without.
+/// Slurm calls the hooks of plugins in the order of their lines: those of a later plugin would run as root in
+/// the container. Tested with an include, and with an `optional` plugin.
 #[test]
 fn plugin_that_comes_after_ours_keeps_containers_from_starting() {
     const BEHIND: &str = "/etc/slurm/plugstack.conf.behind";
@@ -71,7 +71,7 @@ fn plugin_that_comes_after_ours_keeps_containers_from_starting() {
         assert_eq!(complaints(&n1), (vec![format!("fail plugin_order: {told}")], Some(2)));
         let line = format!("plugstack.conf: {told}: ask the admin");
         each_fails(&lab, "n1", &usual(&[("", &line)]));
-        // A step's own container, in a job that has none.
+        // A step's own container, in a job without a container.
         let step = format!("salloc -w n1 srun --docker-image={IMAGE} echo it ran");
         let outcome = lab.alice().command(&step).run().failure().printed(&[]);
         assert!(outcome.stderr.contains(&format!("spank_docker: n1: {line}")), "{outcome}");
@@ -81,7 +81,8 @@ fn plugin_that_comes_after_ours_keeps_containers_from_starting() {
     lab.assert_empty();
 }
 
-/// Under another name, or from another file than Slurm's: what comes after it cannot be seen.
+/// Listed under another name, or in another file than Slurm reads: whether another plugin comes after it cannot
+/// be seen.
 #[test]
 fn plugin_that_plugstack_conf_does_not_name_starts_no_container() {
     const OURS: &str = "/usr/lib/spank-docker/spank_docker.so";
@@ -127,13 +128,13 @@ fn secret_that_is_made_is_used_by_jobs_and_never_replaced() {
         "spank-docker: '{SECRET}' already exists and was not changed: to replace it, first remove it on all nodes\n"
     );
     assert_eq!((again.code, again.stderr.as_str()), (Some(3), line.as_str()), "{again}");
-    // The other node has munge's key still.
+    // The other node still has munge's key.
     let across = || alice.srun_image("-w n1,n2 -N2 --docker-launch=once ssh n2 echo reached").run();
     across().failure().printed(&[]);
     let content = n1.run(&format!("base64 --wrap=0 {SECRET}")).success().stdout;
     n2.sh(&format!("umask 077; echo '{content}' | base64 --decode >{SECRET}")).success();
     across().success().printed(&["reached"]);
-    // Not absent, though nothing is behind it.
+    // A link without a target does not count as absent.
     n1.sh(&format!("ln -sfn /nowhere/secret {SECRET}")).success();
     let line = format!("secret '{SECRET}': not found: copy the same file to every node");
     each_fails(&lab, "n1", &usual(&[("", &line)]));
@@ -141,7 +142,7 @@ fn secret_that_is_made_is_used_by_jobs_and_never_replaced() {
     lab.assert_empty();
 }
 
-/// Slurm then goes on whatever a hook returns: with the task on the host, if that were all.
+/// With `optional`, Slurm continues whatever a hook returns: it would run the task on the host.
 #[test]
 fn task_that_must_not_run_ends_where_the_plugin_is_optional_too() {
     let lab = Lab::alone();
@@ -166,7 +167,7 @@ fn admins_default_holds_unless_the_user_overrides_it() {
     let alice = lab.alice();
     let remove = lab.node("n1").command("rm -rf /opt/site /home/alice/of-the-home");
     lab.repair_with(remove.clone());
-    // Root's alone: the admin's word counts, not the user's rights on the way.
+    // Owned by root: the admin's request counts, not the user's rights on the path.
     let make = "install -d -m 0700 /opt/site && install -d /opt/site/open && touch /opt/site/open/site
         install -o alice /dev/null /home/alice/of-the-home";
     lab.node("n1").sh(make).success();
@@ -188,7 +189,7 @@ fn admins_default_holds_unless_the_user_overrides_it() {
             let job = job.wait().completed();
             assert_eq!(job.lines(), [place], "{job}");
         }
-        // From /, which is the working directory of nobody.
+        // From /, which is not a working directory that gets mounted.
         let root = lab.node("n1").run(&format!("srun --chdir=/ -w n1 --docker-image={IMAGE} id -u"));
         root.success().printed(&["0"]).said(&[
             "n1: warning: jobs of root have no ssh between their containers, mpirun cannot start ranks on other nodes: submit as a user",
@@ -220,7 +221,7 @@ fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
     );
     lab.with_arguments("n1", arguments, || {
         lab.alice().srun_image("-w n1 echo it ran").run().refused().said(&[&line]).printed(&[]);
-        // From n2, where a client would let it pass. For a container of the job and for one of a step.
+        // From n2, where a client would accept it. For a container of the job and for one of a step.
         let step = format!("-w n1 srun --docker-image={IMAGE} echo it ran");
         for command in [lab.alice().srun_image("-w n1 echo it ran"), lab.alice().salloc(&step)] {
             command.on("n2").run().refused().said(&[&format!("n1: {line}")]).printed(&[]);
@@ -229,7 +230,7 @@ fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
     lab.assert_empty();
 }
 
-/// The client of a machine where the admin allows it.
+/// The client runs on a machine where the admin allows it.
 #[test]
 fn root_is_refused_by_the_node_too() {
     let lab = Lab::alone();
@@ -321,7 +322,8 @@ fn unwritable_state_fails_the_job_with_a_message() {
             };
             let srun = lab.alice().srun_image("-w n2 echo it ran").run().refused();
             srun.printed(&[]).said(&[&line(*lab.jobs().iter().max().expect("a job"))]);
-            // Slurm may hand a script less than its job's options; and the script's node may be another one.
+            // Slurm may pass fewer variables to a script than its job has options; and the script's node may be
+            // another one.
             for options in ["-w n2", "-w n2 --export=NONE", "-w n2 --docker-script=host", "-w n[1-2] -N2"] {
                 let job = lab.alice().submit_image(options, "echo it ran").wait().failed();
                 assert_eq!(job.lines(), [format!("spank_docker: {}", line(job.id))], "{job}");
@@ -329,12 +331,13 @@ fn unwritable_state_fails_the_job_with_a_message() {
                 let record = lab.node("n1").run(&format!("scontrol show job {}", job.id)).success();
                 assert!(record.lines().contains(&shown.as_str()), "{record}");
             }
-            // Nor where the script is another component's, which has no image. An srun that ends with its step returns 0.
+            // Nor where the script belongs to another component, which has no image. An srun that ends with its
+            // step returns 0.
             let words = format!("-n1 -w n1 : --docker-image={IMAGE} -n1 -w n2");
             let job = lab.alice().submit(&words, "srun --het-group=1 echo it ran; false").wait();
             assert!(job.state != "COMPLETED" && !job.output.contains("it ran"), "{job}");
         });
-        // What the prolog had come to is gone with the epilog.
+        // The epilog has removed what the prolog had made.
         let left = lab.poll(|| n2.sh("ls /run/lab/state | grep -v full").stdout.is_empty().then_some(()));
         assert!(left.is_some(), "{}", n2.run("ls -R /run/lab/state"));
         end.run().success();
@@ -343,7 +346,7 @@ fn unwritable_state_fails_the_job_with_a_message() {
     lab.assert_empty();
 }
 
-/// Who may write there could write records, and root goes by them.
+/// A user who can write there could write records, which root trusts.
 #[test]
 fn state_dir_that_others_can_change_is_not_used() {
     let lab = Lab::alone();
@@ -357,7 +360,8 @@ fn state_dir_that_others_can_change_is_not_used() {
             let srun = lab.alice().srun_image("-w n2 echo it ran").run().refused();
             srun.printed(&[]).said(&[&format!("{line}: ask the admin")]);
             n2.run("ls -A /run/lab/loose").success().printed(&[]);
-            // A record that a user has put there: of a container that is none, for a job that has no image.
+            // A record that a user has put there: for a job without an image, of a container that does not
+            // exist.
             let forge =
                 "mkdir /run/lab/loose/$SLURM_JOB_ID && echo \"{}\" >/run/lab/loose/$SLURM_JOB_ID/state.json";
             let script = format!("{forge} || exit 1; srun echo it ran");
@@ -385,7 +389,7 @@ fn plugin_that_is_replaced_while_a_job_runs_goes_on_with_it() {
     job.wait_for_line("up");
     let back = n2.command("").sh(&format!("test ! -e {SO}.kept || mv {SO}.kept {SO}; lab-slurmd restart"));
     lab.repair_with(back.clone());
-    // The same code in another file, put there as README says.
+    // The same code in another file, installed as README describes.
     n2.sh(&format!(
         "cp {SO} {SO}.kept; cp {SO} {SO}.new; echo new >>{SO}.new; mv {SO}.new {SO}; lab-slurmd restart"
     ))
@@ -393,7 +397,7 @@ fn plugin_that_is_replaced_while_a_job_runs_goes_on_with_it() {
     alice.command("touch 1").run().success();
     job.wait_for_line("code 0");
     assert!(job.output().contains(&format!("n2 docker_{}", job.id)), "{}", job.output());
-    // One whose records are of another version than that of the job.
+    // A process whose records have another version than that of the job.
     let record = format!("/run/spank-docker/{}/state.json", job.id);
     let version =
         n2.sh(&format!("grep -o '\"version\":[0-9]*' {record} | head -n 1 | cut -d : -f 2")).success();

@@ -1,5 +1,5 @@
-//! Slurm configured in another way than the plugin needs: nothing runs, and the user reads what the admin must set. Each
-//! test has the lab alone, and comes last.
+//! A Slurm whose configuration does not meet the plugin's requirements: nothing runs, and the user reads what
+//! the admin must set. Each test has the lab exclusively, and comes last.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use crate::upkeep_check::complaints;
 
 const CONFIGURE: &str = "install -m 0644 /lab/slurm.conf /etc/slurm/slurm.conf";
 
-/// An admin learns it without a job.
+/// The check reports it to an admin without a job.
 fn check_tells(lab: &Lab, line: &str) {
     assert_eq!(complaints(&lab.node("n2")), (vec![format!("fail prolog_flags: {line}")], Some(2)));
 }
 
-/// Works under another PrologFlags, or none, and puts it back.
+/// Runs `work` with other PrologFlags, or none, and restores them.
 fn with_prolog_flags(lab: &Lab, flags: &str, work: impl FnOnce()) {
     with_setting(lab, "PrologFlags", flags, work);
 }
 
-/// Works with another value of one of Slurm's settings, or without it, and puts it back.
+/// Runs `work` with another value of one of Slurm's settings, or without it, and restores it.
 fn with_setting(lab: &Lab, key: &str, value: &str, work: impl FnOnce()) {
-    // Each slurmd reads it in its own time.
+    // Each slurmd reads it at its own pace.
     let configure = |change: &str| {
         lab.everywhere(&format!("{CONFIGURE}; {change}"));
         lab.node("n1").run("scontrol reconfigure").success();
-        // Of those that may be several the first has a number, in later releases.
+        // Later releases number the first of those that may occur more than once.
         let shown = format!(r"scontrol show config | sed -n 's/^{key}\(\[0\]\)* *= //p'");
         let shown = lab.poll(|| Some(lab.node("n1").sh(&shown)).filter(|shown| shown.code == Some(0)));
         let shown = shown.expect("slurmctld answers").stdout;
@@ -51,7 +51,7 @@ fn slurm_without_the_extern_step_fails_the_job_and_says_what_to_set() {
             "n2: the extern step of job {job} did not start: ask the admin to set PrologFlags=Contain,DeferBatch"
         )
     };
-    // None is Slurm's default.
+    // No flags are Slurm's default.
     for flags in ["Alloc", ""] {
         with_prolog_flags(&lab, flags, || {
             check_tells(
@@ -71,7 +71,7 @@ fn slurm_without_the_extern_step_fails_the_job_and_says_what_to_set() {
     lab.assert_empty();
 }
 
-/// By the site's own prolog, which runs after the plugin's, the adoption is made to fail.
+/// The site's own prolog, which runs after the plugin's, makes the adoption fail.
 #[test]
 fn container_that_cannot_be_adopted_is_ended_and_nothing_of_its_job_runs() {
     let lab = Lab::alone();
@@ -84,7 +84,7 @@ fn container_that_cannot_be_adopted_is_ended_and_nothing_of_its_job_runs() {
         let options = format!("-w n2 --docker-script=host --docker-image={IMAGE}");
         let job = lab.alice().submit(&options, "echo it ran").wait().failed();
         assert_eq!(job.lines(), [format!("spank_docker: n2: {line}")], "{job}");
-        // A job that lives on, on another node.
+        // A job that continues on another node.
         let script = "srun --docker-image=none echo it ran";
         let salloc = lab.alice().salloc(&format!("-w n2 --docker-image={IMAGE}"));
         let salloc = salloc.sh(&format!("{script}; until [ -e done ]; do sleep 0.2; done"));
@@ -119,7 +119,7 @@ fn script_that_does_not_wait_for_all_nodes_fails_and_says_what_to_set() {
             &lab,
             "'Alloc,Contain' lacks DeferBatch: set PrologFlags=Contain,DeferBatch in slurm.conf",
         );
-        // n1 is ready long before n2, which has to pull what no other image has.
+        // n1 is ready long before n2, which has to pull layers that no other image has.
         let name = format!("registry:5000/own/slow-{}", std::process::id());
         let slow = lab.node("n1").build(&name, &image, "RUN head -c 60000000 /dev/urandom >/large", "");
         lab.node("n1").run(&format!("docker push --quiet {name}")).success();
@@ -153,19 +153,19 @@ fn slurm_that_calls_no_prolog_fails_a_batch_job_and_says_what_to_set() {
                 "job {job} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob"
             )
         };
-        // A step can do without a container of the job: it has one of its own.
+        // A step can run without a container of the job: it has one of its own.
         let srun = lab.alice().srun_image("-w n2 printenv SLURM_JOB_DOCKER_CONTAINER").run().success();
         srun.printed(&[&format!("docker_{}.0", lab.jobs()[0])]).said(&[]);
         let job = lab.alice().submit_image("-w n2", "echo it ran").wait().failed();
         assert_eq!(job.lines(), [format!("spank_docker: n2: {}", line(job.id))], "{job}");
-        // A component that had an image; the other had none.
+        // One component had an image, the other had none.
         let words =
             format!("--docker-image={IMAGE} -n1 -w n2 hostname : --docker-image=none -n1 -w n1 hostname");
         let srun = lab.alice().srun(&words).run();
         assert!(!srun.lines().contains(&"n2"), "{srun}");
         let job = lab.jobs().into_iter().max().unwrap_or_default() - 1;
         assert!(srun.ours().contains(&format!("n2: {}", line(job)).as_str()), "{srun}");
-        // Nor on the host, by the option that only the job was given.
+        // Nor on the host, with the option that only the job was given.
         let salloc = format!("-w n2 --docker-image={IMAGE} srun echo it ran");
         let salloc = lab.alice().salloc(&salloc).run().failure().printed(&[]);
         let job = lab.jobs().into_iter().max().unwrap_or_default();
@@ -180,7 +180,7 @@ fn shell_of_salloc_is_in_the_container_where_slurm_starts_it_on_the_node() {
     with_setting(&lab, "LaunchParameters", "use_interactive_step", || {
         let shell = |options: &str| {
             let salloc = format!("salloc --job-name=$SLURM_JOB_NAME -w n2 --docker-image={IMAGE} {options}");
-            // The shell is on a terminal of the node's.
+            // The shell runs on a terminal of the node.
             let command = format!("script --quiet --return --command '{salloc}' /dev/null");
             let typed = "echo $(hostname) ${SLURM_JOB_DOCKER_CONTAINER:-host}\nexit\n";
             let shell = lab.alice().command("").sh(&command).stdin(typed).run().success();
@@ -194,7 +194,7 @@ fn shell_of_salloc_is_in_the_container_where_slurm_starts_it_on_the_node() {
     lab.assert_empty();
 }
 
-/// What a slurmd was started with goes to all that it starts, past the change of user.
+/// Processes that slurmd starts inherit its ambient capabilities, even after they have become the user.
 #[test]
 fn capabilities_that_slurmd_hands_on_are_gone_in_tasks() {
     let lab = Lab::alone();
@@ -204,7 +204,7 @@ fn capabilities_that_slurmd_hands_on_are_gone_in_tasks() {
     n2.sh("lab-slurmd stop; setpriv --inh-caps=+net_raw --ambient-caps=+net_raw lab-slurmd start").success();
     let show = "sed -n 's/^Cap.*:[[:space:]]*//p' /proc/self/status | sort -u";
     lab.alice().srun_image("-w n2").sh(show).run().success().printed(&["0000000000000000"]);
-    // Not so on the host.
+    // On the host they are not gone.
     let host = lab.alice().srun("-w n2").sh(show).run().success();
     assert!(host.lines().contains(&"0000000000002000"), "{host}");
     back.run().success();
@@ -218,7 +218,7 @@ fn task_prolog_that_is_in_the_container_runs_there_and_task_epilog_on_the_host()
     let place = "test -e /run/spank-docker/pause && echo container || echo host";
     let script = format!("#!/bin/sh\necho export PLACE=$({place})\necho print prolog of $SLURM_PROCID\n");
     lab.everywhere(&format!("cat >{file} <<'END'\n{script}END\nchmod 755 {file}"));
-    // slurmstepd itself runs that one, where it is.
+    // slurmstepd itself runs the TaskEpilog, on the host.
     let epilog = "/etc/slurm/taskepilog";
     let seen = lab.node("n2").command("rm -f /tmp/taskepilog");
     lab.repair_with(seen.clone());
@@ -236,7 +236,7 @@ fn task_prolog_that_is_in_the_container_runs_there_and_task_epilog_on_the_host()
         let job = lab.alice().submit_image(&format!("-w n2 {image}"), "printenv PLACE").wait().completed();
         assert_eq!(job.sorted(), ["container", "prolog of 0"], "{job}");
         lab.alice().srun("-w n2 printenv PLACE").run().success().printed(&["host", "prolog of 0"]);
-        // Slurm names what is missing.
+        // Slurm's message names the missing program.
         let srun = lab.alice().srun_image("-w n2 true").run();
         assert!(srun.stderr.contains(file), "{srun}");
     });
@@ -269,8 +269,8 @@ fn tmp_fs_of_a_site_changes_nothing_in_containers() {
     lab.assert_empty();
 }
 
-/// Prints the CPUs on which a namespace that is made there can be mounted. Linux 6.18 gives out their numbers by CPU, and
-/// takes one with a lower number than the node's own for one that leads back to it (`mnt_ns_loop`): job_container/tmpfs
+/// Prints the CPUs on which a new mount namespace can be bind-mounted. Linux 6.18 numbers mount namespaces by
+/// CPU, and takes one with a lower number than the node's own for a loop (`mnt_ns_loop`): job_container/tmpfs
 /// then fails on one CPU and works on another.
 const GOOD_CPUS: &str = "
     mkdir -p /run/lab/ns; mount --bind /run/lab/ns /run/lab/ns; mount --make-private /run/lab/ns; touch /run/lab/ns/ns
@@ -281,7 +281,7 @@ const GOOD_CPUS: &str = "
     done | paste --serial --delimiters=,
     umount /run/lab/ns; rm -r /run/lab/ns";
 
-/// Slurm's own containers: a /tmp for each job. Those of images have theirs anyway.
+/// Slurm's own job containers: a /tmp for each job. Containers of images have a /tmp of their own anyway.
 #[test]
 fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_theirs() {
     let lab = Lab::alone();
@@ -302,7 +302,7 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
             .success();
     }
 
-    // The node's own /tmp has files of the lab's.
+    // The node's own /tmp has files of the lab.
     let look = "touch /tmp/$WHO-$SLURM_PROCID && ls /tmp";
     let srun = lab.alice().srun("-w n2 --export=ALL,WHO=host").sh(look).run().success();
     srun.printed(&["host-0"]);
@@ -315,19 +315,19 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
     assert_eq!(job.lines(), ["batch-0"], "{job}");
     let read = |file: &str| lab.alice().command("cat").arg(file).run().success();
     assert_eq!(read("tasks").sorted(), ["task-0", "task-1"]);
-    // One of them shares the script's node.
+    // One of the tasks is on the script's node.
     assert_eq!(read("host").sorted(), ["batch-0", "host-0", "host-1"]);
     let job = lab.alice().submit_image("-w n1,n2 -N2 -n2", "ls /tmp; mpirun hello | grep -c ^rank");
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["2"], "{job}");
-    // A step's own container is started from there, by an engine that is not there.
+    // A step starts its container from within the job's mount namespace, where the engine is not visible.
     let step = format!("srun --quiet --docker-image={}", image("mpich"));
     let look = format!("{step} sh -c 'echo step >/tmp/step && ls /tmp && ssh n2 cat /tmp/step'");
     lab.alice().salloc("-w n2 -N1").sh(&look).run().success().printed(&["step", "step"]);
     let script = format!("touch /tmp/job; {look}; {step} --docker-mounts=/tmp:/jobs ls /jobs; ls /tmp");
     let job = lab.alice().submit_image("-w n2 --docker-script=host", &script).wait().completed();
     assert_eq!(job.lines(), ["step", "step", "job", "job"], "{job}");
-    // What a job does not see on the host it does not see in its container.
+    // A directory that a job does not see on the host is not in its container either.
     lab.node("n2").sh("install -d -o alice /tmp/alice && ln -sfn /tmp/alice /home/alice/link").success();
     for source in ["/tmp", "/tmp/alice", "/home/alice/link", "/dev/shm", "/"] {
         let refused =
@@ -347,8 +347,9 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
     lab.assert_empty();
 }
 
-/// slurmstepd looks once whether the extern step's processes are gone, and then only after a second. It has a thread of its own
-/// for the container, which must be at its end by then: else it ends by a signal, and says nothing.
+/// slurmstepd checks once whether the extern step's processes are gone, and then only after a second. It has a
+/// thread for the accounted container, which must end before slurmstepd does: otherwise slurmstepd dies by a
+/// signal.
 #[test]
 fn nodes_are_idle_as_soon_as_the_containers_of_a_job_are_gone() {
     const IDLE: &str = r#"while [ "$(sinfo -h -N -o %T | sort -u)" != idle ]; do sleep 0.02; done"#;
@@ -361,7 +362,7 @@ fn nodes_are_idle_as_soon_as_the_containers_of_a_job_are_gone() {
     let measured = lab.alice().command("").sh(&script).run().success();
     let numbers: Vec<u32> = measured.lines().into_iter().map(|number| number.parse().unwrap()).collect();
     let times: Vec<u32> = numbers.iter().skip(1).step_by(2).copied().collect();
-    // 400 ms or so, of which the epilogs take most. With that second none is below 1,700.
+    // It takes about 400 ms, mostly for the epilogs. With that second, no time is below 1,700 ms.
     assert!(times.iter().any(|time| *time < 1200), "{times:?}");
     for job in numbers.iter().step_by(2) {
         for node in ["n1", "n2", "n3"] {

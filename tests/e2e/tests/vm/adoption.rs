@@ -1,10 +1,11 @@
-//! On cgroup v2, what a job starts over ssh is in the job's cgroups: it has the job's limits and ends with it.
+//! On cgroup v2, processes that a job starts over ssh are in the job's cgroups: they have the job's limits and
+//! end with it.
 
 use spank_docker_e2e::{IMAGE, Lab, MACHINES};
 
 use crate::cluster::FAILED_UNITS;
 
-/// The cgroup of a session on the other machine, and the limits that hold on the way up from it.
+/// The cgroup of a session on the other machine, and the limits of its parents.
 const SESSION: &str = "ssh v1 'd=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)
     echo $d
     until [ $d = /sys/fs/cgroup/system.slice ]; do
@@ -15,16 +16,16 @@ const SESSION: &str = "ssh v1 'd=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)
 fn session_on_the_other_machine_has_the_limits_of_the_job() {
     let lab = Lab::machines();
     let job = lab.alice().submit_image("-N2 --mem=300", SESSION).wait().completed();
-    // The job's own directory has no name that could be known here.
+    // The name of the job's own directory cannot be predicted.
     assert!(job.lines()[0].contains("/step_extern/"), "{job}");
     assert!(job.lines().contains(&"memory 314572800"), "{job}");
-    // Processors that the job's directory names; the engine's names none.
+    // The CPUs that the job's directory names; the engine's names none.
     let named = |line: &&str| line.strip_prefix("cpus ").is_some_and(|cpus| !cpus.is_empty());
     assert!(job.lines().iter().any(named), "{job}");
     lab.assert_clean();
 }
 
-/// The engine and systemd go on with a container whose cgroup they have lost.
+/// The engine and systemd continue to work with a container that has left their cgroup.
 #[test]
 fn engine_and_systemd_are_undisturbed_by_an_adopted_container() {
     let lab = Lab::machines_alone();
@@ -38,7 +39,7 @@ fn engine_and_systemd_are_undisturbed_by_an_adopted_container() {
         assert_eq!(stats.lines(), [name.as_str()], "{stats}");
         assert_eq!(node.run(FAILED_UNITS).success().stdout, "");
     }
-    // An admin's hand: what is left of the job is Slurm's to end.
+    // As an admin does it: Slurm ends what is left of the job.
     lab.node("v1").run(&format!("docker rm --force docker_{}", job.id)).success();
     let step = alice.srun(&format!("--overlap --jobid={} -w v1 echo it ran", job.id)).run().failure();
     let line = format!(
@@ -52,7 +53,7 @@ fn engine_and_systemd_are_undisturbed_by_an_adopted_container() {
     lab.assert_empty();
 }
 
-/// Slurm has none of its own; sites give its scope one.
+/// Slurm has no pids limit of its own; sites set one on its scope.
 #[test]
 fn limit_of_processes_that_slurms_scope_has_holds_for_a_session_on_the_other_machine() {
     const LIMIT: usize = 60;
@@ -74,7 +75,7 @@ fn limit_of_processes_that_slurms_scope_has_holds_for_a_session_on_the_other_mac
     lab.assert_empty();
 }
 
-/// What a session uses is counted with the job's extern step, as sstat shows.
+/// The memory of a session is accounted to the job's extern step, as sstat shows.
 #[test]
 fn memory_of_a_session_on_the_other_machine_is_accounted_to_the_job() {
     let lab = Lab::machines();
@@ -121,11 +122,11 @@ fn time_limit_ends_what_runs_on_the_other_machine() {
     lab.assert_clean();
 }
 
-/// Of the extern step Slurm tells the admin alone: the job goes on with what ssh says of it.
+/// Slurm reports a kill in the extern step only to the admin: the job continues, with the exit status of ssh.
 #[test]
 fn session_that_takes_more_memory_than_the_job_has_is_killed_and_slurm_logs_it() {
     let lab = Lab::machines();
-    // tail keeps a line that does not end.
+    // tail keeps a line that does not end in memory.
     let script = "ssh v1 'head -c 1000000000 /dev/zero | tail | wc -c'; echo over";
     let job = lab.alice().submit_image("-N2 --mem=200", script).wait().completed();
     assert!(job.output.contains("over"), "{job}");
@@ -138,7 +139,8 @@ fn session_that_takes_more_memory_than_the_job_has_is_killed_and_slurm_logs_it()
     lab.assert_clean();
 }
 
-/// Memory stays charged where it was first used, in the engine's cgroup: so there is little before the adoption.
+/// Memory stays charged to the cgroup that used it first, the engine's: so little may be used before the
+/// adoption.
 #[test]
 fn entrypoint_cannot_fill_the_memory_before_the_limits_of_the_job_hold() {
     let lab = Lab::machines();
@@ -146,7 +148,7 @@ fn entrypoint_cannot_fill_the_memory_before_the_limits_of_the_job_hold() {
     let lines = "COPY program /greedy\nENTRYPOINT [\"/greedy\"]";
     let image = lab.node("v1").build("registry:5000/built/greedy", IMAGE, lines, greedy);
     let words = format!("-w v1 --docker-pull=never --docker-entrypoint --docker-image={}", image.name);
-    // SIGKILL.
+    // 128 and the number of SIGKILL.
     lab.alice().srun(&words).args("cat /tmp/code").run().success().printed(&["137"]);
     lab.assert_clean();
 }

@@ -1,8 +1,8 @@
-//! The job that all is about, on machines as sites have them.
+//! A typical MPI job, on machines like those of a site.
 
 use spank_docker_e2e::Lab;
 
-/// What systemd has given up.
+/// The units that have failed.
 pub(crate) const FAILED_UNITS: &str =
     "systemctl list-units --state=failed --plain --no-legend docker* slurm* *stepd* containerd*";
 
@@ -19,7 +19,8 @@ fn mpirun_and_srun_span_both_machines_and_leave_nothing() {
     }
 }
 
-/// AppArmor would confine what a container runs in ways that MPI and sshd do not expect; its tasks come from outside.
+/// AppArmor would confine the container's processes in ways that MPI and sshd do not expect; tasks join from
+/// outside.
 #[test]
 fn tasks_and_sessions_are_unconfined_where_apparmor_is_on() {
     const PROFILE: &str = "cat /proc/self/attr/apparmor/current";

@@ -1,4 +1,4 @@
-//! Which devices of a machine are in its containers.
+//! Which devices of a machine its containers have.
 
 use spank_docker_e2e::{Lab, image};
 
@@ -32,7 +32,7 @@ fn configured_devices_are_in_the_container_with_the_rights_that_they_have_outsid
     let v1 = lab.node("v1");
     let remove = v1.command("rm -f /dev/site0 /dev/site1");
     lab.repair_with(remove.clone());
-    // Like /dev/zero, for everybody and for root alone.
+    // Two devices like /dev/zero, one for all users and one for root alone.
     v1.sh("mknod -m 0666 /dev/site0 c 1 5 && mknod -m 0600 /dev/site1 c 1 5").success();
     let alice = lab.alice();
     lab.with_arguments("v1", "devices=/dev/infiniband/uverbs*,/dev/site[0-9]", || {

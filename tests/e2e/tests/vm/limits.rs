@@ -1,11 +1,11 @@
-//! Locked memory and stack, which only a root without limits can raise.
+//! Limits of locked memory and of the stack, which only a root with CAP_SYS_RESOURCE can raise.
 
 use spank_docker_e2e::{IMAGE, Lab, MACHINES};
 
-/// In KiB: of locked memory both limits, of the stack the hard one.
+/// In KiB: both limits of locked memory, and the hard limit of the stack.
 const PROBE: &str = "echo $(ulimit -Hl) $(ulimit -Sl) $(ulimit -Hs)";
 
-/// What the shells of a script, an ssh session, two ranks and two tasks say.
+/// Fails the test unless the shells of a script, an ssh session, two ranks and two tasks print these limits.
 #[track_caller]
 fn assert_everywhere(lab: &Lab, limits: &str) {
     let script = format!("{PROBE}; ssh v1 '{PROBE}'; mpirun sh -c '{PROBE}'");
@@ -35,7 +35,7 @@ fn locked_memory_and_stack_of_the_configuration_hold_for_scripts_sessions_ranks_
     lab.assert_empty();
 }
 
-/// As without an image. The engine's own are others.
+/// As without an image. The engine's own limits differ.
 #[test]
 fn inherited_limits_are_those_of_slurm_for_scripts_sessions_ranks_and_tasks() {
     let lab = Lab::machines_alone();
@@ -52,7 +52,7 @@ fn inherited_limits_are_those_of_slurm_for_scripts_sessions_ranks_and_tasks() {
 
 #[test]
 fn refused_limit_is_reported_with_the_keys_to_change() {
-    // Whose children containers are.
+    // Containers are children of containerd.
     const UNIT: &str = "/run/systemd/system/containerd.service.d";
     let lab = Lab::machines_alone();
     let v1 = lab.node("v1");

@@ -1,5 +1,6 @@
-//! spank-docker on whole machines, `ci/vm`: what needs a kernel of its own, systemd, cgroup v2 and root without limits.
-//! With the plugin's default settings. Run by `ci/vm test`, and by nothing else.
+//! The tests of spank-docker on virtual machines, `ci/vm`: those that need a kernel of their own, systemd,
+//! cgroup v2 and a root with all capabilities. They use the plugin's default settings. Only `ci/vm test` runs
+//! them.
 
 mod adoption;
 mod cluster;

@@ -5,7 +5,7 @@ use spank_docker_e2e::{Lab, image};
 #[test]
 fn verbs_reach_from_container_to_container() {
     let lab = Lab::machines();
-    // The client's own error is the look whether its server listens yet.
+    // The client retries until its server listens.
     let script = "
         retry() { for try in 1 2 3 4 5 6 7 8 9 10; do \"$@\" && return; sleep 1; done; }
         ssh v1 ibv_devices | tail -n +3 | cut -f1 | tr -d ' '
@@ -24,8 +24,8 @@ fn verbs_reach_from_container_to_container() {
     lab.assert_clean();
 }
 
-/// With nothing but verbs between the nodes, as the counter of the device tells. UCX takes the GID of the IPv4 address by
-/// itself, and hears nothing by that on Soft-RoCE.
+/// Verbs are the only transport between the nodes, as the device's counter shows. UCX selects the GID of the
+/// IPv4 address by itself, on which Soft-RoCE receives nothing, so the test sets another.
 #[test]
 fn ranks_of_mpi_reach_each_other_with_verbs() {
     let lab = Lab::machines();
@@ -40,7 +40,7 @@ fn ranks_of_mpi_reach_each_other_with_verbs() {
         .srun(&format!("-w v0 --docker-image={}", image("rdma")))
         .sh("ls /usr/lib/*/ucx | grep uct_ib");
     if verbs.run().code != Some(0) {
-        // Debian's 1.23~rc1, in forky.
+        // Debian's UCX 1.23~rc1, in forky.
         return lab.skip("UCX in this image was built without verbs");
     }
     let job = lab.alice().submit(&options, script).wait().completed();

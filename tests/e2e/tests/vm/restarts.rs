@@ -1,10 +1,10 @@
-//! Services and machines that start anew while a job runs.
+//! Services and machines that restart while a job runs.
 
 use std::thread;
 
 use spank_docker_e2e::{Job, Lab, MACHINES, Node, User};
 
-/// A job with a session on the other machine, which ends when a file `done` is there.
+/// A job with a session on the other machine, which ends when a file `done` exists.
 fn job_with_a_session<'a>(alice: &User<'a>, and_then: &str) -> Job<'a> {
     let directory = alice.directory();
     let session = format!("echo session; until [ -e {directory}/done ]; do sleep 0.5; done; echo lived");
@@ -26,7 +26,8 @@ fn job_outlives_slurmd_that_systemd_restarts_on_both_machines() {
     lab.assert_empty();
 }
 
-/// Has the engine read a setting more, and takes it back.
+/// Lets the engine read an additional setting for the time of `work`, and then drops it. `how` is the command by
+/// which it reads its settings.
 fn with_engine_setting(lab: &Lab, node: &Node<'_>, setting: &str, how: &str, work: impl FnOnce()) {
     const FILE: &str = "/etc/docker/daemon.json";
     let back = node.command("").sh(&format!("test ! -e {FILE}.kept || mv {FILE}.kept {FILE}; {how}"));
@@ -56,7 +57,7 @@ fn engine_without_live_restore_that_systemd_restarts_takes_the_container_with_it
     let (alice, v1) = (lab.alice(), lab.node("v1"));
     let job = job_with_a_session(&alice, "mpirun hello && echo it ran");
     v1.run("systemctl restart docker").success();
-    // The session is the extern step's: it may live on, without a door for others.
+    // The session belongs to the extern step: it may stay, while new ones are not accepted.
     alice.command("touch done").run().success();
     let job = job.wait().failed();
     let line = "cannot reach the job's container on 'v1' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin";
@@ -66,10 +67,11 @@ fn engine_without_live_restore_that_systemd_restarts_takes_the_container_with_it
     lab.assert_empty();
 }
 
-/// The engine's containers of users are then files of another user on the node; those of jobs are left out of that.
+/// The files of the engine's containers then belong to other users of the node; jobs' containers are exempt
+/// from that.
 #[test]
 fn jobs_run_on_an_engine_that_maps_users() {
-    // An image that is not worth a pull: a shell and what it needs.
+    // A small image with a shell and the files that it needs.
     const SMALL: &str = "set -e; cd $(mktemp -d)
         for program in /bin/sh /bin/cat /usr/bin/id; do
             for file in $program $(ldd $program | grep -o '/[^ ]*'); do install -D $file .$file; done
@@ -93,7 +95,8 @@ fn jobs_run_on_an_engine_that_maps_users() {
     lab.assert_empty();
 }
 
-/// slurmd waits for the engine, and clears away what the job has left: its container outlived the failure, its state did not.
+/// slurmd waits for the engine, and removes what the job has left: its container outlived the failure, its
+/// record did not.
 #[test]
 fn machines_that_lost_their_power_while_a_job_ran_come_back_clean_and_in_service() {
     let lab = Lab::machines_alone();
@@ -114,9 +117,9 @@ fn machines_that_lost_their_power_while_a_job_ran_come_back_clean_and_in_service
         let cleared = lab.poll(|| (lab.node(node).sh(&cleared).code == Some(0)).then_some(()));
         assert!(cleared.is_some(), "nothing was cleared away on {node}");
     }
-    // A slurmctld that has lost its last words too may start the job anew, in a new container.
+    // A slurmctld that has lost its most recent state may start the job again, in a new container.
     job.cancel();
-    // Or one that has seen the nodes boot has ended it before.
+    // A slurmctld that has seen the nodes boot has ended it before.
     let job = job.wait();
     assert!(["CANCELLED", "NODE_FAIL"].contains(&job.state.as_str()), "{job}");
     lab.assert_empty();
