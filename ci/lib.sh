@@ -1,17 +1,17 @@
 # shellcheck shell=bash
 #
-# What the scripts under ci/ share: progress lines, waiting with a deadline,
+# Functions that the scripts under ci/ share: progress lines, waiting with a deadline,
 # missing packages, and a Docker Engine on this machine. To be sourced.
 #
 # Runs as root, on Debian or a relative of it. Nothing here needs systemd.
 
-# Where the lab keeps what outlives one command: pids, logs, generated
+# The directory for files that outlive one command: pids, logs, generated
 # configuration. Not in the checkout: containers, networks and the engine
 # belong to the machine, so two checkouts must see the same lab, and a
 # `cargo clean` must not forget the pid of a running engine.
 LAB_STATE=${SPANK_DOCKER_LAB:-/var/lib/spank-docker-lab}
 
-# What cargo builds is looked for in target/, wherever the caller has it otherwise.
+# The scripts expect cargo's output in target/, even if the caller has set another directory.
 unset CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
 
 # One progress line, on stderr: stdout belongs to whatever the script prints.
@@ -24,7 +24,10 @@ die() {
     exit 1
 }
 
-# Milliseconds of a clock that only goes forward.
+# help_of SCRIPT: prints the comment at the head of a script.
+help_of() { sed -n '3,/^[^#]/{/^#/!d; s/^# \{0,1\}//p}' "$1"; }
+
+# Milliseconds of a monotonic clock.
 now_ms() {
     local up rest
     read -r up rest </proc/uptime
@@ -37,7 +40,7 @@ seconds_since() {
     printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100))
 }
 
-# timed WHAT CMD...: run it, then say what it took.
+# timed WHAT CMD...: runs it, then prints the time that it took.
 timed() {
     local what=$1 start status=0
     shift
@@ -51,9 +54,9 @@ timed() {
     return "$status"
 }
 
-# wait_for SECONDS WHAT CMD...: poll CMD until it succeeds. When the deadline
-# passes, say what was waited for, the command's own last words, and what the
-# command in WAIT_LOG prints (if set: how to get at the log of the part).
+# wait_for SECONDS WHAT CMD...: polls CMD until it succeeds. When the deadline
+# passes, prints WHAT, the command's last output, and the output of the command in
+# WAIT_LOG, if set, which prints the log of the component.
 wait_for() {
     local seconds=$1 what=$2 deadline words
     shift 2
@@ -72,7 +75,7 @@ wait_for() {
     done
 }
 
-# both A B: at the same time. Downloading and computing take turns well.
+# both A B: runs both at the same time, for one that downloads and one that computes.
 both() {
     local a b status=0
     "$1" &
@@ -88,7 +91,7 @@ require_root() {
     ((EUID == 0)) || die "this needs root: it starts containers with device and mount rights"
 }
 
-# need_packages COMMAND=PACKAGE...: install the packages whose command lacks.
+# need_packages COMMAND=PACKAGE...: installs the packages whose command is missing.
 need_packages() {
     local pair missing=()
     for pair; do
@@ -98,7 +101,7 @@ need_packages() {
     say "installing with apt: ${missing[*]}"
     mkdir -p "$LAB_STATE"
     if ! {
-        # Another of these scripts may be at it.
+        # Another of these scripts may be installing packages.
         flock 8
         # The lists may be old or absent; a failed update alone is no reason to give up.
         apt-get update -q || true
@@ -109,14 +112,14 @@ need_packages() {
     fi
 }
 
-# The engine that the docker client talks to. Start one only if none answers,
-# and remember its pid, so that stop_engine never touches somebody else's.
+# The engine of the docker client. Starts one only if none answers, and records its
+# pid, so that stop_engine never stops another one.
 start_engine() {
     need_packages docker=docker.io dockerd=docker.io iptables=iptables
     docker version >/dev/null 2>&1 && return 0
     say "no Docker Engine answers on this machine: starting one (log: $LAB_STATE/dockerd.log)"
     mkdir -p "$LAB_STATE"
-    # A dockerd that was killed leaves its pid file; that number may be somebody else's by now.
+    # A dockerd that was killed leaves its pid file; another process may have this pid by now.
     if [[ -e /var/run/docker.pid ]] && ! is_process "$(</var/run/docker.pid)" dockerd; then
         rm -f /var/run/docker.pid
     fi
@@ -139,12 +142,12 @@ stop_engine() {
     rm -f "$LAB_STATE/dockerd.pid"
 }
 
-# is_process PID NAME: guards against a recorded pid that was given to another process.
+# is_process PID NAME: whether a recorded pid still belongs to this program.
 is_process() {
     [[ $1 =~ ^[0-9]+$ && -r /proc/$1/comm && $(<"/proc/$1/comm") == "$2" ]]
 }
 
-# A zombie counts as gone: who reaps it is not ours to say.
+# A zombie counts as gone: its parent, not this script, has to reap it.
 process_is_gone() {
     [[ ! -e /proc/$1 ]] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
 }

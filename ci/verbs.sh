@@ -1,17 +1,17 @@
 # shellcheck shell=bash
 #
-# The verbs that ci/lab and ci/vm have in common, what Slurm says of a cluster's nodes, and what is installed on them.
-# Sourced by both, which say what differs:
+# The verbs that ci/lab and ci/vm have in common: the state of a cluster's nodes, and the installation of the plugin.
+# Sourced by both, which define what differs:
 #
 #   SITE                   lab or vm
 #   LOCK                   a file: one `up`, `down` or `install` at a time
 #   node_names             the first of them runs slurmctld
-#   require_up             that there is a cluster, or an end with what to do
-#   on NODE CMD...         as root, without stdin
-#   send NODE CMD...       as root, with stdin; what was written is on its disk then
-#   enter USER NODE CMD... as that user, with stdin and, where there is one, a terminal
+#   require_up             ends the script with an advice if there is no cluster
+#   on NODE CMD...         runs a command as root, without stdin
+#   send NODE CMD...       the same with stdin; afterwards its output is on the node's disk
+#   enter USER NODE CMD... runs a command as that user, with stdin and, if there is one, a terminal
 #   power_off, power_on, logs NODE; revive
-#   patience SECONDS       what that is where all takes longer
+#   patience SECONDS       the time limit to use instead, where everything takes longer
 
 first_node() { node_names | head -n 1; }
 
@@ -21,7 +21,7 @@ node_states() {
         sed -n 's/^NodeName=\([^ ]*\) .* State=\([^ ]*\) .*/\1 \2/p'
 }
 
-# All nodes usable: idle, or busy with somebody's job. An asterisk (does not
+# Whether all nodes are usable: idle, or busy with a job. An asterisk (does not
 # answer) or a flag (drained, completing ...) makes the state differ.
 nodes_in_service() {
     local states
@@ -30,13 +30,13 @@ nodes_in_service() {
         { echo "${states//$'\n'/, }"; return 1; }
 }
 
-# Nodes that a test left drained or down go back into service.
+# Resumes nodes that a test has left drained or down.
 resume_nodes() {
     local node state
     while read -r node state; do
         case $state in
         *DRAIN* | *DOWN* | *FAIL*)
-            # `scontrol` may refuse: the node came back by itself meanwhile.
+            # `scontrol` refuses if the node has come back by itself meanwhile.
             on "$(first_node)" scontrol update "NodeName=$node" State=RESUME 2>/dev/null || true
             ;;
         esac

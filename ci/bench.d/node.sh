@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 #
-# What ci/bench runs on the first node of the lab, as a user: `node.sh PART REPETITIONS IMAGE`. Prints lines `NAME VALUE`,
-# in milliseconds where nothing else is said. Both sides of a comparison take turns.
+# Runs the parts of ci/bench on the first node of the lab, as a user: `node.sh PART REPETITIONS IMAGE`. Prints lines `NAME VALUE`,
+# in milliseconds by default. Both sides of a comparison alternate.
 set -euo pipefail
 PART=$1 REPETITIONS=$2 IMAGE=$3
 
-# ms NAME CMD...: how long a command takes.
+# ms NAME CMD...: prints how long a command takes.
 ms() {
     local name=$1 began=$EPOCHREALTIME ended
     shift
@@ -19,7 +19,7 @@ allocation() {
     salloc --no-shell -N3 --ntasks-per-node=1 "$@" 2>&1 | sed -n 's/.*Granted job allocation \([0-9]*\).*/\1/p'
 }
 
-# A whole job, from its submission to the end of its script: sbatch --wait looks at growing intervals.
+# Times a whole job, from its submission to the end of its script. Not by sbatch --wait, which polls at growing intervals.
 job() {
     local name=$1 began out=$HOME/bench.out
     shift

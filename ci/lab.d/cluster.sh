@@ -3,7 +3,7 @@
 # The containers of one lab: nodes, registry, network, volumes. Sourced by
 # ci/lab, which sets SUITE and NODES. Everything carries the suite in its name
 # and the label `spank-docker-lab=SUITE`, so that labs of different suites can
-# run side by side, and `down` finds all there is by label, not by memory.
+# run side by side, and `down` finds everything by label, without a list.
 
 # The images that jobs use.
 TEST_IMAGES=(nossh openmpi mpich setuid hostile musl)
@@ -12,14 +12,14 @@ container() { echo "lab-$SUITE-$1"; }
 network() { echo "lab-$SUITE"; }
 node_names() { seq -f 'n%.0f' "$NODES"; }
 
-# on NODE CMD...: as root, without stdin.
+# on NODE CMD...: runs a command as root, without stdin.
 on() {
     local node=$1
     shift
     docker exec "$(container "$node")" "$@" </dev/null
 }
 
-# each_node CMD...: on all nodes at once; what a node says is prefixed by its name.
+# each_node CMD...: runs a command on all nodes at once, with the node's name before each line of output.
 each_node() {
     local node pid status=0 pids=()
     for node in $(node_names); do
@@ -32,9 +32,9 @@ each_node() {
 
 # ---------------------------------------------------------------- rights
 
-# Everything root has here. --privileged asks for all capabilities, which fails
-# where root lacks one (in an unprivileged container): then each one that there is, by name
-# (in the kernel's order; engines such as 20.10 do not know the three after these).
+# The options for all rights that root has here. --privileged requests all capabilities, which fails
+# where root lacks one (in an unprivileged container): then each available one is named
+# (in the kernel's order; engines such as 20.10 do not have the three after these).
 CAPABILITIES=(CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
     LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER
     SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE
@@ -93,8 +93,8 @@ create_cluster() {
     write_hosts
 }
 
-# By name in a file too: containers in the host's network inherit it, whatever
-# becomes of the resolver.
+# The names are also in a file: containers in the host's network inherit it, even if
+# the resolver changes.
 write_hosts() {
     local hosts
     hosts=$(
@@ -117,7 +117,7 @@ has_power() { [[ $(docker inspect --format '{{.State.Running}}' "$(container "$1
 # power_on NODE: boots it, and waits until it is up.
 power_on() {
     docker start "$(container "$1")" >/dev/null || return 1
-    # Its address may be another one.
+    # Its address may have changed.
     write_hosts
     WAIT_LOG="docker logs --tail 30 $(container "$1")" wait_for 120 "node $1" node_is_up "$1" || return 1
     if on "$1" test -e /run/lab/failed; then
@@ -146,7 +146,8 @@ registry_log() { echo "docker logs --tail 20 $(container registry)"; }
 
 # ---------------------------------------------------------------- down
 
-# thaw IDS: what a node that was stopped hard has left frozen (cgroup v1) dies of no signal, and keeps the node's container.
+# thaw IDS: thaws processes that a node which was stopped hard has left frozen (cgroup v1): no signal kills them, and they
+# keep the node's container.
 thaw() {
     local id
     for id in $1; do

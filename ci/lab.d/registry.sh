@@ -12,7 +12,7 @@ manifest_digest() { # REPOSITORY:TAG
         tr -d '\r' | awk 'tolower($1) == "docker-content-digest:" { print $2 }'
 }
 
-# The volume may hold them from last time: the tag that names the content tells.
+# Pushes only images that the volume lacks: it may hold them from an earlier lab, with a tag that is derived from the content.
 push_images() {
     local name hash address pushed
     address=$(registry_address)

@@ -21,15 +21,15 @@ SlurmdDebug=$debug
 MailProg=/bin/true
 MpiDefault=none
 
-# What the plugin asks of a site: an extern step, a prolog on every node at
-# allocation, no batch script before all prologs have ended, and as long as they last.
+# What the plugin requires of a site: an extern step, a prolog on every node at
+# allocation, no batch script before all prologs have ended, and time for long prologs.
 PrologFlags=Contain,DeferBatch,X11
 BatchStartTimeout=720
 ProctrackType=proctrack/cgroup
 TaskPlugin=task/affinity,task/cgroup
 
-# Nodes that claim more than the machine has, and share it: jobs get CPUs and
-# memory, not nodes.
+# The nodes are configured with more than the machine has, and share it: jobs get CPUs and
+# memory, not whole nodes.
 SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
@@ -37,17 +37,17 @@ DefMemPerCPU=500
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=5
 
-# Tests look at jobs that have ended.
+# Tests query jobs that have ended.
 MinJobAge=3600
 
-# A node that boots anew may have another address.
+# A node that boots again may have another address.
 CommunicationParameters=NoAddrCache
 
-# A lab must not wait: start jobs at once, end them quickly.
+# For short tests: start jobs at once, and end them quickly.
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=2
-# Not 5: the supervisor of a step whose srun is gone ends after 3.3 s. The extern step looks for that when KillWait - 1.33 s
-# are over, kills the container, looks again a second later; and if KillWait is over at that moment, Slurm 24.11 may wait for
-# nothing for a minute, and drain the node (step_terminate_monitor.c: stop() joins a thread that start() has just replaced).
+# Not 5: the slurmstepd of a step whose srun is gone ends after 3.3 s. The extern step checks that after KillWait - 1.33 s,
+# kills the container, and checks again a second later; if KillWait is over at that moment, Slurm 24.11 may wait in vain
+# for a minute, and drain the node (step_terminate_monitor.c: stop() joins a thread that start() has just replaced).
 KillWait=7
 SlurmctldTimeout=30
 SlurmdTimeout=60
@@ -57,13 +57,13 @@ JobRequeue=1
 # Two GPUs each (see gres_conf).
 GresTypes=gpu
 
-# CpuBind: without it a job of four tasks would be bound to CPUs that are not there.
+# CpuBind: without it a job of four tasks would be bound to CPUs that do not exist.
 NodeName=n[1-$nodes] CPUs=4 RealMemory=4000 CpuBind=none Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES OverSubscribe=YES MaxTime=INFINITE State=UP
 CONF
 }
 
-# override FILE: the lines of FILE win over those on stdin with the same key.
+# override FILE: the lines of FILE override those on stdin with the same key.
 override() {
     awk -F= '
         function key(line) { sub(/=.*/, "", line); gsub(/[ \t]/, "", line); return tolower(line) }
@@ -79,14 +79,14 @@ slurm_conf_with() {
     slurm_conf "$1" "$2" | if [[ -n $3 ]]; then override "$3"; else cat; fi
 }
 
-# accounting_conf SUITE: the first node has slurmdbd, where that can work. Since libmariadb 11.8.9, in newer suites,
+# accounting_conf SUITE: the first node has slurmdbd, where that works. Since libmariadb 11.8.9, in newer suites,
 # slurmdbd ends with 'Number of columns in result (=1) set execeeds maxmimum allowed number of columns (=0)'.
 accounting_conf() {
     [[ ${1%%-*} == bookworm ]] || return 0
     printf '%s\n' AccountingStorageType=accounting_storage/slurmdbd AccountingStorageHost=n1
 }
 
-# cgroup_conf: v1 or v2 as this machine has it. v2 without systemd needs telling.
+# cgroup_conf: v1 or v2, as on this machine. v2 without systemd needs a setting.
 cgroup_conf() {
     if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
         printf '%s\n' CgroupPlugin=cgroup/v2 IgnoreSystemd=yes EnableControllers=yes

@@ -3,8 +3,8 @@
 # The disk that both machines start from, made of the image `vm` (ci/images/vm), with
 # its kernel beside it. Sourced by ci/vm, which sets SUITE and IMAGE.
 
-# base_disk: the folder of the disk; made if it is not there. A name that tells the
-# image's content: what is there is right.
+# base_disk: the folder of the disk, which is made if it does not exist. Its name is derived
+# from the image's content, so an existing disk is up to date.
 base_disk() { echo "$LAB_STATE/vm/disks/${IMAGE[vm]##*:}"; }
 
 make_base_disk() {
@@ -12,7 +12,7 @@ make_base_disk() {
     made=$(base_disk)
     [[ ! -e $made/disk.img ]] || return 0
     timed "disk of the machines" write_base_disk "$made" || return 1
-    # Those of before: nothing starts from them any more, but machines that run.
+    # Earlier disks are not needed any more, except by running machines.
     find "$LAB_STATE/vm/disks" -mindepth 1 -maxdepth 1 -name "$SUITE-*" ! -path "$made" ! -path "$made.*" \
         -exec rm -rf {} +
 }
@@ -25,11 +25,11 @@ write_base_disk() {
     docker export "$container" | tar -x --numeric-owner --xattrs --xattrs-include='*' -C "$new/tree" || status=1
     docker rm "$container" >/dev/null
     ((status == 0)) || return 1
-    # What the engine puts into every container.
+    # Files that the engine puts into every container.
     rm -f "$new/tree/.dockerenv"
     cp "$new"/tree/boot/vmlinuz-* "$new/kernel" &&
         cp "$new"/tree/boot/initrd.img-* "$new/initrd" || return 1
-    # As large as any test may fill it; only what is in it takes space.
+    # Large enough for any test; it is sparse.
     mkfs.ext4 -q -E lazy_itable_init=1,root_owner=0:0 -d "$new/tree" "$new/disk.img" 12G || return 1
     rm -rf "$new/tree"
     mv "$new" "$made"

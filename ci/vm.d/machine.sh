@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 #
-# The machines of ci/vm: qemu processes, by the pids that they wrote down. Sourced by
+# The machines of ci/vm: qemu processes, identified by their pid files. Sourced by
 # ci/vm, which sets DIR.
 #
 #   v0 ── tap ──┐
@@ -13,9 +13,8 @@
 MACHINES=(v0 v1)
 NETWORK=lab-vm
 
-# With KVM where it can be had; VM_ACCEL=tcg does without. In some virtual machines
-# there is one (kvm_pvm) that boots only kernels made for it: Debian's stop before their
-# first word.
+# Uses KVM where it works, unless VM_ACCEL=tcg. Some virtual machines have one (kvm_pvm) that
+# boots only kernels built for it: Debian's stop before their first message.
 acceleration() {
     if [[ -n ${VM_ACCEL:-} ]]; then
         echo "$VM_ACCEL"
@@ -26,10 +25,10 @@ acceleration() {
     fi
 }
 
-# Emulated processors wait for each other, and longer the fewer real ones they have: then one is faster than two.
+# Emulated processors wait for each other, the longer the fewer real ones there are: then one is faster than two.
 processors() { if [[ $(acceleration) == kvm ]]; then echo 2; else echo 1; fi; }
 
-# Seconds that something may take in a machine: emulation is ten times as slow.
+# The time limit in seconds for something in a machine: emulation is ten times as slow.
 patience() { if [[ $(acceleration) == kvm ]]; then echo "$1"; else echo $(($1 * 6)); fi; }
 
 runs() { # v0|v1
@@ -37,7 +36,7 @@ runs() { # v0|v1
     pid=$(cat "$DIR/$1.pid" 2>/dev/null) && is_process "$pid" qemu-system-x86
 }
 
-# A tap outlives the machine that lost its power.
+# A tap remains when its machine loses its power.
 start_network() {
     local machine
     [[ -e /dev/net/tun ]] || modprobe tun || die "/dev/net/tun: not there, and the machines' network needs it"
@@ -80,10 +79,10 @@ start_machine() {
 
 prefer() { [[ -z ${VM_NICE:-} ]] || echo "$VM_NICE" >"/proc/$(<"$DIR/$1.pid")/autogroup"; }
 
-# Errors to stderr; it must not hold the lock of ci/vm for as long as it lives.
+# Errors go to stderr. qemu must not inherit the lock of ci/vm, which it would hold until its end.
 qemu() { in_network qemu-system-x86_64 "$@" 9>&- </dev/null >/dev/null; }
 
-# As if by pulling the plug.
+# As by a power failure.
 stop_machine() { # v0|v1
     local pid
     runs "$1" || return 0
@@ -95,7 +94,7 @@ stop_machine() { # v0|v1
 
 # ---------------------------------------------------------------- inside
 
-# on MACHINE CMD...: as root, without stdin.
+# on MACHINE CMD...: runs a command as root, without stdin.
 on() {
     local machine=$1
     shift
@@ -108,14 +107,14 @@ quoted() {
     echo "$words"
 }
 
-# ssh_to USER MACHINE ARG...: one connection for all that is asked of a machine.
+# ssh_to USER MACHINE ARG...: runs ssh, with one shared connection to each machine.
 ssh_to() {
     local user=$1 machine=$2
     shift 2
     in_network ssh -F "$DIR/ssh_config" -l "$user" "$machine" "$@" 9>&-
 }
 
-# A connection from before a power failure answers nobody.
+# A connection from before a power failure does not answer any more.
 forget_connections() {
     local socket
     for socket in "$DIR"/ssh-*-"$1"; do

@@ -22,8 +22,8 @@ could not run. --accept turns warnings off: by the name of a CHECK, or of a
 vulnerability such as CVE-2025-31133 that a distribution has fixed without a new
 version number. Failures cannot be accepted.
 
-secret: creates the file from which the ssh keys of all jobs are derived: where
-the setting secret= says, else /etc/slurm/spank-docker.secret. It never
+secret: creates the file from which the ssh keys of all jobs are derived, at the
+path of the setting secret=, else at /etc/slurm/spank-docker.secret. It never
 overwrites a file.
 ";
 /// Nagios' code for an unknown state.
