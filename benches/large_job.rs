@@ -2,8 +2,10 @@
 //! and the configurations of ssh. Prints the CPU time and the peak memory of this process, and fails when one
 //! of them is above its limit. `cargo bench` measures it (see ci/bench), `cargo test --bench large_job` only
 //! checks the limits.
-#![expect(unsafe_code, reason = "symbols of Slurm's, which the linker asks for")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark")]
+
+#[path = "../tests/integration/no_slurm.rs"]
+mod no_slurm;
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -19,19 +21,6 @@ use spank_docker::slurm::{hostlist, task_layout};
 const MOST_CPU: i64 = if cfg!(debug_assertions) { 500 } else { 50 };
 /// In megabytes.
 const MOST_MEMORY: u64 = 32;
-
-macro_rules! never_called {
-    ($($symbol:ident)*) => {
-        $(
-            #[unsafe(no_mangle)]
-            extern "C" fn $symbol() {
-                unreachable!("no Slurm here");
-            }
-        )*
-    };
-}
-
-never_called!(slurm_error slurm_info slurm_verbose slurm_debug slurm_debug2 slurm_debug3);
 
 fn main() {
     let directory = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use spank_docker::slurm::ids::JobId;
-use spank_docker::slurm::scontrol::{JobName, parse, parse_gpus};
+use spank_docker::slurm::scontrol_output::{JobName, parse, parse_gpus};
 use spank_docker_fuzz::parts;
 
 const JOB: JobId = JobId(7);

@@ -54,7 +54,7 @@ fn broken(error: &EngineError) -> Finding {
         | EngineError::Unintelligible { .. }
         | EngineError::Broken { .. }
         | EngineError::Back { .. }
-        | EngineError::Kept { .. }
+        | EngineError::NotRemoved { .. }
         | EngineError::TooLong { .. }
         | EngineError::Refused { .. } => "check its log, restart it",
     };

@@ -7,24 +7,24 @@ use std::path::Path;
 
 use super::finding::Finding;
 use crate::log::escape::Escaped;
-use crate::slurm::scontrol;
+use crate::slurm::command;
 
 /// One vulnerability: the program; the first fixed release of each release line, the oldest first; and the
 /// first fixed packages of Debian, by their changelogs. SECURITY.md names the advisories.
 struct Hole {
     name: &'static str,
     of: &'static str,
-    mended: &'static [[u32; 3]],
+    fixed: &'static [[u32; 3]],
     debian: &'static [&'static str],
 }
 
 const fn hole(
     name: &'static str,
     of: &'static str,
-    mended: &'static [[u32; 3]],
+    fixed: &'static [[u32; 3]],
     debian: &'static [&'static str],
 ) -> Hole {
-    Hole { name, of, mended, debian }
+    Hole { name, of, fixed, debian }
 }
 
 const RUNC: &str = "runc";
@@ -94,17 +94,19 @@ impl Release {
             SLURM => "slurmd",
             other => other,
         };
-        let told = [RUNC, CONTAINERD, MUNGE, "slurmd"].contains(&name).then(|| scontrol::package(name));
-        self.package = told.flatten().filter(|told| told.starts_with(&self.version)).unwrap_or_default();
+        let reported =
+            [RUNC, CONTAINERD, MUNGE, "slurmd"].contains(&name).then(|| command::debian_version(name));
+        self.package =
+            reported.flatten().filter(|reported| reported.starts_with(&self.version)).unwrap_or_default();
         self
     }
 
     /// Asks a program for its version, if the program is installed. The first word that looks like a version
     /// counts.
-    pub(super) fn told_by(of: &str, programs: &[&str], argument: &str) -> Option<Self> {
+    pub(super) fn reported_by(of: &str, programs: &[&str], argument: &str) -> Option<Self> {
         let program = programs.iter().find(|program| Path::new(program).is_file())?;
-        let told = scontrol::told_by(Path::new(program), argument).unwrap_or_default();
-        let words = told.split(|c: char| c.is_whitespace() || c == '-');
+        let reported = command::version_text(Path::new(program), argument).unwrap_or_default();
+        let words = reported.split(|c: char| c.is_whitespace() || c == '-');
         let version = words.into_iter().find(|word| numbers(word).is_some()).unwrap_or_default();
         Some(Self::new(of, version))
     }
@@ -114,8 +116,8 @@ impl Release {
         let version = numbers(&self.version);
         let is_open = |hole: &&Hole| {
             hole.of == self.of
-                && version.is_none_or(|version| !is_mended(version, hole.mended))
-                && !hole.debian.iter().any(|mended| is_package_mended(&self.package, mended))
+                && version.is_none_or(|version| !is_fixed(version, hole.fixed))
+                && !hole.debian.iter().any(|fixed| is_package_fixed(&self.package, fixed))
         };
         HOLES.iter().filter(is_open).map(|hole| hole.name).collect()
     }
@@ -132,22 +134,22 @@ fn numbers(version: &str) -> Option<[u32; 3]> {
 
 /// Compares with the first fixed release of the same release line; a release line without one is fixed if it is
 /// newer than the last of them.
-fn is_mended(version: [u32; 3], mended: &[[u32; 3]]) -> bool {
-    let own = mended.iter().find(|release| release[..2] == version[..2]);
-    own.or(mended.last()).is_some_and(|release| version >= *release)
+fn is_fixed(version: [u32; 3], fixed: &[[u32; 3]]) -> bool {
+    let own = fixed.iter().find(|release| release[..2] == version[..2]);
+    own.or(fixed.last()).is_some_and(|release| version >= *release)
 }
 
 /// Compares the Debian updates of one package version: `1.1.5+ds1-1+deb12u2` is newer than
 /// `1.1.5+ds1-1+deb12u1`. False for two different package versions, which do not compare.
-fn is_package_mended(package: &str, mended: &str) -> bool {
+fn is_package_fixed(package: &str, fixed: &str) -> bool {
     let update = |package: &str| {
         let (before, number) = package.rsplit_once('u')?;
         let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
         Some((before.to_owned(), number.get(..end)?.parse::<u32>().ok()?))
     };
     update(package)
-        .zip(update(mended))
-        .is_some_and(|(package, mended)| package.0 == mended.0 && package.1 >= mended.1)
+        .zip(update(fixed))
+        .is_some_and(|(package, fixed)| package.0 == fixed.0 && package.1 >= fixed.1)
 }
 
 /// `accepted` are names of vulnerabilities.
@@ -166,11 +168,11 @@ pub(super) fn check(releases: &[Release], accepted: &[String]) -> Finding {
         let names: Vec<_> = releases.iter().map(ToString::to_string).collect();
         return Finding::ok(NAME, format!("none known in {}", names.join(", ")));
     }
-    let told: Vec<_> =
+    let reported: Vec<_> =
         open.iter().map(|(release, holes)| format!("{release} ({})", holes.join(", "))).collect();
     Finding::warn(
         NAME,
-        format!("{}: update them, or --accept those that your distribution has fixed", told.join("; ")),
+        format!("{}: update them, or --accept those that your distribution has fixed", reported.join("; ")),
     )
 }
 
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn debian_package_is_fixed_without_a_new_release() {
-        for (package, mended, is) in [
+        for (package, fixed, is) in [
             ("1.1.5+ds1-1+deb12u1", "1.1.5+ds1-1+deb12u1", true),
             ("1.1.5+ds1-1+deb12u2", "1.1.5+ds1-1+deb12u1", true),
             ("20.10.24+dfsg1-1+deb12u1+b6", "20.10.24+dfsg1-1+deb12u1", true),
@@ -194,17 +196,17 @@ mod tests {
             ("1.1.5+ds1-1+ubuntu3", "1.1.5+ds1-1+deb12u1", false),
             ("", "1.1.5+ds1-1+deb12u1", false),
         ] {
-            assert_eq!(is_package_mended(package, mended), is, "{package} {mended}");
+            assert_eq!(is_package_fixed(package, fixed), is, "{package} {fixed}");
         }
         let of_debian = Release { package: "0.5.15-2+deb12u1".into(), ..release(MUNGE, "0.5.15") };
         assert!(of_debian.holes().is_empty());
         assert_eq!(release(MUNGE, "0.5.15").holes(), ["CVE-2026-25506"]);
-        assert!(HOLES.iter().all(|hole| !hole.mended.is_empty()));
+        assert!(HOLES.iter().all(|hole| !hole.fixed.is_empty()));
     }
 
     #[test]
     fn a_release_is_compared_within_its_line() {
-        let mended = &[[1, 7, 29], [2, 0, 7], [2, 2, 0]];
+        let fixed = &[[1, 7, 29], [2, 0, 7], [2, 2, 0]];
         for (version, is) in [
             ("1.7.28", false),
             ("1.7.29", true),
@@ -216,7 +218,7 @@ mod tests {
             ("2.2.0", true),
             ("2.3.0", true),
         ] {
-            assert_eq!(is_mended(numbers(version).unwrap(), mended), is, "{version}");
+            assert_eq!(is_fixed(numbers(version).unwrap(), fixed), is, "{version}");
         }
         assert_eq!(numbers("20.10.24+dfsg1"), Some([20, 10, 24]));
         assert_eq!(numbers("22.05.8"), Some([22, 5, 8]));
@@ -260,9 +262,9 @@ mod tests {
         std::fs::write(&program, "#!/bin/sh\necho 'munge-0.5.15 (2022-06-22)'\n").unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let path = program.to_str().unwrap();
-        let told = Release::told_by(MUNGE, &["/nowhere/munged", path], "--version");
-        assert_eq!(told, Some(release("munge", "0.5.15")));
-        assert_eq!(Release::told_by(MUNGE, &["/nowhere/munged"], "--version"), None);
-        assert_eq!(Release::told_by(MUNGE, &["/bin/false"], "--version"), Some(release("munge", "")));
+        let reported = Release::reported_by(MUNGE, &["/nowhere/munged", path], "--version");
+        assert_eq!(reported, Some(release("munge", "0.5.15")));
+        assert_eq!(Release::reported_by(MUNGE, &["/nowhere/munged"], "--version"), None);
+        assert_eq!(Release::reported_by(MUNGE, &["/bin/false"], "--version"), Some(release("munge", "")));
     }
 }

@@ -70,14 +70,14 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> R
 fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
     let slurm = Some(settings.version()).filter(|version| !version.is_empty());
     let slurm = slurm.map(|version| Release::new("Slurm", version));
-    let toolkit = Release::told_by(
+    let toolkit = Release::reported_by(
         "NVIDIA Container Toolkit",
         &["/usr/bin/nvidia-ctk", "/usr/local/bin/nvidia-ctk"],
         "--version",
     );
     let is_munges = keys::secret_file(secret).is_ok_and(|path| path == Path::new(keys::MUNGE));
     let munged = ["/usr/sbin/munged", "/usr/local/sbin/munged", "/opt/munge/sbin/munged"];
-    let munge = if is_munges { Release::told_by(holes::MUNGE, &munged, "--version") } else { None };
+    let munge = if is_munges { Release::reported_by(holes::MUNGE, &munged, "--version") } else { None };
     [slurm, toolkit, munge].into_iter().flatten().map(Release::packaged).collect()
 }
 
@@ -91,7 +91,7 @@ pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathB
             lines.map_err(|error| format!("'{}' cannot be read: {error}", Escaped::from(file.as_path())))?
         }
     };
-    let config = match lines.iter().find(|line| line.is_ours()) {
+    let config = match lines.iter().find(|line| line.is_this_plugin()) {
         Some(line) => plugstack::settings(line)
             .0
             .ok_or("plugstack.conf has an invalid setting: use 'spank-docker check'")?,

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::finding::Finding;
 use crate::log::escape::Escaped;
 use crate::settings::plugstack::Config;
-use crate::slurm::plugin_order::{LONGEST, PluginLine, first_behind_ours};
+use crate::slurm::plugin_order::{LONGEST, PluginLine, first_after_this_plugin};
 
 const NAME: &str = "plugstack";
 /// The path at which README installs the plugin.
@@ -34,15 +34,15 @@ pub(super) fn check(
             return (None, vec![Finding::fail(NAME, text), not_seen()]);
         }
     };
-    let mut ours = lines.iter().filter(|line| line.is_ours());
-    let Some(line) = ours.next().cloned() else {
+    let mut own = lines.iter().filter(|line| line.is_this_plugin());
+    let Some(line) = own.next().cloned() else {
         let text = format!(
             "'{}' does not name the plugin: add 'required {USUAL}' as its last line",
             Escaped::from(file)
         );
         return (None, vec![Finding::fail(NAME, text), not_seen()]);
     };
-    let findings = vec![judge(&line, 1 + ours.count(), directories), order(first_behind_ours(&lines))];
+    let findings = vec![judge(&line, 1 + own.count(), directories), order(first_after_this_plugin(&lines))];
     (Some(line), findings)
 }
 
@@ -51,7 +51,7 @@ const ORDER: &str = "plugin_order";
 fn order(behind: Option<&PluginLine>) -> Finding {
     match behind {
         None => Finding::ok(ORDER, "no other plugin comes after spank_docker.so"),
-        Some(line) => Finding::fail(ORDER, line.comes_after_ours()),
+        Some(line) => Finding::fail(ORDER, line.comes_after_this_plugin()),
     }
 }
 

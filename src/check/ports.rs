@@ -15,10 +15,10 @@ pub(super) fn check(ports: PortRange) -> Finding {
 }
 
 fn judge(ports: PortRange, local: &str, reserved: &str) -> Finding {
-    let ours = format!("{}-{}", ports.first(), ports.last());
+    let configured = format!("{}-{}", ports.first(), ports.last());
     let mut ends = local.split_whitespace().map_while(|end| end.parse::<u16>().ok());
     let (Some(first), Some(last)) = (ends.next(), ends.next()) else {
-        return Finding::warn(NAME, format!("{ours}; '{LOCAL}' cannot be read: is /proc mounted?"));
+        return Finding::warn(NAME, format!("{configured}; '{LOCAL}' cannot be read: is /proc mounted?"));
     };
     let reserved: Vec<_> = reserved.trim().split(',').filter_map(range).collect();
     let is_reserved = |port: u16| reserved.iter().any(|range| range.contains(&port));
@@ -26,13 +26,13 @@ fn judge(ports: PortRange, local: &str, reserved: &str) -> Finding {
     match shared {
         None => Finding::ok(
             NAME,
-            format!("{ours}, disjoint from the ports of outgoing connections ({first}-{last})"),
+            format!("{configured}, disjoint from the ports of outgoing connections ({first}-{last})"),
         ),
         Some(port) => Finding::warn(
             NAME,
             format!(
-                "{ours} overlaps with the ports of outgoing connections ({first}-{last}) from {port} on, \
-                 which may take a job's port: choose other ports, or sysctl net.ipv4.ip_local_reserved_ports={ours}"
+                "{configured} overlaps with the ports of outgoing connections ({first}-{last}) from {port} on, \
+                 which may take a job's port: choose other ports, or sysctl net.ipv4.ip_local_reserved_ports={configured}"
             ),
         ),
     }

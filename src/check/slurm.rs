@@ -59,10 +59,10 @@ pub(super) fn check(settings: &Settings, start_timeout: Option<Duration>) -> Vec
 fn release_known(settings: &Settings) -> Finding {
     const NAME: &str = "slurm";
     let version = Escaped::new(settings.get("SLURM_VERSION"));
-    let ours = env!("CARGO_PKG_VERSION");
+    let plugin = env!("CARGO_PKG_VERSION");
     match settings.release() {
         Some((major, minor)) if release::is_supported(major, minor) => {
-            Finding::ok(NAME, format!("{version}, supported by spank_docker {ours}"))
+            Finding::ok(NAME, format!("{version}, supported by spank_docker {plugin}"))
         }
         Some(_) | None => {
             let range = release::range();

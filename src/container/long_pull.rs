@@ -17,7 +17,7 @@ use crate::slurm::{failure_report, scontrol};
 use crate::state::Outcome;
 
 /// How often a start reports progress.
-pub const TOLD_EVERY: Duration = Duration::from_secs(10);
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// The start of each interval differs between nodes by up to this time.
 const SPREAD: Duration = Duration::from_secs(5);
 
@@ -92,7 +92,7 @@ impl<'a> LongPull<'a> {
 /// slurmctld at once.
 fn interval(node: &str) -> Duration {
     let hash = node.bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-    TOLD_EVERY + SPREAD * (hash % 1000) / 1000
+    REPORT_INTERVAL + SPREAD * (hash % 1000) / 1000
 }
 
 /// True after 10 s, 20 s, 40 s, …: so a prolog notices a failure within twice the time that the failure took,
@@ -110,7 +110,7 @@ mod tests {
         let all: std::collections::BTreeSet<_> =
             (0..1000).map(|n| interval(&format!("node{n:04}"))).collect();
         assert!(all.len() > 500, "{}", all.len());
-        assert!(all.iter().all(|one| (TOLD_EVERY..TOLD_EVERY + SPREAD).contains(one)));
+        assert!(all.iter().all(|one| (REPORT_INTERVAL..REPORT_INTERVAL + SPREAD).contains(one)));
     }
 
     #[test]

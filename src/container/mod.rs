@@ -23,7 +23,7 @@ mod stop;
 
 pub use adopt::{AdoptError, Adopted, adopt, watch_end_of_step};
 pub use image_consistency::find_node_with_other_image;
-pub use long_pull::TOLD_EVERY;
+pub use long_pull::REPORT_INTERVAL;
 pub use mounts::{MountError, MountOrigin};
 pub use reap::reap;
 pub use remove::StopError;

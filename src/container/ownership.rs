@@ -68,7 +68,7 @@ pub(super) fn state_dir(listed: &Listed, config: &Config) -> Option<StateDir> {
 }
 
 fn agrees(listed: &Listed, name: &str, mine: &str) -> bool {
-    label(listed, name).is_none_or(|theirs| mine.is_empty() || theirs == mine)
+    label(listed, name).is_none_or(|value| mine.is_empty() || value == mine)
 }
 
 fn label<'a>(listed: &'a Listed, name: &str) -> Option<&'a str> {

@@ -83,7 +83,7 @@ pub enum EngineError {
     },
     /// The files that a container has written cannot be removed, or not in time.
     #[error("cannot remove the container's files in '{}'", path.display())]
-    Kept {
+    NotRemoved {
         /// Its directory on the host.
         path: PathBuf,
         /// Why not.
@@ -142,7 +142,7 @@ impl EngineError {
     /// Whether a removal ran out of time before its end.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        matches!(self, Self::Kept { source, .. } if source.kind() == io::ErrorKind::TimedOut)
+        matches!(self, Self::NotRemoved { source, .. } if source.kind() == io::ErrorKind::TimedOut)
     }
 
     /// Whether the object of the call is not there (any more).

@@ -3,6 +3,7 @@
 mod cdi;
 mod connection;
 mod container;
+mod container_spec;
 mod exec;
 mod facts;
 mod image;
@@ -15,7 +16,8 @@ mod transport;
 pub use cdi::GpuRequest;
 pub(crate) use connection::last_output_line;
 pub use connection::{Engine, EngineError};
-pub use container::{Bind, Container, ContainerSpec, FileType, Listed, Ulimit};
+pub use container::{Container, FileType, Listed};
+pub use container_spec::{Bind, ContainerSpec, Ulimit};
 pub use facts::EngineInfo;
 pub use image::{Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, environment};
 pub use removal::{PATIENCE, volumes, written_to};

@@ -55,7 +55,7 @@ impl Engine {
         };
         let deadline = Instant::now() + patience;
         for path in contents(&inspected).into_iter().chain(written_to).filter(|path| is_roots_alone(path)) {
-            empty(&path, deadline).await.map_err(|source| EngineError::Kept { path, source })?;
+            empty(&path, deadline).await.map_err(|source| EngineError::NotRemoved { path, source })?;
         }
         self.delete(container).await
     }

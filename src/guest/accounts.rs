@@ -108,26 +108,26 @@ pub fn merge_passwd(image: &[u8], user: &Account) -> Vec<u8> {
 pub fn merge_group(image: &[u8], groups: &[Group], user: &Account, terminals: Option<u32>) -> Vec<u8> {
     let member = name_of(user);
     let mut merged = Lines::with_capacity(image.len() + 64 * groups.len() + 64);
-    let mut ours: Vec<Vec<u8>> = Vec::with_capacity(groups.len());
+    let mut own: Vec<Vec<u8>> = Vec::with_capacity(groups.len());
     for group in groups {
         let name = field(&group.name, b"");
-        if name.is_empty() || ours.contains(&name) {
+        if name.is_empty() || own.contains(&name) {
             continue;
         }
         let gid = group.gid.to_string();
         let member: &[u8] = if group.gid == user.gid { b"" } else { &member };
         merged.push(&[&name, b"x", gid.as_bytes(), member]);
-        ours.push(name);
+        own.push(name);
     }
-    ours.sort_unstable();
-    let is_ours = |name: &[u8]| ours.binary_search_by(|ours| ours.as_slice().cmp(name)).is_ok();
+    own.sort_unstable();
+    let is_users = |name: &[u8]| own.binary_search_by(|own| own.as_slice().cmp(name)).is_ok();
     let tty_ok = |group: &AccountLine<'_>| group.name != b"tty" || Some(group.id) == terminals;
-    let is_others = |group: &AccountLine<'_>| !is_ours(group.name) && is_name(group.name);
+    let is_others = |group: &AccountLine<'_>| !is_users(group.name) && is_name(group.name);
     let others: Vec<_> = lines(image, 4).filter(|group| is_others(group) && tty_ok(group)).collect();
     for group in &others {
         merged.push_line(group.line);
     }
-    let missing = |wanted: &[u8]| !is_ours(wanted) && others.iter().all(|group| group.name != wanted);
+    let missing = |wanted: &[u8]| !is_users(wanted) && others.iter().all(|group| group.name != wanted);
     if missing(b"root") {
         merged.push(&[b"root", b"x", b"0", b""]);
     }

@@ -7,7 +7,7 @@
 use crate::slurm::ids::StepId;
 
 /// The plugin's directory in the container.
-pub const DIRECTORY: &str = crate::settings::mounts::OURS;
+pub const DIRECTORY: &str = crate::settings::mounts::PLUGIN_DIRECTORY;
 /// Mounts in which users cannot mount anything: /dev, and the plugin's directory.
 pub const CLOSED: [&str; 2] = ["/dev", DIRECTORY];
 /// Private key of the user, the same on all nodes. Owned by the user, mode 0400.

@@ -68,10 +68,10 @@ impl Rights {
     pub fn excess(&self, user: &UserIds) -> Option<Excess> {
         let with_primary =
             |groups: &mut dyn Iterator<Item = u32>| -> BTreeSet<u32> { groups.chain([user.gid]).collect() };
-        let theirs = with_primary(&mut self.groups.iter().copied());
+        let groups = with_primary(&mut self.groups.iter().copied());
         if self.uids != [user.uid; 4] || self.gids != [user.gid; 4] {
             Some(Excess::Identity)
-        } else if theirs != with_primary(&mut user.groups.iter().copied()) {
+        } else if groups != with_primary(&mut user.groups.iter().copied()) {
             Some(Excess::Groups)
         } else if self.has_capabilities || !self.no_new_privileges {
             Some(Excess::Privileges)

@@ -106,6 +106,19 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
     // SAFETY: execve(2) defines this layout.
     let environment = unsafe { stack.add(*stack + 2) } as usize;
     // SAFETY: the same.
+    unsafe { serve_other_use(stack, environment) };
+    wait_for_order();
+    leave_output_of_engine();
+    // SAFETY: the same.
+    unsafe { become_sshd(stack, environment) }
+}
+
+/// The uses other than the container's first process, by the first argument. Returns if that names none of them.
+///
+/// # Safety
+/// `stack` is the kernel's, as for [`main`], and `environment` its list of variables.
+unsafe fn serve_other_use(stack: *mut usize, environment: usize) {
+    // SAFETY: the caller guarantees it; the number of arguments is compared before each use of one.
     unsafe {
         if *stack == 2 && starts_with(*stack.add(2) as *const u8, HOLD) {
             hold();
@@ -130,6 +143,11 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
             fail(NO_SCRIPT, 127);
         }
     }
+}
+
+/// Waits for root's order on the FIFO. Returns when the order is to become sshd; obeys one to answer clients until
+/// that fails.
+fn wait_for_order() {
     loop {
         // SAFETY: a static path. Opening a FIFO for reading blocks until a process opens it for writing: only root can.
         let fifo = unsafe { syscall(arch::OPENAT, [AT_FDCWD, FIFO.as_ptr() as usize, 0]) };
@@ -154,9 +172,15 @@ unsafe extern "C" fn main(stack: *mut usize) -> ! {
             Ok(_) | Err(_) => {}
         }
     }
-    leave_output_of_engine();
-    // SAFETY: a NUL-terminated static, and the kernel's own argv and envp. sshd executes itself again for each
-    // connection, by argv[0], which must be its path.
+}
+
+/// Executes the image's sshd with this process' arguments. sshd executes itself again for each connection, by argv[0],
+/// which must be its path.
+///
+/// # Safety
+/// As for [`serve_other_use`].
+unsafe fn become_sshd(stack: *mut usize, environment: usize) -> ! {
+    // SAFETY: the caller guarantees it: the kernel's own argv and envp; the path is a NUL-terminated static.
     unsafe {
         // Libraries of the image or of a driver are not meant for it.
         for variable in [b"LD_LIBRARY_PATH=".as_slice(), b"LD_PRELOAD="] {

@@ -217,7 +217,7 @@ impl From<Target> for PathBuf {
 }
 
 /// The plugin's directory in a container (`guest::paths`): no mount may be in it, nor above it.
-pub const OURS: &str = "/run/spank-docker";
+pub const PLUGIN_DIRECTORY: &str = "/run/spank-docker";
 
 /// The part of the container's system that a mount at `path` would hide.
 fn reserved(path: &Path) -> Option<&'static str> {
@@ -227,8 +227,8 @@ fn reserved(path: &Path) -> Option<&'static str> {
     const SINGLE: [&str; 4] = ["/dev", "/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
     let system = SYSTEM.into_iter().find(|system| path.starts_with(system));
     let single = SINGLE.into_iter().find(|single| path == Path::new(single));
-    let ours = path.starts_with(OURS) || Path::new(OURS).starts_with(path);
-    system.or(single).or(ours.then_some(OURS))
+    let is_plugins = path.starts_with(PLUGIN_DIRECTORY) || Path::new(PLUGIN_DIRECTORY).starts_with(path);
+    system.or(single).or(is_plugins.then_some(PLUGIN_DIRECTORY))
 }
 
 /// The parts between separators without a backslash before them.
@@ -339,9 +339,9 @@ mod tests {
             ("/sys/fs", "/sys"),
             ("/dev", "/dev"),
             ("/dev/pts/1", "/dev/pts"),
-            ("/run", OURS),
-            ("/run/spank-docker", OURS),
-            ("/run/spank-docker/ssh", OURS),
+            ("/run", PLUGIN_DIRECTORY),
+            ("/run/spank-docker", PLUGIN_DIRECTORY),
+            ("/run/spank-docker/ssh", PLUGIN_DIRECTORY),
             ("/etc/passwd", "/etc/passwd"),
             ("/etc/ssh/ssh_config", "/etc/ssh/ssh_config"),
         ] {

@@ -10,8 +10,10 @@
 
 use std::time::Duration;
 
+use super::command::SlurmError;
 use super::ids::JobId;
-use super::scontrol::{self, BEFORE, ControllerJob, SlurmError};
+use super::scontrol::{self, BEFORE};
+use super::scontrol_output::ControllerJob;
 
 /// slurmctld delivers messages to a waiting client with a delay, and a client whose job has ended receives none.
 const DELIVERY: Duration = Duration::from_secs(1);

@@ -1,6 +1,7 @@
 //! The parts of Slurm besides the SPANK interface: its commands, its releases, its list of plugins, its
 //! processes on a node.
 
+pub mod command;
 pub mod conf;
 pub mod env_protocol;
 pub mod failure_report;
@@ -12,6 +13,7 @@ pub mod plugin_order;
 pub mod private_dirs;
 pub mod release;
 pub mod scontrol;
+pub mod scontrol_output;
 pub mod shell_state;
 pub mod slurmd_arguments;
 pub mod srun_arguments;

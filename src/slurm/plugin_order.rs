@@ -40,13 +40,13 @@ pub struct PluginLine {
 impl PluginLine {
     /// Whether it names this plugin.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
+    pub fn is_this_plugin(&self) -> bool {
         self.plugin.file_name().is_some_and(|name| name == FILE)
     }
 
     /// The message to an admin about a plugin behind this one.
     #[must_use]
-    pub fn comes_after_ours(&self) -> String {
+    pub fn comes_after_this_plugin(&self) -> String {
         let (file, plugin) = (Escaped::from(self.file.as_path()), Escaped::from(self.plugin.as_path()));
         let number = self.number;
         format!(
@@ -58,8 +58,8 @@ impl PluginLine {
 /// The first plugin after this one. Slurm calls the hooks in the order of the lines: the hooks of that plugin
 /// would run as root, with all capabilities, in the file system of a user's image.
 #[must_use]
-pub fn first_behind_ours(lines: &[PluginLine]) -> Option<&PluginLine> {
-    lines.iter().skip_while(|line| !line.is_ours()).find(|line| !line.is_ours())
+pub fn first_after_this_plugin(lines: &[PluginLine]) -> Option<&PluginLine> {
+    lines.iter().skip_while(|line| !line.is_this_plugin()).find(|line| !line.is_this_plugin())
 }
 
 /// The kinds of a line.
@@ -166,15 +166,15 @@ pub enum OrderError {
 /// Succeeds where this plugin is the last one. `slurm_conf` is slurmd's variable SLURM_CONF, which it sets before it calls a
 /// plugin, wherever it found the file, and passes to slurmstepd and to the prolog (src/slurmd/slurmd/slurmd.c:
 /// `setenv("SLURM_CONF", conf->conffile, 1)`).
-pub fn see_that_ours_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderError> {
+pub fn check_is_last(slurm_conf: Option<&OsStr>) -> Result<(), OrderError> {
     let slurm_conf = slurm_conf.ok_or(OrderError::Unreadable(io::ErrorKind::NotFound.into()))?;
     let file = file_beside(Path::new(slurm_conf)).map_err(OrderError::Unreadable)?;
     let lines = read(&file).map_err(OrderError::Unreadable)?;
-    if !lines.iter().any(PluginLine::is_ours) {
+    if !lines.iter().any(PluginLine::is_this_plugin) {
         return Err(OrderError::NotNamed(Escaped::from(file.as_path())));
     }
-    match first_behind_ours(&lines) {
-        Some(line) => Err(OrderError::Behind(line.comes_after_ours())),
+    match first_after_this_plugin(&lines) {
+        Some(line) => Err(OrderError::Behind(line.comes_after_this_plugin())),
         None => Ok(()),
     }
 }
@@ -233,7 +233,7 @@ mod tests {
         fs::write(path("more.d/.hidden.conf"), "required hidden.so\n").unwrap();
         let lines = read(&path("plugstack.conf")).unwrap();
         let name = |line: &PluginLine| line.plugin.file_name().unwrap().to_string_lossy().into_owned();
-        (lines.iter().map(name).collect(), first_behind_ours(&lines).map(name))
+        (lines.iter().map(name).collect(), first_after_this_plugin(&lines).map(name))
     }
 
     #[test]
@@ -288,11 +288,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let conf = path("slurm.conf");
-        let order = || see_that_ours_is_last(Some(conf.as_os_str())).map_err(|error| error.to_string());
+        let order = || check_is_last(Some(conf.as_os_str())).map_err(|error| error.to_string());
         let cluster = || cluster_name(Some(conf.as_os_str())).ok();
         const UNREADABLE: &str = "plugstack.conf: cannot be read: ask the admin";
         assert_eq!((order().unwrap_err(), cluster()), (UNREADABLE.to_owned(), None));
-        assert!(see_that_ours_is_last(None).is_err() && cluster_name(None).is_err());
+        assert!(check_is_last(None).is_err() && cluster_name(None).is_err());
         fs::write(&conf, "ClusterName=One\n").unwrap();
         assert_eq!((order().unwrap_err(), cluster()), (UNREADABLE.to_owned(), Some("one".to_owned())));
         for (text, is_in_order) in [

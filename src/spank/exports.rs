@@ -44,11 +44,11 @@ export!(
 );
 export!(
     /// In a step's slurmstepd, as root, after the fork: the extern step adopts the container.
-    slurm_spank_task_post_fork, Raw::is_extern_step_of_ours, hooks::adopt, on_panic || 0
+    slurm_spank_task_post_fork, Raw::is_extern_step_with_container, hooks::adopt, on_panic || 0
 );
 export!(
     /// In the task, as root: joins the container, or ends.
-    slurm_spank_task_init_privileged, Raw::task_concerns_us, hooks::join, on_panic handle::refuse
+    slurm_spank_task_init_privileged, Raw::task_needs_plugin, hooks::join, on_panic handle::refuse
 );
 export!(
     /// In the task, as the user: its environment.

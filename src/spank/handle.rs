@@ -55,13 +55,13 @@ impl Raw {
     }
 
     /// Whether the step is the extern step of a job that the prolog has dealt with.
-    pub(super) fn is_extern_step_of_ours(&self) -> bool {
+    pub(super) fn is_extern_step_with_container(&self) -> bool {
         self.item(S_JOB_STEPID).is_some_and(|step| StepKind::from(step) == StepKind::Extern)
             && self.job_has_state()
     }
 
     /// In a task: whether the job has a container here, or should have one, or the step requests one.
-    pub(super) fn task_concerns_us(&self) -> bool {
+    pub(super) fn task_needs_plugin(&self) -> bool {
         let variables = [c"SLURM_DOCKER_IMAGE", JOBS_WITH_IMAGE, IMAGE_OF_JOB];
         self.job_has_state() || has_options() || variables.iter().any(|name| self.has_variable(name))
     }

@@ -57,8 +57,8 @@ impl OnceFlag {
         match self {
             Self::WarningShown => "warned".into(),
             Self::ImagesCompared => "compared".into(),
-            Self::FailureShown { step } => format!("told.{step}"),
-            Self::StepFailed => "doomed".into(),
+            Self::FailureShown { step } => format!("reported.{step}"),
+            Self::StepFailed => "failed".into(),
         }
     }
 }

@@ -27,13 +27,13 @@ pub enum StateError {
     },
     /// Another release has written the record.
     #[error(
-        "state of job {owner} was written by another version of spank_docker ({theirs}, this is {VERSION}): submit the job again"
+        "state of job {owner} was written by another version of spank_docker ({found}, this is {VERSION}): submit the job again"
     )]
     Version {
         /// The owner of the record.
         owner: Owner,
         /// The version found.
-        theirs: u32,
+        found: u32,
     },
     /// The file is not a record.
     #[error("state of job {owner} cannot be read: submit the job again")]

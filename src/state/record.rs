@@ -89,7 +89,7 @@ impl Record {
         let damaged = |source| StateError::Damaged { owner, source };
         let Versioned { version } = serde_json::from_slice(text).map_err(damaged)?;
         if version != VERSION {
-            return Err(StateError::Version { owner, theirs: version });
+            return Err(StateError::Version { owner, found: version });
         }
         serde_json::from_slice(text).map_err(damaged)
     }

@@ -8,8 +8,8 @@ use crate::settings::choices::Script;
 use crate::settings::image::Reference;
 use crate::settings::options::{ImageChoice, Options};
 use crate::settings::plugstack::Config;
+use crate::slurm::command::SlurmError;
 use crate::slurm::failure_report;
-use crate::slurm::scontrol::SlurmError;
 use crate::state::{OnceFlag, Origin, Outcome, OwnerDir, Record, RunningContainer};
 
 /// Where a task runs.

@@ -8,6 +8,7 @@
 mod engine;
 mod idle;
 mod machine;
+mod no_slurm;
 mod references;
 mod slurm;
 

@@ -98,8 +98,8 @@ pub(super) async fn start(
         Err(EngineError::Stuck { .. }) => return Err(StartError::Hung { image }),
         Err(error) => return Err(explain(start, error, gpus)),
     };
-    match ours(pid, &files.path(paths::PAUSE), &start.request.credentials).await {
-        Ok(process) => see_that_it_is_closed(&process).map(|()| process),
+    match plugins_process(pid, &files.path(paths::PAUSE), &start.request.credentials).await {
+        Ok(process) => check_is_closed(&process).map(|()| process),
         Err(FirstProcessError::Ended) => {
             let words = engine.last_output_line(container).await.unwrap_or_default();
             Err(StartError::Ended { image, words })
@@ -111,7 +111,7 @@ pub(super) async fn start(
 
 /// Refuses an engine whose directory users can reach: a setuid-root program of the image has no effect in the
 /// container, but makes users root when executed by its path on the host.
-fn see_that_it_is_closed(process: &Process) -> Result<(), StartError> {
+fn check_is_closed(process: &Process) -> Result<(), StartError> {
     let look = || match mountinfo::upper_directory(&process.read("mountinfo")?) {
         Some(directory) => Ok((!closed::to_users(&directory)?).then_some(directory)),
         // A store without such a directory: `spank-docker check` inspects the engine's whole data directory.
@@ -150,7 +150,11 @@ pub(super) async fn put_groups(
 }
 
 /// The container's first process, if it runs `program` as `user`.
-async fn ours(pid: Option<i32>, program: &Path, user: &UserIds) -> Result<Process, FirstProcessError> {
+async fn plugins_process(
+    pid: Option<i32>,
+    program: &Path,
+    user: &UserIds,
+) -> Result<Process, FirstProcessError> {
     let process = pid.and_then(|pid| Process::find(pid).ok()).ok_or(FirstProcessError::Ended)?;
     first_process::entered(&process, program).await?;
     first_process::check(&process, user)?;

@@ -104,9 +104,9 @@ async fn entered_within(
     program: &Path,
     patience: Duration,
 ) -> Result<(), FirstProcessError> {
-    let ours = FileId::of(program).map_err(FirstProcessError::Look)?;
+    let expected = FileId::of(program).map_err(FirstProcessError::Look)?;
     let look = async || match process.program() {
-        Ok(theirs) if theirs == ours && process.has_environment() => Ok(()),
+        Ok(executed) if executed == expected && process.has_environment() => Ok(()),
         _ if !process.is_alive() => Err(FirstProcessError::Ended),
         Err(error) => Err(FirstProcessError::Look(error)),
         Ok(_) => Err(FirstProcessError::Stranger),

@@ -17,7 +17,7 @@ use crate::container::mounts::{self, Prepared, Skipped};
 use crate::container::nvidia;
 use crate::engine::{self, Image};
 use crate::guest::accounts::{self, merge_group, merge_passwd};
-use crate::guest::ssh::client;
+use crate::guest::ssh::{client, client_program};
 use crate::guest::{paths, profile};
 use crate::linux::inside::ContainerRoot;
 use crate::linux::mountinfo;
@@ -63,7 +63,7 @@ pub(super) fn harden(
             populate::share_terminals(root, terminals).map_err(populate_error(start))?;
         }
         policy::check_gpus(start, root, &nvidia)?;
-        let place = populate::place_of_ours(root).map_err(populate_error(start))?;
+        let place = populate::target_of_plugin_directory(root).map_err(populate_error(start))?;
         let home = populate::fresh_home(&place, entry, user).map_err(|error| home_error(start, error))?;
         populate::move_into_place(root, entry, place).map_err(populate_error(start))?;
         populate::make_workdir(root, image.workdir.as_deref());
@@ -157,10 +157,10 @@ fn merge(
     files.public(paths::GROUP, &merge_group(group, &request.groups, &account, terminals))?;
     files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
     let image = start.image_name();
-    let missing = found.sshd.is_none().then(|| client::no_sshd(&image, request.credentials.uid));
+    let missing = found.sshd.is_none().then(|| client_program::no_sshd(&image, request.credentials.uid));
     let own = found.ssh.map(|_| paths::SSH_OF_IMAGE);
-    files.program(paths::SSH, client::program(&image, missing.as_deref(), own).as_bytes())?;
-    files.program(paths::OVER_SSH, client::over_ssh().as_bytes())?;
+    files.program(paths::SSH, client_program::program(&image, missing.as_deref(), own).as_bytes())?;
+    files.program(paths::OVER_SSH, client_program::over_ssh().as_bytes())?;
     files.public(paths::SSH_OF_IMAGE, &[])?;
     if let Some(sshd) = &found.sshd {
         files.link_sshd(sshd)?;

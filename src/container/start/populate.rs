@@ -146,7 +146,7 @@ fn no_place(source: io::Error) -> PopulateError {
 }
 
 /// The target of the plugin's directory. An image whose /run is not a directory has none.
-pub(super) fn place_of_ours(root: &ContainerRoot) -> Result<OwnedFd, PopulateError> {
+pub(super) fn target_of_plugin_directory(root: &ContainerRoot) -> Result<OwnedFd, PopulateError> {
     root.directory(Path::new(paths::DIRECTORY)).map_err(no_place)
 }
 
@@ -164,8 +164,8 @@ pub(super) fn move_into_place(
     entry: &StagingDir,
     place: OwnedFd,
 ) -> Result<(), PopulateError> {
-    let ours = root.find(entry.directory()).map_err(no_place)?;
-    mount::attach(ours, place).map_err(no_place)?;
+    let directory = root.find(entry.directory()).map_err(no_place)?;
+    mount::attach(directory, place).map_err(no_place)?;
     if let Some(name) = entry.directory().file_name() {
         // Where the root file system is read-only, the empty directory stays.
         let _ = root.remove_directory(name);
@@ -231,14 +231,14 @@ fn is_plain_program(root: &ContainerRoot, path: &Path) -> bool {
 pub(super) fn cover_ssh(
     root: &ContainerRoot,
     ssh: &'static str,
-    ours: OwnedFd,
+    program_of_plugin: OwnedFd,
     place: &'static str,
 ) -> Result<(), PopulateError> {
     let failed = |path| move |source| PopulateError::Target { path, source };
     let program = root.find(Path::new(ssh)).map_err(failed(ssh))?;
     let own = mount::detached_copy(&program, false).map_err(failed(ssh))?;
     mount::attach(own, root.find(Path::new(place)).map_err(failed(place))?).map_err(failed(place))?;
-    mount::attach(ours, program).map_err(failed(ssh))
+    mount::attach(program_of_plugin, program).map_err(failed(ssh))
 }
 
 /// Makes /tmp and the like writable for all users, since shells, compilers and MPI need a directory for

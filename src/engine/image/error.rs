@@ -111,24 +111,24 @@ pub enum ImageError {
         image: String,
     },
     /// The image is for another architecture.
-    #[error("image '{image}': built for '{theirs}', this node is '{ours}'")]
+    #[error("image '{image}': built for '{architecture}', this node is '{node}'")]
     Architecture {
         /// As the user wrote it.
         image: String,
         /// The image's architecture, in Go's names.
-        theirs: String,
+        architecture: String,
         /// This node's architecture.
-        ours: &'static str,
+        node: &'static str,
     },
     /// The registry has the image only for other architectures.
-    #[error("image '{image}': not available for this node's architecture '{ours}' in registry '{registry}'")]
+    #[error("image '{image}': not available for this node's architecture '{node}' in registry '{registry}'")]
     Architectures {
         /// Without the registry.
         image: String,
         /// Host and port.
         registry: String,
         /// This node's architecture.
-        ours: &'static str,
+        node: &'static str,
     },
     /// The registry's content does not match the registry's own manifest.
     #[error("image '{image}': damaged in registry '{registry}': push it again")]
@@ -226,7 +226,7 @@ impl ImageError {
             Self::Denied { image, registry }
         } else if says(&["no matching manifest", "no image found in manifest list", "no match for platform"])
         {
-            Self::Architectures { image, registry, ours: architecture() }
+            Self::Architectures { image, registry, node: architecture() }
         } else if says(&[
             "manifest unknown",
             "name unknown",

@@ -29,12 +29,14 @@ pub struct Image {
 
 /// The parts of an image's configuration that the plugin uses, if the image can run here.
 pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageError> {
-    let ours = architecture();
-    if let Some(theirs) = found.architecture.filter(|theirs| !theirs.is_empty() && theirs != ours) {
+    let node = architecture();
+    if let Some(architecture) =
+        found.architecture.filter(|built_for| !built_for.is_empty() && built_for != node)
+    {
         return Err(ImageError::Architecture {
             image: reference.to_string(),
-            theirs: one_line(&theirs),
-            ours,
+            architecture: one_line(&architecture),
+            node,
         });
     }
     let config = found.config.unwrap_or_default();

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::{ImageError, denied, pull_error, silent_registry};
 use super::policy::ImagePolicy;
-use super::progress::{Layers, Untold};
+use super::progress::{Layers, NoReports};
 use super::pull_records::{PullRecord, Pulls};
 use crate::engine::connection::{Engine, EngineError};
 use crate::engine::registry_auth::{NoLogin, RegistryAuth};
@@ -123,7 +123,7 @@ impl Engine {
     /// (containers/image, copy/single.go).
     async fn ask_by_pull(&self, policy: &ImagePolicy<'_>, name: &Reference) -> Result<(), ImageError> {
         let mut layers = Layers::default();
-        match tokio::time::timeout(REGISTRY, self.get(policy, name, &mut layers, &mut Untold)).await {
+        match tokio::time::timeout(REGISTRY, self.get(policy, name, &mut layers, &mut NoReports)).await {
             Ok(pulled) => pulled.map(drop),
             Err(_) => Err(self.silent(name).await?),
         }

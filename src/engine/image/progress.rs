@@ -19,9 +19,9 @@ pub trait Progress {
 }
 
 /// Reports nothing: for an image that is present.
-pub(super) struct Untold;
+pub(super) struct NoReports;
 
-impl Progress for Untold {
+impl Progress for NoReports {
     fn interval(&self) -> Duration {
         Duration::from_secs(60)
     }

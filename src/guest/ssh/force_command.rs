@@ -100,7 +100,7 @@ pub fn script() -> String {
 }
 
 /// Variables that the file leaves out: those of the ssh session, and those that some shell refuses to set.
-const NOT_OURS: [&str; 20] = [
+const LEFT_OUT: [&str; 20] = [
     "_",
     "BASHOPTS",
     "BASHPID",
@@ -132,7 +132,7 @@ where
     let mut file = Vec::new();
     for (name, value) in variables {
         let (name, value) = (name.as_ref().as_bytes(), value.as_ref().as_bytes());
-        if !is_ours(name) || value.contains(&0) {
+        if !is_passed_on(name) || value.contains(&0) {
             continue;
         }
         file.reserve(name.len() + value.len() + 16);
@@ -179,12 +179,12 @@ pub fn directory_line(directory: &Path) -> Vec<u8> {
 }
 
 /// Whether this is an identifier, and not a variable of the session.
-fn is_ours(name: &[u8]) -> bool {
+fn is_passed_on(name: &[u8]) -> bool {
     name.first().is_some_and(|first| !first.is_ascii_digit())
         && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
         && !name.starts_with(b"SSH_")
         && !name.starts_with(b"spank_docker_")
-        && !NOT_OURS.iter().any(|other| other.as_bytes() == name)
+        && !LEFT_OUT.iter().any(|other| other.as_bytes() == name)
 }
 
 #[cfg(test)]
@@ -337,7 +337,7 @@ mod tests {
         let names =
             ["", "1A", "A-B", "A B", "A\nB", "É", "BASH_FUNC_ll%%", "SSH_ORIGINAL_COMMAND", "SSH_AUTH_SOCK"];
         assert!(environment_file(names.map(|name| (name, "x"))).is_empty());
-        assert!(environment_file(NOT_OURS.map(|name| (name, "x"))).is_empty());
+        assert!(environment_file(LEFT_OUT.map(|name| (name, "x"))).is_empty());
         assert!(environment_file([("A", OsStr::from_bytes(b"a\0b"))]).is_empty());
         assert_eq!(environment_file([("A", "it's"), ("_b1", "")]), b"export A='it'\\''s'\nexport _b1=''\n");
     }
@@ -346,7 +346,7 @@ mod tests {
     fn variable_that_a_shell_cannot_set_is_left_out_of_the_file() {
         for shell in shells() {
             let names =
-                NOT_OURS.into_iter().chain(["OPTARG", "RANDOM", "SECONDS", "MAIL", "PS1", "ENV", "CDPATH"]);
+                LEFT_OUT.into_iter().chain(["OPTARG", "RANDOM", "SECONDS", "MAIL", "PS1", "ENV", "CDPATH"]);
             let variables: Vec<_> = names.map(|name| (name, OsStr::new("none"))).collect();
             let output = session(&shell, &variables, Some("echo here"));
             assert_eq!(output.stdout, b"here\n", "{shell:?} {output:?}");

@@ -1,6 +1,7 @@
 //! The job's private ssh: keys that are the same on all nodes, sshd in the container, and the clients' configuration.
 
 pub mod client;
+pub mod client_program;
 pub mod force_command;
 pub mod keys;
 pub mod new_secret;

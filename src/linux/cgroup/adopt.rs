@@ -32,20 +32,20 @@ impl Cgroups {
         let pairs: io::Result<Vec<_>> = self
             .0
             .iter()
-            .map(|(hierarchy, ours)| {
-                let theirs = container.0.get(hierarchy).ok_or_else(|| {
+            .map(|(hierarchy, to)| {
+                let from = container.0.get(hierarchy).ok_or_else(|| {
                     io::Error::other(format!("it has no cgroup in '{}'", hierarchy.display()))
                 })?;
-                Ok((theirs, ours))
+                Ok((from, to))
             })
             .collect();
         let mut pairs = pairs?;
         // Frozen processes come first: a process that leaves the hierarchy that freezes it runs on, and may
         // fork.
-        pairs.sort_by_key(|(theirs, _)| freeze::can_be_stopped(theirs));
+        pairs.sort_by_key(|(from, _)| freeze::can_be_stopped(from));
         let frozen = Frozen::stop(container.directories())?;
-        for (theirs, ours) in pairs {
-            move_all(theirs, ours, deadline)?;
+        for (from, to) in pairs {
+            move_all(from, to, deadline)?;
         }
         drop(frozen);
         let left = container.0.iter().filter(|(hierarchy, _)| !self.0.contains_key(*hierarchy));

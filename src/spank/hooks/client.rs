@@ -93,7 +93,7 @@ fn announce_job(has_image: bool) {
 /// srun, sbatch and salloc read those before their own options. But a job that is submitted from within a job
 /// has only its own options.
 pub(super) fn forget_options_of_another_job() {
-    take_options_of_the_job_around();
+    remove_options_of_enclosing_job();
     het_job::forget_variable();
     environment::remove(&jobs_with_image());
 }
@@ -104,13 +104,13 @@ pub(super) fn forget_options_of_another_job() {
 /// the record was lost.
 pub(super) fn keep_own_options_of_a_step() {
     het_job::forget_variable();
-    if take_options_of_the_job_around() {
-        environment::set(&jobs_with_image(), &env_protocol::jobs(&jobs_around()));
+    if remove_options_of_enclosing_job() {
+        environment::set(&jobs_with_image(), &env_protocol::jobs(&enclosing_jobs()));
     }
 }
 
 /// Removes the job's options from the variables. Returns whether they name an image.
-fn take_options_of_the_job_around() -> bool {
+fn remove_options_of_enclosing_job() -> bool {
     if env::var_os("SLURM_JOB_ID").is_none() {
         return false;
     }
@@ -127,7 +127,7 @@ fn take_options_of_the_job_around() -> bool {
 }
 
 /// This job, and the other components of a heterogeneous one.
-fn jobs_around() -> Vec<String> {
+fn enclosing_jobs() -> Vec<String> {
     let is_id = |name: &str| name == "SLURM_JOB_ID" || name.starts_with("SLURM_JOB_ID_HET_GROUP_");
     let ids = env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_id));
     ids.filter_map(|(_, id)| id.into_string().ok()).collect()

@@ -14,8 +14,8 @@ use crate::spank::handle::{FAILED, OK};
 pub(in crate::spank) fn init(spank: &mut Spank<'_>) -> c_int {
     match spank.context() {
         Ok(Context::Slurmd) => {
-            slurmd::look_round();
-            slurmd::clear_away(spank)
+            slurmd::check_plugin_order();
+            slurmd::remove_leftovers(spank)
         }
         Ok(Context::Allocator) => {
             client::forget_options_of_another_job();

@@ -34,7 +34,7 @@ pub(super) fn configuration(spank: &Spank<'_>) -> Result<Config, Box<dyn Error>>
 
 /// Whether no other plugin would follow a task into its container.
 pub(super) fn plugins_are_in_order() -> Result<(), OrderError> {
-    plugin_order::see_that_ours_is_last(env::var_os("SLURM_CONF").as_deref())
+    plugin_order::check_is_last(env::var_os("SLURM_CONF").as_deref())
 }
 
 /// The configuration, as far as a removal needs it: if it cannot be read, the engine comes from the job's

@@ -10,7 +10,7 @@ use crate::spank::handle::OK;
 use crate::spank::slurmd;
 
 /// Reports problems that only an admin can fix.
-pub(super) fn look_round() {
+pub(super) fn check_plugin_order() {
     if let Err(error) = plugins_are_in_order() {
         SlurmLog.error(&error_chain(&error));
     }
@@ -18,7 +18,7 @@ pub(super) fn look_round() {
 
 /// Removes what is left of jobs that no longer run. Never fails: a slurmd that does not start is worse than
 /// leftovers.
-pub(super) fn clear_away(spank: &Spank<'_>) -> c_int {
+pub(super) fn remove_leftovers(spank: &Spank<'_>) -> c_int {
     let config = match configuration(spank) {
         Ok(config) => config,
         Err(error) => {

@@ -28,7 +28,7 @@ use crate::state::{Record, RunningContainer};
 
 /// In a step on more nodes than this, nodes do not report to slurmctld: a failure rarely concerns only one of
 /// them, and reports from all at once would overload slurmctld.
-const MOST_TO_TELL: u32 = 256;
+const MAX_REPORTING_NODES: u32 = 256;
 
 /// The step's container on this node, which is started if no other task has done that. Where one task of the
 /// step launches the others, also what the tasks on other nodes wait for, which only keep the container.
@@ -107,7 +107,7 @@ struct Told<'a>(&'a Request);
 
 impl Progress for Told<'_> {
     fn interval(&self) -> Duration {
-        container::TOLD_EVERY
+        container::REPORT_INTERVAL
     }
 
     fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
@@ -148,7 +148,7 @@ pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
     let owner = Owner::step(JobId(job), StepId(step));
     let config = configuration_for_removal(spank);
-    if spank.job_nnodes().is_ok_and(|nodes| nodes <= MOST_TO_TELL)
+    if spank.job_nnodes().is_ok_and(|nodes| nodes <= MAX_REPORTING_NODES)
         && container::has_step_failed(&config, owner)
     {
         note(owner, scontrol::show(owner.job).and_then(|job| scontrol::cancel_step(&job, StepId(step))));

@@ -13,7 +13,7 @@ use super::task_state::{self, AsUser, Joined, Launches, Refusal};
 use crate::container::StepError;
 use crate::guest::directories;
 use crate::guest::paths;
-use crate::guest::ssh::client;
+use crate::guest::ssh::client_program;
 use crate::linux::cgroup::Cgroups;
 use crate::linux::privilege::Umask;
 use crate::linux::signals::DeferredSignals;
@@ -212,7 +212,7 @@ fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Res
     task::compare_images(&directory, step, running)?;
     // One task on the first node shows them for all.
     let mut warnings = running.warnings.clone();
-    warnings.extend((!running.sshd).then(|| client::no_sshd(&running.image, step.uid)));
+    warnings.extend((!running.sshd).then(|| client_program::no_sshd(&running.image, step.uid)));
     if !warnings.is_empty() && running.is_on_first_node() && directory.claim(OnceFlag::WarningShown)? {
         for warning in warnings {
             tell_user(&by_this_node(&format!("warning: {warning}")));

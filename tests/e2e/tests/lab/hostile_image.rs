@@ -246,7 +246,7 @@ fn image_with_records_of_its_own_does_not_silence_a_task_that_fails_in_it() {
         let job =
             alice.submit(&format!("--hold -w n1 --docker-pull=never --docker-image={name}"), "echo it ran");
         let lines = format!(
-            "RUN mkdir -p /opt/state/{0} && touch /opt/state/{0}/told.{BATCH_STEP} && touch /var/lib/slurm",
+            "RUN mkdir -p /opt/state/{0} && touch /opt/state/{0}/reported.{BATCH_STEP} && touch /var/lib/slurm",
             job.id
         );
         let image = build(&lab, "records", &lines);

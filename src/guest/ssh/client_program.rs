@@ -1,0 +1,225 @@
+//! The programs by which ssh is called in the container: that of MPI launchers, and the one that is mounted over the image's ssh.
+//! Both pass on the caller's environment to the job's nodes.
+//!
+//! Written by root where a container is started; the image's /bin/sh runs them as the job's user: dash, bash, busybox.
+#![forbid(unsafe_code)]
+
+use crate::guest::paths::{SSH_CONFIG, SSH_OF_IMAGE};
+
+/// Carries the state of the shell that calls ssh: all of its variables, its umask and its limits, in one
+/// variable which [`super::force_command`] evaluates in the same shell, since the image is the same. An sshd
+/// resets some variables (PATH, HOME), accepts only the first 128, and cannot unset any.
+///
+/// Leaves out the session's own variables. Does nothing where the shell's `export -p` has another format, where
+/// some exported variables are read-only (bash's BASHOPTS and SHELLOPTS), or where all of them together are
+/// longer than the kernel's limit for one variable (128 KiB): then only the variables that sshd accepts arrive.
+/// ssh itself runs without the image's or the user's libraries, which are not meant for it. The text for each
+/// limit is a command that ends with a backslash, and its number on the next line; limits that the shell does
+/// not know are left out.
+const CARRY: &str = r#"spank_docker_limits=$(
+        echo "umask \\"; umask
+        for spank_docker_letter in t f d s c m l n v u p; do
+            for spank_docker_kind in S H; do
+                ulimit -$spank_docker_kind -$spank_docker_letter >/dev/null &&
+                    echo "ulimit -$spank_docker_kind -$spank_docker_letter \\" &&
+                    ulimit -$spank_docker_kind -$spank_docker_letter
+            done
+        done 2>/dev/null)
+    spank_docker_all=$(unset PWD OLDPWD SHELL SHLVL TERM MAIL SSH_CLIENT SSH_CONNECTION SSH_TTY; export -p)
+    spank_docker_rest="
+$spank_docker_all" spank_docker_names= spank_docker_count=0
+    while spank_docker_more=${spank_docker_rest#*"
+export "}; [ "$spank_docker_more" != "$spank_docker_rest" ]; do
+        spank_docker_rest=$spank_docker_more spank_docker_count=$((spank_docker_count + 1))
+        case ${spank_docker_more%%[!A-Za-z0-9_]*} in
+        BASHOPTS | SHELLOPTS) spank_docker_count=0; break ;;
+        PATH | HOME) ;;
+        *) spank_docker_names="$spank_docker_names ${spank_docker_more%%[!A-Za-z0-9_]*}" ;;
+        esac
+    done
+    spank_docker_all="{ $spank_docker_limits
+} 2>/dev/null
+$spank_docker_all"
+    spank_docker_size=$(LC_ALL=C; echo ${#spank_docker_all})
+    if [ "$spank_docker_count" -gt 0 ] && [ "$spank_docker_size" -lt 120000 ]; then
+        unset $spank_docker_names
+        SLURM_DOCKERENVIRONMENT=$spank_docker_all
+        export SLURM_DOCKERENVIRONMENT
+    fi
+    for spank_docker_word in LD_LIBRARY_PATH LD_PRELOAD; do
+        eval "[ -z \"\${$spank_docker_word-}\" ] || export \"SLURM_DOCKER$spank_docker_word=\$$spank_docker_word\""
+        unset "$spank_docker_word"
+    done"#;
+
+/// Runs ssh, and prints likely causes when ssh itself fails (255): ssh's own messages are about ports and keys.
+const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
+    CARRY
+    SSH_PROGRAM -F SSH_CONFIG "$@"
+    spank_docker_code=$?
+    [ "$spank_docker_code" = 255 ] || exit "$spank_docker_code"
+    spank_docker_skip=
+    for spank_docker_word do
+        shift
+        case $spank_docker_word in
+        -[bcDEeFIiJLlmOopQRSWw]) spank_docker_skip=yes ;;
+        -*) ;;
+        *) [ "$spank_docker_skip" ] || break; spank_docker_skip= ;;
+        esac
+    done
+    echo "spank_docker: cannot reach the job's container on '$spank_docker_word' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin" >&2
+    exit 255
+fi
+"#;
+
+/// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail
+/// without naming the cause: `missing` when the image has no sshd, or that it has no ssh. `ssh` is the path of
+/// the image's ssh, where the plugin's is mounted over it.
+#[must_use]
+pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String {
+    let no_client = format!(
+        "image '{image}': has no ssh, mpirun cannot start ranks on other nodes: install openssh-client in it"
+    );
+    let ssh = match missing {
+        Some(_) => String::new(),
+        None => SSH
+            .replace("CARRY", CARRY)
+            .replace("SSH_PROGRAM", ssh.unwrap_or("ssh"))
+            .replace("SSH_CONFIG", SSH_CONFIG),
+    };
+    let words = missing.unwrap_or(&no_client).replace('\'', r"'\''");
+    format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\nexit 255\n")
+}
+
+/// Mounted over the image's ssh: to the job's nodes, by the names in the plugin's configuration, it passes on
+/// the caller's state; for any other host it runs the image's ssh unchanged.
+const OVER_SSH: &str = r#"#!/bin/sh
+# Written by spank-docker: the image's own ssh, which takes the caller's environment along to the job's nodes.
+spank_docker_skip= spank_docker_host= spank_docker_ours=
+for spank_docker_word do
+    case $spank_docker_word in
+    -[BbcDEeFIiJLlmOopPQRSWw]) spank_docker_skip=yes ;;
+    -*) ;;
+    *)
+        [ "$spank_docker_skip" ] || { spank_docker_host=${spank_docker_word##*@}; break; }
+        spank_docker_skip=
+        ;;
+    esac
+done
+if [ -n "$spank_docker_host" ] && [ -r SSH_CONFIG ]; then
+    while read -r spank_docker_word spank_docker_names; do
+        case "$spank_docker_word $spank_docker_names " in
+        "Host "*" $spank_docker_host "* | "Host $spank_docker_host "*) spank_docker_ours=yes; break ;;
+        esac
+    done <SSH_CONFIG
+fi
+if [ "$spank_docker_ours" ]; then
+    CARRY
+fi
+unset LD_LIBRARY_PATH LD_PRELOAD
+exec SSH_OF_IMAGE "$@"
+"#;
+
+/// The file to mount over the image's ssh.
+#[must_use]
+pub fn over_ssh() -> String {
+    OVER_SSH.replace("CARRY", CARRY).replace("SSH_OF_IMAGE", SSH_OF_IMAGE).replace("SSH_CONFIG", SSH_CONFIG)
+}
+
+/// The message to a user whose image cannot be reached over ssh: printed once per job, and by `mpirun` when it
+/// tries.
+#[must_use]
+pub fn no_sshd(image: &str, uid: u32) -> String {
+    if uid == 0 {
+        return "jobs of root have no ssh between their containers, mpirun cannot start ranks on other nodes: submit as a user".to_owned();
+    }
+    format!(
+        "image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::ssh::shells;
+    use crate::slurm::env_protocol;
+    use std::process::Command;
+
+    #[test]
+    fn a_launcher_is_told_what_the_image_lacks() {
+        let text = program("reg:5000/a", Some("image 'reg:5000/a': has no sshd"), None);
+        assert_eq!(
+            text,
+            "#!/bin/sh\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\nexit 255\n"
+        );
+        let text = program("a", None, None);
+        assert!(text.contains("ssh -F /run/spank-docker/ssh_config \"$@\"\n"));
+    }
+
+    /// The result of the launchers' program when its ssh exits with this code.
+    fn called(code: u8, arguments: &[&str]) -> (Option<i32>, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let ssh = directory.path().join("ssh");
+        std::fs::write(&ssh, format!("#!/bin/sh\nexit {code}\n")).unwrap();
+        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut sh = Command::new("/bin/sh");
+        // A variable of the user that the script could confuse with one of its own.
+        sh.args(["-c", &program("a", None, None), "ssh"]).args(arguments).env("PATH", directory.path());
+        sh.envs([("skip", "1"), ("spank_docker_skip", "1")]);
+        let output = sh.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    #[test]
+    fn variables_umask_and_limits_go_in_one() {
+        const HOSTILE: &str = "it's\nexport FAKE='x' $(touch /x) `y`\n";
+        let directory = tempfile::tempdir().unwrap();
+        let ssh = directory.path().join("ssh");
+        std::fs::write(&ssh, "#!/bin/sh\nexec /usr/bin/env -0\n").unwrap();
+        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        for shell in shells() {
+            for count in [1, 300] {
+                let mut sh = Command::new(&shell[0]);
+                sh.args(&shell[1..]).args(["-c", &program("a", None, None), "ssh", "n2", "true"]).env_clear();
+                sh.env("PATH", directory.path()).env("HOSTILE", HOSTILE).env("rest", "r").env("PWD", "/");
+                sh.env("LD_LIBRARY_PATH", "/a b:$c");
+                sh.envs((0..count).map(|number| (format!("MINE_{number}"), "m".repeat(20))));
+                let output = sh.output().unwrap();
+                let sent: Vec<&str> =
+                    std::str::from_utf8(&output.stdout).unwrap().split_terminator('\0').collect();
+                let packed = sent
+                    .iter()
+                    .find_map(|entry| entry.strip_prefix(env_protocol::ENVIRONMENT)?.strip_prefix('='));
+                assert!(!sent.iter().any(|entry| entry.starts_with("LD_LIBRARY_PATH=")), "{shell:?}");
+                let Some(packed) = packed else {
+                    assert!(sent.contains(&"SLURM_DOCKERLD_LIBRARY_PATH=/a b:$c"), "{shell:?}");
+                    // The output of a shell with another format of `export -p`.
+                    assert!(
+                        shell.len() == 1 && shell[0].ends_with("bash") && sent.contains(&"rest=r"),
+                        "{shell:?}"
+                    );
+                    continue;
+                };
+                assert!(sent.len() < 10, "{shell:?} {sent:?}");
+                let show = "eval \"$PACKED\"; printf '%s|' \"$HOSTILE\" \"$MINE_0\" \"$rest\" \"${FAKE-none}\" \"$LD_LIBRARY_PATH\"";
+                let mut sh = Command::new(&shell[0]);
+                sh.args(&shell[1..]).args(["-c", show]).env("PACKED", packed);
+                let seen = sh.output().unwrap();
+                let expected = format!("{HOSTILE}|{}|r|none|/a b:$c|", "m".repeat(20));
+                assert_eq!(String::from_utf8(seen.stdout).unwrap(), expected, "{shell:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_launcher_is_told_which_node_cannot_be_reached() {
+        let line = |node| {
+            format!(
+                "spank_docker: cannot reach the job's container on '{node}' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin\n"
+            )
+        };
+        assert_eq!(called(255, &["-x", "n2", "orted -x"]), (Some(255), line("n2")));
+        assert_eq!(called(255, &["-q", "-l", "alice", "-x", "n3", "true"]), (Some(255), line("n3")));
+        assert_eq!(called(0, &["n2", "true"]), (Some(0), String::new()));
+        assert_eq!(called(7, &["n2", "false"]), (Some(7), String::new()));
+    }
+}
