@@ -22,6 +22,7 @@ use crate::slurm::gres::Gpus;
 use crate::slurm::hostlist;
 use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::shell_state::ShellState;
+use crate::slurm::step_layout::StepLayout;
 
 /// A request for a container on this node.
 #[derive(Clone, Debug)]
@@ -167,11 +168,11 @@ impl Request {
             shell: variable("SHELL"),
         };
         let (account, groups, credentials) = person(step.uid, Some(step.gid), Some(&by_slurm))?;
-        let nodes = required("SLURM_STEP_NODELIST")?;
-        let node = hostlist::expand(&nodes)
-            .ok()
-            .and_then(|nodes| nodes.into_iter().nth(usize::try_from(step.node).ok()?))
-            .ok_or_else(|| RequestError::NotInStep { index: step.node, list: Escaped::new(&nodes) })?;
+        let list = required("SLURM_STEP_NODELIST")?;
+        required("SLURM_STEP_TASKS_PER_NODE")?;
+        let layout = step.layout.as_ref().and_then(|layout| Some((layout, step.node_in(layout)?)));
+        let (layout, node) =
+            layout.ok_or_else(|| RequestError::NotInStep { index: step.node, list: Escaped::new(&list) })?;
         // The user can change it. It is only part of the keys' context, which must be equal on all nodes of the
         // step.
         let restart = variable("SLURM_RESTART_COUNT").and_then(|count| count.parse().ok());
@@ -181,8 +182,8 @@ impl Request {
             slurmd: step.slurmd.clone(),
             node,
             restart: restart.unwrap_or_default(),
-            slots: variable("SLURM_STEP_TASKS_PER_NODE").unwrap_or_default(),
-            nodes,
+            slots: layout.tasks.clone(),
+            nodes: layout.nodes.clone(),
             account,
             groups,
             credentials,
@@ -241,8 +242,10 @@ pub struct StepInfo {
     /// The cluster's name, from slurmd's own configuration: with another cluster's name, the keys would be
     /// those of a job there.
     pub cluster: String,
-    /// The index of this node in the step.
+    /// The index of this node in the step; in a step of several components, in its component.
     pub node: u32,
+    /// The step's nodes and tasks, if its variables agree with slurmstepd.
+    pub layout: Option<StepLayout>,
     /// The directory in which its tasks start.
     pub workdir: Option<PathBuf>,
     /// The job's GPUs, from the record of its prolog, if there is one.
@@ -251,6 +254,16 @@ pub struct StepInfo {
     pub slurmd: Slurmd,
     /// The groups that Slurm sets for its tasks.
     pub groups: Vec<u32>,
+}
+
+impl StepInfo {
+    /// The name of this node.
+    fn node_in(&self, layout: &StepLayout) -> Option<String> {
+        let mut nodes = hostlist::expand(&layout.nodes).ok()?;
+        let known = nodes.iter().position(|node| *node == self.slurmd.node);
+        let place = known.or_else(|| usize::try_from(self.node).ok()).filter(|place| *place < nodes.len())?;
+        Some(nodes.swap_remove(place))
+    }
 }
 
 /// A user and all of the user's groups.
@@ -363,21 +376,24 @@ mod tests {
     const SCOPE: Owner = Owner::step(JobId(12), StepId(3));
 
     fn of_step(node: u32, variables: &[(&str, &str)]) -> Result<Request, RequestError> {
+        let given = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let layout = given("SLURM_STEP_NODELIST").zip(given("SLURM_STEP_TASKS_PER_NODE"));
+        let layout = layout.map(|(nodes, tasks)| StepLayout { step: StepId(3), nodes, tasks });
         let facts = StepInfo {
             owner: SCOPE,
             uid: 0,
             gid: 0,
             cluster: "lab".into(),
             node,
+            layout,
             workdir: None,
             gpus: None,
             slurmd: Slurmd::default(),
             groups: Vec::new(),
         };
-        let variable = |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        };
-        Request::of_step(&facts, variable, Options::default())
+        Request::of_step(&facts, given, Options::default())
     }
 
     #[test]
@@ -414,19 +430,23 @@ mod tests {
 
     #[test]
     fn variables_that_were_tampered_with_are_refused_or_do_nothing() {
-        assert_eq!(
-            of_step(0, &[]).unwrap_err().to_string(),
-            "SLURM_STEP_NODELIST is not set in the step's environment: do not change Slurm's variables"
-        );
+        const NODES: &str = "SLURM_STEP_NODELIST";
+        const TASKS: &str = "SLURM_STEP_TASKS_PER_NODE";
+        for (variables, missing) in [(&[][..], NODES), (&[(NODES, "n1")], TASKS)] {
+            assert_eq!(
+                of_step(0, variables).unwrap_err().to_string(),
+                format!("{missing} is not set in the step's environment: do not change Slurm's variables")
+            );
+        }
         for list in ["n1", "n[1-", ""] {
             assert_eq!(
-                of_step(1, &[("SLURM_STEP_NODELIST", list)]).unwrap_err().to_string(),
+                of_step(1, &[(NODES, list), (TASKS, "1")]).unwrap_err().to_string(),
                 format!(
                     "node 1 of the step is not in its node list '{list}': do not change Slurm's variables"
                 )
             );
         }
-        let variables = [("SLURM_STEP_NODELIST", "n1"), ("SLURM_RESTART_COUNT", "-1")];
+        let variables = [(NODES, "n1"), (TASKS, "1"), ("SLURM_RESTART_COUNT", "-1")];
         let request = of_step(0, &variables).unwrap();
         assert_eq!((request.cluster.as_str(), request.restart), ("lab", 0));
     }

@@ -17,5 +17,6 @@ pub mod scontrol_output;
 pub mod shell_state;
 pub mod slurmd_arguments;
 pub mod srun_arguments;
+pub mod step_layout;
 pub mod stepd;
 pub mod task_layout;

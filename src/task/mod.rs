@@ -18,4 +18,4 @@ pub use decide::{Place, ask_slurmctld, compare_images, decide, fail_if_prolog_fa
 pub use directory::enter_directory;
 pub use error::TaskError;
 pub use join::{has_entered, join};
-pub use step::{Layout, Step, StepKind, StepLayout};
+pub use step::{Layout, Step, StepKind};

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use crate::settings::options::Options;
-use crate::slurm::ids::{JobId, StepId};
+use crate::slurm::ids::JobId;
+use crate::slurm::step_layout::StepLayout;
 
 /// Steps that are not numbered (slurm.h: SLURM_BATCH_SCRIPT, SLURM_EXTERN_CONT, SLURM_INTERACTIVE_STEP).
 const BATCH: u32 = 0xffff_fffb;
@@ -59,17 +60,6 @@ pub struct Step {
     pub is_dockerexec: bool,
     /// The batch script's path on the host.
     pub script: Option<PathBuf>,
-}
-
-/// A step's nodes and the tasks on each, as Slurm writes them.
-#[derive(Clone, Debug)]
-pub struct StepLayout {
-    /// The step to which they belong.
-    pub step: StepId,
-    /// A host list.
-    pub nodes: String,
-    /// A task layout of the same length.
-    pub tasks: String,
 }
 
 /// The job's nodes and the tasks on each, as Slurm writes them.

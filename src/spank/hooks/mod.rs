@@ -9,6 +9,7 @@ mod job;
 mod output;
 mod slurmd;
 mod step;
+mod step_layout;
 mod task_as_root;
 mod task_as_user;
 mod task_state;

@@ -14,6 +14,7 @@ use futures_util::future::{LocalBoxFuture, ready};
 
 use super::input::{Spank, configuration_for_removal, is_once, plugins_are_in_order};
 use super::output::{SlurmLog, by_this_node, tell_user};
+use super::step_layout;
 use crate::container::{self, Request, StepInfo};
 use crate::engine::Progress;
 use crate::log::{Log, error_chain};
@@ -70,6 +71,11 @@ impl OfJob {
             slurmd: slurmd.unwrap_or_else(|| Slurmd { cluster: String::new(), node: node() }),
         }
     }
+
+    /// This node's name.
+    pub(super) fn node(&self) -> &str {
+        &self.slurmd.node
+    }
 }
 
 /// Without the cluster's name the keys would not be unique: all clusters without a name would have the same
@@ -86,6 +92,7 @@ fn request(spank: &Spank<'_>, options: &Options, job: OfJob) -> Result<Request, 
         gid: spank.job_gid()?,
         cluster: plugin_order::cluster_name(env::var_os("SLURM_CONF").as_deref()).map_err(Unnamed)?,
         node: spank.job_nodeid()?,
+        layout: step_layout::of_step(spank, job.node()),
         workdir: workdir(variable),
         gpus: job.gpus,
         slurmd: job.slurmd,

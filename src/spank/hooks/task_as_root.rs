@@ -9,6 +9,7 @@ use slurm_spank::SpankError;
 use super::input::{Spank, configuration, given, is_once, state_dir};
 use super::output::{SlurmLog, by_this_node, tell_user};
 use super::step::{self, OfJob};
+use super::step_layout;
 use super::task_state::{self, AsUser, Joined, Launches, Refusal};
 use crate::container::StepError;
 use crate::guest::directories;
@@ -23,10 +24,11 @@ use crate::settings::plugstack::Config;
 use crate::slurm::env_protocol;
 use crate::slurm::failure_report;
 use crate::slurm::ids::{JobId, Owner, StepId};
+use crate::slurm::step_layout::StepLayout;
 use crate::spank::handle::OK;
 use crate::spank::slurmstepd;
 use crate::state::{OnceFlag, Record, StateDir, StateError};
-use crate::task::{self, Layout, Place, Step, StepKind, StepLayout, TaskError, display};
+use crate::task::{self, Layout, Place, Step, StepKind, TaskError, display};
 
 /// A task that cannot join continues only to the next hook, where it ends: slurmstepd has yet to write to this
 /// process, and would report a broken pipe to the user.
@@ -50,10 +52,11 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         task::fail_if_prolog_failed(&record.outcome)?;
     }
     let has_record = record.is_some();
-    let step = step(spank, job)?;
+    let of_job = OfJob::new(record.as_ref());
+    let step = step(spank, job, of_job.node())?;
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
     task::ask_slurmctld(record.as_ref(), &step, failure_report::status)?;
-    let mut joined = container(spank, &state, record, &step, &config)?;
+    let mut joined = container(spank, &state, record, of_job, &step, &config)?;
     let launches = match &joined {
         Some(joined) => launches(spank, &step, joined)?,
         None => None,
@@ -93,17 +96,20 @@ fn launches(spank: &Spank<'_>, step: &Step, joined: &Joined) -> Result<Option<La
     Ok(Some(Launches { on_cpus_of_step }))
 }
 
-fn step(spank: &Spank<'_>, job: JobId) -> Result<Step, Box<dyn Error>> {
+fn step(spank: &Spank<'_>, job: JobId, node: &str) -> Result<Step, Box<dyn Error>> {
     let kind = StepKind::from(spank.job_stepid()?);
+    let own = step_layout::of_step(spank, node);
+    let is_dockerexec = spank.getenv_os(env_protocol::DOCKEREXEC).is_ok_and(|given| given.is_some());
     Ok(Step {
         job,
         uid: spank.job_uid()?,
         kind,
-        layout: layout(spank, job, kind),
-        own: own_layout(spank, kind)?,
+        layout: layout(spank, job, kind, own.as_ref()),
+        // The single task of `dockerexec` acts for the job's script.
+        own: own.filter(|_| kind == StepKind::Tasks && !is_dockerexec),
         job_has_image: job_has_image(spank, job),
         restart: restart(spank),
-        is_dockerexec: spank.getenv_os(env_protocol::DOCKEREXEC).is_ok_and(|given| given.is_some()),
+        is_dockerexec,
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
         options: options(spank)?,
     })
@@ -140,13 +146,13 @@ fn restart(spank: &Spank<'_>) -> u32 {
 
 /// The job's layout: a batch script has it in its variables. srun replaces them by the step's, which is the
 /// job's layout when that srun has made the job.
-fn layout(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Option<Layout> {
+fn layout(spank: &Spank<'_>, job: JobId, kind: StepKind, step: Option<&StepLayout>) -> Option<Layout> {
     let variable = |name| spank.getenv_lossy(name).ok().flatten();
     let nodes = variable("SLURM_JOB_NODELIST")?;
     if let Some(tasks) = layout_of_job(spank, job, kind) {
         return Some(Layout { is_of_job: true, nodes, tasks });
     }
-    let covers_job = variable("SLURM_STEP_NODELIST")? == nodes;
+    let covers_job = step?.nodes == nodes;
     covers_job.then_some(Layout { is_of_job: false, nodes, tasks: variable("SLURM_TASKS_PER_NODE")? })
 }
 
@@ -160,17 +166,6 @@ pub(super) fn layout_of_job(spank: &Spank<'_>, job: JobId, kind: StepKind) -> Op
     }
 }
 
-/// The step's own layout. `None` for `dockerexec`, whose single task acts for the job's script.
-fn own_layout(spank: &Spank<'_>, kind: StepKind) -> Result<Option<StepLayout>, SpankError> {
-    let variable = |name| spank.getenv_lossy(name).ok().flatten();
-    if kind != StepKind::Tasks || variable(env_protocol::DOCKEREXEC).is_some() {
-        return Ok(None);
-    }
-    let step = StepId(spank.job_stepid()?);
-    let layout = variable("SLURM_STEP_NODELIST").zip(variable("SLURM_STEP_TASKS_PER_NODE"));
-    Ok(layout.map(|(nodes, tasks)| StepLayout { step, nodes, tasks }))
-}
-
 fn script(spank: &Spank<'_>) -> Option<PathBuf> {
     let script = PathBuf::from(spank.job_argv_os().ok()?.first()?);
     script.is_absolute().then_some(script)
@@ -181,10 +176,10 @@ fn container(
     spank: &Spank<'_>,
     state: &StateDir,
     record: Option<Record>,
+    of_job: OfJob,
     step: &Step,
     config: &Config,
 ) -> Result<Option<Joined>, Box<dyn Error>> {
-    let of_job = OfJob::new(record.as_ref());
     let is_ready = record.as_ref().is_some_and(Record::is_ready);
     let place = task::decide(record, step, config)?;
     // This holds for tasks on the host too: where the job's limits do not hold for its container, no task of

@@ -133,11 +133,17 @@ fn suspended_job_stands_still_and_goes_on() {
 fn components_of_a_heterogeneous_job_run_in_containers() {
     let lab = Lab::get();
     let alice = lab.alice();
-    let script = "srun --het-group=0,1 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER on $(hostname)'";
+    // Each component is a cluster of its own, also for launchers.
+    let script =
+        "srun --het-group=0,1 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER on $(cat $SLURM_JOB_DOCKER_HOSTFILE)'
+        srun --het-group=0,1 mpirun hello";
     let usual = format!("--docker-image={IMAGE}");
-    let words = format!("{usual} -n1 -w n1 --docker-script=host : {usual} -n1 -w n2 --docker-script=host");
+    let words = format!("{usual} -n1 -w n1 --docker-script=host : {usual} -n2 -N1 -w n2");
     let job = alice.submit(&words, script).wait().completed();
-    let mut expected = [format!("docker_{} on n1", job.id), format!("docker_{} on n2", job.id + 1)];
+    let containers = ["n1 slots=1", "n2 slots=2", "n2 slots=2"].into_iter().zip([0, 1, 1]);
+    let containers = containers.map(|(node, later)| format!("docker_{} on {node}", job.id + later));
+    let ranks = ["rank 0 of 1 on n1", "rank 0 of 2 on n2", "rank 1 of 2 on n2"].map(str::to_owned);
+    let mut expected: Vec<String> = containers.chain(ranks).collect();
     expected.sort();
     assert_eq!(job.sorted(), expected, "{job}");
     // The script runs in the first component's container, and so do its launcher's ranks.
@@ -173,11 +179,14 @@ fn components_of_one_srun_have_the_images_that_they_were_given_or_none_runs() {
     let lab = Lab::get();
     let alice = lab.alice();
     let (one, other) = (format!("--docker-image={IMAGE}"), format!("--docker-image={}", image("mpich")));
-    alice.write("show", "echo ${SLURM_JOB_DOCKER_IMAGE:-host} on $(hostname)");
+    // The hostfile has only the node of the own component.
+    let show = "echo ${SLURM_JOB_DOCKER_IMAGE:-host} on $(cat ${SLURM_JOB_DOCKER_HOSTFILE:-/etc/hostname})";
+    alice.write("show", show);
     let srun = |one: &str, other: &str| format!("{one} -n1 -w n1 sh ./show : {other} -n1 -w n2 sh ./show");
-    for (first, seen) in [(one.as_str(), IMAGE), ("", "host")] {
+    let other_on = |node| format!("{} on {node} slots=1", image("mpich"));
+    for (first, seen) in [(one.as_str(), format!("{IMAGE} on n1 slots=1")), ("", "host on n1".to_owned())] {
         let srun = alice.srun(&srun(first, &other)).run().success();
-        let expected = [format!("{seen} on n1"), format!("{} on n2", image("mpich"))];
+        let expected = [seen, other_on("n2")];
         assert!(expected.iter().all(|line| srun.lines().contains(&line.as_str())), "{srun}");
         assert_eq!(srun.lines().len(), 2, "{srun}");
     }
@@ -189,8 +198,9 @@ fn components_of_one_srun_have_the_images_that_they_were_given_or_none_runs() {
     let job = alice.submit("-n1 -w n1 : -n1 -w n2", &script).wait().completed();
     let line = "the components of an srun within a job share its --docker options: give them the same, or start an srun for each";
     assert_eq!(job.ours(), [line], "{job}");
-    let ran = |image: &str| job.lines().iter().filter(|line| line.starts_with(image)).count();
-    assert_eq!((ran(IMAGE), ran(&image("mpich")), ran("host")), (0, 2, 0), "{job}");
+    let ran = |line: &str| job.lines().iter().filter(|other| other.starts_with(line)).count();
+    let images = [ran(IMAGE), ran(&other_on("n1")), ran(&other_on("n2")), ran("host")];
+    assert_eq!(images, [0, 1, 1, 0], "{job}");
     lab.assert_clean();
 }
 
