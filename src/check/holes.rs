@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_tells_its_release() {
+    fn version_of_a_program_is_read_from_its_output() {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("munged");
         std::fs::write(&program, "#!/bin/sh\necho 'munge-0.5.15 (2022-06-22)'\n").unwrap();

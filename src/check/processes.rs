@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_is_known_by_its_program_or_by_what_it_was_called() {
+    fn daemon_is_found_by_its_program_or_its_command_name() {
         let names = ["slurmd", "containerd"];
         assert_eq!(name(&names, "slurmd-wlm", "/usr/sbin/slurmd\0-D\0"), Some("slurmd"));
         assert_eq!(name(&names, "containerd", "containerd\0--config\0"), Some("containerd"));

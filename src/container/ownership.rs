@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_without_a_node_is_its_jobs_and_nobody_elses_while_it_runs() {
+    fn running_container_without_a_node_label_is_removed_by_its_own_job_only() {
         let here = slurmd("lab", "n1");
         for is_live in [true, false] {
             let old = listed("docker_7", is_live, &[("job", "7"), ("cluster", "lab")]);

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadlines_grow_with_what_each_cpu_has_to_do() {
+    fn deadlines_grow_with_the_load_of_each_cpu() {
         for (text, cpus, times) in [
             ("0.00 0.01 0.05 1/500 1", 2, 1.0),
             ("32.00 1.00 1.00 9/500 1", 2, 1.0),

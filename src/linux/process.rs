@@ -284,7 +284,7 @@ mod tests {
 
     /// The pid is free, and another process may have it by then.
     #[test]
-    fn signal_for_a_process_that_is_gone_reaches_nobody() {
+    fn signal_for_an_ended_process_reaches_no_other() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::find(i32::try_from(child.id()).unwrap()).unwrap();
         process.kill().unwrap();

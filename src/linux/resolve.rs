@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_stand_for_themselves_and_nothing_for_a_name_that_nobody_has() {
+    fn address_resolves_to_itself_and_an_unknown_name_to_nothing() {
         let own = |text: &str| Some(text.parse::<IpAddr>().unwrap());
         assert_eq!(resolve("192.0.2.1").address(), own("192.0.2.1"));
         assert_eq!(resolve("2001:db8::1").address(), own("2001:db8::1"));

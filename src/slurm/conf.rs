@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epilog_comes_unless_slurm_is_told_to_run_it_in_the_job() {
+    fn epilog_is_expected_unless_run_in_job_is_set() {
         let directory = tempfile::tempdir().unwrap();
         let slurm_conf = directory.path().join("slurm.conf");
         has_epilog(&slurm_conf).unwrap_err();

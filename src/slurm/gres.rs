@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn gpus_of_nvidia_are_known_by_what_the_driver_says() {
+    fn gpus_of_nvidia_are_parsed_from_the_drivers_files() {
         let text = "Model: \t\t NVIDIA A100\nIRQ:   \t\t 183\nGPU UUID: \t GPU-5c\nBus Location: \t 0000:07:00.0\n\
             Device Minor: \t 3\nGPU Excluded:\t No\n";
         let gpu =
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_count_what_is_in_the_container() {
+    fn programs_number_only_the_gpus_in_the_container() {
         let gpus = of_job(&[("SLURM_JOB_GPUS", "1,3")]);
         // Devices are not constrained: these are the node's numbers.
         assert_eq!(gpus.visible("3", "3").as_deref(), Some("1"));

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_names_its_directory_and_container() {
+    fn an_owner_names_its_directory_and_container() {
         assert_eq!(owner(123, None).to_string(), "123");
         assert_eq!(owner(123, None).container_name(), "docker_123");
         assert_eq!(owner(123, Some(4)).to_string(), "123.4");

@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_release_is_told_what_to_do() {
+    fn unknown_release_is_logged_with_a_remedy() {
         assert_eq!(
             unknown(46),
             "spank_docker: this Slurm (API 46) is not one of 22.05 to 26.05: not loaded; install a spank_docker.so made for it"

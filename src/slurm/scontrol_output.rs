@@ -269,7 +269,7 @@ JobId=8 HetJobId=7 HetJobOffset=1 JobName=x HetJobOffset=0\n   JobState=RUNNING\
     }
 
     #[test]
-    fn a_job_with_gpus_is_told_from_one_that_wants_the_whole_node() {
+    fn explicit_gpu_request_is_distinguished_from_an_exclusive_node() {
         let asks = |line: &str| {
             let shown = format!("JobId=12 JobName=x\n{line}\n\nJobId=13 x\n");
             parse(&shown, JobId(12)).unwrap().asks_for_gpus

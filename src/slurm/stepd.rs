@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_processes_of_this_machine_can_be_told() {
+    fn processes_of_this_machine_are_identified() {
         if lacking::root() {
             return;
         }

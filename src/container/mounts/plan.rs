@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_wins_over_the_admin_and_both_over_what_every_job_gets() {
+    fn mounts_of_the_user_override_the_admins_and_both_override_the_defaults() {
         let config = ["mounts=/data,/site:/opt/site"];
         assert_eq!(
             mounted(&config, "/home/alice", "/scratch/x", with_mounts("/mine:/data")),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_real_name_in_the_images_own_system_is_none() {
+    fn real_path_in_a_system_directory_of_the_image_is_not_mounted() {
         let real = RealPaths { home: Some("/usr/home/alice".into()), workdir: Some("/run/x".into()) };
         let mounted = mounted_with_links(&[], "/home/alice", "/scratch", &real, Options::default());
         assert_eq!(mounted, ["= /scratch", "fresh /home/alice"]);

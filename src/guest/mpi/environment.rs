@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_launcher_uses_our_ssh_and_our_hostfile() {
+    fn every_launcher_uses_the_plugins_ssh_and_hostfile() {
         for name in [
             "OMPI_MCA_plm_rsh_agent",
             "PRTE_MCA_plm_ssh_agent",

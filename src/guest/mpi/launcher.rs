@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_connect_tasks_are_told_from_the_users() {
+    fn variables_that_connect_tasks_are_distinguished_from_the_users() {
         for name in ["PMI_FD", "PMI_RANK", "PMIX_RANK", "PMIX_SERVER_URI41", "SLURM_PMIXP_ABORT_AGENT_PORT"] {
             assert!(connects_tasks(name), "{name}");
         }

@@ -62,7 +62,7 @@ mod tests {
     use crate::guest::paths::PAUSE;
 
     #[test]
-    fn ranks_are_started_by_the_program_of_ours() {
+    fn ranks_are_started_by_the_plugins_program() {
         assert!(AGENTS.iter().all(|(_, agent)| *agent == format!("{PAUSE} --rank")));
     }
 

@@ -145,7 +145,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_launcher_is_told_what_the_image_lacks() {
+    fn launcher_prints_what_the_image_lacks() {
         let text = program("reg:5000/a", Some("image 'reg:5000/a': has no sshd"), None);
         assert_eq!(
             text,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launcher_is_told_which_node_cannot_be_reached() {
+    fn launcher_prints_which_node_cannot_be_reached() {
         let line = |node| {
             format!(
                 "spank_docker: cannot reach the job's container on '{node}' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin\n"

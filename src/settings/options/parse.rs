@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_option_the_value_and_what_would_be_right() {
+    fn error_names_the_option_the_value_and_the_valid_form() {
         for (name, value, error) in [
             (
                 "docker-image",

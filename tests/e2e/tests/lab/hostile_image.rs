@@ -126,7 +126,7 @@ fn variables_of_an_image_do_not_reach_the_engine() {
 
 /// Engines mount it over the plugin's directory, after all mounts with shorter paths.
 #[test]
-fn volume_behind_a_link_does_not_cover_our_directory() {
+fn volume_behind_a_link_does_not_cover_the_plugins_directory() {
     let lab = Lab::get();
     let lines = "RUN mkdir -p /run/spank-docker /srv/a && ln -s /run/spank-docker /srv/a/volume\nVOLUME /srv/a/volume";
     let image = build(&lab, "covering", lines);
@@ -454,7 +454,7 @@ fn at_once<T: Sync>(cases: &[T], check: impl Fn(&T) + Sync) {
 /// Links in the image's own files, on the path to what the plugin or the engine puts into the container: if
 /// they were followed, each would lead to the host. (The engine replaces a link at /etc by a directory.)
 #[test]
-fn links_on_the_way_to_our_places_lead_nowhere() {
+fn links_on_the_paths_of_the_plugin_lead_nowhere() {
     let lab = Lab::within(LONG);
     let (alice, n1) = (lab.alice(), lab.node("n1"));
     let probe = "touch /home/alice/made /tmp/made /srv/link/volume/made 2>/dev/null; echo it ran";

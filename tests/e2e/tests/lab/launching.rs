@@ -36,7 +36,7 @@ const FAILURE: &str = "
     test $SECONDS -lt 60 && echo at once";
 
 #[test]
-fn mpirun_of_open_mpi_launches_as_told_and_ends_with_its_ranks() {
+fn mpirun_of_open_mpi_obeys_its_options_and_ends_with_its_ranks() {
     let lab = Lab::get();
     let script = RUNS.replace("MAPBY", "--map-by node") + FAILURE;
     let job = lab.alice().submit_image("-N3 --ntasks-per-node=1", &script).wait().completed();
@@ -58,7 +58,7 @@ fn daemons_of_open_mpi_start_others_where_they_build_a_tree() {
 }
 
 #[test]
-fn mpirun_of_mpich_launches_as_told_and_ends_with_its_ranks() {
+fn mpirun_of_mpich_obeys_its_options_and_ends_with_its_ranks() {
     let lab = Lab::get();
     let options = format!("-N3 --ntasks-per-node=1 --docker-image={}", image("mpich"));
     let script = RUNS.replace("mpirun", &format!("{BOUNDED} mpirun")).replace("MAPBY", "-ppn 1");

@@ -132,7 +132,7 @@ fn mount_that_fails_fails_the_job_with_one_line() {
 
 /// Whatever the path means at the moment when the job starts, the mount shows the user's files, or nothing.
 #[test]
-fn swapped_source_never_shows_what_is_roots() {
+fn swapped_source_never_shows_files_of_root() {
     let lab = Lab::get();
     let alice = lab.alice();
     let here = alice.directory();

@@ -178,7 +178,7 @@ fn container_of_a_step_that_fails_on_one_node_fails_the_step_at_once() {
 }
 
 #[test]
-fn step_whose_slurmstepd_was_killed_is_cleared_away_with_the_job() {
+fn step_whose_slurmstepd_was_killed_is_removed_with_the_job() {
     let lab = Lab::get();
     let alice = lab.alice();
     let script = format!(

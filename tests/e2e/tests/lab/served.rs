@@ -93,7 +93,7 @@ fn file_system_that_hangs_costs_its_user_the_job_alone() {
 
 /// The plugin looks for logins in the home directory; a public image can be pulled without.
 #[test]
-fn logins_that_cannot_be_read_hold_nothing_up_for_long() {
+fn unreadable_logins_do_not_delay_a_job_for_long() {
     let lab = Lab::alone_within(Duration::from_secs(180));
     let alice = serve(&lab);
     let here = alice.directory();

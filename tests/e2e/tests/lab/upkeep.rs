@@ -331,7 +331,7 @@ fn job_whose_configuration_breaks_leaves_nothing() {
 /// slurmd died while that job ended: slurmctld counts the job as done, and sends no epilog. The record is a
 /// copy of a real one.
 #[test]
-fn job_whose_epilog_never_came_is_cleared_away_by_a_later_one() {
+fn job_whose_epilog_never_ran_is_removed_by_a_later_one() {
     let lab = Lab::alone();
     let n2 = lab.node("n2");
     let repair = "docker rm --force docker_999997 docker_999999; rm -rf /run/spank-docker/99999[789]";
@@ -403,7 +403,7 @@ fn many_quick_jobs_all_run_and_leave_nothing() {
 /// on such a node, with its own message; the jobs that it starts find their containers and keys, since these
 /// contain no dates.
 #[test]
-fn node_whose_clock_is_off_by_a_day_has_the_keys_of_the_others() {
+fn node_whose_clock_is_off_by_a_day_derives_the_same_keys() {
     let lab = Lab::alone();
     let (alice, n3) = (lab.alice(), lab.node("n3"));
     let tomorrow = alice.library(

@@ -52,7 +52,7 @@ fn bad_settings_are_reported_to_the_user() {
 /// Slurm calls the hooks of plugins in the order of their lines: those of a later plugin would run as root in
 /// the container. Tested with an include, and with an `optional` plugin.
 #[test]
-fn plugin_that_comes_after_ours_keeps_containers_from_starting() {
+fn plugin_after_this_one_keeps_containers_from_starting() {
     const BEHIND: &str = "/etc/slurm/plugstack.conf.behind";
     let lab = Lab::alone();
     let n1 = lab.node("n1");
