@@ -93,7 +93,7 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
 /// Mounted over the image's ssh: to the job's nodes, by the names in the plugin's configuration, it passes on
 /// the caller's state; for any other host it runs the image's ssh unchanged.
 const OVER_SSH: &str = r#"#!/bin/sh
-# Written by spank-docker: the image's own ssh, which takes the caller's environment along to the job's nodes.
+# Written by spank-docker: runs the image's own ssh, and passes the caller's environment on to the job's nodes.
 spank_docker_skip= spank_docker_host= spank_docker_ours=
 for spank_docker_word do
     case $spank_docker_word in

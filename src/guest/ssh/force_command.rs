@@ -21,24 +21,24 @@ use crate::guest::{directories, job_environment, paths};
 /// host. With `ForceCommand` sshd's own sftp is only a name, so the script runs the image's.
 const SCRIPT: &str = r#"#!/bin/sh
 # Written by spank-docker: every ssh session of this job runs this.
-# No command runs before the job's limits hold for it. Where they never do, this container ends.
+# No command runs before the job's limits hold for the container. If that fails, the container ends.
 until [ -e /run/spank-docker/adopted ]; do
     sleep 0.05 2>/dev/null || sleep 1 || exit 1
 done
 spank_docker_shell=${SHELL:-/bin/sh}
 spank_docker_command=${SSH_ORIGINAL_COMMAND-}
-# What held where ssh was called, whole.
+# The complete state of the shell that called ssh.
 if [ -n "${SLURM_DOCKERENVIRONMENT-}" ]; then
     eval "$SLURM_DOCKERENVIRONMENT"
     unset SLURM_DOCKERENVIRONMENT
     spank_docker_whole=yes
 else
-    # The submitting shell's, as Slurm says it.
+    # The submitting shell's umask, from Slurm.
     case ${SLURM_UMASK:-x} in
     *[!0-7]*) ;;
     *) umask "$SLURM_UMASK" ;;
     esac
-    # Not for the ssh that has brought them.
+    # These must not affect the ssh and the sshd of this connection, so they have other names there.
     if [ -n "${SLURM_DOCKERLD_LIBRARY_PATH-}" ]; then
         export LD_LIBRARY_PATH="$SLURM_DOCKERLD_LIBRARY_PATH"
     fi
@@ -50,7 +50,7 @@ unset SLURM_DOCKERLD_LIBRARY_PATH SLURM_DOCKERLD_PRELOAD
 if [ -r /run/spank-docker/environment ]; then
     . /run/spank-docker/environment
 fi
-# On a node that the caller's step is not on, its hostfiles are not either.
+# On a node outside the caller's step there are no hostfiles of the step.
 if [ ! -r "${HOSTFILE-}" ]; then
     export OF_JOB
 fi
@@ -61,7 +61,7 @@ for spank_docker_name in DIRECTORIES; do
     eval "spank_docker_value=\${$spank_docker_name-.}"
     [ -d "$spank_docker_value" ] || unset "$spank_docker_name"
 done
-# They name the task that the session comes from, and its connections to Slurm.
+# These describe the calling task, and its connections to Slurm.
 unset SLURM_PROCID SLURM_LOCALID SLURM_GTIDS SLURM_TASK_PID \
     PMI_RANK PMI_SIZE PMI_FD PMI_JOBID PMI_PORT PMI_UNIVERSE_SIZE PMI_APPNUM \
     PMIX_RANK PMIX_NAMESPACE PMIX_HOSTNAME PMIX_VERSION PMIX_SECURITY_MODE PMIX_PTL_MODULE PMIX_GDS_MODULE \
