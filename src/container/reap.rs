@@ -38,17 +38,18 @@ const REST: Duration = Duration::from_secs(2);
 
 /// Removes what other jobs have left, in the epilog of this job.
 pub(super) fn remove(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopError> {
-    let is_meant =
+    let may_remove =
         |owner: Owner, state: &OwnerDir| owner.job != job && (has_ended(state) || is_doubtful(state));
     let by = By::EpilogOf(job);
-    let look = Look { config, slurmd, is_meant: &is_meant, by, patience: IN_EPILOG - REST };
-    within(IN_EPILOG, look.remove()).map(drop)
+    let reaper = Reaper { config, slurmd, may_remove: &may_remove, by, patience: IN_EPILOG - REST };
+    within(IN_EPILOG, reaper.remove()).map(drop)
 }
 
 /// Removes what belongs to no running job, and returns the jobs to which it belonged. For a starting slurmd.
 pub fn reap(config: &Config, slurmd: &Slurmd) -> Result<BTreeSet<JobId>, StopError> {
-    let look = Look { config, slurmd, is_meant: &|_, _| true, by: By::Start, patience: AT_START - REST };
-    within(AT_START, look.remove())
+    let reaper =
+        Reaper { config, slurmd, may_remove: &|_, _| true, by: By::Start, patience: AT_START - REST };
+    within(AT_START, reaper.remove())
 }
 
 fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, StopError>>) -> Result<T, StopError> {
@@ -115,17 +116,17 @@ enum By {
     EpilogOf(JobId),
 }
 
-struct Look<'a> {
+struct Reaper<'a> {
     config: &'a Config,
     slurmd: &'a Slurmd,
     /// Whether to remove a container or record of this owner, by what the hook and the record show.
-    is_meant: &'a dyn Fn(Owner, &OwnerDir) -> bool,
+    may_remove: &'a dyn Fn(Owner, &OwnerDir) -> bool,
     by: By,
     /// How long removing the files of one container may take: less than the whole time limit.
     patience: Duration,
 }
 
-impl Look<'_> {
+impl Reaper<'_> {
     async fn remove(&self) -> Result<BTreeSet<JobId>, StopError> {
         let engine = remove::connect(self.config, &self.config.docker_host).await;
         let engine = engine.as_ref().map(Option::as_ref);
@@ -198,7 +199,7 @@ impl Look<'_> {
             let is_settled = is_settled || had_extern_step(&found.state) || self.is_asked_about(&found.state);
             is_settled.then_some(found)
         });
-        Ok(found.filter(|found| (self.is_meant)(found.state.owner(), &found.state)).collect())
+        Ok(found.filter(|found| (self.may_remove)(found.state.owner(), &found.state)).collect())
     }
 
     fn is_asked_about(&self, state: &OwnerDir) -> bool {
@@ -210,8 +211,8 @@ impl Look<'_> {
         let state = StateDir::new(&self.config.state_dir);
         let path = || self.config.state_dir.clone();
         let owners = state.owners().map_err(|source| StopError::List { path: path(), source })?;
-        let is_meant = |owner: &Owner| (self.is_meant)(*owner, &state.of(Owner::job(owner.job)));
-        Ok(owners.into_iter().filter(is_meant).map(|owner| state.of(owner)).collect())
+        let may_remove = |owner: &Owner| (self.may_remove)(*owner, &state.of(Owner::job(owner.job)));
+        Ok(owners.into_iter().filter(may_remove).map(|owner| state.of(owner)).collect())
     }
 
     /// Whether no start can be in progress for it: it is old; or its job has had its extern step; or its prolog

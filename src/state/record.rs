@@ -152,8 +152,8 @@ pub struct RunningContainer {
     #[serde(default)]
     pub node_list: String,
     /// The job's working directory, if it is not in the container.
-    #[serde(default)]
-    pub left_out: Option<PathBuf>,
+    #[serde(default, rename = "left_out")]
+    pub unmounted_workdir: Option<PathBuf>,
     /// The text that sshd sends after its version: it identifies this job and this image.
     #[serde(default)]
     pub banner: String,

@@ -24,13 +24,13 @@ pub fn enter_directory(
     // Slurm changes to /tmp, and reports that, when it cannot enter the directory.
     let fell_back = env::current_dir().is_ok_and(|directory| directory == Path::new("/tmp"));
     // With `srun --chdir`, PWD is still the directory in which srun was called.
-    let left_out = running.left_out.as_deref().map(Path::as_os_str);
-    let is_missing = [pwd, left_out]
+    let unmounted_workdir = running.unmounted_workdir.as_deref().map(Path::as_os_str);
+    let is_missing = [pwd, unmounted_workdir]
         .into_iter()
         .flatten()
         .any(|path| !fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()));
     // A directory of the image with the same name is another directory.
-    let is_images = left_out.is_some_and(is_here);
+    let is_images = unmounted_workdir.is_some_and(is_here);
     if let Some(workdir) = running.workdir.as_deref().filter(|_| fell_back && is_missing || is_images) {
         // Slurm has reported to the user that the directory is missing; that the image's WORKDIR cannot be
         // entered either is not an error.

@@ -14,4 +14,4 @@ mod private;
 
 pub(super) use attach::{Skipped, attach, check_number};
 pub use error::{MountError, MountOrigin};
-pub(super) use open::{Prepared, left_out, prepare};
+pub(super) use open::{Prepared, prepare, unmounted_workdir};

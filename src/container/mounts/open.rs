@@ -80,7 +80,7 @@ pub(in crate::container) async fn prepare(
 
 /// The job's working directory, if it is not mounted: a directory of this name in the container would be the
 /// image's.
-pub(in crate::container) fn left_out(request: &Request, mounts: &[Prepared]) -> Option<PathBuf> {
+pub(in crate::container) fn unmounted_workdir(request: &Request, mounts: &[Prepared]) -> Option<PathBuf> {
     let workdir = request.workdir.as_deref()?;
     let is_there = mounts.iter().any(|mount| mount.target.covers(workdir));
     (!is_there).then(|| workdir.to_owned())

@@ -179,7 +179,7 @@ struct StartPlan {
     known: JobNodes,
     between: Option<Between>,
     mounts: Vec<Prepared>,
-    left_out: Option<PathBuf>,
+    unmounted_workdir: Option<PathBuf>,
 }
 
 async fn prepare(start: &StartRequest<'_>) -> Result<StartPlan, StartError> {
@@ -194,7 +194,7 @@ async fn prepare(start: &StartRequest<'_>) -> Result<StartPlan, StartError> {
         known: JobNodes::look_up(&nodes).await,
         nodes,
         between: interfaces::between_nodes(),
-        left_out: mounts::left_out(request, &mounts),
+        unmounted_workdir: mounts::unmounted_workdir(request, &mounts),
         mounts,
     })
 }
@@ -341,7 +341,7 @@ async fn finish(
     let skipped = &placed.skipped;
     let workdir = start.request.workdir.as_deref();
     if let Some(workdir) = workdir.filter(|path| skipped.iter().any(|mount| mount.target.covers(path))) {
-        plan.left_out = Some(workdir.to_owned());
+        plan.unmounted_workdir = Some(workdir.to_owned());
     }
     clock.note("populate");
     complete_environment(start, plan, launched, engine, clock).await?;
@@ -421,7 +421,7 @@ fn session(
         restart: request.restart,
         node: request.node.clone(),
         node_list: request.nodes.clone(),
-        left_out: plan.left_out,
+        unmounted_workdir: plan.unmounted_workdir,
         banner,
         port: plan.port,
         sshd: finished.has_sshd,
