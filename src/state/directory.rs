@@ -5,19 +5,17 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, DirEntry, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::StateError;
+use super::once_flag::OnceFlag;
 use super::record::{Origin, Outcome, Record};
-use crate::guest::paths;
-use crate::linux::identity::UserIds;
-use crate::linux::mount;
 use crate::linux::removal::gone;
-use crate::slurm::ids::{Owner, StepId};
+use crate::slurm::ids::Owner;
 
 /// A limit that is larger than any record.
 const RECORD_LIMIT: u64 = 16 << 20;
@@ -27,40 +25,11 @@ const ADOPTED: &str = "adopted";
 const CGROUPS: &str = "cgroups";
 const WRITTEN_TO: &str = "written_to";
 const POSTPONED: &str = "postponed";
-const LAYOUT: &str = "layout";
-const LAYOUT_LOCK: &str = "layout.lock";
 const CONTAINER: &str = "container";
 const SCRATCH_DEVICE: &str = "gpu";
 
 fn start_of(step: Owner) -> String {
     format!("start.{step}")
-}
-
-/// An action that only the first process to claim it performs: a file records the claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnceFlag {
-    /// The warning that the image has no sshd.
-    WarningShown,
-    /// The comparison of the image with those of other nodes.
-    ImagesCompared,
-    /// The message of a task of this step that does not run.
-    FailureShown {
-        /// The number of the step; steps with a name have one, too.
-        step: u32,
-    },
-    /// The failure of a step's container, for which a launcher on another node waits.
-    StepFailed,
-}
-
-impl OnceFlag {
-    fn file_name(self) -> String {
-        match self {
-            Self::WarningShown => "warned".into(),
-            Self::ImagesCompared => "compared".into(),
-            Self::FailureShown { step } => format!("reported.{step}"),
-            Self::StepFailed => "failed".into(),
-        }
-    }
 }
 
 /// `state_dir` of the configuration.
@@ -146,7 +115,7 @@ impl StateDir {
 #[derive(Clone, Debug)]
 pub struct OwnerDir {
     owner: Owner,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 impl OwnerDir {
@@ -318,53 +287,6 @@ impl OwnerDir {
         Some(if text.is_empty() { Ok(()) } else { Err(text) })
     }
 
-    /// Writes or replaces a file in the plugin's directory in the container (`in_container`), readable for all.
-    pub fn write_guest_file(&self, in_container: &str, content: &[u8]) -> Result<(), StateError> {
-        let name = paths::file_name(in_container);
-        let path = self.container().join(name);
-        let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
-        let written = write_new(&temporary, 0o644, content).and_then(|()| fs::rename(&temporary, &path));
-        written.map_err(self.failed("write", &path))
-    }
-
-    /// The same for a file that only the user can read.
-    pub fn write_private_guest_file(
-        &self,
-        in_container: &str,
-        content: &[u8],
-        user: &UserIds,
-    ) -> Result<(), StateError> {
-        let name = paths::file_name(in_container);
-        let path = self.container().join(name);
-        let temporary = self.container().join(format!(".{name}.{}", std::process::id()));
-        let written = write_new(&temporary, 0o400, content)
-            .and_then(|()| chown(&temporary, Some(user.uid), Some(user.gid)))
-            .and_then(|()| fs::rename(&temporary, &path));
-        written.map_err(self.failed("write", &path))
-    }
-
-    /// Whether this file exists in the container's directory.
-    #[must_use]
-    pub fn has_guest_file(&self, in_container: &str) -> bool {
-        self.container().join(paths::file_name(in_container)).exists()
-    }
-
-    /// Whether this file has this content.
-    #[must_use]
-    pub fn is_guest_file(&self, in_container: &str, content: &[u8]) -> bool {
-        let path = self.container().join(paths::file_name(in_container));
-        fs::read(path).is_ok_and(|found| found == content)
-    }
-
-    /// Removes the files of a step in the job's container.
-    pub fn remove_hostfiles(&self, step: StepId) -> Result<(), StateError> {
-        let container = self.container();
-        paths::hostfiles_of(step).iter().try_for_each(|hostfile| {
-            let path = container.join(paths::file_name(hostfile));
-            gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
-        })
-    }
-
     /// Claims an action on this node. Returns whether this process is the first one, which performs it.
     pub fn claim(&self, claim: OnceFlag) -> Result<bool, StateError> {
         let path = self.path.join(claim.file_name());
@@ -411,26 +333,7 @@ impl OwnerDir {
         }
     }
 
-    /// Lets the hostfiles be written for a layout with this number of tasks, unless those of a layout as large
-    /// exist. No task continues before they exist: their number is recorded last, and tasks wait for that.
-    pub fn widen_hostfile(
-        &self,
-        tasks: u64,
-        write: impl FnOnce() -> Result<(), StateError>,
-    ) -> Result<(), StateError> {
-        let known = || fs::read_to_string(self.path.join(LAYOUT)).ok()?.parse::<u64>().ok();
-        if known().unwrap_or(0) >= tasks {
-            return Ok(());
-        }
-        let _turn = self.lock(LAYOUT_LOCK, FlockArg::LockExclusive)?;
-        if known().unwrap_or(0) >= tasks {
-            return Ok(());
-        }
-        write()?;
-        self.replace(LAYOUT, tasks.to_string().as_bytes())
-    }
-
-    fn lock(&self, name: &str, how: FlockArg) -> Result<Flock<File>, StateError> {
+    pub(super) fn lock(&self, name: &str, how: FlockArg) -> Result<Flock<File>, StateError> {
         let path = self.path.join(name);
         let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(self.failed("open", &path))?;
@@ -452,45 +355,20 @@ impl OwnerDir {
         gone(fs::remove_dir(&self.path)).map_err(self.failed("remove", &self.path))
     }
 
-    /// Removes the container's own part: keys, above all.
-    pub fn remove_container(&self) -> Result<(), StateError> {
-        let container = self.container();
-        self.unlink_files()?;
-        mount::detach(&container).map_err(self.failed("unmount", &container))?;
-        gone(fs::remove_dir(&container)).map_err(self.failed("remove", &container))
-    }
-
-    /// Unlinks the files in the plugin's directory in the container, the keys first: a process of the job may
-    /// have the mount in a namespace of its own, where it remains, and must not show a key.
-    fn unlink_files(&self) -> Result<(), StateError> {
-        let container = self.container();
-        let mut paths: Vec<PathBuf> = match fs::read_dir(&container) {
-            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-            // The directory is absent, or cannot be listed and so not unmounted either: what follows reports
-            // that.
-            Err(_) => return Ok(()),
-        };
-        paths.sort_by_key(|path| !paths::is_key(path));
-        for path in paths {
-            gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;
-        }
-        Ok(())
-    }
-
-    fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
+    pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
         let path = self.path.join(name);
         let temporary = self.path.join(format!(".{name}.{}", std::process::id()));
         let written = write_new(&temporary, 0o600, content).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(self.failed("write", &path))
     }
 
-    fn failed(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    pub(super) fn failed(&self, action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
         let (owner, path) = (self.owner, path.to_owned());
         move |source| StateError::File { owner, action, path, source }
     }
 }
 
-fn write_new(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+pub(super) fn write_new(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     // A killed process with the same pid has left this file: it can be replaced.
     gone(fs::remove_file(path))?;
     File::options().write(true).create_new(true).mode(mode).open(path)?.write_all(content)

@@ -6,9 +6,12 @@
 mod directory;
 mod error;
 mod exists;
+mod guest_files;
+mod once_flag;
 mod record;
 
-pub use directory::{OnceFlag, OwnerDir, StateDir};
+pub use directory::{OwnerDir, StateDir};
 pub use error::StateError;
 pub use exists::has_state;
+pub use once_flag::OnceFlag;
 pub use record::{Origin, Outcome, Record, RunningContainer};
