@@ -73,9 +73,10 @@ fn watch(step: &Cgroups, title: &str, counted: Option<i32>) -> io::Result<()> {
 }
 
 /// Adopts the container of the job `owner`, when it has one, and records the result for the tasks that wait.
-pub fn adopt(config: &Config, owner: Owner) -> Result<Option<Adopted>, AdoptError> {
+/// `slurmstepd` is the extern step's.
+pub fn adopt(config: &Config, owner: Owner, slurmstepd: i32) -> Result<Option<Adopted>, AdoptError> {
     let directory = StateDir::new(&config.state_dir).of(owner);
-    let result = into_extern_step(&directory);
+    let result = into_extern_step(&directory, slurmstepd);
     directory.write_adoption(result.as_ref().map(drop).map_err(ToString::to_string))?;
     if result.is_err() {
         // The epilog tries again if this fails.
@@ -84,16 +85,15 @@ pub fn adopt(config: &Config, owner: Owner) -> Result<Option<Adopted>, AdoptErro
     result
 }
 
-fn into_extern_step(directory: &OwnerDir) -> Result<Option<Adopted>, AdoptError> {
+fn into_extern_step(directory: &OwnerDir, slurmstepd: i32) -> Result<Option<Adopted>, AdoptError> {
     let Some(Outcome::Ready(running)) = directory.read()?.map(|record| record.outcome) else {
         return Ok(None);
     };
-    let own = i32::try_from(std::process::id()).unwrap_or_default();
-    let step = Cgroups::of_extern_step(own).map_err(AdoptError::Move);
+    let step = Cgroups::of_extern_step(slurmstepd).map_err(AdoptError::Move);
     let step = step.and_then(|step| if step.is_empty() { Err(AdoptError::NoCgroup) } else { Ok(step) });
     let step = step.and_then(|step| {
         let step = noted(step, directory)?;
-        process::stop_placeholder().map_err(AdoptError::Move)?;
+        process::stop_placeholder(slurmstepd).map_err(AdoptError::Move)?;
         Ok(step)
     });
     let step = move_or_end(step, directory, &running)?;

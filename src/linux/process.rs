@@ -197,20 +197,20 @@ pub fn occupy_standard_descriptors() -> io::Result<()> {
     }
 }
 
-/// Stops the placeholder process of an extern step, a `sleep` that slurmstepd, this process, has started (up to
-/// 24.11; src/slurmd/slurmstepd/mgr.c, `_spawn_job_container`). Signals for a job's steps (`scancel --signal`,
+/// Stops the placeholder process of an extern step, a `sleep` that `slurmstepd` has started (up to 24.11;
+/// src/slurmd/slurmstepd/mgr.c, `_spawn_job_container`). Signals for a job's steps (`scancel --signal`,
 /// `sbatch --signal`) reach it too; they would end it, and with it the extern step and the container. A stopped
 /// process does not act on them, and Slurm continues all processes of a job before it ends them
 /// (src/slurmd/slurmd/req.c, `_rpc_terminate_job`).
-pub fn stop_placeholder() -> io::Result<()> {
-    let own = std::process::id().to_string();
+pub fn stop_placeholder(slurmstepd: i32) -> io::Result<()> {
+    let slurmstepd = slurmstepd.to_string();
     for pid in all()? {
         let Ok(process) = Process::find(pid) else { continue };
-        let is_own = |parent: String| parent == own;
+        let is_child = |parent: String| parent == slurmstepd;
         // The child that leads a process group, possibly before it has executed `sleep`.
         let leads_group = |group: String| group == pid.to_string();
         let has_name = |name: Vec<u8>| name == b"sleep\n" || name.starts_with(b"slurmstepd");
-        if process.stat_field(4).is_ok_and(is_own)
+        if process.stat_field(4).is_ok_and(is_child)
             && process.stat_field(5).is_ok_and(leads_group)
             && process.read("comm").is_ok_and(has_name)
         {

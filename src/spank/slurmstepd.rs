@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use crate::linux::orphan;
 use crate::linux::process::{Process, ProcessId};
@@ -23,6 +24,34 @@ type Connect = unsafe extern "C" fn(*const c_char, *const c_char, *mut c_void, *
 type AddExternPid = unsafe extern "C" fn(c_int, u16, libc::pid_t) -> c_int;
 /// A function of src/common/run_command.h; up to 23.02 it had no parameters.
 type RunCommandInit = unsafe extern "C" fn(c_int, *const *const c_char, *const c_char) -> c_int;
+
+/// The slurmstepd that has loaded the plugin.
+static PID: AtomicI32 = AtomicI32::new(0);
+
+/// Notes that this process is slurmstepd. With `contain_spank` in SlurmdParameters (from 24.05 on;
+/// src/slurmd/slurmstepd/mgr.c, `_run_spank_func`) it calls some hooks in a process that it clones for each of
+/// them: that has slurmstepd's memory, but another pid, and its own signal handlers and descriptors, which end with
+/// it.
+pub(super) fn note() {
+    PID.store(own(), Ordering::Relaxed);
+}
+
+/// The pid of slurmstepd, for hooks that it calls in itself or in a clone.
+pub(super) fn pid() -> i32 {
+    match PID.load(Ordering::Relaxed) {
+        0 => own(),
+        pid => pid,
+    }
+}
+
+/// Whether this is slurmstepd itself, and not a clone or a child.
+pub(super) fn is_this_process() -> bool {
+    pid() == own()
+}
+
+fn own() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
 
 /// Makes Slurm account for `pid` and its children in the extern step, as it does for ssh sessions that
 /// pam_slurm_adopt adopts: being in the cgroup alone does not make them part of its accounting.

@@ -10,6 +10,7 @@ use super::{client, slurmd};
 use crate::log::Log;
 use crate::settings::options::{OptionKind, TABLE};
 use crate::spank::handle::{FAILED, OK};
+use crate::spank::slurmstepd;
 
 pub(in crate::spank) fn init(spank: &mut Spank<'_>) -> c_int {
     match spank.context() {
@@ -25,7 +26,10 @@ pub(in crate::spank) fn init(spank: &mut Spank<'_>) -> c_int {
             client::keep_own_options_of_a_step();
             register_options(spank)
         }
-        Ok(Context::Remote) => register_options(spank),
+        Ok(Context::Remote) => {
+            slurmstepd::note();
+            register_options(spank)
+        }
         Ok(Context::JobScript) | Err(_) => OK,
     }
 }

@@ -91,10 +91,12 @@ fn occupy_standard_descriptors() {
 pub(in crate::spank) fn adopt(spank: &mut Spank<'_>) -> c_int {
     let Ok(job) = spank.job_id() else { return OK };
     let job = JobId(job);
-    match container::adopt(&configuration_for_removal(spank), Owner::job(job)) {
+    match container::adopt(&configuration_for_removal(spank), Owner::job(job), slurmstepd::pid()) {
         Ok(Some(adopted)) => {
             slurmstepd::account(job, &adopted.running.node, adopted.running.process);
-            if let Err(error) = adopted.watch_end(job) {
+            if slurmstepd::is_this_process()
+                && let Err(error) = adopted.watch_end(job)
+            {
                 SlurmLog
                     .info(&format!("job {job}: its end may take a second longer: {}", error_chain(&error)));
             }

@@ -25,6 +25,7 @@ use crate::slurm::gres::Gpus;
 use crate::slurm::ids::{JobId, Owner, Slurmd, StepId};
 use crate::slurm::{conf, plugin_order, scontrol};
 use crate::spank::handle::OK;
+use crate::spank::slurmstepd;
 use crate::state::{Record, RunningContainer};
 
 /// In a step on more nodes than this, nodes do not report to slurmctld: a failure rarely concerns only one of
@@ -145,6 +146,9 @@ fn launcher(
 }
 
 pub(in crate::spank) fn watch_end(spank: &mut Spank<'_>) -> c_int {
+    if !slurmstepd::is_this_process() {
+        return OK;
+    }
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
     let owner = Owner::step(JobId(job), StepId(step));
     note(owner, container::watch_end_of_step(&configuration_for_removal(spank), owner));

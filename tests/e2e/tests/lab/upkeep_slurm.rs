@@ -294,7 +294,10 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
         lab.repair_with(lab.node(node).command("").sh(&format!("{CONFIGURE}; {plain}; {}", restart(node))));
     }
     let conf = "printf 'AutoBasePath=true\nBasePath=/var/lib/job_container\n' >/etc/slurm/job_container.conf";
-    lab.everywhere(&format!("{conf}; echo JobContainerType=job_container/tmpfs >>/etc/slurm/slurm.conf"));
+    // From 24.05 on, some hooks then run in a clone of slurmstepd.
+    let contained = "echo JobContainerType=job_container/tmpfs >>/etc/slurm/slurm.conf
+        sed -i 's/^SlurmdParameters=.*/&,contain_spank/' /etc/slurm/slurm.conf";
+    lab.everywhere(&format!("{conf}; {contained}"));
     for node in NODES {
         let cpus = lab.node(node).sh(GOOD_CPUS).success();
         lab.node(node)
@@ -317,9 +320,15 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
     assert_eq!(read("tasks").sorted(), ["task-0", "task-1"]);
     // One of the tasks is on the script's node.
     assert_eq!(read("host").sorted(), ["batch-0", "host-0", "host-1"]);
-    let job = lab.alice().submit_image("-w n1,n2 -N2 -n2", "ls /tmp; mpirun hello | grep -c ^rank");
+    // A signal to the job's steps leaves its containers as they are, here too.
+    let script = "ls /tmp; echo up; until [ -e signalled ]; do sleep 0.1; done; mpirun hello | grep -c ^rank";
+    let alice = lab.alice();
+    let job = alice.submit_image("-w n1,n2 -N2 -n2", script);
+    job.wait_for_line("up");
+    alice.command(&format!("scancel --signal=USR1 {}", job.id)).run().success();
+    alice.command("touch signalled").run().success();
     let job = job.wait().completed();
-    assert_eq!(job.lines(), ["2"], "{job}");
+    assert_eq!(job.lines(), ["up", "2"], "{job}");
     // A step starts its container from within the job's mount namespace, where the engine is not visible.
     let step = format!("srun --quiet --docker-image={}", image("mpich"));
     let look = format!("{step} sh -c 'echo step >/tmp/step && ls /tmp && ssh n2 cat /tmp/step'");
