@@ -26,6 +26,8 @@ echo "sprung: $(sort -u /opt/evil/sprung | tr '\n' ';')"
 
 struct Views {
     job: u32,
+    /// The image in which the batch script ran.
+    entered: String,
     labels: String,
     health: String,
     environment: String,
@@ -45,7 +47,9 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     let job = alice.submit(&options, script);
     // The image prevents batch scripts from being mounted; what root does during the build does not count.
     let lines = "RUN /bin/rm /var/lib/slurm; : >/opt/evil/sprung";
-    let entered = lab.node("n1").build("registry:5000/built/entered", &image("hostile"), lines, "");
+    // Each test may be a process of its own, which removes its image while another one's job starts.
+    let name = format!("registry:5000/built/entered:{}", std::process::id());
+    let entered = lab.node("n1").build(&name, &image("hostile"), lines, "");
     let options = format!("-w n1 --docker-pull=never --docker-image={}", entered.name);
     let script = alice.submit(&options, &format!("cd {directory}; . ./probe"));
     job.wait_for_line("up");
@@ -69,6 +73,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     lab.assert_clean();
     Views {
         job: id,
+        entered: name,
         labels,
         health,
         environment,
@@ -154,7 +159,7 @@ fn image_cannot_set_variables_of_slurm_or_the_plugin() {
     let hostile = image("hostile");
     for (place, view) in &VIEWS.places {
         let (hostile, expected_job) = match *place {
-            "script" => ("registry:5000/built/entered", None),
+            "script" => (VIEWS.entered.as_str(), None),
             _ => (hostile.as_str(), Some(job.as_str())),
         };
         let expected = [
