@@ -1,13 +1,15 @@
-//! Builds the container's first process (src/pause), a static program without the standard library, which the
-//! plugin embeds.
+//! Builds what runs in containers, and what the plugin therefore contains: the container's first process
+//! (src/pause), a static program without a standard library, and the guest tools (src/guest-tools), a static
+//! one with it.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::{env, io};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    // The folder, including all of its files.
+    // The folders, with all files in them.
     println!("cargo::rerun-if-changed=src/pause");
+    println!("cargo::rerun-if-changed=src/guest-tools");
     println!("cargo::rerun-if-changed=build.rs");
 
     // slurmstepd unloads plugins while the C library may still call functions that they registered: so the
@@ -17,11 +19,23 @@ fn main() -> io::Result<()> {
     // symbol.
     println!("cargo::rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
 
-    let variable = |name| env::var(name).map_err(|_| io::Error::other(format!("{name} is not set")));
-    let pause = PathBuf::from(variable("OUT_DIR")?).join("pause");
-    let status = Command::new(variable("RUSTC")?)
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    succeeded("src/pause", pause(&out.join("pause"))?)?;
+    succeeded("src/guest-tools", guest_tools(&out)?)
+}
+
+fn variable(name: &str) -> io::Result<String> {
+    env::var(name).map_err(|_| io::Error::other(format!("{name} is not set")))
+}
+
+fn succeeded(what: &str, status: ExitStatus) -> io::Result<()> {
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{what} does not compile"))) }
+}
+
+fn pause(program: &Path) -> io::Result<ExitStatus> {
+    Command::new(variable("RUSTC")?)
         .args(["--edition=2024", "--crate-name=pause", "--crate-type=bin", "src/pause/main.rs", "-o"])
-        .arg(&pause)
+        .arg(program)
         .args(["--target", &variable("TARGET")?])
         .args([
             "-Cpanic=abort",
@@ -34,9 +48,33 @@ fn main() -> io::Result<()> {
         .args(["-Clink-arg=-Wl,--build-id=none,-z,noexecstack"])
         // The target's linker, when cross-compiling.
         .args(env::var("RUSTC_LINKER").map(|linker| format!("-Clinker={linker}")))
-        .status()?;
-    if !status.success() {
-        return Err(io::Error::other("src/pause does not compile"));
+        .status()
+}
+
+/// By cargo, with the locked versions that it has here already, in a folder of its own: the outer cargo holds
+/// the lock of the usual one.
+fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
+    let target = variable("TARGET")?;
+    let folder = out.join("guest-tools-target");
+    let mut cargo = Command::new(variable("CARGO")?);
+    cargo.args(["build", "--quiet", "--locked", "--profile=guest", "--bin=guest-tools"]);
+    cargo
+        .args(["--manifest-path", "src/guest-tools/Cargo.toml", "--target", &target, "--target-dir"])
+        .arg(&folder);
+    // What is meant for the plugin: clippy in place of the compiler, the fuzzer's flags.
+    for name in
+        ["RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTC_LINKER"]
+    {
+        cargo.env_remove(name);
     }
-    Ok(())
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static\x1f-Crelocation-model=static");
+    if let Ok(linker) = env::var("RUSTC_LINKER") {
+        let name = target.replace('-', "_").to_uppercase();
+        cargo.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
+    }
+    let status = cargo.status()?;
+    if status.success() {
+        fs::copy(folder.join(&target).join("guest").join("guest-tools"), out.join("guest-tools"))?;
+    }
+    Ok(status)
 }

@@ -19,8 +19,9 @@ const FLOORS: [&[&str]; 10] = [
     &["log"],
     &["linux"],
 ];
-/// Programs, not rooms: `bin` uses the library from outside, and `pause` not even the standard library.
-const PROGRAMS: [&str; 2] = ["bin", "pause"];
+/// Programs, not rooms: `bin` uses the library from outside, `guest-tools` is a crate of its own, and `pause` not
+/// even the standard library.
+const PROGRAMS: [&str; 3] = ["bin", "guest-tools", "pause"];
 
 #[test]
 fn import_of_a_room_above_is_named() {

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::io;
 
 use super::start::PAUSE;
-use super::stop;
+use super::{commands, stop};
 use crate::guest::paths;
 use crate::linux::cgroup::Cgroups;
 use crate::linux::process::{self, Process};
@@ -41,6 +41,8 @@ pub enum AdoptError {
 pub struct Adopted {
     /// The container as the prolog has recorded it.
     pub running: Box<RunningContainer>,
+    /// Why the container has none of Slurm's commands.
+    pub without_commands: Option<io::Error>,
     step: Cgroups,
 }
 
@@ -96,15 +98,18 @@ fn into_extern_step(directory: &OwnerDir, slurmstepd: i32) -> Result<Option<Adop
         process::stop_placeholder(slurmstepd).map_err(AdoptError::Move)?;
         Ok(step)
     });
-    let step = move_or_end(step, directory, &running)?;
-    Ok(Some(Adopted { running, step }))
+    let (step, without_commands) = move_or_end(step, directory, &running)?;
+    Ok(Some(Adopted { running, without_commands, step }))
 }
 
-/// Adopts the container of the step to which this task belongs.
-pub(super) fn into_own_step(directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
+/// Adopts the container of the step to which this task belongs. Returns why it has none of Slurm's commands.
+pub(super) fn into_own_step(
+    directory: &OwnerDir,
+    running: &RunningContainer,
+) -> Result<Option<io::Error>, AdoptError> {
     let step = Cgroups::of_own_step().map_err(AdoptError::Move);
     let step = step.and_then(|step| noted(step.ok_or(AdoptError::NoStepCgroup)?, directory));
-    move_or_end(step, directory, running).map(drop)
+    move_or_end(step, directory, running).map(|(_, without_commands)| without_commands)
 }
 
 /// Records the step's cgroups before anything else: if slurmstepd is killed, only this record tells what to
@@ -119,8 +124,11 @@ fn move_or_end(
     step: Result<Cgroups, AdoptError>,
     directory: &OwnerDir,
     running: &RunningContainer,
-) -> Result<Cgroups, AdoptError> {
-    let moved = step.and_then(|step| move_to(&step, directory, running).map(|()| step));
+) -> Result<(Cgroups, Option<io::Error>), AdoptError> {
+    let moved = step.and_then(|step| {
+        let without_commands = move_to(&step, directory, running)?;
+        Ok((step, without_commands))
+    });
     if moved.is_err() {
         // The moved processes end with the container's first process, which the engine kills, or with the job.
         // The engine removes the rest.
@@ -132,15 +140,22 @@ fn move_or_end(
     moved
 }
 
-fn move_to(step: &Cgroups, directory: &OwnerDir, running: &RunningContainer) -> Result<(), AdoptError> {
+/// Returns why the container has none of Slurm's commands: it does without.
+fn move_to(
+    step: &Cgroups,
+    directory: &OwnerDir,
+    running: &RunningContainer,
+) -> Result<Option<io::Error>, AdoptError> {
     match Process::find_alive(running.process).map_err(AdoptError::Move)? {
         Some(_) => {
             step.adopt(&running.cgroups).map_err(AdoptError::Move)?;
+            let without_commands = commands::serve(step, directory, running).err();
             // ssh sessions wait for this file: they may come from nodes where the adoption has already
             // happened.
-            Ok(directory.write_guest_file(paths::ADOPTED, b"")?)
+            directory.write_guest_file(paths::ADOPTED, b"")?;
+            Ok(without_commands)
         }
         // The first process has ended, which the tasks notice by themselves.
-        None => running.cgroups.end().map_err(AdoptError::Move),
+        None => running.cgroups.end().map(|()| None).map_err(AdoptError::Move),
     }
 }

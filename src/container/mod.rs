@@ -4,6 +4,7 @@
 
 mod adopt;
 pub mod barrier;
+mod commands;
 mod engine_health;
 mod gpus;
 mod image_consistency;
@@ -22,6 +23,7 @@ mod step;
 mod stop;
 
 pub use adopt::{AdoptError, Adopted, adopt, watch_end_of_step};
+pub use commands::without as without_commands;
 pub use image_consistency::find_node_with_other_image;
 pub use long_pull::REPORT_INTERVAL;
 pub use mounts::{MountError, MountOrigin};

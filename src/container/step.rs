@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::adopt::{self, AdoptError};
 use super::barrier::{self, Missing};
+use super::commands;
 use super::gpus;
 use super::remove::StopError;
 use super::request::Request;
@@ -158,7 +159,7 @@ fn begin(
     let started = match start::start(config, request, image, began, progress, || !signals::is_end_asked()) {
         Err(StartError::NotWanted) => Err(StepError::Ended { owner: request.owner }),
         Err(error) => Err(error.into()),
-        Ok(running) => adopt(config, request.owner, directory, running),
+        Ok(running) => adopt(config, request.owner, directory, running, log),
     };
     let outcome = match &started {
         Ok(running) => {
@@ -177,9 +178,15 @@ fn adopt(
     owner: Owner,
     directory: &OwnerDir,
     running: RunningContainer,
+    log: &mut dyn Log,
 ) -> Result<RunningContainer, StepError> {
     match adopt::into_own_step(directory, &running) {
-        Ok(()) => Ok(running),
+        Ok(without_commands) => {
+            if let Some(error) = without_commands {
+                log.error(&format!("job {owner}: {}", commands::without(&error)));
+            }
+            Ok(running)
+        }
         Err(error) => {
             // If this fails, the hook at the step's end tries again.
             let _ = stop::stop_step(config, owner);

@@ -61,6 +61,13 @@ pub const GROUP: &str = "/run/spank-docker/group";
 /// The plugin's ssh_config followed by the image's, mounted over the image's.
 pub const SYSTEM_SSH_CONFIG: &str = "/run/spank-docker/system_ssh_config";
 
+/// The guest tools (src/guest-tools). Executable.
+pub const TOOLS: &str = "/run/spank-docker/tools";
+/// The directory where they have the names of Slurm's commands.
+pub const BIN: &str = "/run/spank-docker/bin";
+/// The socket on which the node's end of these commands listens. The user's, mode 0600.
+pub const COMMANDS: &str = "/run/spank-docker/commands";
+
 /// Mounted over the image's ssh: runs that ssh, with the caller's environment. Executable.
 pub const OVER_SSH: &str = "/run/spank-docker/over_ssh";
 /// The image's own ssh, where [`OVER_SSH`] is mounted over it.
@@ -69,6 +76,15 @@ pub const SSH_OF_IMAGE: &str = "/run/spank-docker/ssh_of_image";
 pub const PROFILE: &str = "/run/spank-docker/profile";
 /// The image's own /etc/profile.
 pub const PROFILE_OF_IMAGE: &str = "/run/spank-docker/profile_of_image";
+
+/// A PATH with Slurm's commands in it: last, so that an image's own win.
+#[must_use]
+pub fn with_commands(path: &str) -> String {
+    match path.split(':').any(|entry| entry == BIN) {
+        true => path.to_owned(),
+        false => format!("{path}:{BIN}"),
+    }
+}
 
 /// The name of one of these files in its directory.
 #[must_use]
@@ -113,6 +129,9 @@ mod tests {
             SSH_OF_IMAGE,
             PROFILE,
             PROFILE_OF_IMAGE,
+            TOOLS,
+            BIN,
+            COMMANDS,
             &hostfiles_of(StepId(3))[0],
         ] {
             let name = path.strip_prefix(DIRECTORY).and_then(|path| path.strip_prefix('/')).unwrap();

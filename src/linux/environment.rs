@@ -5,9 +5,11 @@
 #![expect(unsafe_code, reason = "changes of the environment")]
 
 use std::env;
+use std::ffi::OsStr;
 
 /// Sets a variable, unless it has this value already.
-pub fn set(name: &str, value: &str) {
+pub fn set(name: &str, value: impl AsRef<OsStr>) {
+    let value = value.as_ref();
     if env::var_os(name).is_some_and(|found| found == value) {
         return;
     }

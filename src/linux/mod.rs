@@ -4,6 +4,7 @@
 pub mod affinity;
 pub mod cgroup;
 pub mod closed;
+pub mod companion;
 pub mod environment;
 pub mod errand;
 pub mod identity;

@@ -13,12 +13,13 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, alarm, fork};
 
-/// The descriptors that this process has open.
+/// The descriptors that this process has open. Not that of the list itself: the next one to be opened gets its number.
 pub fn descriptors() -> io::Result<Vec<RawFd>> {
-    Ok(fs::read_dir("/proc/self/fd")?
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect())
+    let listed = fs::read_dir("/proc/self/fd")?.flatten();
+    let mut open: Vec<RawFd> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // SAFETY: only asks.
+    open.retain(|descriptor| unsafe { libc::fcntl(*descriptor, libc::F_GETFD) } >= 0);
+    Ok(open)
 }
 
 /// Forks a process that does `work`, with none of the `inherited` descriptors. With `seconds`, the kernel ends

@@ -36,10 +36,10 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::unistd::{dup2_stdin, fexecve, getpid};
+use nix::unistd::getpid;
 
 use super::cgroup::Cgroups;
-use super::orphan;
+use super::{companion, orphan};
 
 /// After the sentinel's end a sleep lasts at most this long. The timer runs for two seconds: a process that is
 /// not gone by then will not be gone soon.
@@ -82,13 +82,7 @@ pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr, counted: Option<i3
     have_handler()?;
     have_timer()?;
     notify(&ours)?;
-    let work = || {
-        if cgroups.enter().is_ok() && dup2_stdin(&theirs).is_ok() {
-            let _ = fexecve(&executable, &[title, c"--hold"], &[] as &[&CStr]);
-        }
-    };
-    // SAFETY: the child makes system calls and allocates memory, which the C library allows after fork(2).
-    unsafe { orphan::spawn(None, &inherited, work) }?;
+    companion::start(cgroups, &inherited, &executable, &[title.into(), c"--hold".into()], &theirs)?;
     // The descriptor stays open for as long as this process lives.
     let _ = ours.into_raw_fd();
     Ok(())

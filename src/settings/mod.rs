@@ -11,3 +11,4 @@ pub mod options;
 pub mod plain_path;
 pub mod plugstack;
 pub mod port_range;
+pub mod slurm_commands;

@@ -137,6 +137,12 @@ impl Drop for Running {
     }
 }
 
+/// Those of these commands that this node has, with their paths.
+#[must_use]
+pub fn present<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, PathBuf)> {
+    names.filter_map(|name| Some((name, find(name)?))).collect()
+}
+
 /// Finds a command: slurmstepd is in PREFIX/sbin (or PREFIX/lib/slurm), the commands are in PREFIX/bin.
 pub(super) fn find(name: &str) -> Option<PathBuf> {
     let own = process::program_directory();

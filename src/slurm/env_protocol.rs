@@ -10,6 +10,7 @@
 //! | [`SHELL_STATE`] | srun, sbatch and salloc that ask for an ENTRYPOINT | the prolog | umask and soft limits of the submitting shell | the user's own ENTRYPOINT has others |
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
+//! | [`CALLERS`]`NAME`, [`ADDED`] | the node's end of Slurm's commands in a container, which runs them with the node's PATH and loader | srun, sbatch and salloc | what the caller has as `NAME`; what the caller does not have | the user's own job has other variables |
 //! | `SLURM_DOCKERLD_LIBRARY_PATH`, `SLURM_DOCKERLD_PRELOAD` | the same, where the variables go one by one | the same | the loader's variables, which must not affect ssh and sshd | the same |
 //!
 //! The record in `state_dir` decides ([`crate::state`]), which only root writes. Pure.
@@ -39,6 +40,12 @@ pub const SHELL_STATE_OF_JOB: &str = "SPANK_DOCKERSHELL";
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 /// Set for an ssh session.
 pub const ENVIRONMENT: &str = "SLURM_DOCKERENVIRONMENT";
+
+/// Before the name of a variable that has the node's value in a command that was called in a container (src/guest-tools,
+/// `environment`, which has the same two names).
+pub const CALLERS: &str = "SLURM_DOCKERCALLER_";
+/// Names of variables, with commas between them, that such a command has, and its caller not.
+pub const ADDED: &str = "SLURM_DOCKERADDED";
 
 /// The value of [`JOBS_WITH_IMAGE`].
 #[must_use]

@@ -109,7 +109,10 @@ impl OwnerDir {
         };
         paths.sort_by_key(|path| !paths::is_key(path));
         for path in paths {
-            gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;
+            // The plugin's own, like everything in there.
+            let is_directory = fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+            let removed = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            gone(removed).map_err(self.failed("remove", &path))?;
         }
         Ok(())
     }

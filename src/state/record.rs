@@ -173,6 +173,9 @@ pub struct RunningContainer {
     pub gpus: Gpus,
     /// Where tasks start if the job's working directory is not in the container.
     pub workdir: Option<String>,
+    /// The job's working directory, on the host.
+    #[serde(default)]
+    pub job_workdir: Option<PathBuf>,
     /// Warnings that the first of its tasks shows to the user.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -11,6 +11,7 @@ use crate::guest::locale;
 use crate::guest::mpi::environment::is_users;
 use crate::guest::mpi::launcher::connects_tasks;
 use crate::guest::mpi::networks::{self, AGENTS, EXCLUDED, INCLUDED};
+use crate::guest::paths;
 use crate::guest::preload;
 use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
@@ -69,10 +70,14 @@ pub fn changes(
     let JoinedTask { owner, running, own, kind, launches, step, config } = *joined;
     let mut draft = Draft { given, changes: Vec::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
+    // A step that is called in the same container has what held there: the image's variables, and what a script has made of them.
+    let is_from_within =
+        draft.get(job_environment::CONTAINER).is_some_and(|from| *from == *owner.container_name());
     let is_unwanted = |name: &String| config.env_unset.iter().any(|glob| glob.matches(name));
     // A glob that matches a variable of Slurm is ignored for that variable: it may match more than the admin
     // means.
-    let unwanted = names.iter().filter(|name| !name.starts_with("SLURM") && is_unwanted(name));
+    let unwanted =
+        names.iter().filter(|name| !is_from_within && !name.starts_with("SLURM") && is_unwanted(name));
     unwanted.for_each(|name| draft.unset(name));
     for name in locale::VARIABLES {
         if draft.get(name).is_some_and(|value| !(container.is_served)(&value)) {
@@ -80,10 +85,15 @@ pub fn changes(
         }
     }
     let kept = if step.env.is_empty() { &running.options.env } else { &step.env };
-    for (name, value) in &running.environment {
+    for (name, value) in running.environment.iter().filter(|_| !is_from_within) {
         if !kept.contains(name) || draft.get(name).is_none() {
             draft.set(name, value);
         }
+    }
+    if (container.is_directory)(Path::new(paths::BIN))
+        && let Some(path) = draft.text("PATH")
+    {
+        draft.set("PATH", &paths::with_commands(&path));
     }
     for name in directories::VARIABLES {
         if draft.get(name).is_some_and(|value| !(container.is_directory)(Path::new(&value))) {

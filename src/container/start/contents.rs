@@ -37,6 +37,8 @@ pub(super) struct Contents<'a> {
     pub(super) known: &'a JobNodes,
     /// sshd's port.
     pub(super) port: u16,
+    /// Slurm's commands that the node has, and the admin allows.
+    pub(super) commands: &'a [&'a str],
     /// The networks between the nodes, where MPI must not choose them itself.
     pub(super) between: Option<&'a Between>,
 }
@@ -58,9 +60,19 @@ impl Contents<'_> {
         let JobNodes { hosts, own, .. } = self.known;
         let ssh = client::ssh_config(hosts, own, port, &user, &alias);
         files.public(paths::SSH_CONFIG, ssh.as_bytes())?;
+        if !self.commands.is_empty() {
+            files.commands(self.commands.iter().copied())?;
+        }
         files.program(paths::SESSION, force_command::script().as_bytes())?;
-        let sessions =
-            session_environment::of_sessions(request, self.name, self.image, nodes, port, self.between);
+        let sessions = session_environment::of_sessions(
+            request,
+            self.name,
+            self.image,
+            nodes,
+            port,
+            self.between,
+            !self.commands.is_empty(),
+        );
         files.public(paths::ENVIRONMENT, &sessions)?;
         files.public(
             paths::NETWORKS,

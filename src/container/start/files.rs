@@ -4,10 +4,10 @@
 //! Written by root where a container is started (in the prolog, or in the task that starts its step's
 //! container), by its path on the host; no path of the image is involved.
 
-use std::fs::{File, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,9 @@ use crate::linux::process::FileId;
 
 /// The static program that is every container's first process (src/pause).
 pub(in crate::container) static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+
+/// The static program that stands in for Slurm's commands (src/guest-tools).
+static TOOLS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-tools"));
 
 /// Mounts the directory also in the mount namespace of the node's first process, if that one sees the same
 /// directory without a mount on it: the engine does not see what is mounted in a job's own mount namespace
@@ -88,6 +91,18 @@ impl<'a> Files<'a> {
     /// Writes a program.
     pub(super) fn program(&self, name: &str, content: &[u8]) -> io::Result<()> {
         self.write(name, 0o755, content).map(drop)
+    }
+
+    /// The guest tools, under these names of commands too.
+    pub(super) fn commands<'n>(&self, names: impl Iterator<Item = &'n str>) -> io::Result<()> {
+        self.program(paths::TOOLS, TOOLS)?;
+        let directory = self.path(paths::BIN);
+        DirBuilder::new().mode(0o755).create(&directory)?;
+        std::fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
+        for name in names {
+            symlink(paths::TOOLS, directory.join(name))?;
+        }
+        Ok(())
     }
 
     /// Writes a file that no user but the job's can read, at any moment.

@@ -33,7 +33,7 @@ use crate::log::timings::Phases;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
 use crate::slurm::scontrol;
-use crate::slurm::{gres, hostlist};
+use crate::slurm::{command, gres, hostlist};
 use crate::state::{RunningContainer, StateDir};
 
 /// Interval between checks whether the container is still wanted.
@@ -301,7 +301,10 @@ fn write_files<'a>(
     image: &Image,
     banner: &str,
 ) -> Result<Files<'a>, StartError> {
+    let commands = command::present(start.config.slurm_commands.names());
+    let commands: Vec<&str> = commands.iter().map(|(name, _)| *name).collect();
     let contents = Contents {
+        commands: &commands,
         request: start.request,
         name: &start.image_name(),
         image,
@@ -390,7 +393,16 @@ async fn complete_environment(
     if runs_entrypoint || !by_gpus.is_empty() {
         image.environment.extend(by_gpus);
         let (name, between) = (start.image_name(), plan.between.as_ref());
-        let lines = session_environment::of_sessions(request, &name, image, &plan.nodes, plan.port, between);
+        let has_commands = start.directory.has_guest_file(paths::BIN);
+        let lines = session_environment::of_sessions(
+            request,
+            &name,
+            image,
+            &plan.nodes,
+            plan.port,
+            between,
+            has_commands,
+        );
         start.directory.write_guest_file(paths::ENVIRONMENT, &lines)?;
     }
     Ok(())
@@ -432,6 +444,7 @@ fn session(
         networks: between.map(|between| between.networks),
         gpus: request.gpus.clone().unwrap_or_default(),
         workdir: image.workdir,
+        job_workdir: request.workdir.clone(),
         phases,
     })
 }

@@ -6,11 +6,11 @@
 
 use crate::container::request::Request;
 use crate::engine::Image;
-use crate::guest::job_environment;
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::guest::mpi::interfaces::Between;
 use crate::guest::mpi::networks::{AGENTS, EXCLUDED, INCLUDED};
 use crate::guest::ssh::force_command;
+use crate::guest::{job_environment, paths};
 use crate::slurm::gres::Gpus;
 
 /// The lines for the sessions' script. `name` is the image as the user wrote it.
@@ -21,6 +21,7 @@ pub(super) fn of_sessions(
     nodes: &[String],
     port: u16,
     between: Option<&Between>,
+    has_commands: bool,
 ) -> Vec<u8> {
     let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
     let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
@@ -32,10 +33,16 @@ pub(super) fn of_sessions(
     lines.extend(hostfile.iter().flat_map(|(name, path)| force_command::default_line(name, path, &[name])));
     // Of two variables with the same name the last one counts. sshd sets a PATH of its own, so the image's is
     // handled separately.
-    let (paths, others): (Vec<_>, Vec<_>) =
+    let (image_paths, others): (Vec<_>, Vec<_>) =
         image.environment.iter().rev().partition(|(name, _)| name == "PATH");
-    lines
-        .extend(paths.first().iter().flat_map(|(name, value)| force_command::default_line(name, value, &[])));
+    let with_commands =
+        |value: &str| if has_commands { paths::with_commands(value) } else { value.to_owned() };
+    let path = image_paths
+        .first()
+        .map(|(name, value)| force_command::default_line(name, &with_commands(value), &[]));
+    lines.extend(
+        path.unwrap_or_else(|| if has_commands { force_command::path_line(paths::BIN) } else { Vec::new() }),
+    );
     lines.extend(others.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let launchers = LAUNCHER_ENVIRONMENT.iter();
     lines.extend(launchers.flat_map(|(name, value)| force_command::default_line(name, value, &[name])));

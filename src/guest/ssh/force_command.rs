@@ -170,6 +170,11 @@ pub fn default_line(name: &str, value: &str, names: &[&str]) -> Vec<u8> {
     [conditions.collect::<String>().into_bytes(), set].concat()
 }
 
+/// A line for the same file, for a session to which not all variables came: a directory more in the PATH that sshd has given.
+pub fn path_line(directory: &str) -> Vec<u8> {
+    format!("[ -n \"${{spank_docker_whole+x}}\" ] || export PATH=\"$PATH:{directory}\"\n").into_bytes()
+}
+
 /// A line of the same file: the directory in which sessions start.
 pub fn directory_line(directory: &Path) -> Vec<u8> {
     let mut line = b"spank_docker_directory=".to_vec();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::hierarchy::{Membership, Mounts};
+use super::hierarchy::{Membership, Mounts, job_of};
 use crate::linux::poll;
 use crate::linux::process::Process;
 
@@ -154,6 +154,41 @@ impl Cgroups {
     }
 }
 
+/// A job's cgroup in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfJob {
+    /// The hierarchy, as /proc/PID/cgroup names it.
+    pub controllers: String,
+    /// The cgroup, as /proc/PID/cgroup names it.
+    pub path: PathBuf,
+    /// Its directory.
+    pub directory: PathBuf,
+}
+
+impl OfJob {
+    /// Those of the job of this process, which is in the cgroups of a step: one in each hierarchy that Slurm uses.
+    pub fn of(pid: i32) -> io::Result<Vec<Self>> {
+        let read = |path: &str| fs::read_to_string(path);
+        Ok(Self::parse(&read("/proc/self/mountinfo")?, &read(&format!("/proc/{pid}/cgroup"))?))
+    }
+
+    fn parse(mountinfo: &str, membership: &str) -> Vec<Self> {
+        let mounts = Mounts::parse(mountinfo);
+        let is_of_job =
+            |group: &Membership<'_>| [JOB, EXTERN_STEP, STEP].iter().any(|mark| group.path.contains(mark));
+        let groups = membership.lines().filter_map(Membership::parse).filter(is_of_job);
+        let found = groups.filter_map(|group| {
+            let (_, directory) = mounts.directory(&group)?;
+            Some(Self {
+                controllers: group.controllers.to_owned(),
+                path: job_of(Path::new(group.path)).to_owned(),
+                directory: job_of(&directory).to_owned(),
+            })
+        });
+        found.collect()
+    }
+}
+
 /// /proc/PID/task/TID/cgroup of the threads of a process whose first one has ended.
 fn of_other_threads(pid: i32) -> String {
     if !Process::find(pid).is_ok_and(|process| !process.is_alive()) {
@@ -214,6 +249,26 @@ mod tests {
             let own = PathBuf::from(format!("/sys/fs/cgroup{own}"));
             assert_eq!(found.0.into_values().collect::<Vec<_>>(), [own]);
         }
+    }
+
+    #[test]
+    fn cgroup_of_the_job_is_above_that_of_the_step() {
+        let of = |path: &str| OfJob::parse(UNIFIED, &format!("0::{path}\n1:name=systemd:/x\n"));
+        for (path, job) in [
+            (
+                "/system.slice/slurmstepd.scope/job_7/step_extern/slurm",
+                "/system.slice/slurmstepd.scope/job_7",
+            ),
+            (
+                "/system.slice/v0_slurmstepd.scope/s0RN/step_0/user/task_0",
+                "/system.slice/v0_slurmstepd.scope/s0RN",
+            ),
+            ("/slurm/uid_5001/job_7", "/slurm/uid_5001/job_7"),
+        ] {
+            let directory = PathBuf::from(format!("/sys/fs/cgroup{job}"));
+            assert_eq!(of(path), [OfJob { controllers: String::new(), path: job.into(), directory }]);
+        }
+        assert_eq!(of("/system.slice/slurmd.service"), []);
     }
 
     #[test]

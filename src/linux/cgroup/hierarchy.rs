@@ -15,10 +15,18 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     File::options().write(true).truncate(true).open(path)?.write_all(text.as_bytes())
 }
 
+/// The directory of a job, from one of a step or one below that.
+#[must_use]
+pub fn job_of(directory: &Path) -> &Path {
+    let is_step =
+        |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"step_"));
+    directory.ancestors().find(is_step).and_then(Path::parent).unwrap_or(directory)
+}
+
 /// One line of /proc/PID/cgroup (cgroups(7)): `id:controllers:path`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Membership<'a> {
-    controllers: &'a str,
+    pub(super) controllers: &'a str,
     pub(super) path: &'a str,
 }
 
@@ -90,5 +98,15 @@ mod tests {
     fn unknown_hierarchies_have_no_directory() {
         assert_eq!(directory("9:pids:/slurm"), None);
         assert_eq!(directory("6:freezer:/elsewhere"), None);
+    }
+
+    #[test]
+    fn the_directory_of_a_job_is_above_that_of_its_step() {
+        let job = Path::new("/sys/fs/cgroup/memory/slurm_n1/uid_5001/job_7");
+        assert_eq!(job_of(&job.join("step_extern")), job);
+        assert_eq!(job_of(job), job);
+        // As seen with Slurm 26.05.
+        let job = Path::new("/sys/fs/cgroup/system.slice/v0_slurmstepd.scope/s0RNM87PBRW600");
+        assert_eq!(job_of(&job.join("step_extern/slurm")), job);
     }
 }

@@ -13,6 +13,7 @@ mod members;
 mod memory;
 mod remove;
 
-pub use find::Cgroups;
+pub use find::{Cgroups, OfJob};
+pub use hierarchy::job_of;
 pub use memory::memory_limit;
-pub use remove::{job_of, kill_all, remove};
+pub use remove::{kill_all, remove};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::find::Cgroups;
 use super::freeze::Frozen;
+use super::hierarchy::job_of;
 use super::members::threads;
 use crate::linux::poll;
 use crate::linux::process::{self, Process};
@@ -27,14 +28,6 @@ pub fn remove<'a>(directories: &[&'a Path]) -> Result<(), (&'a Path, io::Error)>
     let removed = jobs.into_iter().map(|job| remove_tree(job, deadline).map_err(|error| (job, error)));
     // Collects first, so that each cgroup is tried.
     removed.collect::<Vec<_>>().into_iter().collect()
-}
-
-/// The directory of a job, from one of a step or one below that.
-#[must_use]
-pub fn job_of(directory: &Path) -> &Path {
-    let is_step =
-        |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"step_"));
-    directory.ancestors().find(is_step).and_then(Path::parent).unwrap_or(directory)
 }
 
 /// From the deepest directory up, as the kernel requires for cgroups.
@@ -96,19 +89,4 @@ pub fn kill_all(mark: &str) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_directory_of_a_job_is_above_that_of_its_step() {
-        let job = Path::new("/sys/fs/cgroup/memory/slurm_n1/uid_5001/job_7");
-        assert_eq!(job_of(&job.join("step_extern")), job);
-        assert_eq!(job_of(job), job);
-        // As seen with Slurm 26.05.
-        let job = Path::new("/sys/fs/cgroup/system.slice/v0_slurmstepd.scope/s0RNM87PBRW600");
-        assert_eq!(job_of(&job.join("step_extern/slurm")), job);
-    }
 }

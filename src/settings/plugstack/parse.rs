@@ -10,6 +10,7 @@ use super::value;
 use crate::log::escape::Escaped;
 use crate::settings::choices::{Pull, Script};
 use crate::settings::mounts;
+use crate::settings::slurm_commands::SlurmCommands;
 
 /// Beginning of the argument that names the directory for state.
 const STATE_DIR_KEY: &str = "state_dir=";
@@ -59,6 +60,10 @@ impl Config {
             "allow_images" => self.allow_images = value::image_globs(value)?,
             "allow_root" => self.allow_root = value::switch(key, value)?,
             "env_unset" => self.env_unset = value::variable_globs(value)?,
+            "slurm_commands" => {
+                self.slurm_commands =
+                    SlurmCommands::parse(value).map_err(|name| ConfigError::SlurmCommands(name.into()))?
+            }
             "engine_failure" => {
                 self.engine_failure = match value {
                     "drain" => EngineFailure::Drain,
@@ -146,6 +151,7 @@ mod tests {
             "allow_root=YES",
             "engine_failure=fail",
             "env_unset=OPAL_PREFIX,PMIX_MCA_*",
+            "slurm_commands=srun,squeue",
         ];
         assert_eq!(given.len(), KEYS.len());
         let glob = |glob| Pattern::new(glob).unwrap();
@@ -168,6 +174,7 @@ mod tests {
             allow_root: true,
             engine_failure: EngineFailure::Fail,
             env_unset: vec![glob("OPAL_PREFIX"), glob("PMIX_MCA_*")],
+            slurm_commands: SlurmCommands::parse("srun,squeue").unwrap(),
             engine_return: Config::default().engine_return,
         };
         assert_eq!(Config::parse(&given), Ok(expected));
@@ -242,6 +249,10 @@ mod tests {
             (
                 "allow_images=a/*,b/[",
                 "allow_images: 'b/[' is not a glob: use names like 'reg:5000/*' with ',' between them",
+            ),
+            (
+                "slurm_commands=srun,bash",
+                "slurm_commands: 'bash' is not a command of Slurm's: use auto, none, or names like srun and sbatch with ',' between them",
             ),
             ("engine_failure=panic", "engine_failure: 'panic' is not a valid value: use drain or fail"),
         ] {

@@ -10,6 +10,7 @@ use super::keys::STATE_DIR;
 use crate::settings::choices::{Pull, Script};
 use crate::settings::mounts::Mount;
 use crate::settings::port_range::PortRange;
+use crate::settings::slurm_commands::SlurmCommands;
 
 /// Which devices of the host every container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +100,8 @@ pub struct Config {
     pub engine_failure: EngineFailure,
     /// Variables that never come from the submitting shell. Default: none
     pub env_unset: Vec<Pattern>,
+    /// Which of Slurm's commands containers have. Default: all that the node has.
+    pub slurm_commands: SlurmCommands,
     /// How long an engine that dies during a start may take to come back. Not configurable: a minute.
     pub engine_return: Duration,
 }
@@ -124,6 +127,7 @@ impl Default for Config {
             allow_root: false,
             engine_failure: EngineFailure::Drain,
             env_unset: Vec::new(),
+            slurm_commands: SlurmCommands::default(),
             engine_return: Duration::from_secs(60),
         }
     }

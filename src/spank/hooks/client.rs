@@ -2,6 +2,7 @@
 
 use std::env;
 use std::error::Error;
+use std::ffi::OsString;
 use std::ffi::c_int;
 
 use slurm_spank::Context;
@@ -10,6 +11,7 @@ use super::het_job;
 use super::input::{Spank, configuration, given};
 use super::output::{SlurmLog, tell_user};
 use crate::container;
+use crate::guest::job_environment;
 use crate::linux::environment;
 use crate::log::{Log, error_chain};
 use crate::settings::options::{ImageChoice, OptionSpec, Options, TABLE, forward_to_prolog};
@@ -18,7 +20,9 @@ use crate::slurm::shell_state::ShellState;
 use crate::spank::handle::{FAILED, OK};
 
 pub(in crate::spank) fn check_options(spank: &mut Spank<'_>) -> c_int {
-    match client(spank) {
+    let checked = client(spank);
+    give_back_callers_environment();
+    match checked {
         Ok(()) => OK,
         Err(error) => {
             SlurmLog.error(&error_chain(error.as_ref()));
@@ -65,6 +69,19 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A command that was called in a container runs with the node's PATH and loader; what it starts has the caller's.
+fn give_back_callers_environment() {
+    let added = env::var(env_protocol::ADDED).unwrap_or_default();
+    added.split(',').filter(|name| !name.is_empty()).for_each(environment::remove);
+    environment::remove(env_protocol::ADDED);
+    for (hint, value) in env::vars_os() {
+        if let Some(name) = hint.to_str().and_then(|hint| hint.strip_prefix(env_protocol::CALLERS)) {
+            environment::set(name, &value);
+            environment::remove(&format!("{}{name}", env_protocol::CALLERS));
+        }
+    }
+}
+
 /// In srun: passes the layout of the job to the step, where srun's own variables would hide it. Returns whether
 /// this is a step of a job that may have a container.
 fn carry_layout() -> bool {
@@ -72,7 +89,7 @@ fn carry_layout() -> bool {
     let Some(job) = variable("SLURM_JOB_ID").and_then(|job| job.parse().ok()) else { return false };
     match (variable(env_protocol::LAYOUT_OF_JOB), variable("SLURM_TASKS_PER_NODE")) {
         (Some(known), Some(tasks)) if known.is_empty() => {
-            environment::set(env_protocol::LAYOUT_OF_JOB, &env_protocol::layout(job, &tasks));
+            environment::set(env_protocol::LAYOUT_OF_JOB, env_protocol::layout(job, &tasks));
             true
         }
         (Some(known), _) => env_protocol::layout_of(&known, job).is_some(),
@@ -80,8 +97,15 @@ fn carry_layout() -> bool {
     }
 }
 
-/// In sbatch and salloc: makes the shell of a new job tell its steps whether the job has a container.
+/// In sbatch and salloc: makes the shell of a new job tell its steps whether the job has a container. Where they are called
+/// in a container, nothing of that comes along.
 fn announce_job(has_image: bool) {
+    let is_ours = |(name, value): &(OsString, OsString)| {
+        name.to_str().is_some_and(|name| job_environment::is_of_container(name, value))
+    };
+    for (name, _) in env::vars_os().filter(is_ours) {
+        environment::remove(&name.to_string_lossy());
+    }
     if has_image {
         environment::set(env_protocol::LAYOUT_OF_JOB, "");
     } else {
@@ -105,7 +129,7 @@ pub(super) fn forget_options_of_another_job() {
 pub(super) fn keep_own_options_of_a_step() {
     het_job::forget_variable();
     if remove_options_of_enclosing_job() {
-        environment::set(&jobs_with_image(), &env_protocol::jobs(&enclosing_jobs()));
+        environment::set(&jobs_with_image(), env_protocol::jobs(&enclosing_jobs()));
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn compare(spank: &Spank<'_>, has_image: bool) -> Result<(), Differen
         return Err(Different);
     }
     let images: Vec<bool> = seen.iter().map(|given| given.has_image).collect();
-    environment::set(env_protocol::COMPONENTS_WITH_IMAGE, &env_protocol::components(&images));
+    environment::set(env_protocol::COMPONENTS_WITH_IMAGE, env_protocol::components(&images));
     Ok(())
 }
 

@@ -94,6 +94,9 @@ pub(in crate::spank) fn adopt(spank: &mut Spank<'_>) -> c_int {
     match container::adopt(&configuration_for_removal(spank), Owner::job(job), slurmstepd::pid()) {
         Ok(Some(adopted)) => {
             slurmstepd::account(job, &adopted.running.node, adopted.running.process);
+            if let Some(error) = &adopted.without_commands {
+                SlurmLog.error(&format!("job {job}: {}", container::without_commands(error)));
+            }
             if slurmstepd::is_this_process()
                 && let Err(error) = adopted.watch_end(job)
             {

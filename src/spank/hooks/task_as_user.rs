@@ -13,12 +13,11 @@ use super::task_state::{self, AsUser, Held, HeldSignals, Joined, Launches, Refus
 use crate::container::barrier;
 use crate::guest::directories;
 use crate::guest::job_environment;
-use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
 use crate::guest::{locale, paths, preload};
 use crate::linux::{affinity, plain_file, privilege, signals};
 use crate::settings::options::TABLE;
 use crate::slurm::env_protocol;
-use crate::slurm::ids::{JobId, Owner};
+use crate::slurm::ids::JobId;
 use crate::spank::handle::{OK, refuse};
 use crate::state::RunningContainer;
 use crate::task::environment::{self, Change, InContainer};
@@ -90,16 +89,12 @@ fn carry_layout(spank: &Spank<'_>, kind: StepKind) -> Result<(), SpankError> {
 /// Removes a container's variables from a step on the host, which may have been started from a container's
 /// environment. On the host, they would mislead MPI launchers.
 fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
-    for (name, _) in job_environment::output_vars(Owner::job(JobId(0)), "", "", 0) {
-        spank.unsetenv(name)?;
-    }
-    for (name, value) in LAUNCHER_ENVIRONMENT {
-        let is_ours = |given: &OsStr| given == value || given.to_string_lossy().starts_with(paths::HOSTFILE);
-        if spank.getenv_os(name)?.is_some_and(|given| is_ours(&given)) {
-            spank.unsetenv(name)?;
-        }
-    }
-    Ok(())
+    let of_container = |entry: &&OsStr| {
+        let (name, value) = entry.to_str()?.split_once('=')?;
+        job_environment::is_of_container(name, value.as_ref()).then(|| name.to_owned())
+    };
+    let names: Vec<String> = spank.job_env_os()?.iter().filter_map(of_container).collect();
+    names.into_iter().try_for_each(|name| spank.unsetenv(name))
 }
 
 fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<(), SpankError> {

@@ -5,6 +5,7 @@ mod adoption;
 mod alike;
 mod churn;
 mod cluster;
+mod commands;
 mod display;
 mod ending;
 mod entrypoint;

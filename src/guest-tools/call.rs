@@ -1,0 +1,250 @@
+//! One call, on the node, as the user: reads the request, runs the node's command in place of the caller,
+//! passes signals on, and tells its end. The command ends when the caller does.
+#![forbid(unsafe_code)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{ForkResult, Pid, chdir, getpid, setpgid, setsid};
+
+use crate::environment;
+use crate::message::Message;
+use crate::process;
+use crate::request::{HEADER, Request, Script};
+use crate::signals::{self, Arriving};
+
+/// How long a caller may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the command may take to end when its caller has: srun ends its step.
+const GRACE: Duration = Duration::from_secs(30);
+/// The descriptors of a request: 0, 1, 2, the working directory, the directory of a script.
+const DESCRIPTORS: usize = 5;
+/// Where the node's programs are.
+const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Commands for which it matters where they start.
+const IN_DIRECTORY: [&[u8]; 4] = [b"srun", b"sbatch", b"salloc", b"sbcast"];
+/// As a shell says it.
+const NOT_FOUND: i32 = 127;
+const CANNOT_RUN: i32 = 126;
+
+/// What a call needs to know of the node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Node {
+    /// Its name.
+    pub(crate) name: Vec<u8>,
+    /// The job's working directory.
+    pub(crate) directory: Vec<u8>,
+    /// slurmd's configuration file; empty for the default.
+    pub(crate) slurm_conf: Vec<u8>,
+    /// Names and paths.
+    pub(crate) commands: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Serves the one call of this process, which is the user's. Its exit code means nothing.
+pub(crate) fn answer(node: &Node, connection: &UnixStream) -> i32 {
+    // Without a controlling terminal, so that no job control stops a command that uses the caller's terminal:
+    // that holds in the terminal's own session alone (tty_jobctrl.c, `__tty_check_change`).
+    let _ = setsid();
+    match serve(node, connection) {
+        Ok(()) => 0,
+        // The caller is gone, or has said nothing that makes sense.
+        Err(_) => 1,
+    }
+}
+
+fn serve(node: &Node, connection: &UnixStream) -> io::Result<()> {
+    connection.set_read_timeout(Some(PATIENCE))?;
+    let (request, descriptors) = receive(connection)?;
+    let Some((_, program)) = node.commands.iter().find(|(name, _)| *name == request.name) else {
+        say(
+            &descriptors,
+            &request,
+            "is not one of Slurm's commands on this node, or the admin has not allowed it (slurm_commands)",
+        );
+        return Message::Ended(NOT_FOUND << 8).send(connection);
+    };
+    Message::Ready.send(connection)?;
+    let mut go = [0; 2];
+    (&*connection).read_exact(&mut go)?;
+    connection.set_read_timeout(None)?;
+    enter_directory(node, &request, &descriptors);
+    let passing = Arriving::of(signals::only(libc::SIGCHLD))?;
+    signals::block(signals::only(libc::SIGCHLD));
+    let own = getpid();
+    match process::fork()? {
+        ForkResult::Child => {
+            let error = become_command(node, own, program, &request, &descriptors);
+            say(&descriptors, &request, &format!("cannot be run on the node: {error}"));
+            process::leave(CANNOT_RUN)
+        }
+        ForkResult::Parent { child } => {
+            drop(descriptors);
+            attend(connection, &passing, child)
+        }
+    }
+}
+
+/// The first bytes bring the descriptors.
+fn receive(connection: &UnixStream) -> io::Result<(Request, Vec<OwnedFd>)> {
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let mut header = [0; HEADER];
+    let descriptors = process::receive_descriptors::<DESCRIPTORS>(connection.as_fd(), &mut header)?;
+    let length = Request::length(header).ok_or_else(invalid)?;
+    let mut bytes = Vec::new();
+    connection.take(u64::try_from(length).map_err(io::Error::other)?).read_to_end(&mut bytes)?;
+    if bytes.len() != length || descriptors.len() != DESCRIPTORS {
+        return Err(invalid());
+    }
+    Ok((Request::decode(&bytes).ok_or_else(invalid)?, descriptors))
+}
+
+fn say(descriptors: &[OwnedFd], request: &Request, text: &str) {
+    let line = format!("spank_docker: {}: {text}\n", request.name.escape_ascii());
+    if request.open & 0b100 != 0
+        && let Some(error) = descriptors.get(2)
+    {
+        // Nobody reads it.
+        let _ = nix::unistd::write(error, line.as_bytes());
+    }
+}
+
+/// The caller's directory, where it is the same one here; else the job's.
+fn enter_directory(node: &Node, request: &Request, descriptors: &[OwnedFd]) {
+    let theirs = descriptors.get(3).and_then(|directory| fstat(directory).ok());
+    let is_same = |path: &Path| {
+        let here = fs::metadata(path).ok();
+        here.zip(theirs)
+            .is_some_and(|(here, theirs)| (here.dev(), here.ino()) == (theirs.st_dev, theirs.st_ino))
+    };
+    let path = Path::new(OsStr::from_bytes(&request.directory));
+    if path.is_absolute() && is_same(path) && chdir(path).is_ok() {
+        return;
+    }
+    let of_job = Path::new(OsStr::from_bytes(&node.directory));
+    let directory = if of_job.is_absolute() && chdir(of_job).is_ok() { of_job } else { Path::new("/") };
+    if directory == Path::new("/") {
+        let _ = chdir(directory);
+    }
+    if !IN_DIRECTORY.contains(&&request.name[..]) {
+        return;
+    }
+    say(
+        descriptors,
+        request,
+        &format!(
+            "directory '{}' is not on node '{}': running in '{}'",
+            request.directory.escape_ascii(),
+            node.name.escape_ascii(),
+            directory.as_os_str().as_bytes().escape_ascii()
+        ),
+    );
+}
+
+/// In the child. Returns why not.
+fn become_command(
+    node: &Node,
+    parent: Pid,
+    program: &[u8],
+    request: &Request,
+    descriptors: &[OwnedFd],
+) -> io::Error {
+    let prepared = || -> io::Result<()> {
+        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+        // srun ends its step when it is asked to.
+        process::end_with_parent(parent, Signal::SIGTERM)?;
+        umask(Mode::from_bits_truncate(request.umask));
+        for (number, descriptor) in (0..3).zip(descriptors) {
+            match request.open & (1 << number) {
+                0 => process::close(number),
+                _ => process::put(descriptor.as_fd(), number)?,
+            }
+        }
+        signals::ignore(request.ignored);
+        signals::block(request.blocked);
+        Ok(())
+    };
+    if let Err(error) = prepared() {
+        return error;
+    }
+    let mut arguments = vec![request.name.clone()];
+    arguments.extend(request.arguments.iter().cloned());
+    if let Some(script) = &request.script
+        && let Some(directory) = descriptors.get(4)
+        && let Err(error) = hand_over(script, directory, &mut arguments)
+    {
+        return error;
+    }
+    let environment = environment::of_command(&request.environment, PATH, &node.slurm_conf);
+    process::execute(program, &arguments, &environment)
+}
+
+/// Until the command has ended.
+fn attend(connection: &UnixStream, children: &Arriving, child: Pid) -> io::Result<()> {
+    let mut is_caller_there = true;
+    loop {
+        let mut polled = [
+            PollFd::new(children.as_fd(), PollFlags::POLLIN),
+            PollFd::new(connection.as_fd(), PollFlags::POLLIN),
+        ];
+        let ready = match is_caller_there {
+            true => poll(&mut polled, PollTimeout::NONE),
+            false => poll(&mut polled[..1], PollTimeout::try_from(GRACE).unwrap_or(PollTimeout::MAX)),
+        };
+        let has_said = is_caller_there && polled[1].any().unwrap_or_default();
+        while children.next().is_some() {}
+        match process::look(child)? {
+            Some(status) if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) => {
+                return Message::Ended(status).send(connection);
+            }
+            // Where the caller is gone, that is seen below.
+            Some(status) if libc::WIFSTOPPED(status) => drop(Message::Stopped.send(connection)),
+            Some(_) | None if ready == Ok(0) => process::send(child, libc::SIGKILL, true),
+            Some(_) | None => {}
+        }
+        if !has_said {
+            continue;
+        }
+        match next_signal(connection) {
+            // A stop that can be caught does nothing to a process whose session has no terminal.
+            Some((libc::SIGTSTP, to_all)) => process::send(child, libc::SIGSTOP, to_all),
+            Some((signal, to_all)) => process::send(child, signal, to_all),
+            None => {
+                is_caller_there = false;
+                process::send(child, libc::SIGTERM, true);
+                process::send(child, libc::SIGCONT, true);
+            }
+        }
+    }
+}
+
+fn next_signal(mut connection: &UnixStream) -> Option<(i32, bool)> {
+    let mut bytes = [0; 2];
+    connection.read_exact(&mut bytes).ok()?;
+    let [signal, to_all] = bytes;
+    Some((signal.into(), to_all != 0))
+}
+
+/// A batch script that is not there by its path on the node, or is another one: by its open directory, which
+/// keeps its name.
+fn hand_over(script: &Script, directory: &OwnedFd, arguments: &mut [Vec<u8>]) -> io::Result<()> {
+    let Some(path) = usize::try_from(script.place).ok().and_then(|place| arguments.get_mut(place + 1)) else {
+        return Ok(());
+    };
+    let here = fs::metadata(OsStr::from_bytes(path)).ok();
+    if here.is_some_and(|here| (here.dev(), here.ino()) == (script.device, script.inode)) {
+        return Ok(());
+    }
+    let number = process::keep_open(directory.as_fd())?;
+    *path = [format!("/proc/self/fd/{number}/").as_bytes(), &script.name].concat();
+    Ok(())
+}

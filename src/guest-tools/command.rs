@@ -1,0 +1,196 @@
+//! A command of Slurm's in the container: passes itself on to the other end, and stands for it here. The
+//! process keeps its place in the foreground of its terminal; what it is sent it passes on; it ends as the
+//! other one ends.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::stat::{Mode, umask};
+
+use crate::arguments::{Arguments, environment};
+use crate::message::{Message, Refusal};
+use crate::process;
+use crate::request::{HEADER, Request};
+use crate::script;
+use crate::signals::{self, Arriving};
+
+/// Where the other end listens.
+const SOCKET: &str = "/run/spank-docker/commands";
+/// As a shell says it of a command that it does not find, and of one that cannot be executed.
+const NOT_FOUND: i32 = 127;
+const CANNOT_RUN: i32 = 126;
+
+/// Runs the command that this process is called by. Its exit code.
+pub(crate) fn run(arguments: &Arguments) -> i32 {
+    match pass_on(arguments) {
+        Ok(code) => code,
+        Err(Failure { text, code }) => {
+            say(arguments.name(), &text);
+            code
+        }
+    }
+}
+
+struct Failure {
+    text: String,
+    code: i32,
+}
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), code: CANNOT_RUN }
+    }
+}
+
+fn say(name: &[u8], text: &str) {
+    // Nobody reads it.
+    let _ = writeln!(io::stderr(), "spank_docker: {}: {text}", name.escape_ascii());
+}
+
+fn pass_on(arguments: &Arguments) -> Result<i32, Failure> {
+    let open_before = process::occupy_standard_descriptors()
+        .map_err(|error| Failure::new(format!("cannot open /dev/null: {error}")))?;
+    let connection = UnixStream::connect(SOCKET).map_err(|error| unreachable(&error))?;
+    let (ignored, blocked) = (signals::ignored(), signals::blocked());
+    let directory = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok();
+    let script = script::find(arguments.name(), arguments.rest());
+    let request = Request {
+        name: arguments.name().to_vec(),
+        arguments: arguments.rest().to_vec(),
+        environment: environment(),
+        directory: std::env::current_dir().unwrap_or_default().into_os_string().into_vec(),
+        open: open_before,
+        umask: own_umask(),
+        ignored,
+        blocked,
+        script: script.as_ref().map(|(script, _)| script.clone()),
+    };
+    let bytes = request.encode().ok_or_else(|| Failure::new("arguments and environment are too long"))?;
+    let root =
+        File::open("/dev/null").map_err(|error| Failure::new(format!("cannot open /dev/null: {error}")))?;
+    let directory = directory.as_ref().map_or(root.as_fd(), AsFd::as_fd);
+    let script = script.as_ref().map_or(root.as_fd(), |(_, directory)| directory.as_fd());
+    let standard = [io::stdin().as_raw_fd(), io::stdout().as_raw_fd(), io::stderr().as_raw_fd()];
+    let sent = send(&connection, standard, [directory, script], &bytes);
+    // Where the other end has not read it all, it has said why.
+    let answer = Message::receive(&connection);
+    match (sent, answer) {
+        (Ok(()), Ok(Message::Ready)) => {}
+        (_, Ok(Message::Refused(refusal))) => return Err(refused(refusal)),
+        (_, Ok(Message::Ended(status))) => return Ok(end_as(status)),
+        (_, Ok(_) | Err(_)) => return Err(gone()),
+    }
+    accompany(&connection, ignored, blocked)
+}
+
+fn unreachable(error: &io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            Failure { text: "Slurm's commands are not available in this container".into(), code: NOT_FOUND }
+        }
+        ErrorKind::ConnectionRefused => gone(),
+        ErrorKind::PermissionDenied => refused(Refusal::User),
+        _ => Failure::new(format!("cannot reach the node: {error}")),
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new("the node's end of the connection is gone: the job or the step is ending, or it was killed")
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    Failure::new(match refusal {
+        Refusal::User => "only the job's user can use Slurm's commands in this container",
+        Refusal::Stranger => "this process is not in the job's cgroups: it cannot use the job's commands",
+        Refusal::Failed => "the node cannot start a process for it: the job has reached a limit",
+    })
+}
+
+/// Asking is changing it.
+fn own_umask() -> u32 {
+    let own = umask(Mode::empty());
+    umask(own);
+    own.bits()
+}
+
+/// The descriptors go with the first bytes.
+fn send(
+    connection: &UnixStream,
+    standard: [RawFd; 3],
+    others: [BorrowedFd<'_>; 2],
+    bytes: &[u8],
+) -> io::Result<()> {
+    let descriptors: Vec<RawFd> =
+        standard.into_iter().chain(others.map(|descriptor| descriptor.as_raw_fd())).collect();
+    let (header, rest) = bytes.split_at(HEADER);
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<()>(connection.as_raw_fd(), &[IoSlice::new(header)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    let mut rest = rest;
+    while !rest.is_empty() {
+        let parts = [IoSlice::new(rest)];
+        let count = sendmsg::<()>(connection.as_raw_fd(), &parts, &[], MsgFlags::MSG_NOSIGNAL, None)?;
+        rest = rest.get(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// From here on the other end has the command: a signal that ended this process now would end the command
+/// too, but not as the signal ends it.
+fn accompany(connection: &UnixStream, ignored: u64, blocked: u64) -> Result<i32, Failure> {
+    let passed_on = signals::passed_on() & !ignored & !blocked;
+    signals::block(blocked | passed_on);
+    let arriving = Arriving::of(passed_on).map_err(|error| Failure::new(error.to_string()))?;
+    go(connection)?;
+    let mut was_continued = false;
+    loop {
+        let mut descriptors = [
+            PollFd::new(connection.as_fd(), PollFlags::POLLIN),
+            PollFd::new(arriving.as_fd(), PollFlags::POLLIN),
+        ];
+        // Interrupted by a stop and its end.
+        let _ = poll(&mut descriptors, PollTimeout::NONE);
+        let [from_other_end, from_others] = descriptors.map(|polled| polled.any().unwrap_or_default());
+        while from_others && let Some(arrived) = arriving.next() {
+            // Where the other end is gone, it is seen below.
+            let number = u8::try_from(arrived.signal).unwrap_or_default();
+            let _ = (&*connection).write_all(&[number, arrived.is_kernels.into()]);
+            match arrived.signal {
+                libc::SIGTSTP => was_continued = false,
+                libc::SIGCONT => was_continued = true,
+                _ => {}
+            }
+        }
+        if from_other_end {
+            match Message::receive(connection) {
+                Ok(Message::Ended(status)) => return Ok(end_as(status)),
+                // Unless it is to go on already.
+                Ok(Message::Stopped) if !was_continued => signals::stop(),
+                Ok(Message::Stopped) => {}
+                Ok(Message::Ready) => {}
+                Ok(Message::Refused(refusal)) => return Err(refused(refusal)),
+                Err(_) => return Err(gone()),
+            }
+        }
+    }
+}
+
+fn go(mut connection: &UnixStream) -> Result<(), Failure> {
+    connection.write_all(&[0, 0]).map_err(|_| gone())
+}
+
+/// The exit code; or an end by the same signal.
+fn end_as(status: i32) -> i32 {
+    if libc::WIFSIGNALED(status) {
+        let signal = libc::WTERMSIG(status);
+        signals::die_of(signal);
+        return 128 + signal;
+    }
+    libc::WEXITSTATUS(status)
+}

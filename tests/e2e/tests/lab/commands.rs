@@ -1,0 +1,200 @@
+//! Slurm's commands in containers, whose images have none: they run on the node, as the user, and nobody
+//! else's do.
+
+use spank_docker_e2e::{IMAGE, Lab, compiled, image};
+
+#[test]
+fn script_that_uses_slurms_commands_needs_no_change() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = r#"
+        export MARK=$(printf 'a b\377') PATH=/mine:$PATH LD_LIBRARY_PATH=/mine/lib GCONV_PATH=/mine/gconv
+        scontrol show hostnames "$SLURM_JOB_NODELIST"
+        echo found $(squeue -h -o %i -j $SLURM_JOB_ID) $(ssh n2 squeue -h -o %i -j $SLURM_JOB_ID) $(srun -n1 -N1 squeue -h -o %i -j $SLURM_JOB_ID)
+        echo of job $SLURM_JOB_DOCKER_CONTAINER
+        srun -N2 sh -c 'echo in $(hostname) $SLURM_JOB_DOCKER_CONTAINER $(which hello)' | sort
+        srun -n1 -N1 sh -c 'exit 7' 2>/dev/null; echo code $?
+        srun -n1 -N1 sh -c 'echo to error >&2' 2>err; cat err
+        seq 100000 | srun -n1 -N1 cat | tail -n 1
+        changed() { grep -avE '^(SLURM|SRUN|_=|HOSTNAME=|[A-Z_]*HOST_?FILE=|[A-Za-z_]*hostfile=)' | sort; }
+        env | changed >ours; srun -n1 -N1 -w n1 env | changed >theirs; cmp ours theirs && echo the same variables
+        mkdir /tmp/only; cd /tmp/only
+        printf '#!/bin/sh\necho $SLURM_JOB_NAME in ${SLURM_JOB_DOCKER_CONTAINER-none} $1 $OMPI_MCA_plm\nenv >%s/inner' "$OLDPWD" >next.sh
+        env -u SBATCH_JOB_NAME -u SLURM_JOB_NAME sbatch --quiet --wait --output=$OLDPWD/out -n 1 next.sh argument 2>$OLDPWD/said; cd $OLDPWD; cat out said
+        for name in MARK PATH LD_LIBRARY_PATH GCONV_PATH; do grep -a "^$name=" ours inner | cut -d: -f 2- | uniq | wc -l; done
+        grep -c SLURM_DOCKER inner
+        echo '#!/bin/sh
+echo from input' | sbatch --quiet --wait --output=out; cat out
+        sbatch --quiet --wait --output=out --wrap 'echo wrapped'; cat out
+        /run/spank-docker/tools; echo code $?"#;
+    let job = alice.submit_image("-w n1,n2 -N2 -n2", script).wait().completed();
+    let id = job.id;
+    let (found, of_job, directory) =
+        (format!("found {id} {id} {id}"), format!("of job docker_{id}"), alice.directory());
+    let [in1, in2] = ["n1", "n2"].map(|node| format!("in {node} docker_{id} /opt/hpc/bin/hello"));
+    let said =
+        format!("spank_docker: sbatch: directory '/tmp/only' is not on node 'n1': running in '{directory}'");
+    let expected = [
+        "n1",
+        "n2",
+        &found,
+        &of_job,
+        &in1,
+        &in2,
+        "code 7",
+        "to error",
+        "100000",
+        "the same variables",
+        "next.sh in none argument",
+        &said,
+        "1",
+        "1",
+        "1",
+        "1",
+        "0",
+        "from input",
+        "wrapped",
+        "spank_docker: tools: is not one of Slurm's commands on this node, or the admin has not allowed it (slurm_commands)",
+        "code 127",
+    ];
+    assert_eq!(job.lines(), expected, "{job}");
+    lab.assert_clean();
+}
+
+/// Its stack of signals: the caller's, by a terminal's key, by name, and of real time; and its own end.
+#[test]
+fn signals_and_ends_pass_both_ways() {
+    let lab = Lab::get();
+    let script = r#"
+        cat >wait.sh <<'END'
+trap 'echo got USR1; exit 3' USR1
+trap 'echo got TERM; exit 4' TERM
+echo up >up.$1; sleep 30 & wait
+END
+        for signal in USR1 TERM; do
+            srun -n1 -N1 sh wait.sh $signal 2>/dev/null & call=$!
+            until [ -e up.$signal ]; do sleep 0.05; done; sleep 0.3
+            kill -$signal $call; wait $call; echo $signal $?
+        done
+        srun -n1 -N1 sh wait.sh KILL 2>/dev/null & call=$!
+        until [ -e up.KILL ]; do sleep 0.05; done
+        kill -KILL $call; wait $call 2>/dev/null; echo KILL $?
+        until [ -z "$(squeue -h -s -o %i -j $SLURM_JOB_ID | grep -E '\.[0-9]+$')" ]; do sleep 0.1; done; echo gone
+        squeue -i 30 >/dev/null & call=$!; sleep 0.5; kill -INT $call; kill -USR1 $call; wait $call 2>/dev/null; echo squeue $?
+        squeue -i 30 >/dev/null & call=$!; sleep 0.5; kill -TSTP $call; sleep 0.5
+        grep ^State /proc/$call/status; kill -CONT $call; kill $call; wait $call 2>/dev/null; echo stopped $?
+        script -qec 'srun -n1 -N1 --pty sh -c "stty size; tty | cut -c -9"; stty size' /dev/null </dev/null | tail -n 3
+        true"#;
+    let job = lab.alice().submit_image("-w n1", script).wait().completed();
+    let lines: Vec<_> = job.lines().into_iter().map(|line| line.trim_start_matches("^@")).collect();
+    let expected = [
+        "got USR1",
+        "USR1 3",
+        "TERM 137",
+        "KILL 137",
+        "gone",
+        "squeue 138",
+        "State:\tT (stopped)",
+        "stopped 143",
+        "0 0",
+        "/dev/pts/",
+        "0 0",
+    ];
+    assert_eq!(lines, expected, "{job}");
+    lab.assert_clean();
+}
+
+/// Connects to a job's socket, and shows the answer.
+const INTRUDER: &str = r#"
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    struct sockaddr_un to = {AF_UNIX};
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    char answer[5] = "";
+    strncpy(to.sun_path, argv[1], sizeof to.sun_path - 1);
+    if (connect(s, (void *)&to, sizeof to)) {
+        perror("connect");
+        return 1;
+    }
+    if (read(s, answer, 5) == 5)
+        printf("%c%d\n", answer[0], answer[1]);
+    return 0;
+}
+"#;
+
+#[test]
+fn command_has_the_rights_and_the_place_of_its_caller_and_nobody_else_is_served() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = r#"
+        squeue -i 60 >/dev/null & call=$!
+        find_host() {
+            for p in /proc/[0-9]*; do
+                p=${p#/proc/}
+                [ "$(tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null)" = "squeue -i 60 " ] && [ "$p" != $call ] && echo "$p"
+            done
+        }
+        until host=$(find_host 2>/dev/null); [ -n "$host" ]; do sleep 0.1; done
+        show() {
+            grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Umask|SigIgn)' /proc/$1/status
+            grep -E 'memory|freezer|cpuset|devices|^0::' /proc/$1/cgroup
+            cat /proc/$1/limits /proc/$1/oom_score_adj
+        }
+        show $call >ours; show $host >theirs; diff ours theirs && echo the same
+        ls -l /proc/$host/fd | grep -cE 'spank|cgroup|signalfd'
+        echo $$ >ready; until [ -e done ]; do sleep 0.1; done
+        kill $call; wait $call 2>/dev/null; while [ -d /proc/$host ]; do sleep 0.1; done; echo gone"#;
+    let job = alice.submit_image("-w n1", script);
+    let ready = lab.poll(|| Some(alice.command("cat ready").run()).filter(|ready| ready.code == Some(0)));
+    let Some(ready) = ready else { panic!("{}", job.output()) };
+    let n1 = lab.node("n1");
+    n1.command("")
+        .sh("cat >/tmp/intruder && chmod 755 /tmp/intruder")
+        .stdin(compiled(INTRUDER))
+        .run()
+        .success();
+    let inside = format!("/proc/{}/root/run/spank-docker/commands", ready.stdout.trim());
+    let outside = format!("/run/spank-docker/{}/container/commands", job.id);
+    let bob = lab.user("bob").command("/tmp/intruder").arg(&inside).run();
+    let root = n1.command("/tmp/intruder").arg(&outside).run();
+    let same_user = alice.command("/tmp/intruder").arg(&inside).run();
+    alice.command("touch done").run().success();
+    n1.run("rm /tmp/intruder").success();
+    assert!(bob.stderr.contains("connect: Permission denied"), "{bob}");
+    // In a process outside of the job, too.
+    assert_eq!((root.stdout.trim(), same_user.stdout.trim()), ("n0", "n1"), "{root}{same_user}");
+    let job = job.wait().completed();
+    assert_eq!(job.lines(), ["the same", "0", "gone"], "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn many_calls_at_once_are_all_served_and_none_outlives_its_job() {
+    let lab = Lab::get();
+    let script = r#"
+        for n in $(seq 200); do scontrol show hostnames n$n & done | sort | uniq | wc -l
+        squeue -i 600 >/dev/null & srun -n1 -N1 sleep 600 & sleep 1; echo over; exit 0"#;
+    let job = lab.alice().submit_image("-w n1", script).wait().completed();
+    assert_eq!(job.lines()[..2], ["200", "over"], "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn any_image_and_a_steps_own_container_have_them() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    for name in ["musl", "nossh"] {
+        let step = alice.srun(&format!("-w n1 --docker-image={} --docker-env=PATH", image(name)));
+        let said = step.args("/run/spank-docker/bin/scontrol show hostnames n[1-2]").run().success();
+        assert_eq!(said.lines(), ["n1", "n2"], "{said}");
+    }
+    let own = alice.submit("-w n1", &format!("srun --docker-image={IMAGE} squeue -h -o %i -j $SLURM_JOB_ID"));
+    let own = own.wait().completed();
+    assert_eq!(own.lines(), [own.id.to_string()], "{own}");
+    lab.assert_clean();
+}
