@@ -10,7 +10,8 @@ use super::start::PAUSE;
 use super::{commands, stop};
 use crate::guest::paths;
 use crate::linux::cgroup::Cgroups;
-use crate::linux::process::{self, Process};
+use crate::linux::placeholder;
+use crate::linux::process::Process;
 use crate::linux::sentinel;
 use crate::settings::plugstack::Config;
 use crate::slurm::ids::{JobId, Owner};
@@ -95,7 +96,7 @@ fn into_extern_step(directory: &OwnerDir, slurmstepd: i32) -> Result<Option<Adop
     let step = step.and_then(|step| if step.is_empty() { Err(AdoptError::NoCgroup) } else { Ok(step) });
     let step = step.and_then(|step| {
         let step = noted(step, directory)?;
-        process::stop_placeholder(slurmstepd).map_err(AdoptError::Move)?;
+        placeholder::protect(slurmstepd).map_err(AdoptError::Move)?;
         Ok(step)
     });
     let (step, without_commands) = move_or_end(step, directory, &running)?;

@@ -142,11 +142,17 @@ impl Process {
         Ok(pidfd_send_signal(&self.directory, Signal::KILL)?)
     }
 
+    /// Stops it, in the same way.
+    pub fn stop(&self) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.directory, Signal::STOP)?)
+    }
+
     fn start_time(&self) -> io::Result<u64> {
         self.stat_field(22)?.parse().map_err(io::Error::other)
     }
 
-    fn stat_field(&self, number: usize) -> io::Result<String> {
+    /// A field of its stat, by the number in proc_pid_stat(5), from the third on.
+    pub fn stat_field(&self, number: usize) -> io::Result<String> {
         stat_field(&self.read("stat")?, number).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 }
@@ -195,29 +201,6 @@ pub fn occupy_standard_descriptors() -> io::Result<()> {
         // Stays open for the life of the process.
         let _ = null.into_raw_fd();
     }
-}
-
-/// Stops the placeholder process of an extern step, a `sleep` that `slurmstepd` has started (up to 24.11;
-/// src/slurmd/slurmstepd/mgr.c, `_spawn_job_container`). Signals for a job's steps (`scancel --signal`,
-/// `sbatch --signal`) reach it too; they would end it, and with it the extern step and the container. A stopped
-/// process does not act on them, and Slurm continues all processes of a job before it ends them
-/// (src/slurmd/slurmd/req.c, `_rpc_terminate_job`).
-pub fn stop_placeholder(slurmstepd: i32) -> io::Result<()> {
-    let slurmstepd = slurmstepd.to_string();
-    for pid in all()? {
-        let Ok(process) = Process::find(pid) else { continue };
-        let is_child = |parent: String| parent == slurmstepd;
-        // The child that leads a process group, possibly before it has executed `sleep`.
-        let leads_group = |group: String| group == pid.to_string();
-        let has_name = |name: Vec<u8>| name == b"sleep\n" || name.starts_with(b"slurmstepd");
-        if process.stat_field(4).is_ok_and(is_child)
-            && process.stat_field(5).is_ok_and(leads_group)
-            && process.read("comm").is_ok_and(has_name)
-        {
-            pidfd_send_signal(&process.directory, Signal::STOP)?;
-        }
-    }
-    Ok(())
 }
 
 /// Reads only after the uid has shown that the process is root's.

@@ -232,7 +232,7 @@ fn job_past_its_time_limit_has_its_grace() {
     lab.assert_clean();
 }
 
-/// Slurm sends the signal to the extern step too.
+/// Slurm sends the signals to the extern step too. It continues a job that was suspended, too.
 #[test]
 fn signal_to_the_steps_of_a_job_leaves_its_containers_as_they_are() {
     let lab = Lab::get();
@@ -241,7 +241,9 @@ fn signal_to_the_steps_of_a_job_leaves_its_containers_as_they_are() {
         "ssh n2 true; echo up; until [ -e signalled ]; do sleep 0.1; done; sleep 1; ssh n2 echo alive";
     let job = alice.submit_image("-w n1,n2 -N2", script);
     job.wait_for_line("up");
-    alice.command(&format!("scancel --signal=USR1 {}", job.id)).run().success();
+    for signal in ["USR1", "CONT", "USR2"] {
+        alice.command(&format!("scancel --signal={signal} {}", job.id)).run().success();
+    }
     alice.command("touch signalled").run().success();
     let job = job.wait().completed();
     assert_eq!(job.lines(), ["up", "alive"], "{job}");
