@@ -51,6 +51,9 @@ fn daemons_of_open_mpi_start_others_where_they_build_a_tree() {
     let script = "export OMPI_MCA_routed_radix=1 PRTE_MCA_routed_radix=1
         mpirun --map-by ppr:1:node sh -c 'echo $(hostname) ${SSH_CONNECTION%% *}'";
     let job = lab.alice().submit_image("-N3 --ntasks-per-node=1", script).wait().completed();
+    if job.output.contains("radix 1 is invalid") {
+        return lab.skip("Open MPI 6 builds a tree of four nodes at least");
+    }
     let [first, second] = ["n1", "n2"].map(|node| lab.node(node).run("hostname -i").success().stdout);
     let expected = ["n1".to_owned(), format!("n2 {}", first.trim()), format!("n3 {}", second.trim())];
     assert_eq!(job.sorted(), expected, "{job}");
