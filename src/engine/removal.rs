@@ -169,8 +169,21 @@ fn is_roots_alone(path: &Path) -> bool {
         && std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// Removes the content of this directory. Other futures of this thread make progress meanwhile.
+/// Removes the content of this directory. Other futures of this thread make progress meanwhile. A directory that
+/// another process has removed (the epilog of another job, the engine) counts as empty.
 async fn empty(path: &Path, deadline: Instant) -> io::Result<()> {
+    let is_not_found = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    match empty_existing(path, deadline).await {
+        // The answer of getdents64(2) too, for a directory that is removed while it is open.
+        Err(error) if is_not_found(&error) => match std::fs::symlink_metadata(path) {
+            Err(found) if is_not_found(&found) => Ok(()),
+            _ => Err(error),
+        },
+        emptied => emptied,
+    }
+}
+
+async fn empty_existing(path: &Path, deadline: Instant) -> io::Result<()> {
     let mut content = Content::of(path)?;
     while !content.remove(Instant::now() + SLICE)? {
         if Instant::now() > deadline {
@@ -206,6 +219,21 @@ mod tests {
         }
         assert_eq!(written_to(b"1 0 0:5 / / rw - ext4 /dev/sda rw,upperdir=/x\n"), None);
         assert_eq!(written_to(b"1 0 0:5 / / rw - overlay overlay rw,lowerdir=/a\n"), None);
+    }
+
+    #[test]
+    fn directory_that_another_process_has_removed_counts_as_empty() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let emptied = |path: &Path| runtime.block_on(empty(path, Instant::now() + SLICE));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("diff");
+        std::fs::create_dir_all(path.join("a/b")).unwrap();
+        emptied(&path).unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+        std::fs::remove_dir(&path).unwrap();
+        emptied(&path).unwrap();
+        std::os::unix::fs::symlink("/nowhere", &path).unwrap();
+        assert!(emptied(&path).is_err());
     }
 
     #[test]
