@@ -36,7 +36,7 @@ pub enum StopError {
     /// A cgroup that Slurm left could not be removed.
     #[error("cannot remove the cgroup '{}'", path.display())]
     Cgroup {
-        /// Of the extern step.
+        /// The cgroup of the extern step.
         path: PathBuf,
         /// Why not.
         #[source]

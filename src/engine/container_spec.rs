@@ -46,7 +46,7 @@ pub struct ContainerSpec {
     pub command: Vec<String>,
     /// Its working directory.
     pub directory: PathBuf,
-    /// Of the job's user.
+    /// The uid of the job's user.
     pub uid: u32,
     /// The user's primary group.
     pub gid: u32,
