@@ -170,8 +170,8 @@ fn a_launcher_of_a_step_starts_its_ranks_on_the_nodes_of_the_step() {
     let show = "cat $SLURM_JOB_DOCKER_HOSTFILE $HYDRA_HOST_FILE";
     let there = show.replace('$', "\\$");
     let steps = format!(
-        "for i in 1 2 3; do srun -N1 -n1 --exact mpirun hostname & done; wait
-         srun -w n2,n3 -N2 -n4 --ntasks-per-node=2 --overlap sh -c '[ $SLURM_PROCID != 0 ] || {{ {show}; ssh n3 \"{there}\"; ssh n1 \"{there}\"; }}'
+        "srun -w n2,n3 -N2 -n4 --overlap sh -c '[ $SLURM_PROCID != 0 ] || {{ {show}; ssh n3 \"{there}\"; ssh n1 \"{there}\"; }}'
+         for i in 1 2 3; do srun -N1 -n1 --exact mpirun hostname & done; wait
          srun -w n1,n2 -N2 -n2 --overlap mpirun hostname; dockerexec mpirun --map-by ppr:1:node hostname"
     );
     let options =
@@ -183,10 +183,11 @@ fn a_launcher_of_a_step_starts_its_ranks_on_the_nodes_of_the_step() {
         nodes.sort_unstable();
         nodes
     };
-    assert_eq!(of(0..3), ["n1", "n2", "n3"], "{job}");
     let of_step = ["n2 slots=2", "n3 slots=2", "n2:2", "n3:2"];
     let of_job = ["n1 slots=2", "n2 slots=2", "n3 slots=2", "n1:2", "n2:2", "n3:2"];
-    assert_eq!(lines.get(3..17), Some(&[&of_step[..], &of_step, &of_job].concat()[..]), "{job}");
+    // First of all steps: while others end, Slurm may give two nodes three tasks and one.
+    assert_eq!(lines.get(..14), Some(&[&of_step[..], &of_step, &of_job].concat()[..]), "{job}");
+    assert_eq!(of(14..17), ["n1", "n2", "n3"], "{job}");
     assert_eq!(of(17..19), ["n1", "n2"], "{job}");
     assert_eq!(of(19..22), ["n1", "n2", "n3"], "{job}");
     lab.assert_clean();
