@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use futures_util::future::join;
 
 use super::error::{MountError, MountOrigin, explain_source};
-use super::plan::{Fresh, RealPaths, Wanted, wanted};
+use super::plan::{Fresh, PlannedMount, RealPaths, wanted};
 use super::private::{self, PrivateDirs};
 use crate::container::gpus;
 use crate::container::request::Request;
@@ -101,12 +101,12 @@ async fn real_paths(request: &Request) -> RealPaths {
 }
 
 async fn open(
-    wanted: Wanted,
+    wanted: PlannedMount,
     user: &UserIds,
     gpus: &Gpus,
     private: &PrivateDirs,
 ) -> Result<Prepared, MountError> {
-    let Wanted { origin, mount: Mount { source, target, read_only, propagation }, fresh } = wanted;
+    let PlannedMount { origin, mount: Mount { source, target, read_only, propagation }, fresh } = wanted;
     let path = match source {
         MountSource::Tmpfs => return open_fresh(origin, target, read_only, fresh, user),
         MountSource::Path(path) => path,

@@ -11,7 +11,7 @@ use crate::settings::plugstack::Config;
 
 /// A mount whose source was not opened yet.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct PlannedMount {
     pub(super) origin: MountOrigin,
     pub(super) mount: Mount,
     /// Whether it is a fresh directory, which has no source.
@@ -39,11 +39,12 @@ pub(super) struct RealPaths {
 
 /// All mounts of a container. The user's requests override the admin's, and both override those that every job
 /// gets.
-pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Vec<Wanted> {
+pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Vec<PlannedMount> {
     let options = &request.options;
-    let by = |origin| move |mount: &Mount| Wanted { origin, mount: mount.clone(), fresh: Fresh::InMemory };
+    let by =
+        |origin| move |mount: &Mount| PlannedMount { origin, mount: mount.clone(), fresh: Fresh::InMemory };
     let same = |mount: &&Mount| !options.mounts.iter().any(|own| own.target == mount.target);
-    let mut all: Vec<Wanted> = options.mounts.iter().map(by(MountOrigin::User)).collect();
+    let mut all: Vec<PlannedMount> = options.mounts.iter().map(by(MountOrigin::User)).collect();
     all.extend(config.mounts.iter().filter(same).map(by(MountOrigin::Admin)));
     add_workdir(&mut all, request, real);
     add_home(&mut all, request, real, options.mount_home.unwrap_or(config.mount_home));
@@ -52,7 +53,7 @@ pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Ve
         && let Ok(target) = Target::parse("/tmp")
     {
         // MPI launchers, shells and compilers need a writable /tmp.
-        all.push(Wanted {
+        all.push(PlannedMount {
             origin: MountOrigin::ReadOnly,
             fresh: Fresh::InMemory,
             ..standard(MountSource::Tmpfs, target)
@@ -61,7 +62,7 @@ pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Ve
     all
 }
 
-fn add_workdir(all: &mut Vec<Wanted>, request: &Request, real: &RealPaths) {
+fn add_workdir(all: &mut Vec<PlannedMount>, request: &Request, real: &RealPaths) {
     let Some(workdir) = request.workdir.as_deref() else { return };
     let source = match harmless(workdir) {
         Some(target) if !covered(all, workdir) => MountSource::Path(target.as_path().to_owned()),
@@ -78,7 +79,7 @@ fn add_workdir(all: &mut Vec<Wanted>, request: &Request, real: &RealPaths) {
     }
 }
 
-fn add_home(all: &mut Vec<Wanted>, request: &Request, real: &RealPaths, is_mounted: bool) {
+fn add_home(all: &mut Vec<PlannedMount>, request: &Request, real: &RealPaths, is_mounted: bool) {
     let home = Path::new(&request.account.home);
     if covered(all, home) {
         return;
@@ -88,7 +89,9 @@ fn add_home(all: &mut Vec<Wanted>, request: &Request, real: &RealPaths, is_mount
     if is_mounted {
         // A problem with the home directory itself is reported; a parent that cannot be a target is ignored.
         let target = Target::new(home).ok();
-        all.extend(target.map(|target| Wanted { origin: MountOrigin::Home, ..standard(source(), target) }));
+        all.extend(
+            target.map(|target| PlannedMount { origin: MountOrigin::Home, ..standard(source(), target) }),
+        );
     }
     for name in [Some(home), real.home.as_deref()].into_iter().flatten() {
         let fits = |target: &Target| !covered(all, target.as_path()) && target.as_path() != Path::new("/tmp");
@@ -99,19 +102,19 @@ fn add_home(all: &mut Vec<Wanted>, request: &Request, real: &RealPaths, is_mount
     }
 }
 
-fn standard(source: MountSource, target: Target) -> Wanted {
+fn standard(source: MountSource, target: Target) -> PlannedMount {
     let mount = Mount { source, target, read_only: false, propagation: Propagation::Private };
-    Wanted { origin: MountOrigin::Standard, mount, fresh: Fresh::OnDisk }
+    PlannedMount { origin: MountOrigin::Standard, mount, fresh: Fresh::OnDisk }
 }
 
 /// Whether a mount for `path` is in the list already.
-fn covered(all: &[Wanted], path: &Path) -> bool {
+fn covered(all: &[PlannedMount], path: &Path) -> bool {
     all.iter().any(|wanted| wanted.mount.target.covers(path))
 }
 
 /// Whether `path` in the container is the same directory as on the host.
-fn is_shown(all: &[Wanted], path: &Path) -> bool {
-    all.iter().any(|Wanted { mount, .. }| {
+fn is_shown(all: &[PlannedMount], path: &Path) -> bool {
+    all.iter().any(|PlannedMount { mount, .. }| {
         matches!(&mount.source, MountSource::Path(source) if source == mount.target.as_path())
             && mount.target.covers(path)
     })
@@ -183,7 +186,7 @@ mod tests {
         options: Options,
     ) -> Vec<String> {
         let config = Config::parse(config).unwrap();
-        let show = |wanted: Wanted| {
+        let show = |wanted: PlannedMount| {
             let target = wanted.mount.target.as_path().to_str().unwrap().to_owned();
             match wanted.mount.source {
                 MountSource::Tmpfs if wanted.fresh == Fresh::OnDisk => format!("fresh {target}"),

@@ -12,10 +12,10 @@ use crate::slurm::env_protocol;
 use crate::slurm::srun_arguments;
 
 /// The options of each component so far.
-static SEEN: Mutex<Vec<Component>> = Mutex::new(Vec::new());
+static SEEN: Mutex<Vec<ComponentOptions>> = Mutex::new(Vec::new());
 
 #[derive(PartialEq, Eq)]
-struct Component {
+struct ComponentOptions {
     has_image: bool,
     /// The value of each option.
     values: Vec<Option<OsString>>,
@@ -34,7 +34,7 @@ pub(super) fn compare(spank: &Spank<'_>, has_image: bool) -> Result<(), Differen
     let given = |spec| given(spank, spec, |name| env::var_os(name)).map(|given| given.value);
     let values = TABLE.iter().map(given).collect();
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    seen.push(Component { has_image, values });
+    seen.push(ComponentOptions { has_image, values });
     if seen.iter().all(|given| Some(given) == seen.first()) {
         return Ok(());
     }
