@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
 use super::ownership::{self, LABEL_JOB};
@@ -138,7 +139,8 @@ impl Reaper<'_> {
         if listed.is_empty() && states.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let running = self.running(listed.iter().map(|found| &found.state).chain(&states)).await?;
+        let states_found = listed.iter().map(|found| &found.state).chain(&states);
+        let running = self.running(states_found, stepd::jobs).await?;
         let is_left = |owner: Owner| !running.contains(&owner.job);
         let found: Vec<_> = listed.into_iter().filter(|found| is_left(found.state.owner())).collect();
         let states = states.into_iter().filter(|state| is_left(state.owner()) && self.is_over(state));
@@ -168,14 +170,18 @@ impl Reaper<'_> {
         first.map(|()| jobs)
     }
 
-    /// Jobs that may run. The kernel is asked last, so that a job which has started meanwhile is not missed.
-    async fn running(&self, states: impl Iterator<Item = &OwnerDir>) -> Result<BTreeSet<JobId>, StopError> {
-        let known = || stepd::jobs().map_err(StopError::Processes);
-        let running = known()?;
+    /// Jobs that may run, by `known` from the kernel: all that it has shown at any time, and those of which only slurmctld can
+    /// know. The kernel is asked last, so that a job which has started meanwhile is not missed. What was doubtful a moment ago may
+    /// have succeeded since: only an end is certain.
+    async fn running<'a>(
+        &self,
+        states: impl Iterator<Item = &'a OwnerDir>,
+        known: impl Fn() -> io::Result<BTreeSet<JobId>>,
+    ) -> Result<BTreeSet<JobId>, StopError> {
+        let mut running = known().map_err(StopError::Processes)?;
         let By::EpilogOf(own) = self.by else { return Ok(running) };
-        let doubtful = states.filter(|state| is_doubtful(state) && !has_ended(state));
-        let doubtful: BTreeSet<JobId> = doubtful.map(|state| state.owner().job).collect();
-        let mut doubtful = &doubtful - &running;
+        let doubtful = states.filter(|state| !has_ended(state)).map(|state| state.owner().job);
+        let mut doubtful: BTreeSet<JobId> = doubtful.filter(|job| !running.contains(job)).collect();
         if doubtful.is_empty() {
             return Ok(running);
         }
@@ -184,8 +190,9 @@ impl Reaper<'_> {
             Ok(Ok(here)) if here.contains(&own) => doubtful.retain(|job| here.contains(job)),
             Ok(Ok(_) | Err(_)) | Err(_) => {}
         }
-        doubtful.extend(known()?);
-        Ok(doubtful)
+        running.extend(doubtful);
+        running.extend(known().map_err(StopError::Processes)?);
+        Ok(running)
     }
 
     /// Containers that certainly belong to this slurmd, with their records.
@@ -222,5 +229,42 @@ impl Reaper<'_> {
         is_old(state.age())
             || had_extern_step(state)
             || state.read().is_ok_and(|record| record.as_ref().is_some_and(is_over))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::state::Origin;
+
+    /// A prolog has ended while this hook listed what is left, and the extern step of its job has not begun.
+    #[test]
+    fn start_that_succeeds_meanwhile_is_not_taken_for_a_leftover() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config { state_dir: directory.path().to_owned(), ..Config::default() };
+        let [seen, unseen] = [7, 8].map(JobId);
+        let states = [seen, unseen].map(|job| StateDir::new(directory.path()).of(Owner::job(job)));
+        let origin = Origin { uid: 1000, slurmd: Slurmd::default(), engine: None };
+        for state in &states {
+            state.create().unwrap();
+            state.write(&origin, Outcome::Starting).unwrap();
+        }
+        let reaper = Reaper {
+            config: &config,
+            slurmd: &Slurmd::default(),
+            may_remove: &|_, _| true,
+            by: By::EpilogOf(JobId(9)),
+            patience: Duration::ZERO,
+        };
+        // The prolog is there at the first look alone.
+        let looks = Cell::new(0);
+        let known = || {
+            looks.set(looks.get() + 1);
+            Ok(BTreeSet::from_iter((looks.get() == 1).then_some(seen)))
+        };
+        let running = runtime().unwrap().block_on(reaper.running(states.iter(), known)).unwrap();
+        assert_eq!(running, BTreeSet::from([seen, unseen]));
     }
 }
