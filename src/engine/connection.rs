@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::transport::{self, Pieces};
-use crate::linux::poll;
+use crate::linux::{load, poll};
 
 /// How long the engine may take to report its API version, for which it does no work.
 const GREETING: Duration = Duration::from_secs(15);
@@ -187,13 +187,13 @@ impl Engine {
     /// Connects to the engine's socket and agrees on a version of the API.
     pub async fn connect(socket: &Path) -> Result<Self, EngineError> {
         // bollard's own error does not distinguish an engine that was never here from one that has died.
-        match timeout(GREETING, UnixStream::connect(socket)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+        match load::timeout(GREETING, UnixStream::connect(socket)).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(EngineError::Absent { socket: socket.to_owned() });
             }
-            Ok(Err(source)) => return Err(EngineError::Down { socket: socket.to_owned(), source }),
-            Err(_) => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
+            Some(Err(source)) => return Err(EngineError::Down { socket: socket.to_owned(), source }),
+            None => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
         }
         let docker = transport::client(socket, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| EngineError::new(VERSION, error))?;
@@ -234,9 +234,9 @@ impl Engine {
         call: &'static str,
         request: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, EngineError> {
-        match timeout(deadline, request).await {
-            Ok(answer) => answer.map_err(|error| EngineError::new(call, error)),
-            Err(_) => {
+        match load::timeout(deadline, request).await {
+            Some(answer) => answer.map_err(|error| EngineError::new(call, error)),
+            None => {
                 self.answers(call).await?;
                 Err(EngineError::Stuck { call, seconds: deadline.as_secs() })
             }
@@ -273,10 +273,10 @@ async fn within<T>(
     call: &'static str,
     request: impl Future<Output = Result<T, bollard::errors::Error>>,
 ) -> Result<T, EngineError> {
-    match timeout(deadline, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(EngineError::new(call, error)),
-        Err(_) => Err(EngineError::Silent { call, seconds: deadline.as_secs() }),
+    match load::timeout(deadline, request).await {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(error)) => Err(EngineError::new(call, error)),
+        None => Err(EngineError::Silent { call, seconds: deadline.as_secs() }),
     }
 }
 

@@ -104,6 +104,12 @@ impl StateDir {
         self.beside(".engine")
     }
 
+    /// Where starts of containers on this node take their turns.
+    #[must_use]
+    pub fn starts(&self) -> PathBuf {
+        self.beside(".starts")
+    }
+
     fn beside(&self, ending: &str) -> PathBuf {
         let mut path = self.0.clone().into_os_string();
         path.push(ending);

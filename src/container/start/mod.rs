@@ -20,6 +20,7 @@ mod session_environment;
 mod spec;
 mod sshd;
 mod start_request;
+mod turn;
 
 pub use entrypoint::exported;
 pub use error::StartError;

@@ -11,7 +11,9 @@ use super::contents::Contents;
 use super::error::{StartError, files_error};
 use super::files::Files;
 use super::first_process::StagingDir;
+use super::in_mount_namespace::{Hardened, Placed};
 use super::start_request::StartRequest;
+use super::turn::Turn;
 use super::{container, in_mount_namespace, policy, sshd};
 use super::{entrypoint, login, session_environment, spec};
 use crate::container::gpus;
@@ -150,8 +152,15 @@ async fn run(start: &StartRequest<'_>, progress: &mut dyn Progress) -> Result<Ru
     let engine = engine_health::connect(start.config).await?;
     let image = find_image(start, &engine, progress).await?;
     clock.note("image");
+    // Not during a pull, nor while the image's own programs start.
+    let turn =
+        Turn::wait(&StateDir::new(&start.config.state_dir).starts(), start.request.credentials.uid).await;
+    clock.note("turn");
     let mut launched = launch(start, &plan, &engine, image, &mut clock).await?;
-    let finished = finish(start, &mut plan, &mut launched, &engine, &mut clock).await?;
+    let placed = place(start, &mut plan, &launched)?;
+    drop(turn);
+    clock.note("populate");
+    let finished = finish(start, &plan, &mut launched, placed, &engine, &mut clock).await?;
     session(start, plan, launched, finished, clock.phases)
 }
 
@@ -328,15 +337,13 @@ struct Finished {
     warnings: Vec<String>,
 }
 
-/// Hardens the container, attaches all files and mounts, and lets the image's programs run.
-async fn finish(
+/// Hardens the container, and attaches all files and mounts.
+fn place(
     start: &StartRequest<'_>,
     plan: &mut StartPlan,
-    launched: &mut Launched<'_>,
-    engine: &Engine,
-    clock: &mut Clock,
-) -> Result<Finished, StartError> {
-    let Launched { files, entry, process, namespaces, image, .. } = &*launched;
+    launched: &Launched<'_>,
+) -> Result<(Hardened, Placed), StartError> {
+    let Launched { files, entry, process, namespaces, image, .. } = launched;
     let hardened = in_mount_namespace::harden(start, process, namespaces, entry, image)?;
     let wanted = std::mem::take(&mut plan.mounts);
     let container = (image, process, namespaces);
@@ -346,7 +353,18 @@ async fn finish(
     if let Some(workdir) = workdir.filter(|path| skipped.iter().any(|mount| mount.target.covers(path))) {
         plan.unmounted_workdir = Some(workdir.to_owned());
     }
-    clock.note("populate");
+    Ok((hardened, placed))
+}
+
+/// Lets the image's programs run.
+async fn finish(
+    start: &StartRequest<'_>,
+    plan: &StartPlan,
+    launched: &mut Launched<'_>,
+    (hardened, placed): (Hardened, Placed),
+    engine: &Engine,
+    clock: &mut Clock,
+) -> Result<Finished, StartError> {
     complete_environment(start, plan, launched, engine, clock).await?;
     let Launched { files, process, banner, image, .. } = &*launched;
     let has_sshd = hardened.found.sshd.is_some();
