@@ -22,7 +22,9 @@ const MAX_NODE: usize = 255;
 const MAX_IMAGE_CONFIG: usize = 1 << 20;
 
 /// Names that each node uses for itself.
-const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+const LOOPBACK: [&str; 4] = ["localhost", "127.0.0.1", "::1", "127.0.1.1"];
+/// The nodes of larger jobs are known only as they are written: the file would have thrice as many names.
+const MAX_SPELLED: usize = 256;
 
 /// A node of the job, for ssh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,11 +70,15 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
     // Length of the current `Host` line; 0 when there is none.
     let mut line = 0;
     let own = own.iter().map(String::as_str).chain(LOOPBACK).filter(|_| !nodes.is_empty());
-    let mut seen = HashSet::new();
     // Slurm's names come first: users look for them most.
     let names = nodes.iter().map(|node| node.name.as_str());
     let others = nodes.iter().flat_map(|node| node.others.iter().map(String::as_str));
-    for node in names.chain(others).chain(own).filter(|name| is_host(name) && seen.insert(*name)) {
+    let written: Vec<&str> = names.chain(others).chain(own).collect();
+    let spells = |name: &&str| is_host(name) && nodes.len() <= MAX_SPELLED;
+    let spelled: Vec<String> = written.iter().copied().filter(spells).flat_map(other_cases).collect();
+    let all = written.into_iter().chain(spelled.iter().map(String::as_str));
+    let mut seen = HashSet::new();
+    for node in all.filter(|name| is_host(name) && seen.insert(*name)) {
         if line > 0 && line + 1 + node.len() > MAX_LINE {
             text.push_str(&settings);
             line = 0;
@@ -92,7 +98,8 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
         for node in nodes {
             let Some(address) = node.address.as_deref().filter(|address| is_host(address)) else { continue };
             let mut line = "Host".to_owned();
-            for name in node.names().filter(|name| is_host(name)) {
+            let spelled: Vec<_> = node.names().filter(spells).flat_map(other_cases).collect();
+            for name in node.names().chain(spelled.iter().map(String::as_str)).filter(|name| is_host(name)) {
                 if line.len() + 1 + name.len() <= MAX_LINE {
                     line.push(' ');
                     line.push_str(name);
@@ -100,7 +107,7 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
             }
             let _ = write!(text, "{line}\n    HostName {address}\n");
         }
-        let _ = write!(text, "Host {}\n    HostName 127.0.0.1\n", LOOPBACK.join(" "));
+        let _ = write!(text, "Host {} LOCALHOST\n    HostName 127.0.0.1\n", LOOPBACK.join(" "));
     }
     text
 }
@@ -159,6 +166,13 @@ fn settings(port: u16, user: &str, alias: &str, reach: Reach) -> String {
     )
 }
 
+/// The name in lower and in upper case. Name services ignore the case of a name; ssh's `Host` does not (`match_pattern` in
+/// OpenSSH's match.c), and has no pattern for that.
+fn other_cases(name: &str) -> impl Iterator<Item = String> {
+    let cases = [name.to_ascii_lowercase(), name.to_ascii_uppercase()];
+    cases.into_iter().filter(move |case| case != name)
+}
+
 /// Whether this is a host name, or an address.
 fn is_host(name: &str) -> bool {
     is_host_name(name) || name.parse::<IpAddr>().is_ok()
@@ -204,6 +218,10 @@ mod tests {
             ("2001:db8::2", "10.0.0.2"),
             ("localhost", "127.0.0.1"),
             ("::1", "127.0.0.1"),
+            ("C2", "10.0.0.2"),
+            ("N2.EXAMPLE.ORG", "10.0.0.2"),
+            ("2001:DB8::2", "10.0.0.2"),
+            ("LOCALHOST", "127.0.0.1"),
         ] {
             let Some(ssh) = understood(config.as_bytes(), host) else { return skip("ssh") };
             for line in
@@ -230,9 +248,8 @@ mod tests {
     #[test]
     fn the_nodes_of_the_job_are_reached_with_its_key_on_its_port() {
         let config = config_of(&["n1", "n2"], 20123, "alice", "docker_123");
-        assert!(
-            config.starts_with("Host n1 n2 localhost 127.0.0.1 ::1\n    User \"alice\"\n    Port 20123\n")
-        );
+        let hosts = "Host n1 n2 localhost 127.0.0.1 ::1 127.0.1.1 N1 N2 LOCALHOST";
+        assert!(config.starts_with(&format!("{hosts}\n    User \"alice\"\n    Port 20123\n")));
         let Some(ssh) = understood(config.as_bytes(), "n2") else { return skip("ssh") };
         for line in [
             "user alice",
@@ -314,7 +331,8 @@ mod tests {
         let long = "n".repeat(256);
         let bad = ["", "*", "a b", "a\nPort 1", "-oX", "!a", "n1", "a,b", &long, "é"];
         let config = config_of(&bad, 1, "a\"\nPort 2\n", "x");
-        assert!(config.starts_with("Host n1 localhost 127.0.0.1 ::1\n    User \"aPort 2\"\n    Port 1\n"));
+        let hosts = "Host n1 localhost 127.0.0.1 ::1 127.0.1.1 N1 LOCALHOST";
+        assert!(config.starts_with(&format!("{hosts}\n    User \"aPort 2\"\n    Port 1\n")));
         assert!(config_of(&["*", "n1"], 1, "a", "x").starts_with("Host n1 "));
     }
 
