@@ -73,6 +73,14 @@ fn serve(node: &Node, connection: &UnixStream) -> io::Result<()> {
         );
         return Message::Ended(NOT_FOUND << 8).send(connection);
     };
+    if needs_own_terminal(&request, &descriptors) {
+        say(
+            &descriptors,
+            &request,
+            "its shell on the node needs a terminal of its own: use sbatch or srun, or a command with </dev/null",
+        );
+        return Message::Ended(CANNOT_RUN << 8).send(connection);
+    }
     Message::Ready.send(connection)?;
     let mut go = [0; 2];
     (&*connection).read_exact(&mut go)?;
@@ -92,6 +100,13 @@ fn serve(node: &Node, connection: &UnixStream) -> io::Result<()> {
             attend(connection, &passing, child)
         }
     }
+}
+
+/// salloc asks in a loop, without a pause, whether it is in the foreground of the terminal that is its input
+/// (src/salloc/salloc.c, `main`). In a session that is not the terminal's it never is.
+fn needs_own_terminal(request: &Request, descriptors: &[OwnedFd]) -> bool {
+    let is_terminal = |input: &OwnedFd| nix::unistd::isatty(input).unwrap_or_default();
+    request.name == b"salloc" && request.open & 1 != 0 && descriptors.first().is_some_and(is_terminal)
 }
 
 /// The first bytes bring the descriptors.

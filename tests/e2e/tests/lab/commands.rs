@@ -83,6 +83,7 @@ END
         squeue -i 30 >/dev/null & call=$!; sleep 0.5; kill -INT $call; kill -USR1 $call; wait $call 2>/dev/null; echo squeue $?
         squeue -i 30 >/dev/null & call=$!; sleep 0.5; kill -TSTP $call; sleep 0.5
         grep ^State /proc/$call/status; kill -CONT $call; kill $call; wait $call 2>/dev/null; echo stopped $?
+        script -qec 'salloc -n1 true' /dev/null </dev/null | grep -c 'needs a terminal of its own'
         script -qec 'srun -n1 -N1 --pty sh -c "stty size; tty | cut -c -9"; stty size' /dev/null </dev/null | tail -n 3
         true"#;
     let job = lab.alice().submit_image("-w n1", script).wait().completed();
@@ -96,6 +97,7 @@ END
         "squeue 138",
         "State:\tT (stopped)",
         "stopped 143",
+        "1",
         "0 0",
         "/dev/pts/",
         "0 0",
