@@ -13,7 +13,7 @@
 //!  slurmstepd spank epilog   container, cgroups, mounts, files are removed  container::{prolog, stop}
 //!  slurmd, at its start      the same for jobs that no longer run           container::reap
 //!
-//!  spank-docker check        an admin's look at a node                      check
+//!  spank-docker              what an admin sees and does on a node          check, admin
 //! ```
 //!
 //! The rooms, in that order. Each uses only those below it (`tests/rooms.rs`); [`engine`] and [`state`] are
@@ -22,6 +22,7 @@
 //! | room | what |
 //! |---|---|
 //! | `spank` | what Slurm calls: C symbols, hooks, Slurm's handle. The only one that knows the crate `slurm-spank` |
+//! | [`admin`] | jobs and images on a node, as an admin sees them; not part of the plugin |
 //! | [`check`] | checks of a node for an admin; not part of the plugin |
 //! | [`task`] | a task joins its job's container |
 //! | [`container`] | a job's container on one node, from its start to its removal |
@@ -38,6 +39,7 @@
 //! variable has no other effect. Unsafe code of the plugin is in `spank` (C symbols) and [`linux`] (system
 //! calls) only; `src/pause` is a program of its own.
 
+pub mod admin;
 pub mod check;
 pub mod container;
 pub mod engine;

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from top to bottom. Rooms on one floor do not use each other.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["spank"],
+    &["admin"],
     &["check"],
     &["task"],
     &["container"],

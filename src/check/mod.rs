@@ -20,4 +20,4 @@ mod slurm;
 mod state_dir;
 
 pub use finding::{Finding, Level, Report};
-pub use node::{check, place_of_secret};
+pub use node::{check, configuration, place_of_secret};

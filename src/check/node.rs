@@ -81,8 +81,8 @@ fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
     [slurm, toolkit, munge].into_iter().flatten().map(Release::packaged).collect()
 }
 
-/// The path for a new secret on this node: the configured one, or else the plugin's default.
-pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathBuf, String> {
+/// The plugin's configuration on this node, as plugstack.conf has it; the default one where no line names the plugin yet.
+pub fn configuration(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<Config, String> {
     let shown = crate::slurm::scontrol::configuration(path).unwrap_or_default();
     let file = plugstack_file(&Settings::parse(&shown), slurm_conf);
     let lines = match stack::read(&file) {
@@ -91,13 +91,17 @@ pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathB
             lines.map_err(|error| format!("'{}' cannot be read: {error}", Escaped::from(file.as_path())))?
         }
     };
-    let config = match lines.iter().find(|line| line.is_this_plugin()) {
+    match lines.iter().find(|line| line.is_this_plugin()) {
         Some(line) => plugstack::settings(line)
             .0
-            .ok_or("plugstack.conf has an invalid setting: use 'spank-docker check'")?,
-        None => Config::default(),
-    };
-    Ok(match config.secret {
+            .ok_or_else(|| "plugstack.conf has an invalid setting: use 'spank-docker check'".to_owned()),
+        None => Ok(Config::default()),
+    }
+}
+
+/// Where a new secret belongs on this node: where the configuration says, else the plugin's own place.
+pub fn place_of_secret(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<PathBuf, String> {
+    Ok(match configuration(path, slurm_conf)?.secret {
         SecretFile::At(path) => path,
         SecretFile::Auto => keys::OWN.into(),
     })

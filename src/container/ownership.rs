@@ -13,6 +13,8 @@ use crate::state::StateDir;
 
 /// The label by which a job's containers are found.
 pub(super) const LABEL_JOB: &str = "spank-docker.job";
+/// The name of the job's user.
+pub(super) const LABEL_USER: &str = "spank-docker.user";
 const LABEL_CLUSTER: &str = "spank-docker.cluster";
 const LABEL_NODE: &str = "spank-docker.node";
 /// The path of the state directory. Its device and inode would not do: they change when `/run` is mounted again
@@ -28,7 +30,7 @@ pub(super) fn labels(config: &Config, request: &Request) -> Vec<(&'static str, S
         (LABEL_STATE_DIR, config.state_dir.to_string_lossy().into_owned()),
         (LABEL_JOB, request.owner.job.to_string()),
         ("spank-docker.step", request.owner.step.map(|step| step.to_string()).unwrap_or_default()),
-        ("spank-docker.user", request.account.name.to_string_lossy().into_owned()),
+        (LABEL_USER, request.account.name.to_string_lossy().into_owned()),
         ("spank-docker.restart", request.restart.to_string()),
     ]
 }
@@ -71,7 +73,7 @@ fn agrees(listed: &Listed, name: &str, mine: &str) -> bool {
     label(listed, name).is_none_or(|value| mine.is_empty() || value == mine)
 }
 
-fn label<'a>(listed: &'a Listed, name: &str) -> Option<&'a str> {
+pub(super) fn label<'a>(listed: &'a Listed, name: &str) -> Option<&'a str> {
     listed.labels.get(name).map(String::as_str).filter(|value| !value.is_empty())
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::image_cache::ImageCacheError;
 use super::{engine_health, ownership};
 use crate::engine::{Engine, EngineError, ImageError, Listed};
 use crate::linux::cgroup;
@@ -54,6 +55,9 @@ pub enum StopError {
     /// The images that an interrupted pull may have brought cannot be marked as private.
     #[error("cannot clean up after an interrupted pull")]
     Pulls(#[source] ImageError),
+    /// There is no room for images.
+    #[error(transparent)]
+    ImageCache(#[from] ImageCacheError),
     /// The running jobs are not known: so nothing is removed.
     #[error("cannot find out which jobs run on this node: nothing of other jobs is removed")]
     Processes(#[source] std::io::Error),

@@ -6,8 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::engine_health;
+use super::image_cache::{Goal, Mode, make_room};
 use super::ownership::{self, LABEL_JOB};
 use super::reap;
 use super::remove::{Belonging, StopError, connect, remove_found, remove_scope};
@@ -18,7 +22,10 @@ use crate::linux::runtime::runtime;
 use crate::settings::plugstack::Config;
 use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::stepd;
-use crate::state::{Outcome, OwnerDir, StateDir, StateError};
+use crate::state::{ImageUses, Outcome, OwnerDir, StateDir, StateError};
+
+/// How long the removal of images may keep a node from its next job.
+const IMAGES: Duration = Duration::from_secs(60);
 
 /// Removes all that `job` has on this node: containers, mounts, files. Then removes what other jobs have left
 /// whose own epilog could not do it, because the engine was down, or started after slurmd. An engine that is
@@ -29,7 +36,22 @@ pub fn stop(config: &Config, slurmd: &Slurmd, job: JobId) -> Result<(), StopErro
     // After a failure of the engine, the hook does not call it again.
     let others = if own.is_ok() { reap::remove(config, slurmd, job) } else { Ok(()) };
     let pulls = if own.is_ok() { mark_interrupted_pulls(config) } else { Ok(()) };
-    prolog.and(own).and(others).and(pulls)
+    let images = if own.is_ok() { remove_images(config) } else { Ok(()) };
+    prolog.and(own).and(others).and(pulls).and(images)
+}
+
+/// Removes images that exceed what they may take. What cannot be removed in time is left to the next epilog.
+fn remove_images(config: &Config) -> Result<(), StopError> {
+    let Some(limit) = config.image_cache else { return Ok(()) };
+    let runtime = runtime().map_err(StopError::Runtime)?;
+    runtime.block_on(async {
+        let engine = engine_health::connect(config).await?;
+        let uses = ImageUses::default();
+        match timeout(IMAGES, make_room(&engine, &uses, Goal::Within(limit), Mode::Remove)).await {
+            Ok(removed) => Ok(removed.map(drop)?),
+            Err(_) => Ok(()),
+        }
+    })
 }
 
 /// Marks the images that the job's own pull may have brought, if it was cut off.

@@ -19,5 +19,5 @@ pub use connection::{Engine, EngineError};
 pub use container::{Container, FileType, Listed};
 pub use container_spec::{Bind, ContainerSpec, Ulimit};
 pub use facts::EngineInfo;
-pub use image::{Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, environment};
+pub use image::{Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, StoredImage, environment};
 pub use removal::{PATIENCE, volumes, written_to};

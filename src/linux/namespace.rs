@@ -26,6 +26,13 @@ pub struct NamespaceIds {
     uts: u64,
 }
 
+impl NamespaceIds {
+    /// Whether a process has these mounts.
+    pub fn are_mounts_of(&self, process: &Process) -> io::Result<bool> {
+        Ok(process.open("ns/mnt")?.metadata()?.st_ino() == self.mount)
+    }
+}
+
 /// Open mount, IPC and UTS namespaces of a process.
 #[derive(Debug)]
 pub struct Namespaces {

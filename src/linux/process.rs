@@ -107,6 +107,15 @@ impl Process {
             .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 
+    /// Its resident memory, in bytes (proc_pid_status(5)); nothing for a process of the kernel's.
+    pub fn resident(&self) -> io::Result<u64> {
+        let status = self.read("status")?;
+        let status = String::from_utf8_lossy(&status);
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.unwrap_or(0).saturating_mul(1024))
+    }
+
     /// The arguments of a process of root; `None` for a user's: reading them reads the process' memory, and a
     /// user can make that arbitrarily slow.
     pub fn arguments_of_root(&self) -> io::Result<Option<Vec<u8>>> {

@@ -67,6 +67,11 @@ impl StateDir {
         is_plain && self.0.ancestors().all(is_roots)
     }
 
+    /// Makes it unless it is there, for root alone.
+    pub fn ensure(&self) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).recursive(true).create(&self.0)
+    }
+
     /// The owners of all directories in it.
     pub fn owners(&self) -> io::Result<Vec<Owner>> {
         let entries = match fs::read_dir(&self.0) {

@@ -7,11 +7,13 @@ mod directory;
 mod error;
 mod exists;
 mod guest_files;
+mod image_uses;
 mod once_flag;
 mod record;
 
 pub use directory::{OwnerDir, StateDir};
 pub use error::StateError;
 pub use exists::has_state;
+pub use image_uses::{ImageUse, ImageUses, InUse, Removable};
 pub use once_flag::OnceFlag;
 pub use record::{Origin, Outcome, Record, RunningContainer};

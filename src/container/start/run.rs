@@ -17,6 +17,7 @@ use super::turn::Turn;
 use super::{container, in_mount_namespace, policy, sshd};
 use super::{entrypoint, login, session_environment, spec};
 use crate::container::gpus;
+use crate::container::image_cache::{Goal, Mode, make_room};
 use crate::container::mounts::{self, Prepared};
 use crate::container::nodes::JobNodes;
 use crate::container::request::Request;
@@ -36,7 +37,7 @@ use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
 use crate::slurm::scontrol;
 use crate::slurm::{command, gres, hostlist};
-use crate::state::{RunningContainer, StateDir};
+use crate::state::{ImageUses, InUse, RunningContainer, StateDir};
 
 /// Interval between checks whether the container is still wanted.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -150,7 +151,8 @@ async fn run(start: &StartRequest<'_>, progress: &mut dyn Progress) -> Result<Ru
     let mut plan = prepare(start).await?;
     clock.note("prepare");
     let engine = engine_health::connect(start.config).await?;
-    let image = find_image(start, &engine, progress).await?;
+    // Until the container exists, the engine may remove the image.
+    let (image, _in_use) = find_image(start, &engine, progress).await?;
     clock.note("image");
     // Not during a pull, nor while the image's own programs start.
     let turn =
@@ -212,7 +214,7 @@ async fn find_image(
     start: &StartRequest<'_>,
     engine: &Engine,
     progress: &mut dyn Progress,
-) -> Result<Image, StartError> {
+) -> Result<(Image, Option<InUse>), StartError> {
     let StartRequest { config, request, .. } = *start;
     let logins = || login::read(&request.credentials, Path::new(&request.account.home)).boxed_local();
     let policy = ImagePolicy {
@@ -221,9 +223,23 @@ async fn find_image(
         logins: &logins,
         pulls: &Pulls::new(&config.state_dir),
     };
-    let image = engine.image(policy, progress).await?;
+    let image = match engine.image(policy, progress).await {
+        Err(ImageError::NoSpace { .. }) if config.image_cache.is_some() => {
+            let made = make_room(engine, &ImageUses::default(), Goal::All, Mode::Remove).await;
+            // Where there is no more room, the second attempt says so.
+            let _ = made;
+            engine.image(policy, progress).await?
+        }
+        image => image?,
+    };
     policy::check_volumes(start, &image)?;
-    Ok(image)
+    let in_use = ImageUses::default().begin(&image.id, image.is_new);
+    match in_use {
+        Ok(Some(in_use)) => Ok((image, Some(in_use))),
+        Ok(None) => Err(ImageError::Gone { image: start.image_name() }.into()),
+        // A node whose /var cannot be written to runs jobs all the same, and nothing of theirs makes room.
+        Err(_) => Ok((image, None)),
+    }
 }
 
 /// A container in which only the plugin's first process runs.

@@ -13,6 +13,8 @@ use crate::slurm::gres::SELECTIONS;
 pub struct Image {
     /// `sha256:…`: the container is created from this id, even if the tag moves meanwhile.
     pub id: String,
+    /// Whether this call has brought it onto the node.
+    pub is_new: bool,
     /// The ENV entries, names and values, without those that the job sets.
     pub environment: Vec<(String, String)>,
     /// The names of all ENV entries.
@@ -28,7 +30,7 @@ pub struct Image {
 }
 
 /// The parts of an image's configuration that the plugin uses, if the image can run here.
-pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image, ImageError> {
+pub(super) fn usable(reference: &Reference, found: ImageInspect, is_new: bool) -> Result<Image, ImageError> {
     let node = architecture();
     if let Some(architecture) =
         found.architecture.filter(|built_for| !built_for.is_empty() && built_for != node)
@@ -46,6 +48,7 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect) -> Result<Image
     let entries = config.env.unwrap_or_default();
     Ok(Image {
         id: found.id.unwrap_or_default(),
+        is_new,
         environment: environment(&entries),
         variables: entries.iter().filter_map(|entry| entry.split('=').next()).map(str::to_owned).collect(),
         workdir: config.working_dir.filter(|workdir| !workdir.is_empty()),
@@ -105,8 +108,8 @@ mod tests {
             ..Default::default()
         };
         let reference: Reference = "a".parse().unwrap();
-        assert!(usable(&reference, with_labels(CONFIGURATION - 4)).is_ok());
-        let refused = usable(&reference, with_labels(CONFIGURATION));
+        assert!(usable(&reference, with_labels(CONFIGURATION - 4), false).is_ok());
+        let refused = usable(&reference, with_labels(CONFIGURATION), false);
         assert!(matches!(refused, Err(ImageError::Configuration { .. })), "{refused:?}");
     }
 }

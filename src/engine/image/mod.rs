@@ -10,9 +10,11 @@ mod private;
 mod progress;
 mod pull;
 mod pull_records;
+mod store;
 
 pub use error::ImageError;
 pub use inspect::{Image, environment};
 pub use policy::ImagePolicy;
 pub use progress::Progress;
 pub use pull_records::{PullRecord, Pulls};
+pub use store::StoredImage;

@@ -258,6 +258,11 @@ pub(super) fn is_mark(reference: &Reference) -> bool {
     reference.repository().is_some_and(|repository| is_our(&repository))
 }
 
+/// Whether a tag in the engine's store is one of the plugin's marks.
+pub(super) fn is_marks_name(name: &str) -> bool {
+    is_our(name.rsplit_once(':').map_or(name, |(repository, _)| repository))
+}
+
 /// The login in the form of the engine's API. The caller drops it after the request.
 pub(super) fn engine_credentials(credentials: &RegistryAuth) -> DockerCredentials {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());

@@ -14,6 +14,9 @@ pub trait Progress {
     /// The interval between reports.
     fn interval(&self) -> Duration;
 
+    /// Called at each message of the engine, with the bytes received and the bytes expected so far.
+    fn received(&mut self, _: (u64, u64)) {}
+
     /// Returns whether the pull is still wanted.
     fn report<'a>(&'a mut self, line: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>>;
 }
@@ -67,14 +70,19 @@ impl Layers {
     pub(super) fn any(&self) -> bool {
         self.any
     }
+
+    /// Bytes received and bytes expected, of all layers that the engine has told of. A registry may send any numbers.
+    pub(super) fn received(&self) -> (u64, u64) {
+        let sum = |of: fn(&(i64, i64)) -> i64| self.downloads.values().map(of).fold(0, i64::saturating_add);
+        let bytes = |sum: i64| sum.try_into().unwrap_or_default();
+        (bytes(sum(|layer| layer.0)), bytes(sum(|layer| layer.1)))
+    }
 }
 
 impl fmt::Display for Layers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MB: i64 = 1_000_000;
-        // A registry may send any numbers, so the sum saturates.
-        let sum = |of: fn(&(i64, i64)) -> i64| self.downloads.values().map(of).fold(0, i64::saturating_add);
-        let (had, wanted) = (sum(|layer| layer.0), sum(|layer| layer.1));
+        const MB: u64 = 1_000_000;
+        let (had, wanted) = self.received();
         write!(f, "{} of {} MB", had / MB, wanted / MB)?;
         f.write_str(if self.unpacking { ", unpacking" } else { "" })
     }

@@ -56,7 +56,7 @@ impl Engine {
         if !layers.any() {
             self.check_right(policy, &found).await?;
         }
-        usable(reference, found)
+        usable(reference, found, layers.any())
     }
 
     async fn present(&self, reference: &Reference) -> Result<Option<ImageInspect>, EngineError> {
@@ -152,7 +152,10 @@ impl Engine {
             // No message for that long comes from a slow registry, or from an engine that hangs.
             match tokio::time::timeout(interval, pieces.next(&mut stream)).await {
                 Ok(Ok(None)) => break,
-                Ok(Ok(Some(step))) => layers.note(&step),
+                Ok(Ok(Some(step))) => {
+                    layers.note(&step);
+                    progress.received(layers.received());
+                }
                 Ok(Err(error)) => return Err(pull_error(reference, error)),
                 Err(_) => self.answers(call).await?,
             }

@@ -80,6 +80,11 @@ pub enum ConfigError {
     /// An unknown consequence.
     #[error("engine_failure: '{0}' is not a valid value: use drain or fail")]
     EngineFailure(Escaped),
+    /// A limit for images that is neither bytes nor a percentage.
+    #[error(
+        "image_cache: '{0}' is not a limit for images: use none, bytes like 200G, or a percentage of the engine's disk like 80%"
+    )]
+    ImageCache(Escaped),
     /// Invalid names of variables, or variables that jobs need.
     #[error(
         "env_unset: '{0}' does not name variables, or names some that every job needs: use names like OPAL_PREFIX or PMIX_MCA_* with ',' between them"

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use super::error::ConfigError;
 use super::keys::{KEYS, STATE_DIR};
-use super::settings::{Config, EngineFailure};
+use super::settings::{Config, EngineFailure, ImageCache};
 use super::value;
 use crate::log::escape::Escaped;
 use crate::settings::choices::{Pull, Script};
@@ -64,6 +64,10 @@ impl Config {
                 self.slurm_commands =
                     SlurmCommands::parse(value).map_err(|name| ConfigError::SlurmCommands(name.into()))?
             }
+            "image_cache" if value == "none" => self.image_cache = None,
+            "image_cache" => {
+                self.image_cache = Some(ImageCache::parse(value).ok_or_else(|| bad(ConfigError::ImageCache))?)
+            }
             "engine_failure" => {
                 self.engine_failure = match value {
                     "drain" => EngineFailure::Drain,
@@ -89,7 +93,7 @@ pub fn state_dir_of<'a>(args: impl Iterator<Item = &'a CStr>) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::plugstack::{Devices, Limit, SecretFile, ShmSize};
+    use crate::settings::plugstack::{Devices, ImageCache, Limit, SecretFile, ShmSize};
     use glob::Pattern;
     use proptest::prelude::*;
     use std::time::Duration;
@@ -152,6 +156,7 @@ mod tests {
             "engine_failure=fail",
             "env_unset=OPAL_PREFIX,PMIX_MCA_*",
             "slurm_commands=srun,squeue",
+            "image_cache=80%",
         ];
         assert_eq!(given.len(), KEYS.len());
         let glob = |glob| Pattern::new(glob).unwrap();
@@ -175,11 +180,13 @@ mod tests {
             engine_failure: EngineFailure::Fail,
             env_unset: vec![glob("OPAL_PREFIX"), glob("PMIX_MCA_*")],
             slurm_commands: SlurmCommands::parse("srun,squeue").unwrap(),
+            image_cache: Some(ImageCache::Percent(80)),
             engine_return: Config::default().engine_return,
         };
         assert_eq!(Config::parse(&given), Ok(expected));
         assert_eq!(parse("state_dir=/var/lib//x/").state_dir.as_os_str(), "/var/lib/x");
         assert_eq!(parse("devices=none").devices, Devices::None);
+        assert_eq!(parse("image_cache=200G").image_cache, Some(ImageCache::Bytes(200 << 30)));
         assert_eq!(parse("start_timeout=1").start_timeout, Some(Duration::from_secs(1)));
     }
 
@@ -254,6 +261,10 @@ mod tests {
                 "slurm_commands=srun,bash",
                 "slurm_commands: 'bash' is not a command of Slurm's: use auto, none, or names like srun and sbatch with ',' between them",
             ),
+            (
+                "image_cache=much",
+                "image_cache: 'much' is not a limit for images: use none, bytes like 200G, or a percentage of the engine's disk like 80%",
+            ),
             ("engine_failure=panic", "engine_failure: 'panic' is not a valid value: use drain or fail"),
         ] {
             assert_eq!(refused(arg), error);
@@ -286,6 +297,10 @@ mod tests {
             "memlock=8589934592G",
             "shm_size=16777216T",
             "memlock=1KK",
+            "image_cache=",
+            "image_cache=%",
+            "image_cache=101%",
+            "image_cache=-1",
             "devices=",
             "devices=/dev",
             "devices=/dev/",

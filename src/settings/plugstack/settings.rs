@@ -52,6 +52,15 @@ pub enum ShmSize {
     Bytes(u64),
 }
 
+/// How much the images that jobs have brought onto a node may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageCache {
+    /// So many bytes.
+    Bytes(u64),
+    /// Until the engine's disk is full to so many percent.
+    Percent(u8),
+}
+
 /// The consequence for a node whose engine is installed and does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineFailure {
@@ -102,6 +111,8 @@ pub struct Config {
     pub env_unset: Vec<Pattern>,
     /// Which of Slurm's commands containers have. Default: all that the node has.
     pub slurm_commands: SlurmCommands,
+    /// How much images may take that jobs have brought; `None` for no limit. Default: none
+    pub image_cache: Option<ImageCache>,
     /// How long an engine that dies during a start may take to come back. Not configurable: a minute.
     pub engine_return: Duration,
 }
@@ -128,6 +139,7 @@ impl Default for Config {
             engine_failure: EngineFailure::Drain,
             env_unset: Vec::new(),
             slurm_commands: SlurmCommands::default(),
+            image_cache: None,
             engine_return: Duration::from_secs(60),
         }
     }

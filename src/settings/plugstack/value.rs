@@ -7,7 +7,7 @@ use std::time::Duration;
 use glob::Pattern;
 
 use super::error::ConfigError;
-use super::settings::{Devices, Limit, SecretFile, ShmSize};
+use super::settings::{Devices, ImageCache, Limit, SecretFile, ShmSize};
 use crate::settings::choices::on_or_off;
 use crate::settings::{number, plain_path};
 
@@ -75,6 +75,19 @@ pub(super) fn shm_size(value: &str) -> Option<ShmSize> {
         "half" => Some(ShmSize::Half),
         // 0 means the engine's own default.
         other => bytes(other).filter(|bytes| *bytes > 0).map(ShmSize::Bytes),
+    }
+}
+
+impl ImageCache {
+    /// As `image_cache` has it, other than `none`.
+    #[must_use]
+    pub fn parse(value: &str) -> Option<Self> {
+        match value.strip_suffix('%') {
+            Some(digits) => {
+                number::parse_digits(digits).filter(|percent| *percent <= 100).map(ImageCache::Percent)
+            }
+            None => bytes(value).map(ImageCache::Bytes),
+        }
     }
 }
 

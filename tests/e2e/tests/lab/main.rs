@@ -34,6 +34,7 @@ mod terminals;
 mod upkeep;
 mod upkeep_check;
 mod upkeep_engine;
+mod upkeep_images;
 mod upkeep_nodes;
 mod upkeep_settings;
 mod upkeep_slurm;

@@ -31,14 +31,17 @@ fn check_finds_nothing_wrong_with_a_node_that_runs_jobs_and_refuses_what_it_does
     assert!(json.stdout.contains("{\"check\":\"devices\",\"level\":\"ok\",\"text\":\"/dev/infiniband/rdma_cm, /dev/infiniband/uverbs0\"}"), "{json}");
     assert!(n2.run("spank-docker --version").success().stdout.starts_with("spank-docker "));
     for (command, line) in [
-        ("spank-docker", "no command: use check, secret, --help or --version"),
-        ("spank-docker chek", "'chek' is not a command: use check, secret, --help or --version"),
         (
-            "spank-docker check --jsn",
-            "'--jsn' is not an option of check: use --json, --accept NAME, or nothing",
+            "spank-docker",
+            "'spank-docker' requires a subcommand but one was not provided: see spank-docker --help",
         ),
-        ("spank-docker check --accept", "--accept: no name given: use --accept NAME,NAME"),
-        ("runuser -u alice -- spank-docker check", "the check needs root: run it as root"),
+        ("spank-docker chek", "unrecognized subcommand 'chek': see spank-docker --help"),
+        ("spank-docker check --jsn", "unexpected argument '--jsn' found: see spank-docker --help"),
+        (
+            "spank-docker check --accept",
+            "a value is required for '--accept <NAME>' but none was supplied: see spank-docker --help",
+        ),
+        ("runuser -u alice -- spank-docker check", "check needs root: run it as root"),
     ] {
         let outcome = n2.run(command);
         assert_eq!(outcome.code, Some(3), "{outcome}");

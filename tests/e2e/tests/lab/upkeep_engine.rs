@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use spank_docker_e2e::{Command, IMAGE, Lab};
+use spank_docker_e2e::{Command, IMAGE, Lab, image};
 
 use crate::failures::each_fails;
 
@@ -356,6 +356,18 @@ fn endless_pull_fails_the_job_unless_the_engine_died() {
         for (image, line) in cases {
             each_fails(&lab, "n2", &[(format!("--docker-image={image}"), line.to_owned())]);
         }
+    });
+    lab.with_arguments("n2", &format!("{arguments} image_cache=100%"), || {
+        let names = "docker --host unix:///run/second/socket images --format '{{.Repository}}'";
+        let musl = image("musl");
+        lab.alice().srun(&format!("-w n2 --docker-image={musl} /bin/ranks")).run();
+        assert_eq!(n2.sh(names).lines(), [musl.as_str()]);
+        // It goes, for another attempt, which finds no room either.
+        let line = format!(
+            "image '{IMAGE}': no space left on the disk of this node's engine: ask the admin to free some"
+        );
+        each_fails(&lab, "n2", &[(format!("--docker-image={IMAGE}"), line)]);
+        assert_eq!(n2.sh(names).stdout, "");
     });
     lab.with_arguments("n2", &format!("{arguments} start_timeout=3"), || {
         let line = "image 'localhost:5008/hpc/openmpi': container not ready within 3 s (start_timeout)";

@@ -1,0 +1,44 @@
+//! Why a command of an admin's has failed.
+
+use std::io;
+
+use crate::container::{ImageCacheError, SurveyError};
+use crate::engine::{EngineError, ImageError};
+use crate::settings::image::ReferenceError;
+
+/// Why.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The plugin is not configured here.
+    #[error("{0}")]
+    Configuration(String),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The name of an image.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// Room for images.
+    #[error(transparent)]
+    ImageCache(#[from] ImageCacheError),
+    /// The plugin's own files about images.
+    #[error("cannot record that an admin has pulled the image: {0}")]
+    Uses(#[source] io::Error),
+    /// Not how much images may take.
+    #[error(
+        "--to: '{0}' is not a limit for images: use bytes like 200G, or a percentage of the engine's disk like 80%"
+    )]
+    Limit(String),
+    /// The containers of jobs.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
+    /// The plugin's directory for state.
+    #[error("cannot create state_dir: {0}")]
+    State(#[source] io::Error),
+    /// No event loop could be made.
+    #[error("cannot create an event loop: {0}")]
+    Runtime(#[source] io::Error),
+}
