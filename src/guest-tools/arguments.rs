@@ -1,9 +1,9 @@
-//! A program's arguments, which need not be text, and may be missing.
+//! The arguments and the environment of this process, as bytes. They need not be UTF-8.
 #![expect(unsafe_code, reason = "the C library's argv and environ")]
 
 use std::ffi::{CStr, c_char, c_int};
 
-/// As the kernel has passed them.
+/// The arguments, the program's name first. It may be missing.
 #[derive(Debug)]
 pub(crate) struct Arguments(Vec<Vec<u8>>);
 
@@ -12,36 +12,36 @@ impl Arguments {
     /// `argv` has `argc` strings.
     pub(crate) unsafe fn of_process(argc: c_int, argv: *const *const c_char) -> Self {
         let count = usize::try_from(argc).unwrap_or_default();
-        // SAFETY: the caller's word.
+        // SAFETY: see above.
         Self(
             (0..count).map(|place| unsafe { CStr::from_ptr(*argv.add(place)) }.to_bytes().to_vec()).collect(),
         )
     }
 
-    /// The last part of the program's own name.
+    /// The last component of the program's name.
     pub(crate) fn name(&self) -> &[u8] {
         let whole = self.0.first().map(Vec::as_slice).unwrap_or_default();
         whole.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
     }
 
-    /// The first argument behind the name.
+    /// The first argument after the name.
     pub(crate) fn first(&self) -> Option<&[u8]> {
         self.rest().first().map(Vec::as_slice)
     }
 
-    /// All behind the name.
+    /// All arguments after the name.
     pub(crate) fn rest(&self) -> &[Vec<u8>] {
         self.0.get(1..).unwrap_or_default()
     }
 }
 
-/// The environment, as it is: entries without a `=` too, and of two with one name both.
+/// The environment unchanged, including entries without `=` and duplicates.
 pub(crate) fn environment() -> Vec<Vec<u8>> {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
     let mut entries = Vec::new();
-    // SAFETY: the C library's, which ends with a null pointer; this process changes none of it.
+    // SAFETY: the C library's list ends with a null pointer, and this process does not change it.
     unsafe {
         let mut next = environ;
         while !next.is_null() && !(*next).is_null() {

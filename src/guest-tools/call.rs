@@ -1,5 +1,5 @@
-//! One call, on the node, as the user: reads the request, runs the node's command in place of the caller,
-//! passes signals on, and tells its end. The command ends when the caller does.
+//! One call, on the node, as the user: reads the request, runs the node's command, forwards signals to it, and
+//! reports its end. If the caller ends, the command is ended too.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -23,41 +23,41 @@ use crate::process;
 use crate::request::{HEADER, Request, Script};
 use crate::signals::{self, Arriving};
 
-/// How long a caller may take to say what it wants.
+/// How long a caller may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the command may take to end when its caller has: srun ends its step.
+/// How long the command may take to end after SIGTERM when its caller has ended: srun ends its step first.
 const GRACE: Duration = Duration::from_secs(30);
 /// The descriptors of a request: 0, 1, 2, the working directory, the directory of a script.
 const DESCRIPTORS: usize = 5;
-/// Where the node's programs are.
+/// PATH of the node's command.
 const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Commands for which it matters where they start.
+/// The commands that use their working directory.
 const IN_DIRECTORY: [&[u8]; 4] = [b"srun", b"sbatch", b"salloc", b"sbcast"];
-/// As a shell says it.
+/// The exit codes of a shell for a command that it cannot find, and for one that it cannot execute.
 const NOT_FOUND: i32 = 127;
 const CANNOT_RUN: i32 = 126;
 
 /// What a call needs to know of the node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Node {
-    /// Its name.
+    /// The node's name in Slurm.
     pub(crate) name: Vec<u8>,
     /// The job's working directory.
     pub(crate) directory: Vec<u8>,
     /// slurmd's configuration file; empty for the default.
     pub(crate) slurm_conf: Vec<u8>,
-    /// Names and paths.
+    /// The allowed commands: their names and paths.
     pub(crate) commands: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Serves the one call of this process, which is the user's. Its exit code means nothing.
+/// Serves the call of this process, which is the user's by now. Returns its exit code, which no process reads.
 pub(crate) fn answer(node: &Node, connection: &UnixStream) -> i32 {
     // Without a controlling terminal, so that no job control stops a command that uses the caller's terminal:
     // that holds in the terminal's own session alone (tty_jobctrl.c, `__tty_check_change`).
     let _ = setsid();
     match serve(node, connection) {
         Ok(()) => 0,
-        // The caller is gone, or has said nothing that makes sense.
+        // The caller is gone, or its request is malformed.
         Err(_) => 1,
     }
 }
@@ -109,7 +109,7 @@ fn needs_own_terminal(request: &Request, descriptors: &[OwnedFd]) -> bool {
     request.name == b"salloc" && request.open & 1 != 0 && descriptors.first().is_some_and(is_terminal)
 }
 
-/// The first bytes bring the descriptors.
+/// Receives the request, and the descriptors with its header.
 fn receive(connection: &UnixStream) -> io::Result<(Request, Vec<OwnedFd>)> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let mut header = [0; HEADER];
@@ -128,12 +128,13 @@ fn say(descriptors: &[OwnedFd], request: &Request, text: &str) {
     if request.open & 0b100 != 0
         && let Some(error) = descriptors.get(2)
     {
-        // Nobody reads it.
+        // If the caller's standard error is closed, the line is lost.
         let _ = nix::unistd::write(error, line.as_bytes());
     }
 }
 
-/// The caller's directory, where it is the same one here; else the job's.
+/// Changes to the caller's working directory if its path leads to the same directory on the node, else to the
+/// job's, and says so.
 fn enter_directory(node: &Node, request: &Request, descriptors: &[OwnedFd]) {
     let theirs = descriptors.get(3).and_then(|directory| fstat(directory).ok());
     let is_same = |path: &Path| {
@@ -165,7 +166,7 @@ fn enter_directory(node: &Node, request: &Request, descriptors: &[OwnedFd]) {
     );
 }
 
-/// In the child. Returns why not.
+/// Executes the command in the child. Returns only if that fails.
 fn become_command(
     node: &Node,
     parent: Pid,
@@ -175,7 +176,7 @@ fn become_command(
 ) -> io::Error {
     let prepared = || -> io::Result<()> {
         setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-        // srun ends its step when it is asked to.
+        // Not SIGKILL: on SIGTERM srun ends its step.
         process::end_with_parent(parent, Signal::SIGTERM)?;
         umask(Mode::from_bits_truncate(request.umask));
         for (number, descriptor) in (0..3).zip(descriptors) {
@@ -203,7 +204,7 @@ fn become_command(
     process::execute(program, &arguments, &environment)
 }
 
-/// Until the command has ended.
+/// Forwards signals until the command has ended, and reports its end.
 fn attend(connection: &UnixStream, children: &Arriving, child: Pid) -> io::Result<()> {
     let mut is_caller_there = true;
     loop {
@@ -221,7 +222,7 @@ fn attend(connection: &UnixStream, children: &Arriving, child: Pid) -> io::Resul
             Some(status) if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) => {
                 return Message::Ended(status).send(connection);
             }
-            // Where the caller is gone, that is seen below.
+            // If the caller is gone, the read below reports it.
             Some(status) if libc::WIFSTOPPED(status) => drop(Message::Stopped.send(connection)),
             Some(_) | None if ready == Ok(0) => process::send(child, libc::SIGKILL, true),
             Some(_) | None => {}
@@ -230,7 +231,8 @@ fn attend(connection: &UnixStream, children: &Arriving, child: Pid) -> io::Resul
             continue;
         }
         match next_signal(connection) {
-            // A stop that can be caught does nothing to a process whose session has no terminal.
+            // Whether SIGTSTP stops a process depends on its session and process group, which are not the
+            // caller's.
             Some((libc::SIGTSTP, to_all)) => process::send(child, libc::SIGSTOP, to_all),
             Some((signal, to_all)) => process::send(child, signal, to_all),
             None => {
@@ -249,8 +251,8 @@ fn next_signal(mut connection: &UnixStream) -> Option<(i32, bool)> {
     Some((signal.into(), to_all != 0))
 }
 
-/// A batch script that is not there by its path on the node, or is another one: by its open directory, which
-/// keeps its name.
+/// If the path of a batch script does not lead to the same file on the node, replaces the path by one through
+/// the script's open directory. So the file's name stays, from which sbatch makes the job's name.
 fn hand_over(script: &Script, directory: &OwnedFd, arguments: &mut [Vec<u8>]) -> io::Result<()> {
     let Some(path) = usize::try_from(script.place).ok().and_then(|place| arguments.get_mut(place + 1)) else {
         return Ok(());

@@ -1,8 +1,8 @@
-//! Who calls, by the kernel's word; and how a process of root's becomes one of the caller's: in the caller's
-//! cgroups, with the caller's limits, and as the user for good.
+//! Checks the caller by what the kernel says of it, and makes a process of root's the user's: in the caller's
+//! cgroups, with the caller's limits, for good.
 //!
-//! The caller may have ended, and its number be another process' by now: what is taken from it then is
-//! another process' place in the same job, or nothing.
+//! If the caller has ended, another process may have its pid by now. That process is in the same job, or the
+//! call is refused.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -17,16 +17,16 @@ use crate::relay::Job;
 /// A hierarchy of cgroups that Slurm uses for the job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchy {
-    /// As /proc/PID/cgroup has it (cgroups(7)).
+    /// The controllers, as in /proc/PID/cgroup (cgroups(7)); empty for cgroup v2.
     controllers: Vec<u8>,
-    /// The job's cgroup there.
+    /// The path of the job's cgroup, as in /proc/PID/cgroup.
     job: Vec<u8>,
-    /// The directory of that.
+    /// The directory of the job's cgroup.
     directory: PathBuf,
 }
 
 impl Hierarchy {
-    /// Its three parts, a line each.
+    /// Parses the three fields, one on each line.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let mut parts = text.split(|byte| *byte == b'\n');
         let [controllers, job, directory] = [parts.next()?, parts.next()?, parts.next()?];
@@ -38,8 +38,8 @@ impl Hierarchy {
         })
     }
 
-    /// The directory of this process' cgroup, from the text of its /proc/PID/cgroup; none unless that is the
-    /// job's or below it.
+    /// The directory of a process' cgroup, from the content of its /proc/PID/cgroup. `None` unless that is the
+    /// job's cgroup or below it.
     fn directory_of(&self, membership: &[u8]) -> Option<PathBuf> {
         membership.split(|byte| *byte == b'\n').find_map(|line| {
             let mut fields = line.splitn(3, |byte| *byte == b':').skip(1);
@@ -53,8 +53,8 @@ impl Hierarchy {
     }
 }
 
-/// Makes this process one of the caller's user, in the caller's place. False where the caller is not of this
-/// job.
+/// Moves this process into the caller's cgroups, and makes it the user's. False if the caller is not in the
+/// job's cgroups.
 pub(crate) fn stand_for(job: &Job, caller: i32) -> io::Result<bool> {
     if caller <= 0 {
         return Ok(false);
@@ -63,7 +63,7 @@ pub(crate) fn stand_for(job: &Job, caller: i32) -> io::Result<bool> {
     let limits = fs::read_to_string(format!("/proc/{caller}/limits"))?;
     let directories: Vec<_> =
         job.hierarchies.iter().filter_map(|hierarchy| hierarchy.directory_of(&membership)).collect();
-    // Where Slurm has put it elsewhere in one of them, this process stays where the job's container is.
+    // In a hierarchy in which the caller is outside the job's cgroup, this process stays in the relay's.
     if directories.is_empty() {
         return Ok(false);
     }
@@ -75,7 +75,7 @@ pub(crate) fn stand_for(job: &Job, caller: i32) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The kernel takes 0 for the process that writes.
+/// The kernel reads 0 as the process that writes.
 fn enter(directory: &Path) -> io::Result<()> {
     fs::File::options().write(true).open(directory.join("cgroup.procs"))?.write_all(b"0")
 }

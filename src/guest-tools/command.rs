@@ -1,6 +1,5 @@
-//! A command of Slurm's in the container: passes itself on to the other end, and stands for it here. The
-//! process keeps its place in the foreground of its terminal; what it is sent it passes on; it ends as the
-//! other one ends.
+//! The stand-in for a Slurm command in the container: has the relay run the node's command. This process stays
+//! in the foreground of its terminal, forwards the signals that it receives, and ends as the command ends.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -21,13 +20,13 @@ use crate::request::{HEADER, Request};
 use crate::script;
 use crate::signals::{self, Arriving};
 
-/// Where the other end listens.
+/// The relay's socket.
 const SOCKET: &str = "/run/spank-docker/commands";
-/// As a shell says it of a command that it does not find, and of one that cannot be executed.
+/// The exit codes of a shell for a command that it cannot find, and for one that it cannot execute.
 const NOT_FOUND: i32 = 127;
 const CANNOT_RUN: i32 = 126;
 
-/// Runs the command that this process is called by. Its exit code.
+/// Runs the command under whose name this process was started. Returns its exit code.
 pub(crate) fn run(arguments: &Arguments) -> i32 {
     match pass_on(arguments) {
         Ok(code) => code,
@@ -50,7 +49,7 @@ impl Failure {
 }
 
 fn say(name: &[u8], text: &str) {
-    // Nobody reads it.
+    // If standard error is closed, the line is lost.
     let _ = writeln!(io::stderr(), "spank_docker: {}: {text}", name.escape_ascii());
 }
 
@@ -79,7 +78,7 @@ fn pass_on(arguments: &Arguments) -> Result<i32, Failure> {
     let script = script.as_ref().map_or(root.as_fd(), |(_, directory)| directory.as_fd());
     let standard = [io::stdin().as_raw_fd(), io::stdout().as_raw_fd(), io::stderr().as_raw_fd()];
     let sent = send(&connection, standard, [directory, script], &bytes);
-    // Where the other end has not read it all, it has said why.
+    // A relay that refuses does not read the request: then `sent` is an error, and the answer has the reason.
     let answer = Message::receive(&connection);
     match (sent, answer) {
         (Ok(()), Ok(Message::Ready)) => {}
@@ -113,14 +112,14 @@ fn refused(refusal: Refusal) -> Failure {
     })
 }
 
-/// Asking is changing it.
+/// umask(2) can only be read by changing it.
 fn own_umask() -> u32 {
     let own = umask(Mode::empty());
     umask(own);
     own.bits()
 }
 
-/// The descriptors go with the first bytes.
+/// Sends the request, and the descriptors with its header.
 fn send(
     connection: &UnixStream,
     standard: [RawFd; 3],
@@ -141,8 +140,8 @@ fn send(
     Ok(())
 }
 
-/// From here on the other end has the command: a signal that ended this process now would end the command
-/// too, but not as the signal ends it.
+/// Forwards signals until the command has ended. They are blocked here: a signal that ended this process would
+/// close the connection, and the command would get SIGTERM instead of that signal.
 fn accompany(connection: &UnixStream, ignored: u64, blocked: u64) -> Result<i32, Failure> {
     let passed_on = signals::passed_on() & !ignored & !blocked;
     signals::block(blocked | passed_on);
@@ -154,11 +153,11 @@ fn accompany(connection: &UnixStream, ignored: u64, blocked: u64) -> Result<i32,
             PollFd::new(connection.as_fd(), PollFlags::POLLIN),
             PollFd::new(arriving.as_fd(), PollFlags::POLLIN),
         ];
-        // Interrupted by a stop and its end.
+        // EINTR after a stop and continuation: nothing is lost.
         let _ = poll(&mut descriptors, PollTimeout::NONE);
         let [from_other_end, from_others] = descriptors.map(|polled| polled.any().unwrap_or_default());
         while from_others && let Some(arrived) = arriving.next() {
-            // Where the other end is gone, it is seen below.
+            // If the relay is gone, the next read reports it.
             let number = u8::try_from(arrived.signal).unwrap_or_default();
             let _ = (&*connection).write_all(&[number, arrived.is_kernels.into()]);
             match arrived.signal {
@@ -170,7 +169,7 @@ fn accompany(connection: &UnixStream, ignored: u64, blocked: u64) -> Result<i32,
         if from_other_end {
             match Message::receive(connection) {
                 Ok(Message::Ended(status)) => return Ok(end_as(status)),
-                // Unless it is to go on already.
+                // If SIGCONT has arrived meanwhile, this process must not stop.
                 Ok(Message::Stopped) if !was_continued => signals::stop(),
                 Ok(Message::Stopped) => {}
                 Ok(Message::Ready) => {}
@@ -185,7 +184,7 @@ fn go(mut connection: &UnixStream) -> Result<(), Failure> {
     connection.write_all(&[0, 0]).map_err(|_| gone())
 }
 
-/// The exit code; or an end by the same signal.
+/// Ends this process by the signal that has ended the command; otherwise returns the command's exit code.
 fn end_as(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) {
         let signal = libc::WTERMSIG(status);

@@ -1,15 +1,15 @@
-//! The environment of the node's own command: the caller's, but what the loader, the C library and a search
-//! for programs read is the node's. The plugin in srun, sbatch and salloc puts the caller's back before the
-//! job or step gets it (`slurm::env_protocol` in the plugin, which has the same names).
+//! The environment of the node's command: the caller's, except for PATH and the variables that the dynamic loader
+//! and the C library read, which are the node's. In srun, sbatch and salloc the plugin restores the caller's values
+//! before the job or step gets them (`slurm::env_protocol` in the plugin has the same names).
 #![forbid(unsafe_code)]
 
-/// Before the name of a variable of the caller's.
+/// The prefix of a variable that holds the caller's value of another one.
 const CALLERS: &[u8] = b"SLURM_DOCKERCALLER_";
-/// Names of variables that the caller does not have.
+/// The variable that names those which the caller does not have.
 const ADDED: &[u8] = b"SLURM_DOCKERADDED";
 
-/// Those that a program with privileges ignores, since they make it do other things (glibc:
-/// sysdeps/generic/unsecvars.h), except TMPDIR; and PATH.
+/// PATH, and the variables that glibc ignores in setuid programs because they change what a program does
+/// (sysdeps/generic/unsecvars.h), except TMPDIR.
 const NODES: [&[u8]; 11] = [
     b"PATH",
     b"GCONV_PATH",
@@ -23,10 +23,10 @@ const NODES: [&[u8]; 11] = [
     b"RESOLV_HOST_CONF",
     b"RES_OPTIONS",
 ];
-/// The same, of whole families.
+/// The same, by the beginnings of their names.
 const NODES_BY_PREFIX: [&[u8]; 2] = [b"LD_", b"MALLOC_"];
 
-/// Of a command that is called with `callers`. The node's own PATH and slurm.conf are known to the relay.
+/// The environment of a command whose caller has the environment `callers`, with the node's PATH and slurm.conf.
 pub(crate) fn of_command(callers: &[Vec<u8>], path: &[u8], slurm_conf: &[u8]) -> Vec<Vec<u8>> {
     let mut entries = Vec::with_capacity(callers.len() + 3);
     for entry in callers {

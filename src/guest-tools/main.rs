@@ -1,18 +1,18 @@
 //! The static program that every container has at `/run/spank-docker/tools`, and in `/run/spank-docker/bin`
-//! by the names of Slurm's commands. It runs in any image, and needs nothing of it.
+//! under the names of Slurm's commands. It runs in any image and uses nothing of the image.
 //!
 //! ```text
 //!   container                                │ node
-//!                                            │ relay        root: who connects, and nothing of what is said
+//!                                            │ relay        root: accepts connections, reads no request
 //!   srun ──── socket, descriptors 0 1 2 ─────┼── caller     becomes the caller's user, in the caller's cgroups
 //!   command   signals ─────────────────────> │   call       as the user: reads the request
 //!             <─────────────────── its end   │     └─ srun  the node's own
 //! ```
 //!
-//! By a command's name it stands in for that command: as the user, in the container ([`command`]). With
-//! `--relay` it is the other end, on the node: as root, in the job's cgroups ([`relay`]), from where each
-//! call becomes the user ([`caller`], [`call`]). Both ends are the same file, so that they always speak the
-//! same language ([`request`]).
+//! Under a command's name it is a stand-in for that command: as the user, in the container ([`command`]). With
+//! `--relay` it is the server on the node: as root, in the job's cgroups ([`relay`]). For each call it forks a
+//! process, which becomes the user ([`caller`], [`call`]). Client and server are the same file, so that they
+//! always use the same protocol ([`request`]).
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(dead_code, reason = "the entry is not part of the tests"))]
 
@@ -34,13 +34,13 @@ use std::ffi::{c_char, c_int};
 #[cfg(not(test))]
 use arguments::Arguments;
 
-/// Without the standard library's own start, which changes what a command inherits: it ignores SIGPIPE, and
-/// opens descriptors that the caller has closed.
+/// Replaces the standard library's entry point, which changes what a command inherits: it ignores SIGPIPE, and
+/// opens the standard descriptors that the caller has closed.
 #[cfg(not(test))]
 #[expect(unsafe_code, reason = "the C library's entry")]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    // SAFETY: as the C library passes them.
+    // SAFETY: the C library passes `argc` strings in `argv`.
     let arguments = unsafe { Arguments::of_process(argc, argv) };
     match arguments.first() {
         Some(b"--relay") => relay::run(&arguments),

@@ -1,29 +1,29 @@
-//! What the other end says to a command in the container: five bytes each.
+//! The relay's messages to a command in the container, of five bytes each.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read, Write};
 
-/// What it says.
+/// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// The request is read: signals come over the connection from here on.
+    /// The request has been read: from now on the connection carries signals.
     Ready,
-    /// The command's end, as wait(2) tells it.
+    /// The command has ended, with this wait status (wait(2)).
     Ended(i32),
     /// The command has stopped.
     Stopped,
-    /// It does not run.
+    /// The command is not run.
     Refused(Refusal),
 }
 
-/// Why it does not run, where nothing of the request is read yet.
+/// Why the relay does not run a command, before it reads the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Another user.
+    /// The caller is another user.
     User,
-    /// A process outside the job.
+    /// The caller is not in the job's cgroups.
     Stranger,
-    /// Not enough processes, or memory.
+    /// No process could be started for it.
     Failed,
 }
 
@@ -44,7 +44,7 @@ impl Message {
         to.write_all(&bytes)
     }
 
-    /// An error where the other end is gone.
+    /// Reads one message. An error if the connection is closed.
     pub(crate) fn receive(mut from: impl Read) -> io::Result<Self> {
         let mut bytes = [0; Self::LENGTH];
         from.read_exact(&mut bytes)?;

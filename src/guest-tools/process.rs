@@ -1,4 +1,4 @@
-//! What a process of the relay's has, and gives up: user, capabilities, limits, descriptors.
+//! The attributes of a process: user, capabilities, limits, descriptors.
 #![expect(unsafe_code, reason = "system calls that nix has not, and fork(2)")]
 
 use std::ffi::{CString, c_int};
@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{ForkResult, Gid, Uid, setgroups, setresgid, setresuid};
 
-/// Whose a call is.
+/// The job's user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
@@ -23,7 +23,7 @@ pub(crate) struct User {
 /// _LINUX_CAPABILITY_VERSION_3 of linux/capability.h.
 const CAPABILITIES: u32 = 0x2008_0522;
 
-/// Makes this process the user's, without a way back: no capability in any set, and none to be gained.
+/// Makes this process the user's for good: it has no capability in any set, and cannot gain one.
 pub(crate) fn become_user(user: &User) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
@@ -39,7 +39,7 @@ pub(crate) fn become_user(user: &User) -> io::Result<()> {
     leave_capabilities()
 }
 
-/// Until the kernel knows no more of them. A user who is root keeps the others.
+/// Drops each capability up to the last that the kernel knows, from the bounding set.
 fn leave_bounding_set() -> io::Result<()> {
     for capability in 0..=63 {
         // SAFETY: takes numbers.
@@ -63,8 +63,8 @@ fn leave_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives this process the limits of another, as its /proc/PID/limits has them, and its CPUs. Where this
-/// process may not raise a limit so far, it keeps its own.
+/// Gives this process the limits (the content of /proc/PID/limits) and the CPUs of another one. If this process
+/// may not raise a limit that far, its own hard limit stays.
 pub(crate) fn take_limits(limits: &str, pid: i32) -> io::Result<()> {
     for (resource, mut theirs) in parse_limits(limits) {
         if set_limit(resource, theirs).is_err() {
@@ -75,14 +75,15 @@ pub(crate) fn take_limits(limits: &str, pid: i32) -> io::Result<()> {
         }
     }
     if let Ok(cpus) = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(pid)) {
-        // CPUs that are gone meanwhile are the kernel's to leave out.
+        // Fails if none of these CPUs is left: then the process keeps its own.
         let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus);
     }
     Ok(())
 }
 
-/// A line for each limit, in the order of their numbers, behind a head (fs/proc/base.c, `proc_pid_limits`).
-/// prlimit(2) would need CAP_SYS_RESOURCE, which root in a container may lack.
+/// The file has a header, then one line for each limit, in the order of their numbers (Linux, fs/proc/base.c,
+/// `proc_pid_limits`). To read another user's limits by prlimit(2), a process needs CAP_SYS_RESOURCE, which root
+/// in a container may lack.
 fn parse_limits(text: &str) -> impl Iterator<Item = (u32, libc::rlimit64)> {
     const NAME: usize = 26;
     let value =
@@ -114,7 +115,8 @@ pub(crate) fn close_from(first: c_int) -> io::Result<()> {
     Ok(Errno::result(done).map(drop)?)
 }
 
-/// Opens /dev/null until the standard descriptors are taken. Which of them were open: bits.
+/// Opens /dev/null in place of standard descriptors that are closed. Returns which ones were open: bit 0 for
+/// standard input, and so on.
 pub(crate) fn occupy_standard_descriptors() -> io::Result<u8> {
     let mut open = 0b111;
     loop {
@@ -127,22 +129,22 @@ pub(crate) fn occupy_standard_descriptors() -> io::Result<u8> {
     }
 }
 
-/// Puts this descriptor in place of a standard one, for programs that this process executes.
+/// Duplicates a descriptor onto a standard one, for the program that this process executes.
 pub(crate) fn put(descriptor: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
-    // SAFETY: replaces what the caller does not use.
+    // SAFETY: nothing in this process owns the standard descriptors.
     let done = unsafe { libc::dup2(descriptor.as_raw_fd(), number) };
     Ok(Errno::result(done).map(drop)?)
 }
 
-/// Another number for it, which programs that this process executes have too.
+/// Duplicates a descriptor without close-on-exec, and returns the new number.
 pub(crate) fn keep_open(descriptor: BorrowedFd<'_>) -> io::Result<RawFd> {
-    // SAFETY: makes a descriptor.
+    // SAFETY: only creates a descriptor.
     Ok(Errno::result(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD, 3) })?)
 }
 
-/// Closes this one.
+/// Closes a descriptor that no object of this process owns.
 pub(crate) fn close(number: RawFd) {
-    // SAFETY: the caller does not use it.
+    // SAFETY: no object of this process owns it.
     unsafe { libc::close(number) };
 }
 
@@ -152,19 +154,19 @@ pub(crate) fn fork() -> nix::Result<ForkResult> {
     unsafe { nix::unistd::fork() }
 }
 
-/// Ends with this signal when the parent ends.
+/// Has the kernel send this signal to the process when its parent ends (PR_SET_PDEATHSIG).
 pub(crate) fn end_with_parent(parent: nix::unistd::Pid, signal: Signal) -> io::Result<()> {
     set_pdeathsig(signal)?;
     if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
 }
 
-/// Ends at once.
+/// Ends the process without running exit handlers.
 pub(crate) fn leave(code: c_int) -> ! {
     // SAFETY: ends this process alone.
     unsafe { libc::_exit(code) }
 }
 
-/// Executes a program; returns why not.
+/// Executes a program. Returns only if that fails.
 pub(crate) fn execute(program: &[u8], arguments: &[Vec<u8>], environment: &[Vec<u8>]) -> io::Error {
     let strings = |items: &[Vec<u8>]| {
         items.iter().map(|item| CString::new(item.clone())).collect::<Result<Vec<_>, _>>()
@@ -178,7 +180,7 @@ pub(crate) fn execute(program: &[u8], arguments: &[Vec<u8>], environment: &[Vec<
     }
 }
 
-/// What has become of a child, if anything has: its end, a stop, or that it goes on.
+/// The wait status of a child that has ended, stopped or continued since the last call.
 pub(crate) fn look(child: nix::unistd::Pid) -> io::Result<Option<c_int>> {
     let mut status = 0;
     let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
@@ -187,14 +189,14 @@ pub(crate) fn look(child: nix::unistd::Pid) -> io::Result<Option<c_int>> {
     Ok((found != 0).then_some(status))
 }
 
-/// Sends a signal to a child, or to its whole process group. Those of real time are numbers only.
+/// Sends a signal to a child, or to its whole process group. Real-time signals have no names in nix.
 pub(crate) fn send(child: nix::unistd::Pid, signal: c_int, to_all: bool) {
     let to = if to_all { -child.as_raw() } else { child.as_raw() };
-    // SAFETY: takes numbers. A child that has ended is not waited for yet, so that its number is its own.
+    // SAFETY: takes numbers. The child has not been reaped, so its pid cannot be another process'.
     unsafe { libc::kill(to, signal) };
 }
 
-/// Receives the first bytes of a conversation, and the descriptors that come with them; more than `most` are
+/// Receives the first bytes of a request, and the descriptors sent with them. More than `MOST` descriptors are
 /// an error.
 pub(crate) fn receive_descriptors<const MOST: usize>(
     socket: BorrowedFd<'_>,
@@ -208,7 +210,7 @@ pub(crate) fn receive_descriptors<const MOST: usize>(
     let mut received = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(descriptors) = control {
-            // SAFETY: the kernel has just made them, and nothing else owns them.
+            // SAFETY: the kernel has just created them for this process.
             received.extend(descriptors.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
         }
     }

@@ -1,6 +1,6 @@
-//! The other end, on the node: takes connections from the job's containers, and forks a process for each. As
-//! root, in the job's cgroups, it learns of a caller only what the kernel says, and reads nothing that a user
-//! has written.
+//! The server on the node: accepts connections from the job's containers, and forks a process for each. It runs
+//! as root, in the job's cgroups. What it knows of a caller comes from the kernel; it reads nothing that a user
+//! has sent.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -20,13 +20,13 @@ use crate::message::{Message, Refusal};
 use crate::process::{self, User};
 use crate::signals::{self, Arriving};
 
-/// So many calls at once; others wait for their turn.
+/// The maximum number of calls at once. Further connections wait in the socket's queue.
 const MOST: usize = 1024;
-/// Exit codes, which nobody sees but in a trace.
+/// Exit codes (sysexits.h). No process waits for the relay, so they only show in a trace.
 const BAD_ARGUMENTS: i32 = 64;
 const FAILED: i32 = 71;
 
-/// What the plugin says of the job.
+/// The job, as the plugin describes it in the arguments.
 #[derive(Debug, Default)]
 pub(crate) struct Job {
     pub(crate) user: User,
@@ -34,7 +34,7 @@ pub(crate) struct Job {
     pub(crate) node: Node,
 }
 
-/// Serves calls until it is killed. The socket is its standard input.
+/// Serves calls until Slurm kills the process. The listening socket is the standard input.
 pub(crate) fn run(arguments: &Arguments) -> i32 {
     let Some(job) = Job::parse(arguments.rest().get(1..).unwrap_or_default()) else { return BAD_ARGUMENTS };
     match serve(&job) {
@@ -47,7 +47,7 @@ enum Never {}
 
 fn serve(job: &Job) -> io::Result<Never> {
     signals::ignore(0);
-    // Slurm's slurmstepd keeps the numbers of its own descriptors taken.
+    // The numbers of slurmstepd's descriptors are taken by /dev/null.
     process::close_from(3)?;
     let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
     process::close(0);
@@ -81,10 +81,10 @@ fn serve(job: &Job) -> io::Result<Never> {
     }
 }
 
-/// Whether there is a process for it. Otherwise the caller knows why.
+/// Forks a process for the connection. False if there is none: then the caller has been told why.
 fn begin(job: &Job, connection: UnixStream, ours: [RawFd; 2]) -> bool {
     let refuse = |refusal| {
-        // Room for five bytes is always there.
+        // The new connection's send buffer has room for a message.
         let _ = connection.set_nonblocking(true).and_then(|()| Message::Refused(refusal).send(&connection));
         false
     };
@@ -102,7 +102,7 @@ fn begin(job: &Job, connection: UnixStream, ours: [RawFd; 2]) -> bool {
     }
 }
 
-/// The whole life of a call's process.
+/// Everything that the process of one call does. Returns its exit code.
 fn child(job: &Job, connection: &UnixStream, caller: i32) -> i32 {
     signals::block(0);
     let refusal = match caller::stand_for(job, caller) {

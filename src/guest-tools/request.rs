@@ -1,15 +1,16 @@
-//! What a command in the container asks of its other end: the command with its arguments, the environment,
-//! the working directory, and what else a process inherits. Bytes, not text.
+//! The request of a command in the container to the relay: the command with its arguments, the environment, the
+//! working directory, and other attributes that a process inherits. Strings are bytes and need not be UTF-8.
 //!
-//! Written by [`crate::command`], read by [`crate::call`] as the same user: a lie is told to oneself.
+//! Written by [`crate::command`], read by [`crate::call`] as the same user: a false request gains nothing that
+//! this user cannot do anyway.
 #![forbid(unsafe_code)]
 
 /// More than the kernel passes to a program (6 MiB, `bprm_stack_limits()` in fs/exec.c), with pointers.
 const LIMIT: u32 = 8 << 20;
-/// What begins the conversation: the length of the rest.
+/// The size of the header, which holds the length of the rest.
 pub(crate) const HEADER: usize = 4;
 
-/// The standard descriptors, and the working directory, are sent beside it.
+/// One request. The standard descriptors and the working directory are sent with its header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Request {
     /// The command's name.
@@ -18,17 +19,17 @@ pub(crate) struct Request {
     pub(crate) arguments: Vec<Vec<u8>>,
     /// `NAME=value`.
     pub(crate) environment: Vec<Vec<u8>>,
-    /// The path of the working directory; empty where it has none.
+    /// The path of the working directory; empty if it is unknown.
     pub(crate) directory: Vec<u8>,
-    /// Which of the descriptors 0, 1 and 2 are open: bits.
+    /// Which of the descriptors 0, 1 and 2 are open: bit 0 for descriptor 0, and so on.
     pub(crate) open: u8,
     /// The umask.
     pub(crate) umask: u32,
-    /// Signals that the caller ignores, and those that it blocks: bits, from signal 1 on.
+    /// The signals that the caller ignores: bit 0 for signal 1, and so on.
     pub(crate) ignored: u64,
-    /// The same.
+    /// The signals that the caller blocks, in the same form.
     pub(crate) blocked: u64,
-    /// Where a batch script is among the arguments, and its name in a directory that is sent too.
+    /// The batch script among the arguments, if there is one. Its directory is sent as a descriptor.
     pub(crate) script: Option<Script>,
 }
 
@@ -39,14 +40,14 @@ pub(crate) struct Script {
     pub(crate) place: u32,
     /// Its name in its directory.
     pub(crate) name: Vec<u8>,
-    /// Which file it is.
+    /// The device of its file (stat(2)).
     pub(crate) device: u64,
-    /// The same.
+    /// The inode of its file.
     pub(crate) inode: u64,
 }
 
 impl Request {
-    /// For the other end; `None` where it is longer than any process can be given.
+    /// The bytes to send. `None` if they are more than the kernel passes to a program.
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
         let mut bytes = vec![0; HEADER];
         let list = |bytes: &mut Vec<u8>, items: &[Vec<u8>]| {
@@ -71,13 +72,13 @@ impl Request {
         Some(bytes)
     }
 
-    /// The length of what follows the header, if it is one.
+    /// The length of the rest, from the header. `None` if it exceeds the limit.
     pub(crate) fn length(header: [u8; HEADER]) -> Option<usize> {
         let length = u32::from_ne_bytes(header);
         usize::try_from(length).ok().filter(|_| length <= LIMIT)
     }
 
-    /// From what [`Self::encode`] has made, behind the header. None of its strings has a NUL in it.
+    /// Reads what [`Self::encode`] has written after the header. A string with a NUL byte is refused.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = Rest(bytes);
         let request = Self {
@@ -110,7 +111,7 @@ fn string(bytes: &mut Vec<u8>, value: &[u8]) {
     bytes.extend(value);
 }
 
-/// What is not read yet.
+/// The bytes that have not been decoded yet.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -127,7 +128,7 @@ impl Rest<'_> {
         (!string.contains(&0)).then(|| string.to_vec())
     }
 
-    /// Grows with what is there, not with what is said to be there.
+    /// Allocates for the strings that are present, not for the number that the request states.
     fn list(&mut self) -> Option<Vec<Vec<u8>>> {
         let count = self.number()?;
         let mut items = Vec::new();

@@ -1,5 +1,5 @@
-//! The batch script among the arguments of sbatch: one that the node does not have is handed over by its open
-//! directory.
+//! Finds the batch script among the arguments of sbatch. A script that the node does not have is handed over by
+//! its open directory.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -14,10 +14,11 @@ use nix::sys::stat::Mode;
 
 use crate::request::Script;
 
-/// Options of sbatch whose value may be the next argument, by one letter: those of `optstring`, of all
-/// releases from 22.05 to 26.05 (src/common/slurm_opt.c: `opt_list`, `required_argument`).
+/// The short options of sbatch whose value may be the next argument: those of `optstring` in all releases from
+/// 22.05 to 26.05 (src/common/slurm_opt.c: `opt_list`, `required_argument`).
 const SHORT: &[u8] = b"AaBbCcDdeFGiJLMmNnopqStwx";
-/// Those with a name and without a value, or with one only behind a `=`; ours too. All others take one.
+/// The long options without a value, or with an optional one after `=`, the plugin's included. All others take a
+/// value.
 const WITHOUT_VALUE: [&str; 36] = [
     "consolidate-segments",
     "contiguous",
@@ -57,7 +58,7 @@ const WITHOUT_VALUE: [&str; 36] = [
     "wait",
 ];
 
-/// Where the script is among the arguments of `command`, if it is one, and its directory.
+/// The batch script among the arguments of `command`, and its directory.
 pub(crate) fn find(command: &[u8], arguments: &[Vec<u8>]) -> Option<(Script, OwnedFd)> {
     if command != b"sbatch" {
         return None;
@@ -77,7 +78,7 @@ pub(crate) fn find(command: &[u8], arguments: &[Vec<u8>]) -> Option<(Script, Own
     Some((script, open(directory, flags, Mode::empty()).ok()?))
 }
 
-/// A link to an absolute path leads elsewhere on the node.
+/// Resolves a link to an absolute path, which would lead to another file on the node.
 fn plain(path: &Path) -> Option<PathBuf> {
     match fs::read_link(path) {
         Ok(target) if target.is_absolute() => fs::canonicalize(path).ok(),
@@ -85,7 +86,7 @@ fn plain(path: &Path) -> Option<PathBuf> {
     }
 }
 
-/// The first argument that is neither an option nor the value of one, unless there is a `--wrap`.
+/// The place of the first argument that is neither an option nor the value of one. `None` with `--wrap`.
 fn place(arguments: &[Vec<u8>]) -> Option<usize> {
     let mut arguments = arguments.iter().enumerate();
     while let Some((place, argument)) = arguments.next() {
@@ -100,7 +101,7 @@ fn place(arguments: &[Vec<u8>]) -> Option<usize> {
                 }
             }
             [b'-', letters @ ..] if !letters.is_empty() => {
-                // The rest of the word is the value of the first that takes one.
+                // For the first letter that takes a value, the rest of the word is that value.
                 let with_value = letters.iter().position(|letter| SHORT.contains(letter));
                 if with_value.is_some_and(|at| at + 1 == letters.len()) {
                     arguments.next();
@@ -112,7 +113,7 @@ fn place(arguments: &[Vec<u8>]) -> Option<usize> {
     None
 }
 
-/// By its whole name, or a beginning of it, as getopt_long(3) takes it.
+/// Whether a long option takes no value: by its name or an abbreviation, which getopt_long(3) accepts.
 fn is_without_value(name: &[u8]) -> bool {
     WITHOUT_VALUE
         .iter()

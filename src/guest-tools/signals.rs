@@ -1,5 +1,5 @@
-//! Signals by their numbers, those of real time too: which ones a process ignores and blocks, and one
-//! descriptor for many.
+//! Signals by number, real-time signals included: which ones a process ignores and blocks, and a signalfd(2) for
+//! several.
 #![expect(unsafe_code, reason = "sets of signals as the kernel has them, which nix knows only some of")]
 
 use std::fs::File;
@@ -9,11 +9,12 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-/// Of signals, bit 0 for signal 1: the kernel's `sigset_t` on all supported architectures.
+/// A set of signals, bit 0 for signal 1: the kernel's `sigset_t` on all supported architectures.
 pub(crate) type Set = u64;
 
 const LAST: i32 = 64;
-/// Those that mean a fault of this very process, or what it does with its own children, pipes and terminal.
+/// Signals that concern a process itself: its faults, children, pipes, and place in its terminal's session. They
+/// are not forwarded.
 const OWN: [i32; 14] = [
     libc::SIGKILL,
     libc::SIGSTOP,
@@ -27,26 +28,26 @@ const OWN: [i32; 14] = [
     libc::SIGPIPE,
     libc::SIGTTIN,
     libc::SIGTTOU,
-    // The C library's own.
+    // Reserved by the C library.
     32,
     33,
 ];
 
-/// This signal alone.
+/// The set of this signal alone.
 pub(crate) fn only(signal: i32) -> Set {
     u32::try_from(signal - 1).ok().and_then(|bit| 1u64.checked_shl(bit)).unwrap_or_default()
 }
 
-/// Those that a command passes on, unless it ignores them.
+/// The signals that are forwarded, unless the caller ignores or blocks them.
 pub(crate) fn passed_on() -> Set {
     (1..=LAST).filter(|signal| !OWN.contains(signal)).map(only).fold(0, |set, one| set | one)
 }
 
-/// Those that this process ignores.
+/// The signals that this process ignores.
 pub(crate) fn ignored() -> Set {
     let is_ignored = |signal: &i32| {
         let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: only asks; a sigaction of zeroes is valid, and SIG_DFL.
+        // SAFETY: changes nothing; a sigaction of zeroes is valid (SIG_DFL).
         unsafe {
             libc::sigaction(*signal, ptr::null(), action.as_mut_ptr());
             action.assume_init().sa_sigaction == libc::SIG_IGN
@@ -55,7 +56,7 @@ pub(crate) fn ignored() -> Set {
     (1..=LAST).filter(is_ignored).map(only).fold(0, |set, one| set | one)
 }
 
-/// Those that this process blocks.
+/// The signals that this process blocks.
 pub(crate) fn blocked() -> Set {
     let mut set: Set = 0;
     // SAFETY: the kernel writes a set of this size.
@@ -71,7 +72,7 @@ pub(crate) fn blocked() -> Set {
     set
 }
 
-/// Blocks these, and no others.
+/// Blocks exactly these signals.
 pub(crate) fn block(set: Set) {
     // SAFETY: the kernel reads a set of this size.
     unsafe {
@@ -85,16 +86,16 @@ pub(crate) fn block(set: Set) {
     };
 }
 
-/// Ignores these, and has the default for all others.
+/// Ignores these signals, and sets all others to their default.
 pub(crate) fn ignore(set: Set) {
     for signal in 1..=LAST {
         let action = if set & only(signal) == 0 { libc::SIG_DFL } else { libc::SIG_IGN };
-        // SAFETY: installs no handler. The kernel refuses what cannot be changed.
+        // SAFETY: installs no handler. For SIGKILL and SIGSTOP the kernel returns an error.
         unsafe { libc::signal(signal, action) };
     }
 }
 
-/// Ends this process as this signal ends one, without a core of its own.
+/// Ends this process by this signal, without a core file.
 pub(crate) fn die_of(signal: i32) {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: installs no handler, and takes numbers.
@@ -106,40 +107,40 @@ pub(crate) fn die_of(signal: i32) {
     }
 }
 
-/// Stops this process until another continues it.
+/// Stops this process until it receives SIGCONT.
 pub(crate) fn stop() {
     // SAFETY: takes numbers.
     unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
 }
 
-/// Arrived, of those that this process blocks.
+/// A signalfd(2): reports signals that this process blocks.
 #[derive(Debug)]
 pub(crate) struct Arriving(File);
 
-/// One of them.
+/// A signal that has arrived.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrived {
     pub(crate) signal: i32,
-    /// Whether it is the terminal's, which sends it to all processes of the foreground.
+    /// Whether the kernel sent it (SI_KERNEL), as a terminal does to its whole foreground process group.
     pub(crate) is_kernels: bool,
 }
 
 impl Arriving {
-    /// Of this set.
+    /// For this set.
     pub(crate) fn of(set: Set) -> io::Result<Self> {
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        // SAFETY: the kernel reads a set of this size, and makes a descriptor that nothing else owns.
+        // SAFETY: the kernel reads a set of this size, and creates a descriptor.
         let descriptor = Errno::result(unsafe {
             libc::syscall(libc::SYS_signalfd4, -1, &raw const set, size_of::<Set>(), flags)
         })?;
         let descriptor = RawFd::try_from(descriptor).map_err(io::Error::other)?;
-        // SAFETY: as above.
+        // SAFETY: the descriptor is new, so nothing else owns it.
         Ok(Self(unsafe { File::from_raw_fd(descriptor) }))
     }
 
-    /// The next one, if there is one.
+    /// The next signal, if one has arrived.
     pub(crate) fn next(&self) -> Option<Arrived> {
-        // signalfd_siginfo(2): the number first, the code at 8 (ssi_errno lies between).
+        // signalfd(2): ssi_signo, ssi_errno, ssi_code, of four bytes each.
         let mut bytes = [0; 128];
         (&self.0).read_exact(&mut bytes).ok()?;
         let (number, rest) = bytes.split_first_chunk()?;
