@@ -81,12 +81,12 @@ mod tests {
     #[test]
     fn only_an_sshd_of_this_job_counts_as_another_image() {
         let token = "0123456789abcdef0123456789abcdef";
-        let ours = format!("{token}aaaaaaaaaaaaaaaa");
+        let own = format!("{token}aaaaaaaaaaaaaaaa");
         let line = |banner: &str| format!("SSH-2.0-OpenSSH_9.2p1 {banner}").into_bytes();
-        assert!(!is_of_other_image(&line(&ours), &ours));
-        assert!(is_of_other_image(&line(&format!("{token}bbbbbbbbbbbbbbbb")), &ours));
-        assert!(!is_of_other_image(&line("somebody else"), &ours));
-        assert!(!is_of_other_image(b"", &ours));
+        assert!(!is_of_other_image(&line(&own), &own));
+        assert!(is_of_other_image(&line(&format!("{token}bbbbbbbbbbbbbbbb")), &own));
+        assert!(!is_of_other_image(&line("somebody else"), &own));
+        assert!(!is_of_other_image(b"", &own));
         assert!(!is_of_other_image(&line("anything"), ""));
     }
 }

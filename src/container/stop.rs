@@ -91,17 +91,17 @@ fn end_prolog(state: &StateDir, job: JobId) -> Result<(), StopError> {
 pub(super) fn stop_step(config: &Config, owner: Owner) -> Result<(), StopError> {
     let state = StateDir::new(&config.state_dir);
     let (step, job) = (state.of(owner), state.of(Owner::job(owner.job)));
-    let is_its = is_of_scope(config, owner);
+    let belongs = is_of_scope(config, owner);
     let told = record_cgroups_for_epilog(&step, &job);
     // From here on the job's record names the cgroups.
-    let ended = end_without_cgroups(config, owner, is_its);
+    let ended = end_without_cgroups(config, owner, belongs);
     ended.and(told.map_err(StopError::from))
 }
 
 /// Removes only the container of a job, or of a step.
 pub(super) fn remove_container(config: &Config, owner: Owner) -> Result<(), StopError> {
-    let is_its = is_of_scope(config, owner);
-    remove_containers(config, owner.job, is_its, false).result
+    let belongs = is_of_scope(config, owner);
+    remove_containers(config, owner.job, belongs, false).result
 }
 
 /// Whether a container belongs to this owner, under the slurmd that the record names.
@@ -124,9 +124,9 @@ fn record_cgroups_for_epilog(step: &OwnerDir, job: &OwnerDir) -> Result<(), Stat
 fn end_without_cgroups(
     config: &Config,
     owner: Owner,
-    is_meant: impl Fn(&Listed) -> bool,
+    belongs: impl Fn(&Listed) -> bool,
 ) -> Result<(), StopError> {
-    let Removal { result, directories, kept } = remove_containers(config, owner.job, is_meant, false);
+    let Removal { result, directories, kept } = remove_containers(config, owner.job, belongs, false);
     let mut first = result;
     for state in directories {
         first = first.and(state.of(owner).remove().map_err(StopError::from));
@@ -139,14 +139,14 @@ fn end_without_cgroups(
 fn end(
     config: &Config,
     job: JobId,
-    is_meant: impl Fn(&Listed) -> bool,
-    is_meant_scope: impl Fn(Owner) -> bool,
+    belongs: impl Fn(&Listed) -> bool,
+    owner_belongs: impl Fn(Owner) -> bool,
 ) -> Result<(), StopError> {
     let waits = had_container(config, job);
-    let Removal { result, directories, kept } = remove_containers(config, job, is_meant, waits);
+    let Removal { result, directories, kept } = remove_containers(config, job, belongs, waits);
     let mut first = result;
     for state in directories {
-        first = first.and(remove_state(&state, &is_meant_scope));
+        first = first.and(remove_state(&state, &owner_belongs));
     }
     postpone(&kept);
     first
@@ -177,12 +177,7 @@ struct Removal {
 }
 
 /// Removes these containers of the job at each engine that may have one.
-fn remove_containers(
-    config: &Config,
-    job: JobId,
-    is_meant: impl Fn(&Listed) -> bool,
-    waits: bool,
-) -> Removal {
+fn remove_containers(config: &Config, job: JobId, belongs: impl Fn(&Listed) -> bool, waits: bool) -> Removal {
     let configured = StateDir::new(&config.state_dir);
     let sockets = engines(config, &configured, job);
     let runtime = match runtime() {
@@ -196,12 +191,12 @@ fn remove_containers(
         Removal { result: Ok(()), directories: BTreeSet::from([configured.clone()]), kept: Vec::new() };
     for socket in sockets {
         let failed = runtime.block_on(async {
-            let mut failed = remove_at(config, &socket, job, &is_meant, &mut removal.directories).await;
+            let mut failed = remove_at(config, &socket, job, &belongs, &mut removal.directories).await;
             if waits
                 && let Some(error) = failed_engine(&failed)
                 && engine_health::comes_back(config, &socket, error).await
             {
-                failed = remove_at(config, &socket, job, &is_meant, &mut removal.directories).await;
+                failed = remove_at(config, &socket, job, &belongs, &mut removal.directories).await;
             }
             failed
         });
@@ -225,12 +220,12 @@ async fn remove_at(
     config: &Config,
     socket: &Path,
     job: JobId,
-    is_meant: &impl Fn(&Listed) -> bool,
+    belongs: &impl Fn(&Listed) -> bool,
     directories: &mut BTreeSet<StateDir>,
 ) -> Result<Failed, StopError> {
     let Some(engine) = connect(config, socket).await? else { return Ok(Vec::new()) };
     let label = format!("{LABEL_JOB}={job}");
-    let listed = engine.labelled(&label).await?.into_iter().filter(is_meant);
+    let listed = engine.labelled(&label).await?.into_iter().filter(belongs);
     let found = listed.filter_map(|listed| {
         let state_dir = ownership::state_dir(&listed, config);
         Belonging::of(listed, state_dir.unwrap_or_else(|| StateDir::new(&config.state_dir)))
@@ -258,11 +253,11 @@ fn engines(config: &Config, state: &StateDir, job: JobId) -> BTreeSet<PathBuf> {
 }
 
 /// Removes the records of these owners.
-fn remove_state(state: &StateDir, is_meant: impl Fn(Owner) -> bool) -> Result<(), StopError> {
+fn remove_state(state: &StateDir, owner_belongs: impl Fn(Owner) -> bool) -> Result<(), StopError> {
     let owners =
         state.owners().map_err(|source| StopError::List { path: state.path().to_owned(), source })?;
     let mut first = Ok(());
-    for owner in owners.into_iter().filter(|owner| is_meant(*owner)) {
+    for owner in owners.into_iter().filter(|owner| owner_belongs(*owner)) {
         let removed = remove_scope(&state.of(owner));
         if first.is_ok() {
             first = removed;

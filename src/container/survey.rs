@@ -78,8 +78,8 @@ pub fn user(listed: &Listed) -> Option<&str> {
 pub fn uses(containers: &BTreeMap<Owner, &RunningContainer>) -> BTreeMap<Owner, Use> {
     let mut uses: BTreeMap<Owner, Use> = containers.keys().map(|owner| (*owner, Use::default())).collect();
     for process in process::all().into_iter().flatten().filter_map(|pid| Process::find(pid).ok()) {
-        let is_its = |running: &RunningContainer| running.namespaces.are_mounts_of(&process).unwrap_or(false);
-        let owner = containers.iter().find(|(_, running)| is_its(running)).map(|(owner, _)| owner);
+        let has_it = |running: &RunningContainer| running.namespaces.are_mounts_of(&process).unwrap_or(false);
+        let owner = containers.iter().find(|(_, running)| has_it(running)).map(|(owner, _)| owner);
         if let Some(use_) = owner.and_then(|owner| uses.get_mut(owner)) {
             use_.processes += 1;
             use_.resident = use_.resident.saturating_add(process.resident().unwrap_or(0));

@@ -99,12 +99,12 @@ impl Logins {
         // The parser's error may quote a password.
         let file: ConfigFile = serde_json::from_slice(text)
             .map_err(|_| NoLogin::File("is not a valid Docker configuration: fix it"))?;
-        let is_meant = |key: &String| same_registry(key, registry);
-        let entry = file.auths.iter().find(|(key, _)| is_meant(key)).map(|(_, entry)| entry);
+        let is_of_registry = |key: &String| same_registry(key, registry);
+        let entry = file.auths.iter().find(|(key, _)| is_of_registry(key)).map(|(_, entry)| entry);
         if let Some(credentials) = entry.and_then(AuthEntry::credentials) {
             return Ok(credentials);
         }
-        let helper = file.cred_helpers.iter().find(|(key, _)| is_meant(key)).map(|(_, helper)| helper);
+        let helper = file.cred_helpers.iter().find(|(key, _)| is_of_registry(key)).map(|(_, helper)| helper);
         let helper =
             helper.or((entry.is_some() && !file.creds_store.is_empty()).then_some(&file.creds_store));
         Err(helper.map_or(NoLogin::Unknown, |helper| NoLogin::Helper(Escaped::new(helper))))

@@ -136,11 +136,10 @@ fn say(descriptors: &[OwnedFd], request: &Request, text: &str) {
 /// Changes to the caller's working directory if its path leads to the same directory on the node, else to the
 /// job's, and says so.
 fn enter_directory(node: &Node, request: &Request, descriptors: &[OwnedFd]) {
-    let theirs = descriptors.get(3).and_then(|directory| fstat(directory).ok());
+    let asked = descriptors.get(3).and_then(|directory| fstat(directory).ok());
     let is_same = |path: &Path| {
         let here = fs::metadata(path).ok();
-        here.zip(theirs)
-            .is_some_and(|(here, theirs)| (here.dev(), here.ino()) == (theirs.st_dev, theirs.st_ino))
+        here.zip(asked).is_some_and(|(here, asked)| (here.dev(), here.ino()) == (asked.st_dev, asked.st_ino))
     };
     let path = Path::new(OsStr::from_bytes(&request.directory));
     if path.is_absolute() && is_same(path) && chdir(path).is_ok() {

@@ -66,12 +66,12 @@ fn leave_capabilities() -> io::Result<()> {
 /// Gives this process the limits (the content of /proc/PID/limits) and the CPUs of another one. If this process
 /// may not raise a limit that far, its own hard limit stays.
 pub(crate) fn take_limits(limits: &str, pid: i32) -> io::Result<()> {
-    for (resource, mut theirs) in parse_limits(limits) {
-        if set_limit(resource, theirs).is_err() {
+    for (resource, mut limit) in parse_limits(limits) {
+        if set_limit(resource, limit).is_err() {
             let own = limit_of(resource)?;
-            theirs.rlim_max = theirs.rlim_max.min(own.rlim_max);
-            theirs.rlim_cur = theirs.rlim_cur.min(theirs.rlim_max);
-            set_limit(resource, theirs)?;
+            limit.rlim_max = limit.rlim_max.min(own.rlim_max);
+            limit.rlim_cur = limit.rlim_cur.min(limit.rlim_max);
+            set_limit(resource, limit)?;
         }
     }
     if let Ok(cpus) = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(pid)) {

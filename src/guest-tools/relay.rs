@@ -82,7 +82,7 @@ fn serve(job: &Job) -> io::Result<Never> {
 }
 
 /// Forks a process for the connection. False if there is none: then the caller has been told why.
-fn begin(job: &Job, connection: UnixStream, ours: [RawFd; 2]) -> bool {
+fn begin(job: &Job, connection: UnixStream, not_its_own: [RawFd; 2]) -> bool {
     let refuse = |refusal| {
         // The new connection's send buffer has room for a message.
         let _ = connection.set_nonblocking(true).and_then(|()| Message::Refused(refusal).send(&connection));
@@ -95,7 +95,7 @@ fn begin(job: &Job, connection: UnixStream, ours: [RawFd; 2]) -> bool {
     match process::fork() {
         Ok(ForkResult::Parent { .. }) => true,
         Ok(ForkResult::Child) => {
-            ours.into_iter().for_each(process::close);
+            not_its_own.into_iter().for_each(process::close);
             process::leave(child(job, &connection, peer.pid()))
         }
         Err(_) => refuse(Refusal::Failed),

@@ -1,4 +1,4 @@
-//! A program of ours that runs beside a job, in its cgroups, until Slurm kills it there with everything else.
+//! A program of the plugin that runs beside a job, in its cgroups, until Slurm kills it there with everything else.
 //! No process waits for it, and it keeps nothing of its parent's open.
 //!
 //! Started by root in the extern step's slurmstepd, which has threads, and in the task that starts its step's

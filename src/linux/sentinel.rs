@@ -76,15 +76,15 @@ unsafe impl Sync for Timer {}
 pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr, counted: Option<i32>) -> io::Result<()> {
     let inherited = orphan::descriptors()?;
     let executable = without_file(program)?;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+    let (kept, held) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
     THREAD.store(thread(), Ordering::Relaxed);
     COUNTED.store(counted.unwrap_or_default(), Ordering::Relaxed);
     have_handler()?;
     have_timer()?;
-    notify(&ours)?;
-    companion::start(cgroups, &inherited, &executable, &[title.into(), c"--hold".into()], &theirs)?;
+    notify(&kept)?;
+    companion::start(cgroups, &inherited, &executable, &[title.into(), c"--hold".into()], &held)?;
     // The descriptor stays open for as long as this process lives.
-    let _ = ours.into_raw_fd();
+    let _ = kept.into_raw_fd();
     Ok(())
 }
 

@@ -69,10 +69,10 @@ pub fn end_prolog(job: JobId) -> io::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
     const INTERVAL: Duration = Duration::from_millis(5);
     let deadline = Instant::now() + PATIENCE;
-    let is_its = |(process, title): &(Process, String)| {
+    let is_of_prolog = |(process, title): &(Process, String)| {
         job_of_hook(process, title, "slurmstepd\0spank\0prolog\0") == Some(job)
     };
-    for (process, _) in process::all()?.filter_map(titled).filter(is_its) {
+    for (process, _) in process::all()?.filter_map(titled).filter(is_of_prolog) {
         let is_alive = || {
             // If this fails, the process has probably ended already.
             let _ = process.kill();

@@ -68,10 +68,10 @@ pub(super) async fn create(
 pub(super) async fn remove_namesake(start: &StartRequest<'_>, engine: &Engine) -> Result<(), EngineError> {
     let Request { owner, slurmd, .. } = start.request;
     let listed = engine.labelled(&format!("{LABEL_JOB}={}", owner.job)).await?;
-    let is_its = |listed: &&Listed| {
+    let is_namesake = |listed: &&Listed| {
         ownership::owner(listed) == Some(*owner) && ownership::is_of_job(listed, slurmd, owner.job)
     };
-    for listed in listed.iter().filter(is_its) {
+    for listed in listed.iter().filter(is_namesake) {
         engine.remove(&listed.container, start.directory.written_to(), engine::PATIENCE).await?;
     }
     Ok(())

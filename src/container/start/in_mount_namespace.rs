@@ -152,10 +152,10 @@ fn merge(
         account.shell = shell.into();
     }
     let [passwd, group, ssh_config] = &found.replaced;
-    let ours = fs::read_to_string(files.path(paths::SSH_CONFIG))?;
+    let ssh_config_of_job = fs::read_to_string(files.path(paths::SSH_CONFIG))?;
     files.public(paths::PASSWD, &merge_passwd(passwd, &account))?;
     files.public(paths::GROUP, &merge_group(group, &request.groups, &account, terminals))?;
-    files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ours, ssh_config))?;
+    files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ssh_config_of_job, ssh_config))?;
     let image = start.image_name();
     let missing = found.sshd.is_none().then(|| client_program::no_sshd(&image, request.credentials.uid));
     let own = found.ssh.map(|_| paths::SSH_OF_IMAGE);
@@ -166,12 +166,12 @@ fn merge(
         files.link_sshd(sshd)?;
         files.append(paths::SSHD_CONFIG, &found.sshd_lines)?;
     }
-    let ours = [paths::PASSWD, paths::GROUP, paths::SYSTEM_SSH_CONFIG];
-    let mut over: Vec<_> = populate::REPLACED.into_iter().zip(ours).collect();
+    let replacements = [paths::PASSWD, paths::GROUP, paths::SYSTEM_SSH_CONFIG];
+    let mut over: Vec<_> = populate::REPLACED.into_iter().zip(replacements).collect();
     if let Some(profile) = &found.profile {
         files.public(paths::PROFILE_OF_IMAGE, profile)?;
         files.public(paths::PROFILE, profile::framed().as_bytes())?;
         over.push((populate::PROFILE, paths::PROFILE));
     }
-    over.into_iter().map(|(path, ours)| Ok((path, files.detached(ours)?))).collect()
+    over.into_iter().map(|(path, replacement)| Ok((path, files.detached(replacement)?))).collect()
 }

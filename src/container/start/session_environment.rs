@@ -25,11 +25,12 @@ pub(super) fn of_sessions(
 ) -> Vec<u8> {
     let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
     let node = [("SLURMD_NODENAME", &*request.node), ("SLURM_NODEID", &number)];
-    let ours = job_environment::output_vars(request.owner, name, &image.id, port);
-    let ours = ours.iter().map(|(name, value)| (*name, value.as_str()));
+    let variables = job_environment::output_vars(request.owner, name, &image.id, port);
+    let variables = variables.iter().map(|(name, value)| (*name, value.as_str()));
     // A step has a hostfile of its own, whose name ssh passes on.
-    let (hostfile, ours): (Vec<_>, Vec<_>) = ours.partition(|(name, _)| *name == job_environment::HOSTFILE);
-    let mut lines = force_command::environment_file(node.into_iter().chain(ours));
+    let (hostfile, variables): (Vec<_>, Vec<_>) =
+        variables.partition(|(name, _)| *name == job_environment::HOSTFILE);
+    let mut lines = force_command::environment_file(node.into_iter().chain(variables));
     lines.extend(hostfile.iter().flat_map(|(name, path)| force_command::default_line(name, path, &[name])));
     // Of two variables with the same name the last one counts. sshd sets a PATH of its own, so the image's is
     // handled separately.

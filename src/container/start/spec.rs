@@ -32,7 +32,7 @@ pub(super) fn spec(
     (mounts, nodes): (&[Prepared], &JobNodes),
     gpus: Option<GpuRequest>,
 ) -> ContainerSpec {
-    let ours = Bind { source: directory.container(), target: entry.directory().into() };
+    let files = Bind { source: directory.container(), target: entry.directory().into() };
     ContainerSpec {
         name: request.owner.container_name(),
         image_id: image.id.clone(),
@@ -47,7 +47,7 @@ pub(super) fn spec(
         hosts: nodes.unknown.clone(),
         labels: ownership::labels(config, request),
         labels_of_image: image.labels.clone(),
-        binds: vec![ours],
+        binds: vec![files],
         devices: devices(&config.devices),
         variables: variables(image, gpus.as_ref()),
         hidden: image.variables.clone(),

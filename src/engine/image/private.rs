@@ -204,11 +204,11 @@ impl Engine {
     async fn unmarked(&self, repository: &str) -> Result<Vec<String>, EngineError> {
         let options = ListImagesOptions { all: true, ..Default::default() };
         let listed = self.call("list images", self.docker.list_images(Some(options))).await?;
-        let is_meant = |image: &ImageSummary| {
+        let is_unmarked = |image: &ImageSummary| {
             let mut names = image.repo_tags.iter().chain(&image.repo_digests);
             names.any(|name| is_of(name, repository)) && marks_among(&image.id, &image.repo_tags).is_empty()
         };
-        Ok(listed.into_iter().filter(is_meant).map(|image| image.id).collect())
+        Ok(listed.into_iter().filter(is_unmarked).map(|image| image.id).collect())
     }
 }
 

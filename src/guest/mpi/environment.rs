@@ -123,7 +123,7 @@ mod tests {
         let values: Vec<String> = of(Some(StepId(4))).into_iter().map(|(_, value)| value).collect();
         assert_eq!(values.iter().filter(|value| *value == "/run/spank-docker/hostfile.4").count(), 2);
         assert_eq!(values.iter().filter(|value| *value == "/run/spank-docker/hostfile.hydra.4").count(), 2);
-        assert!(of(None).iter().zip(LAUNCHER_ENVIRONMENT).all(|(of_job, ours)| of_job.1 == ours.1));
+        assert!(of(None).iter().zip(LAUNCHER_ENVIRONMENT).all(|(of_job, usual)| of_job.1 == usual.1));
     }
 
     #[test]

@@ -305,8 +305,8 @@ mod tests {
 
     #[test]
     fn other_hosts_are_unaffected() {
-        let ours = config_of(&["n1"], 20123, "alice", "docker_123");
-        let merged = merged_ssh_config(&ours, b"Port 2222\nHost n1\n  User bob\n# \xff\n");
+        let config = config_of(&["n1"], 20123, "alice", "docker_123");
+        let merged = merged_ssh_config(&config, b"Port 2222\nHost n1\n  User bob\n# \xff\n");
         let Some(other) = understood(&merged, "example.org") else { return skip("ssh") };
         assert!(other.contains("\nport 2222\n") && !other.contains("/run/spank-docker"));
         let own = understood(&merged, "n1").unwrap();

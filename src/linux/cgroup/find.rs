@@ -81,11 +81,11 @@ impl Cgroups {
     }
 
     fn up_to(self, container_id: &str) -> Self {
-        let is_its = |path: &&Path| {
+        let is_of_container = |path: &&Path| {
             path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(container_id))
         };
         let own = |directory: PathBuf| {
-            directory.ancestors().filter(is_its).last().map(Path::to_owned).unwrap_or(directory)
+            directory.ancestors().filter(is_of_container).last().map(Path::to_owned).unwrap_or(directory)
         };
         Self(self.0.into_iter().map(|(hierarchy, directory)| (hierarchy, own(directory))).collect())
     }

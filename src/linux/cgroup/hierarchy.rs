@@ -58,7 +58,7 @@ impl Mounts {
 
     /// Mount point of the hierarchy, and the directory of this cgroup.
     pub(super) fn directory(&self, group: &Membership<'_>) -> Option<(PathBuf, PathBuf)> {
-        let is_its = |mount: &&Mounted| {
+        let is_of_hierarchy = |mount: &&Mounted| {
             let options: Vec<&str> = mount.options.to_str().unwrap_or_default().split(',').collect();
             match mount.kind == UNIFIED {
                 true => group.controllers.is_empty(),
@@ -66,7 +66,7 @@ impl Mounts {
                 false => group.controllers.split(',').all(|controller| options.contains(&controller)),
             }
         };
-        let mount = self.0.iter().find(is_its)?;
+        let mount = self.0.iter().find(is_of_hierarchy)?;
         let below = Path::new(group.path).strip_prefix(&mount.root).ok()?;
         Some((mount.point.clone(), mount.point.join(below)))
     }

@@ -10,7 +10,7 @@ use crate::poll::poll_every;
 use crate::site::Site;
 
 /// The beginning of every line of the plugin.
-const OURS: &str = "spank_docker: ";
+const PREFIX: &str = "spank_docker: ";
 /// Interval between checks whether a command has ended.
 const INTERVAL: Duration = Duration::from_millis(5);
 /// How long a command may take to end after its own deadline.
@@ -195,8 +195,8 @@ impl Outcome {
 
     /// The plugin's messages, without Slurm's prefix.
     #[must_use]
-    pub fn ours(&self) -> Vec<&str> {
-        ours(&self.stderr)
+    pub fn reported(&self) -> Vec<&str> {
+        reported(&self.stderr)
     }
 
     /// Fails the test unless this, and nothing else, is what the command printed.
@@ -210,7 +210,7 @@ impl Outcome {
     /// progress of a pull are ignored: a busy node may need more than 10 s for a pull.
     #[track_caller]
     pub fn said(self, expected: &[&str]) -> Self {
-        let mut said = self.ours();
+        let mut said = self.reported();
         said.retain(|line| !line.contains(": pulling, "));
         said.sort_unstable();
         assert!(said == expected, "expected {expected:?}\n{self}");
@@ -250,8 +250,8 @@ fn with_usual_deadline(text: &str) -> String {
 }
 
 /// The plugin's lines in a text.
-pub(crate) fn ours(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|line| Some(line.split_once(OURS)?.1.trim_end())).collect()
+pub(crate) fn reported(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| Some(line.split_once(PREFIX)?.1.trim_end())).collect()
 }
 
 impl fmt::Display for Outcome {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::command::{indented, lines, ours};
+use crate::command::{indented, lines, reported};
 use crate::lab::{Lab, User};
 
 /// A batch job that was submitted.
@@ -131,8 +131,8 @@ impl Ended {
 
     /// The plugin's messages.
     #[must_use]
-    pub fn ours(&self) -> Vec<&str> {
-        ours(&self.output)
+    pub fn reported(&self) -> Vec<&str> {
+        reported(&self.output)
     }
 
     /// The rest of the line that begins with `start`.

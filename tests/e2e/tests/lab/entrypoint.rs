@@ -25,7 +25,7 @@ fn exports_of_the_entrypoint_reach_tasks_scripts_and_ssh_sessions() {
     let job = alice.submit(&options, &body).wait().completed();
     let lines = job.lines();
     let seen = format!(
-        "an argument of alice, /opt/added:/opt/hpc/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin, {}",
+        "an argument of alice, /opt/added:/opt/hpc/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/spank-docker/bin, {}",
         job.id
     );
     assert_eq!(lines[0], seen, "{job}");

@@ -47,7 +47,10 @@ fn failure_on_several_nodes_is_reported_and_runs_nothing() {
     let srun = lab.alice().srun("-N3 --docker-image=registry:5000/hpc/nowhere echo it ran").run().failure();
     // The nodes that fail before the first report has arrived.
     let lines = NODES.map(line);
-    assert!(!srun.ours().is_empty() && srun.ours().iter().all(|said| lines.iter().any(|line| line == said)));
+    assert!(
+        !srun.reported().is_empty()
+            && srun.reported().iter().all(|said| lines.iter().any(|line| line == said))
+    );
     srun.printed(&[]);
     lab.assert_no_job_completed();
     lab.assert_clean();
@@ -108,7 +111,7 @@ fn admin_comment_of_a_site_is_kept_when_a_failure_is_added() {
     let job = job.wait().failed();
     let words = "image 'registry:5000/hpc/absent': not present on this node, and the pull policy is 'never': use --docker-pull=missing";
     let lines = ["n2", "n3"].map(|node| format!("{node}: {words}"));
-    assert!(lines.iter().any(|line| job.ours() == [line.as_str()]), "{job}");
+    assert!(lines.iter().any(|line| job.reported() == [line.as_str()]), "{job}");
     let record = scontrol(&format!("show job {id}"));
     assert!(record.stdout.contains(" | of the site\nand | more of it"), "{record}");
     assert!(record.stdout.contains("   AdminComment=spank_docker: start 1 on n"), "{record}");
@@ -132,9 +135,9 @@ fn mpirun_over_nodes_says_that_the_image_lacks_sshd() {
     let script = "mpirun -np 1 --host n1 hello; mpirun hello && echo it ran";
     let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={nossh}"), script).wait().failed();
     assert!(job.lines().contains(&"rank 0 of 1 on n1"), "{job}");
-    assert_eq!(job.ours()[0], format!("n1: warning: {missing}"), "{job}");
-    assert!(job.ours()[1..].contains(&missing.as_str()), "{job}");
-    assert_eq!(job.ours().iter().filter(|line| line.contains("warning")).count(), 1, "{job}");
+    assert_eq!(job.reported()[0], format!("n1: warning: {missing}"), "{job}");
+    assert!(job.reported()[1..].contains(&missing.as_str()), "{job}");
+    assert_eq!(job.reported().iter().filter(|line| line.contains("warning")).count(), 1, "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
     lab.assert_clean();
 }
@@ -153,7 +156,7 @@ fn port_that_is_taken_fails_the_job() {
     // The first job's container still works.
     first.cancel();
     let first = first.wait();
-    assert_eq!((first.state.as_str(), first.ours().len()), ("CANCELLED", 0), "{first}");
+    assert_eq!((first.state.as_str(), first.reported().len()), ("CANCELLED", 0), "{first}");
     lab.assert_clean();
 }
 
@@ -185,7 +188,7 @@ fn killed_container_is_reported_by_the_next_step() {
         "n3: the container of job {} is no longer running on this node: it ended or was killed; submit the job again",
         job.id
     );
-    assert_eq!((job.ours(), job.code.as_str()), (vec![line.as_str()], "7:0"), "{job}");
+    assert_eq!((job.reported(), job.code.as_str()), (vec![line.as_str()], "7:0"), "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
     // The job's other processes continue, in the container.
     assert!(job.lines().contains(&"/opt/hpc/bin/hello"), "{job}");

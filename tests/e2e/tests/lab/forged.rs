@@ -45,7 +45,7 @@ const FORGER: &str = r#"
 /// At most one line of the plugin, of limited length.
 #[track_caller]
 fn assert_one_line(outcome: &Outcome) {
-    assert!(outcome.ours().len() <= 1, "{outcome}");
+    assert!(outcome.reported().len() <= 1, "{outcome}");
     assert!(outcome.stderr.len() < 3000, "{} bytes", outcome.stderr.len());
     assert!(!outcome.stderr.contains('\u{1b}'), "{outcome}");
 }

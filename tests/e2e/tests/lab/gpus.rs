@@ -131,7 +131,7 @@ fn nvidias_hook_gives_exactly_the_jobs_gpus() {
 
     n3.run("touch /run/lab/all-gpus").success();
     let outcome = lab.alice().srun_image("-w n3 --gres=gpu:1 echo it ran").run().failure().printed(&[]);
-    let line = outcome.ours().last().copied().unwrap_or_default();
+    let line = outcome.reported().last().copied().unwrap_or_default();
     let rest = line.strip_prefix("n3: the container was given '/dev/nvidia").and_then(|rest| rest.get(1..));
     let said = "', which Slurm did not allocate to the job: ask the admin to compare gres.conf with the CDI specification";
     assert_eq!(rest, Some(said), "{outcome}");
@@ -253,7 +253,7 @@ fn has_one_clear_line(lab: &Lab) {
     let line = "n1: the job asks for GPUs, but this node's engine cannot give any to containers: \
                 ask the admin to install a CDI specification or the NVIDIA Container Toolkit";
     // The node may have had to pull the image, and then reports that too.
-    assert_eq!(outcome.ours().last(), Some(&line), "{outcome}");
+    assert_eq!(outcome.reported().last(), Some(&line), "{outcome}");
     outcome.printed(&[]);
     lab.assert_clean();
 }

@@ -232,7 +232,7 @@ fn batch_script_is_not_attached_through_a_link_to_the_host() {
     let script = format!("/var/lib/slurm/slurmd/job{:05}/slurm_script", job.id);
     let line =
         format!("n1: cannot mount the batch script '{script}' into the container of image '{hostile}'");
-    assert_eq!(job.ours(), [line], "{job}");
+    assert_eq!(job.reported(), [line], "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
     lab.assert_clean();
 }
@@ -261,7 +261,7 @@ fn image_with_records_of_its_own_does_not_silence_a_task_that_fails_in_it() {
         let script = format!("/var/lib/slurm/slurmd/job{:05}/slurm_script", job.id);
         let line =
             format!("n1: cannot mount the batch script '{script}' into the container of image '{name}'");
-        assert_eq!(job.ours(), [line], "{job}");
+        assert_eq!(job.reported(), [line], "{job}");
         assert!(!job.output.contains("it ran"), "{job}");
     });
     remove.run().success();
@@ -358,7 +358,9 @@ fn images_that_would_lead_root_astray_are_refused() {
         let image = build(&lab, name, lines);
         let outcome = run(&lab, &image, "echo it ran").refused().printed(&[]);
         // Podman refuses some images itself.
-        if is_podman && outcome.ours().iter().all(|said| said.contains(": Docker Engine refused to start")) {
+        if is_podman
+            && outcome.reported().iter().all(|said| said.contains(": Docker Engine refused to start"))
+        {
             return;
         }
         outcome.said(&[&format!("n1: image '{}': {line}", image.name)]);
@@ -529,7 +531,8 @@ fn links_on_the_paths_of_the_plugin_lead_nowhere() {
             Some(line) => outcome.refused().said(&[&format!("n1: {line}")]).printed(&[]),
             None => {
                 // The home directory, and the working directory below it.
-                let left_out = outcome.ours().iter().filter(|line| line.contains(" is left out ")).count();
+                let left_out =
+                    outcome.reported().iter().filter(|line| line.contains(" is left out ")).count();
                 assert_eq!(left_out, if name.ends_with("-home") || name.ends_with("-alice") { 2 } else { 0 });
                 outcome.success().printed(&["it ran"])
             }

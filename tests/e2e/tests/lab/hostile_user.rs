@@ -33,7 +33,7 @@ fn invalid_values_of_options_are_refused_on_one_line() {
             if is_image { alice.srun("-w n1 echo it ran") } else { alice.srun_image("-w n1 echo it ran") };
         let outcome = srun.env(name, value).run().failure();
         assert!(!outcome.stdout.contains("it ran"), "{outcome}");
-        assert_eq!(outcome.ours().len(), 1, "{outcome}");
+        assert_eq!(outcome.reported().len(), 1, "{outcome}");
         assert!(outcome.stderr.len() < 2000, "{}", outcome.stderr.len());
         assert!(!outcome.stderr.contains('\u{1b}'), "{outcome}");
     }
@@ -41,13 +41,13 @@ fn invalid_values_of_options_are_refused_on_one_line() {
     let huge = alice.library("huge.so", HUGE);
     for client in [alice.srun("-w n1 echo it ran"), alice.sbatch("-w n1", "echo it ran")] {
         let outcome = client.env("LD_PRELOAD", &huge).run().failure().printed(&[]);
-        assert_eq!(outcome.ours().len(), 1, "{outcome}");
+        assert_eq!(outcome.reported().len(), 1, "{outcome}");
         assert!(outcome.stderr.len() < 2000, "{}", outcome.stderr.len());
     }
     // Not UTF-8: a shell makes it, because a test cannot pass it on its own command line.
     let script = "SLURM_DOCKER_IMAGE=$(printf 'a\\377b') srun -w n1 echo it ran";
     let outcome = alice.command("bash -c").arg(script).run().failure();
-    assert_eq!(outcome.ours().len(), 1, "{outcome}");
+    assert_eq!(outcome.reported().len(), 1, "{outcome}");
     lab.assert_clean();
 }
 
@@ -181,7 +181,7 @@ fn listener_of_another_user_on_the_port_is_no_sshd_of_the_job() {
     let line = format!(
         "n1: port {port} is taken on this node: submit again, or choose another with --docker-port=PORT"
     );
-    assert_eq!(job.ours(), [line], "{job}");
+    assert_eq!(job.reported(), [line], "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
     bob.cancel();
     bob.wait();
@@ -259,8 +259,8 @@ fn container_that_is_killed_is_not_mistaken_for_another_process() {
     end.run().success();
     assert!(!job.output.contains("it ran"), "{job}");
     assert!(job.lines().contains(&"code 1"), "{job}");
-    assert_eq!(job.ours().len(), 1, "{job}");
-    assert!(job.ours()[0].contains("is no longer running on this node"), "{job}");
+    assert_eq!(job.reported().len(), 1, "{job}");
+    assert!(job.reported()[0].contains("is no longer running on this node"), "{job}");
     lab.assert_clean();
 }
 

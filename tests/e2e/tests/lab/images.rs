@@ -170,7 +170,8 @@ fn tag_that_was_moved_between_two_nodes_fails_the_job_unless_it_is_pulled_again(
         alice.salloc(&format!("-w n1,n2 -N2 -n2 srun --docker-image={moved} sleep 20")).run().failure();
     let lines = [line("n1", "n2"), line("n2", "n1")];
     assert!(
-        !salloc.ours().is_empty() && salloc.ours().iter().all(|said| lines.iter().any(|line| line == said)),
+        !salloc.reported().is_empty()
+            && salloc.reported().iter().all(|said| lines.iter().any(|line| line == said)),
         "{salloc}"
     );
     // Both have the newer image then.

@@ -123,7 +123,7 @@ fn mount_that_fails_fails_the_job_with_one_line() {
     for ((mounts, expected), job) in cases.iter().zip(jobs) {
         let job = job.wait().failed();
         let expected = format!("n1: --docker-mounts: {}", expected.replace("HERE", &here));
-        assert_eq!(job.ours(), [expected], "{mounts}: {job}");
+        assert_eq!(job.reported(), [expected], "{mounts}: {job}");
         assert!(!job.output.contains("it ran"), "{job}");
     }
     lab.node("n1").run("ls -d /usr/share/new").failure();
@@ -154,7 +154,7 @@ fn swapped_source_never_shows_files_of_root() {
     for _ in 0..10 {
         let jobs: Vec<_> = (0..4).map(|_| alice.submit_image(&options, "echo saw $(ls /x)")).collect();
         for job in jobs.iter().map(spank_docker_e2e::Job::wait) {
-            let ours = job.ours();
+            let ours = job.reported();
             let is_refused = ours == [denied.as_str()] || ours == [missing.as_str()];
             assert!(is_refused || job.lines() == ["saw mine"], "{job}");
             hits[usize::from(is_refused)] += 1;
@@ -315,7 +315,7 @@ fn tasks_start_in_the_directory_that_is_named() {
     );
     let outcome = salloc.sh(&steps).run().success();
     assert_eq!(outcome.lines(), ["/usr/share /usr/share", "/etc /etc"], "{outcome}");
-    let [said] = outcome.ours()[..] else { panic!("{outcome}") };
+    let [said] = outcome.reported()[..] else { panic!("{outcome}") };
     assert!(
         said.ends_with(
             ": --docker-workdir: '/nowhere' is not a directory that you can enter in the container: use another"
@@ -400,7 +400,7 @@ fn mounts_of_a_job_that_copy_all_of_the_hosts_leave_room_for_those_of_others() {
         alice.srun(&format!("-w n2 --docker-image={IMAGE} {mounts} echo it ran")).run()
     };
     let many = run(&copies).failure().printed(&[]);
-    let [line] = &many.ours()[..] else { panic!("{many}") };
+    let [line] = &many.reported()[..] else { panic!("{many}") };
     assert!(line.starts_with("n2: ") && line.contains(" mounts in the container, those below"), "{many}");
     run(&copies[..8]).success().printed(&["it ran"]);
     remove.run().success();
@@ -448,7 +448,7 @@ fn working_directory_and_home_without_a_place_in_the_image_are_left_out_with_a_w
     let built = lab.node("n1").build("own/no-home", IMAGE, lines, "");
     let job = alice.srun(&format!("-w n1 --docker-image={} pwd", built.name)).run().success();
     assert_eq!(job.lines(), ["/srv"], "{job}");
-    let [home, workdir] = job.ours()[..] else { panic!("{job}") };
+    let [home, workdir] = job.reported()[..] else { panic!("{job}") };
     assert_eq!(
         home,
         "n1: warning: working directory or home: '/home/alice' is left out of the container: it cannot be looked up: use --docker-workdir or --docker-mounts"

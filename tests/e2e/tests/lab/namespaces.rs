@@ -113,7 +113,7 @@ fn namespace_that_a_user_has_made_is_not_joined_whatever_its_number() {
                 "n3: the container of job {} is not in the namespaces that it was started in: its sshd has created its own; use an image whose sshd does not",
                 job.id
             );
-            assert_eq!(job.ours(), [line], "{job}");
+            assert_eq!(job.reported(), [line], "{job}");
             return lab.assert_clean();
         }
     }

@@ -218,7 +218,7 @@ fn docker_env_keeps_the_value_of_the_host() {
         command.run().success().stdout
     };
     assert!(srun("").starts_with("/opt/hpc/bin:"));
-    assert_eq!(srun("--docker-env=PATH"), "/usr/bin:/bin:/of/the/host\n");
+    assert_eq!(srun("--docker-env=PATH"), "/usr/bin:/bin:/of/the/host:/run/spank-docker/bin\n");
     lab.assert_clean();
 }
 
@@ -273,7 +273,7 @@ fn all_options_can_be_given_as_variables() {
     assert_eq!(once.run().success().lines().len(), 1);
     let pull = alice.srun("-w n1 echo it ran").env("SLURM_DOCKER_IMAGE", "registry:5000/hpc/absent");
     let pull = pull.env("SLURM_DOCKER_PULL", "never").run().failure().printed(&[]);
-    assert!(pull.ours()[0].contains("pull"), "{pull}");
+    assert!(pull.reported()[0].contains("pull"), "{pull}");
     lab.assert_clean();
 }
 

@@ -60,7 +60,7 @@ fn two_images_run_in_one_allocation_at_the_same_time() {
     let count = |line: String| lines.iter().filter(|found| **found == line).count();
     assert_eq!(count(format!("{own} /usr/bin/mpiexec.hydra")), 6, "{job}");
     assert_eq!(count(format!("{jobs} /usr/bin/ompi_info")), 3, "{job}");
-    assert_eq!(job.ours(), [""; 0], "{job}");
+    assert_eq!(job.reported(), [""; 0], "{job}");
     lab.assert_clean();
 }
 

@@ -179,7 +179,7 @@ impl Secret<'_> {
             let outcome = bob.srun(&format!("-w n3 {TAG} /program --version")).run().failure();
             let lines = [no_login("own/secret"), no_login(self.name())].map(|line| format!("n3: {line}"));
             assert!(
-                matches!(outcome.ours()[..], [line] if lines.iter().any(|known| known == line)),
+                matches!(outcome.reported()[..], [line] if lines.iter().any(|known| known == line)),
                 "{outcome}"
             );
             outcome.printed(&[]);

@@ -227,7 +227,7 @@ fn step_on_a_node_that_does_not_know_the_user_is_who_slurm_says() {
     assert_eq!(steps.lines(), expected, "{steps}");
     assert!(
         steps
-            .ours()
+            .reported()
             .iter()
             .all(|line| line
                 .ends_with("user 5779 is not known on this node; ask the admin to add the user here")),

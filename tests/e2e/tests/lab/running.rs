@@ -199,7 +199,7 @@ fn components_of_one_srun_have_the_images_that_they_were_given_or_none_runs() {
     let script = [within(&one, &other), within(&other, &other)].join("\n");
     let job = alice.submit("-n1 -w n1 : -n1 -w n2", &script).wait().completed();
     let line = "the components of an srun within a job share its --docker options: give them the same, or start an srun for each";
-    assert_eq!(job.ours(), [line], "{job}");
+    assert_eq!(job.reported(), [line], "{job}");
     let ran = |line: &str| job.lines().iter().filter(|other| other.starts_with(line)).count();
     let images = [ran(IMAGE), ran(&other_on("n1")), ran(&other_on("n2")), ran("host")];
     assert_eq!(images, [0, 1, 1, 0], "{job}");

@@ -67,7 +67,7 @@ fn dockerexec_in_a_job_without_a_container_runs_nothing() {
         "n1: job {} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob",
         job.id
     );
-    assert_eq!(job.ours(), [&line; 2], "{job}");
+    assert_eq!(job.reported(), [&line; 2], "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
     lab.assert_clean();
 }
@@ -95,7 +95,7 @@ fn step_does_not_run_on_the_host_where_the_record_of_its_job_is_lost() {
         "n2: job {} has no container on this node: submit the job itself with --docker-image; if you did, ask the admin to set PrologFlags=Contain,DeferBatch, without RunInJob",
         job.id
     );
-    assert_eq!(job.ours(), [line], "{job}");
+    assert_eq!(job.reported(), [line], "{job}");
     let count = |line| job.lines().iter().filter(|found| **found == line).count();
     // The other node's task may have run before this one's failure ended the step.
     assert_eq!(["it ran on n2", "n1", "n2"].map(count), [0, 1, 1], "{job}");

@@ -142,7 +142,7 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     job.cancel();
     assert!(!job.wait().output.contains("it ran"));
     let once = once.wait().failed();
-    assert_eq!(once.ours(), [SILENT], "{once}");
+    assert_eq!(once.reported(), [SILENT], "{once}");
     lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
     let outcome = alice.srun_image("-w n2 hostname").run().success();
     outcome.printed(&["n2"]);
@@ -170,7 +170,7 @@ fn engine_that_does_not_answer_fails_the_job_where_the_admin_says_so() {
         go_on.run().success();
         alice.command("touch answers").run().success();
         let job = job.wait().completed();
-        assert_eq!(job.ours(), [SILENT], "{job}");
+        assert_eq!(job.reported(), [SILENT], "{job}");
         assert!(job.lines().contains(&format!("docker_{}.1", job.id).as_str()), "{job}");
     });
     let state = lab.node("n2").state();
@@ -269,7 +269,7 @@ fn a_container_that_fills_the_disk_is_its_jobs_trouble(lab: &Lab) {
     if other.code == Some(0) {
         lab.skip("this engine has room for one more container on a disk that is full");
     } else {
-        assert_eq!(other.ours(), [line], "{other}");
+        assert_eq!(other.reported(), [line], "{other}");
     }
     alice.command("touch filled").run().success();
     let job = job.wait().completed();

@@ -85,7 +85,7 @@ fn plugin_after_this_one_keeps_containers_from_starting() {
 /// be seen.
 #[test]
 fn plugin_that_plugstack_conf_does_not_name_starts_no_container() {
-    const OURS: &str = "/usr/lib/spank-docker/spank_docker.so";
+    const PREFIX: &str = "/usr/lib/spank-docker/spank_docker.so";
     const RENAMED: &str = "/usr/lib/spank-docker/renamed.so";
     const FILE: &str = "/etc/slurm/plugstack.conf";
     let lab = Lab::alone();
@@ -96,7 +96,7 @@ fn plugin_that_plugstack_conf_does_not_name_starts_no_container() {
         "plugstack.conf: '{FILE}' does not name spank_docker.so, so what comes after it cannot be seen: ask the admin"
     );
     lab.with_arguments("n1", "memlock=inherit\\noptional /nowhere/behind.so", || {
-        n1.sh(&format!("ln -s {OURS} {RENAMED}; sed -i 's|{OURS}|{RENAMED}|' {FILE}")).success();
+        n1.sh(&format!("ln -s {PREFIX} {RENAMED}; sed -i 's|{PREFIX}|{RENAMED}|' {FILE}")).success();
         let log = format!("grep -c \"{told}\" /var/log/slurm/slurmd.log || true");
         let count = || n1.sh(&log).success().stdout.trim().parse::<u32>().expect("a number");
         let before = count();
@@ -154,7 +154,7 @@ fn task_that_must_not_run_ends_where_the_plugin_is_optional_too() {
         let srun = lab.alice().srun(&format!("{options} echo it ran")).run().refused();
         srun.said(&[line]).printed(&[]);
         let job = lab.alice().submit(options, "echo it ran").wait().failed();
-        assert_eq!(job.ours(), [line], "{job}");
+        assert_eq!(job.reported(), [line], "{job}");
         assert!(!job.output.contains("it ran"), "{job}");
     });
     lab.assert_no_job_completed();
@@ -288,14 +288,14 @@ fn mpirun_reports_different_secrets_on_two_nodes() {
         let job = lab.alice().submit_image("-w n1,n2 -N2", "ssh n2 echo it ran; mpirun hello && echo it ran");
         let job = job.wait().failed();
         let line = "cannot reach the job's container on 'n2' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin";
-        assert_eq!(job.ours(), [line], "{job}");
+        assert_eq!(job.reported(), [line], "{job}");
         assert!(job.lines().contains(&"Host key verification failed."), "{job}");
         assert!(!job.output.contains("it ran"), "{job}");
         for image in [IMAGE.to_owned(), image("mpich")] {
             let srun = lab.alice().srun(&format!("-w n1,n2 -N2 --docker-image={image} --docker-launch=once"));
             // Hydra waits for its proxy for ever.
             let srun = srun.args("sh -c").arg("timeout 4 mpirun hello || exit 3").run();
-            assert_eq!((srun.code, srun.ours()), (Some(3), vec![line]), "{srun}");
+            assert_eq!((srun.code, srun.reported()), (Some(3), vec![line]), "{srun}");
             assert!(!srun.stdout.contains("rank"), "{srun}");
         }
     });
@@ -367,7 +367,7 @@ fn state_dir_that_others_can_change_is_not_used() {
             let script = format!("{forge} || exit 1; srun echo it ran");
             let forged = lab.alice().submit("-w n2", &script).wait();
             if options != "mode=775" {
-                assert_eq!(forged.ours(), [line], "{forged}");
+                assert_eq!(forged.reported(), [line], "{forged}");
             }
             assert_eq!(forged.state, "FAILED", "{forged}");
             n2.sh("rm -rf /run/lab/loose/*").success();
@@ -409,7 +409,7 @@ fn plugin_that_is_replaced_while_a_job_runs_goes_on_with_it() {
         job.id,
         version.stdout.trim()
     );
-    assert_eq!(job.ours(), [line], "{job}");
+    assert_eq!(job.reported(), [line], "{job}");
     assert_eq!(job.lines().last(), Some(&"code 1"), "{job}");
     back.run().success();
     lab.assert_empty();

@@ -102,7 +102,7 @@ fn container_that_cannot_be_adopted_is_ended_and_nothing_of_its_job_runs() {
             lab.alice().command("touch done").run().success();
             let salloc = salloc.join().expect("salloc");
             assert!(ended.is_some(), "the container runs on");
-            assert!(salloc.ours().contains(&format!("n2: {line}").as_str()), "{salloc}");
+            assert!(salloc.reported().contains(&format!("n2: {line}").as_str()), "{salloc}");
             salloc.printed(&[]);
         });
     });
@@ -164,7 +164,7 @@ fn slurm_that_calls_no_prolog_fails_a_batch_job_and_says_what_to_set() {
         let srun = lab.alice().srun(&words).run();
         assert!(!srun.lines().contains(&"n2"), "{srun}");
         let job = lab.jobs().into_iter().max().unwrap_or_default() - 1;
-        assert!(srun.ours().contains(&format!("n2: {}", line(job)).as_str()), "{srun}");
+        assert!(srun.reported().contains(&format!("n2: {}", line(job)).as_str()), "{srun}");
         // Nor on the host, with the option that only the job was given.
         let salloc = format!("-w n2 --docker-image={IMAGE} srun echo it ran");
         let salloc = lab.alice().salloc(&salloc).run().failure().printed(&[]);

@@ -62,7 +62,7 @@ fn refused_limit_is_reported_with_the_keys_to_change() {
     let weak = "[Service]\\nLimitMEMLOCK=8M\\nCapabilityBoundingSet=~CAP_SYS_RESOURCE\\n";
     v1.sh(&format!("mkdir -p {UNIT}; printf '{weak}' >{UNIT}/weak.conf; {restart}")).success();
     let srun = lab.alice().srun_image("-w v1 echo it ran").run().failure().printed(&[]);
-    let lines = srun.ours();
+    let lines = srun.reported();
     assert!(lines.len() == 1 && lines[0].contains("ask the admin to check memlock and stack ("), "{srun}");
     lab.with_arguments("v1", "memlock=8M", || {
         lab.alice().srun_image("-w v1 hostname").run().success().printed(&["v1"]);

@@ -61,7 +61,7 @@ fn engine_without_live_restore_that_systemd_restarts_takes_the_container_with_it
     alice.command("touch done").run().success();
     let job = job.wait().failed();
     let line = "cannot reach the job's container on 'v1' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin";
-    assert_eq!(job.ours(), [line], "{job}");
+    assert_eq!(job.reported(), [line], "{job}");
     assert!(!job.output.contains("it ran"), "{job}");
     lab.alice().srun_image("-w v1 hostname").run().success().printed(&["v1"]);
     lab.assert_empty();
