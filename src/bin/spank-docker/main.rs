@@ -53,9 +53,11 @@ fn usage(error: &clap::Error) -> ExitCode {
             Err(error) => refuse(&cannot_write(&error)),
         };
     }
+    // What is missing stands in the lines that follow a colon, up to an empty one.
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = lines.join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
     refuse(&format!("{line}: see spank-docker --help"))
 }
 

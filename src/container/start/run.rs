@@ -225,9 +225,8 @@ async fn find_image(
     };
     let image = match engine.image(policy, progress).await {
         Err(ImageError::NoSpace { .. }) if config.image_cache.is_some() => {
-            let made = make_room(engine, &ImageUses::default(), Goal::All, Mode::Remove).await;
-            // Where there is no more room, the second attempt says so.
-            let _ = made;
+            // Where this makes no room, the second attempt says so.
+            let _ = make_room(engine, &ImageUses::default(), Goal::All, Mode::Remove).await;
             engine.image(policy, progress).await?
         }
         image => image?,

@@ -78,7 +78,7 @@ pub enum OptionError {
         reason: mounts::MountListError,
     },
     /// Not a valid working directory for tasks.
-    #[error("{name}: '{value}' is not a directory in the container: use an absolute path")]
+    #[error("{name}: '{value}' is not a directory in the container: use an absolute path, without '..'")]
     Workdir {
         /// The option.
         name: OptionName,

@@ -369,12 +369,12 @@ mod tests {
             (
                 "docker-workdir",
                 "x",
-                "--docker-workdir: 'x' is not a directory in the container: use an absolute path",
+                "--docker-workdir: 'x' is not a directory in the container: use an absolute path, without '..'",
             ),
             (
                 "docker-workdir",
                 "/a/../b",
-                "--docker-workdir: '/a/../b' is not a directory in the container: use an absolute path",
+                "--docker-workdir: '/a/../b' is not a directory in the container: use an absolute path, without '..'",
             ),
             (
                 "docker-script",

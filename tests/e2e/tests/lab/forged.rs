@@ -63,7 +63,9 @@ fn values_that_a_lying_client_hands_on_are_checked_again_on_the_node() {
         srun.env("LIE_TIMES", &times.to_string()).run().failure().printed(&[])
     };
     let workdir = |shown: &str| {
-        format!("n1: --docker-workdir: '{shown}' is not a directory in the container: use an absolute path")
+        format!(
+            "n1: --docker-workdir: '{shown}' is not a directory in the container: use an absolute path, without '..'"
+        )
     };
     let many: Vec<_> = (0..65).map(|number| format!("/:/m{number}:rslave")).collect();
     let many = many.join(",");

@@ -63,7 +63,10 @@ const BAD: [(&str, &str); 28] = [
         "--docker-mounts: '/' cannot be mounted on: name a directory or a file in the container",
     ),
     ("--docker-mounts=/a:/b,/c:/b", "--docker-mounts: '/b' is the target of two mounts: name it once"),
-    ("--docker-workdir=x", "--docker-workdir: 'x' is not a directory in the container: use an absolute path"),
+    (
+        "--docker-workdir=x",
+        "--docker-workdir: 'x' is not a directory in the container: use an absolute path, without '..'",
+    ),
     (
         "--docker-readonly --docker-writable",
         "--docker-readonly and --docker-writable are mutually exclusive: use one of them",
