@@ -2,6 +2,7 @@
 //! its adoption into the job's cgroups, its end in the epilog or with the step, and what a starting slurmd
 //! removes.
 
+mod accounting;
 mod adopt;
 pub mod barrier;
 mod commands;
@@ -20,6 +21,7 @@ mod reap;
 mod remove;
 mod request;
 mod start;
+mod start_line;
 mod step;
 mod stop;
 mod survey;
@@ -33,7 +35,7 @@ pub use mounts::{MountError, MountOrigin};
 pub use reap::reap;
 pub use remove::StopError;
 pub use request::{JobInfo, Request, RequestError, StepInfo};
-pub use start::{StartError, devices, exported, start};
+pub use start::{Reason, StartError, devices, exported, start};
 pub use step::{StepError, awaited, enter, has_step_failed, leave, mark_step_failed, wait_for_others};
 pub use stop::stop;
 pub use survey::{SurveyError, Surveyed, Use, survey, user, uses};

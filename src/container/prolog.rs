@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::long_pull::LongPull;
-use super::{JobInfo, Request};
+use super::{JobInfo, Request, StartError};
+use super::{accounting, start_line};
 use crate::container;
 use crate::log::{Log, error_chain};
 use crate::settings::options::{ImageChoice, Options};
@@ -88,6 +89,7 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
         }
         Err(error) => {
             log.error(&format!("job {job}: {}", error_chain(error.as_ref())));
+            log.info(&start_line::of_refusal(&subject.facts));
             (Outcome::Failed { message: error.to_string() }, HookResult::GoOn, EndedBy::Tasks)
         }
     };
@@ -158,9 +160,11 @@ fn start(
     let mut pull = LongPull::new(request, log);
     let started = container::start(config, request, image, began, &mut pull, || true);
     let broken_off = pull.broken_off();
+    log.info(&start_line::of_start(request, image, began, started.as_ref().map_err(StartError::reason)));
     match started {
         Ok(running) => {
             log.info(&running.start_summary(request.owner, began));
+            accounting::of_job(config, request, &running, log);
             (Outcome::Ready(Box::new(running)), HookResult::GoOn, EndedBy::Tasks)
         }
         Err(error) => {

@@ -7,13 +7,15 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::accounting;
 use super::adopt::{self, AdoptError};
 use super::barrier::{self, Missing};
 use super::commands;
 use super::gpus;
 use super::remove::StopError;
 use super::request::Request;
-use super::start::{self, StartError};
+use super::start::{self, Reason, StartError};
+use super::start_line;
 use super::stop;
 use crate::engine::Progress;
 use crate::linux::{sentinel, signals};
@@ -92,6 +94,23 @@ pub enum StepError {
     State(#[from] StateError),
 }
 
+impl StepError {
+    /// Its kind, for logs and monitoring.
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Start(error) => error.reason(),
+            Self::Ended { .. } => Reason::Cancelled,
+            Self::Waited { .. } | Self::Alone { .. } => Reason::Timeout,
+            Self::Adopt(_)
+            | Self::Failed(_)
+            | Self::CutOff { .. }
+            | Self::Nameless { .. }
+            | Self::OtherUser { .. }
+            | Self::State(_) => Reason::Node,
+        }
+    }
+}
+
 /// The container of the step: the one that another task has started, or a new one.
 pub fn enter(
     config: &Config,
@@ -161,6 +180,8 @@ fn begin(
         Err(error) => Err(error.into()),
         Ok(running) => adopt(config, request.owner, directory, running, log),
     };
+    let result = started.as_ref().map_err(StepError::reason);
+    log.info(&start_line::of_start(request, image, began, result));
     let outcome = match &started {
         Ok(running) => {
             log.info(&running.start_summary(request.owner, began));
@@ -236,9 +257,13 @@ pub fn has_step_failed(config: &Config, owner: Owner) -> bool {
 
 /// Removes everything that the step has on this node; in an allocation without an epilog, also what is
 /// otherwise left to that.
-pub fn leave(config: &Config, owner: Owner, has_epilog: bool) -> Result<(), StopError> {
+pub fn leave(config: &Config, owner: Owner, has_epilog: bool, log: &mut dyn Log) -> Result<(), StopError> {
     sentinel::dismiss();
+    let note = accounting::of_step(config, owner);
     let removed = stop::stop_step(config, owner);
+    if let Some(note) = note {
+        note(log);
+    }
     let job = StateDir::new(&config.state_dir).of(Owner::job(owner.job));
     let unlocked = job.remove_lock(owner).map_err(StopError::from);
     let emptied = owner.step.map_or(Ok(()), |step| job.remove_hostfiles(step)).map_err(StopError::from);

@@ -1,17 +1,18 @@
 //! A child of a child, forked for one task, for which no process waits: it must not outlive its time, nor keep its parent's
 //! descriptors open.
 //!
-//! Runs as root in the extern step's slurmstepd, and in the child.
+//! Runs as root in the extern step's slurmstepd, in the prolog, and in the child.
 #![expect(unsafe_code, reason = "descriptors and a signal handler of a forked child")]
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, alarm, fork};
+use nix::unistd::{ForkResult, alarm, fork, setsid};
 
 /// The descriptors that this process has open. Not that of the list itself: the next one to be opened gets its number.
 pub fn descriptors() -> io::Result<Vec<RawFd>> {
@@ -45,6 +46,24 @@ pub unsafe fn spawn(seconds: Option<u32>, inherited: &[RawFd], work: impl FnOnce
             unsafe { libc::_exit(0) }
         }
     }
+}
+
+/// Forks a process that does `work` for at most `seconds`, in a session of its own, so that it outlives the process
+/// group of a prolog, which slurmd kills when the prolog has ended (src/slurmd/common/run_command.c). An error in
+/// a process with threads.
+pub fn spawn_alone(seconds: u32, work: impl FnOnce()) -> io::Result<()> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this process has threads"));
+    }
+    let inherited = descriptors()?;
+    let work = || {
+        if setsid().is_ok() {
+            // A panic must not go on in the parent's code.
+            let _ = catch_unwind(AssertUnwindSafe(work));
+        }
+    };
+    // SAFETY: this process has one thread, so that no other one holds a lock.
+    unsafe { spawn(Some(seconds), &inherited, work) }
 }
 
 /// slurmstepd blocks SIGALRM in all of its threads (slurmstepd.c, `slurmstepd_blocked_signals`; up to 24.05),

@@ -31,7 +31,7 @@ impl Escaped {
         Self::within(line.as_bytes(), LINE)
     }
 
-    fn within(value: &[u8], limit: usize) -> Self {
+    pub(super) fn within(value: &[u8], limit: usize) -> Self {
         let mut shown = String::new();
         let mut width = 0;
         // Up to here, `...` still fits.

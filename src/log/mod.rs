@@ -1,9 +1,11 @@
-//! What admins read in slurmd's log: errors with all their causes, and the timings of a start.
+//! What admins read in slurmd's log: errors with all their causes, events with their fields, and the timings of a
+//! start.
 //!
 //! Used in every hook that runs as root, and in srun, sbatch and salloc.
 #![forbid(unsafe_code)]
 
 pub mod escape;
+pub mod fields;
 pub mod timings;
 
 use std::error::Error;

@@ -8,6 +8,7 @@ pub mod failure_report;
 pub mod gres;
 pub mod hostlist;
 pub mod ids;
+pub mod image_comment;
 pub mod node_addresses;
 pub mod plugin_order;
 pub mod private_dirs;

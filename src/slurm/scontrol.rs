@@ -60,11 +60,21 @@ pub fn configuration(path: &OsStr) -> Result<String, SlurmError> {
 /// Separates the plugin's AdminComment from the earlier text.
 pub(super) const BEFORE: &str = " | ";
 
-/// Writes this text to a job as AdminComment, before the existing text: a site may have written any number of
-/// lines, of which [`show`] returns the first. (scontrol's own `+=` fails in 24.11.) Does nothing where the
-/// existing text is not known. When two nodes write at once one text is lost, which is harmless: both describe
-/// a failure.
+/// Writes this text to a job as AdminComment, before the existing text. When two nodes write at once one text is
+/// lost, which is harmless: both describe a failure.
 pub fn comment(job: &ControllerJob, text: &str) -> Result<(), SlurmError> {
+    change_comment(job, |before| {
+        let separator = if before.is_empty() { "" } else { BEFORE };
+        Some(format!("{text}{separator}{before}"))
+    })
+}
+
+/// Changes a job's AdminComment: a site may have written any number of lines, of which [`show`] returns the first.
+/// (scontrol's own `+=` fails in 24.11.) Does nothing where the existing text is not known.
+pub(super) fn change_comment(
+    job: &ControllerJob,
+    change: impl FnOnce(&str) -> Option<String>,
+) -> Result<(), SlurmError> {
     /// The width of the column: more than slurmctld prints.
     const WHOLE: &str = "--Format=admin_comment:1000000";
     let before = match job.comment.as_deref() {
@@ -72,8 +82,8 @@ pub fn comment(job: &ControllerJob, text: &str) -> Result<(), SlurmError> {
         Some("") => String::new(),
         Some(_) => run("squeue", &["--noheader", &format!("--jobs={}", job.name), WHOLE])?,
     };
-    let separator = if before.trim_end().is_empty() { "" } else { BEFORE };
-    let comment = format!("AdminComment={text}{separator}{}", before.trim_end());
+    let Some(text) = change(before.trim_end()) else { return Ok(()) };
+    let comment = format!("AdminComment={text}");
     run("scontrol", &["update", &format!("JobId={}", job.name), &comment]).map(drop)
 }
 

@@ -8,6 +8,8 @@ pub enum OnceFlag {
     WarningShown,
     /// The comparison of the image with those of other nodes.
     ImagesCompared,
+    /// The note of an image for Slurm's accounting.
+    ImageNoted,
     /// The message of a task of this step that does not run.
     FailureShown {
         /// The number of the step; steps with a name have one, too.
@@ -22,6 +24,7 @@ impl OnceFlag {
         match self {
             Self::WarningShown => "warned".into(),
             Self::ImagesCompared => "compared".into(),
+            Self::ImageNoted => "noted".into(),
             Self::FailureShown { step } => format!("reported.{step}"),
             Self::StepFailed => "failed".into(),
         }

@@ -130,6 +130,9 @@ pub struct RunningContainer {
     pub image: String,
     /// `sha256:…`.
     pub image_id: String,
+    /// The digest of its manifest in a registry, if it has come from one.
+    #[serde(default)]
+    pub image_digest: Option<String>,
     /// The engine's id of the container.
     pub container_id: String,
     /// Its first process.

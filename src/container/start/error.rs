@@ -3,6 +3,7 @@
 use std::io;
 
 use super::entrypoint::EntrypointError;
+use super::reason::Reason;
 use crate::container::engine_health;
 use crate::container::mounts::{MountError, MountOrigin};
 use crate::engine::{EngineError, ImageError};
@@ -230,6 +231,43 @@ impl StartError {
     #[must_use]
     pub fn is_silent_workdir(&self) -> bool {
         matches!(self, Self::Mount(MountError::Silent { origin: MountOrigin::Standard, .. }))
+    }
+
+    /// Its kind, for logs and monitoring.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Engine(_)
+            | Self::Image(ImageError::Engine(_))
+            | Self::Entrypoint(EntrypointError::Engine(_)) => Reason::Engine,
+            Self::NoSpace { .. } | Self::Image(ImageError::NoSpace { .. }) => Reason::Disk,
+            Self::NotWanted | Self::Image(ImageError::NotWanted { .. }) => Reason::Cancelled,
+            Self::Image(_)
+            | Self::Volume { .. }
+            | Self::Volumes { .. }
+            | Self::Populate { .. }
+            | Self::Account { .. }
+            | Self::System { .. }
+            | Self::Closed { .. }
+            | Self::Hung { .. }
+            | Self::Ended { .. }
+            | Self::Groups { .. }
+            | Self::StagingDir { .. } => Reason::Image,
+            Self::Root => Reason::Request,
+            Self::Mount(_) | Self::Workdir { .. } | Self::SilentWorkdir { .. } => Reason::Mount,
+            Self::Entrypoint(_) => Reason::Entrypoint,
+            Self::SshdEnded { .. } | Self::Sshd { .. } => Reason::Sshd,
+            Self::Gpus(_) => Reason::Gpus,
+            Self::PortTaken { .. } => Reason::Port,
+            Self::TimedOut { .. } => Reason::Timeout,
+            Self::OpenEngine { .. }
+            | Self::Secret(_)
+            | Self::NodeList { .. }
+            | Self::State(_)
+            | Self::Files { .. }
+            | Self::Limits { .. }
+            | Self::Runtime(_) => Reason::Node,
+        }
     }
 
     /// The error after an engine that has failed has had time to come back.

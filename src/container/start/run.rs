@@ -458,6 +458,7 @@ fn session(
         user: request.credentials.clone(),
         image: start.image_name(),
         image_id: image.id,
+        image_digest: image.digest,
         container_id: container.id,
         process: process.id(),
         cgroups,

@@ -209,6 +209,7 @@ mod tests {
     fn image(entries: &[(&str, &str)]) -> Image {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Image {
+            digest: None,
             is_new: false,
             id: String::new(),
             environment: entries.iter().map(pair).collect(),

@@ -13,6 +13,8 @@ use crate::slurm::gres::SELECTIONS;
 pub struct Image {
     /// `sha256:…`: the container is created from this id, even if the tag moves meanwhile.
     pub id: String,
+    /// The digest of its manifest in a registry, if it has come from one.
+    pub digest: Option<String>,
     /// Whether this call has brought it onto the node.
     pub is_new: bool,
     /// The ENV entries, names and values, without those that the job sets.
@@ -47,6 +49,7 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect, is_new: bool) -
     }
     let entries = config.env.unwrap_or_default();
     Ok(Image {
+        digest: digest(reference, &found.repo_digests.unwrap_or_default()),
         id: found.id.unwrap_or_default(),
         is_new,
         environment: environment(&entries),
@@ -56,6 +59,20 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect, is_new: bool) -
         entrypoint: config.entrypoint.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_keys().collect(),
     })
+}
+
+/// The digest in these names, of the form `repository@sha256:…`: preferably in the repository of the reference.
+fn digest(reference: &Reference, names: &[String]) -> Option<String> {
+    let split = |name: &String| name.split_once('@').map(|(at, digest)| (at.to_owned(), digest.to_owned()));
+    let is_same = |at: &str| {
+        at.parse()
+            .ok()
+            .and_then(|at: Reference| at.repository())
+            .is_some_and(|at| Some(at) == reference.repository())
+    };
+    let names: Vec<_> = names.iter().filter_map(split).collect();
+    let found = names.iter().find(|(at, _)| is_same(at)).or(names.first());
+    found.map(|(_, digest)| digest.clone())
 }
 
 /// The limit for the text of an image's configuration, in bytes: the plugin sends it back to the engine, puts
@@ -96,6 +113,16 @@ fn is_the_jobs(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digest_is_that_of_the_repository_that_the_user_has_named() {
+        let names = ["reg:5000/copy@sha256:1", "ubuntu@sha256:2"].map(str::to_owned);
+        let found = |reference: &str| digest(&reference.parse().unwrap(), &names);
+        assert_eq!(found("docker.io/library/ubuntu:24.04").as_deref(), Some("sha256:2"));
+        assert_eq!(found("reg:5000/copy").as_deref(), Some("sha256:1"));
+        assert_eq!(found("reg:5000/other").as_deref(), Some("sha256:1"));
+        assert_eq!(digest(&"ubuntu".parse().unwrap(), &[]), None);
+    }
 
     #[test]
     fn oversized_configuration_of_an_image_is_refused() {

@@ -85,6 +85,9 @@ pub enum ConfigError {
         "image_cache: '{0}' is not a limit for images: use none, bytes like 200G, or a percentage of the engine's disk like 80%"
     )]
     ImageCache(Escaped),
+    /// An unknown place.
+    #[error("accounting: '{0}' is not a valid value: use none or admin_comment")]
+    Accounting(Escaped),
     /// Invalid names of variables, or variables that jobs need.
     #[error(
         "env_unset: '{0}' does not name variables, or names some that every job needs: use names like OPAL_PREFIX or PMIX_MCA_* with ',' between them"

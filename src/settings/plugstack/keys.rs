@@ -14,7 +14,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of plugstack.conf.example.
-pub const KEYS: [Key; 20] = [
+pub const KEYS: [Key; 21] = [
     Key { name: "docker_host", default: "unix:///var/run/docker.sock" },
     Key { name: "state_dir", default: STATE_DIR },
     Key { name: "secret", default: "auto" },
@@ -35,4 +35,5 @@ pub const KEYS: [Key; 20] = [
     Key { name: "env_unset", default: "" },
     Key { name: "slurm_commands", default: "auto" },
     Key { name: "image_cache", default: "none" },
+    Key { name: "accounting", default: "none" },
 ];

@@ -13,4 +13,4 @@ mod value;
 pub use error::ConfigError;
 pub use keys::{KEYS, Key, STATE_DIR};
 pub use parse::state_dir_of;
-pub use settings::{Config, Devices, EngineFailure, ImageCache, Limit, SecretFile, ShmSize};
+pub use settings::{Accounting, Config, Devices, EngineFailure, ImageCache, Limit, SecretFile, ShmSize};

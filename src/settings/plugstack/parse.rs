@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use super::error::ConfigError;
 use super::keys::{KEYS, STATE_DIR};
-use super::settings::{Config, EngineFailure, ImageCache};
+use super::settings::{Accounting, Config, EngineFailure, ImageCache};
 use super::value;
 use crate::log::escape::Escaped;
 use crate::settings::choices::{Pull, Script};
@@ -67,6 +67,13 @@ impl Config {
             "image_cache" if value == "none" => self.image_cache = None,
             "image_cache" => {
                 self.image_cache = Some(ImageCache::parse(value).ok_or_else(|| bad(ConfigError::ImageCache))?)
+            }
+            "accounting" => {
+                self.accounting = match value {
+                    "none" => Accounting::None,
+                    "admin_comment" => Accounting::AdminComment,
+                    _ => return Err(bad(ConfigError::Accounting)),
+                }
             }
             "engine_failure" => {
                 self.engine_failure = match value {
@@ -157,6 +164,7 @@ mod tests {
             "env_unset=OPAL_PREFIX,PMIX_MCA_*",
             "slurm_commands=srun,squeue",
             "image_cache=80%",
+            "accounting=admin_comment",
         ];
         assert_eq!(given.len(), KEYS.len());
         let glob = |glob| Pattern::new(glob).unwrap();
@@ -181,6 +189,7 @@ mod tests {
             env_unset: vec![glob("OPAL_PREFIX"), glob("PMIX_MCA_*")],
             slurm_commands: SlurmCommands::parse("srun,squeue").unwrap(),
             image_cache: Some(ImageCache::Percent(80)),
+            accounting: Accounting::AdminComment,
             engine_return: Config::default().engine_return,
         };
         assert_eq!(Config::parse(&given), Ok(expected));

@@ -70,6 +70,15 @@ pub enum EngineFailure {
     Fail,
 }
 
+/// Where Slurm's accounting keeps which image a job has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accounting {
+    /// Nowhere.
+    None,
+    /// In the job's AdminComment.
+    AdminComment,
+}
+
 /// The whole configuration, valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -113,6 +122,8 @@ pub struct Config {
     pub slurm_commands: SlurmCommands,
     /// How much images may take that jobs have brought; `None` for no limit. Default: none
     pub image_cache: Option<ImageCache>,
+    /// Where the accounting keeps a job's image. Default: nowhere
+    pub accounting: Accounting,
     /// How long an engine that dies during a start may take to come back. Not configurable: a minute.
     pub engine_return: Duration,
 }
@@ -140,6 +151,7 @@ impl Default for Config {
             env_unset: Vec::new(),
             slurm_commands: SlurmCommands::default(),
             image_cache: None,
+            accounting: Accounting::None,
             engine_return: Duration::from_secs(60),
         }
     }

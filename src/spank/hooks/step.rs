@@ -167,7 +167,7 @@ pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     // If this fails, the epilog tries again; if it is not known whether an epilog will come, all is left to it.
     let slurm_conf = env::var_os("SLURM_CONF").map(PathBuf::from);
     let has_epilog = slurm_conf.is_none_or(|file| conf::has_epilog(&file).unwrap_or(true));
-    note(owner, container::leave(&config, owner, has_epilog));
+    note(owner, container::leave(&config, owner, has_epilog, &mut SlurmLog));
     OK
 }
 

@@ -32,6 +32,7 @@ mod ssh;
 mod steps;
 mod terminals;
 mod upkeep;
+mod upkeep_accounting;
 mod upkeep_check;
 mod upkeep_engine;
 mod upkeep_images;
