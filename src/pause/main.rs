@@ -18,8 +18,8 @@
 //! With `slurm_script_launcher PATH ARGUMENTS…` it executes PATH: a TaskProlog, which Slurm starts through a program that
 //! cleans up before.
 //!
-//! With `--as UID:GID:GROUP,… UMASK:LIMIT=SOFT,… PROGRAM ARGUMENTS…` it executes PROGRAM, an image's ENTRYPOINT, with this umask
-//! and these limits, if the kernel says that it is this user with exactly these groups and no privileges: the engine takes them
+//! With `--as UID:GID:GROUP,… UMASK:LIMIT=SOFT,… SCORE PROGRAM ARGUMENTS…` it executes PROGRAM, an image's ENTRYPOINT, with this
+//! umask, these limits and, unless it is empty, this `oom_score_adj`, if the kernel says that it is this user with exactly these groups and no privileges: the engine takes them
 //! from the image (`linux::rights`).
 //!
 //! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, and names to it the networks between the nodes.
@@ -51,7 +51,7 @@ use execute::execute;
 use exported::write_environment;
 use identity::{is_powerless, is_user};
 use rank::run_rank;
-use shell::take_state;
+use shell::{take_score, take_state};
 use strings::{remove, starts_with};
 use system_call::{AT_FDCWD, EINTR, O_CLOEXEC, O_NONBLOCK, arch, exit, fail, syscall};
 
@@ -126,12 +126,13 @@ unsafe fn serve_other_use(stack: *mut usize, environment: usize) {
         if *stack == 3 && starts_with(*stack.add(2) as *const u8, ENVIRONMENT) {
             write_environment(*stack.add(3) as *const u8, environment as *const *const u8);
         }
-        if *stack >= 5 && starts_with(*stack.add(2) as *const u8, AS) {
+        if *stack >= 6 && starts_with(*stack.add(2) as *const u8, AS) {
             if !is_user(*stack.add(3) as *const u8) || !is_powerless() {
                 fail(NOT_THE_USER, 126);
             }
             take_state(*stack.add(4) as *const u8);
-            execute(stack.add(5) as *const *const u8, environment as *const *const u8);
+            take_score(*stack.add(5) as *const u8);
+            execute(stack.add(6) as *const *const u8, environment as *const *const u8);
         }
         if *stack >= 3 && starts_with(*stack.add(2) as *const u8, RANK) {
             run_rank(stack.add(3) as *const *const u8, environment as *const *const u8);

@@ -10,6 +10,7 @@ pub const EINTR: isize = -4;
 /// Relative paths start at the working directory.
 pub const AT_FDCWD: usize = -100isize as usize;
 pub const O_CLOEXEC: usize = 0o2000000;
+pub const O_WRONLY: usize = 0o1;
 pub const O_NONBLOCK: usize = 0o4000;
 
 #[cfg(target_arch = "x86_64")]

@@ -17,6 +17,7 @@ use crate::guest::job_environment;
 use crate::guest::paths;
 use crate::linux::identity::UserIds;
 use crate::linux::load;
+use crate::linux::oom;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::{Config, Limit};
 
@@ -99,8 +100,10 @@ pub(super) async fn run(
     if config.memlock != Limit::Inherit {
         shell.leave_out_memlock();
     }
-    let command = [paths::PAUSE.to_owned(), AS.to_owned(), user_of(&request.credentials), shell.to_string()];
-    let command = command.into_iter().chain(image.entrypoint.iter().cloned());
+    let score = oom::score_of_jobs().map(|score| score.to_string()).unwrap_or_default();
+    let command = [AS.to_owned(), user_of(&request.credentials), shell.to_string(), score];
+    let command =
+        [paths::PAUSE.to_owned()].into_iter().chain(command).chain(image.entrypoint.iter().cloned());
     let command = command.chain([paths::PAUSE, WRITE, &token].map(str::to_owned));
     let user = request.account.name.to_string_lossy().into_owned();
     let home = request.account.home.to_string_lossy().into_owned();
@@ -153,8 +156,11 @@ pub(super) fn without(
     mut exported: Vec<(String, String)>,
     of_image: &[(String, String)],
 ) -> Vec<(String, String)> {
-    let is_of_engine =
-        |(name, value): &(String, String)| of_engine.iter().any(|(own, set)| own == name && set == value);
+    // Podman gives this one to each program that it starts (libpod's `DefaultEnvVariables`).
+    let of_podman = |(name, value): &(String, String)| (&**name, &**value) == ("container", "podman");
+    let is_of_engine = |pair: &(String, String)| {
+        of_podman(pair) || of_engine.iter().any(|(own, set)| *own == pair.0 && *set == pair.1)
+    };
     exported.retain(|pair| !is_of_engine(pair) || of_image.contains(pair));
     exported
 }
@@ -188,6 +194,10 @@ mod tests {
             pairs(&[("PATH", "/bin"), ("OWN", "void")])
         );
         assert_eq!(without(&of_engine, pairs(&[("DEVICES", "0")]), &[]), pairs(&[("DEVICES", "0")]));
+        assert_eq!(without(&[], pairs(&[("container", "podman")]), &[]), []);
+        for kept in [pairs(&[("container", "podman")]), pairs(&[("container", "oci")])] {
+            assert_eq!(without(&[], kept.clone(), &kept), kept);
+        }
     }
 
     /// Starts the plugin's program as root through setpriv(1): it executes nothing unless it runs exactly as
@@ -209,7 +219,7 @@ mod tests {
             setpriv
                 .args(rights.split(' '))
                 .arg(&program)
-                .args([AS, &user_of(&user), "23:7=20,4=18446744073709551615"])
+                .args([AS, &user_of(&user), "23:7=20,4=18446744073709551615", "900"])
                 .args(command.split(' '));
             let ran = setpriv.env("PATH", "::relative:/usr/bin:/bin").output().unwrap();
             (ran.status.code(), String::from_utf8(ran.stdout).unwrap())
@@ -220,11 +230,11 @@ mod tests {
         let script = directory.path().join("script");
         std::fs::write(
             &script,
-            "umask; ulimit -S -n; [ \"$(ulimit -S -c)\" = \"$(ulimit -H -c)\" ] && echo all",
+            "umask; ulimit -S -n; [ \"$(ulimit -S -c)\" = \"$(ulimit -H -c)\" ] && echo all; cat /proc/self/oom_score_adj",
         )
         .unwrap();
         let limits = run(all, alice(), &format!("sh {}", script.display()));
-        assert_eq!(limits, (Some(0), "0027\n20\nall\n".to_owned()));
+        assert_eq!(limits, (Some(0), "0027\n20\nall\n900\n".to_owned()));
         for command in ["echo a b", "/bin/echo a b"] {
             assert_eq!(run(all, alice(), command), (Some(0), "a b\n".to_owned()), "{command}");
         }

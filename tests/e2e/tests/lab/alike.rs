@@ -212,7 +212,10 @@ fn networks_that_the_user_excludes_anywhere_are_not_named() {
         export OMPI_MCA_btl_tcp_if_exclude=lo,docker0; mpirun hello; grep ^OMPI_ named | sort -u";
     let job = alice.submit_image("-w n1,n2 -N2 --ntasks-per-node=1", script).wait().completed();
     assert_eq!(greeted(&job.lines()), [["n1"; 5], ["n2"; 5]].concat(), "{job}");
-    assert_eq!(job.lines().len(), 11, "{job}");
+    // The plugin names networks only where there are others, as Docker's bridge.
+    let has_bridge = lab.node("n1").run("test -e /sys/class/net/docker0").code == Some(0);
+    let named = job.lines().iter().filter(|line| line.starts_with("OMPI_")).count();
+    assert_eq!(named, usize::from(has_bridge), "{job}");
     // In a file of the user's.
     alice
         .command("")

@@ -137,8 +137,8 @@ fn components_of_a_heterogeneous_job_run_in_containers() {
     let alice = lab.alice();
     // Each component is a cluster of its own, also for launchers.
     let script =
-        "srun --het-group=0,1 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER on $(cat $SLURM_JOB_DOCKER_HOSTFILE)'
-        srun --het-group=0,1 mpirun hello";
+        "srun -Q --het-group=0,1 sh -c 'echo $SLURM_JOB_DOCKER_CONTAINER on $(cat $SLURM_JOB_DOCKER_HOSTFILE)'
+        srun -Q --het-group=0,1 mpirun hello";
     let usual = format!("--docker-image={IMAGE}");
     let words = format!("{usual} -n1 -w n1 --docker-script=host : {usual} -n2 -N1 -w n2");
     let job = alice.submit(&words, script).wait().completed();
