@@ -5,6 +5,7 @@ use std::io;
 use crate::container::{ImageCacheError, SurveyError};
 use crate::engine::{EngineError, ImageError};
 use crate::settings::image::ReferenceError;
+use crate::state::CountersError;
 
 /// Why.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum AdminError {
     /// The plugin's own files about images.
     #[error("cannot record that an admin has pulled the image: {0}")]
     Uses(#[source] io::Error),
+    /// What is counted on this node.
+    #[error(transparent)]
+    Counters(#[from] CountersError),
     /// Not how much images may take.
     #[error(
         "--to: '{0}' is not a limit for images: use bytes like 200G, or a percentage of the engine's disk like 80%"

@@ -51,7 +51,7 @@ pub struct JobRow {
 }
 
 /// What a container does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// The prolog is at work.
@@ -64,6 +64,16 @@ pub enum State {
     Ended,
     /// It has no record: its job is unknown, or has ended.
     Stray,
+}
+
+impl State {
+    pub(super) const ALL: [Self; 5] = [Self::Starting, Self::Running, Self::Failed, Self::Ended, Self::Stray];
+}
+
+impl Jobs {
+    pub(super) fn rows(&self) -> &[JobRow] {
+        &self.0
+    }
 }
 
 /// Looks at them.

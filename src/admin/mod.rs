@@ -1,4 +1,4 @@
-//! What an admin sees and does on a node besides `check`: `spank-docker jobs`, `images`, `pull`, `prune`.
+//! What an admin sees and does on a node besides `check`: `spank-docker jobs`, `images`, `pull`, `prune`, `metrics`.
 //!
 //! Runs as root in a program of its own, never in Slurm's. Each returns what it has found; its text is the table that people
 //! read, and serde makes of it what programs read.
@@ -6,6 +6,7 @@
 mod error;
 mod images;
 mod jobs;
+mod metrics;
 mod node;
 mod prune;
 mod pull;
@@ -14,6 +15,7 @@ mod table;
 pub use error::AdminError;
 pub use images::{ImageRow, Images, images};
 pub use jobs::{JobRow, Jobs, jobs};
+pub use metrics::{Metrics, metrics};
 pub use node::Node;
 pub use prune::{Pruned, prune};
 pub use pull::pull;

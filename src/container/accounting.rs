@@ -11,7 +11,7 @@ use crate::log::{Log, error_chain};
 use crate::settings::plugstack::{Accounting, Config};
 use crate::slurm::ids::Owner;
 use crate::slurm::image_comment;
-use crate::state::{OnceFlag, Outcome, RunningContainer, StateDir};
+use crate::state::{Counters, OnceFlag, Outcome, RunningContainer, StateDir};
 
 /// How long slurmctld may take, when the prologs of all nodes have ended.
 const GRACE: Duration = Duration::from_secs(90);
@@ -20,6 +20,10 @@ const PROLOGS: Duration = Duration::from_secs(3600);
 
 fn note(running: &RunningContainer) -> String {
     image_comment::note(&running.image, running.image_digest.as_deref(), &running.image_id)
+}
+
+fn count_failure() {
+    let _ = Counters::default().count(|counts| counts.failed_notes = counts.failed_notes.saturating_add(1));
 }
 
 /// Leaves a process behind that notes the job's image, so that the job does not wait for slurmctld.
@@ -32,7 +36,9 @@ pub(super) fn of_job(config: &Config, request: &Request, running: &RunningContai
     let seconds = limit.as_secs().try_into().unwrap_or(u32::MAX);
     let write = || {
         // It has no log any more: slurmd would wait for the end of the prolog's output.
-        let _ = image_comment::write_after_prologs(job, nodes, &note);
+        if image_comment::write_after_prologs(job, nodes, &note).is_err() {
+            count_failure();
+        }
     };
     if let Err(error) = orphan::spawn_alone(seconds, write) {
         log.error(&format!("job {job}: cannot note its image for the accounting: {error}"));
@@ -57,6 +63,7 @@ pub(super) fn of_step(config: &Config, owner: Owner) -> Option<impl FnOnce(&mut 
     }
     Some(move |log: &mut dyn Log| {
         if let Err(error) = image_comment::write(owner.job, &note(&running)) {
+            count_failure();
             log.info(&format!(
                 "job {owner}: cannot note its image for the accounting: {}",
                 error_chain(&error)

@@ -11,7 +11,7 @@ use nix::sys::statvfs::statvfs;
 
 use crate::engine::{Engine, EngineError, StoredImage};
 use crate::settings::plugstack::ImageCache;
-use crate::state::{ImageUse, ImageUses};
+use crate::state::{Counters, ImageUse, ImageUses};
 
 /// Why there is no room.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +125,11 @@ async fn remove(engine: &Engine, uses: &ImageUses, image: &StoredImage) -> Resul
     let Some(right) = uses.removable(&image.id).map_err(ImageCacheError::Uses)? else { return Ok(false) };
     match engine.remove_image(image).await {
         Ok(()) => {
+            // Where it cannot be counted, it is gone all the same.
+            let _ = Counters::default().count(|counts| {
+                counts.evictions = counts.evictions.saturating_add(1);
+                counts.evicted_bytes = counts.evicted_bytes.saturating_add(image.size);
+            });
             right.forget().map_err(ImageCacheError::Uses)?;
             Ok(true)
         }

@@ -6,6 +6,7 @@ mod accounting;
 mod adopt;
 pub mod barrier;
 mod commands;
+mod count;
 mod engine_health;
 mod gpus;
 mod image_cache;

@@ -7,9 +7,10 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::count::Metered;
 use super::long_pull::LongPull;
-use super::{JobInfo, Request, StartError};
-use super::{accounting, start_line};
+use super::{JobInfo, Reason, Request, StartError};
+use super::{accounting, count, start_line};
 use crate::container;
 use crate::log::{Log, error_chain};
 use crate::settings::options::{ImageChoice, Options};
@@ -17,7 +18,7 @@ use crate::settings::plugstack::{Config, EngineFailure};
 use crate::slurm::failure_report::{self, EndedBy};
 use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::scontrol;
-use crate::state::{Origin, Outcome, OwnerDir, StateDir, StateError};
+use crate::state::{Counters, Origin, Outcome, OwnerDir, StateDir, StateError};
 
 /// What a hook returns to slurmd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,7 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
         Err(error) => {
             log.error(&format!("job {job}: {}", error_chain(error.as_ref())));
             log.info(&start_line::of_refusal(&subject.facts));
+            count::start(Owner::job(job), subject.began, Err(Reason::Request), None, log);
             (Outcome::Failed { message: error.to_string() }, HookResult::GoOn, EndedBy::Tasks)
         }
     };
@@ -158,9 +160,13 @@ fn start(
         return (Outcome::Failed { message: "no image".to_owned() }, HookResult::GoOn, EndedBy::Tasks);
     };
     let mut pull = LongPull::new(request, log);
-    let started = container::start(config, request, image, began, &mut pull, || true);
+    let mut metered = Metered::new(&mut pull);
+    let started = container::start(config, request, image, began, &mut metered, || true);
+    let received = metered.received();
     let broken_off = pull.broken_off();
-    log.info(&start_line::of_start(request, image, began, started.as_ref().map_err(StartError::reason)));
+    let result = started.as_ref().map_err(StartError::reason);
+    log.info(&start_line::of_start(request, image, began, result));
+    count::start(request.owner, began, result, received, log);
     match started {
         Ok(running) => {
             log.info(&running.start_summary(request.owner, began));
@@ -182,6 +188,7 @@ pub fn epilog(config: &Config, slurmd: &Slurmd, job: JobId, log: &mut dyn Log) -
         Ok(()) => HookResult::GoOn,
         Err(error) => {
             log.error(&format!("job {job}: {}", error_chain(&error)));
+            let _ = Counters::default().count(|counts| counts.failed_removals += 1);
             match verdict(error.is_engine_fault(), config) {
                 HookResult::GoOn => HookResult::GoOn,
                 HookResult::Drain => drain(slurmd, job, &error.to_string(), log),

@@ -11,6 +11,7 @@ use super::accounting;
 use super::adopt::{self, AdoptError};
 use super::barrier::{self, Missing};
 use super::commands;
+use super::count::{self, Metered};
 use super::gpus;
 use super::remove::StopError;
 use super::request::Request;
@@ -175,13 +176,16 @@ fn begin(
     directory.write(&origin, Outcome::Starting)?;
     let gpus = gpus::of_step(request, &directory.scratch_device());
     let request = &Request { gpus: Some(gpus), ..request.clone() };
-    let started = match start::start(config, request, image, began, progress, || !signals::is_end_asked()) {
+    let mut metered = Metered::new(progress);
+    let started = match start::start(config, request, image, began, &mut metered, || !signals::is_end_asked())
+    {
         Err(StartError::NotWanted) => Err(StepError::Ended { owner: request.owner }),
         Err(error) => Err(error.into()),
         Ok(running) => adopt(config, request.owner, directory, running, log),
     };
     let result = started.as_ref().map_err(StepError::reason);
     log.info(&start_line::of_start(request, image, began, result));
+    count::start(request.owner, began, result, metered.received(), log);
     let outcome = match &started {
         Ok(running) => {
             log.info(&running.start_summary(request.owner, began));

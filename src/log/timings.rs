@@ -15,6 +15,12 @@ impl Phases {
         self.0.push((what, now - *began));
         *began = now;
     }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[(&'static str, Duration)] {
+        &self.0
+    }
 }
 
 impl fmt::Display for Phases {

@@ -3,6 +3,7 @@
 //!
 //! Read and written by root only, on a path that only root can enter.
 
+mod counters;
 mod directory;
 mod error;
 mod exists;
@@ -11,6 +12,7 @@ mod image_uses;
 mod once_flag;
 mod record;
 
+pub use counters::{BOUNDS, Counters, CountersError, Counts, Histogram, increment};
 pub use directory::{OwnerDir, StateDir};
 pub use error::StateError;
 pub use exists::has_state;

@@ -13,7 +13,7 @@ pub(crate) fn command_line() -> Command {
         )
         .subcommand_required(true)
         .disable_help_subcommand(true)
-        .subcommands([check(), jobs(), images(), pull(), prune(), secret()])
+        .subcommands([check(), jobs(), images(), pull(), prune(), metrics(), secret()])
 }
 
 fn check() -> Command {
@@ -68,6 +68,24 @@ fn prune() -> Command {
                 .help("How much they may take: bytes like 200G, or how full the engine's disk may be: 80%"),
         )
         .arg(Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Only says which"))
+}
+
+fn metrics() -> Command {
+    Command::new("metrics")
+        .about("Prints metrics in Prometheus' text format")
+        .long_about(
+            "Prints metrics in Prometheus' text format, for node_exporter's textfile\n\
+             collector: starts, failures, durations, pulls and removed images since the\n\
+             counters began, and the containers and images of now. What is not known is\n\
+             left out, with a line on standard error.",
+        )
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(std::path::PathBuf))
+                .help("Replaces FILE with them, as a whole"),
+        )
 }
 
 fn secret() -> Command {

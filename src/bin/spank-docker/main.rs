@@ -6,8 +6,10 @@ mod command_line;
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ArgMatches;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "jobs" => on_node(async |node| Ok(shown(&admin::jobs(&node).await?, options)?)),
         "images" => on_node(async |node| Ok(shown(&admin::images(&node).await?, options)?)),
         "pull" => on_node(async |node| pull(&node, options).await),
+        "metrics" => metrics(options),
         "prune" => on_node(async |node| prune(&node, options).await),
         _ => secret(),
     };
@@ -100,6 +103,35 @@ async fn pull(node: &Node, options: &ArgMatches) -> Result<u8, Failure> {
 async fn prune(node: &Node, options: &ArgMatches) -> Result<u8, Failure> {
     let limit = options.get_one::<String>("to").map(String::as_str);
     Ok(shown(&admin::prune(node, limit, options.get_flag("dry-run")).await?, options)?)
+}
+
+fn metrics(options: &ArgMatches) -> Result<u8, String> {
+    let (path, slurm_conf) = places();
+    let collect = async { Ok(admin::metrics(&path, slurm_conf.as_deref()).await) };
+    let metrics = Node::run(collect).map_err(|error| error.to_string())?;
+    for line in &metrics.missing {
+        eprintln!("spank-docker: {line}");
+    }
+    match options.get_one::<PathBuf>("output") {
+        None => print(&metrics.to_string()).map_err(|error| cannot_write(&error))?,
+        Some(file) => replace(file, &metrics.to_string())
+            .map_err(|error| format!("cannot write '{}': {error}", file.display()))?,
+    }
+    Ok(0)
+}
+
+/// Replaces a file as a whole, since others read it meanwhile. The new one's name does not end like those that they read.
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let mut new = file.as_os_str().to_owned();
+    new.push(format!(".{}", std::process::id()));
+    let new = PathBuf::from(new);
+    let write = || {
+        let mut options = File::options();
+        options.write(true).create_new(true).mode(0o644);
+        options.open(&new)?.write_all(text.as_bytes())?;
+        fs::rename(&new, file)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 fn secret() -> Result<u8, String> {

@@ -1,7 +1,48 @@
 //! Which images run here: the note in AdminComment (`accounting=admin_comment`), and the line about each start in slurmd's
 //! log.
 
-use spank_docker_e2e::{IMAGE, Lab, image};
+use spank_docker_e2e::{IMAGE, Lab, Node, image};
+
+/// The value of a metric.
+fn metric(node: &Node<'_>, name: &str) -> Option<u64> {
+    let shown = node.run("spank-docker metrics").success();
+    let line = shown.stdout.lines().find_map(|line| line.strip_prefix(&format!("spank_docker_{name} ")));
+    line.map(|value| value.parse().expect("a number"))
+}
+
+#[test]
+fn metrics_count_starts_and_failures_across_a_restart_of_slurmd() {
+    const FILE: &str = "/var/lib/spank-docker/counters.json";
+    let lab = Lab::alone();
+    let (alice, n2) = (lab.alice(), lab.node("n2"));
+    let names = [
+        "container_starts_total{owner=\"job\"}",
+        "container_start_failures_total{reason=\"image\"}",
+        "container_start_duration_seconds_count",
+        "container_start_phase_duration_seconds_count{phase=\"start\"}",
+    ];
+    let counters = || names.map(|name| metric(&n2, name).unwrap_or(0));
+    let before = counters();
+    alice.srun_image("-w n2 true").run().success();
+    alice.srun("-w n2 --docker-image=registry:5000/hpc/nowhere true").run().failure();
+    n2.run("lab-slurmd restart").success();
+    let after = counters();
+    assert_eq!([0, 1, 2, 3].map(|place| after[place] - before[place]), [2, 1, 1, 1]);
+    assert_eq!(metric(&n2, "engine_up"), Some(1));
+    assert_eq!(metric(&n2, "containers{state=\"running\"}"), Some(0));
+    assert!(metric(&n2, "images_bytes{origin=\"job\"}").is_some());
+    n2.sh("spank-docker metrics --output /run/lab.prom && grep -q '^spank_docker_engine_up 1$' /run/lab.prom && rm /run/lab.prom*")
+        .success();
+    // What is damaged counts nothing and costs no job.
+    lab.repair_with(
+        n2.command("").sh(&format!("mv -f {FILE}.kept {FILE}; rm -f /var/lib/spank-docker/counters.broken")),
+    );
+    n2.sh(&format!("cp {FILE} {FILE}.kept && echo '{{' >{FILE}")).success();
+    assert_eq!(metric(&n2, names[0]), None);
+    alice.srun_image("-w n2 true").run().success();
+    assert_eq!(metric(&n2, names[0]), Some(1));
+    lab.assert_clean();
+}
 
 #[test]
 fn image_of_a_job_is_noted_once_after_the_text_of_the_site() {

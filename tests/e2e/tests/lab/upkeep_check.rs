@@ -33,7 +33,7 @@ fn check_finds_nothing_wrong_with_a_node_that_runs_jobs_and_refuses_what_it_does
     for (command, line) in [
         (
             "spank-docker",
-            "'spank-docker' requires a subcommand but one was not provided [subcommands: check, jobs, images, pull, prune, secret]: see spank-docker --help",
+            "'spank-docker' requires a subcommand but one was not provided [subcommands: check, jobs, images, pull, prune, metrics, secret]: see spank-docker --help",
         ),
         ("spank-docker chek", "unrecognized subcommand 'chek': see spank-docker --help"),
         ("spank-docker check --jsn", "unexpected argument '--jsn' found: see spank-docker --help"),
