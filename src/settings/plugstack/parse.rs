@@ -122,10 +122,9 @@ mod tests {
 
     #[test]
     fn the_example_shows_every_key_with_its_default() {
-        assert_eq!(
-            EXAMPLE.lines().find(|line| !line.starts_with('#') && !line.is_empty()),
-            Some("required /usr/lib/spank-docker/spank_docker.so")
-        );
+        // Only comments: a plugstack.conf may include all files of the directory in which packages put the example.
+        assert_eq!(EXAMPLE.lines().find(|line| !line.starts_with('#') && !line.is_empty()), None);
+        assert_eq!(EXAMPLE.lines().next(), Some("#required /usr/lib/spank-docker/spank_docker.so"));
         assert!(EXAMPLE.contains("PrologFlags=Contain,DeferBatch"));
         for key in KEYS {
             let setting = format!("{}={}", key.name, key.default);
