@@ -97,7 +97,7 @@ fn documents() -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| path.extension().is_some_and(|extension| extension == "md"))
     };
-    markdown(root()).chain(markdown(root().join("docs"))).collect()
+    ["", "docs", "contrib"].into_iter().flat_map(|folder| markdown(root().join(folder))).collect()
 }
 
 fn read(path: &Path) -> String {
