@@ -67,7 +67,11 @@ fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
     {
         cargo.env_remove(name);
     }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static\x1f-Crelocation-model=static");
+    let mut flags = vec!["-Ctarget-feature=+crt-static", "-Crelocation-model=static"];
+    // Those of a package: no name of a folder of the machine that builds it.
+    let outer = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    flags.extend(outer.split('\x1f').filter(|flag| flag.starts_with("--remap-path-prefix=")));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         let name = target.replace('-', "_").to_uppercase();
         cargo.env(format!("CARGO_TARGET_{name}_LINKER"), linker);

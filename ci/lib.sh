@@ -151,3 +151,21 @@ is_process() {
 process_is_gone() {
     [[ ! -e /proc/$1 ]] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
 }
+
+# exported_symbols FILE: checks that a plugin exports what Slurm looks for, and nothing else.
+exported_symbols() {
+    diff <(nm -D --defined-only "$1" | awk '{ print $3 }' | sort) - <<'SYMBOLS'
+plugin_name
+plugin_type
+plugin_version
+slurm_spank_exit
+slurm_spank_init
+slurm_spank_init_post_opt
+slurm_spank_job_epilog
+slurm_spank_job_prolog
+slurm_spank_task_exit
+slurm_spank_task_init
+slurm_spank_task_init_privileged
+slurm_spank_task_post_fork
+SYMBOLS
+}
