@@ -1,4 +1,5 @@
-//! `spank-docker check`: can this node run jobs in containers? It reads only, and changes nothing.
+//! `spank-docker check`: can this node run jobs in containers? It reads only, and changes nothing; with
+//! `--start` it also starts a container and removes it.
 //!
 //! Runs as root in a program of its own, never in a process of Slurm. Each module reads facts and judges them;
 //! the functions that judge are pure.
@@ -17,7 +18,9 @@ mod ports;
 mod processes;
 mod secret;
 mod slurm;
+mod start;
 mod state_dir;
 
 pub use finding::{Finding, Level, Report};
 pub use node::{check, configuration, place_of_secret};
+pub use start::with_start;

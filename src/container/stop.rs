@@ -98,6 +98,12 @@ pub(super) fn stop_step(config: &Config, owner: Owner) -> Result<(), StopError> 
     ended.and(told.map_err(StopError::from))
 }
 
+/// Removes what one container has that no extern step has adopted, and that belongs to no job of Slurm's.
+pub fn remove_one(config: &Config, owner: Owner) -> Result<(), StopError> {
+    let belongs = is_of_scope(config, owner);
+    end_without_cgroups(config, owner, belongs)
+}
+
 /// Removes only the container of a job, or of a step.
 pub(super) fn remove_container(config: &Config, owner: Owner) -> Result<(), StopError> {
     let belongs = is_of_scope(config, owner);

@@ -7,6 +7,7 @@ mod container_spec;
 mod exec;
 mod facts;
 mod image;
+mod import;
 mod put;
 pub mod registry_auth;
 mod removal;

@@ -11,10 +11,11 @@ use super::container::Container;
 /// Length of a record of an archive.
 const RECORD: usize = 512;
 
-/// The entry to put into the container.
+/// The entry of an archive.
 #[derive(Clone, Copy, Debug)]
-enum ArchiveEntry<'a> {
+pub(super) enum ArchiveEntry<'a> {
     File(&'a [u8]),
+    Program(&'a [u8]),
     Directory,
 }
 
@@ -55,9 +56,10 @@ impl Engine {
 }
 
 /// A POSIX tar archive (`ustar`) with one entry that has a short name.
-fn archive(name: &str, entry: ArchiveEntry<'_>) -> Vec<u8> {
+pub(super) fn archive(name: &str, entry: ArchiveEntry<'_>) -> Vec<u8> {
     let (kind, mode, content) = match entry {
         ArchiveEntry::File(content) => ("0", "0000644", content),
+        ArchiveEntry::Program(content) => ("0", "0000755", content),
         ArchiveEntry::Directory => ("5", "0000755", &[][..]),
     };
     let field = |value: &str, length: usize| {

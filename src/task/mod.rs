@@ -12,6 +12,7 @@ pub mod environment;
 mod error;
 mod join;
 mod step;
+mod trial;
 
 pub use adoption::wait_for_adoption;
 pub use decide::{Place, ask_slurmctld, compare_images, decide, fail_if_prolog_failed};
@@ -19,3 +20,4 @@ pub use directory::enter_directory;
 pub use error::TaskError;
 pub use join::{has_entered, join};
 pub use step::{Layout, Step, StepKind};
+pub use trial::{Done, Stage, try_start};

@@ -17,15 +17,22 @@ pub(crate) fn command_line() -> Command {
 }
 
 fn check() -> Command {
+    let start = Arg::new("start").long("start").value_name("IMAGE").num_args(0..=1).default_missing_value("");
     let accept = Arg::new("accept").long("accept").value_name("NAME").action(ArgAction::Append);
     Command::new("check")
         .about("Inspects whether this node is ready for jobs in containers")
         .long_about(
             "Inspects whether this node is ready for jobs in containers, and changes nothing.\n\
-             Prints a line `LEVEL CHECK: WHAT` for each check.\n\n\
+             Prints a line `LEVEL CHECK: WHAT` for each check.\n\
+             With --start it also starts, enters and removes a container, as for a job.\n\n\
              Exits with 0 if all is ok, 1 for warnings, 2 for failures, and 3 if the check could not run.",
         )
         .arg(json())
+        .arg(start.help("Starts a container too").long_help(
+            "Starts, enters and removes a container, by the code that does so for\n\
+             jobs, as user nobody: from IMAGE, which must be on this node, or from\n\
+             an image of one static program, which is removed as well",
+        ))
         .arg(accept.value_delimiter(',').help("Turns warnings off").long_help(
             "Turns warnings off: by the name of a CHECK, or of a vulnerability\n\
              such as CVE-2025-31133 that a distribution has fixed without a new\n\

@@ -67,7 +67,11 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn check(options: &ArgMatches) -> Result<u8, String> {
     let accepted: Vec<String> = options.get_many("accept").into_iter().flatten().cloned().collect();
     let (path, slurm_conf) = places();
-    let report = check::check(&path, slurm_conf.as_deref(), &accepted);
+    let mut report = check::check(&path, slurm_conf.as_deref(), &accepted);
+    if options.contains_id("start") {
+        let image = options.get_one::<String>("start").map(String::as_str).filter(|image| !image.is_empty());
+        report = check::with_start(report, &path, slurm_conf.as_deref(), image);
+    }
     shown(&report, options).map_err(|error| error.to_string())?;
     Ok(report.level.exit_code())
 }

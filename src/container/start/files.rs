@@ -22,7 +22,7 @@ use crate::linux::poll;
 use crate::linux::process::FileId;
 
 /// The static program that is every container's first process (src/pause).
-pub(in crate::container) static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
+pub static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
 /// The static program that stands in for Slurm's commands (src/guest-tools).
 static TOOLS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-tools"));

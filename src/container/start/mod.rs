@@ -25,7 +25,7 @@ mod turn;
 
 pub use entrypoint::exported;
 pub use error::StartError;
-pub(super) use files::PAUSE;
+pub use files::PAUSE;
 pub use reason::Reason;
 pub use run::start;
 pub use spec::devices;

@@ -191,3 +191,33 @@ fn check_reports_reachable_engine_files_and_known_vulnerabilities() {
     }
     lab.assert_empty();
 }
+
+#[test]
+fn check_starts_a_container_and_leaves_nothing() {
+    let lab = Lab::alone();
+    let n2 = lab.node("n2");
+    let look = || {
+        let places = "/run/spank-docker /var/lib/spank-docker/images";
+        let seen = format!(
+            "docker images -aq --no-trunc; docker ps -aq; ls -A {places}; findmnt -lno TARGET,SOURCE; ls /var/lib/docker/image/overlay2/layerdb/sha256"
+        );
+        n2.sh(&seen).stdout
+    };
+    let before = look();
+    let started = n2.run("spank-docker check --start --accept known_holes,engine_memory");
+    assert_eq!(started.code, Some(0), "{started}");
+    let stages =
+        ["start_image: the built-in", "start_container: ", "start_task: '/pause' ran as", "start_removal: "];
+    let lines: Vec<_> = started.lines().into_iter().filter(|line| line[5..].starts_with("start_")).collect();
+    assert_eq!(lines.len(), stages.len(), "{started}");
+    for (line, stage) in lines.iter().zip(stages) {
+        assert!(line.starts_with(&format!("ok   {stage}")), "{started}");
+    }
+    let failed =
+        n2.run("spank-docker check --start registry:5000/hpc/nowhere --accept known_holes,engine_memory");
+    assert_eq!(failed.code, Some(2), "{failed}");
+    let line = "fail start_container: image 'registry:5000/hpc/nowhere': not present on this node: pull it first (spank-docker pull)";
+    assert!(failed.lines().contains(&line), "{failed}");
+    assert_eq!(look(), before);
+    lab.assert_empty();
+}

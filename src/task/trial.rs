@@ -1,0 +1,200 @@
+//! A container without a job: started, entered and removed by the code that does so for jobs, for `spank-docker check
+//! --start`. Its number is none that slurmctld gives; if this program is killed meanwhile, the next epilogs remove what
+//! is left, as they do for jobs.
+//!
+//! Runs as root in `spank-docker`.
+
+use std::ops::ControlFlow;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{LocalBoxFuture, ready};
+use nix::unistd::User;
+
+use super::error::TaskError;
+use super::join::join;
+use super::step::{Step, StepKind};
+use crate::container::{self, JobInfo, Request, StartError};
+use crate::engine::{Engine, ImageError, Progress, StoredImage};
+use crate::guest::paths;
+use crate::linux::errand::{Answer, Errand};
+use crate::linux::identity::become_user;
+use crate::linux::runtime::runtime;
+use crate::log::error_chain;
+use crate::settings::choices::Pull;
+use crate::settings::image::Reference;
+use crate::settings::options::{ImageChoice, Options};
+use crate::settings::plugstack::Config;
+use crate::slurm::ids::{JobId, Owner, Slurmd};
+use crate::state::{ImageUses, Origin, Outcome, RunningContainer, StateDir};
+
+/// The user of the container, which every node has.
+const USER: &str = "nobody";
+/// From here on slurmctld gives no numbers: in a federation, where the upper six bits name the cluster, this is
+/// beyond the last job of the last cluster (slurm.conf: MaxJobId).
+const FIRST: u32 = 0xffff_0000;
+/// The program in the built-in image.
+const PROGRAM: &str = "pause";
+/// How long a task may take that does nothing.
+const TASK: Duration = Duration::from_secs(30);
+
+/// A step of the trial, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The image is there.
+    Image,
+    /// Its container is started, hardened and furnished.
+    Start,
+    /// A task joins it, becomes the user and executes a program.
+    Enter,
+    /// All of it is removed.
+    Remove,
+}
+
+/// What was done at a stage, or why it failed.
+pub type Done = (Stage, Result<String, String>);
+
+/// Tries all stages, up to the first that fails; what has been made is removed in any case. Without `image`, with one of a
+/// single static program, which is removed as well.
+#[must_use]
+pub fn try_start(config: &Config, slurmd: &Slurmd, image: Option<&Reference>) -> Vec<Done> {
+    let mut done = Vec::new();
+    let (name, id) = match image {
+        Some(image) => (Ok(image.clone()), None),
+        None => match import(config) {
+            Ok(id) => (id.parse::<Reference>().map_err(|error| error.to_string()), Some(id)),
+            Err(error) => (Err(error), None),
+        },
+    };
+    match name {
+        Err(error) => done.push((Stage::Image, Err(error))),
+        Ok(name) => {
+            let text = if id.is_some() { "the built-in image was imported" } else { "named by its user" };
+            done.push((Stage::Image, Ok(text.to_owned())));
+            run(config, slurmd, &name, id.is_some(), &mut done);
+        }
+    }
+    if let Some(id) = id
+        && let Err(error) = forget(config, &id)
+    {
+        done.push((Stage::Remove, Err(error)));
+    }
+    done
+}
+
+fn run(config: &Config, slurmd: &Slurmd, image: &Reference, is_built_in: bool, done: &mut Vec<Done>) {
+    let began = Instant::now();
+    // Numbers of processes differ, and so do those of trials at once.
+    let owner = Owner::job(JobId(FIRST + std::process::id() % (1 << 15)));
+    match start(config, slurmd, owner, image, began) {
+        Err(error) => done.push((Stage::Start, Err(error))),
+        Ok(running) => {
+            let took = began.elapsed().as_millis();
+            done.push((Stage::Start, Ok(format!("{took} ms ({})", running.phases))));
+            let program = if is_built_in { format!("/{PROGRAM}") } else { paths::PAUSE.to_owned() };
+            let entered = enter(config, owner, &running, &program);
+            done.push((Stage::Enter, entered.map(|()| format!("'{program}' ran as user {USER}"))));
+        }
+    }
+    let removed = container::remove_one(config, owner).map_err(|error| error_chain(&error));
+    done.push((Stage::Remove, removed.map(|()| "nothing is left".to_owned())));
+}
+
+fn import(config: &Config) -> Result<String, String> {
+    let imported =
+        async { Engine::connect(&config.docker_host).await?.import(PROGRAM, container::PAUSE).await };
+    runtime().map_err(|error| error.to_string())?.block_on(imported).map_err(|error| error_chain(&error))
+}
+
+/// Removes the built-in image, and what the node has noted of it.
+fn forget(config: &Config, id: &str) -> Result<(), String> {
+    let image = StoredImage::new(id, 0);
+    let remove = async { Engine::connect(&config.docker_host).await?.remove_image(&image).await };
+    let removed = runtime().map_err(|error| error.to_string())?.block_on(remove);
+    let noted =
+        ImageUses::default().removable(id).and_then(|noted| noted.map_or(Ok(()), |noted| noted.forget()));
+    removed.map_err(|error| error_chain(&error)).and(noted.map_err(|error| error.to_string()))
+}
+
+fn start(
+    config: &Config,
+    slurmd: &Slurmd,
+    owner: Owner,
+    image: &Reference,
+    began: Instant,
+) -> Result<RunningContainer, String> {
+    let user =
+        User::from_name(USER).ok().flatten().ok_or_else(|| format!("this node has no user '{USER}'"))?;
+    let options = Options {
+        image: ImageChoice::Image(image.clone()),
+        pull: Some(Pull::Never),
+        mount_home: Some(false),
+        entrypoint: Some(false),
+        ..Options::default()
+    };
+    let uid = user.uid.as_raw();
+    let facts = JobInfo { job: owner.job, uid, restart: 0, slurmd: slurmd.clone() };
+    let variable = |name: &str| (name == "SLURM_JOB_NODELIST").then(|| slurmd.node.clone().into());
+    let request = Request::of_job(&facts, variable, options).map_err(|error| error_chain(&error))?;
+    let directory = StateDir::new(&config.state_dir).of(owner);
+    let origin = Origin { uid, slurmd: slurmd.clone(), engine: Some(config.docker_host.clone()) };
+    let record = |outcome| directory.write(&origin, outcome).map_err(|error| error_chain(&error));
+    directory.create().map_err(|error| error_chain(&error))?;
+    record(Outcome::Starting)?;
+    let running = match container::start(config, &request, image, began, &mut Unreported, || true) {
+        Err(StartError::Image(ImageError::NotPresent { .. })) => {
+            return Err(format!(
+                "image '{image}': not present on this node: pull it first (spank-docker pull)"
+            ));
+        }
+        started => started.map_err(|error| error_chain(&error))?,
+    };
+    record(Outcome::Ready(Box::new(running.clone())))?;
+    Ok(running)
+}
+
+/// Joins the container in a child, as a task does, and executes a program that ends at once.
+fn enter(config: &Config, owner: Owner, running: &RunningContainer, program: &str) -> Result<(), String> {
+    let step = Step {
+        job: owner.job,
+        uid: running.user.uid,
+        kind: StepKind::Tasks,
+        options: running.options.clone(),
+        layout: None,
+        own: None,
+        job_has_image: true,
+        restart: 0,
+        is_dockerexec: false,
+        script: None,
+    };
+    let state = StateDir::new(&config.state_dir);
+    let task = || {
+        let execute = || {
+            join(&state, owner, &step, running, config).map_err(|error: TaskError| error_chain(&error))?;
+            become_user(&running.user).map_err(|error| format!("cannot become user {USER}: {error}"))?;
+            let status = Command::new(program).arg("--hold").stdin(Stdio::null()).env_clear().status();
+            match status {
+                Ok(status) if status.success() => Ok(()),
+                Ok(status) => Err(format!("'{program}' in the container: {status}")),
+                Err(error) => Err(format!("cannot execute '{program}' in the container: {error}")),
+            }
+        };
+        Answer::of(&execute())
+    };
+    let answer = Errand::send(None, &[], task).and_then(|errand| errand.wait(TASK));
+    let result: Result<Result<(), String>, _> = answer.and_then(|answer| answer.value());
+    result.map_err(|error| format!("a task that enters the container does not end: {error}"))?
+}
+
+/// There is no pull.
+struct Unreported;
+
+impl Progress for Unreported {
+    fn interval(&self) -> Duration {
+        TASK
+    }
+
+    fn report<'a>(&'a mut self, _: &'a str) -> LocalBoxFuture<'a, ControlFlow<()>> {
+        Box::pin(ready(ControlFlow::Continue(())))
+    }
+}
