@@ -4,6 +4,8 @@
 use super::strings::number;
 use super::system_call::{AT_FDCWD, O_CLOEXEC, O_WRONLY, arch, syscall};
 
+const PR_SET_DUMPABLE: usize = 4;
+
 /// Applies them: `UMASK:RESOURCE=SOFT,…`, of which the umask may be empty. No soft limit may exceed the hard
 /// one.
 ///
@@ -44,6 +46,8 @@ pub unsafe fn take_score(score: *const u8) {
         if end == score {
             return;
         }
+        // Users cannot read this program: until it executes another one, its files in /proc are root's. That one is the user's.
+        syscall(arch::PRCTL, [PR_SET_DUMPABLE, 1]);
         let file = syscall(arch::OPENAT, [AT_FDCWD, FILE.as_ptr() as usize, O_WRONLY | O_CLOEXEC]);
         if let Ok(file) = usize::try_from(file) {
             syscall(arch::WRITE, [file, score as usize, end.offset_from(score) as usize]);
