@@ -52,10 +52,11 @@ fn pause(program: &Path) -> io::Result<ExitStatus> {
 }
 
 /// By cargo, with the locked versions that it has here already, in a folder of its own: the outer cargo holds
-/// the lock of the usual one.
+/// the lock of the usual one. All profiles of the plugin share it: most of it is russh, which takes a minute.
 fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
     let target = variable("TARGET")?;
-    let folder = out.join("guest-tools-target");
+    // OUT_DIR is TARGET/PROFILE/build/PACKAGE/out.
+    let folder = out.ancestors().nth(4).unwrap_or(out).join("guest-tools");
     let mut cargo = Command::new(variable("CARGO")?);
     cargo.args(["build", "--quiet", "--locked", "--profile=guest", "--bin=guest-tools"]);
     cargo

@@ -18,10 +18,11 @@ use crate::guest::paths;
 use crate::linux::cgroup::{Cgroups, OfJob};
 use crate::linux::{companion, orphan};
 use crate::log::error_chain;
+use crate::settings::slurm_commands;
 use crate::slurm::command;
 use crate::state::{OwnerDir, RunningContainer};
 
-/// Starts it, if the container has commands: for a job, from a process of one of its steps.
+/// Starts it, if the container has commands of Slurm's: for a job, from a process of one of its steps.
 pub(super) fn serve(cgroups: &Cgroups, directory: &OwnerDir, running: &RunningContainer) -> io::Result<()> {
     let inherited = orphan::descriptors()?;
     let container = directory.container();
@@ -29,6 +30,9 @@ pub(super) fn serve(cgroups: &Cgroups, directory: &OwnerDir, running: &RunningCo
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         names => names?,
     };
+    if names.is_empty() {
+        return Ok(());
+    }
     let arguments = arguments(directory, running, &command::present(names.iter().map(String::as_str)))?;
     let program = File::open(container.join(paths::file_name(paths::TOOLS)))?;
     let socket = OwnedFd::from(listen(&container, running)?);
@@ -41,10 +45,11 @@ pub fn without(error: &io::Error) -> String {
     format!("its container has none of Slurm's commands: {}", error_chain(error))
 }
 
-/// Of the commands that the prolog has put there.
+/// Slurm's commands that the prolog has put there; ssh is not one.
 fn names(directory: &Path) -> io::Result<Vec<String>> {
     let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
-    fs::read_dir(directory)?.map(name).collect()
+    let names: io::Result<Vec<String>> = fs::read_dir(directory)?.map(name).collect();
+    Ok(names?.into_iter().filter(|name| slurm_commands::ALL.contains(&name.as_str())).collect())
 }
 
 /// Until it is the user's, root alone can connect.
@@ -87,4 +92,18 @@ fn arguments(
         commands.iter().map(|(name, path)| [name.as_bytes(), path.as_os_str().as_bytes()].join(&b'=')),
     );
     arguments.into_iter().map(|argument| CString::new(argument).map_err(io::Error::other)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssh_is_no_command_of_slurms() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["ssh", "srun"] {
+            std::os::unix::fs::symlink("/nowhere", directory.path().join(name)).unwrap();
+        }
+        assert_eq!(names(directory.path()).unwrap(), ["srun"]);
+    }
 }

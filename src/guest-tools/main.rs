@@ -1,5 +1,8 @@
 //! The static program that every container has at `/run/spank-docker/tools`, and in `/run/spank-docker/bin`
-//! under the names of Slurm's commands. It runs in any image and uses nothing of the image.
+//! under the names of Slurm's commands, and of ssh where the image has none. It runs in any image and uses
+//! nothing of the image.
+//!
+//! As `ssh` and `sshd` it connects the job's nodes ([`ssh`], [`sshd`]).
 //!
 //! ```text
 //!   container                                │ node
@@ -21,12 +24,16 @@ mod call;
 mod caller;
 mod command;
 mod environment;
+mod flow;
 mod message;
 mod process;
 mod relay;
 mod request;
 mod script;
+mod signal_names;
 mod signals;
+mod ssh;
+mod sshd;
 
 #[cfg(not(test))]
 use std::ffi::{c_char, c_int};
@@ -42,8 +49,10 @@ use arguments::Arguments;
 extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // SAFETY: the C library passes `argc` strings in `argv`.
     let arguments = unsafe { Arguments::of_process(argc, argv) };
-    match arguments.first() {
-        Some(b"--relay") => relay::run(&arguments),
+    match (arguments.name(), arguments.first()) {
+        (b"ssh" | b"slogin", _) => ssh::run(&arguments),
+        (b"sshd", _) => sshd::run(&arguments),
+        (_, Some(b"--relay")) => relay::run(&arguments),
         _ => command::run(&arguments),
     }
 }

@@ -148,6 +148,41 @@ pub(crate) fn close(number: RawFd) {
     unsafe { libc::close(number) };
 }
 
+/// Closes an object's descriptor in a forked process, which does not use the object again.
+pub(crate) fn close_inherited(descriptor: BorrowedFd<'_>) {
+    // SAFETY: the object is its parent's, and this process ends without running its destructor ([`leave`]).
+    unsafe { libc::close(descriptor.as_raw_fd()) };
+}
+
+/// Makes the process that a command starts the leader of a session; its standard input becomes the session's
+/// terminal, if it is one.
+pub(crate) fn lead_session(command: &mut std::process::Command, has_terminal: bool) {
+    let lead = move || {
+        nix::unistd::setsid()?;
+        if has_terminal {
+            // SAFETY: takes numbers.
+            Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: makes two system calls, and allocates nothing.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, lead) };
+}
+
+/// The size of a terminal: rows, columns, and the same in pixels.
+pub(crate) fn size_of_terminal(terminal: BorrowedFd<'_>) -> libc::winsize {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes one such structure, or nothing.
+    unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    size
+}
+
+/// Changes it.
+pub(crate) fn resize_terminal(terminal: BorrowedFd<'_>, size: libc::winsize) {
+    // SAFETY: the kernel reads one such structure.
+    unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+}
+
 /// Forks. This process has one thread.
 pub(crate) fn fork() -> nix::Result<ForkResult> {
     // SAFETY: with one thread, the child may call anything.

@@ -49,6 +49,32 @@ impl Script {
     }
 }
 
+/// Whose sshd and ssh connect a job's containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sshd {
+    /// The image's, where it has them and they run; else the plugin's.
+    Auto,
+    /// The image's or none.
+    Image,
+    /// The plugin's.
+    Builtin,
+    /// None.
+    None,
+}
+
+impl Sshd {
+    /// The choice of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "image" => Some(Self::Image),
+            "builtin" => Some(Self::Builtin),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
 /// A switch in its usual forms: 1/0, yes/no, true/false, in any case.
 pub fn on_or_off(value: &str) -> Option<bool> {
     let is = |names: [&str; 3]| names.iter().any(|name| name.eq_ignore_ascii_case(value));

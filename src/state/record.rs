@@ -162,7 +162,7 @@ pub struct RunningContainer {
     pub banner: String,
     /// sshd's port.
     pub port: u16,
-    /// Whether the image has an sshd.
+    /// Whether the container has an sshd.
     pub sshd: bool,
     /// The variables that the image's ENV sets.
     pub environment: Vec<(String, String)>,

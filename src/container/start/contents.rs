@@ -37,8 +37,9 @@ pub(super) struct Contents<'a> {
     pub(super) known: &'a JobNodes,
     /// sshd's port.
     pub(super) port: u16,
-    /// Slurm's commands that the node has, and the admin allows.
-    pub(super) commands: &'a [&'a str],
+    /// Slurm's commands that the node has, and the admin allows; `None` where the container needs none of the
+    /// guest tools.
+    pub(super) commands: Option<&'a [&'a str]>,
     /// The networks between the nodes, where MPI must not choose them itself.
     pub(super) between: Option<&'a Between>,
 }
@@ -60,8 +61,8 @@ impl Contents<'_> {
         let JobNodes { hosts, own, .. } = self.known;
         let ssh = client::ssh_config(hosts, own, port, &user, &alias);
         files.public(paths::SSH_CONFIG, ssh.as_bytes())?;
-        if !self.commands.is_empty() {
-            files.commands(self.commands.iter().copied())?;
+        if let Some(commands) = self.commands {
+            files.commands(commands.iter().copied())?;
         }
         files.program(paths::SESSION, force_command::script().as_bytes())?;
         let sessions = session_environment::of_sessions(
@@ -71,7 +72,7 @@ impl Contents<'_> {
             nodes,
             port,
             self.between,
-            !self.commands.is_empty(),
+            self.commands.is_some(),
         );
         files.public(paths::ENVIRONMENT, &sessions)?;
         files.public(

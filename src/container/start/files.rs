@@ -24,7 +24,7 @@ use crate::linux::process::FileId;
 /// The static program that is every container's first process (src/pause).
 pub static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
-/// The static program that stands in for Slurm's commands (src/guest-tools).
+/// The static program that stands in for Slurm's commands, ssh and sshd (src/guest-tools).
 static TOOLS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-tools"));
 
 /// Mounts the directory also in the mount namespace of the node's first process, if that one sees the same
@@ -93,7 +93,7 @@ impl<'a> Files<'a> {
         self.write(name, 0o755, content).map(drop)
     }
 
-    /// The guest tools, under these names of commands too.
+    /// The guest tools, and the directory where they have these names of commands.
     pub(super) fn commands<'n>(&self, names: impl Iterator<Item = &'n str>) -> io::Result<()> {
         self.program(paths::TOOLS, TOOLS)?;
         let directory = self.path(paths::BIN);
@@ -110,9 +110,11 @@ impl<'a> Files<'a> {
         self.write(name, 0o400, content).and_then(|path| self.give(&path))
     }
 
-    /// Makes the link to the image's sshd, which the first process executes.
-    pub(super) fn link_sshd(&self, sshd: &Path) -> io::Result<()> {
-        symlink(sshd, self.path(paths::SSHD))
+    /// Makes a link: to the sshd that the first process executes, or to the guest tools under another name.
+    pub(super) fn link(&self, name: &str, target: &Path) -> io::Result<()> {
+        let below = name.strip_prefix(paths::BIN).and_then(|name| name.strip_prefix('/'));
+        let place = below.map_or_else(|| self.path(name), |name| self.path(paths::BIN).join(name));
+        symlink(target, place)
     }
 
     /// A detached read-only mount of one of the files, to be attached elsewhere in the container.

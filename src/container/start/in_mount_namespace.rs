@@ -11,7 +11,7 @@ use super::error::{StartError, files_error};
 use super::files::Files;
 use super::first_process::StagingDir;
 use super::policy;
-use super::populate::{self, ImageFiles, PopulateError};
+use super::populate::{self, ImageFiles, PopulateError, Server};
 use super::start_request::StartRequest;
 use crate::container::mounts::{self, Prepared, Skipped};
 use crate::container::nvidia;
@@ -67,7 +67,7 @@ pub(super) fn harden(
         let home = populate::fresh_home(&place, entry, user).map_err(|error| home_error(start, error))?;
         populate::move_into_place(root, entry, place).map_err(populate_error(start))?;
         populate::make_workdir(root, image.workdir.as_deref());
-        let found = populate::inspect_rootfs(root, path, &shells, user);
+        let found = populate::inspect_rootfs(root, path, &shells, user, start.sshd);
         Ok(Hardened { found, home, volumes: engine::volumes(&engines), terminals: group })
     })
 }
@@ -101,7 +101,8 @@ pub(super) fn put_files(
     let user = &start.request.credentials;
     let failed = "write the container's files";
     let trees = merge(start, files, found, *terminals).map_err(files_error(failed))?;
-    let over_ssh = files.detached_program(paths::OVER_SSH).map_err(files_error(failed))?;
+    let over_ssh = if found.is_client_plugins { paths::TOOLS } else { paths::OVER_SSH };
+    let over_ssh = files.detached_program(over_ssh).map_err(files_error(failed))?;
     let placed = in_container(namespaces, |root| {
         if let Some(ssh) = found.ssh {
             populate::cover_ssh(root, ssh, over_ssh, paths::SSH_OF_IMAGE).map_err(populate_error(start))?;
@@ -157,14 +158,24 @@ fn merge(
     files.public(paths::GROUP, &merge_group(group, &request.groups, &account, terminals))?;
     files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ssh_config_of_job, ssh_config))?;
     let image = start.image_name();
-    let missing = found.sshd.is_none().then(|| client_program::no_sshd(&image, request.credentials.uid));
-    let own = found.ssh.map(|_| paths::SSH_OF_IMAGE);
-    files.program(paths::SSH, client_program::program(&image, missing.as_deref(), own).as_bytes())?;
-    files.program(paths::OVER_SSH, client_program::over_ssh().as_bytes())?;
     files.public(paths::SSH_OF_IMAGE, &[])?;
-    if let Some(sshd) = &found.sshd {
-        files.link_sshd(sshd)?;
-        files.append(paths::SSHD_CONFIG, &found.sshd_lines)?;
+    if found.is_client_plugins {
+        files.link(paths::SSH, Path::new(paths::TOOLS))?;
+        files.link(&format!("{}/ssh", paths::BIN), Path::new(paths::TOOLS))?;
+    } else {
+        let uid = request.credentials.uid;
+        let missing = found.server.is_none().then(|| client_program::no_sshd(&image, uid, start.sshd));
+        let own = found.ssh.map(|_| paths::SSH_OF_IMAGE);
+        files.program(paths::SSH, client_program::program(&image, missing.as_deref(), own).as_bytes())?;
+        files.program(paths::OVER_SSH, client_program::over_ssh().as_bytes())?;
+    }
+    match &found.server {
+        Some(Server::Image { path, lines }) => {
+            files.link(paths::SSHD, path)?;
+            files.append(paths::SSHD_CONFIG, lines)?;
+        }
+        Some(Server::Plugins) => files.link(paths::SSHD, Path::new(paths::TOOLS))?,
+        None => {}
     }
     let replacements = [paths::PASSWD, paths::GROUP, paths::SYSTEM_SSH_CONFIG];
     let mut over: Vec<_> = populate::REPLACED.into_iter().zip(replacements).collect();

@@ -16,6 +16,7 @@ use crate::linux::inside::{self, ContainerRoot, PlaceError, Rules};
 use crate::linux::mount::{self, Attributes};
 use crate::linux::mountinfo::Mounted;
 use crate::linux::terminals::Terminals;
+use crate::settings::choices::Sshd;
 
 /// Files of the image that the plugin's cover.
 pub(super) const REPLACED: [&str; 3] = ["/etc/passwd", "/etc/group", "/etc/ssh/ssh_config"];
@@ -42,12 +43,26 @@ pub(super) struct ImageFiles {
     pub(super) ssh: Option<&'static str>,
     /// The content of its [`PROFILE`].
     pub(super) profile: Option<Vec<u8>>,
-    /// The path of its sshd.
-    pub(super) sshd: Option<PathBuf>,
-    /// Additional lines of configuration for its sshd.
-    pub(super) sshd_lines: String,
+    /// The sshd that the container gets.
+    pub(super) server: Option<Server>,
+    /// Whether the ssh to the job's nodes is the plugin's.
+    pub(super) is_client_plugins: bool,
     /// The first of the requested shells that the image has.
     pub(super) shell: Option<PathBuf>,
+}
+
+/// The sshd of a container.
+#[derive(Debug)]
+pub(super) enum Server {
+    /// The image's.
+    Image {
+        /// In the container.
+        path: PathBuf,
+        /// Additional lines of configuration for it.
+        lines: String,
+    },
+    /// The plugin's.
+    Plugins,
 }
 
 /// Why a container cannot be used.
@@ -181,7 +196,7 @@ pub(super) fn make_workdir(root: &ContainerRoot, workdir: Option<&str>) {
     }
 }
 
-/// The directories in which to look for an sshd, each once: a PATH may have thousands of entries.
+/// The directories in which to look for an sshd or an ssh, each once: a PATH may have thousands of entries.
 fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
     const LIMIT: usize = 64;
     let mut directories = Vec::new();
@@ -196,26 +211,47 @@ fn directories_of_sshd(path_of_image: &str) -> Vec<&str> {
     directories
 }
 
-/// Reads the image's files. A file that cannot be used counts as missing. So does the sshd in a job of root: as
-/// root it needs capabilities before a login, from OpenSSH 10.6 on before its banner.
+/// Reads the image's files. A file that cannot be used counts as missing.
 pub(super) fn inspect_rootfs(
     root: &ContainerRoot,
     path_of_image: &str,
     shells: &[PathBuf],
     user: &UserIds,
+    sshd: Sshd,
 ) -> ImageFiles {
     let read = |path: &str| root.read(Path::new(path), LIMIT).ok().flatten().unwrap_or_default();
-    let candidates = directories_of_sshd(path_of_image).into_iter().map(|d| Path::new(d).join("sshd"));
-    let is_sshd = |path: &PathBuf| user.uid != 0 && root.is_program(path);
-    let sshd = candidates.into_iter().find(is_sshd);
-    let program = sshd.as_ref().and_then(|sshd| root.read(sshd, SSHD_LIMIT).ok().flatten());
+    let directories = directories_of_sshd(path_of_image);
+    let find =
+        |name: &str| directories.iter().map(|d| Path::new(d).join(name)).find(|path| root.is_program(path));
+    let server = choose_server(user, sshd, || {
+        let path = find("sshd")?;
+        let program = root.read(&path, SSHD_LIMIT).ok().flatten().unwrap_or_default();
+        Some(Server::Image { path, lines: server::more_lines(&program) })
+    });
+    let is_client_plugins = match server {
+        Some(Server::Plugins) => true,
+        Some(Server::Image { .. }) => sshd == Sshd::Auto && find("ssh").is_none(),
+        None => false,
+    };
     ImageFiles {
         replaced: REPLACED.map(read),
         ssh: SSH_PROGRAMS.into_iter().find(|ssh| is_plain_program(root, Path::new(ssh))),
         profile: root.read(Path::new(PROFILE), LIMIT).ok().flatten(),
-        sshd_lines: server::more_lines(&program.unwrap_or_default()),
-        sshd,
+        server,
+        is_client_plugins,
         shell: shells.iter().find(|shell| root.is_program(shell)).cloned(),
+    }
+}
+
+/// The sshd of a container. A job of root has none: as root the image's needs capabilities before a login, from
+/// OpenSSH 10.6 on before its banner.
+fn choose_server(user: &UserIds, sshd: Sshd, images: impl FnOnce() -> Option<Server>) -> Option<Server> {
+    match sshd {
+        _ if user.uid == 0 => None,
+        Sshd::None => None,
+        Sshd::Builtin => Some(Server::Plugins),
+        Sshd::Image => images(),
+        Sshd::Auto => images().or(Some(Server::Plugins)),
     }
 }
 

@@ -33,6 +33,7 @@ use crate::linux::process::Process;
 use crate::linux::runtime::runtime;
 use crate::log::escape::Escaped;
 use crate::log::timings::Phases;
+use crate::settings::choices::Sshd;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
 use crate::slurm::scontrol;
@@ -54,7 +55,7 @@ pub fn start(
 ) -> Result<RunningContainer, StartError> {
     let runtime = runtime().map_err(StartError::Runtime)?;
     let directory = StateDir::new(&config.state_dir).of(request.owner);
-    let start = StartRequest { config, request, image, directory: &directory };
+    let start = StartRequest { config, request, image, sshd: config.sshd, directory: &directory };
     runtime.block_on(async {
         let mut started =
             match select(pin!(try_all(&start, progress)), pin!(given_up(&start, began, is_wanted))).await {
@@ -74,16 +75,18 @@ pub fn start(
 /// Repeats the start for as long as that can help. An image that is removed before a container uses it is
 /// pulled once more. With --exclusive Slurm gives a node's GPUs also to jobs that have not requested any: where
 /// the engine cannot provide GPUs, such a job starts without. If that is not certain, the job counts as having
-/// requested them.
+/// requested them. Where an image's sshd does not run, or has no key of the job's kind (FIPS), the plugin's takes
+/// its place, in a new container: the first process of the old one has become the image's sshd.
 async fn try_all(
     start: &StartRequest<'_>,
     progress: &mut dyn Progress,
 ) -> Result<RunningContainer, StartError> {
     let mut request = start.request.clone();
+    let mut sshd = start.sshd;
     let mut is_first_pull = true;
     let asks = || scontrol::show(start.request.owner.job).map_or(true, |job| job.asks_for_gpus);
     loop {
-        let error = match run(&StartRequest { request: &request, ..*start }, progress).await {
+        let error = match run(&StartRequest { request: &request, sshd, ..*start }, progress).await {
             Err(error @ StartError::Image(ImageError::Gone { .. })) if is_first_pull => {
                 is_first_pull = false;
                 error
@@ -92,6 +95,10 @@ async fn try_all(
                 if request.gpus.is_some() && !asks() =>
             {
                 request.gpus = None;
+                error
+            }
+            Err(error @ (StartError::SshdEnded { .. } | StartError::Sshd { .. })) if sshd == Sshd::Auto => {
+                sshd = Sshd::Builtin;
                 error
             }
             started => return started,
@@ -327,8 +334,9 @@ fn write_files<'a>(
 ) -> Result<Files<'a>, StartError> {
     let commands = command::present(start.config.slurm_commands.names());
     let commands: Vec<&str> = commands.iter().map(|(name, _)| *name).collect();
+    let may_be_plugins = matches!(start.sshd, Sshd::Auto | Sshd::Builtin);
     let contents = Contents {
-        commands: &commands,
+        commands: (may_be_plugins || !commands.is_empty()).then_some(&commands),
         request: start.request,
         name: &start.image_name(),
         image,
@@ -382,7 +390,7 @@ async fn finish(
 ) -> Result<Finished, StartError> {
     complete_environment(start, plan, launched, engine, clock).await?;
     let Launched { files, process, banner, image, .. } = &*launched;
-    let has_sshd = hardened.found.sshd.is_some();
+    let has_sshd = hardened.found.server.is_some();
     if has_sshd {
         sshd::start(start, files, process, plan.port, banner).await?;
         clock.note("sshd");

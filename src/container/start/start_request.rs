@@ -4,6 +4,7 @@
 use super::error::StartError;
 use crate::container::request::Request;
 use crate::guest::ssh::keys::{self, JobKeys, KeyContext, Secret};
+use crate::settings::choices::Sshd;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
 use crate::state::OwnerDir;
@@ -14,6 +15,8 @@ pub(super) struct StartRequest<'a> {
     pub(super) config: &'a Config,
     pub(super) request: &'a Request,
     pub(super) image: &'a Reference,
+    /// Whose sshd it gets.
+    pub(super) sshd: Sshd,
     /// The record of it on this node.
     pub(super) directory: &'a OwnerDir,
 }

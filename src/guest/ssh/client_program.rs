@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::guest::paths::{SSH_CONFIG, SSH_OF_IMAGE};
+use crate::settings::choices::Sshd;
 
 /// Carries the state of the shell that calls ssh: all of its variables, its umask and its limits, in one
 /// variable which [`super::force_command`] evaluates in the same shell, since the image is the same. An sshd
@@ -67,9 +68,13 @@ const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
         esac
     done
     echo "spank_docker: cannot reach the job's container on '$spank_docker_word' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin" >&2
+    END_LAUNCHER
     exit 255
 fi
 "#;
+
+/// Ends MPICH's and Intel MPI's launcher, which waits without end for a daemon that ssh could not start.
+const END_LAUNCHER: &str = r#"case "$*" in *hydra*proxy*) kill $PPID ;; esac"#;
 
 /// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail
 /// without naming the cause: `missing` when the image has no sshd, or that it has no ssh. `ssh` is the path of
@@ -83,11 +88,12 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
         Some(_) => String::new(),
         None => SSH
             .replace("CARRY", CARRY)
+            .replace("END_LAUNCHER", END_LAUNCHER)
             .replace("SSH_PROGRAM", ssh.unwrap_or("ssh"))
             .replace("SSH_CONFIG", SSH_CONFIG),
     };
     let words = missing.unwrap_or(&no_client).replace('\'', r"'\''");
-    format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\nexit 255\n")
+    format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\n{END_LAUNCHER}\nexit 255\n")
 }
 
 /// Mounted over the image's ssh: to the job's nodes, by the names in the plugin's configuration, it passes on
@@ -128,9 +134,12 @@ pub fn over_ssh() -> String {
 /// The message to a user whose image cannot be reached over ssh: printed once per job, and by `mpirun` when it
 /// tries.
 #[must_use]
-pub fn no_sshd(image: &str, uid: u32) -> String {
+pub fn no_sshd(image: &str, uid: u32, sshd: Sshd) -> String {
     if uid == 0 {
         return "jobs of root have no ssh between their containers, mpirun cannot start ranks on other nodes: submit as a user".to_owned();
+    }
+    if sshd == Sshd::None {
+        return "jobs have no ssh between their containers here (sshd=none), mpirun cannot start ranks on other nodes: use srun, or ask the admin".to_owned();
     }
     format!(
         "image '{image}': has no sshd, mpirun cannot start ranks on other nodes: install openssh-server in it"
@@ -149,7 +158,9 @@ mod tests {
         let text = program("reg:5000/a", Some("image 'reg:5000/a': has no sshd"), None);
         assert_eq!(
             text,
-            "#!/bin/sh\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\nexit 255\n"
+            format!(
+                "#!/bin/sh\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\n{END_LAUNCHER}\nexit 255\n"
+            )
         );
         let text = program("a", None, None);
         assert!(text.contains("ssh -F /run/spank-docker/ssh_config \"$@\"\n"));

@@ -93,6 +93,9 @@ pub enum ConfigError {
         "env_unset: '{0}' does not name variables, or names some that every job needs: use names like OPAL_PREFIX or PMIX_MCA_* with ',' between them"
     )]
     EnvUnset(Escaped),
+    /// An unknown sshd.
+    #[error("sshd: '{0}' is not a valid value: use auto, image, builtin or none")]
+    Sshd(Escaped),
     /// Commands that are not Slurm's.
     #[error(
         "slurm_commands: '{0}' is not a command of Slurm's: use auto, none, or names like srun and sbatch with ',' between them"

@@ -14,7 +14,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of plugstack.conf.example.
-pub const KEYS: [Key; 21] = [
+pub const KEYS: [Key; 22] = [
     Key { name: "docker_host", default: "unix:///var/run/docker.sock" },
     Key { name: "state_dir", default: STATE_DIR },
     Key { name: "secret", default: "auto" },
@@ -33,6 +33,7 @@ pub const KEYS: [Key; 21] = [
     Key { name: "allow_root", default: "no" },
     Key { name: "engine_failure", default: "drain" },
     Key { name: "env_unset", default: "" },
+    Key { name: "sshd", default: "auto" },
     Key { name: "slurm_commands", default: "auto" },
     Key { name: "image_cache", default: "none" },
     Key { name: "accounting", default: "none" },

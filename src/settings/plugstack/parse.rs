@@ -8,7 +8,7 @@ use super::keys::{KEYS, STATE_DIR};
 use super::settings::{Accounting, Config, EngineFailure, ImageCache};
 use super::value;
 use crate::log::escape::Escaped;
-use crate::settings::choices::{Pull, Script};
+use crate::settings::choices::{Pull, Script, Sshd};
 use crate::settings::mounts;
 use crate::settings::slurm_commands::SlurmCommands;
 
@@ -60,6 +60,7 @@ impl Config {
             "allow_images" => self.allow_images = value::image_globs(value)?,
             "allow_root" => self.allow_root = value::switch(key, value)?,
             "env_unset" => self.env_unset = value::variable_globs(value)?,
+            "sshd" => self.sshd = Sshd::from_name(value).ok_or_else(|| bad(ConfigError::Sshd))?,
             "slurm_commands" => {
                 self.slurm_commands =
                     SlurmCommands::parse(value).map_err(|name| ConfigError::SlurmCommands(name.into()))?
@@ -161,6 +162,7 @@ mod tests {
             "allow_root=YES",
             "engine_failure=fail",
             "env_unset=OPAL_PREFIX,PMIX_MCA_*",
+            "sshd=builtin",
             "slurm_commands=srun,squeue",
             "image_cache=80%",
             "accounting=admin_comment",
@@ -186,6 +188,7 @@ mod tests {
             allow_root: true,
             engine_failure: EngineFailure::Fail,
             env_unset: vec![glob("OPAL_PREFIX"), glob("PMIX_MCA_*")],
+            sshd: Sshd::Builtin,
             slurm_commands: SlurmCommands::parse("srun,squeue").unwrap(),
             image_cache: Some(ImageCache::Percent(80)),
             accounting: Accounting::AdminComment,

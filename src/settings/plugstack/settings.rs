@@ -7,7 +7,7 @@ use std::time::Duration;
 use glob::Pattern;
 
 use super::keys::STATE_DIR;
-use crate::settings::choices::{Pull, Script};
+use crate::settings::choices::{Pull, Script, Sshd};
 use crate::settings::mounts::Mount;
 use crate::settings::port_range::PortRange;
 use crate::settings::slurm_commands::SlurmCommands;
@@ -118,6 +118,8 @@ pub struct Config {
     pub engine_failure: EngineFailure,
     /// Variables that never come from the submitting shell. Default: none
     pub env_unset: Vec<Pattern>,
+    /// Whose sshd connects a job's containers. Default: the image's, else the plugin's.
+    pub sshd: Sshd,
     /// Which of Slurm's commands containers have. Default: all that the node has.
     pub slurm_commands: SlurmCommands,
     /// How much images may take that jobs have brought; `None` for no limit. Default: none
@@ -149,6 +151,7 @@ impl Default for Config {
             allow_root: false,
             engine_failure: EngineFailure::Drain,
             env_unset: Vec::new(),
+            sshd: Sshd::Auto,
             slurm_commands: SlurmCommands::default(),
             image_cache: None,
             accounting: Accounting::None,

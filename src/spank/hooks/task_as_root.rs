@@ -207,7 +207,7 @@ fn enter(state: &StateDir, joined: &Joined, step: &Step, config: &Config) -> Res
     task::compare_images(&directory, step, running)?;
     // One task on the first node shows them for all.
     let mut warnings = running.warnings.clone();
-    warnings.extend((!running.sshd).then(|| client_program::no_sshd(&running.image, step.uid)));
+    warnings.extend((!running.sshd).then(|| client_program::no_sshd(&running.image, step.uid, config.sshd)));
     if !warnings.is_empty() && running.is_on_first_node() && directory.claim(OnceFlag::WarningShown)? {
         for warning in warnings {
             tell_user(&by_this_node(&format!("warning: {warning}")));

@@ -1,6 +1,6 @@
 //! ssh between the containers of a job: with checked host keys, and for this job only.
 
-use spank_docker_e2e::Lab;
+use spank_docker_e2e::{Lab, image};
 
 #[test]
 fn ssh_reaches_the_other_nodes_with_strict_host_keys() {
@@ -176,5 +176,108 @@ fn every_name_and_address_of_a_node_leads_to_its_container() {
         [&n2, &n2, &n2, &n2, &n1, &n1, &n1, &n1, &n1, &n1, &n1, "n1", "n2", "n2"].map(|line: &str| line),
         "{job}"
     );
+    lab.assert_clean();
+}
+
+/// Pushes an image without ssh, sshd and sftp-server, made of another one, and returns its name.
+fn without_ssh(lab: &Lab, name: &str) -> String {
+    let bare = format!("registry:5000/own/bare-{name}:{}", std::process::id());
+    lab.repair_with(lab.node("n1").command("").sh(&format!("docker rmi --force {bare} || true")));
+    let make = format!(
+        "docker pull --quiet {0} && printf 'FROM {0}\nRUN rm -f /usr/bin/ssh /usr/bin/slogin /usr/sbin/sshd /usr/lib/openssh/sftp-server\n' |
+         DOCKER_BUILDKIT=0 docker build --quiet --tag {bare} - && docker push --quiet {bare}",
+        image(name)
+    );
+    lab.node("n1").sh(&make).success();
+    bare
+}
+
+const RANKS: [&str; 3] = ["rank 0 of 3 on n1", "rank 1 of 3 on n2", "rank 2 of 3 on n3"];
+
+#[test]
+fn mpirun_spans_nodes_in_an_image_without_ssh_and_sshd() {
+    let lab = Lab::get();
+    for name in ["nossh", "mpich"] {
+        let bare = without_ssh(&lab, name);
+        let job = lab.alice().submit(&format!("-N3 -n3 --docker-image={bare}"), "mpirun hello | sort").wait();
+        let job = job.completed();
+        let ranks: Vec<_> = job.lines().into_iter().filter(|line| line.starts_with("rank ")).collect();
+        assert_eq!(ranks, RANKS, "{job}");
+        assert_eq!(job.reported().len(), 0, "{job}");
+        lab.everywhere(&format!("docker rmi {bare} || true"));
+    }
+    lab.assert_clean();
+}
+
+#[test]
+fn ssh_of_the_plugin_behaves_as_openssh() {
+    let lab = Lab::get();
+    let bare = without_ssh(&lab, "nossh");
+    let script = r#"command -v ssh
+        export QUOTED="it's
+two"; umask 0027; ulimit -S -n 777
+        ssh -x -q -o StrictHostKeyChecking=no n2 'hostname; echo "$QUOTED $(umask) $(ulimit -S -n)"; exit 9'; echo code $?
+        head -c 30000000 /dev/zero | ssh alice@n2 cat | cksum | cut -d ' ' -f 2
+        ssh n2 'kill -9 $$'; echo code $?
+        ssh -tt n2 'tty >/dev/null && echo terminal' </dev/null | tr -d '\r'
+        ssh n2 'exec 2>/dev/null; trap "echo got it >$HOME/got; exit" TERM; touch $HOME/ready; while :; do sleep 0.1; done' & pid=$!
+        until ssh n2 test -e '$HOME/ready'; do sleep 0.1; done; kill $pid; wait $pid; ssh n2 cat '$HOME/got'
+        ssh -W localhost:$SLURM_JOB_DOCKER_PORT n2 </dev/null | head -c 8; echo
+        ssh -W n1:22 n2 </dev/null; echo code $?
+        ssh example.org true; echo code $?
+        ssh -D 1 n2 true; echo code $?
+        ssh -l bob n2 true; echo code $?"#;
+    let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={bare}"), script).wait().completed();
+    let expected = [
+        "/run/spank-docker/bin/ssh",
+        "n2",
+        "it's",
+        "two 0027 777",
+        "code 9",
+        "30000000",
+        "code 255",
+        "terminal",
+        "got it",
+        "SSH-2.0-",
+        "spank_docker: ssh: 'n2' does not connect to 'n1:22'",
+        "code 255",
+        "spank_docker: ssh: 'example.org' is not a node of this job, and the image has no ssh of its own: install openssh-client in it",
+        "code 255",
+        "spank_docker: ssh: -D: this ssh, which the job has because the image has none, does not know it: leave it out",
+        "code 255",
+        "spank_docker: ssh: 'n2' lets only 'alice' in, not 'bob': leave the user out",
+        "code 255",
+    ];
+    assert_eq!(job.lines(), expected, "{job}");
+    lab.everywhere(&format!("docker rmi {bare} || true"));
+    lab.assert_clean();
+}
+
+#[test]
+fn ssh_of_the_plugin_checks_both_keys() {
+    let lab = Lab::get();
+    let bare = without_ssh(&lab, "nossh");
+    let script = "echo up $SLURM_JOB_DOCKER_PORT; until [ -e forged ]; do sleep 0.2; done; ssh n2 echo reached; echo code $?";
+    let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={bare}"), script);
+    let port = lab.poll(|| job.output().lines().find_map(|line| Some(line.strip_prefix("up ")?.to_owned())));
+    let port = port.expect("the port");
+    // With the key of bob's own job, as alice and as bob.
+    let strangers = format!(
+        "for user in alice bob; do ssh -F none -p {port} -i /run/spank-docker/id_ed25519 -o BatchMode=yes \
+             -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null $user@127.0.0.1 id 2>&1 | grep -o 'Permission denied'; done"
+    );
+    let outcome = lab.user("bob").srun_image("-w n1 sh -c").arg(strangers).run().success();
+    outcome.printed(&["Permission denied", "Permission denied"]);
+    // The same as another key on n2.
+    let known = format!("/run/spank-docker/{}/container/known_hosts", job.id);
+    let forge = format!(
+        "sed -i 's# AAAA.*# AAAAC3NzaC1lZDI1NTE5AAAAIGHxWDcZCdy15rHk/YSwdz2aOSJ4D4/pzALgZTXLzB7u#' {known}; touch {}/forged",
+        lab.alice().directory()
+    );
+    lab.node("n1").sh(&forge).success();
+    let job = job.wait();
+    let line = "spank_docker: ssh: 'n2' does not have this job's host key: another program has the job's port there, or the nodes have different secrets: ask the admin";
+    assert_eq!(job.lines()[1..], [line, "code 255"], "{job}");
+    lab.everywhere(&format!("docker rmi {bare} || true"));
     lab.assert_clean();
 }

@@ -1,0 +1,174 @@
+//! The caller's state, which the session at the other end takes over: its variables, umask and limits, in one
+//! variable that the session's script evaluates (`guest::ssh::force_command` in the plugin). An sshd resets some
+//! variables, accepts only the first 128, and cannot unset any.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+
+/// The variable, and the ones for the loader's variables where that does not hold all.
+const STATE: &str = "SLURM_DOCKERENVIRONMENT";
+const LOADERS: [&str; 2] = ["LD_LIBRARY_PATH", "LD_PRELOAD"];
+const LOADERS_PREFIX: &str = "SLURM_DOCKER";
+/// The kernel's limit for one variable is 128 KiB.
+const MOST: usize = 120_000;
+/// Variables of the session itself, those of the caller's shell, and those that some shell refuses to set.
+const LEFT_OUT: [&[u8]; 25] = [
+    b"_",
+    b"BASHOPTS",
+    b"BASHPID",
+    b"BASH_VERSINFO",
+    b"DIRSTACK",
+    b"EUID",
+    b"FUNCNAME",
+    b"GROUPS",
+    b"HISTCMD",
+    b"IFS",
+    b"LINENO",
+    b"MAIL",
+    b"OLDPWD",
+    b"OPTIND",
+    b"PPID",
+    b"PWD",
+    b"SHELL",
+    b"SHELLOPTS",
+    b"SHLVL",
+    b"SSH_CLIENT",
+    b"SSH_CONNECTION",
+    b"SSH_ORIGINAL_COMMAND",
+    b"SSH_TTY",
+    b"TERM",
+    b"UID",
+];
+/// The letters of ulimit, with the resource and the bytes of its unit in POSIX shells.
+const LIMITS: [(&str, Resource, u64); 10] = [
+    ("t", Resource::RLIMIT_CPU, 1),
+    ("f", Resource::RLIMIT_FSIZE, 512),
+    ("d", Resource::RLIMIT_DATA, 1024),
+    ("s", Resource::RLIMIT_STACK, 1024),
+    ("c", Resource::RLIMIT_CORE, 512),
+    ("m", Resource::RLIMIT_RSS, 1024),
+    ("l", Resource::RLIMIT_MEMLOCK, 1024),
+    ("n", Resource::RLIMIT_NOFILE, 1),
+    ("v", Resource::RLIMIT_AS, 1024),
+    ("u", Resource::RLIMIT_NPROC, 1),
+];
+
+/// The variables to send.
+pub(super) fn variables(environment: &[Vec<u8>], umask: u32) -> Vec<(String, String)> {
+    let pairs = || environment.iter().filter_map(|entry| pair(entry));
+    let script = script(pairs(), &limits(), umask);
+    if script.len() < MOST {
+        return vec![(STATE.to_owned(), script)];
+    }
+    let texts =
+        pairs().filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?)));
+    texts
+        .map(|(name, value)| match LOADERS.contains(&name) {
+            true => (format!("{LOADERS_PREFIX}{name}"), value.to_owned()),
+            false => (name.to_owned(), value.to_owned()),
+        })
+        .collect()
+}
+
+/// A variable that a shell can set, and that is not the session's.
+fn pair(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let place = entry.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = (entry.get(..place)?, entry.get(place + 1..)?);
+    let is_name = name.first().is_some_and(|first| !first.is_ascii_digit())
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let is_own = LEFT_OUT.contains(&name) || name == STATE.as_bytes() || name.starts_with(b"spank_docker_");
+    (is_name && !is_own).then_some((name, value))
+}
+
+/// The hard limits follow the soft ones: a soft one can be raised up to the hard one only.
+fn limits() -> Vec<(&'static str, Option<u64>, Option<u64>)> {
+    let number = |value: u64, unit: u64| (value != RLIM_INFINITY).then(|| value / unit);
+    let read = |(letter, resource, unit): (&'static str, Resource, u64)| {
+        let (soft, hard) = getrlimit(resource).ok()?;
+        Some((letter, number(soft, unit), number(hard, unit)))
+    };
+    LIMITS.into_iter().filter_map(read).collect()
+}
+
+fn script<'a>(
+    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    limits: &[(&str, Option<u64>, Option<u64>)],
+    umask: u32,
+) -> String {
+    let mut text = format!("{{ umask {umask:04o}\n");
+    for (letter, soft, hard) in limits {
+        for (kind, limit) in [("S", soft), ("H", hard)] {
+            let limit = limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+            let _ = writeln!(text, "ulimit -{kind} -{letter} {limit}");
+            if *letter == "u" {
+                // Some shells call it so; in others that letter is a constant.
+                let _ = writeln!(text, "ulimit -{kind} -p {limit}");
+            }
+        }
+    }
+    text.push_str("} 2>/dev/null\n");
+    for (name, value) in pairs {
+        let name = String::from_utf8_lossy(name);
+        match str::from_utf8(value) {
+            Ok(value) => {
+                let _ = writeln!(text, "export {name}='{}'", value.replace('\'', r"'\''"));
+            }
+            // The protocol's text is UTF-8. The full stop protects line breaks at the end.
+            Err(_) => {
+                let _ = write!(text, "{name}=$(printf '");
+                for byte in value {
+                    let _ = write!(text, "\\{byte:03o}");
+                }
+                let _ = writeln!(text, ".'); export {name}=\"${{{name}%.}}\"");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+    use std::process::Command;
+
+    #[test]
+    fn a_shell_gets_the_state_as_it_was() {
+        let hostile = b"it's\nexport FAKE='x' $(touch /x) `y`\n".to_vec();
+        let bytes: Vec<u8> = (1..=255).chain(*b"\n\n").collect();
+        let entries = [
+            [b"HOSTILE=", &hostile[..]].concat(),
+            [b"BYTES=", &bytes[..]].concat(),
+            b"UID=1".to_vec(),
+            b"A-B=1".to_vec(),
+            b"PWD=/x".to_vec(),
+            b"odd".to_vec(),
+        ];
+        let limits = [("n", Some(100), Some(200)), ("c", Some(0), None)];
+        let text = script(entries.iter().filter_map(|entry| pair(entry)), &limits, 0o27);
+        assert!(!text.contains("UID") && !text.contains("A-B") && !text.contains("PWD"));
+        for shell in ["/bin/sh", "/bin/bash"] {
+            let mut sh = Command::new(shell);
+            let show = "eval \"$STATE\"; unset STATE; printf '%s|' \"$(umask)\" \"$(ulimit -S -n)\" \"$(ulimit -H -n)\" \"$HOSTILE\" \"$BYTES\" \"${FAKE-none}\"";
+            let output = sh.args(["-c", show]).env_clear().env("STATE", &text).output().unwrap();
+            let mut expected = b"0027|100|200|".to_vec();
+            for value in [&hostile[..], &bytes[..], b"none"] {
+                expected.extend_from_slice(value);
+                expected.push(b'|');
+            }
+            assert_eq!(OsString::from_vec(output.stdout), OsString::from_vec(expected), "{shell}");
+        }
+    }
+
+    #[test]
+    fn a_large_environment_goes_one_by_one() {
+        let large = [b"LARGE=", &[b'x'; MOST][..]].concat();
+        let sent = variables(&[large, b"LD_PRELOAD=/x.so".to_vec(), b"ODD=\xff".to_vec()], 0o22);
+        let names: Vec<_> = sent.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["LARGE", "SLURM_DOCKERLD_PRELOAD"]);
+        assert_eq!(variables(&[b"A=1".to_vec()], 0o22).len(), 1);
+    }
+}
