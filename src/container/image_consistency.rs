@@ -27,7 +27,7 @@ const MANY: usize = 256;
 
 /// Whether the nodes compare their images: a reference by digest or id means the same image everywhere.
 pub(super) fn is_compared(nodes: usize, image: &Reference) -> bool {
-    nodes > 1 && image.is_by_tag()
+    nodes > 1 && image.may_differ()
 }
 
 /// A node whose container was made from another image, if one is found. The first node asks the others, and

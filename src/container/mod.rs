@@ -11,6 +11,7 @@ mod engine_health;
 mod gpus;
 mod image_cache;
 mod image_consistency;
+mod image_file;
 mod long_pull;
 mod mounts;
 mod nodes;

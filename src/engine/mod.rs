@@ -20,5 +20,8 @@ pub use connection::{Engine, EngineError};
 pub use container::{Container, FileType, Listed};
 pub use container_spec::{Bind, ContainerSpec, Ulimit};
 pub use facts::EngineInfo;
-pub use image::{Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, StoredImage, environment};
+pub use image::{
+    FILE_REPOSITORY, FileImage, Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, StoredImage,
+    architecture, environment,
+};
 pub use removal::{PATIENCE, volumes, written_to};

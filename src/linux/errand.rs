@@ -101,6 +101,22 @@ impl Errand {
         files: &[BorrowedFd<'_>],
         work: impl FnOnce() -> io::Result<Answer>,
     ) -> io::Result<Self> {
+        Self::fork(user, files, || Ok((work()?, Box::new(|| {}))))
+    }
+
+    /// Starts a child that goes on after its answer: `work` returns what it then does, until it is dropped.
+    pub fn keep(
+        user: &UserIds,
+        work: impl FnOnce() -> io::Result<(Answer, Box<dyn FnOnce()>)>,
+    ) -> io::Result<Self> {
+        Self::fork(Some(user), &[], work)
+    }
+
+    fn fork(
+        user: Option<&UserIds>,
+        files: &[BorrowedFd<'_>],
+        work: impl FnOnce() -> io::Result<(Answer, Box<dyn FnOnce()>)>,
+    ) -> io::Result<Self> {
         let (here, there) = UnixStream::pair()?;
         let parent = getpid();
         // SAFETY: this process has one thread, so that the child may call anything; it ends in `run`, and never returns into
@@ -138,14 +154,19 @@ impl Errand {
     }
 
     /// The same, while the event loop goes on.
-    pub async fn answer(self, limit: Duration) -> io::Result<Answer> {
+    pub async fn answer(mut self, limit: Duration) -> io::Result<Answer> {
         match tokio::time::timeout(limit, self.arrival()).await {
             Ok(answer) => answer,
             Err(_) => Err(Errno::ETIMEDOUT.into()),
         }
     }
 
-    async fn arrival(mut self) -> io::Result<Answer> {
+    /// The answer of a child that goes on afterwards.
+    pub async fn first_answer(&mut self) -> io::Result<Answer> {
+        self.arrival().await
+    }
+
+    async fn arrival(&mut self) -> io::Result<Answer> {
         let socket = tokio::net::UnixStream::from_std(self.socket.try_clone()?)?;
         loop {
             socket.readable().await?;
@@ -225,16 +246,23 @@ fn run(
     parent: Pid,
     user: Option<&UserIds>,
     files: &[BorrowedFd<'_>],
-    work: impl FnOnce() -> io::Result<Answer>,
+    work: impl FnOnce() -> io::Result<(Answer, Box<dyn FnOnce()>)>,
 ) -> ! {
     // A panic must not lead back into the hook.
     let done = catch_unwind(AssertUnwindSafe(|| {
         prepare(socket, parent, user, files)?;
         work()
     }));
-    let done = done.unwrap_or_else(|_| Err(Errno::EIO.into()));
+    let (answer, next) = match done.unwrap_or_else(|_| Err(Errno::EIO.into())) {
+        Ok((answer, next)) => (Ok(answer), Some(next)),
+        Err(error) => (Err(error), None),
+    };
     // If the answer cannot be delivered, the parent is gone.
-    let _ = deliver(socket, done);
+    if deliver(socket, answer).is_ok()
+        && let Some(next) = next
+    {
+        let _ = catch_unwind(AssertUnwindSafe(next));
+    }
     privilege::leave(0)
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use super::entrypoint::EntrypointError;
 use super::reason::Reason;
 use crate::container::engine_health;
+use crate::container::image_file::FileError;
 use crate::container::mounts::{MountError, MountOrigin};
 use crate::engine::{EngineError, ImageError};
 use crate::guest::ssh::keys;
@@ -31,6 +32,14 @@ pub enum StartError {
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The image's file.
+    #[error("image '{image}': {source}")]
+    File {
+        /// As the user wrote it.
+        image: String,
+        /// Why it cannot be used.
+        source: FileError,
+    },
     /// The image declares a volume over one of the system's own directories.
     #[error(
         "image '{image}': declares a volume at '{volume}', which is reserved for the container's own system: build it without"
@@ -243,6 +252,7 @@ impl StartError {
             Self::NoSpace { .. } | Self::Image(ImageError::NoSpace { .. }) => Reason::Disk,
             Self::NotWanted | Self::Image(ImageError::NotWanted { .. }) => Reason::Cancelled,
             Self::Image(_)
+            | Self::File { .. }
             | Self::Volume { .. }
             | Self::Volumes { .. }
             | Self::Populate { .. }

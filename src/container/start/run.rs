@@ -21,9 +21,11 @@ use crate::container::image_cache::{Goal, Mode, make_room};
 use crate::container::mounts::{self, Prepared};
 use crate::container::nodes::JobNodes;
 use crate::container::request::Request;
-use crate::container::{engine_health, image_consistency};
+use crate::container::{engine_health, image_consistency, image_file};
 use crate::engine::Pulls;
-use crate::engine::{self, Container, Engine, GpuRequest, Image, ImageError, ImagePolicy, Progress};
+use crate::engine::{
+    self, Container, Engine, FileImage, GpuRequest, Image, ImageError, ImagePolicy, Progress,
+};
 use crate::guest::mpi::interfaces::{self, Between};
 use crate::guest::paths;
 use crate::guest::ssh::keys::JobKeys;
@@ -222,19 +224,12 @@ async fn find_image(
     engine: &Engine,
     progress: &mut dyn Progress,
 ) -> Result<(Image, Option<InUse>), StartError> {
-    let StartRequest { config, request, .. } = *start;
-    let logins = || login::read(&request.credentials, Path::new(&request.account.home)).boxed_local();
-    let policy = ImagePolicy {
-        reference: start.image,
-        pull: request.options.pull.unwrap_or(config.pull),
-        logins: &logins,
-        pulls: &Pulls::new(&config.state_dir),
-    };
-    let image = match engine.image(policy, progress).await {
-        Err(ImageError::NoSpace { .. }) if config.image_cache.is_some() => {
+    let config = start.config;
+    let image = match get_image(start, engine, progress).await {
+        Err(StartError::Image(ImageError::NoSpace { .. })) if config.image_cache.is_some() => {
             // Where this makes no room, the second attempt says so.
             let _ = make_room(engine, &ImageUses::default(), Goal::All, Mode::Remove).await;
-            engine.image(policy, progress).await?
+            get_image(start, engine, progress).await?
         }
         image => image?,
     };
@@ -246,6 +241,32 @@ async fn find_image(
         // A node whose /var cannot be written to runs jobs all the same, and nothing of theirs makes room.
         Err(_) => Ok((image, None)),
     }
+}
+
+/// From the engine's store, a registry, or a file of the user's.
+async fn get_image(
+    start: &StartRequest<'_>,
+    engine: &Engine,
+    progress: &mut dyn Progress,
+) -> Result<Image, StartError> {
+    let StartRequest { config, request, .. } = *start;
+    let pulls = Pulls::new(&config.state_dir);
+    if let Some(path) = start.image.file() {
+        let path = request.workdir.as_deref().unwrap_or(Path::new("/")).join(path);
+        let served = image_file::serve(&request.credentials, &path).await;
+        let served = served.map_err(|source| StartError::File { image: start.image_name(), source })?;
+        let file =
+            FileImage { name: start.image, served: &served.reference, ids: &served.ids, pulls: &pulls };
+        return Ok(engine.image_of_file(file, progress).await?);
+    }
+    let logins = || login::read(&request.credentials, Path::new(&request.account.home)).boxed_local();
+    let policy = ImagePolicy {
+        reference: start.image,
+        pull: request.options.pull.unwrap_or(config.pull),
+        logins: &logins,
+        pulls: &pulls,
+    };
+    Ok(engine.image(policy, progress).await?)
 }
 
 /// A container in which only the plugin's first process runs.

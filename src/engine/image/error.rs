@@ -157,6 +157,14 @@ pub enum ImageError {
         /// The engine's message.
         message: String,
     },
+    /// The engine does not take the image that is in a file.
+    #[error("image '{image}': the engine cannot load it: {message}: save it again")]
+    FileContent {
+        /// As the user wrote it.
+        image: String,
+        /// The engine's message.
+        message: String,
+    },
     /// The engine itself failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -275,7 +283,8 @@ pub(super) fn denied(error: ImageError, why: Option<NoLogin>) -> ImageError {
 }
 
 /// This machine's architecture in Go's names, which images use.
-pub(super) fn architecture() -> &'static str {
+#[must_use]
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

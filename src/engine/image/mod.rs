@@ -4,6 +4,7 @@
 //! reported to the user; only an engine that does not answer is a fault of the node.
 
 mod error;
+mod file;
 mod inspect;
 mod policy;
 mod private;
@@ -12,9 +13,11 @@ mod pull;
 mod pull_records;
 mod store;
 
-pub use error::ImageError;
+pub use error::{ImageError, architecture};
+pub use file::FileImage;
 pub use inspect::{Image, environment};
 pub use policy::ImagePolicy;
+pub use private::FILE_REPOSITORY;
 pub use progress::Progress;
 pub use pull_records::{PullRecord, Pulls};
 pub use store::StoredImage;

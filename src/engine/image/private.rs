@@ -32,6 +32,12 @@ use crate::settings::image::{DOCKER_HUB, Reference};
 /// The mark: a repository in a registry that cannot exist (RFC 2606), whose name ends with a hash of the
 /// image's registry; the tag is the image's id.
 const MARK: &str = "spank-docker.invalid/private";
+/// Where images in files are served on loopback: of this repository, and a part that is drawn at random.
+pub const FILE_REPOSITORY: &str = "spank-docker-file";
+/// In the marks of images from files: no registry has this name, so none confirms who may use them.
+const FILE: &str = "file";
+/// Why the engine did not get a part of an image in a file.
+pub(super) const NOT_SERVED: &str = "the file has changed meanwhile";
 /// How long a registry may take to answer whether a user may have an image.
 const REGISTRY: Duration = Duration::from_secs(20);
 /// For how many of an image's names the plugin asks a registry.
@@ -168,6 +174,11 @@ impl Engine {
 
     async fn mark_interrupted_pull(&self, pull: &PullRecord) -> Result<(), ImageError> {
         self.mark_others(&pull.repository, &pull.public).await?;
+        if is_of_file(&pull.repository) {
+            for name in self.names_in(&pull.repository).await? {
+                self.forget_name(&name).await?;
+            }
+        }
         pull.forget().map_err(ImageError::Pulls)
     }
 
@@ -200,6 +211,13 @@ impl Engine {
         self.call("mark the image as private", self.docker.tag_image(id, Some(options))).await
     }
 
+    /// All names with a digest in a repository.
+    async fn names_in(&self, repository: &str) -> Result<Vec<String>, EngineError> {
+        let images = self.images().await?;
+        let names = images.into_iter().flat_map(|image| image.digests);
+        Ok(names.filter(|name| is_of(name, repository)).collect())
+    }
+
     /// The ids of all images of a repository that are not marked.
     async fn unmarked(&self, repository: &str) -> Result<Vec<String>, EngineError> {
         let options = ListImagesOptions { all: true, ..Default::default() };
@@ -230,8 +248,17 @@ fn mark_repository(registry: &str) -> String {
     format!("{MARK}/{}", &hash[..32])
 }
 
+/// Whether images in files are served there.
+fn is_of_file(repository: &str) -> bool {
+    let path = repository.split_once('/').filter(|(host, _)| host.starts_with("127.0.0.1:"));
+    path.is_some_and(|(_, path)| path.split('/').next() == Some(FILE_REPOSITORY))
+}
+
 /// The registry in the full name of a repository.
 fn registry_of(repository: &str) -> &str {
+    if is_of_file(repository) {
+        return FILE;
+    }
     repository.split('/').next().unwrap_or(repository)
 }
 
@@ -320,6 +347,8 @@ mod tests {
             assert_eq!(believes(&marks, registry), believed, "{registry}");
         }
         assert_eq!(registry_of("reg:5000/hpc/app"), "reg:5000");
+        assert_eq!(registry_of("127.0.0.1:5000/app"), "127.0.0.1:5000");
+        assert_eq!(registry_of("127.0.0.1:40000/spank-docker-file/0123"), FILE);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Engine {
         layers: &mut Layers,
         progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
-        if private::is_mark(reference) {
+        if private::is_mark(reference) || reference.file().is_some() {
             return Err(not_found(reference));
         }
         let login = match (policy.logins)().await.at(reference.registry()) {
@@ -102,7 +102,9 @@ impl Engine {
         layers: &mut Layers,
         progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
-        self.pull(reference, None, layers, progress).await.map_err(|error| denied(error, Some(why)))
+        self.pull(reference, reference, None, layers, progress)
+            .await
+            .map_err(|error| denied(error, Some(why)))
     }
 
     /// Pulls the image with a login, and marks it before another job could take it for a public image. Images
@@ -119,7 +121,8 @@ impl Engine {
         self.mark_interrupted_pulls(policy.pulls).await?;
         let public = self.public(policy.pulls, &repository).await?;
         let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
-        let pulled = self.pull(reference, Some(private::engine_credentials(login)), layers, progress).await;
+        let pulled =
+            self.pull(reference, reference, Some(private::engine_credentials(login)), layers, progress).await;
         // The engine notices the cancellation only later, so the record stays until the pull has ended
         // (`mark_interrupted_pulls`).
         if matches!(pulled, Err(ImageError::NotWanted { .. })) {
@@ -133,9 +136,11 @@ impl Engine {
         pulled
     }
 
-    async fn pull(
+    /// Pulls what the user knows by another name, if it is in a file.
+    pub(super) async fn pull(
         &self,
         reference: &Reference,
+        shown: &Reference,
         login: Option<DockerCredentials>,
         layers: &mut Layers,
         progress: &mut dyn Progress,
@@ -161,7 +166,7 @@ impl Engine {
             }
             if told.elapsed() >= interval {
                 told = Instant::now();
-                if progress.report(&format!("image '{reference}': pulling, {layers}")).await.is_break() {
+                if progress.report(&format!("image '{shown}': pulling, {layers}")).await.is_break() {
                     return Err(ImageError::NotWanted { image: reference.to_string() });
                 }
             }

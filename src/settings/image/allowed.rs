@@ -5,6 +5,7 @@ use glob::Pattern;
 
 use super::grammar::{Meaning, OFFICIAL};
 use super::reference::Reference;
+use crate::settings::plain_path::normalized;
 
 impl Reference {
     /// Whether the configuration, which allows only what these globs match, allows this image. No globs allow everything.
@@ -13,7 +14,17 @@ impl Reference {
     /// users write (`alice/app:latest`), with and without `:latest`, and with the text itself. Before the first slash a `*`
     /// does not match a slash, or `ubuntu*` would allow `ubuntu.evil.org/anything`; after it, it does: `reg:5000/*` allows
     /// everything in that registry. `*` alone allows everything.
+    ///
+    /// A file is allowed only by a glob that begins with a slash, and only by its absolute path without a way up.
     pub fn allowed_by(&self, globs: &[Pattern]) -> bool {
+        if let Some(path) = self.file() {
+            let plain = normalized(path).filter(|plain| plain.as_os_str() == path.as_os_str());
+            let allows = |glob: &Pattern| match glob.as_str() {
+                "*" | "**" => true,
+                text => text.starts_with('/') && plain.as_ref().is_some_and(|path| glob.matches_path(path)),
+            };
+            return globs.is_empty() || globs.iter().any(allows);
+        }
         globs.is_empty() || self.names().iter().any(|name| globs.iter().any(|glob| glob_matches(glob, name)))
     }
 
@@ -82,6 +93,8 @@ mod tests {
             ("reg:5000/a", "reg:5000/a"),
             ("reg:5000/a", "*"),
             ("reg:5000/a", "*/a"),
+            ("/images/a.tar", "/images/*"),
+            ("./a.tar", "*"),
             (HEX, "sha256:*"),
         ] {
             assert!(allowed(text, &[glob]), "{text} {glob}");
@@ -96,6 +109,12 @@ mod tests {
             ("reg:50001/a", "reg:5000/*"),
             ("ubuntu:22.04", "ubuntu"),
             ("alice/app", "app"),
+            ("/images/../home/a.tar", "/images/*"),
+            ("/images//a.tar", "/images/*"),
+            ("./images/a.tar", "/images/*"),
+            ("/home/a", "*/a"),
+            ("/home/a", "*/*/a"),
+            ("images/a", "/images/*"),
             (HEX, "alice/*"),
             (HEX, "docker.io/*"),
             (&pinned, "alice/app:*"),

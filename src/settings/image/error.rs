@@ -12,6 +12,11 @@ pub enum ReferenceError {
     /// The text is too long for a reference.
     #[error("'{0}' is not an image: it is longer than 1024 bytes")]
     Long(Escaped),
+    /// A path that does not begin like one, or with control characters in it.
+    #[error(
+        "'{0}' is not an image: a file is named by a path that begins with '/' or './', without control characters"
+    )]
+    Path(Escaped),
     /// The part before the first slash looks like a registry, but is not one.
     #[error("'{image}' is not an image: '{registry}' is not a registry, use host or host:port")]
     Registry {

@@ -20,6 +20,8 @@ pub(super) const OFFICIAL: &str = "library/";
 pub(super) enum Meaning {
     /// An image of this node's engine, by its id: `sha256:` and 64 hex digits.
     Id(String),
+    /// An image in a file or a directory: a path that begins with `/` or `./`.
+    File,
     /// An image in a registry.
     Named {
         /// Length of the registry and its slash in the text; 0 when it has none.
@@ -31,8 +33,15 @@ pub(super) enum Meaning {
     },
 }
 
-/// Reads a text as an id where it can be one, else as a name.
+/// Reads a text as a path where it begins like one, which no name does; as an id where it can be one; else as a name.
 pub(super) fn meaning(text: &str) -> Result<Meaning, ReferenceError> {
+    if text.starts_with('/') || text.starts_with("./") {
+        let is_path = !text.chars().any(char::is_control);
+        return if is_path { Ok(Meaning::File) } else { Err(ReferenceError::Path(text.into())) };
+    }
+    if text.starts_with("../") {
+        return Err(ReferenceError::Path(text.into()));
+    }
     image_id(text).map_or_else(|| named(text), |id| Ok(Meaning::Id(id)))
 }
 

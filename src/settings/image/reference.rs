@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -25,10 +26,10 @@ pub struct Reference {
 
 impl Reference {
     /// The registry that the image comes from: `docker.io` when the text names none. An image id has no registry
-    /// either: it is never pulled.
+    /// either, nor has a file: neither is pulled by this name.
     pub fn registry(&self) -> &str {
         match &self.meaning {
-            Meaning::Id(_) => DOCKER_HUB,
+            Meaning::Id(_) | Meaning::File => DOCKER_HUB,
             Meaning::Named { registry, .. } => registry,
         }
     }
@@ -38,9 +39,14 @@ impl Reference {
         matches!(self.meaning, Meaning::Id(_))
     }
 
-    /// Whether a tag names it, which may mean another image tomorrow.
-    pub fn is_by_tag(&self) -> bool {
-        matches!(self.meaning, Meaning::Named { digest: None, .. })
+    /// The path of the file or directory that holds the image, if it is not in a registry.
+    pub fn file(&self) -> Option<&Path> {
+        matches!(self.meaning, Meaning::File).then(|| Path::new(&self.text))
+    }
+
+    /// Whether it may mean another image on another node, or tomorrow: a tag, or a file.
+    pub fn may_differ(&self) -> bool {
+        matches!(self.meaning, Meaning::Named { digest: None, .. } | Meaning::File)
     }
 
     /// The name for the engine: the text, with `:latest` when it has neither tag nor digest.
@@ -50,16 +56,17 @@ impl Reference {
     pub fn engine_name(&self) -> Cow<'_, str> {
         match &self.meaning {
             Meaning::Id(id) => Cow::Borrowed(id),
+            Meaning::File => Cow::Borrowed(&self.text),
             Meaning::Named { .. } if self.text.starts_with("sha256:") => Cow::Owned(self.full_name()),
             Meaning::Named { tag: None, digest: None, .. } => Cow::Owned(format!("{}:{LATEST}", self.text)),
             Meaning::Named { .. } => Cow::Borrowed(&self.text),
         }
     }
 
-    /// The normalized name without tag and digest: `docker.io/library/ubuntu`. An id has none.
+    /// The normalized name without tag and digest: `docker.io/library/ubuntu`. An id has none, nor has a file.
     pub fn repository(&self) -> Option<String> {
         match &self.meaning {
-            Meaning::Id(_) => None,
+            Meaning::Id(_) | Meaning::File => None,
             Meaning::Named { registry, name, .. } => Some(format!("{registry}/{name}")),
         }
     }
@@ -67,7 +74,7 @@ impl Reference {
     /// The text without the registry, for messages that name the registry separately.
     pub fn without_registry(&self) -> &str {
         match &self.meaning {
-            Meaning::Id(_) => &self.text,
+            Meaning::Id(_) | Meaning::File => &self.text,
             Meaning::Named { prefix, .. } => &self.text[*prefix..],
         }
     }
@@ -83,6 +90,7 @@ impl Reference {
     pub fn full_name(&self) -> String {
         match &self.meaning {
             Meaning::Id(id) => id.clone(),
+            Meaning::File => self.text.clone(),
             Meaning::Named { registry, name, tag, digest, .. } => match digest {
                 Some(digest) => format!("{registry}/{name}@{digest}"),
                 None => format!("{registry}/{name}:{}", tag.as_deref().unwrap_or(LATEST)),
@@ -191,6 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_a_file() {
+        for path in ["/", "/home/alice/app.tar", "./app.tar", "./a b/É:1@x"] {
+            let file = image(path);
+            assert_eq!(file.file(), Some(Path::new(path)));
+            assert!(file.may_differ() && !file.is_id() && file.repository().is_none());
+            assert!(file.same_as(&image(path)) && !file.same_as(&image("./other.tar")));
+        }
+        assert_eq!(image("app.tar").file(), None);
+    }
+
+    #[test]
     fn equal_images_are_the_same() {
         for (one, other) in [
             ("ubuntu", "docker.io/library/ubuntu:latest"),
@@ -239,14 +258,15 @@ mod tests {
     #[test]
     fn hostile_values_are_refused_on_one_line() {
         for bad in [
-            "/a",
+            "../a.tar",
+            "/a\n",
+            "./\u{1b}[0m",
             "a/",
             "a//b",
             "a:",
             "a@",
             ":",
             "@",
-            "/",
             "a_",
             "_a",
             "a..b",
@@ -268,7 +288,6 @@ mod tests {
             "é",
             "a:é",
             "É/a",
-            "../a",
             "a/../b",
             "--privileged",
             "a@sha256:0123456789ABCDEF",

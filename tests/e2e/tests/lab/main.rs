@@ -15,6 +15,7 @@ mod forged;
 mod gpus;
 mod hostile_image;
 mod hostile_user;
+mod image_files;
 mod images;
 mod launching;
 mod mounts;

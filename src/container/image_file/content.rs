@@ -1,0 +1,97 @@
+//! Bytes that are served: a part of a file, or of memory.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::error::FileError;
+use crate::guest::ssh::keys::hex;
+
+/// The largest manifest or configuration: what registries accept.
+const SMALL: u64 = 4 << 20;
+/// How much is read at once.
+pub(super) const CHUNK: usize = 256 << 10;
+
+/// Bytes.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// In memory.
+    Bytes(Arc<[u8]>),
+    /// In a file.
+    Part {
+        /// The file.
+        file: Arc<File>,
+        /// Where it begins.
+        offset: u64,
+        /// How long it is.
+        length: u64,
+    },
+}
+
+impl Content {
+    /// How long it is.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Part { length, .. } => *length,
+        }
+    }
+
+    /// The bytes from `at` on, up to a chunk; empty at the end.
+    pub(super) fn chunk(&self, at: u64) -> io::Result<Vec<u8>> {
+        let left = self.length().saturating_sub(at).min(CHUNK as u64);
+        match self {
+            Self::Bytes(bytes) => {
+                let start = usize::try_from(at).unwrap_or(usize::MAX);
+                let rest = bytes.get(start..).unwrap_or_default();
+                Ok(rest[..rest.len().min(CHUNK)].to_vec())
+            }
+            Self::Part { file, offset, .. } => {
+                let mut chunk = vec![0; usize::try_from(left).unwrap_or(CHUNK)];
+                file.read_exact_at(&mut chunk, offset.saturating_add(at))?;
+                Ok(chunk)
+            }
+        }
+    }
+
+    /// All of it, if it is as small as a manifest.
+    pub(super) fn small(&self, name: &str) -> Result<Vec<u8>, FileError> {
+        if self.length() > SMALL {
+            return Err(FileError::TooLarge(name.to_owned()));
+        }
+        let mut all = Vec::new();
+        while (all.len() as u64) < self.length() {
+            let chunk = self.chunk(all.len() as u64).map_err(|error| unread(&error, name))?;
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all)
+    }
+
+    /// Its digest, `sha256:…`
+    pub(super) fn digest(&self, name: &str) -> Result<String, FileError> {
+        let mut hash = Sha256::new();
+        let mut at = 0;
+        while at < self.length() {
+            let chunk = self.chunk(at).map_err(|error| unread(&error, name))?;
+            hash.update(&chunk);
+            at += chunk.len() as u64;
+        }
+        Ok(format!("sha256:{}", hex(&hash.finalize())))
+    }
+}
+
+/// The digest of bytes.
+pub(super) fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+fn unread(error: &io::Error, name: &str) -> FileError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => FileError::Incomplete(name.to_owned()),
+        _ => FileError::Read(error.to_string()),
+    }
+}

@@ -1,0 +1,91 @@
+//! An image from a file, which a process of the user's serves on loopback: pulled by its digest, and private. The random name
+//! goes after the pull, and the mark stays.
+#![forbid(unsafe_code)]
+
+use bollard::query_parameters::RemoveImageOptions;
+
+use super::error::{ImageError, architecture};
+use super::inspect::{Image, usable};
+use super::private;
+use super::progress::{Layers, Progress};
+use super::pull_records::Pulls;
+use crate::engine::connection::{Engine, EngineError};
+use crate::settings::image::Reference;
+
+/// An image that is served on loopback.
+#[derive(Clone, Copy, Debug)]
+pub struct FileImage<'a> {
+    /// As the user wrote it.
+    pub name: &'a Reference,
+    /// Where it is served.
+    pub served: &'a Reference,
+    /// The digests of its configuration and its manifest.
+    pub ids: &'a [String],
+    /// The records of pulls of private images on this node.
+    pub pulls: &'a Pulls,
+}
+
+impl Engine {
+    /// The image, pulled if it is not there yet. Whoever serves it has all of it, and not only its digests: so one that is there
+    /// may be used, whoever has brought it.
+    pub async fn image_of_file(
+        &self,
+        file: FileImage<'_>,
+        progress: &mut dyn Progress,
+    ) -> Result<Image, ImageError> {
+        for id in file.ids {
+            match self.call("inspect the image", self.docker.inspect_image(id)).await {
+                Ok(found) => return usable(file.name, found, false),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.pull_file(file, progress).await.map_err(|error| of_file(error, file.name))
+    }
+
+    async fn pull_file(&self, file: FileImage<'_>, progress: &mut dyn Progress) -> Result<Image, ImageError> {
+        let repository = file.served.repository().unwrap_or_default();
+        self.mark_interrupted_pulls(file.pulls).await?;
+        let underway = file.pulls.begin(&repository, &[]).map_err(ImageError::Pulls)?;
+        let pulled = self.pull(file.served, file.name, None, &mut Layers::default(), progress).await;
+        if matches!(pulled, Err(ImageError::NotWanted { .. })) {
+            return pulled.and_then(|found| usable(file.name, found, true));
+        }
+        self.mark_others(&repository, &[]).await?;
+        if pulled.is_ok() {
+            self.forget_name(&file.served.full_name()).await?;
+        }
+        underway.end().map_err(ImageError::Pulls)?;
+        usable(file.name, pulled?, true)
+    }
+
+    /// Takes a name from an image that has another one.
+    pub(super) async fn forget_name(&self, name: &str) -> Result<(), EngineError> {
+        let request = self.docker.remove_image(name, None::<RemoveImageOptions>, None);
+        match self.patient_call("remove the image's name", request).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// An error in terms of the file: its user knows of no registry.
+fn of_file(error: ImageError, name: &Reference) -> ImageError {
+    let image = name.to_string();
+    match error {
+        ImageError::NoSpace { .. } => ImageError::NoSpace { image },
+        ImageError::NotWanted { .. } => ImageError::NotWanted { image },
+        ImageError::Gone { .. } => ImageError::Gone { image },
+        ImageError::Architectures { .. } => {
+            ImageError::FileContent { image, message: format!("not for architecture '{}'", architecture()) }
+        }
+        ImageError::Damaged { words, .. } | ImageError::Unreachable { words, .. } => {
+            ImageError::FileContent { image, message: words.to_string() }
+        }
+        ImageError::Pull { message, .. } => ImageError::FileContent { image, message },
+        ImageError::NotFound { .. } | ImageError::Denied { .. } | ImageError::NoLogin { .. } => {
+            ImageError::FileContent { image, message: private::NOT_SERVED.to_owned() }
+        }
+        other => other,
+    }
+}

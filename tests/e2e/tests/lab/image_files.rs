@@ -1,0 +1,124 @@
+//! Images in files of the user's, instead of a registry: what `docker save` and others write, and what no one should.
+
+use spank_docker_e2e::Lab;
+
+use crate::failures::each_fails;
+
+/// In alice's directory of this test, which all nodes have: an image with one static program in each form, and hostile files.
+/// The last line is the image's id for Docker.
+const SET_UP: &str = r#"
+set -e
+umask 077
+mkdir -p content/tmp oci/blobs/sha256
+cp /sbin/ldconfig content/program
+head -c 1000 /dev/urandom >content/unique
+tar -cf layer.tar -C content .
+sum() { sha256sum "$1" | cut -c 1-64; }
+size() { stat --format %s "$1"; }
+layer=$(sum layer.tar)
+arch=amd64; [ "$(uname -m)" = x86_64 ] || arch=arm64
+printf '{"architecture":"%s","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $arch $layer >config.json
+config=$(sum config.json)
+echo '[{"Config":"config.json","RepoTags":["reg/app:1"],"Layers":["x/layer.tar"]}]' >manifest.json
+mkdir x y
+cp layer.tar y
+# As docker save writes a layer that the archive has already.
+ln -s ../y/layer.tar x/layer.tar
+tar -cf app.tar manifest.json config.json x y
+gzip -k app.tar
+
+cp layer.tar oci/blobs/sha256/$layer
+cp config.json oci/blobs/sha256/$config
+oci=application/vnd.oci.image
+printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"%s","digest":"sha256:%s","size":%s},"layers":[{"mediaType":"%s","digest":"sha256:%s","size":%s}]}' \
+    $oci.manifest.v1+json $oci.config.v1+json $config $(size config.json) $oci.layer.v1.tar $layer $(size layer.tar) >manifest
+manifest=$(sum manifest)
+mv manifest oci/blobs/sha256/$manifest
+echo '{"imageLayoutVersion":"1.0.0"}' >oci/oci-layout
+printf '{"schemaVersion":2,"manifests":[{"mediaType":"%s","digest":"sha256:%s","size":%s}]}' \
+    $oci.manifest.v1+json $manifest $(size oci/blobs/sha256/$manifest) >oci/index.json
+
+mkfifo fifo.tar
+head -c $(($(size app.tar) - 20000)) app.tar >cut.tar
+head -c 20M /dev/zero >zeros; for n in 1 2 3 4 5 6; do cat zeros; done | gzip -9 >bomb.tar.gz
+cp -r oci wrong
+printf x | dd of=wrong/blobs/sha256/$layer bs=1 seek=100000 conv=notrunc status=none
+echo $layer >wrong.layer
+mkdir links; ln -s /etc/hostname links/manifest.json; ln -s ../../../../etc/hostname links/index.json
+mkdir few; sed 's/^\[\(.*\)\]$/[\1,\1]/' manifest.json >few/manifest.json; tar -cf two.tar -C few .
+rm -r content zeros
+echo $config
+"#;
+
+#[test]
+fn image_is_read_from_a_file_with_the_rights_of_the_user() {
+    let lab = Lab::get();
+    let (alice, bob, n3) = (lab.alice(), lab.user("bob"), lab.node("n3"));
+    let here = alice.directory();
+    let made = alice.command("").sh(SET_UP).run().success();
+    let id = made.stdout.trim().lines().last().expect("the id").to_owned();
+    let forget = format!(
+        "docker images --no-trunc --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep :{id} | xargs -r docker rmi --force; true"
+    );
+    lab.repair_with(n3.command("").sh(&forget));
+
+    let runs = |options: &str| {
+        let outcome = alice.srun(&format!("{options} /program --version")).run().success();
+        assert_eq!(
+            outcome.lines().iter().filter(|line| line.starts_with("ldconfig")).count(),
+            3,
+            "{outcome}"
+        );
+    };
+    runs("-N3 --docker-image=./app.tar.gz");
+    // It is there already: whatever form it has, the same image.
+    runs(&format!("-N3 --docker-image={here}/app.tar --docker-pull=never"));
+    runs("-N3 --docker-image=./oci");
+    // Nothing is left of the name by which the engine has pulled it.
+    for images in lab.everywhere(
+        "docker images --digests; docker images --filter dangling=true --quiet | sed s/^/dangling/",
+    ) {
+        assert!(images.contains("spank-docker.invalid/private/"), "{images}");
+        assert!(!images.contains("127.0.0.1") && !images.contains("dangling"), "{images}");
+    }
+
+    let refused = |image: &str, line: &str| {
+        let line = format!("n3: image '{image}': {line}");
+        bob.srun(&format!("-w n3 --docker-image={image} /program"))
+            .run()
+            .refused()
+            .printed(&[])
+            .said(&[&line]);
+    };
+    if n3.run(&format!("docker inspect --format ok {id}")).code == Some(0) {
+        refused(&id, "private, and this node knows no registry name of it: name it by repository and tag");
+    }
+    refused(
+        &format!("{here}/app.tar"),
+        "you cannot read it on this node: check its permissions and those of the directories above it",
+    );
+    lab.everywhere(&forget);
+    lab.assert_clean();
+}
+
+#[test]
+fn hostile_image_file_fails_the_job_in_one_line() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    alice.command("").sh(SET_UP).run().success();
+    let layer = alice.command("cat wrong.layer").run().success().stdout.trim().to_owned();
+    let damaged = format!("damaged, the content of 'sha256:{layer}' does not have its digest: save it again");
+    let cases = [
+        ("nothing.tar", "no such file on this node: use a path that all nodes of the job have"),
+        ("fifo.tar", "neither a regular file nor a directory: use what docker save, skopeo or buildah write"),
+        ("cut.tar", "incomplete, 'y/layer.tar' is missing or cut off: save it again"),
+        ("bomb.tar.gz", "more than 200 times as large when it is decompressed: use an uncompressed file"),
+        ("wrong", &damaged),
+        ("links", "not an image: use what docker save, skopeo or buildah write"),
+        ("two.tar", "contains 2 images: save one alone"),
+    ];
+    let cases =
+        cases.map(|(file, line)| (format!("--docker-image=./{file}"), format!("image './{file}': {line}")));
+    each_fails(&lab, "n3", &cases);
+    lab.assert_clean();
+}
