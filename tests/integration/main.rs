@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use engine::docker;
 use machine::{Machine, USER, image_of_the_lab, slurmd};
 use spank_docker::container::{self, StartError};
+use spank_docker::settings::choices::Sshd;
 
 #[test]
 fn container_starts_answers_ssh_and_leaves_nothing() {
@@ -60,11 +61,13 @@ fn key_of_another_job_is_refused() {
 }
 
 #[test]
-fn image_without_sshd_starts_all_the_same() {
-    let machine = Machine::new(4);
-    let running = machine.start("nossh", &[]).unwrap();
-    assert!(!running.sshd);
-    container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
+fn image_without_sshd_gets_the_plugins_unless_only_the_images_may_run() {
+    let mut machine = Machine::new(4);
+    for (sshd, runs) in [(Sshd::Auto, true), (Sshd::Image, false)] {
+        machine.config.sshd = sshd;
+        assert_eq!(machine.start("nossh", &[]).unwrap().sshd, runs, "{sshd:?}");
+        container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
+    }
     machine.assert_nothing_left();
 }
 

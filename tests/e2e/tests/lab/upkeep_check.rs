@@ -202,7 +202,7 @@ fn check_starts_a_container_and_leaves_nothing() {
     let look = || {
         let places = "/run/spank-docker /var/lib/spank-docker/images";
         let seen = format!(
-            "docker images -aq --no-trunc; docker ps -aq; ls -A {places}; findmnt -lno TARGET,SOURCE; ls /var/lib/docker/image/overlay2/layerdb/sha256"
+            "docker images -aq --no-trunc | sort; docker ps -aq | sort; ls -A {places}; findmnt -lno TARGET,SOURCE; ls /var/lib/docker/image/overlay2/layerdb/sha256"
         );
         n2.sh(&seen).stdout
     };
