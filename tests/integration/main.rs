@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use engine::docker;
 use machine::{Machine, USER, image_of_the_lab, slurmd};
 use spank_docker::container::{self, StartError};
-use spank_docker::settings::choices::Sshd;
 
 #[test]
 fn container_starts_answers_ssh_and_leaves_nothing() {
@@ -62,10 +61,9 @@ fn key_of_another_job_is_refused() {
 
 #[test]
 fn image_without_sshd_gets_the_plugins_unless_only_the_images_may_run() {
-    let mut machine = Machine::new(4);
-    for (sshd, runs) in [(Sshd::Auto, true), (Sshd::Image, false)] {
-        machine.config.sshd = sshd;
-        assert_eq!(machine.start("nossh", &[]).unwrap().sshd, runs, "{sshd:?}");
+    let machine = Machine::new(4);
+    for (settings, runs) in [(&[][..], true), (&["sshd=image"], false)] {
+        assert_eq!(machine.start("nossh", settings).unwrap().sshd, runs, "{settings:?}");
         container::stop(&machine.config, &slurmd(), machine.request.owner.job).unwrap();
     }
     machine.assert_nothing_left();
