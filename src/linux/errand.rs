@@ -107,9 +107,10 @@ impl Errand {
     /// Starts a child that goes on after its answer: `work` returns what it then does, until it is dropped.
     pub fn keep(
         user: &UserIds,
+        files: &[BorrowedFd<'_>],
         work: impl FnOnce() -> io::Result<(Answer, Box<dyn FnOnce()>)>,
     ) -> io::Result<Self> {
-        Self::fork(Some(user), &[], work)
+        Self::fork(Some(user), files, work)
     }
 
     fn fork(
@@ -164,6 +165,18 @@ impl Errand {
     /// The answer of a child that goes on afterwards.
     pub async fn first_answer(&mut self) -> io::Result<Answer> {
         self.arrival().await
+    }
+
+    /// Returns when a child that goes on has ended nevertheless.
+    pub async fn ended(&self) -> io::Result<()> {
+        let socket = tokio::net::UnixStream::from_std(self.socket.try_clone()?)?;
+        loop {
+            socket.readable().await?;
+            match socket.try_read(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other.map(drop),
+            }
+        }
     }
 
     async fn arrival(&mut self) -> io::Result<Answer> {

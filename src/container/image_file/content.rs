@@ -2,19 +2,18 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::compression::{CHUNK, Compression, decompress};
 use super::error::FileError;
 use crate::guest::ssh::keys::hex;
 
 /// The largest manifest or configuration: what registries accept.
 const SMALL: u64 = 4 << 20;
-/// How much is read at once.
-pub(super) const CHUNK: usize = 256 << 10;
 
 /// Bytes.
 #[derive(Clone, Debug)]
@@ -43,14 +42,14 @@ impl Content {
 
     /// The bytes from `at` on, up to a chunk; empty at the end.
     pub(super) fn chunk(&self, at: u64) -> io::Result<Vec<u8>> {
-        let left = self.length().saturating_sub(at).min(CHUNK as u64);
         match self {
             Self::Bytes(bytes) => {
                 let start = usize::try_from(at).unwrap_or(usize::MAX);
                 let rest = bytes.get(start..).unwrap_or_default();
                 Ok(rest[..rest.len().min(CHUNK)].to_vec())
             }
-            Self::Part { file, offset, .. } => {
+            Self::Part { file, offset, length } => {
+                let left = length.saturating_sub(at).min(CHUNK as u64);
                 let mut chunk = vec![0; usize::try_from(left).unwrap_or(CHUNK)];
                 file.read_exact_at(&mut chunk, offset.saturating_add(at))?;
                 Ok(chunk)
@@ -81,6 +80,37 @@ impl Content {
             at += chunk.len() as u64;
         }
         Ok(format!("sha256:{}", hex(&hash.finalize())))
+    }
+
+    /// How it is compressed.
+    pub(super) fn compression(&self, name: &str) -> Result<Compression, FileError> {
+        Ok(Compression::of(&self.chunk(0).map_err(|error| unread(&error, name))?))
+    }
+
+    /// The digest of what it is without its compression.
+    pub(super) fn digest_decompressed(&self, name: &str) -> Result<String, FileError> {
+        let mut hash = Sha256::new();
+        let reader = BufReader::with_capacity(CHUNK, Reader { content: self, at: 0 });
+        decompress(self.compression(name)?, reader, self.length(), &mut |chunk| {
+            hash.update(chunk);
+            Ok(())
+        })?;
+        Ok(format!("sha256:{}", hex(&hash.finalize())))
+    }
+}
+
+struct Reader<'a> {
+    content: &'a Content,
+    at: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let chunk = self.content.chunk(self.at)?;
+        let length = chunk.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&chunk[..length]);
+        self.at += length as u64;
+        Ok(length)
     }
 }
 

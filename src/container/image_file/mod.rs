@@ -6,17 +6,20 @@
 //!  source     opens the file, with the user's rights
 //!  unpacked   decompresses an archive into a file without a name
 //!  files      finds what is in an archive or a directory
-//!  oci, docker_archive    which manifest, configuration and layers are the image
+//!  oci, docker_archive    which configuration and layers are the image
+//!  image      proves that they belong together, and writes a manifest
 //!  registry   serves them
 //!  serve      starts the process; the only part that runs as root
 //! ```
 
+mod compression;
 mod content;
 mod docker_archive;
 mod error;
 mod files;
 mod image;
 mod oci;
+mod parts;
 mod registry;
 mod serve;
 mod served_image;

@@ -1,17 +1,13 @@
 //! An image in an OCI layout: the files are named by their digests.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 
 use super::content::{Content, digest};
 use super::error::FileError;
 use super::files::Files;
-use super::served_image::ServedImage;
+use super::parts::Parts;
 
-/// The type of an image's manifest.
-pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// An index names an index or a manifest.
 const DEPTH: usize = 4;
 
@@ -32,14 +28,13 @@ struct Platform {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
-    media_type: Option<String>,
     manifests: Option<Vec<Descriptor>>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
 }
 
-/// The image that the index names, for this architecture.
-pub(super) fn image(files: &Files, index: &Content, architecture: &str) -> Result<ServedImage, FileError> {
+/// The parts of the image that the index names, for this architecture.
+pub(super) fn parts(files: &Files, index: &Content, architecture: &str) -> Result<Parts, FileError> {
     let mut document = parsed(&index.small("index.json")?)?;
     let mut is_outermost = true;
     for _ in 0..DEPTH {
@@ -52,24 +47,23 @@ pub(super) fn image(files: &Files, index: &Content, architecture: &str) -> Resul
         }
         document = parsed(&content)?;
         if document.manifests.is_none() {
-            return manifest(files, document, content);
+            return named(files, document);
         }
     }
     Err(FileError::NotAnImage)
 }
 
-fn manifest(files: &Files, document: Document, content: Vec<u8>) -> Result<ServedImage, FileError> {
+fn named(files: &Files, document: Document) -> Result<Parts, FileError> {
     let (config, layers) = document.config.zip(document.layers).ok_or(FileError::NotAnImage)?;
-    let mut blobs = HashMap::new();
-    for blob in layers.iter().chain([&config]) {
-        blobs.insert(blob.digest.clone(), files.required(&path(&blob.digest)?)?);
+    let part = |blob: Descriptor| Ok((files.required(&path(&blob.digest)?)?, blob.digest));
+    let parts =
+        Parts { config: part(config)?, layers: layers.into_iter().map(part).collect::<Result<_, _>>()? };
+    for (content, name) in parts.layers.iter().chain([&parts.config]) {
+        if content.digest(name)? != *name {
+            return Err(FileError::Damaged(name.clone()));
+        }
     }
-    let media_type = document.media_type.unwrap_or_else(|| MANIFEST.to_owned());
-    // It becomes a header of HTTP.
-    if !media_type.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(FileError::NotAnImage);
-    }
-    Ok(ServedImage::new(&media_type, content, config.digest, blobs))
+    Ok(parts)
 }
 
 fn parsed(text: &[u8]) -> Result<Document, FileError> {
@@ -102,13 +96,8 @@ fn chosen(mut all: Vec<Descriptor>, node: &str, is_outermost: bool) -> Result<St
     let has_no_variant =
         |one: &&&Descriptor| one.platform.as_ref().is_some_and(|platform| platform.variant.is_none());
     match &fitting[..] {
-        [] if all.is_empty() || all.iter().any(|one| one.platform.is_none()) => {
-            if all.is_empty() {
-                Err(FileError::NotAnImage)
-            } else {
-                Err(FileError::Several(all.len()))
-            }
-        }
+        [] if all.is_empty() => Err(FileError::NotAnImage),
+        [] if all.iter().any(|one| one.platform.is_none()) => Err(FileError::Several(all.len())),
         [] => Err(FileError::Architecture(node.to_owned())),
         [_, _, ..] if is_outermost => Err(FileError::Several(fitting.len())),
         [first, ..] => Ok(fitting.iter().find(has_no_variant).unwrap_or(first).digest.clone()),

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::sys::resource::Resource;
@@ -31,12 +32,20 @@ pub(in crate::container) struct Served {
     pub(in crate::container) reference: Reference,
     /// The digests of its configuration and of its manifest: an engine that has the image knows it by one of them.
     pub(in crate::container) ids: [String; 2],
-    _process: Errand,
+    process: Errand,
+    /// Root's, so that no other process of the user's can take the port if the one that serves is killed.
+    _listener: TcpListener,
+}
+
+impl Served {
+    /// Returns when it is served no longer.
+    pub(in crate::container) async fn ended(&self) {
+        let _ = self.process.ended().await;
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Report {
-    port: u16,
     config: String,
     digest: String,
 }
@@ -44,17 +53,19 @@ struct Report {
 /// Serves the image at this path, which is read with the user's rights. It waits as long as the file system does: the caller
 /// has the deadline of the start.
 pub(in crate::container) async fn serve(user: &UserIds, path: &Path) -> Result<Served, FileError> {
-    let unknown = |error: &io::Error| FileError::Read(error.to_string());
+    let unknown = |error: io::Error| FileError::Read(error.to_string());
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| FileError::Read(error.to_string()))?;
     let name = format!("{FILE_REPOSITORY}/{}", hex(&random));
-    let (served_name, path) = (name.clone(), path.to_owned());
-    let work = move || {
-        let prepared = prepare(&path);
-        let report = prepared.as_ref().map(|(_, _, report)| report).map_err(Clone::clone);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(unknown)?;
+    let port = listener.local_addr().map_err(unknown)?.port();
+    let work = || {
+        let prepared = prepare(path);
+        let report = prepared.as_ref().map(|(_, report)| report).map_err(Clone::clone);
         let answer = Answer::of(&report)?;
+        let (listener, served_name) = (listener.try_clone()?, name.clone());
         let next: Box<dyn FnOnce()> = Box::new(move || {
-            if let Ok((listener, image, _)) = prepared {
+            if let Ok((image, _)) = prepared {
                 // A thread of its own: this one is inside the runtime of the process that it was forked from.
                 let run = move || drop(registry::run(listener, image, &served_name));
                 let _ = std::thread::spawn(run).join();
@@ -62,23 +73,19 @@ pub(in crate::container) async fn serve(user: &UserIds, path: &Path) -> Result<S
         });
         Ok((answer, next))
     };
-    let mut process = Errand::keep(user, work).map_err(|error| unknown(&error))?;
+    let mut process = Errand::keep(user, &[listener.as_fd()], work).map_err(unknown)?;
     let answer = process.first_answer().await.map_err(|_| FileError::Ended)?;
     let report: Result<Report, FileError> = answer.value().map_err(|_| FileError::Ended)?;
-    let Report { port, config, digest } = report?;
+    let Report { config, digest } = report?;
     let reference = format!("127.0.0.1:{port}/{name}@{digest}").parse().map_err(|_| FileError::Ended)?;
-    Ok(Served { reference, ids: [config, digest], _process: process })
+    Ok(Served { reference, ids: [config, digest], process, _listener: listener })
 }
 
-type Prepared = (TcpListener, ServedImage, Report);
-
-fn prepare(path: &Path) -> Result<Prepared, FileError> {
+fn prepare(path: &Path) -> Result<(ServedImage, Report), FileError> {
     let failed = |error: io::Error| FileError::Read(error.to_string());
     limit(Resource::RLIMIT_DATA, Some(MEMORY), Soft::Follows).map_err(failed)?;
     let files = Files::of(source::open(path)?)?;
     let image = image::image(&files, architecture())?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
-    let port = listener.local_addr().map_err(failed)?.port();
-    let report = Report { port, config: image.config.clone(), digest: image.digest.clone() };
-    Ok((listener, image, report))
+    let report = Report { config: image.config.clone(), digest: image.digest.clone() };
+    Ok((image, report))
 }

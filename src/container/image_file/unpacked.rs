@@ -2,50 +2,20 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io::{BufReader, Seek, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use flate2::bufread::MultiGzDecoder;
 use nix::sys::statvfs::fstatvfs;
-use ruzstd::decoding::StreamingDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 
+use super::compression::{CHUNK, Compression, decompress};
 use super::error::FileError;
 
 /// Where the file may be.
 const DIRECTORIES: [&str; 2] = ["/var/tmp", "/tmp"];
 /// How much of the disk stays free, in hundredths.
 const RESERVE: u64 = 2;
-/// How much larger the copy may be than the archive: more than that is no program and no library.
-const FACTOR: u64 = 200;
-/// The same for a small archive, in bytes.
-const SMALL: u64 = 64 << 20;
 /// How often the room is looked at, in bytes.
 const LOOK: u64 = 16 << 20;
-const CHUNK: usize = 256 << 10;
-
-/// How an archive, or a layer in it, is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
-    /// Not at all.
-    None,
-    /// gzip
-    Gzip,
-    /// Zstandard
-    Zstd,
-}
-
-impl Compression {
-    /// By the first bytes.
-    pub(super) fn of(start: &[u8]) -> Self {
-        match start {
-            [0x1f, 0x8b, ..] => Self::Gzip,
-            // A skippable frame may come first.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-}
 
 /// The archive itself, or a decompressed copy.
 pub(super) fn unpacked(file: File) -> Result<File, FileError> {
@@ -56,17 +26,8 @@ pub(super) fn unpacked(file: File) -> Result<File, FileError> {
         return Ok(file);
     }
     let limit = file.metadata().map_err(|error| FileError::Read(error.to_string()))?.len();
-    let mut copy = Copy {
-        file: nameless().ok_or(FileError::NoRoom)?,
-        left: limit.saturating_mul(FACTOR).saturating_add(SMALL),
-        since: LOOK,
-    };
-    let reader = BufReader::with_capacity(CHUNK, file);
-    match compression {
-        Compression::Gzip => copy.add(&mut MultiGzDecoder::new(reader))?,
-        Compression::Zstd => frames(&mut copy, reader)?,
-        Compression::None => {}
-    }
+    let mut copy = Copy { file: nameless().ok_or(FileError::NoRoom)?, since: LOOK };
+    decompress(compression, BufReader::with_capacity(CHUNK, file), limit, &mut |chunk| copy.add(chunk))?;
     copy.file.rewind().map_err(|error| FileError::Read(error.to_string()))?;
     Ok(copy.file)
 }
@@ -80,61 +41,31 @@ fn nameless() -> Option<File> {
     DIRECTORIES.iter().find_map(open)
 }
 
-fn frames(copy: &mut Copy, mut reader: impl BufRead) -> Result<(), FileError> {
-    loop {
-        match reader.fill_buf() {
-            Ok([]) => return Ok(()),
-            Ok(_) => {}
-            Err(error) => return Err(FileError::Read(error.to_string())),
-        }
-        match StreamingDecoder::new(&mut reader) {
-            Ok(mut frame) => copy.add(&mut frame)?,
-            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                length, ..
-            })) => {
-                let skipped = io::copy(&mut reader.by_ref().take(length.into()), &mut io::sink());
-                skipped.map_err(|_| FileError::Compression)?;
-            }
-            Err(_) => return Err(FileError::Compression),
-        }
-    }
-}
-
 /// The decompressed archive.
 struct Copy {
     file: File,
-    /// How much more it may hold.
-    left: u64,
     /// How much has come since the room was looked at.
     since: u64,
 }
 
 impl Copy {
-    fn add(&mut self, reader: &mut impl Read) -> Result<(), FileError> {
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let length = match reader.read(&mut chunk) {
-                Ok(0) => return Ok(()),
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Err(FileError::Compression),
-            };
-            self.left = self.left.checked_sub(length as u64).ok_or(FileError::Bomb)?;
-            self.since += length as u64;
-            if self.since >= LOOK {
-                self.since = 0;
-                let disk = fstatvfs(&self.file).map_err(|error| FileError::Read(error.to_string()))?;
-                if disk.blocks_available() < disk.blocks() / 100 * RESERVE {
-                    return Err(FileError::NoRoom);
-                }
+    fn add(&mut self, chunk: &[u8]) -> Result<(), FileError> {
+        self.since += chunk.len() as u64;
+        if self.since >= LOOK {
+            self.since = 0;
+            let disk = fstatvfs(&self.file).map_err(|error| FileError::Read(error.to_string()))?;
+            if disk.blocks_available() < disk.blocks() / 100 * RESERVE {
+                return Err(FileError::NoRoom);
             }
-            self.file.write_all(&chunk[..length]).map_err(|_| FileError::NoRoom)?;
         }
+        self.file.write_all(chunk).map_err(|_| FileError::NoRoom)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
     use flate2::write::GzEncoder;
 

@@ -18,6 +18,7 @@ use super::{container, in_mount_namespace, policy, sshd};
 use super::{entrypoint, login, session_environment, spec};
 use crate::container::gpus;
 use crate::container::image_cache::{Goal, Mode, make_room};
+use crate::container::image_file::FileError;
 use crate::container::mounts::{self, Prepared};
 use crate::container::nodes::JobNodes;
 use crate::container::request::Request;
@@ -257,7 +258,11 @@ async fn get_image(
         let served = served.map_err(|source| StartError::File { image: start.image_name(), source })?;
         let file =
             FileImage { name: start.image, served: &served.reference, ids: &served.ids, pulls: &pulls };
-        return Ok(engine.image_of_file(file, progress).await?);
+        let found = pin!(engine.image_of_file(file, progress));
+        return match select(found, pin!(served.ended())).await {
+            Either::Left((found, _)) => Ok(found?),
+            Either::Right(_) => Err(StartError::File { image: start.image_name(), source: FileError::Ended }),
+        };
     }
     let logins = || login::read(&request.credentials, Path::new(&request.account.home)).boxed_local();
     let policy = ImagePolicy {

@@ -48,8 +48,15 @@ impl Engine {
         self.mark_interrupted_pulls(file.pulls).await?;
         let underway = file.pulls.begin(&repository, &[]).map_err(ImageError::Pulls)?;
         let pulled = self.pull(file.served, file.name, None, &mut Layers::default(), progress).await;
-        if matches!(pulled, Err(ImageError::NotWanted { .. })) {
-            return pulled.and_then(|found| usable(file.name, found, true));
+        if let Err(error @ ImageError::NotWanted { .. }) = pulled {
+            return Err(error);
+        }
+        // Another image may be somebody else's: it gets no mark either.
+        if pulled.as_ref().is_ok_and(|found| !file.ids.iter().any(|id| found.id.as_ref() == Some(id))) {
+            self.forget_name(&file.served.full_name()).await?;
+            underway.end().map_err(ImageError::Pulls)?;
+            let message = private::NOT_SERVED.to_owned();
+            return Err(ImageError::FileContent { image: file.name.to_string(), message });
         }
         self.mark_others(&repository, &[]).await?;
         if pulled.is_ok() {

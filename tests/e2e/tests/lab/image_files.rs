@@ -44,6 +44,11 @@ head -c 20M /dev/zero >zeros; for n in 1 2 3 4 5 6; do cat zeros; done | gzip -9
 cp -r oci wrong
 printf x | dd of=wrong/blobs/sha256/$layer bs=1 seek=100000 conv=notrunc status=none
 echo $layer >wrong.layer
+# The configuration of an image that the node has already, without its layers, and under names that only Go reads.
+cp -r oci names
+other=$(sed "s/\"layers\":.*/\"layers\":[],\"Layers\":[]}/" oci/blobs/sha256/$manifest)
+printf %s "$other" >other; cp other names/blobs/sha256/$(sum other)
+sed "s/$manifest/$(sum other)/" oci/index.json >names/index.json
 mkdir links; ln -s /etc/hostname links/manifest.json; ln -s ../../../../etc/hostname links/index.json
 mkdir few; sed 's/^\[\(.*\)\]$/[\1,\1]/' manifest.json >few/manifest.json; tar -cf two.tar -C few .
 rm -r content zeros
@@ -113,6 +118,7 @@ fn hostile_image_file_fails_the_job_in_one_line() {
         ("bomb.tar.gz", "more than 200 times as large when it is decompressed: use an uncompressed file"),
         ("wrong", &damaged),
         ("links", "not an image: use what docker save, skopeo or buildah write"),
+        ("names", "not an image: use what docker save, skopeo or buildah write"),
         ("two.tar", "contains 2 images: save one alone"),
     ];
     let cases =
