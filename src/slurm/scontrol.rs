@@ -80,8 +80,12 @@ pub(super) fn change_comment(
     let before = match job.comment.as_deref() {
         None => return Ok(()),
         Some("") => String::new(),
-        Some(_) => run("squeue", &["--noheader", &format!("--jobs={}", job.name), WHOLE])?,
+        // Of a job that has just ended, squeue prints nothing unless it is asked for all states.
+        Some(_) => run("squeue", &["--noheader", "--states=all", &format!("--jobs={}", job.name), WHOLE])?,
     };
+    if before.trim().is_empty() && job.comment.as_deref() != Some("") {
+        return Ok(());
+    }
     let Some(text) = change(before.trim_end()) else { return Ok(()) };
     let comment = format!("AdminComment={text}");
     run("scontrol", &["update", &format!("JobId={}", job.name), &comment]).map(drop)
