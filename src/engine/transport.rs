@@ -19,8 +19,9 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, Join, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The longest answer, in bytes: lists of an engine with tens of thousands of images are shorter.
 const ANSWER: usize = 64 << 20;
@@ -102,7 +103,7 @@ async fn exchange(
     request: BollardRequest,
 ) -> Result<Response<Incoming>, Error> {
     let stream = UnixStream::connect(&socket).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(Counted { stream, allowance })).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(counted(stream, allowance))).await?;
     // The task ends with the answer, or when the answer is dropped.
     tokio::spawn(connection.with_upgrades());
     let (mut parts, body) = request.into_parts();
@@ -155,9 +156,15 @@ impl Allowance {
     }
 }
 
-/// A connection that counts the bytes read.
+/// This connection, of which the bytes read are counted.
+fn counted(stream: UnixStream, allowance: Allowance) -> Join<Counted, OwnedWriteHalf> {
+    let (stream, writer) = stream.into_split();
+    tokio::io::join(Counted { stream, allowance }, writer)
+}
+
+/// The half of it that is read.
 struct Counted {
-    stream: UnixStream,
+    stream: OwnedReadHalf,
     allowance: Allowance,
 }
 
@@ -174,24 +181,6 @@ impl AsyncRead for Counted {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         self.allowance.spend(buffer.filled().len() - before);
         read
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, Join, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The most bytes that wait to be used.
 const MOST: usize = 4 << 20;
@@ -57,16 +58,16 @@ impl Waiting {
     }
 }
 
-/// A connection that is read only while there is room.
-pub(crate) struct Gated {
-    stream: TcpStream,
-    waiting: Waiting,
+/// This connection, which is read only while there is room.
+pub(crate) fn gated(stream: TcpStream, waiting: Waiting) -> Join<Gated, OwnedWriteHalf> {
+    let (stream, writer) = stream.into_split();
+    tokio::io::join(Gated { stream, waiting }, writer)
 }
 
-impl Gated {
-    pub(crate) fn new(stream: TcpStream, waiting: Waiting) -> Self {
-        Self { stream, waiting }
-    }
+/// The half of it that is read.
+pub(crate) struct Gated {
+    stream: OwnedReadHalf,
+    waiting: Waiting,
 }
 
 impl AsyncRead for Gated {
@@ -85,24 +86,6 @@ impl AsyncRead for Gated {
             }
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Gated {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -157,8 +157,14 @@ impl Counters {
         event(counts);
         let new = self.0.join(NEW);
         let write = || {
-            let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            serde_json::to_writer(io::BufWriter::new(file), counts)?;
+            let text = serde_json::to_vec(counts)?;
+            File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?
+                .write_all(&text)?;
             fs::rename(&new, self.path())
         };
         write().map_err(|error| self.failed(error))

@@ -25,7 +25,7 @@ use super::command_line::{CommandLine, Forward};
 use super::node::Node;
 use super::state;
 use super::terminal::{Raw, is_wanted};
-use crate::flow::{self, Gated, Waiting};
+use crate::flow::{self, Waiting, gated};
 use crate::signal_names::named;
 use crate::{arguments, process};
 
@@ -110,7 +110,7 @@ async fn log_in(node: &Node, waiting: &Waiting) -> Result<Handle<Known>, String>
         ..Config::default()
     };
     let known = Known { key: node.host_key.clone(), waiting: waiting.clone() };
-    let connected = connect_stream(Arc::new(config), Gated::new(stream, waiting.clone()), known).await;
+    let connected = connect_stream(Arc::new(config), gated(stream, waiting.clone()), known).await;
     let mut handle = connected.map_err(|error| match error {
         russh::Error::UnknownKey => format!(
             "'{}' does not have this job's host key: another program has the job's port there, or the nodes have different secrets: ask the admin",

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::account::Account;
 use super::session::{self, Surroundings};
 use super::settings::Settings;
-use crate::flow::{self, Gated, Waiting};
+use crate::flow::{self, Waiting, gated};
 
 const PASSWD: &str = "/etc/passwd";
 
@@ -32,7 +32,7 @@ pub(super) fn serve(settings: Settings, stream: std::net::TcpStream, peer: Socke
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let (config, grace) = (Arc::new(config(&settings)), settings.grace);
         let (logged_in, waiting) = (Arc::new(Notify::new()), Waiting::default());
-        let stream = Gated::new(stream, waiting.clone());
+        let stream = gated(stream, waiting.clone());
         let connection = Connection {
             settings,
             ends: [peer, local],

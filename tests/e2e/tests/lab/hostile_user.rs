@@ -210,6 +210,16 @@ fn listener_of_another_user_beside_the_jobs_sshd_fails_the_start() {
     lab.assert_clean();
 }
 
+/// Nobody logs in at this port of n1 with the key of bob's own job, as alice or as bob.
+pub(crate) fn assert_no_login(lab: &Lab, port: &str) {
+    let script = format!(
+        "for user in alice bob; do ssh -F none -p {port} -i /run/spank-docker/id_ed25519 -o BatchMode=yes \
+             -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null $user@127.0.0.1 id 2>&1 | grep -o 'Permission denied'; done"
+    );
+    let outcome = lab.user("bob").srun_image("-w n1 sh -c").arg(script).run().success();
+    outcome.printed(&["Permission denied", "Permission denied"]);
+}
+
 /// No other user's key is accepted, and the files of another user's job are closed.
 #[test]
 fn ssh_into_the_job_of_another_user_is_refused() {
@@ -217,13 +227,7 @@ fn ssh_into_the_job_of_another_user_is_refused() {
     let job = lab.alice().submit_image("-w n1", "echo up $SLURM_JOB_DOCKER_PORT; sleep 300");
     let port = lab.poll(|| job.output().lines().find_map(|line| Some(line.strip_prefix("up ")?.to_owned())));
     let port = port.expect("the port");
-    // With the key of bob's own job, as alice and as bob.
-    let script = format!(
-        "for user in alice bob; do ssh -F none -p {port} -i /run/spank-docker/id_ed25519 -o BatchMode=yes \
-             -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null $user@127.0.0.1 id 2>&1 | grep -o 'Permission denied'; done"
-    );
-    let outcome = lab.user("bob").srun_image("-w n1 sh -c").arg(script).run().success();
-    outcome.printed(&["Permission denied", "Permission denied"]);
+    assert_no_login(&lab, &port);
     // A step of bob in alice's job.
     let step = lab.user("bob").srun(&format!("--jobid={} echo it ran", job.id)).run().failure();
     assert!(!step.stdout.contains("it ran"), "{step}");
