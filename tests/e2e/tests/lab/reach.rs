@@ -170,23 +170,30 @@ fn tasks_inherit_no_open_files() {
 /// long.
 #[test]
 fn first_process_of_a_container_is_closed_to_its_own_user() {
-    let lab = Lab::get();
+    let lab = Lab::alone();
     let alice = lab.alice();
-    let job = alice.submit(&format!("-w n1 --docker-image={}", image("nossh")), "echo up; sleep 300");
-    job.wait_for_line("up");
-    let first = lab.node("n1").first_process(&format!("docker_{}", job.id));
-    let script = format!(
-        "cd /proc/{first} && echo there
-         for way in root/ cwd/ fd/ map_files/; do ls $way >/dev/null 2>&1 && echo $way; done
-         for file in environ maps mem exe ns/mnt; do head -c 1 $file >/dev/null 2>&1 && echo $file; done
-         readlink ns/mnt; true"
-    );
-    let outcome = alice.srun("-w n1 sh -c").arg(script).run().success();
-    outcome.printed(&["there"]);
-    let user = format!("ps -o user= -p {first}");
-    lab.node("n1").run(&user).success().printed(&["alice"]);
-    job.cancel();
-    lab.assert_clean();
+    let image = image("nossh");
+    // The program that waits in containers without sshd, and the plugin's sshd.
+    for settings in ["memlock=inherit sshd=none", "memlock=inherit sshd=builtin"] {
+        lab.with_arguments("n1", settings, || {
+            let job = alice.submit(&format!("-w n1 --docker-image={image}"), "echo up; sleep 300");
+            job.wait_for_line("up");
+            let first = lab.node("n1").first_process(&format!("docker_{}", job.id));
+            let script = format!(
+                "cd /proc/{first} && echo there
+                 for way in root/ cwd/ fd/ map_files/; do ls $way >/dev/null 2>&1 && echo $way; done
+                 for file in environ maps mem exe ns/mnt; do head -c 1 $file >/dev/null 2>&1 && echo $file; done
+                 readlink ns/mnt; true"
+            );
+            let outcome = alice.srun("-w n1 sh -c").arg(script).run().success();
+            outcome.printed(&["there"]);
+            let user = format!("ps -o user= -p {first}");
+            lab.node("n1").run(&user).success().printed(&["alice"]);
+            job.cancel();
+            job.wait();
+        });
+    }
+    lab.assert_empty();
 }
 
 /// The engine mounts a /proc of its own, which shows all processes.
