@@ -210,7 +210,8 @@ impl CommandLine {
             "connecttimeout" if value != "none" => {
                 let seconds =
                     value.parse().map_err(|_| format!("-o ConnectTimeout: '{value}' is not a number"))?;
-                self.timeout = Some(Duration::from_secs(seconds));
+                // As for OpenSSH, no limit.
+                self.timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
             }
             "requesttty" => {
                 self.tty = match value {

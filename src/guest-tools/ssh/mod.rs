@@ -42,12 +42,18 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     }
 }
 
-/// Ends MPICH's and Intel MPI's launcher, which waits without end for a daemon that ssh could not start.
+/// Ends MPICH's and Intel MPI's launcher, which waits without end for a daemon that ssh could not start; no script that starts
+/// such a daemon itself.
 fn end_launcher(arguments: &Arguments) {
     let words = arguments.rest().join(&b' ');
     let words = String::from_utf8_lossy(&words);
-    if words.split_once("hydra").is_some_and(|(_, rest)| rest.contains("proxy")) {
-        process::send(nix::unistd::getppid(), libc::SIGTERM, false);
+    let parent = nix::unistd::getppid();
+    let is_launcher = || {
+        let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+        name.starts_with("mpi") || name.starts_with("hydra")
+    };
+    if words.split_once("hydra").is_some_and(|(_, rest)| rest.contains("proxy")) && is_launcher() {
+        process::send(parent, libc::SIGTERM, false);
     }
 }
 

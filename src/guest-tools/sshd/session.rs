@@ -1,6 +1,7 @@
 //! A session of a connection: one command, with pipes or with a terminal of its own.
 #![forbid(unsafe_code)]
 
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy};
 use tokio::net::unix::pipe;
 use tokio::process::Command;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::account::Account;
 use crate::flow::Waiting;
@@ -74,7 +76,7 @@ pub(super) async fn serve(
 ) {
     let id = channel.id();
     let (mut from, to) = channel.split();
-    let Some(request) = read_request(&mut from).await else { return };
+    let Some(request) = read_request(&mut from, &waiting).await else { return };
     // The session's script waits too, but the image may have no sleep(1).
     while !Path::new(ADOPTED).exists() {
         tokio::time::sleep(INTERVAL).await;
@@ -109,7 +111,7 @@ pub(super) async fn serve(
     let _ = to.close().await;
 }
 
-async fn read_request(from: &mut ChannelReadHalf) -> Option<Request> {
+async fn read_request(from: &mut ChannelReadHalf, waiting: &Waiting) -> Option<Request> {
     let mut request = Request::default();
     loop {
         match from.wait().await? {
@@ -131,6 +133,7 @@ async fn read_request(from: &mut ChannelReadHalf) -> Option<Request> {
                 request.command = Some(SFTP.1.to_vec());
                 return Some(request);
             }
+            ChannelMsg::Data { data } => waiting.used(data.len()),
             ChannelMsg::Close => return None,
             _ => {}
         }
@@ -250,20 +253,31 @@ impl Started {
     ) -> io::Result<ExitStatus> {
         let Self { mut child, pid, mut input, mut output, errors, terminal } = self;
         let has_terminal = terminal.is_some();
-        // Until the session ends: the command's signals come through here too.
-        let feeding = tokio::spawn(async move {
+        let (over, mut is_over) = oneshot::channel::<Infallible>();
+        // To the end of the channel: what the command has not read must be taken, or the connection is not read any more. The
+        // command's signals come through here too, until it has been reaped.
+        tokio::spawn(async move {
             while let Some(message) = from.wait().await {
+                if !matches!(is_over.try_recv(), Err(TryRecvError::Empty)) {
+                    input = None;
+                }
                 match message {
                     ChannelMsg::Data { data } => {
-                        if let Some(open) = &mut input
-                            && open.write_all(&data).await.is_err()
-                        {
-                            input = None;
+                        if let Some(open) = &mut input {
+                            let is_written = tokio::select! {
+                                written = open.write_all(&data) => written.is_ok(),
+                                _ = &mut is_over => false,
+                            };
+                            if !is_written {
+                                input = None;
+                            }
                         }
                         waiting.used(data.len());
                     }
                     ChannelMsg::Eof if !has_terminal => input = None,
-                    ChannelMsg::Signal { signal } => {
+                    ChannelMsg::Signal { signal }
+                        if matches!(is_over.try_recv(), Err(TryRecvError::Empty)) =>
+                    {
                         if let Some(number) = numbered(&signal) {
                             process::send(pid, number, true);
                         }
@@ -293,6 +307,7 @@ impl Started {
         let status = tokio::select! {
             () = &mut printed => child.wait().await,
             status = child.wait() => {
+                drop(over);
                 match has_terminal {
                     true => drop(tokio::time::timeout(REST, printed).await),
                     false => printed.await,
@@ -300,7 +315,6 @@ impl Started {
                 status
             }
         };
-        feeding.abort();
         status
     }
 }

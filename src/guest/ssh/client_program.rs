@@ -73,8 +73,12 @@ const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
 fi
 "#;
 
-/// Ends MPICH's and Intel MPI's launcher, which waits without end for a daemon that ssh could not start.
-const END_LAUNCHER: &str = r#"case "$*" in *hydra*proxy*) kill $PPID ;; esac"#;
+/// Ends MPICH's and Intel MPI's launcher, which waits without end for a daemon that ssh could not start; no script that starts
+/// such a daemon itself.
+const END_LAUNCHER: &str = r#"case "$*" in *hydra*proxy*)
+    { read -r spank_docker_parent </proc/$PPID/comm; } 2>/dev/null
+    case $spank_docker_parent in mpi* | hydra*) kill $PPID ;; esac ;;
+esac"#;
 
 /// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail
 /// without naming the cause: `missing` when the image has no sshd, or that it has no ssh. `ssh` is the path of

@@ -215,7 +215,12 @@ fn mpirun_spans_nodes_in_an_image_without_ssh_and_sshd() {
 fn ssh_of_the_plugin_behaves_as_openssh() {
     let lab = Lab::get();
     let bare = without_ssh(&lab, "nossh");
-    let script = r#"command -v ssh
+    // The children of the session's listener. A connection that stays would be one more.
+    let script = r#"connections='p=$$; while read -r name </proc/$p/comm; [ "$name" != sshd ]; do p=$(sed -n "s/^PPid:.//p" /proc/$p/status); done
+            parent=$(grep ^PPid: /proc/$p/status); for try in $(seq 50); do
+                count=$(grep -lx "$parent" /proc/[0-9]*/status 2>/dev/null | wc -l); [ "$count" = 1 ] && break; sleep 0.1
+            done; echo connections $count'
+        command -v ssh
         export QUOTED="it's
 two"; umask 0027; ulimit -S -n 777
         ssh -x -q -o StrictHostKeyChecking=no n2 'hostname; echo "$QUOTED $(umask) $(ulimit -S -n)"; exit 9'; echo code $?
@@ -226,6 +231,7 @@ two"; umask 0027; ulimit -S -n 777
         until ssh n2 test -e '$HOME/ready'; do sleep 0.1; done; kill $pid; wait $pid; ssh n2 cat '$HOME/got'
         ssh -W localhost:$SLURM_JOB_DOCKER_PORT n2 </dev/null | head -c 8; echo
         ssh -W n1:22 n2 </dev/null; echo code $?
+        ssh n2 'sleep 0.3; echo unread' </dev/zero; echo code $?; ssh n2 "$connections"
         ssh example.org true; echo code $?
         ssh -D 1 n2 true; echo code $?
         ssh -l bob n2 true; echo code $?"#;
@@ -243,6 +249,9 @@ two"; umask 0027; ulimit -S -n 777
         "SSH-2.0-",
         "spank_docker: ssh: 'n2' does not connect to 'n1:22'",
         "code 255",
+        "unread",
+        "code 0",
+        "connections 1",
         "spank_docker: ssh: 'example.org' is not a node of this job, and the image has no ssh of its own: install openssh-client in it",
         "code 255",
         "spank_docker: ssh: -D: this ssh, which the job has because the image has none, does not know it: leave it out",
