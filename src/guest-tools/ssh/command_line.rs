@@ -57,7 +57,7 @@ const IGNORED: &[u8] = b"246AaCKkqvXxYy";
 /// With a value, and without an effect here.
 const IGNORED_VALUES: &[u8] = b"BbcEeFIimoS";
 /// Settings (`-o`) without an effect here, in lower case.
-const SETTINGS: [&str; 47] = [
+const SETTINGS: [&str; 49] = [
     "addkeystoagent",
     "addressfamily",
     "batchmode",
@@ -66,6 +66,7 @@ const SETTINGS: [&str; 47] = [
     "challengeresponseauthentication",
     "checkhostip",
     "ciphers",
+    "clearallforwardings",
     "compression",
     "connectionattempts",
     "controlmaster",
@@ -95,6 +96,7 @@ const SETTINGS: [&str; 47] = [
     "nohostauthenticationforlocalhost",
     "numberofpasswordprompts",
     "passwordauthentication",
+    "permitlocalcommand",
     "preferredauthentications",
     "pubkeyacceptedalgorithms",
     "pubkeyacceptedkeytypes",

@@ -77,7 +77,7 @@ if [ "$spank_docker_command" = internal-sftp ]; then
             exec "$spank_docker_sftp"
         fi
     done
-    echo "spank_docker: sftp: the image has no sftp-server, install one in it" >&2
+    echo "spank_docker: sftp: the image has no sftp-server: install it, or use scp -O" >&2
     exit 127
 fi
 if [ -n "$spank_docker_command" ]; then
@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(output.status.code(), Some(127));
         assert_eq!(
             String::from_utf8(output.stderr).unwrap(),
-            "spank_docker: sftp: the image has no sftp-server, install one in it\n"
+            "spank_docker: sftp: the image has no sftp-server: install it, or use scp -O\n"
         );
     }
 
