@@ -3,8 +3,8 @@
 //!
 //! It exists so that nothing of the image runs before the prolog has hardened the container, and so that an image without sshd,
 //! or without any program at all, still has a process that keeps its namespaces. It opens the FIFO `go` and blocks; when root
-//! opens the other end and writes a byte, it becomes the image's sshd, with its own arguments. When root writes an address and
-//! a line, it listens there instead, and sends this line to each client (`container::start::sshd`).
+//! opens the other end and writes a byte, it becomes sshd, the image's or the plugin's, with its own arguments. When root
+//! writes an address and a line, it listens there instead, and sends this line to each client (`container::start::sshd`).
 //!
 //! Standard output and error of sshd go into the FIFO `sshd_output`, never to the engine: an image that writes without end
 //! would keep the engine busy outside of the job's limits. Root reads the FIFO until sshd answers; when it is full, further
@@ -59,7 +59,7 @@ const FIFO: &[u8] = b"go\0";
 const SSHD: &[u8] = b"/run/spank-docker/sshd\0";
 const OUTPUT: &[u8] = b"sshd_output\0";
 const NO_OUTPUT: &[u8] = b"cannot open the FIFO 'sshd_output'\n";
-const NO_EXEC: &[u8] = b"cannot execute the image's sshd\n";
+const NO_EXEC: &[u8] = b"cannot execute sshd\n";
 const ENVIRONMENT: &[u8] = b"--environment\0";
 const HOLD: &[u8] = b"--hold\0";
 const AS: &[u8] = b"--as\0";
@@ -175,8 +175,8 @@ fn wait_for_order() {
     }
 }
 
-/// Executes the image's sshd with this process' arguments. sshd executes itself again for each connection, by argv[0],
-/// which must be its path.
+/// Executes the sshd to which root has made the link, with this process' arguments. OpenSSH's executes itself again for each
+/// connection, by argv[0], which must be its path.
 ///
 /// # Safety
 /// As for [`serve_other_use`].

@@ -204,6 +204,14 @@ pub enum StartError {
         /// What it does.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The plugin's own sshd ended, or does not answer.
+    #[error("the plugin's sshd does not work on this node: {source}{}: ask the admin", after_colon(words))]
+    PluginsSshd {
+        /// What it does.
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// The last line of its output.
+        words: Option<String>,
+    },
     /// The whole start took too long.
     #[error("image '{image}': container not ready within {seconds} s (start_timeout)")]
     TimedOut {
@@ -266,7 +274,7 @@ impl StartError {
             Self::Root => Reason::Request,
             Self::Mount(_) | Self::Workdir { .. } | Self::SilentWorkdir { .. } => Reason::Mount,
             Self::Entrypoint(_) => Reason::Entrypoint,
-            Self::SshdEnded { .. } | Self::Sshd { .. } => Reason::Sshd,
+            Self::SshdEnded { .. } | Self::Sshd { .. } | Self::PluginsSshd { .. } => Reason::Sshd,
             Self::Gpus(_) => Reason::Gpus,
             Self::PortTaken { .. } => Reason::Port,
             Self::TimedOut { .. } => Reason::Timeout,

@@ -416,9 +416,9 @@ async fn finish(
 ) -> Result<Finished, StartError> {
     complete_environment(start, plan, launched, engine, clock).await?;
     let Launched { files, process, banner, image, .. } = &*launched;
-    let has_sshd = hardened.found.server.is_some();
-    if has_sshd {
-        sshd::start(start, files, process, plan.port, banner).await?;
+    let server = hardened.found.server.as_ref();
+    if let Some(server) = server {
+        sshd::start(start, files, process, server, (plan.port, banner)).await?;
         clock.note("sshd");
     } else if image_consistency::is_compared(plan.nodes.len(), start.image) {
         sshd::stand_in(files, process, plan.port, banner).await;
@@ -426,7 +426,7 @@ async fn finish(
     let mut warnings: Vec<_> = placed.skipped.iter().map(|mount| mount.error.to_string()).collect();
     let closed = image.workdir.as_ref().filter(|_| placed.is_workdir_closed);
     warnings.extend(closed.map(|workdir| closed_workdir(&start.image_name(), workdir)));
-    Ok(Finished { has_sshd, volumes: hardened.volumes, warnings })
+    Ok(Finished { has_sshd: server.is_some(), volumes: hardened.volumes, warnings })
 }
 
 /// A warning about a WORKDIR that the user cannot enter: programs of such an image end with only "Permission

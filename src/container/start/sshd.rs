@@ -1,5 +1,5 @@
-//! Starts the image's sshd in the container's first process; where the image has none, that process answers on
-//! the port itself.
+//! Starts sshd in the container's first process: the image's, or the plugin's. Where there is none, that process
+//! answers on the port itself.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::error::{StartError, files_error};
 use super::files::Files;
+use super::populate::Server;
 use super::start_request::StartRequest;
 use crate::container::ready::{self, ReadyError};
 use crate::engine;
@@ -27,8 +28,8 @@ pub(super) async fn start(
     start: &StartRequest<'_>,
     files: &Files<'_>,
     process: &Process,
-    port: u16,
-    banner: &str,
+    server: &Server,
+    (port, banner): (u16, &str),
 ) -> Result<(), StartError> {
     // Checked just before the start and again after it: sshd runs even if it gets only one address family, and
     // ssh would reach the process that has the other one, where the nodes' names resolve to that.
@@ -44,10 +45,14 @@ pub(super) async fn start(
             Ok(true) => Err(StartError::PortTaken { port }),
             Err(error) => Err(files_error("read the ports in use")(error)),
         },
-        Err(ReadyError::Ended) => {
-            Err(StartError::SshdEnded { image, words: engine::last_output_line([&all_of(output), b""]) })
+        Err(error) => {
+            let words = engine::last_output_line([&all_of(output), b""]);
+            Err(match (server, error) {
+                (Server::Plugins, error) => StartError::PluginsSshd { source: error.into(), words },
+                (Server::Image { .. }, ReadyError::Ended) => StartError::SshdEnded { image, words },
+                (Server::Image { .. }, error) => StartError::Sshd { image, source: error.into() },
+            })
         }
-        Err(error) => Err(StartError::Sshd { image, source: error.into() }),
     }
 }
 
