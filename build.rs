@@ -10,6 +10,7 @@ fn main() -> io::Result<()> {
     // The folders, with all files in them.
     println!("cargo::rerun-if-changed=src/pause");
     println!("cargo::rerun-if-changed=src/guest-tools");
+    println!("cargo::rerun-if-changed=src/guest/ssh/left_out.rs");
     println!("cargo::rerun-if-changed=build.rs");
 
     // slurmstepd unloads plugins while the C library may still call functions that they registered: so the

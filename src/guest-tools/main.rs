@@ -25,6 +25,8 @@ mod caller;
 mod command;
 mod environment;
 mod flow;
+#[path = "../guest/ssh/left_out.rs"]
+mod left_out;
 mod message;
 mod process;
 mod relay;

@@ -57,7 +57,7 @@ const IGNORED: &[u8] = b"246AaCKkqvXxYy";
 /// With a value, and without an effect here.
 const IGNORED_VALUES: &[u8] = b"BbcEeFIimoS";
 /// Settings (`-o`) without an effect here, in lower case.
-const SETTINGS: [&str; 49] = [
+const SETTINGS: [&str; 52] = [
     "addkeystoagent",
     "addressfamily",
     "batchmode",
@@ -107,8 +107,10 @@ const SETTINGS: [&str; 49] = [
     "stricthostkeychecking",
     "tcpkeepalive",
     "updatehostkeys",
+    "userknownhostsfile",
+    "verifyhostkeydns",
+    "visualhostkey",
 ];
-const MORE_SETTINGS: [&str; 3] = ["userknownhostsfile", "verifyhostkeydns", "visualhostkey"];
 
 impl CommandLine {
     pub(super) fn parse(arguments: &[Vec<u8>]) -> Result<Asked, String> {
@@ -228,7 +230,7 @@ impl CommandLine {
             }
             "proxycommand" | "proxyjump" | "localcommand" | "remotecommand" if value == "none" => {}
             "connecttimeout" => {}
-            known if SETTINGS.contains(&known) || MORE_SETTINGS.contains(&known) => {}
+            known if SETTINGS.contains(&known) => {}
             _ => {
                 return Err(format!(
                     "-o '{setting}': this ssh, which the job has because the image has none, does not know it: leave it out"
@@ -318,7 +320,7 @@ mod tests {
     #[test]
     fn what_launchers_and_tools_give_is_understood() {
         for (line, user, command) in [
-            // Open MPI, PRRTE, MPICH, pdsh, rsync, git, Horovod, DeepSpeed.
+            // Open MPI, PRRTE, MPICH, pdsh, rsync, git, Horovod, DeepSpeed, scp.
             ("-x n2 orted -mca x -y", None, "orted -mca x -y"),
             ("-q -x -F /run/spank-docker/ssh_config n2 prted", None, "prted"),
             ("-oConnectTimeout=10 -2 -a -x -lalice n2 hostname", Some("alice"), "hostname"),
@@ -331,6 +333,12 @@ mod tests {
             ("-o SendEnv=GIT_PROTOCOL n2 git-upload-pack", None, "git-upload-pack"),
             ("-o PasswordAuthentication=no -o StrictHostKeyChecking=no n2 -p 20001 true", None, "true"),
             ("-T -n -i /home/alice/.ssh/id n2 -- -odd", None, "-odd"),
+            (
+                "-x -oPermitLocalCommand=no -oClearAllForwardings=yes -oRemoteCommand=none -oRequestTTY=no -- n2 scp -t .",
+                None,
+                "scp -t .",
+            ),
+            ("-oForwardAgent=no -oPermitLocalCommand=no -s -- n2 sftp", None, "sftp"),
         ] {
             let parsed = parsed(line);
             assert_eq!((&*parsed.host, parsed.user.as_deref()), ("n2", user), "{line}");

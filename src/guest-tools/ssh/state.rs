@@ -7,40 +7,14 @@ use std::fmt::Write;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
+use crate::left_out;
+
 /// The variable, and the ones for the loader's variables where that does not hold all.
 const STATE: &str = "SLURM_DOCKERENVIRONMENT";
 const LOADERS: [&str; 2] = ["LD_LIBRARY_PATH", "LD_PRELOAD"];
 const LOADERS_PREFIX: &str = "SLURM_DOCKER";
 /// The kernel's limit for one variable is 128 KiB.
 const MOST: usize = 120_000;
-/// Variables of the session itself, those of the caller's shell, and those that some shell refuses to set.
-const LEFT_OUT: [&[u8]; 25] = [
-    b"_",
-    b"BASHOPTS",
-    b"BASHPID",
-    b"BASH_VERSINFO",
-    b"DIRSTACK",
-    b"EUID",
-    b"FUNCNAME",
-    b"GROUPS",
-    b"HISTCMD",
-    b"IFS",
-    b"LINENO",
-    b"MAIL",
-    b"OLDPWD",
-    b"OPTIND",
-    b"PPID",
-    b"PWD",
-    b"SHELL",
-    b"SHELLOPTS",
-    b"SHLVL",
-    b"SSH_CLIENT",
-    b"SSH_CONNECTION",
-    b"SSH_ORIGINAL_COMMAND",
-    b"SSH_TTY",
-    b"TERM",
-    b"UID",
-];
 /// The letters of ulimit, with the resource and the bytes of its unit in POSIX shells.
 const LIMITS: [(&str, Resource, u64); 10] = [
     ("t", Resource::RLIMIT_CPU, 1),
@@ -76,10 +50,7 @@ pub(super) fn variables(environment: &[Vec<u8>], umask: u32) -> Vec<(String, Str
 fn pair(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     let place = entry.iter().position(|byte| *byte == b'=')?;
     let (name, value) = (entry.get(..place)?, entry.get(place + 1..)?);
-    let is_name = name.first().is_some_and(|first| !first.is_ascii_digit())
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    let is_own = LEFT_OUT.contains(&name) || name == STATE.as_bytes() || name.starts_with(b"spank_docker_");
-    (is_name && !is_own).then_some((name, value))
+    (left_out::travels(name) && name != STATE.as_bytes()).then_some((name, value))
 }
 
 /// The hard limits follow the soft ones: a soft one can be raised up to the hard one only.

@@ -4,6 +4,7 @@
 //! Written by root where a container is started; the image's /bin/sh runs them as the job's user: dash, bash, busybox.
 #![forbid(unsafe_code)]
 
+use super::left_out;
 use crate::guest::paths::{SSH_CONFIG, SSH_OF_IMAGE};
 use crate::settings::choices::Sshd;
 
@@ -26,7 +27,7 @@ const CARRY: &str = r#"spank_docker_limits=$(
                     ulimit -$spank_docker_kind -$spank_docker_letter
             done
         done 2>/dev/null)
-    spank_docker_all=$(unset PWD OLDPWD SHELL SHLVL TERM MAIL SSH_CLIENT SSH_CONNECTION SSH_TTY; export -p)
+    spank_docker_all=$(unset OF_SESSION; export -p)
     spank_docker_rest="
 $spank_docker_all" spank_docker_names= spank_docker_count=0
     while spank_docker_more=${spank_docker_rest#*"
@@ -51,6 +52,10 @@ $spank_docker_all"
         eval "[ -z \"\${$spank_docker_word-}\" ] || export \"SLURM_DOCKER$spank_docker_word=\$$spank_docker_word\""
         unset "$spank_docker_word"
     done"#;
+
+fn carry() -> String {
+    CARRY.replace("OF_SESSION", &left_out::OF_SESSION.join(" "))
+}
 
 /// Runs ssh, and prints likely causes when ssh itself fails (255): ssh's own messages are about ports and keys.
 const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
@@ -91,7 +96,7 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
     let ssh = match missing {
         Some(_) => String::new(),
         None => SSH
-            .replace("CARRY", CARRY)
+            .replace("CARRY", &carry())
             .replace("END_LAUNCHER", END_LAUNCHER)
             .replace("SSH_PROGRAM", ssh.unwrap_or("ssh"))
             .replace("SSH_CONFIG", SSH_CONFIG),
@@ -132,7 +137,10 @@ exec SSH_OF_IMAGE "$@"
 /// The file to mount over the image's ssh.
 #[must_use]
 pub fn over_ssh() -> String {
-    OVER_SSH.replace("CARRY", CARRY).replace("SSH_OF_IMAGE", SSH_OF_IMAGE).replace("SSH_CONFIG", SSH_CONFIG)
+    OVER_SSH
+        .replace("CARRY", &carry())
+        .replace("SSH_OF_IMAGE", SSH_OF_IMAGE)
+        .replace("SSH_CONFIG", SSH_CONFIG)
 }
 
 /// The message to a user whose image cannot be reached over ssh: printed once per job, and by `mpirun` when it

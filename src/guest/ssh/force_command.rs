@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::guest::ssh::left_out;
 use crate::guest::{directories, job_environment, paths};
 
 /// The script, for `ForceCommand`.
@@ -99,30 +100,6 @@ pub fn script() -> String {
         .replace("OF_JOB", &of_job.join(" "))
 }
 
-/// Variables that the file leaves out: those of the ssh session, and those that some shell refuses to set.
-const LEFT_OUT: [&str; 20] = [
-    "_",
-    "BASHOPTS",
-    "BASHPID",
-    "BASH_VERSINFO",
-    "DIRSTACK",
-    "EUID",
-    "FUNCNAME",
-    "GROUPS",
-    "HISTCMD",
-    "IFS",
-    "LINENO",
-    "OLDPWD",
-    "OPTIND",
-    "PPID",
-    "PWD",
-    "SHELL",
-    "SHELLOPTS",
-    "SHLVL",
-    "TERM",
-    "UID",
-];
-
 /// The text of `environment`: a line `export NAME='value'` for each variable whose name is valid in a shell.
 pub fn environment_file<N, V>(variables: impl IntoIterator<Item = (N, V)>) -> Vec<u8>
 where
@@ -183,13 +160,9 @@ pub fn directory_line(directory: &Path) -> Vec<u8> {
     line
 }
 
-/// Whether this is an identifier, and not a variable of the session.
+/// Whether a session gets it from the file. An agent of the caller's own, say, is out of reach there.
 fn is_passed_on(name: &[u8]) -> bool {
-    name.first().is_some_and(|first| !first.is_ascii_digit())
-        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-        && !name.starts_with(b"SSH_")
-        && !name.starts_with(b"spank_docker_")
-        && !LEFT_OUT.iter().any(|other| other.as_bytes() == name)
+    left_out::travels(name) && !name.starts_with(b"SSH_")
 }
 
 #[cfg(test)]
@@ -203,6 +176,10 @@ mod tests {
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
     use std::process::{Command, Output};
+
+    fn left_out() -> impl Iterator<Item = &'static str> {
+        left_out::OF_SESSION.into_iter().chain(left_out::OF_SHELLS)
+    }
 
     /// The part of the script that runs after the adoption, with the environment in this file.
     fn script_with(environment: &Path) -> String {
@@ -342,7 +319,7 @@ mod tests {
         let names =
             ["", "1A", "A-B", "A B", "A\nB", "É", "BASH_FUNC_ll%%", "SSH_ORIGINAL_COMMAND", "SSH_AUTH_SOCK"];
         assert!(environment_file(names.map(|name| (name, "x"))).is_empty());
-        assert!(environment_file(LEFT_OUT.map(|name| (name, "x"))).is_empty());
+        assert!(environment_file(left_out().map(|name| (name, "x"))).is_empty());
         assert!(environment_file([("A", OsStr::from_bytes(b"a\0b"))]).is_empty());
         assert_eq!(environment_file([("A", "it's"), ("_b1", "")]), b"export A='it'\\''s'\nexport _b1=''\n");
     }
@@ -350,8 +327,7 @@ mod tests {
     #[test]
     fn variable_that_a_shell_cannot_set_is_left_out_of_the_file() {
         for shell in shells() {
-            let names =
-                LEFT_OUT.into_iter().chain(["OPTARG", "RANDOM", "SECONDS", "MAIL", "PS1", "ENV", "CDPATH"]);
+            let names = left_out().chain(["OPTARG", "RANDOM", "SECONDS", "PS1", "ENV", "CDPATH"]);
             let variables: Vec<_> = names.map(|name| (name, OsStr::new("none"))).collect();
             let output = session(&shell, &variables, Some("echo here"));
             assert_eq!(output.stdout, b"here\n", "{shell:?} {output:?}");

@@ -4,6 +4,7 @@ pub mod client;
 pub mod client_program;
 pub mod force_command;
 pub mod keys;
+mod left_out;
 pub mod new_secret;
 pub mod server;
 
