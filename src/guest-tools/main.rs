@@ -19,6 +19,7 @@
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(dead_code, reason = "the entry is not part of the tests"))]
 
+mod algorithms;
 mod arguments;
 mod call;
 mod caller;

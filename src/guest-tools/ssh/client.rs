@@ -13,8 +13,8 @@ use std::time::Duration;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::ForkResult;
 use russh::client::{Config, Handle, Handler, Msg, Session, connect_stream};
-use russh::keys::{Algorithm, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, load_secret_key};
-use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Preferred, SshId};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, load_secret_key};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, SshId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -27,7 +27,7 @@ use super::state;
 use super::terminal::{Raw, is_wanted};
 use crate::flow::{self, Waiting, gated};
 use crate::signal_names::named;
-use crate::{arguments, process};
+use crate::{algorithms, arguments, process};
 
 /// How long a connection may take, and how often it is tried: as in the configuration for OpenSSH's ssh.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -104,7 +104,7 @@ async fn log_in(node: &Node, waiting: &Waiting) -> Result<Handle<Known>, String>
         load_secret_key(&node.key, None).map_err(|error| format!("cannot read the job's key: {error}"))?;
     let config = Config {
         client_id: SshId::Standard(Cow::Borrowed("SSH-2.0-spank_docker")),
-        preferred: Preferred { key: Cow::Borrowed(&[Algorithm::Ed25519]), ..Preferred::DEFAULT },
+        preferred: algorithms::preferred(),
         channel_buffer_size: flow::MESSAGES,
         window_size: flow::GRANTED_BY_CLIENT,
         ..Config::default()

@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::getuid;
-use russh::keys::{Algorithm, PublicKey};
+use russh::keys::PublicKey;
 use russh::server::{
     Auth, ChannelOpenHandle, Config, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey, run_stream,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Preferred, Pty, SshId};
+use russh::{Channel, ChannelId, ChannelOpenFailure, MethodKind, MethodSet, Pty, SshId};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::account::Account;
 use super::session::{self, Surroundings};
 use super::settings::Settings;
+use crate::algorithms;
 use crate::flow::{self, Waiting, gated};
 
 const PASSWD: &str = "/etc/passwd";
@@ -66,7 +67,7 @@ fn config(settings: &Settings) -> Config {
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![settings.host_key.clone()],
-        preferred: Preferred { key: Cow::Borrowed(&[Algorithm::Ed25519]), ..Preferred::DEFAULT },
+        preferred: algorithms::preferred(),
         inactivity_timeout: None,
         channel_buffer_size: flow::MESSAGES,
         window_size: flow::GRANTED_BY_SERVER,
@@ -258,6 +259,64 @@ fn loopback(host: &str, port: u32) -> Option<Vec<SocketAddr>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use russh::keys::{PrivateKey, ssh_key::private::Ed25519Keypair};
+    use russh::{Preferred, client, kex};
+
+    struct Anybody;
+
+    impl client::Handler for Anybody {
+        type Error = russh::Error;
+        async fn check_server_key(
+            &mut self,
+            _: &russh::keys::PublicKeyOrCertificate,
+        ) -> Result<bool, russh::Error> {
+            Ok(true)
+        }
+    }
+
+    struct Server;
+
+    impl Handler for Server {
+        type Error = russh::Error;
+    }
+
+    fn settings() -> Settings {
+        let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+        Settings {
+            addresses: Vec::new(),
+            user_key: key.public_key().clone(),
+            host_key: key,
+            user: "alice".to_owned(),
+            token: "0123".to_owned(),
+            starts: 128,
+            sessions: 1,
+            grace: Duration::from_secs(20),
+            command: String::new(),
+        }
+    }
+
+    /// Whether a client that knows only this key exchange gets as far as its login.
+    async fn exchanges(kex: kex::Name) -> bool {
+        let (one, other) = tokio::io::duplex(1 << 16);
+        let server = Arc::new(config(&settings()));
+        tokio::spawn(async move { run_stream(server, one, Server).await?.await });
+        let preferred = Preferred { kex: Cow::Owned(vec![kex]), ..Preferred::DEFAULT };
+        let config = client::Config { preferred, ..client::Config::default() };
+        client::connect_stream(Arc::new(config), other, Anybody).await.is_ok()
+    }
+
+    #[test]
+    fn strangers_cannot_choose_a_key_exchange_that_takes_long() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for quick in [kex::CURVE25519, kex::CURVE25519_PRE_RFC_8731, kex::MLKEM768X25519_SHA256] {
+                assert!(exchanges(quick).await, "{quick:?}");
+            }
+            for slow in [kex::DH_GEX_SHA256, kex::DH_G18_SHA512, kex::DH_G14_SHA256] {
+                assert!(!exchanges(slow).await, "{slow:?}");
+            }
+        });
+    }
 
     #[test]
     fn connections_are_forwarded_to_this_node_alone() {

@@ -44,11 +44,6 @@ pub(super) fn serve(settings: &Settings) -> String {
     if let (true, Some(failure)) = (listeners.is_empty(), failure) {
         return failure;
     }
-    // The user's processes outside the container must not look through it into the container. What it executes for a session is
-    // the user's own.
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        return format!("sshd: cannot close its /proc: {error}");
-    }
     // Its children are reaped by the kernel.
     signals::ignore(signals::only(libc::SIGCHLD) | signals::only(libc::SIGPIPE));
     let mut starting: Vec<Starting> = Vec::new();

@@ -15,7 +15,10 @@ mod settings;
 
 use std::io::Write;
 
+use nix::sys::prctl::set_dumpable;
+
 use crate::arguments::Arguments;
+use crate::process;
 use settings::Settings;
 
 /// The exit code of an sshd that does not start, as OpenSSH's.
@@ -23,9 +26,11 @@ const FAILED: i32 = 255;
 
 /// Serves until it is killed. Returns only if it cannot start.
 pub(crate) fn run(arguments: &Arguments) -> i32 {
-    let failure = match Settings::of(arguments.rest()) {
-        Ok(settings) => listener::serve(&settings),
-        Err(failure) => failure,
+    // First: the user's processes outside the container must not look through this one into the container. What it executes for
+    // a session is the user's own.
+    let failure = match set_dumpable(false).map_err(Into::into).and_then(|()| process::close_from(3)) {
+        Ok(()) => Settings::of(arguments.rest()).map_or_else(|failure| failure, |it| listener::serve(&it)),
+        Err(error) => format!("sshd: cannot close its /proc and its files: {error}"),
     };
     // The prolog reads it (`container::start::sshd` in the plugin).
     let _ = writeln!(std::io::stderr(), "{failure}");
