@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, sleep};
@@ -61,7 +61,7 @@ pub(super) fn run(line: &CommandLine, node: &Node) -> Result<i32, String> {
 async fn serve(line: &CommandLine, node: &Node) -> Result<i32, String> {
     let waiting = Waiting::default();
     let limit = line.timeout.unwrap_or(PATIENCE);
-    let connected = timeout(limit, log_in(node, &waiting)).await;
+    let connected = timeout(limit, log_in(node, limit, &waiting)).await;
     let late = || {
         format!(
             "'{}' does not answer within {} s: its container has ended, or a firewall is between the nodes",
@@ -96,10 +96,18 @@ async fn serve(line: &CommandLine, node: &Node) -> Result<i32, String> {
 }
 
 /// Connects, checks the host's key, and logs in with the job's.
-async fn log_in(node: &Node, waiting: &Waiting) -> Result<Handle<Known>, String> {
+async fn log_in(node: &Node, limit: Duration, waiting: &Waiting) -> Result<Handle<Known>, String> {
     let addresses = node.addresses()?;
-    let stream = connect(&addresses, node).await?;
+    let addresses: Vec<_> = addresses.into_iter().map(|address| (address, node.port).into()).collect();
+    let stream = connect(&addresses, limit).await.map_err(|failure| {
+        format!(
+            "cannot reach the job's container on '{}': {failure}: it has ended, or a firewall is between the nodes",
+            node.name
+        )
+    })?;
     let _ = stream.set_nodelay(true);
+    // As the configuration for OpenSSH has it: a node that is gone ends the session after hours, not never.
+    let _ = socket2::SockRef::from(&stream).set_keepalive(true);
     let key =
         load_secret_key(&node.key, None).map_err(|error| format!("cannot read the job's key: {error}"))?;
     let config = Config {
@@ -129,23 +137,23 @@ async fn log_in(node: &Node, waiting: &Waiting) -> Result<Handle<Known>, String>
     }
 }
 
-async fn connect(addresses: &[IpAddr], node: &Node) -> Result<TcpStream, String> {
+/// Tries one address after the other. None takes so long that the others are not tried within the limit.
+async fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    let each = limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     let mut failure = io::Error::from(ErrorKind::NotFound);
     for attempt in 1..=ATTEMPTS {
         for address in addresses {
-            match TcpStream::connect((*address, node.port)).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
+            match timeout(each, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = ErrorKind::TimedOut.into(),
             }
         }
         if attempt < ATTEMPTS {
             tokio::time::sleep(PAUSE).await;
         }
     }
-    Err(format!(
-        "cannot reach the job's container on '{}': {failure}: it has ended, or a firewall is between the nodes",
-        node.name
-    ))
+    Err(failure)
 }
 
 /// The client's side of the protocol: the only host key that it knows, and what waits for standard output.
@@ -382,5 +390,31 @@ fn go_to_background() -> Result<(), String> {
             Ok(())
         }
         Err(error) => Err(format!("cannot go to the background: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+
+    /// A listener whose queue is full: the kernel drops what asks for a connection.
+    #[test]
+    fn address_that_does_not_answer_leaves_time_for_the_others() {
+        let (silent, open) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from((silent, 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap().as_socket().unwrap();
+        let _held = std::net::TcpStream::connect(silent).unwrap();
+        let listener = std::net::TcpListener::bind((IpAddr::from(open), 0)).unwrap();
+        let open = listener.local_addr().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let limit = Duration::from_secs(2);
+            let both = timeout(limit, connect(&[silent, open], limit)).await.unwrap().unwrap();
+            assert_eq!(both.peer_addr().unwrap(), open);
+            timeout(limit / 2, connect(&[silent], limit)).await.unwrap_err();
+        });
     }
 }

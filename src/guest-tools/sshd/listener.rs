@@ -75,6 +75,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of an earlier job do not block its port.
     socket.set_reuse_address(true)?;
+    // So that the process of a client whose node is gone ends. What is accepted inherits it.
+    socket.set_keepalive(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
