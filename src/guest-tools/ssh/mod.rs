@@ -32,29 +32,43 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
         return FAILED;
     }
     match reach(arguments) {
-        Ok(code) => code,
+        Ok(code) => {
+            if code == FAILED && is_from_launcher(arguments) {
+                say("the MPI launcher's daemon at the other end was killed, or could not start");
+                end_launcher();
+            }
+            code
+        }
         Err(text) => {
-            // If standard error is closed, the line is lost.
-            let _ = writeln!(io::stderr(), "spank_docker: ssh: {text}");
-            end_launcher(arguments);
+            say(&text);
+            if is_from_launcher(arguments) {
+                end_launcher();
+            }
             FAILED
         }
     }
 }
 
-/// Ends MPICH's and Intel MPI's launcher, which waits without end for a daemon that ssh could not start; no script that starts
-/// such a daemon itself.
-fn end_launcher(arguments: &Arguments) {
+/// If standard error is closed, the line is lost.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "spank_docker: ssh: {text}");
+}
+
+/// Whether this starts a daemon for MPICH's or Intel MPI's launcher; not for a script that starts such a daemon itself.
+fn is_from_launcher(arguments: &Arguments) -> bool {
     let words = arguments.rest().join(&b' ');
     let words = String::from_utf8_lossy(&words);
-    let parent = nix::unistd::getppid();
     let is_launcher = || {
+        let parent = nix::unistd::getppid();
         let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
         name.starts_with("mpi") || name.starts_with("hydra")
     };
-    if words.split_once("hydra").is_some_and(|(_, rest)| rest.contains("proxy")) && is_launcher() {
-        process::send(parent, libc::SIGTERM, false);
-    }
+    words.split_once("hydra").is_some_and(|(_, rest)| rest.contains("proxy")) && is_launcher()
+}
+
+/// Ends the launcher, which waits without end for a daemon that ssh could not start.
+fn end_launcher() {
+    process::send(nix::unistd::getppid(), libc::SIGTERM, false);
 }
 
 fn reach(arguments: &Arguments) -> Result<i32, String> {

@@ -86,7 +86,8 @@ pub(super) async fn serve(
         Err(error) => {
             let line = format!("spank_docker: sshd: cannot start a shell: {error}\r\n");
             let _ = to.extended_data_bytes(STDERR, line.into_bytes()).await;
-            Ok(ExitStatus::from_raw(127 << 8))
+            // No exit code of a command's: a launcher that waits for its daemon ends by it (`ssh::end_launcher`).
+            Ok(ExitStatus::from_raw(255 << 8))
         }
     };
     if let Ok(status) = ended {
