@@ -1,6 +1,7 @@
-//! The value of `--docker-image=`, against Docker's own grammar.
+//! The value of `--docker-image=`: a name, against Docker's own grammar, or a file.
 #![no_main]
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
@@ -40,6 +41,14 @@ fn docker_takes(text: &str) -> bool {
 
 fuzz_target!(|text: &str| {
     if text.len() > 1024 {
+        return;
+    }
+    // Paths of files, which are no names to Docker.
+    if text.starts_with('/') || text.starts_with("./") {
+        match text.parse::<Reference>() {
+            Ok(reference) => assert_eq!(reference.file(), Some(Path::new(text))),
+            Err(error) => assert_one_line(&error),
+        }
         return;
     }
     match text.parse::<Reference>() {
