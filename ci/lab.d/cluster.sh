@@ -16,7 +16,7 @@ node_names() { seq -f 'n%.0f' "$NODES"; }
 on() {
     local node=$1
     shift
-    docker exec "$(container "$node")" "$@" </dev/null
+    (enter root "$node" "$@") </dev/null
 }
 
 # each_node CMD...: runs a command on all nodes at once, with the node's name before each line of output.
