@@ -49,3 +49,23 @@ if [ -n "$ALL" ]; then
 fi
 true
 "#;
+
+/// Removes by force what is left of the jobs in its arguments, or of all jobs, and prints what that is.
+pub(crate) const REMOVE: &str = r#"
+[ -z "$ALL" ] || set -- $({ ls /run/spank-docker; docker ps --all --format '{{.Label "spank-docker.job"}}'; } 2>/dev/null |
+    grep -oE '^[0-9]+' | sort -un)
+for job; do
+    pkill -KILL -f "^slurmstepd: .$job[.]"
+    for pid in $(grep -lzxE "SLURM_JOB_ID=$job" /proc/[0-9]*/environ 2>/dev/null | grep -oE '[0-9]+'); do
+        echo "process $pid of job $job"; kill -KILL "$pid"
+    done
+    for container in $(docker ps --all --quiet --filter "label=spank-docker.job=$job"); do
+        echo "container of job $job"; docker rm --force --volumes "$container" >/dev/null
+    done
+    for state in /run/spank-docker/$job /run/spank-docker/$job.*; do
+        [ -e "$state" ] || continue
+        echo "state $state"; umount --lazy "$state/container"; rm -rf "$state"
+    done
+done 2>&1
+true
+"#;

@@ -337,11 +337,35 @@ impl Lab {
             command.run();
         }
         self.first().run(&format!("scancel --name={}", self.job_name));
+        if self.share.alone {
+            self.first().sh("squeue --noheader --format=%A | xargs --no-run-if-empty scancel");
+        }
         // Later tests must find a cluster that works. Nothing here may panic: a second panic would abort all
         // tests.
         match std::process::Command::new(self.site.program()).arg("revive").output() {
             Ok(revive) => eprint!("{}", String::from_utf8_lossy(&revive.stderr)),
             Err(error) => eprintln!("revive: {error}"),
+        }
+        self.remove_left();
+    }
+
+    /// What is left of this test's jobs, or of all jobs where there can be no others, goes by force: every later test would
+    /// fail by it as well.
+    fn remove_left(&self) {
+        let of = if self.share.alone { "ALL=1" } else { "" };
+        let jobs = self.first().run(&format!("squeue --noheader --states=all --name={} --format=%A", self.job_name));
+        let run = |script: &str| {
+            let mut removed = String::new();
+            for node in self.site.nodes() {
+                let mut command = self.command(node, None).sh(&format!("{of}\n{script}")).arg("left");
+                command.deadline = Instant::now() + self.end();
+                command.words.extend(jobs.lines().into_iter().map(str::to_owned));
+                let _ = write!(removed, "{}", command.run().stdout);
+            }
+            removed
+        };
+        if poll(Instant::now() + self.end(), || run(clean::LEFT).is_empty().then_some(())).is_none() {
+            eprintln!("removed by force:\n{}", indented(&run(clean::REMOVE)));
         }
     }
 
