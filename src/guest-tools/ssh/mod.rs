@@ -66,8 +66,10 @@ fn is_from_launcher(arguments: &Arguments) -> bool {
     words.split_once("hydra").is_some_and(|(_, rest)| rest.contains("proxy")) && is_launcher()
 }
 
-/// Ends the launcher, which waits without end for a daemon that ssh could not start.
+/// Ends the launcher, which waits without end for a daemon that ssh could not start. A second later, for it must have read and
+/// passed on what was printed.
 fn end_launcher() {
+    std::thread::sleep(std::time::Duration::from_secs(1));
     process::send(nix::unistd::getppid(), libc::SIGTERM, false);
 }
 

@@ -79,10 +79,10 @@ fi
 "#;
 
 /// Ends MPICH's and Intel MPI's launcher, which waits without end for a daemon that ssh could not start; no script that starts
-/// such a daemon itself.
+/// such a daemon itself. A second later, for the launcher must have read and passed on what ssh has printed.
 const END_LAUNCHER: &str = r#"case "$*" in *hydra*proxy*)
     { read -r spank_docker_parent </proc/$PPID/comm; } 2>/dev/null
-    case $spank_docker_parent in mpi* | hydra*) kill $PPID ;; esac ;;
+    case $spank_docker_parent in mpi* | hydra*) sleep 1 2>/dev/null; kill $PPID ;; esac ;;
 esac"#;
 
 /// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail
