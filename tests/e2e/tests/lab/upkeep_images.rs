@@ -38,7 +38,11 @@ fn images_that_jobs_have_brought_go_and_those_of_an_admin_stay() {
     let fields = line(&n2, &admins).expect("listed");
     assert_eq!(fields[3..], ["-", "0", "admin", "unused"]);
 
-    let run = |image: &str| drop(alice.srun(&format!("-w n2 --docker-image={image} /bin/true")).run());
+    // The container is gone a moment after srun.
+    let run = |image: &str| {
+        drop(alice.srun(&format!("-w n2 --docker-image={image} /bin/true")).run());
+        lab.assert_clean();
+    };
     run(&jobs);
     run(&admins);
     let fields = line(&n2, &jobs).expect("listed");
