@@ -63,11 +63,30 @@ fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
     cargo
         .args(["--manifest-path", "src/guest-tools/Cargo.toml", "--target", &target, "--target-dir"])
         .arg(&folder);
-    // What is meant for the plugin: clippy in place of the compiler, the fuzzer's flags.
-    for name in
-        ["RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTC_LINKER"]
-    {
-        cargo.env_remove(name);
+    // What is meant for the plugin: clippy in place of the compiler, the fuzzer's flags; and what cargo tells this script: ring's
+    // build script asks for the same names, so that it and all that depends on it would be built anew for each profile.
+    let meant_for_plugin = |name: &str| {
+        const NAMES: [&str; 12] = [
+            "RUSTC_WORKSPACE_WRAPPER",
+            "RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "CARGO_TARGET_DIR",
+            "RUSTC_LINKER",
+            "OUT_DIR",
+            "TARGET",
+            "HOST",
+            "NUM_JOBS",
+            "OPT_LEVEL",
+            "PROFILE",
+            "DEBUG",
+        ];
+        const KINDS: [&str; 5] = ["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_MANIFEST_", "CARGO_PKG_", "DEP_"];
+        NAMES.contains(&name) || KINDS.iter().any(|kind| name.starts_with(kind))
+    };
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(meant_for_plugin) {
+            cargo.env_remove(name);
+        }
     }
     let mut flags = vec!["-Ctarget-feature=+crt-static", "-Crelocation-model=static"];
     // Those of a package: no name of a folder of the machine that builds it.
