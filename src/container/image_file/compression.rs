@@ -63,10 +63,8 @@ pub(super) fn decompress(
 
 fn frames(mut reader: impl BufRead, sink: &mut Sink) -> Result<(), FileError> {
     loop {
-        match reader.fill_buf() {
-            Ok([]) => return Ok(()),
-            Ok(_) => {}
-            Err(error) => return Err(FileError::Read(error.to_string())),
+        if reader.fill_buf()?.is_empty() {
+            return Ok(());
         }
         match StreamingDecoder::new(&mut reader) {
             Ok(mut frame) => pour(&mut frame, sink)?,

@@ -64,7 +64,7 @@ impl Content {
         }
         let mut all = Vec::new();
         while (all.len() as u64) < self.length() {
-            let chunk = self.chunk(all.len() as u64).map_err(|error| unread(&error, name))?;
+            let chunk = self.chunk(all.len() as u64).map_err(|error| unread(error, name))?;
             all.extend_from_slice(&chunk);
         }
         Ok(all)
@@ -75,7 +75,7 @@ impl Content {
         let mut hash = Sha256::new();
         let mut at = 0;
         while at < self.length() {
-            let chunk = self.chunk(at).map_err(|error| unread(&error, name))?;
+            let chunk = self.chunk(at).map_err(|error| unread(error, name))?;
             hash.update(&chunk);
             at += chunk.len() as u64;
         }
@@ -84,7 +84,7 @@ impl Content {
 
     /// How it is compressed.
     pub(super) fn compression(&self, name: &str) -> Result<Compression, FileError> {
-        Ok(Compression::of(&self.chunk(0).map_err(|error| unread(&error, name))?))
+        Ok(Compression::of(&self.chunk(0).map_err(|error| unread(error, name))?))
     }
 
     /// The digest of what it is without its compression.
@@ -119,9 +119,9 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(bytes)))
 }
 
-fn unread(error: &io::Error, name: &str) -> FileError {
+fn unread(error: io::Error, name: &str) -> FileError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => FileError::Incomplete(name.to_owned()),
-        _ => FileError::Read(error.to_string()),
+        _ => error.into(),
     }
 }

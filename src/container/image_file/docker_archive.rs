@@ -20,7 +20,7 @@ pub(super) fn parts(files: &Files, list: &Content) -> Result<Parts, FileError> {
     let listed: Vec<Listed> =
         serde_json::from_slice(&list.small("manifest.json")?).map_err(|_| FileError::NotAnImage)?;
     let [image] = <[Listed; 1]>::try_from(listed).map_err(|all| FileError::Several(all.len()))?;
-    let part = |name: String| Ok((files.required(&name)?, name));
+    let part = |name: String| Ok::<_, FileError>((files.required(&name)?, name));
     Ok(Parts {
         config: part(image.config)?,
         layers: image.layers.into_iter().map(part).collect::<Result<_, _>>()?,

@@ -1,6 +1,8 @@
 //! Why a file's image cannot be used. Found by the user's process, reported by root.
 #![forbid(unsafe_code)]
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 use crate::log::escape::Escaped;
@@ -53,4 +55,11 @@ pub enum FileError {
     /// The process was killed, or has run out of memory.
     #[error("the process that reads it has ended: use an uncompressed file, or submit again")]
     Ended,
+}
+
+impl From<io::Error> for FileError {
+    /// Where the kind of the error says nothing about the image.
+    fn from(error: io::Error) -> Self {
+        Self::Read(error.to_string())
+    }
 }

@@ -79,9 +79,9 @@ fn in_directory(directory: &File, name: &str) -> Result<Option<Content>, FileErr
         Ok(file) => file,
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(FileError::Denied),
-        Err(error) => return Err(FileError::Read(error.to_string())),
+        Err(error) => return Err(error.into()),
     };
-    let found = file.metadata().map_err(|error| FileError::Read(error.to_string()))?;
+    let found = file.metadata()?;
     if !found.is_file() {
         return Err(FileError::Kind);
     }
@@ -90,7 +90,7 @@ fn in_directory(directory: &File, name: &str) -> Result<Option<Content>, FileErr
 
 /// The members of an archive. Their contents are passed over, and of links only the names are read.
 fn members(file: &File) -> Result<HashMap<String, Member>, FileError> {
-    let end = file.metadata().map_err(|error| FileError::Read(error.to_string()))?.len();
+    let end = file.metadata()?.len();
     let mut archive = tar::Archive::new(BufReader::new(file));
     let mut members = HashMap::new();
     for (number, entry) in archive.entries_with_seek().map_err(|_| FileError::NotAnImage)?.enumerate() {

@@ -55,7 +55,7 @@ pub(super) fn parts(files: &Files, index: &Content, architecture: &str) -> Resul
 
 fn named(files: &Files, document: Document) -> Result<Parts, FileError> {
     let (config, layers) = document.config.zip(document.layers).ok_or(FileError::NotAnImage)?;
-    let part = |blob: Descriptor| Ok((files.required(&path(&blob.digest)?)?, blob.digest));
+    let part = |blob: Descriptor| Ok::<_, FileError>((files.required(&path(&blob.digest)?)?, blob.digest));
     let parts =
         Parts { config: part(config)?, layers: layers.into_iter().map(part).collect::<Result<_, _>>()? };
     for (content, name) in parts.layers.iter().chain([&parts.config]) {

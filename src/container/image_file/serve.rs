@@ -53,12 +53,11 @@ struct Report {
 /// Serves the image at this path, which is read with the user's rights. It waits as long as the file system does: the caller
 /// has the deadline of the start.
 pub(in crate::container) async fn serve(user: &UserIds, path: &Path) -> Result<Served, FileError> {
-    let unknown = |error: io::Error| FileError::Read(error.to_string());
     let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| FileError::Read(error.to_string()))?;
+    getrandom::fill(&mut random).map_err(io::Error::from)?;
     let name = format!("{FILE_REPOSITORY}/{}", hex(&random));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(unknown)?;
-    let port = listener.local_addr().map_err(unknown)?.port();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = listener.local_addr()?.port();
     let work = || {
         let prepared = prepare(path);
         let report = prepared.as_ref().map(|(_, report)| report).map_err(Clone::clone);
@@ -73,7 +72,7 @@ pub(in crate::container) async fn serve(user: &UserIds, path: &Path) -> Result<S
         });
         Ok((answer, next))
     };
-    let mut process = Errand::keep(user, &[listener.as_fd()], work).map_err(unknown)?;
+    let mut process = Errand::keep(user, &[listener.as_fd()], work)?;
     let answer = process.first_answer().await.map_err(|_| FileError::Ended)?;
     let report: Result<Report, FileError> = answer.value().map_err(|_| FileError::Ended)?;
     let Report { config, digest } = report?;
@@ -82,8 +81,7 @@ pub(in crate::container) async fn serve(user: &UserIds, path: &Path) -> Result<S
 }
 
 fn prepare(path: &Path) -> Result<(ServedImage, Report), FileError> {
-    let failed = |error: io::Error| FileError::Read(error.to_string());
-    limit(Resource::RLIMIT_DATA, Some(MEMORY), Soft::Follows).map_err(failed)?;
+    limit(Resource::RLIMIT_DATA, Some(MEMORY), Soft::Follows)?;
     let files = Files::of(source::open(path)?)?;
     let image = image::image(&files, architecture())?;
     let report = Report { config: image.config.clone(), digest: image.digest.clone() };

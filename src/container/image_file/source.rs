@@ -24,9 +24,9 @@ pub(super) fn open(path: &Path) -> Result<Source, FileError> {
         Some(libc::ENOENT | libc::ENOTDIR) => FileError::Missing,
         Some(libc::EACCES | libc::EPERM) => FileError::Denied,
         Some(libc::ELOOP | libc::ENXIO) => FileError::Kind,
-        _ => FileError::Read(error.to_string()),
+        _ => error.into(),
     })?;
-    let kind = file.metadata().map_err(|error| FileError::Read(error.to_string()))?;
+    let kind = file.metadata()?;
     match (kind.is_file(), kind.is_dir()) {
         (true, _) => Ok(Source::Archive(file)),
         (_, true) => Ok(Source::Directory(file)),

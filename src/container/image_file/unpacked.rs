@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Seek, Write};
+use std::io::{self, BufReader, Seek, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use nix::sys::statvfs::fstatvfs;
@@ -20,15 +20,15 @@ const LOOK: u64 = 16 << 20;
 /// The archive itself, or a decompressed copy.
 pub(super) fn unpacked(file: File) -> Result<File, FileError> {
     let mut start = [0; 4];
-    let length = file.read_at(&mut start, 0).map_err(|error| FileError::Read(error.to_string()))?;
+    let length = file.read_at(&mut start, 0)?;
     let compression = Compression::of(&start[..length]);
     if compression == Compression::None {
         return Ok(file);
     }
-    let limit = file.metadata().map_err(|error| FileError::Read(error.to_string()))?.len();
+    let limit = file.metadata()?.len();
     let mut copy = Copy { file: nameless().ok_or(FileError::NoRoom)?, since: LOOK };
     decompress(compression, BufReader::with_capacity(CHUNK, file), limit, &mut |chunk| copy.add(chunk))?;
-    copy.file.rewind().map_err(|error| FileError::Read(error.to_string()))?;
+    copy.file.rewind()?;
     Ok(copy.file)
 }
 
@@ -53,7 +53,7 @@ impl Copy {
         self.since += chunk.len() as u64;
         if self.since >= LOOK {
             self.since = 0;
-            let disk = fstatvfs(&self.file).map_err(|error| FileError::Read(error.to_string()))?;
+            let disk = fstatvfs(&self.file).map_err(io::Error::from)?;
             if disk.blocks_available() < disk.blocks() / 100 * RESERVE {
                 return Err(FileError::NoRoom);
             }
