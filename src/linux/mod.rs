@@ -18,6 +18,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod oom;
 pub mod orphan;
+pub mod peer;
 pub mod placeholder;
 pub mod plain_file;
 pub mod poll;

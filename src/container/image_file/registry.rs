@@ -1,7 +1,8 @@
 //! The registry on loopback: the part of the distribution API that a pull needs, for one image, without TLS. Engines accept
 //! that on loopback (moby, registry/config.go: `127.0.0.0/8` is always among the insecure registries).
 //!
-//! Runs as the user, until its process is killed. Other users of the node can connect, but do not know the name.
+//! Runs as the user, until its process is killed. It serves root's connections, and its own user's: other users of the node can
+//! connect too, do not know the name, and must not keep the engine out by many connections.
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;
@@ -18,10 +19,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::unistd::geteuid;
+use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
 use super::content::Content;
 use super::served_image::ServedImage;
+use crate::linux::peer::owner_of_peer;
 use crate::linux::runtime::runtime;
 
 /// How long a client may take for the head of a request.
@@ -42,7 +46,7 @@ pub(super) fn run(listener: TcpListener, image: ServedImage, name: &str) -> io::
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
-            if Rc::strong_count(&image) > CONNECTIONS {
+            if !is_served(&socket) || Rc::strong_count(&image) > CONNECTIONS {
                 continue;
             }
             let (image, name) = (Rc::clone(&image), Rc::clone(&name));
@@ -58,6 +62,14 @@ pub(super) fn run(listener: TcpListener, image: ServedImage, name: &str) -> io::
             });
         }
     })
+}
+
+/// Whether the connection is from root, as every engine is that the plugin uses, or from the user itself. Where that cannot be
+/// known, the name has to do.
+fn is_served(socket: &TcpStream) -> bool {
+    let addresses = socket.local_addr().and_then(|own| Ok((own, socket.peer_addr()?)));
+    let owner = addresses.ok().and_then(|(own, peer)| owner_of_peer(own, peer));
+    owner.is_none_or(|uid| uid == 0 || uid == geteuid().as_raw())
 }
 
 fn answer(image: &ServedImage, name: &str, request: &Request<Incoming>) -> Response<Stream> {
@@ -141,5 +153,47 @@ impl Body for Stream {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.content.length().saturating_sub(self.at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::{Read, Write};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn engine_is_served_whatever_connections_other_users_keep() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let image =
+            ServedImage::new("a/type", b"the manifest".to_vec(), "sha256:0".to_owned(), HashMap::new());
+        let request =
+            format!("GET /v2/name/manifests/{} HTTP/1.0\r\nConnection: close\r\n\r\n", image.digest);
+        std::thread::spawn(|| run(listener, image, "name"));
+        // Only root can be somebody else.
+        let mut other = Command::new("bash");
+        if geteuid().is_root() {
+            other.uid(65534);
+            let script = format!(
+                "for number in {{1..100}}; do exec {{file}}<>/dev/tcp/127.0.0.1/{}; done; echo; read -r",
+                address.port()
+            );
+            other.args(["-c", &script]);
+        } else {
+            other.args(["-c", "echo; read -r"]);
+        }
+        let mut other = other.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        other.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let mut engine = std::net::TcpStream::connect(address).unwrap();
+        engine.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        engine.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 ") && answer.ends_with("\r\n\r\nthe manifest"), "{answer}");
+        drop(other.stdin.take());
+        other.wait().unwrap();
     }
 }
