@@ -52,15 +52,33 @@ pub fn write_after_prologs(job: JobId, nodes: usize, note: &str) -> Result<(), S
 /// The text with the note, once: a job that was requeued may have the note of its earlier start. `None` if it has this
 /// very note, or is too long.
 fn with_note(before: &str, note: &str) -> Option<String> {
-    let after = match before.find(TAG) {
-        Some(begin) => {
-            let length = before[begin..].find(BEFORE).unwrap_or(before.len() - begin);
-            format!("{}{note}{}", &before[..begin], &before[begin + length..])
-        }
+    let starts = before.match_indices(TAG).map(|(at, _)| before.split_at(at));
+    let mut starts = starts.filter(|(ahead, _)| ahead.is_empty() || ahead.ends_with(BEFORE));
+    let after = match starts.find_map(|(ahead, rest)| Some((ahead, after_note(rest)?))) {
+        Some((ahead, rest)) => format!("{ahead}{note}{rest}"),
         None if before.is_empty() => note.to_owned(),
         None => format!("{before}{BEFORE}{note}"),
     };
     (after != before && after.len() <= LONGEST).then_some(after)
+}
+
+/// What follows a note, if the text begins with one.
+fn after_note(text: &str) -> Option<&str> {
+    let image = text.strip_prefix(TAG)?;
+    let rest = match image.strip_prefix('"') {
+        Some(quoted) => {
+            let mut is_escaped = false;
+            let end = quoted.find(|c| {
+                let ends = c == '"' && !is_escaped;
+                is_escaped = c == '\\' && !is_escaped;
+                ends
+            });
+            &quoted[end? + 1..]
+        }
+        None => &image[image.find(' ')?..],
+    };
+    let id = ["digest", "id"].iter().find_map(|name| rest.strip_prefix(&format!(" {name}=")))?;
+    Some(id.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == ':'))
 }
 
 #[cfg(test)]
@@ -72,21 +90,27 @@ mod tests {
         let one = note("reg:5000/app:1", Some("sha256:1"), "sha256:9");
         assert_eq!(one, "spank_docker: image=reg:5000/app:1 digest=sha256:1");
         assert_eq!(with_note("", &one).unwrap(), one);
-        for before in
-            ["{\"of\": \"the site\"}", "two\nlines | of it", "spank_docker: start 1 on n2: image 'a': no"]
-        {
+        for before in [
+            "{\"of\": \"the site\"}",
+            "two\nlines | of it",
+            "spank_docker: start 1 on n2: image 'a': no",
+            "spank_docker: start 1 on n2: image './spank_docker: image=a digest=b': no",
+            "spank_docker: image=of the site",
+        ] {
             let after = with_note(before, &one).unwrap();
             assert_eq!(after, format!("{before} | {one}"));
             assert_eq!(with_note(&after, &one), None);
             let two = note("reg:5000/app:1", None, "sha256:9");
-            let requeued = with_note(&format!("{after} | later"), &two).unwrap();
-            assert_eq!(
-                requeued,
-                format!("{before} | spank_docker: image=reg:5000/app:1 id=sha256:9 | later")
-            );
+            for later in [" | later", ", later", "\nlater | ", ""] {
+                let requeued = with_note(&format!("{after}{later}"), &two).unwrap();
+                assert_eq!(requeued, format!("{before} | {two}{later}"));
+            }
         }
         let odd = note("./a \"b\" | c\n", None, "sha256:9");
         assert_eq!(odd, r#"spank_docker: image="./a \"b\" _ c\\n" id=sha256:9"#);
+        assert_eq!(with_note(&format!("{odd} later"), &one).unwrap(), format!("{one} later"));
+        let of_its_user = note("./spank_docker: image=\" digest=1\\", None, "sha256:9");
+        assert_eq!(with_note(&format!("{of_its_user} later"), &one).unwrap(), format!("{one} later"));
         assert_eq!(with_note(&"x".repeat(LONGEST), &one), None);
     }
 }
