@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use super::error::AdminError;
 use super::jobs::{State, jobs};
 use super::node::Node;
-use crate::container::Reason;
+use crate::container::{Reason, SurveyError};
 use crate::state::{BOUNDS, Counters, Counts, Histogram, ImageUses};
 
 /// All metrics, as text.
@@ -25,6 +25,15 @@ impl fmt::Display for Metrics {
     }
 }
 
+/// What the engine and the records say.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Whether the engine answers. `None`: it was not asked.
+    is_up: Option<bool>,
+    /// What it has.
+    now: Option<Now>,
+}
+
 /// What the engine has now.
 #[derive(Debug, Default)]
 struct Now {
@@ -36,10 +45,27 @@ struct Now {
 /// Collects them. `path` and `slurm_conf` are the variables PATH and SLURM_CONF.
 pub async fn metrics(path: &OsStr, slurm_conf: Option<&OsStr>) -> Metrics {
     let mut missing = Vec::new();
-    let mut known = |error: AdminError| missing.push(error.to_string());
-    let now = async { now(&Node::open(path, slurm_conf).await?).await }.await.map_err(&mut known).ok();
-    let counts = Counters::default().read().map_err(|error| known(error.into())).ok();
-    Metrics { text: text(now.as_ref(), counts.map(Option::unwrap_or_default).as_ref()), missing }
+    let seen = seen(path, slurm_conf, &mut missing).await;
+    let counts = Counters::default().read().map_err(|error| missing.push(error.to_string())).ok();
+    Metrics { text: text(&seen, counts.map(Option::unwrap_or_default).as_ref()), missing }
+}
+
+async fn seen(path: &OsStr, slurm_conf: Option<&OsStr>, missing: &mut Vec<String>) -> Seen {
+    let mut is_up = None;
+    let asked = async {
+        let node = Node::open(path, slurm_conf).await?;
+        is_up = Some(true);
+        now(&node).await
+    };
+    match asked.await {
+        Ok(now) => Seen { is_up, now: Some(now) },
+        Err(error) => {
+            missing.push(error.to_string());
+            let is_engines =
+                matches!(error, AdminError::Engine(_) | AdminError::Survey(SurveyError::Engine(_)));
+            Seen { is_up: if is_engines { Some(false) } else { is_up }, now: None }
+        }
+    }
 }
 
 async fn now(node: &Node) -> Result<Now, AdminError> {
@@ -57,13 +83,15 @@ async fn now(node: &Node) -> Result<Now, AdminError> {
     Ok(now)
 }
 
-fn text(now: Option<&Now>, counts: Option<&Counts>) -> String {
+fn text(seen: &Seen, counts: Option<&Counts>) -> String {
     let mut page = Page::default();
     page.family("build_info", "gauge", "The version of spank-docker.");
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], "1");
-    page.family("engine_up", "gauge", "Whether the node's engine answers.");
-    page.sample("engine_up", &[], if now.is_some() { "1" } else { "0" });
-    if let Some(now) = now {
+    if let Some(is_up) = seen.is_up {
+        page.family("engine_up", "gauge", "Whether the node's engine answers.");
+        page.sample("engine_up", &[], if is_up { "1" } else { "0" });
+    }
+    if let Some(now) = &seen.now {
         page.gauges(now);
     }
     if let Some(counts) = counts {
@@ -183,7 +211,8 @@ mod tests {
         counts.failures.insert("of \"another\"\nrelease".to_owned(), 1);
         counts.start.add(Duration::from_micros(1_234_500));
         counts.phases.entry("image".to_owned()).or_default().add(Duration::from_millis(7));
-        let text = text(Some(&Now::default()), Some(&counts));
+        let seen = Seen { is_up: Some(true), now: Some(Now::default()) };
+        let text = text(&seen, Some(&counts));
         for line in [
             "spank_docker_engine_up 1",
             "spank_docker_containers{state=\"running\"} 0",
@@ -215,9 +244,24 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let text = text(None, None);
+        let down = Seen { is_up: Some(false), now: None };
+        let text = text(&down, None);
         assert!(text.contains("\nspank_docker_engine_up 0\n"), "{text}");
         assert!(!text.contains("containers") && !text.contains("_total"), "{text}");
-        assert!(super::text(None, Some(&Counts::default())).contains("\nspank_docker_image_pulls_total 0\n"));
+        let text = super::text(&Seen::default(), Some(&Counts::default()));
+        assert!(text.contains("\nspank_docker_image_pulls_total 0\n"), "{text}");
+        assert!(!text.contains("engine_up"), "{text}");
+    }
+
+    #[test]
+    fn engine_that_was_not_asked_is_not_called_down() {
+        let directory = tempfile::tempdir().unwrap();
+        let line = "required /usr/lib/spank-docker/spank_docker.so prots=1\n";
+        std::fs::write(directory.path().join("plugstack.conf"), line).unwrap();
+        let mut missing = Vec::new();
+        let slurm_conf = directory.path().join("slurm.conf");
+        let seen = seen("".as_ref(), Some(slurm_conf.as_os_str()), &mut missing);
+        let seen = crate::linux::runtime::runtime().unwrap().block_on(seen);
+        assert_eq!((seen.is_up, missing.len()), (None, 1), "{missing:?}");
     }
 }
