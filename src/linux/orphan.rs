@@ -29,6 +29,20 @@ pub fn descriptors() -> io::Result<Vec<RawFd>> {
 /// # Safety
 /// This process may have other threads: `work` must not call anything that may wait for a lock that one of them held at the fork.
 pub unsafe fn spawn(seconds: Option<u32>, inherited: &[RawFd], work: impl FnOnce()) -> io::Result<()> {
+    // SAFETY: the caller guarantees it.
+    unsafe { spawn_after(|| true, seconds, inherited, work) }
+}
+
+/// The same, if the child in between, which has ended when this returns, finds that it is `ready`.
+///
+/// # Safety
+/// As for [`spawn`].
+unsafe fn spawn_after(
+    ready: impl FnOnce() -> bool,
+    seconds: Option<u32>,
+    inherited: &[RawFd],
+    work: impl FnOnce(),
+) -> io::Result<()> {
     // SAFETY: the caller guarantees it; the C library's own locks survive fork(2). Both children end by _exit(2).
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
@@ -36,11 +50,13 @@ pub unsafe fn spawn(seconds: Option<u32>, inherited: &[RawFd], work: impl FnOnce
             Ok(())
         }
         ForkResult::Child => {
-            // SAFETY: as above.
-            if let Ok(ForkResult::Child) = unsafe { fork() }
-                && begin(seconds, inherited).is_ok()
-            {
-                work();
+            if ready() {
+                // SAFETY: as above.
+                if let Ok(ForkResult::Child) = unsafe { fork() }
+                    && begin(seconds, inherited).is_ok()
+                {
+                    work();
+                }
             }
             // SAFETY: ends this process alone.
             unsafe { libc::_exit(0) }
@@ -56,14 +72,15 @@ pub fn spawn_alone(seconds: u32, work: impl FnOnce()) -> io::Result<()> {
         return Err(io::Error::other("this process has threads"));
     }
     let inherited = descriptors()?;
-    let work = || {
-        if setsid().is_ok() {
-            // A panic must not go on in the parent's code.
-            let _ = catch_unwind(AssertUnwindSafe(work));
-        }
-    };
+    // A panic must not go on in the parent's code.
+    let work = || drop(catch_unwind(AssertUnwindSafe(work)));
     // SAFETY: this process has one thread, so that no other one holds a lock.
-    unsafe { spawn(Some(seconds), &inherited, work) }
+    unsafe { spawn_after(has_session, Some(seconds), &inherited, work) }
+}
+
+/// Begins a session. In the child in between: when that has ended, the prolog may end at once.
+fn has_session() -> bool {
+    setsid().is_ok()
 }
 
 /// slurmstepd blocks SIGALRM in all of its threads (slurmstepd.c, `slurmstepd_blocked_signals`; up to 24.05),
@@ -91,8 +108,28 @@ mod tests {
 
     use nix::sys::signal::kill;
     use nix::sys::wait::{WaitPidFlag, WaitStatus};
+    use nix::unistd::{getpid, getsid};
 
     use super::*;
+    use crate::linux::poll::until;
+
+    #[test]
+    fn child_of_its_own_session_has_it_from_its_beginning() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("sessions");
+        let work = || {
+            let [own, of_its_session] = [getpid(), getsid(None).unwrap_or(getpid())];
+            let _ = fs::write(&file, format!("{own} {of_its_session}."));
+        };
+        // SAFETY: the child makes system calls, and uses memory, which the C library keeps usable.
+        unsafe { spawn_after(has_session, Some(10), &[], work) }.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let look = || fs::read_to_string(&file).unwrap_or_default();
+        let seen = until(deadline, Duration::from_millis(1), look, |seen| seen.ends_with('.'));
+        let ids: Vec<i32> = seen.trim_end_matches('.').split(' ').map(|id| id.parse().unwrap()).collect();
+        let of_the_test = getsid(None).unwrap().as_raw();
+        assert!(ids[1] != ids[0] && ids[1] != of_the_test, "{ids:?} {of_the_test}");
+    }
 
     #[test]
     fn child_ends_by_its_alarm_though_blocked_and_keeps_nothing_open() {
