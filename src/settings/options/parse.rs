@@ -332,7 +332,7 @@ mod tests {
             (
                 "docker-image",
                 "",
-                "--docker-image: '' is not a value: use [registry[:port]/]name[:tag][@digest], or none",
+                "--docker-image: '' is not a value: use [registry[:port]/]name[:tag][@digest], a file (/... or ./...), or none",
             ),
             (
                 "docker-pull",

@@ -15,7 +15,7 @@ use crate::settings::{mounts, number, plain_path};
 pub(super) type Read = fn(&mut Options, OptionName, &str) -> Result<(), OptionError>;
 
 pub(super) fn image(options: &mut Options, name: OptionName, text: &str) -> Result<(), OptionError> {
-    not_empty(name, text, "[registry[:port]/]name[:tag][@digest], or none")?;
+    not_empty(name, text, "[registry[:port]/]name[:tag][@digest], a file (/... or ./...), or none")?;
     options.image = match text {
         ImageChoice::NONE => ImageChoice::Host,
         text => ImageChoice::Image(text.parse().map_err(|reason| OptionError::Image { name, reason })?),

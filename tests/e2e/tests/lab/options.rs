@@ -8,7 +8,7 @@ const SAY_IMAGE: &str = "echo image ${SLURM_JOB_DOCKER_IMAGE:-none}";
 const BAD: [(&str, &str); 28] = [
     (
         "--docker-image=",
-        "--docker-image: '' is not a value: use [registry[:port]/]name[:tag][@digest], or none",
+        "--docker-image: '' is not a value: use [registry[:port]/]name[:tag][@digest], a file (/... or ./...), or none",
     ),
     ("--docker-image=Foo", "--docker-image: 'Foo' is not an image: the name 'Foo' must be lower case"),
     (
