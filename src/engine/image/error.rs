@@ -61,6 +61,22 @@ pub enum ImageError {
         /// Host and port.
         registry: String,
     },
+    /// The registry limits how much is pulled: of a login, or of an address, which all nodes behind a router share.
+    #[error(
+        "image '{image}': registry '{registry}' allows no more pulls for now: {}submit again later, or ask the admin for a mirror",
+        if *is_anonymous { "log in with 'docker login', " } else { "" }
+    )]
+    Limited {
+        /// Without the registry.
+        image: String,
+        /// Host and port.
+        registry: String,
+        /// Without a login, for which the limit may be higher.
+        is_anonymous: bool,
+        /// The engine's message.
+        #[source]
+        words: PullText,
+    },
     /// The image is present, for users who may pull it; whether this user may is not known.
     #[error(
         "image '{image}': private, and registry '{registry}' cannot confirm that you may use it: {}", words.reason()
@@ -216,7 +232,14 @@ impl ImageError {
     /// Whether a registry may answer so because the user has not logged in: some report a private image as not
     /// found.
     pub(super) fn may_be_for_lack_of_a_login(&self) -> bool {
-        matches!(self, Self::Denied { .. } | Self::NoLogin { .. } | Self::NotFound { .. } | Self::Pull { .. })
+        matches!(
+            self,
+            Self::Denied { .. }
+                | Self::NoLogin { .. }
+                | Self::Limited { .. }
+                | Self::NotFound { .. }
+                | Self::Pull { .. }
+        )
     }
 
     /// The error for a message that `docker pull` would print for `reference`.
@@ -229,6 +252,10 @@ impl ImageError {
         let says = |some: &[&str]| some.iter().any(|phrase| lower.contains(phrase));
         if says(&["no space left", "disk quota exceeded"]) {
             Self::NoSpace { image: reference.to_string() }
+        } else if says(&["toomanyrequests", "too many requests", "http 429"]) {
+            // The registry's code and moby's, containerd's and Podman's words for the status, and moby's for an answer without a
+            // body (distribution, registry/client/errors.go; containerd, core/remotes/errors; containers/image, docker).
+            Self::Limited { image, registry, is_anonymous: false, words: PullText(words) }
         } else if says(&["no basic auth", "unauthorized", "authentication required", "denied:", "forbidden"])
         {
             Self::Denied { image, registry }
@@ -278,6 +305,9 @@ impl ImageError {
 pub(super) fn denied(error: ImageError, why: Option<NoLogin>) -> ImageError {
     match (error, why) {
         (ImageError::Denied { image, registry }, Some(why)) => ImageError::NoLogin { image, registry, why },
+        (ImageError::Limited { image, registry, words, .. }, Some(_)) => {
+            ImageError::Limited { image, registry, is_anonymous: true, words }
+        }
         (error, _) => error,
     }
 }
@@ -309,6 +339,22 @@ mod tests {
         let reference = "reg:5000/hpc/foo:1".parse().unwrap();
         let words = format!("writing blob: {}: no space left on device", "x ".repeat(300));
         assert!(matches!(ImageError::in_words(&reference, &words), ImageError::NoSpace { .. }));
+    }
+
+    #[test]
+    fn limit_of_a_registry_names_what_helps() {
+        let reference = "docker.io/foo:1".parse().unwrap();
+        for words in [
+            "toomanyrequests: You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit",
+            "error parsing HTTP 429 response body: unexpected end of JSON input: \"\"",
+            "unexpected status from HEAD request to https://registry-1.docker.io/v2/library/foo/manifests/1: 429 Too Many Requests",
+            "initializing source docker://foo:1: reading manifest 1 in docker.io/library/foo: too many requests to registry",
+        ] {
+            let error = ImageError::in_words(&reference, words);
+            let line = "registry 'docker.io' allows no more pulls for now: submit again later, or ask the admin for a mirror";
+            assert!(error.to_string().ends_with(line), "{error}");
+            assert!(error.may_be_for_lack_of_a_login(), "{words}");
+        }
     }
 
     #[test]
@@ -374,7 +420,12 @@ mod tests {
             (
                 500,
                 "toomanyrequests: You have reached your pull rate limit",
-                "image 'hpc/foo:1': cannot be pulled from registry 'reg:5000': toomanyrequests: You have reached your pull rate limit",
+                "image 'hpc/foo:1': registry 'reg:5000' allows no more pulls for now: log in with 'docker login', submit again later, or ask the admin for a mirror",
+            ),
+            (
+                500,
+                "received unexpected HTTP status: 418 I'm a teapot",
+                "image 'hpc/foo:1': cannot be pulled from registry 'reg:5000': received unexpected HTTP status: 418 I'm a teapot",
             ),
         ];
         for (status, words, line) in cases {

@@ -86,9 +86,9 @@ fn of_file(error: ImageError, name: &Reference) -> ImageError {
         ImageError::Architectures { .. } => {
             ImageError::FileContent { image, message: format!("not for architecture '{}'", architecture()) }
         }
-        ImageError::Damaged { words, .. } | ImageError::Unreachable { words, .. } => {
-            ImageError::FileContent { image, message: words.to_string() }
-        }
+        ImageError::Damaged { words, .. }
+        | ImageError::Unreachable { words, .. }
+        | ImageError::Limited { words, .. } => ImageError::FileContent { image, message: words.to_string() },
         ImageError::Pull { message, .. } => ImageError::FileContent { image, message },
         ImageError::NotFound { .. } | ImageError::Denied { .. } | ImageError::NoLogin { .. } => {
             ImageError::FileContent { image, message: private::NOT_SERVED.to_owned() }
