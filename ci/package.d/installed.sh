@@ -4,22 +4,36 @@
 
 IMAGE=registry:5000/hpc/openmpi
 
-# test_rpm: rpm lists, installs and removes it, in an empty folder.
+# test_rpm: rpm lists, installs and removes it, in a folder with a shell for its script.
 test_rpm() {
-    local rpm root files status=0
+    local rpm root status=0
     rpm=$(readlink -f "$OUT/spank-docker-$VERSION-$RELEASE.$ARCH.rpm")
     root=$(mktemp -d)
-    files=$(rpm -qlp "$rpm")
-    {
-        grep -qx /usr/lib/spank-docker/spank_docker.so <<<"$files" &&
-            rpm --root "$root" --nodeps --noscripts -i "$rpm" &&
-            rpm --root "$root" -V --nodeps --noscripts spank-docker &&
-            "$root/usr/sbin/spank-docker" --version &&
-            rpm --root "$root" --nodeps --noscripts -e spank-docker &&
-            [[ -z $(find "$root" -name '*spank*docker*' -o -name 'plugstack*' -o -name dockerexec -o -name 'slurmd*') ]]
-    } || status=$?
+    mkdir -p "$root"/{bin,dev}
+    touch "$root/dev/null"
+    cp "$(command -v busybox)" "$root/bin/sh"
+    ln -s sh "$root/bin/sed"
+    life_of_rpm || status=$?
     rm -rf "$root"
     return "$status"
+}
+
+life_of_rpm() {
+    local left
+    grep -x /usr/lib/spank-docker/spank_docker.so <(rpm -qlp "$rpm") >/dev/null &&
+        rpm --root "$root" --nodeps -i "$rpm" &&
+        rpm --root "$root" -V --nodeps spank-docker &&
+        "$root/usr/sbin/spank-docker" --version || return
+    mkdir -p "$root/run/spank-docker/7"
+    ! rpm --root "$root" --nodeps -e spank-docker 2>"$root/refusal" &&
+        grep -q "job '7' has a container on this node" "$root/refusal" ||
+        { say "a removal under a running job was not refused"; return 1; }
+    # A later one replaces it all the same.
+    rpm --root "$root" --nodeps -U --force "$rpm" || return
+    rm -r "$root/run/spank-docker"
+    rpm --root "$root" --nodeps -e spank-docker || return
+    left=$(find "$root" -name '*spank*docker*' -o -name 'plugstack*' -o -name dockerexec -o -name 'slurmd*')
+    [[ -z $left ]] || { say "the removal left $left"; return 1; }
 }
 
 # in_lab CMD..., on_each CMD..., as_alice CMD...: on the first node, on all nodes, as a user.
@@ -107,5 +121,21 @@ life_of_deb() {
     on_each rm -rf /run/spank-docker
     after=$(installed_files)
     diff <(echo "$before") <(echo "$after") || { say "the removal left other files than there were"; return 1; }
-    [[ $(as_alice srun -N3 hostname | wc -l) == 3 ]]
+    [[ $(as_alice srun -N3 hostname | wc -l) == 3 ]] || return
+    ran_with
+}
+
+# ran_with: what all this has been seen with, as a row of README's table.
+ran_with() {
+    local row image
+    # shellcheck disable=SC2016 # the node's shell
+    row=$(in_lab sh -c '. /etc/os-release; slurm=$(slurmd -V)
+        echo "| $PRETTY_NAME | ${slurm##* } | $(docker version --format "{{.Server.Version}}") | $(uname -r | cut -d- -f1) |" \
+            "$(getconf GNU_LIBC_VERSION | cut -d" " -f2)"') || return
+    for image in openmpi mpich; do
+        row+=" | $(in_lab docker run --rm --entrypoint sh "${IMAGE%/*}/$image" -c '{ mpirun --version; ssh -V; } 2>&1' |
+            sed -nE 's/^mpirun .*\(Open MPI\) /Open MPI /p; s/^ *Version: +/MPICH /p; s/^OpenSSH_([^ ,]*).*/OpenSSH \1/p' |
+            paste -sd, | sed 's/,/, /')" || return
+    done
+    say "for README: $row | $(date -u +%F) |"
 }

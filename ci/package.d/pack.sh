@@ -51,7 +51,7 @@ deb() {
 Package: spank-docker
 Version: $version
 Architecture: $DEB_ARCH
-Maintainer: The spank-docker developers <root@localhost>
+Maintainer: $MAINTAINER
 Section: admin
 Priority: optional
 Installed-Size: $(du -sk --apparent-size "$root" | cut -f1)
@@ -83,6 +83,7 @@ Version: $VERSION
 Release: $RELEASE
 Summary: $SUMMARY
 License: Apache-2.0 OR MIT
+Packager: $MAINTAINER
 Requires: glibc >= $GLIBC
 AutoReqProv: no
 
