@@ -21,8 +21,21 @@ const MAX_NODE: usize = 255;
 /// The largest image configuration that is merged.
 const MAX_IMAGE_CONFIG: usize = 1 << 20;
 
-/// Names that each node uses for itself.
-const LOOPBACK: [&str; 4] = ["localhost", "127.0.0.1", "::1", "127.0.1.1"];
+/// Names that each node uses for itself: of Debian's and of Fedora's /etc/hosts, and addresses by which Linux connects to
+/// the node itself.
+const LOOPBACK: [&str; 11] = [
+    "localhost",
+    "127.0.0.1",
+    "::1",
+    "127.0.1.1",
+    "localhost.localdomain",
+    "localhost4",
+    "localhost6",
+    "ip6-localhost",
+    "ip6-loopback",
+    "0.0.0.0",
+    "::",
+];
 /// The nodes of larger jobs are known only as they are written: the file would have thrice as many names.
 const MAX_SPELLED: usize = 256;
 
@@ -75,7 +88,7 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
     let others = nodes.iter().flat_map(|node| node.others.iter().map(String::as_str));
     let written: Vec<&str> = names.chain(others).chain(own).collect();
     let spells = |name: &&str| is_host(name) && nodes.len() <= MAX_SPELLED;
-    let spelled: Vec<String> = written.iter().copied().filter(spells).flat_map(other_cases).collect();
+    let spelled: Vec<String> = written.iter().copied().filter(spells).flat_map(other_spellings).collect();
     let all = written.into_iter().chain(spelled.iter().map(String::as_str));
     let mut seen = HashSet::new();
     for node in all.filter(|name| is_host(name) && seen.insert(*name)) {
@@ -95,19 +108,24 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
         text.push_str(&settings);
     }
     if reach == Reach::Nodes {
-        for node in nodes {
-            let Some(address) = node.address.as_deref().filter(|address| is_host(address)) else { continue };
+        let at = |names: &[&str], address: &str| {
             let mut line = "Host".to_owned();
-            let spelled: Vec<_> = node.names().filter(spells).flat_map(other_cases).collect();
-            for name in node.names().chain(spelled.iter().map(String::as_str)).filter(|name| is_host(name)) {
+            let spelled: Vec<_> = names.iter().copied().filter(spells).flat_map(other_spellings).collect();
+            let all = names.iter().copied().chain(spelled.iter().map(String::as_str));
+            for name in all.filter(|name| is_host(name)) {
                 if line.len() + 1 + name.len() <= MAX_LINE {
                     line.push(' ');
                     line.push_str(name);
                 }
             }
-            let _ = write!(text, "{line}\n    HostName {address}\n");
+            format!("{line}\n    HostName {address}\n")
+        };
+        for node in nodes {
+            if let Some(address) = node.address.as_deref().filter(|address| is_host(address)) {
+                text.push_str(&at(&node.names().collect::<Vec<_>>(), address));
+            }
         }
-        let _ = write!(text, "Host {} LOCALHOST\n    HostName 127.0.0.1\n", LOOPBACK.join(" "));
+        text.push_str(&at(&LOOPBACK, "127.0.0.1"));
     }
     text
 }
@@ -166,11 +184,23 @@ fn settings(port: u16, user: &str, alias: &str, reach: Reach) -> String {
     )
 }
 
-/// The name in lower and in upper case. Name services ignore the case of a name; ssh's `Host` does not (`match_pattern` in
-/// OpenSSH's match.c), and has no pattern for that.
-fn other_cases(name: &str) -> impl Iterator<Item = String> {
-    let cases = [name.to_ascii_lowercase(), name.to_ascii_uppercase()];
-    cases.into_iter().filter(move |case| case != name)
+/// Other spellings that lead to the same node: the name in lower and in upper case, and each with the dot that ends a
+/// full name; of an address, the one that an IPv6 socket has for it, or all of its groups. Name services and sockets take
+/// them for the same; ssh's `Host` does not (`match_pattern` in OpenSSH's match.c), and has no pattern for that.
+fn other_spellings(name: &str) -> impl Iterator<Item = String> {
+    let written = match name.parse() {
+        Ok(IpAddr::V4(address)) => vec![name.to_owned(), address.to_ipv6_mapped().to_string()],
+        Ok(IpAddr::V6(address)) => {
+            let groups = address.segments().map(|group| format!("{group:x}"));
+            vec![name.to_owned(), groups.join(":")]
+        }
+        Err(_) => vec![name.to_owned(), format!("{}.", name.trim_end_matches('.'))],
+    };
+    let cases = |name: String| [name.to_ascii_lowercase(), name.to_ascii_uppercase(), name];
+    let mut all: Vec<String> = written.into_iter().flat_map(cases).filter(|other| other != name).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter()
 }
 
 /// Whether this is a host name, or an address.
@@ -222,6 +252,12 @@ mod tests {
             ("N2.EXAMPLE.ORG", "10.0.0.2"),
             ("2001:DB8::2", "10.0.0.2"),
             ("LOCALHOST", "127.0.0.1"),
+            ("localhost.localdomain", "127.0.0.1"),
+            ("c2.", "10.0.0.2"),
+            ("N2.EXAMPLE.ORG.", "10.0.0.2"),
+            ("::ffff:10.0.0.2", "10.0.0.2"),
+            ("2001:db8:0:0:0:0:0:2", "10.0.0.2"),
+            ("::ffff:127.0.0.1", "127.0.0.1"),
         ] {
             let Some(ssh) = understood(config.as_bytes(), host) else { return skip("ssh") };
             for line in
@@ -248,8 +284,8 @@ mod tests {
     #[test]
     fn the_nodes_of_the_job_are_reached_with_its_key_on_its_port() {
         let config = config_of(&["n1", "n2"], 20123, "alice", "docker_123");
-        let hosts = "Host n1 n2 localhost 127.0.0.1 ::1 127.0.1.1 N1 N2 LOCALHOST";
-        assert!(config.starts_with(&format!("{hosts}\n    User \"alice\"\n    Port 20123\n")));
+        assert!(config.starts_with("Host n1 n2 localhost 127.0.0.1 "));
+        assert!(config.contains("\n    User \"alice\"\n    Port 20123\n"));
         let Some(ssh) = understood(config.as_bytes(), "n2") else { return skip("ssh") };
         for line in [
             "user alice",
@@ -331,8 +367,8 @@ mod tests {
         let long = "n".repeat(256);
         let bad = ["", "*", "a b", "a\nPort 1", "-oX", "!a", "n1", "a,b", &long, "é"];
         let config = config_of(&bad, 1, "a\"\nPort 2\n", "x");
-        let hosts = "Host n1 localhost 127.0.0.1 ::1 127.0.1.1 N1 LOCALHOST";
-        assert!(config.starts_with(&format!("{hosts}\n    User \"aPort 2\"\n    Port 1\n")));
+        assert!(config.starts_with("Host n1 localhost 127.0.0.1 "));
+        assert!(config.contains("\n    User \"aPort 2\"\n    Port 1\n"));
         assert!(config_of(&["*", "n1"], 1, "a", "x").starts_with("Host n1 "));
     }
 

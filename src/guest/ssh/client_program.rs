@@ -57,22 +57,40 @@ fn carry() -> String {
     CARRY.replace("OF_SESSION", &left_out::OF_SESSION.join(" "))
 }
 
+/// Finds the host among ssh's arguments, as ssh does (ssh.c, `main`): the first word that is no option and no option's
+/// value. The letters are the options with a value, which is the rest of the word or else the next word.
+const FIND_HOST: &str = r#"spank_docker_skip= spank_docker_host=
+    for spank_docker_word do
+        case $spank_docker_skip$spank_docker_word in
+        -*)
+            while spank_docker_word=${spank_docker_word#?}; [ "$spank_docker_word" ]; do
+                case $spank_docker_word in
+                [BbcDEeFIiJLlmOopQRSWw]) spank_docker_skip=yes; break ;;
+                [BbcDEeFIiJLlmOopQRSWw]*) break ;;
+                esac
+            done
+            ;;
+        ssh://*)
+            spank_docker_host=${spank_docker_word#ssh://}
+            spank_docker_host=${spank_docker_host##*@}
+            spank_docker_host=${spank_docker_host%%[:/]*}
+            break
+            ;;
+        *)
+            [ "$spank_docker_skip" ] || { spank_docker_host=${spank_docker_word##*@}; break; }
+            spank_docker_skip=
+            ;;
+        esac
+    done"#;
+
 /// Runs ssh, and prints likely causes when ssh itself fails (255): ssh's own messages are about ports and keys.
 const SSH: &str = r#"if command -v SSH_PROGRAM >/dev/null 2>&1; then
     CARRY
     SSH_PROGRAM -F SSH_CONFIG "$@"
     spank_docker_code=$?
     [ "$spank_docker_code" = 255 ] || exit "$spank_docker_code"
-    spank_docker_skip=
-    for spank_docker_word do
-        shift
-        case $spank_docker_word in
-        -[bcDEeFIiJLlmOopQRSWw]) spank_docker_skip=yes ;;
-        -*) ;;
-        *) [ "$spank_docker_skip" ] || break; spank_docker_skip= ;;
-        esac
-    done
-    echo "spank_docker: cannot reach the job's container on '$spank_docker_word' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin" >&2
+    FIND_HOST
+    echo "spank_docker: cannot reach the job's container on '$spank_docker_host' over ssh: it has ended, the nodes have different secrets, or a firewall is between them: ask the admin" >&2
     END_LAUNCHER
     exit 255
 fi
@@ -97,6 +115,7 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
         Some(_) => String::new(),
         None => SSH
             .replace("CARRY", &carry())
+            .replace("FIND_HOST", FIND_HOST)
             .replace("END_LAUNCHER", END_LAUNCHER)
             .replace("SSH_PROGRAM", ssh.unwrap_or("ssh"))
             .replace("SSH_CONFIG", SSH_CONFIG),
@@ -109,17 +128,8 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
 /// the caller's state; for any other host it runs the image's ssh unchanged.
 const OVER_SSH: &str = r#"#!/bin/sh
 # Written by spank-docker: runs the image's own ssh, and passes the caller's environment on to the job's nodes.
-spank_docker_skip= spank_docker_host= spank_docker_ours=
-for spank_docker_word do
-    case $spank_docker_word in
-    -[BbcDEeFIiJLlmOopPQRSWw]) spank_docker_skip=yes ;;
-    -*) ;;
-    *)
-        [ "$spank_docker_skip" ] || { spank_docker_host=${spank_docker_word##*@}; break; }
-        spank_docker_skip=
-        ;;
-    esac
-done
+spank_docker_ours=
+FIND_HOST
 if [ -n "$spank_docker_host" ] && [ -r SSH_CONFIG ]; then
     while read -r spank_docker_word spank_docker_names; do
         case "$spank_docker_word $spank_docker_names " in
@@ -139,6 +149,7 @@ exec SSH_OF_IMAGE "$@"
 pub fn over_ssh() -> String {
     OVER_SSH
         .replace("CARRY", &carry())
+        .replace("FIND_HOST", FIND_HOST)
         .replace("SSH_OF_IMAGE", SSH_OF_IMAGE)
         .replace("SSH_CONFIG", SSH_CONFIG)
 }
@@ -242,6 +253,15 @@ mod tests {
         };
         assert_eq!(called(255, &["-x", "n2", "orted -x"]), (Some(255), line("n2")));
         assert_eq!(called(255, &["-q", "-l", "alice", "-x", "n3", "true"]), (Some(255), line("n3")));
+        for arguments in [
+            &["-xl", "alice", "n4", "-p", "true"][..],
+            &["-qlalice", "-oPort=22", "-vvp", "22", "bob@n4"],
+            &["-x", "--", "n4", "n5"],
+            &["ssh://alice@n4:22/", "n5"],
+            &["-l", "-x", "n4"],
+        ] {
+            assert_eq!(called(255, arguments), (Some(255), line("n4")), "{arguments:?}");
+        }
         assert_eq!(called(0, &["n2", "true"]), (Some(0), String::new()));
         assert_eq!(called(7, &["n2", "false"]), (Some(7), String::new()));
     }
