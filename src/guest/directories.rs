@@ -1,5 +1,6 @@
 //! Variables that name a directory of the node where a job was submitted. Where the container has no such
-//! directory, a program that relies on the variable fails; without the variable, programs use `/tmp`. Pure.
+//! directory, or has one of root's, a program that relies on the variable fails; without the variable, programs use `/tmp`.
+//! Pure.
 #![forbid(unsafe_code)]
 
 /// The directories for temporary files (POSIX's variable, and those of other systems), and for the sockets of a

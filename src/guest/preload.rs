@@ -1,4 +1,4 @@
-//! Libraries that LD_PRELOAD names. Those of the submitting shell usually exist on the login node only
+//! Libraries that LD_PRELOAD and LD_AUDIT name. Those of the submitting shell usually exist on the login node only
 //! (profilers, XALT): where the container lacks them, the loader prints an error at every start of a program.
 //!
 //! Runs in the task, as the user, in the container: it reads the image's files, which can only mislead their
@@ -10,15 +10,15 @@ use std::path::Path;
 
 use crate::linux::plain_file;
 
-/// The variable.
-pub const VARIABLE: &str = "LD_PRELOAD";
+/// The variables. The entries of the second have only colons between them (glibc, elf/rtld.c, `audit_list_next`).
+pub const VARIABLES: [&str; 2] = ["LD_PRELOAD", "LD_AUDIT"];
 /// The directories in which a loader searches by default, besides its cache (ld.so(8)).
 const DIRECTORIES: [&str; 5] = ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"];
 const CACHE: &str = "/etc/ld.so.cache";
 /// A limit that is larger than any cache.
 const MAX_CACHE: u64 = 16 << 20;
 
-/// The entries of the variable's value that exist, according to `is_there`.
+/// The entries of a variable's value that exist, according to `is_there`.
 #[must_use]
 pub fn kept(value: &str, is_there: impl Fn(&str) -> bool) -> String {
     let entries = value.split([':', ' ']).filter(|entry| !entry.is_empty() && is_there(entry));

@@ -54,6 +54,8 @@ pub struct InContainer<'a> {
     pub is_served: &'a dyn Fn(&OsStr) -> bool,
     /// Whether this is a directory in it.
     pub is_directory: &'a dyn Fn(&Path) -> bool,
+    /// Whether this is a directory in it in which the user can make files.
+    pub is_writable: &'a dyn Fn(&Path) -> bool,
     /// The text of a file in it.
     pub read: &'a dyn Fn(&Path) -> Option<String>,
     /// Whether it has a library, with this LD_LIBRARY_PATH.
@@ -96,15 +98,16 @@ pub fn changes(
         draft.set("PATH", &paths::with_commands(&path));
     }
     for name in directories::VARIABLES {
-        if draft.get(name).is_some_and(|value| !(container.is_directory)(Path::new(&value))) {
+        if draft.get(name).is_some_and(|value| !(container.is_writable)(Path::new(&value))) {
             draft.unset(name);
         }
     }
-    if let Some(given) = draft.text(preload::VARIABLE) {
+    for name in preload::VARIABLES {
+        let Some(given) = draft.text(name) else { continue };
         let library_path = draft.text("LD_LIBRARY_PATH").unwrap_or_default();
         match preload::kept(&given, |entry| (container.has_library)(entry, &library_path)) {
-            none if none.is_empty() => draft.unset(preload::VARIABLE),
-            kept => draft.set(preload::VARIABLE, &kept),
+            none if none.is_empty() => draft.unset(name),
+            kept => draft.set(name, &kept),
         }
     }
     let (image, id) = (&running.image, &running.image_id);
@@ -240,7 +243,8 @@ mod tests {
         };
         let container = InContainer {
             is_served: &|locale| locale != "xx_XX.UTF-8",
-            is_directory: &|path| path == Path::new("/here"),
+            is_directory: &|_| false,
+            is_writable: &|path| path == Path::new("/here"),
             has_library: &|entry, _| entry.starts_with("/image"),
             read: &|path| {
                 let is_users = path == Path::new("/home/bob/.openmpi/mca-params.conf");
@@ -289,9 +293,12 @@ mod tests {
 
     #[test]
     fn libraries_that_are_not_there_are_not_loaded_first() {
-        assert_eq!(in_tasks(&[("LD_PRELOAD", "/soft/xalt.so")], "LD_PRELOAD"), None);
-        let two = in_tasks(&[("LD_PRELOAD", "/soft/xalt.so /image/a.so")], "LD_PRELOAD");
-        assert_eq!(two.as_deref(), Some("/image/a.so"));
+        for (name, two) in
+            [("LD_PRELOAD", "/soft/xalt.so /image/a.so"), ("LD_AUDIT", "/soft/xalt.so:/image/a.so")]
+        {
+            assert_eq!(in_tasks(&[(name, "/soft/xalt.so")], name), None);
+            assert_eq!(in_tasks(&[(name, two)], name).as_deref(), Some("/image/a.so"));
+        }
     }
 
     #[test]

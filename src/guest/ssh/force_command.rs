@@ -60,7 +60,7 @@ export SHELL
 unset SSH_ORIGINAL_COMMAND
 for spank_docker_name in DIRECTORIES; do
     eval "spank_docker_value=\${$spank_docker_name-.}"
-    [ -d "$spank_docker_value" ] || unset "$spank_docker_name"
+    [ -d "$spank_docker_value" ] && [ -w "$spank_docker_value" ] || unset "$spank_docker_name"
 done
 # These describe the calling task, and its connections to Slurm.
 unset SLURM_PROCID SLURM_LOCALID SLURM_GTIDS SLURM_TASK_PID \

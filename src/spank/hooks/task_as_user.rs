@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, c_int};
 use std::path::Path;
 
+use nix::unistd::{AccessFlags, access};
 use slurm_spank::SpankError;
 
 use super::client::control_variable;
@@ -117,6 +118,7 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
         // Runs as the user: only that user's task hangs where a file system does not answer.
         is_directory: &Path::is_dir,
+        is_writable: &|path| path.is_dir() && access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
         read: &read_text,
         has_library: &|entry, library_path| preload::is_there(Path::new("/"), entry, library_path),
     };
