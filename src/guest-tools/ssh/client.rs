@@ -97,7 +97,7 @@ async fn serve(line: &CommandLine, node: &Node) -> Result<i32, String> {
 
 /// Connects, checks the host's key, and logs in with the job's.
 async fn log_in(node: &Node, limit: Duration, waiting: &Waiting) -> Result<Handle<Known>, String> {
-    let addresses = node.addresses()?;
+    let addresses = node.addresses().await?;
     let addresses: Vec<_> = addresses.into_iter().map(|address| (address, node.port).into()).collect();
     let stream = connect(&addresses, limit).await.map_err(|failure| {
         format!(

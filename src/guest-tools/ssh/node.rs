@@ -5,9 +5,10 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use russh::keys::PublicKey;
+use tokio::process::Command;
 
 const CONFIG: &str = "/run/spank-docker/ssh_config";
 const KNOWN_HOSTS: &str = "/run/spank-docker/known_hosts";
@@ -71,14 +72,14 @@ fn setting<'a>(config: &'a str, host: &str, wanted: &str) -> Option<&'a str> {
 impl Node {
     /// Its addresses. This static program must not load the image's name services, so names that are not in
     /// /etc/hosts are looked up by the image's getent(1).
-    pub(super) fn addresses(&self) -> Result<Vec<IpAddr>, String> {
+    pub(super) async fn addresses(&self) -> Result<Vec<IpAddr>, String> {
         if let Ok(address) = self.address.parse() {
             return Ok(vec![address]);
         }
         let hosts = fs::read(HOSTS).unwrap_or_default();
         let mut found = in_hosts(&String::from_utf8_lossy(&hosts), &self.address);
         if found.is_empty() {
-            found = by_getent(&self.address);
+            found = by_getent(&self.address).await;
         }
         if found.is_empty() {
             return Err(format!(
@@ -101,13 +102,14 @@ fn in_hosts(hosts: &str, name: &str) -> Vec<IpAddr> {
     found
 }
 
-fn by_getent(name: &str) -> Vec<IpAddr> {
+/// A name service may take for ever: the program ends with the future.
+async fn by_getent(name: &str) -> Vec<IpAddr> {
     let paths = ["/usr/bin/getent", "/bin/getent"];
     let Some(getent) = paths.into_iter().find(|path| Path::new(path).exists()) else { return Vec::new() };
     let mut command = Command::new(getent);
     command.args(["hosts", name]).stdin(Stdio::null()).stderr(Stdio::null());
-    command.env_remove("LD_LIBRARY_PATH").env_remove("LD_PRELOAD");
-    let output = command.output().map(|output| output.stdout).unwrap_or_default();
+    command.env_remove("LD_LIBRARY_PATH").env_remove("LD_PRELOAD").kill_on_drop(true);
+    let output = command.output().await.map(|output| output.stdout).unwrap_or_default();
     let lines = String::from_utf8_lossy(&output);
     lines.lines().filter_map(|line| line.split_ascii_whitespace().next()?.parse().ok()).collect()
 }
