@@ -26,6 +26,10 @@ fn script_that_uses_slurms_commands_needs_no_change() {
         echo '#!/bin/sh
 echo from input' | sbatch --quiet --wait --output=out; cat out
         sbatch --quiet --wait --output=out --wrap 'echo wrapped'; cat out
+        salloc -Q -n1 sh -c 'echo allocated $SLURM_NNODES' </dev/null
+        srun -n1 -N1 sh -c 'until [ -e heard ]; do echo tick; sleep 0.2; done' >/dev/null &
+        until step=$(squeue -h -s -o %i -j $SLURM_JOB_ID | grep -E '\.[0-9]+$'); do sleep 0.1; done
+        sattach $step 2>/dev/null | { read -r word; echo attached $word; touch heard; }; wait
         /run/spank-docker/tools; echo code $?"#;
     let job = alice.submit_image("-w n1,n2 -N2 -n2", script).wait().completed();
     let id = job.id;
@@ -54,6 +58,8 @@ echo from input' | sbatch --quiet --wait --output=out; cat out
         "0",
         "from input",
         "wrapped",
+        "allocated 1",
+        "attached tick",
         "spank_docker: tools: is not one of Slurm's commands on this node, or the admin has not allowed it (slurm_commands)",
         "code 127",
     ];
@@ -103,6 +109,38 @@ END
         "0 0",
     ];
     assert_eq!(lines, expected, "{job}");
+    lab.assert_clean();
+}
+
+#[test]
+fn call_whose_other_end_is_killed_ends_with_one_line() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "squeue -i 600 >/dev/null & echo up; wait $!; echo code $?
+        squeue -i 600 >/dev/null & call=$!; echo again; until [ -e gone ]; do sleep 0.1; done
+        squeue --version; echo code $?; kill $call; wait $call 2>/dev/null; echo code $?";
+    let job = alice.submit_image("-w n1", script);
+    let n1 = lab.node("n1");
+    // Runs `then` once the node's command runs, with the process of its call as `$1`; returns the command's pid.
+    let with_call = |then: &str| {
+        let relay = format!("'^spank_docker: .{}. commands'", job.id);
+        let look =
+            format!("set -- $(pgrep -u alice -f {relay}); [ $# = 1 ] && pgrep -P $1 -x squeue && {then}");
+        let look = look.replace("RELAY", &relay);
+        let ran = || Some(n1.command("").sh(&look).run()).filter(|ran| ran.code == Some(0));
+        lab.poll(ran).expect("a call").stdout.trim().to_owned()
+    };
+    job.wait_for_line("up");
+    let command = with_call("kill -KILL $1");
+    let is_gone = || (n1.run(&format!("test -e /proc/{command}")).code == Some(1)).then_some(());
+    lab.poll(is_gone).expect("the command ends with its call");
+    // The relay itself: calls that run go on, and further ones are told.
+    job.wait_for_line("again");
+    with_call("pkill -KILL -u root -f RELAY");
+    alice.command("touch gone").run().success();
+    let job = job.wait().completed();
+    let line = "spank_docker: squeue: the node's end of the connection is gone: the job or the step is ending, or it was killed";
+    assert_eq!(job.lines(), ["up", line, "code 126", "again", line, "code 126", "code 143"], "{job}");
     lab.assert_clean();
 }
 

@@ -149,10 +149,11 @@ fn components_of_a_heterogeneous_job_run_in_containers() {
     expected.sort();
     assert_eq!(job.sorted(), expected, "{job}");
     // The script runs in the first component's container, and so do its launcher's ranks.
-    let script = "echo $SLURM_JOB_DOCKER_CONTAINER on $(hostname); mpirun hello | grep -c ^rank";
+    let script = "echo $SLURM_JOB_DOCKER_CONTAINER on $(hostname); mpirun hello | grep -c ^rank
+        srun -Q --het-group=0,1 hostname | sort";
     let words = format!("{usual} -n2 -w n1 : {usual} -n1 -w n2");
     let job = alice.submit(&words, script).wait().completed();
-    assert_eq!(job.lines(), [&format!("docker_{} on n1", job.id), "2"], "{job}");
+    assert_eq!(job.lines(), [&format!("docker_{} on n1", job.id), "2", "n1", "n1", "n2"], "{job}");
     lab.assert_clean();
 }
 
