@@ -6,7 +6,7 @@
 # run side by side, and `down` finds everything by label, without a list.
 
 # The images that jobs use.
-TEST_IMAGES=(nossh openmpi mpich setuid hostile musl)
+TEST_IMAGES=(nossh openmpi mpich setuid bare hostile musl busybox)
 
 container() { echo "lab-$SUITE-$1"; }
 network() { echo "lab-$SUITE"; }

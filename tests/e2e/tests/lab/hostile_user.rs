@@ -1,6 +1,6 @@
 //! What users can forge, swap, or occupy: variables, directories, ports.
 
-use spank_docker_e2e::{IMAGE, Lab};
+use spank_docker_e2e::{IMAGE, Lab, image};
 
 const HUGE: &str = r#"
     #include <stdlib.h>
@@ -294,11 +294,18 @@ fn connections_of_another_user_do_not_keep_the_jobs_own_ssh_out() {
 /// Connections without a login, from a node outside the job: each costs the job's user a process.
 #[test]
 fn another_user_cannot_take_all_places_of_the_jobs_sshd() {
-    let lab = Lab::get();
+    // The image's sshd, and the plugin's.
+    for image in [IMAGE, &image("bare")] {
+        take_places(&Lab::get(), image);
+    }
+}
+
+#[track_caller]
+fn take_places(lab: &Lab, image: &str) {
     let alice = lab.alice();
     let script = "echo up; until [ -e done ]; do sleep 0.1; done
         began=$(date +%s); ssh n2 hostname; echo took $(($(date +%s) - began))";
-    let job = alice.submit_image("-w n[1-2] -N2", script);
+    let job = alice.submit(&format!("-w n[1-2] -N2 --docker-image={image}"), script);
     job.wait_for_line("up");
     let hold = format!(
         "ulimit -n 1024; exec perl -MIO::Socket::INET -e '$| = 1; for (1..300) {{
@@ -322,6 +329,7 @@ fn another_user_cannot_take_all_places_of_the_jobs_sshd() {
     // Not only after other connections have ended.
     let seconds: u32 = job.after("took ").parse().expect("a number");
     assert!(seconds < 10, "{job}");
+    alice.command("rm done").run().success();
     release.run().success();
     lab.assert_clean();
 }
@@ -329,8 +337,17 @@ fn another_user_cannot_take_all_places_of_the_jobs_sshd() {
 #[test]
 fn sshd_of_a_job_with_one_node_is_there_for_that_node_alone() {
     let lab = Lab::get();
+    // The image's, and the plugin's.
+    for image in [IMAGE, &image("bare")] {
+        only_for_its_node(&lab, image);
+    }
+    lab.assert_clean();
+}
+
+#[track_caller]
+fn only_for_its_node(lab: &Lab, image: &str) {
     let script = "ssh n1 hostname; ssh -4 n1 hostname; until [ -e done ]; do sleep 0.1; done";
-    let job = lab.alice().submit_image("-w n1 -N1", script);
+    let job = lab.alice().submit(&format!("-w n1 -N1 --docker-image={image}"), script);
     job.wait_for_line("n1");
     let port = 20000 + job.id % 10000;
     let knock = |to: &str, on: &str| {
@@ -344,6 +361,6 @@ fn sshd_of_a_job_with_one_node_is_there_for_that_node_alone() {
     assert!(knock("127.0.0.1", "n1").success().stdout.starts_with("SSH-2.0-"));
     lab.alice().command("touch done").run().success();
     let job = job.wait().completed();
+    lab.alice().command("rm done").run().success();
     assert_eq!(job.lines(), ["n1", "n1"], "{job}");
-    lab.assert_clean();
 }

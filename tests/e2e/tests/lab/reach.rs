@@ -1,7 +1,7 @@
 //! What a user can reach from within a container: nothing that the same user cannot reach on the host.
 //!
-//! Jobs of alice test that from a task, the batch script, an ssh session and a step with a container of its
-//! own, and from a step on the host for comparison, while bob has a container on the same node. Each test
+//! Jobs of alice test that from a task, the batch script, an ssh session, with the image's sshd and with the plugin's,
+//! and a step with a container of its own, and from a step on the host for comparison, while bob has a container on the same node. Each test
 //! examines one part of the observations.
 
 use std::collections::BTreeMap;
@@ -80,8 +80,13 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
     );
     let one = alice.submit(&format!("{options} --docker-script=host"), &script).wait().completed();
     let two = alice.submit(&options, &format!("echo; echo VIEW script; sh {probe}")).wait().completed();
-    let step = format!("echo; echo VIEW step; srun --docker-image={} sh {probe}", image("setuid"));
-    let three = alice.submit("-w n1", &step).wait().completed();
+    let script = format!(
+        "echo; echo VIEW builtin; ssh n1 sh {probe}
+         echo; echo VIEW step; srun --docker-image={} sh {probe}",
+        image("setuid")
+    );
+    let bare = format!("-w n1 --docker-image={}", image("bare"));
+    let three = alice.submit(&bare, &script).wait().completed();
     bob.cancel();
     lab.assert_clean();
     // The probe gets the processes that it traces by pid.
@@ -89,7 +94,7 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
         (one.output + &two.output + &three.output).replace(&format!("ptrace_{first}: "), "ptrace_bob: ");
     let mut inside = views(&output);
     let host = inside.remove("host").expect("the host's view");
-    assert_eq!(inside.len(), 4, "{output}");
+    assert_eq!(inside.len(), 5, "{output}");
     Views { inside, host }
 });
 

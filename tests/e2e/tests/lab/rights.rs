@@ -1,7 +1,7 @@
 //! A user's identity and rights in a container: no more than on the host.
 //!
-//! The jobs test from everywhere: a batch script, a task, an ssh session on the other node, a step with a
-//! container of its own, and a step on the host for comparison. The image tries to become root on the host
+//! The jobs test from everywhere: a batch script, a task, an ssh session on the other node, with the image's sshd
+//! and with the plugin's, a step with a container of its own, and a step on the host for comparison. The image tries to become root on the host
 //! (ci/images/setuid). Each test examines one part of the observations.
 
 use std::collections::BTreeMap;
@@ -63,14 +63,19 @@ static VIEWS: LazyLock<Views> = LazyLock::new(|| {
          echo; echo VIEW ssh; ssh n2 'cd {directory} && bash ./probe'"
     );
     let second = alice.submit(&options, &script);
-    let script =
-        format!("echo; echo VIEW step; srun --docker-image={} bash {directory}/probe", image("setuid"));
-    let third = alice.submit("-w n1", &script);
+    // Without sshd, so that sessions are the plugin's.
+    let options = format!("-w n1,n2 -N2 --docker-image={}", image("bare"));
+    let script = format!(
+        "echo; echo VIEW builtin; ssh n2 'cd {directory} && bash ./probe'
+         echo; echo VIEW step; srun -N1 -n1 -w n1 --docker-image={} bash {directory}/probe",
+        image("setuid")
+    );
+    let third = alice.submit(&options, &script);
     let output: String = [first, second, third].iter().map(|job| job.wait().completed().output).collect();
     lab.assert_clean();
     let mut inside = views(&output);
     let host = inside.remove("host").expect("the host's view");
-    assert_eq!(inside.len(), 4, "{output}");
+    assert_eq!(inside.len(), 5, "{output}");
     Views { directory, inside, host }
 });
 
@@ -181,7 +186,7 @@ fn private_key_is_for_the_user_alone() {
 
 #[test]
 fn host_name_is_that_of_the_node() {
-    for (place, node) in [("task", "n1"), ("script", "n1"), ("ssh", "n2")] {
+    for (place, node) in [("task", "n1"), ("script", "n1"), ("ssh", "n2"), ("builtin", "n2")] {
         assert_eq!(VIEWS.inside[place]["hostname"], node);
     }
 }
@@ -197,14 +202,16 @@ fn sessions_have_the_limits_of_slurms_own_processes() {
     n2.sh("prlimit --nofile=3000:4000 --nproc=5000:6000 --core=0:8192 --pid $(pgrep -ox slurmd)").success();
     let look = "for which in n u c; do echo $(ulimit -S$which) $(ulimit -H$which); done";
     // With the shell of sessions: other shells use other units, and lack `u`.
-    let task = lab.alice().srun_image("-w n2 bash -c").arg(format!("{look}; ssh n2 '{look}'"));
-    let ran = task.run().success();
-    let lines = ran.lines();
-    let (task, session) = lines.split_at(3);
-    assert_eq!(task, session, "{ran}");
-    let hard = |line: &&str| line.split(' ').nth(1).map(str::to_owned);
-    let hard: Vec<_> = task.iter().filter_map(hard).collect();
-    assert_eq!(hard, ["4000", "6000", "8"], "{ran}");
+    for image in [IMAGE, &image("bare")] {
+        let task = lab.alice().srun(&format!("-w n2 --docker-image={image} bash -c"));
+        let ran = task.arg(format!("{look}; ssh n2 '{look}'")).run().success();
+        let lines = ran.lines();
+        let (task, session) = lines.split_at(3);
+        assert_eq!(task, session, "{ran}");
+        let hard = |line: &&str| line.split(' ').nth(1).map(str::to_owned);
+        let hard: Vec<_> = task.iter().filter_map(hard).collect();
+        assert_eq!(hard, ["4000", "6000", "8"], "{ran}");
+    }
     back.run().success();
     lab.assert_empty();
 }

@@ -1,6 +1,6 @@
 //! ssh between the containers of a job: with checked host keys, and for this job only.
 
-use spank_docker_e2e::{Lab, image};
+use spank_docker_e2e::{IMAGE, Lab, image};
 
 use crate::hostile_user::assert_no_login;
 
@@ -34,10 +34,17 @@ fn ssh_sessions_have_the_environment_of_the_image() {
 
 #[test]
 fn ranks_started_over_ssh_are_in_the_extern_step() {
-    let lab = Lab::get();
+    // The image's sshd, and the plugin's.
+    for image in [IMAGE, &image("bare")] {
+        are_in_the_extern_step(&Lab::get(), image);
+    }
+}
+
+#[track_caller]
+fn are_in_the_extern_step(lab: &Lab, image: &str) {
     let script =
         "ssh n2 cat /proc/self/cgroup; mpirun -np 2 --map-by ppr:1:node grep memory /proc/self/cgroup";
-    let job = lab.alice().submit_image("-w n1,n2 -N2", script).wait().completed();
+    let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={image}"), script).wait().completed();
     let there = format!("/job_{}/step_extern", job.id);
     let sessions = job.lines().iter().filter(|line| line.contains(&there)).count();
     // The session's sshd processes, and the rank on n2.
@@ -181,32 +188,21 @@ fn every_name_and_address_of_a_node_leads_to_its_container() {
     lab.assert_clean();
 }
 
-/// Pushes an image without ssh, sshd and sftp-server, made of another one, and returns its name.
-fn without_ssh(lab: &Lab, name: &str) -> String {
-    let bare = format!("registry:5000/own/bare-{name}:{}", std::process::id());
-    lab.repair_with(lab.node("n1").command("").sh(&format!("docker rmi --force {bare} || true")));
-    let make = format!(
-        "docker pull --quiet {0} && printf 'FROM {0}\nRUN rm -f /usr/bin/ssh /usr/bin/slogin /usr/sbin/sshd /usr/lib/openssh/sftp-server\n' |
-         DOCKER_BUILDKIT=0 docker build --quiet --tag {bare} - && docker push --quiet {bare}",
-        image(name)
-    );
-    lab.node("n1").sh(&make).success();
-    bare
-}
-
 const RANKS: [&str; 3] = ["rank 0 of 3 on n1", "rank 1 of 3 on n2", "rank 2 of 3 on n3"];
 
 #[test]
 fn mpirun_spans_nodes_in_an_image_without_ssh_and_sshd() {
     let lab = Lab::get();
-    for name in ["nossh", "mpich"] {
-        let bare = without_ssh(&lab, name);
-        let job = lab.alice().submit(&format!("-N3 -n3 --docker-image={bare}"), "mpirun hello | sort").wait();
-        let job = job.completed();
+    let alice = lab.alice();
+    // Open MPI; MPICH with busybox for a shell, whose second program is musl's.
+    for (name, other, seen) in [("bare", "true", ""), ("busybox", "musl-who", "alice /home/alice")] {
+        let script = format!("#!/bin/sh\nmpirun hello | sort; mpirun {other} | sort -u");
+        let options = format!("-N3 -n3 --docker-image={}", image(name));
+        let job = alice.submitted(&alice.sbatch(&options, "").stdin(script)).wait().completed();
         let ranks: Vec<_> = job.lines().into_iter().filter(|line| line.starts_with("rank ")).collect();
         assert_eq!(ranks, RANKS, "{job}");
+        assert!(job.output.contains(seen), "{job}");
         assert_eq!(job.reported().len(), 0, "{job}");
-        lab.everywhere(&format!("docker rmi {bare} || true"));
     }
     lab.assert_clean();
 }
@@ -214,7 +210,7 @@ fn mpirun_spans_nodes_in_an_image_without_ssh_and_sshd() {
 #[test]
 fn ssh_of_the_plugin_behaves_as_openssh() {
     let lab = Lab::get();
-    let bare = without_ssh(&lab, "nossh");
+    let bare = image("bare");
     // The children of the session's listener. A connection that stays would be one more.
     let script = r#"connections='p=$$; while read -r name </proc/$p/comm; [ "$name" != sshd ]; do p=$(sed -n "s/^PPid:.//p" /proc/$p/status); done
             parent=$(grep ^PPid: /proc/$p/status); for try in $(seq 50); do
@@ -260,14 +256,13 @@ two"; umask 0027; ulimit -S -n 777
         "code 255",
     ];
     assert_eq!(job.lines(), expected, "{job}");
-    lab.everywhere(&format!("docker rmi {bare} || true"));
     lab.assert_clean();
 }
 
 #[test]
 fn ssh_of_the_plugin_checks_both_keys() {
     let lab = Lab::get();
-    let bare = without_ssh(&lab, "nossh");
+    let bare = image("bare");
     let script = "echo up $SLURM_JOB_DOCKER_PORT; until [ -e forged ]; do sleep 0.2; done; ssh n2 echo reached; echo code $?";
     let job = lab.alice().submit(&format!("-w n1,n2 -N2 --docker-image={bare}"), script);
     let port = lab.poll(|| job.output().lines().find_map(|line| Some(line.strip_prefix("up ")?.to_owned())));
@@ -283,6 +278,5 @@ fn ssh_of_the_plugin_checks_both_keys() {
     let job = job.wait();
     let line = "spank_docker: ssh: 'n2' does not have this job's host key: another program has the job's port there, or the nodes have different secrets: ask the admin";
     assert_eq!(job.lines()[1..], [line, "code 255"], "{job}");
-    lab.everywhere(&format!("docker rmi {bare} || true"));
     lab.assert_clean();
 }
