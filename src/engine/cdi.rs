@@ -12,7 +12,6 @@ use bollard::models::{DeviceRequest, SystemInfo};
 use serde::Deserialize;
 
 use super::connection::{Engine, EngineError};
-use super::facts::DOCKER;
 use crate::slurm::gres::{Gpus, GresError, Nvidia};
 
 /// What to request from the engine.
@@ -58,7 +57,7 @@ impl Engine {
         nvidia: &[Nvidia],
     ) -> Result<Result<GpuRequest, GresError>, EngineError> {
         // Podman's socket accepts such requests and ignores them: a job would run without its GPUs.
-        if self.name().await? != DOCKER {
+        if !self.is_docker() {
             return Ok(Err(GresError::Unsupported));
         }
         let info = self.call("list its devices", self.docker.info()).await?;

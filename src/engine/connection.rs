@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::Docker;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::facts;
 use super::transport::{self, Pieces};
 use crate::linux::{load, poll};
 
@@ -181,10 +182,13 @@ fn is_of_connection(error: &bollard::errors::Error) -> bool {
 pub struct Engine {
     pub(super) docker: Docker,
     socket: PathBuf,
+    /// What it calls itself: `Docker Engine`, `Podman Engine`.
+    name: String,
 }
 
 impl Engine {
-    /// Connects to the engine's socket and agrees on a version of the API.
+    /// Connects to the engine's socket, and learns which engine it is. There is no version of the API to agree on: requests
+    /// name none (bollard, uri.rs, `Uri::parse`), so the engine uses its own newest.
     pub async fn connect(socket: &Path) -> Result<Self, EngineError> {
         // bollard's own error does not distinguish an engine that was never here from one that has died.
         match load::timeout(GREETING, UnixStream::connect(socket)).await {
@@ -195,16 +199,20 @@ impl Engine {
             Some(Err(source)) => return Err(EngineError::Down { socket: socket.to_owned(), source }),
             None => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
         }
-        let docker = transport::client(socket, API_DEFAULT_VERSION);
-        let docker = docker.map_err(|error| EngineError::new(VERSION, error))?;
-        let docker = within(GREETING, VERSION, docker.negotiate_version()).await?;
-        Ok(Self { docker, socket: socket.to_owned() })
+        let docker = transport::client(socket).map_err(|error| EngineError::new(VERSION, error))?;
+        let name = facts::name(&within(GREETING, VERSION, docker.version()).await?);
+        Ok(Self { docker, socket: socket.to_owned(), name })
+    }
+
+    /// Whether it is Docker's own, not another with the same API.
+    #[must_use]
+    pub fn is_docker(&self) -> bool {
+        self.name == facts::DOCKER
     }
 
     /// A client for one answer that arrives in pieces.
     pub(super) fn pieces(&self, call: &'static str) -> Result<Pieces, EngineError> {
-        let pieces = Pieces::new(&self.socket, &self.docker.client_version());
-        pieces.map_err(|error| EngineError::new(call, error))
+        Pieces::new(&self.socket).map_err(|error| EngineError::new(call, error))
     }
 
     /// Asks the engine whether it still answers: called when another call takes long.

@@ -15,7 +15,6 @@ use futures_util::StreamExt;
 
 use super::connection::{Engine, EngineError, last_output_line};
 use super::container_spec::{ContainerSpec, Hiding, body};
-use super::facts::DOCKER;
 use super::shim;
 use crate::linux::poll;
 
@@ -83,7 +82,7 @@ impl Engine {
     /// which takes time if that is large.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<Container, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
-        let hiding = if self.name().await? == DOCKER { Hiding::Removal } else { Hiding::EmptyValue };
+        let hiding = if self.is_docker() { Hiding::Removal } else { Hiding::EmptyValue };
         let request = self.docker.create_container(Some(options), body(spec, hiding));
         Ok(Container { id: self.patient_call("create the container", request).await?.id })
     }

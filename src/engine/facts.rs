@@ -44,11 +44,6 @@ impl EngineInfo {
 }
 
 impl Engine {
-    /// What the engine calls itself: `Docker Engine`, `Podman Engine`.
-    pub(super) async fn name(&self) -> Result<String, EngineError> {
-        Ok(name(&self.call("report its version", self.docker.version()).await?))
-    }
-
     /// Requests from the engine the facts for a check of the node.
     pub async fn facts(&self) -> Result<EngineInfo, EngineError> {
         let version = self.call("report its version", self.docker.version()).await?;
@@ -57,7 +52,8 @@ impl Engine {
     }
 }
 
-fn name(version: &SystemVersion) -> String {
+/// What the engine calls itself.
+pub(super) fn name(version: &SystemVersion) -> String {
     match version.components.iter().flatten().next().map(|component| component.name.as_str()) {
         None | Some("Engine") => DOCKER.to_owned(),
         Some(other) => other.to_owned(),

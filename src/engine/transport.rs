@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bollard::errors::Error;
-use bollard::{BollardRequest, ClientVersion, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use futures_util::{Stream, StreamExt};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -50,9 +50,9 @@ pub(super) fn is_too_long(error: &Error) -> Option<usize> {
 }
 
 /// A client for answers that are kept as a whole.
-pub(super) fn client(socket: &Path, version: &ClientVersion) -> Result<Docker, Error> {
+pub(super) fn client(socket: &Path) -> Result<Docker, Error> {
     let socket = socket.to_owned();
-    client_with(version, move |request| exchange(socket.clone(), Allowance::of(ANSWER), request))
+    client_with(move |request| exchange(socket.clone(), Allowance::of(ANSWER), request))
 }
 
 /// A client for one answer that arrives in pieces.
@@ -63,11 +63,11 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    pub(super) fn new(socket: &Path, version: &ClientVersion) -> Result<Self, Error> {
+    pub(super) fn new(socket: &Path) -> Result<Self, Error> {
         let socket = socket.to_owned();
         let allowance = Allowance::of(PIECE);
         let its = allowance.clone();
-        let docker = client_with(version, move |request| exchange(socket.clone(), its.clone(), request))?;
+        let docker = client_with(move |request| exchange(socket.clone(), its.clone(), request))?;
         Ok(Self { docker, allowance })
     }
 
@@ -86,14 +86,11 @@ impl Pieces {
     }
 }
 
-fn client_with<F>(
-    version: &ClientVersion,
-    exchange: impl Fn(BollardRequest) -> F + Send + Sync + 'static,
-) -> Result<Docker, Error>
+fn client_with<F>(exchange: impl Fn(BollardRequest) -> F + Send + Sync + 'static) -> Result<Docker, Error>
 where
     F: Future<Output = Result<Response<Incoming>, Error>> + Send + 'static,
 {
-    Docker::connect_with_custom_transport(exchange, Some("http://docker"), NEVER, version)
+    Docker::connect_with_custom_transport(exchange, Some("http://docker"), NEVER, API_DEFAULT_VERSION)
 }
 
 /// Sends a request over a connection of its own.
@@ -190,7 +187,6 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::thread;
 
-    use bollard::API_DEFAULT_VERSION;
     use bollard::query_parameters::CreateImageOptions;
 
     use super::*;
@@ -227,7 +223,7 @@ mod tests {
     fn pull(text: &'static [u8], times: usize) -> (Result<usize, Error>, usize) {
         let (directory, engine) = answers(text, times);
         let pulled = runtime().unwrap().block_on(async {
-            let pieces = Pieces::new(&directory.path().join("socket"), API_DEFAULT_VERSION).unwrap();
+            let pieces = Pieces::new(&directory.path().join("socket")).unwrap();
             let mut stream = pieces.docker.create_image(None::<CreateImageOptions>, None, None);
             let mut count = 0;
             while let Some(step) = pieces.next(&mut stream).await? {
@@ -258,7 +254,7 @@ mod tests {
     fn answer_without_end_is_an_error() {
         let (directory, engine) = answers(BLANKS, usize::MAX);
         let result = runtime().unwrap().block_on(async {
-            let docker = client(&directory.path().join("socket"), API_DEFAULT_VERSION).unwrap();
+            let docker = client(&directory.path().join("socket")).unwrap();
             docker.info().await
         });
         let error = EngineError::new("look", result.unwrap_err());
