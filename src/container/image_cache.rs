@@ -146,7 +146,7 @@ mod tests {
     fn least_recently_used_images_of_jobs_go_first_and_no_others() {
         let image = |id: &str| StoredImage::new(id, 1);
         let images = ["old", "older", "used", "admins"].map(image);
-        let of_jobs = |last_used| ImageUse { is_of_jobs: true, starts: 1, last_used };
+        let of_jobs = |last_used| ImageUse { is_of_jobs: true, starts: 1, last_used, checked: 0 };
         let uses = [of_jobs(20), of_jobs(10), of_jobs(1), ImageUse { starts: 9, ..ImageUse::default() }];
         let known: Vec<_> = images.iter().zip(uses).collect();
         let order = candidates(&known, &BTreeSet::from(["used".to_owned()]));

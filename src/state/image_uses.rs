@@ -34,6 +34,9 @@ pub struct ImageUse {
     pub starts: u64,
     /// When the last of them was, in seconds since 1970; 0 if there was none.
     pub last_used: u64,
+    /// Which checks of its files it has passed: the number of their version, 0 for none.
+    #[serde(default)]
+    pub checked: u32,
 }
 
 /// The files of a node.
@@ -85,6 +88,12 @@ impl ImageUses {
     pub fn keep(&self, id: &str) -> io::Result<()> {
         let file = locked(self.open(id)?, FlockArg::LockShared)?;
         self.update(&file, |known| known.is_of_jobs = false)
+    }
+
+    /// Notes that the image has passed these checks: its content cannot change, since its id is a hash of that.
+    pub fn note_checked(&self, id: &str, version: u32) -> io::Result<()> {
+        let file = locked(self.open(id)?, FlockArg::LockShared)?;
+        self.update(&file, |known| known.checked = version)
     }
 
     /// Changes what a file says: one process at a time. The locks of the files themselves are held for longer than that.
@@ -194,7 +203,10 @@ mod tests {
         let known = uses.of(ID).unwrap();
         assert!(known.is_of_jobs && known.starts == 2 && known.last_used >= now() - 60, "{known:?}");
         uses.keep(ID).unwrap();
-        assert_eq!(uses.of(ID).unwrap(), ImageUse { is_of_jobs: false, ..known });
+        uses.note_checked(ID, 3).unwrap();
+        drop(uses.begin(ID, false).unwrap().unwrap());
+        let known = uses.of(ID).map(|known| (known.is_of_jobs, known.checked, known.starts));
+        assert_eq!(known, Some((false, 3, 3)));
         uses.forget_all_but(|id| id == ID).unwrap();
         assert!(uses.of(ID).is_some());
         uses.forget_all_but(|_| false).unwrap();

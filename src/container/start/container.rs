@@ -23,6 +23,7 @@ use crate::linux::identity::UserIds;
 use crate::linux::mountinfo;
 use crate::linux::namespace::Namespaces;
 use crate::linux::process::Process;
+use crate::state::ImageUses;
 
 /// The file in which engines look groups up: its directory and its name.
 const GROUPS: [&str; 2] = ["/etc", "group"];
@@ -82,11 +83,12 @@ pub(super) async fn start(
     start: &StartRequest<'_>,
     engine: &Engine,
     container: &Container,
-    files: &Files<'_>,
+    (image, files): (&Image, &Files<'_>),
     gpus: Option<&GpuRequest>,
 ) -> Result<Process, StartError> {
+    let unsafe_file = preflight::check(engine, container, &image.id, &ImageUses::default()).await?;
     let image = start.image_name();
-    match preflight::find_unsafe_account_file(engine, container).await? {
+    match unsafe_file {
         Some(UnsafeAccountFile::File(path)) => return Err(StartError::Account { image, path }),
         Some(UnsafeAccountFile::Directory(path)) => return Err(StartError::System { image, path }),
         Some(UnsafeAccountFile::Closed) => return Err(StartError::Closed { image }),

@@ -11,9 +11,13 @@
 //!
 //! Runs as root where a container is started: in the prolog, or in the task that starts its step's container.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use futures_util::future::{try_join, try_join_all};
 
 use crate::engine::{Container, Engine, EngineError, FileType};
+use crate::state::ImageUses;
 
 /// Files that the engine opens.
 const READ: [&str; 2] = ["/etc/passwd", "/etc/group"];
@@ -40,21 +44,53 @@ pub(super) enum UnsafeAccountFile {
     Closed,
 }
 
-/// The first problem with a file that the engine would open, or a directory on which it would mount.
-pub(super) async fn find_unsafe_account_file(
+/// The version of these checks: a new one makes that images are checked again.
+const VERSION: u32 = 1;
+
+/// The first problem with a file that the engine would open, or a directory on which it would mount. In containers of Docker,
+/// which has the same files in each container of an image until that is started, an image is checked once on a node. Podman may
+/// lack directories that the plugin has to put into each container.
+pub(super) async fn check(
+    engine: &Engine,
+    container: &Container,
+    image_id: &str,
+    uses: &ImageUses,
+) -> Result<Option<UnsafeAccountFile>, EngineError> {
+    let is_same_for_all = engine.is_docker();
+    if is_same_for_all && uses.of(image_id).is_some_and(|known| known.checked == VERSION) {
+        return Ok(None);
+    }
+    let found = find_unsafe_account_file(engine, container).await?;
+    if is_same_for_all && found.is_none() {
+        // Where it cannot be noted, each start checks.
+        let _ = uses.note_checked(image_id, VERSION);
+    }
+    Ok(found)
+}
+
+/// The same in this container.
+async fn find_unsafe_account_file(
     engine: &Engine,
     container: &Container,
 ) -> Result<Option<UnsafeAccountFile>, EngineError> {
-    let files = READ.map(|path| async move {
-        let harmless = is_harmless(engine, container, path).await?;
-        Ok((!harmless).then_some(UnsafeAccountFile::File(path)))
+    let looks = Looks { engine, container, seen: RefCell::default() };
+    // One after the other: both begin in the same directory, which the engine is asked about once.
+    let files = async {
+        for path in READ {
+            if !looks.is_harmless(path).await? {
+                return Ok(Some(UnsafeAccountFile::File(path)));
+            }
+        }
+        Ok(None)
+    };
+    let directories = SYSTEM.map(|path| async {
+        let is_directory = looks.is_directory(path).await?;
+        Ok::<_, EngineError>((!is_directory).then_some(UnsafeAccountFile::Directory(path)))
     });
-    let directories = SYSTEM.map(|path| async move {
-        let harmless = is_directory(engine, container, path).await?;
-        Ok((!harmless).then_some(UnsafeAccountFile::Directory(path)))
-    });
-    let (files, directories) = try_join(try_join_all(files), try_join_all(directories)).await?;
-    let Some(trap) = files.into_iter().chain(directories).flatten().next() else { return Ok(None) };
+    let (file, directories) = try_join(files, try_join_all(directories)).await?;
+    let Some(trap) = file.into_iter().chain(directories.into_iter().flatten()).next() else {
+        return Ok(None);
+    };
     match engine.kind(container, "/").await {
         Err(EngineError::Refused { .. }) => Ok(Some(UnsafeAccountFile::Closed)),
         Err(error) => Err(error),
@@ -68,32 +104,83 @@ pub(super) async fn find_unsafe_account_file(
     }
 }
 
-/// Whether this is a directory. Docker makes its own over the image's file before this check (moby,
-/// daemon/initlayer). Podman uses what is there: where there is nothing, the plugin puts a directory there
-/// (buildah, copier/copier.go, `copierHandlerPut`), and checks it.
-async fn is_directory(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
-    let is_directory = async {
-        if engine.kind(container, path).await?.is_none() {
-            engine.put_directory(container, "/", path.trim_start_matches('/')).await?;
-        }
-        Ok(engine.kind(container, path).await? == Some(FileType::Directory))
-    };
-    match is_directory.await {
-        Err(EngineError::Refused { .. }) => Ok(false),
-        found => found,
-    }
+/// Looks at a container's files. The engine mounts them for each request, so none is made twice: before the start nothing
+/// changes them but the plugin.
+struct Looks<'a> {
+    engine: &'a Engine,
+    container: &'a Container,
+    seen: RefCell<BTreeMap<String, Option<FileType>>>,
 }
 
-/// Whether this is a regular file of a plausible size, also through links, or is missing.
-async fn is_harmless(engine: &Engine, container: &Container, path: &str) -> Result<bool, EngineError> {
-    match end(engine, container, path).await {
-        Ok(PathEnd::Nothing) => Ok(true),
-        Ok(PathEnd::At(FileType::File { size })) => Ok(size <= LIMIT),
-        Ok(PathEnd::At(FileType::Link | FileType::Directory | FileType::Other) | PathEnd::Elsewhere) => {
-            Ok(false)
+impl Looks<'_> {
+    async fn kind(&self, path: &str) -> Result<Option<FileType>, EngineError> {
+        let seen = self.seen.borrow().get(path).copied();
+        if let Some(kind) = seen {
+            return Ok(kind);
         }
-        Err(EngineError::Refused { .. }) => Ok(false),
-        Err(error) => Err(error),
+        let kind = self.engine.kind(self.container, path).await?;
+        self.seen.borrow_mut().insert(path.to_owned(), kind);
+        Ok(kind)
+    }
+
+    /// Whether this is a directory. Docker makes its own over the image's file before this check (moby,
+    /// daemon/initlayer). Podman uses what is there: where there is nothing, the plugin puts a directory there
+    /// (buildah, copier/copier.go, `copierHandlerPut`), and checks it.
+    async fn is_directory(&self, path: &str) -> Result<bool, EngineError> {
+        let Self { engine, container, .. } = *self;
+        let kind = async {
+            match engine.kind(container, path).await? {
+                None => {
+                    engine.put_directory(container, "/", path.trim_start_matches('/')).await?;
+                    engine.kind(container, path).await
+                }
+                kind => Ok(kind),
+            }
+        };
+        match kind.await {
+            Err(EngineError::Refused { .. }) => Ok(false),
+            kind => Ok(kind? == Some(FileType::Directory)),
+        }
+    }
+
+    /// Whether this is a regular file of a plausible size, also through links, or is missing.
+    async fn is_harmless(&self, path: &str) -> Result<bool, EngineError> {
+        match self.end(path).await {
+            Ok(PathEnd::Nothing) => Ok(true),
+            Ok(PathEnd::At(FileType::File { size })) => Ok(size <= LIMIT),
+            Ok(PathEnd::At(FileType::Link | FileType::Directory | FileType::Other) | PathEnd::Elsewhere) => {
+                Ok(false)
+            }
+            Err(EngineError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a path leads. An engine that does not return a link's target as the image has it leaves that unknown.
+    async fn end(&self, path: &str) -> Result<PathEnd, EngineError> {
+        let (mut way, mut links) = (Way::default(), 0);
+        way.turn(path);
+        while let Some(next) = way.next() {
+            let here = match next {
+                PathStep::To(path) => path,
+                PathStep::Out => return Ok(PathEnd::Elsewhere),
+            };
+            match self.kind(&here).await? {
+                None => return Ok(PathEnd::Nothing),
+                Some(FileType::Directory) => {}
+                Some(FileType::Link) if links < LINKS => {
+                    links += 1;
+                    let target = self.engine.link(self.container, &here).await?;
+                    let Some(target) = target.and_then(|target| String::from_utf8(target).ok()) else {
+                        return Ok(PathEnd::Elsewhere);
+                    };
+                    way.turn(&target);
+                }
+                Some(other) if way.is_at_end() => return Ok(PathEnd::At(other)),
+                Some(_) => return Ok(PathEnd::Elsewhere),
+            }
+        }
+        Ok(PathEnd::At(FileType::Directory))
     }
 }
 
@@ -104,33 +191,6 @@ enum PathEnd {
     At(FileType),
     /// The path leads outside the image's own files, or to an unknown place.
     Elsewhere,
-}
-
-/// Where a path leads. An engine that does not return a link's target as the image has it leaves that unknown.
-async fn end(engine: &Engine, container: &Container, path: &str) -> Result<PathEnd, EngineError> {
-    let (mut way, mut links) = (Way::default(), 0);
-    way.turn(path);
-    while let Some(next) = way.next() {
-        let here = match next {
-            PathStep::To(path) => path,
-            PathStep::Out => return Ok(PathEnd::Elsewhere),
-        };
-        match engine.kind(container, &here).await? {
-            None => return Ok(PathEnd::Nothing),
-            Some(FileType::Directory) => {}
-            Some(FileType::Link) if links < LINKS => {
-                links += 1;
-                let target = engine.link(container, &here).await?;
-                let Some(target) = target.and_then(|target| String::from_utf8(target).ok()) else {
-                    return Ok(PathEnd::Elsewhere);
-                };
-                way.turn(&target);
-            }
-            Some(other) if way.is_at_end() => return Ok(PathEnd::At(other)),
-            Some(_) => return Ok(PathEnd::Elsewhere),
-        }
-    }
-    Ok(PathEnd::At(FileType::Directory))
 }
 
 /// A walk from an image's root: it continues below a path only when that was seen to be a directory.
@@ -184,7 +244,70 @@ impl Way {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use base64ct::{Base64, Encoding};
+
     use super::*;
+    use crate::linux::runtime::runtime;
+
+    /// An engine that shows a container with harmless files. Returns the paths that it was asked about.
+    fn serve(listener: &UnixListener, version: &str) -> Vec<String> {
+        let mut asked = Vec::new();
+        for mut client in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            // The first connection only tests whether a process serves the socket.
+            let Ok(length @ 1..) = client.read(&mut request) else { continue };
+            if request.starts_with(b"over") {
+                break;
+            }
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+            let Some((_, path)) = request.split_once("/archive?path=") else {
+                write!(client, "{head}Content-Length: {}\r\n\r\n{version}", version.len()).unwrap();
+                continue;
+            };
+            let path = path.split(' ').next().unwrap_or_default().replace("%2F", "/");
+            let mode = if READ.contains(&path.as_str()) { 0o644 } else { 1_u32 << 31 | 0o755 };
+            let stat = format!(
+                r#"{{"name":"x","size":7,"mode":{mode},"mtime":"2026-01-01T00:00:00Z","linkTarget":""}}"#
+            );
+            let stat = Base64::encode_string(stat.as_bytes());
+            write!(client, "{head}X-Docker-Container-Path-Stat: {stat}\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
+            asked.push(path);
+        }
+        asked.sort();
+        asked
+    }
+
+    /// It mounts the container's files for each request. Podman may need directories in each container.
+    #[test]
+    fn engine_is_asked_about_each_path_once_and_docker_once_for_each_image() {
+        let paths = ["/dev", "/etc", "/etc/group", "/etc/passwd", "/proc", "/sys"];
+        let podman = r#"{"Components":[{"Name":"Podman Engine","Version":"5.4"}]}"#;
+        let twice: Vec<_> = paths.iter().flat_map(|path| [*path; 2]).collect();
+        for (version, expected) in [("{}", paths.to_vec()), (podman, twice)] {
+            let directory = tempfile::tempdir().unwrap();
+            let socket = directory.path().join("socket");
+            let listener = UnixListener::bind(&socket).unwrap();
+            let (found, asked) = std::thread::scope(|threads| {
+                let served = threads.spawn(|| serve(&listener, version));
+                let found = runtime().unwrap().block_on(async {
+                    let engine = Engine::connect(&socket).await?;
+                    let (container, uses) =
+                        (Container { id: "0".repeat(64) }, ImageUses::at(directory.path()));
+                    check(&engine, &container, &"1".repeat(64), &uses).await?;
+                    check(&engine, &container, &"1".repeat(64), &uses).await
+                });
+                UnixStream::connect(&socket).unwrap().write_all(b"over").unwrap();
+                (found, served.join().unwrap())
+            });
+            assert!(matches!(found, Ok(None)), "{found:?}");
+            assert_eq!(asked, expected, "{version}");
+        }
+    }
 
     /// The steps of a walk in which each of `links` is found to be one.
     fn walk(path: &str, links: &[(&str, &str)]) -> Vec<String> {

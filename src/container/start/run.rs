@@ -328,7 +328,7 @@ async fn first_process(
             container::put_groups(engine, &container, groups).await?;
         }
         clock.note("create");
-        match container::start(start, engine, &container, files, gpus).await {
+        match container::start(start, engine, &container, (image, files), gpus).await {
             Err(StartError::Groups { .. }) if groups.is_none() => {
                 groups = Some(container::groups(start, engine, &container).await?);
                 engine.remove(&container, None, engine::PATIENCE).await?;
