@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::join;
+use futures_util::{StreamExt, stream};
 
 use super::error::{MountError, MountOrigin, explain_source};
 use super::plan::{Fresh, PlannedMount, RealPaths, wanted};
@@ -21,6 +22,9 @@ use crate::log::escape::Escaped;
 use crate::settings::mounts::{Mount, MountSource, Propagation, Target};
 use crate::settings::plugstack::Config;
 use crate::slurm::gres::Gpus;
+
+/// The most sources that are opened at once, each by a child.
+const AT_ONCE: usize = 8;
 
 /// A mount that is ready to be attached.
 #[derive(Debug)]
@@ -65,10 +69,13 @@ pub(in crate::container) async fn prepare(
 ) -> Result<Vec<Prepared>, MountError> {
     let user = &request.credentials;
     let gpus = request.gpus.clone().unwrap_or_default();
-    let private = private::of(request).await;
+    let (private, real_paths) = join(private::of(request), real_paths(request)).await;
+    let opened =
+        wanted(config, request, &real_paths).into_iter().map(|wanted| open(wanted, user, &gpus, &private));
+    let mut opened = stream::iter(opened).buffered(AT_ONCE);
     let mut prepared = Vec::new();
-    for wanted in wanted(config, request, &real_paths(request).await) {
-        match open(wanted, user, &gpus, &private).await {
+    while let Some(opened) = opened.next().await {
+        match opened {
             // Slurm itself reports such a problem to the user, as it does for a job without a container.
             Err(error) if error.is_of_standard_mount() => {}
             other => prepared.push(other?),

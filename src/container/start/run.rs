@@ -1,11 +1,12 @@
 //! The start itself, step by step, under its deadline; and what undoes it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, join3, select};
 
 use super::contents::Contents;
 use super::error::{StartError, files_error};
@@ -158,9 +159,8 @@ async fn undo(start: &StartRequest<'_>, error: &StartError) {
 
 async fn run(start: &StartRequest<'_>, progress: &mut dyn Progress) -> Result<RunningContainer, StartError> {
     let mut clock = Clock::start();
-    let mut plan = prepare(start).await?;
+    let (mut plan, engine) = prepare(start).await?;
     clock.note("prepare");
-    let engine = engine_health::connect(start.config).await?;
     // Until the container exists, the engine may remove the image.
     let (image, _in_use) = find_image(start, &engine, progress).await?;
     clock.note("image");
@@ -203,21 +203,27 @@ struct StartPlan {
     unmounted_workdir: Option<PathBuf>,
 }
 
-async fn prepare(start: &StartRequest<'_>) -> Result<StartPlan, StartError> {
+/// Children open mounts and look nodes up while the engine answers. The first error counts in the order of these lines, whichever
+/// comes first.
+async fn prepare(start: &StartRequest<'_>) -> Result<(StartPlan, Engine), StartError> {
     let StartRequest { config, request, .. } = *start;
     policy::check_user(start)?;
-    let mounts = mounts::prepare(config, request).await?;
     let nodes = hostlist::expand(&request.nodes)
         .map_err(|source| StartError::NodeList { list: Escaped::new(&request.nodes), source })?;
-    Ok(StartPlan {
+    let (mounts, known, engine) =
+        join3(mounts::prepare(config, request), JobNodes::look_up(&nodes), engine_health::connect(config))
+            .await;
+    let mounts = mounts?;
+    let plan = StartPlan {
         port: start.port(),
         keys: start.keys()?,
-        known: JobNodes::look_up(&nodes).await,
+        known,
         nodes,
         between: interfaces::between_nodes(),
         unmounted_workdir: mounts::unmounted_workdir(request, &mounts),
         mounts,
-    })
+    };
+    Ok((plan, engine?))
 }
 
 async fn find_image(
@@ -296,15 +302,34 @@ async fn launch<'a>(
 ) -> Result<Launched<'a>, StartError> {
     let gpus = container::gpus(start, engine).await?;
     let banner = plan.keys.banner(&image.id)?;
-    let files = write_files(start, plan, &image, &banner)?;
+    let failed = || files_error("write the container's files");
+    let point = start.directory.mount_point(start.directory.container())?;
+    let files = Files::create(point, &start.request.credentials).map_err(failed())?;
     clock.note("files");
-    let (entry, container, process) =
-        first_process(start, plan, engine, &image, &files, gpus.as_ref(), clock).await?;
+    // The engine needs the directory, and the program of the first process in it; the rest is written while it creates the
+    // container.
+    let write = async {
+        let_requests_begin().await;
+        write_files(start, plan, &image, &banner, &files)
+    };
+    let first = first_process(start, plan, engine, &image, &files, gpus.as_ref(), clock);
+    let (first, written) = join(first, write).await;
+    let (entry, container, process) = first?;
+    written.map_err(failed())?;
     note_where_it_writes(start, &process)?;
     let namespaces = Namespaces::as_made(&process).map_err(files_error("open the container's namespaces"))?;
     let cgroups = Cgroups::of_container(process.id().pid, &container.id)
         .map_err(files_error("inspect the container's cgroups"))?;
     Ok(Launched { image, banner, gpus, files, entry, container, process, cgroups, namespaces })
+}
+
+/// Returns when what other futures of this thread wait for has been requested: after one pass of the event loop for a
+/// connection, for its task, and for the request, and a few to spare. Too few would only cost time.
+async fn let_requests_begin() {
+    const PASSES: usize = 8;
+    for _ in 0..PASSES {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Starts the first process in a new container; where the engine took names of the image's groups for numbers,
@@ -352,12 +377,13 @@ fn note_where_it_writes(start: &StartRequest<'_>, process: &Process) -> Result<(
     }
 }
 
-fn write_files<'a>(
-    start: &StartRequest<'a>,
+fn write_files(
+    start: &StartRequest<'_>,
     plan: &StartPlan,
     image: &Image,
     banner: &str,
-) -> Result<Files<'a>, StartError> {
+    files: &Files<'_>,
+) -> io::Result<()> {
     let commands = command::present(start.config.slurm_commands.names());
     let commands: Vec<&str> = commands.iter().map(|(name, _)| *name).collect();
     let may_be_plugins = matches!(start.sshd, Sshd::Auto | Sshd::Builtin);
@@ -373,10 +399,7 @@ fn write_files<'a>(
         port: plan.port,
         between: plan.between.as_ref(),
     };
-    let point = start.directory.mount_point(start.directory.container())?;
-    let files = Files::create(point, &start.request.credentials);
-    let written = files.and_then(|files| contents.write(&files).map(|()| files));
-    written.map_err(files_error("write the container's files"))
+    contents.write(files)
 }
 
 /// The result of a start.
