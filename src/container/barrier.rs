@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::thread::sleep;
@@ -21,8 +21,10 @@ use crate::linux::runtime::runtime;
 
 /// How long one connection may take.
 const CONNECTION: Duration = Duration::from_secs(5);
-/// Interval between attempts to connect to the nodes that are still missing.
+/// Interval between attempts to connect.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The first of them: nodes start the containers of a step at about the same time, and end them so.
+const FIRST_INTERVAL: Duration = Duration::from_millis(10);
 /// The most connections that are tried at once: each is an open file of a task, which may have a low limit.
 const AT_ONCE: usize = 128;
 /// A single attempt may fail because the node is busy: after this many failures in a row its sshd counts as
@@ -50,7 +52,7 @@ pub fn wait_for_all(nodes: &[String], port: u16, is_patient: impl Fn() -> bool) 
     }
     let missing = RefCell::new((0..known.len()).collect::<BTreeSet<_>>());
     let all = async {
-        loop {
+        for pause in pauses() {
             let left = missing.borrow().clone();
             let looks = left.into_iter().map(|place| {
                 let (address, missing) = (known[place], &missing);
@@ -64,7 +66,7 @@ pub fn wait_for_all(nodes: &[String], port: u16, is_patient: impl Fn() -> bool) 
             if missing.borrow().is_empty() {
                 return;
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(pause).await;
         }
     };
     let given_up = async {
@@ -81,6 +83,11 @@ pub fn wait_for_all(nodes: &[String], port: u16, is_patient: impl Fn() -> bool) 
             Either::Right(((), _)) => sshd(),
         }
     })
+}
+
+/// Growing ones, without end.
+fn pauses() -> impl Iterator<Item = Duration> {
+    std::iter::successors(Some(FIRST_INTERVAL), |pause| Some(INTERVAL.min(*pause * 2)))
 }
 
 async fn is_there(address: SocketAddr) -> bool {
@@ -108,21 +115,31 @@ pub fn awaited(nodes: &[String], own: &str) -> Option<String> {
 /// node.
 pub fn wait_for_end(sshd: &SocketAddr, limit: Option<Duration>, come: impl FnOnce()) {
     let began = Instant::now();
+    let mut waits = pauses();
     let mut connection = loop {
         match TcpStream::connect_timeout(sshd, CONNECTION) {
             Ok(connection) => break connection,
             Err(_) if limit.is_some_and(|limit| began.elapsed() > limit) => return,
-            Err(_) => sleep(INTERVAL),
+            Err(_) => sleep(waits.next().unwrap_or(INTERVAL)),
         }
     };
     come();
+    // A connection that lasts long is followed by a short pause again; an sshd that ends each one at once is not asked more often
+    // than every INTERVAL.
+    let mut waits = pauses();
     let mut missed = 0;
     loop {
+        let held = Instant::now();
         hold(connection);
+        if held.elapsed() > INTERVAL {
+            waits = pauses();
+        }
         connection = loop {
-            sleep(INTERVAL);
+            sleep(waits.next().unwrap_or(INTERVAL));
             match TcpStream::connect_timeout(sshd, CONNECTION) {
                 Ok(connection) => break connection,
+                // The node answers, and nothing listens there.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => return,
                 Err(_) if missed + 1 >= MISSES => return,
                 Err(_) => missed += 1,
             }
