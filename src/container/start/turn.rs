@@ -18,7 +18,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 /// The number of starts of one user at once. They keep an engine busy: most of a start is the engine's work, one after the other.
 const AT_ONCE: u32 = 8;
 /// The interval between two tries. A start takes about 100 ms.
-const INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The right to start a container now, until it is dropped.
 #[derive(Debug)]

@@ -27,11 +27,15 @@ const LATER: [(&[u8], &str); 2] = [
 /// The lines to add for an sshd, by the content of its program.
 #[must_use]
 pub fn more_lines(program: &[u8]) -> String {
-    // Strings of another length than the option's are not compared, so that even a megabyte is quickly
-    // searched.
-    let words = || program.split(|byte| *byte == 0);
-    let is_known = |name: &[u8]| words().any(|word| word.eq_ignore_ascii_case(name));
-    LATER.iter().filter(|(name, _)| is_known(name)).map(|(_, line)| *line).collect()
+    // Strings of another length than an option's are not compared, so that even a megabyte is quickly
+    // searched, and once for all options.
+    let mut is_known = LATER.map(|_| false);
+    for word in program.split(|byte| *byte == 0) {
+        for ((name, _), is_known) in LATER.iter().zip(&mut is_known) {
+            *is_known |= word.eq_ignore_ascii_case(name);
+        }
+    }
+    LATER.iter().zip(is_known).filter(|(_, is_known)| *is_known).map(|((_, line), _)| *line).collect()
 }
 
 /// From where the sshd is reached.

@@ -79,7 +79,10 @@ fn move_all(from: &Path, to: &Path, deadline: Instant) -> io::Result<()> {
             }
         }
         rounds += 1;
-        thread::sleep(INTERVAL);
+        // The first move is usually the last one, which the list shows at once.
+        if rounds > 1 {
+            thread::sleep(INTERVAL);
+        }
     }
     Err(io::Error::other("its processes cannot be moved: they are forked, or stay, in its own cgroups"))
 }
