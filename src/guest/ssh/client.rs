@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
