@@ -353,7 +353,8 @@ impl Lab {
     /// fail by it as well.
     fn remove_left(&self) {
         let of = if self.share.alone { "ALL=1" } else { "" };
-        let jobs = self.first().run(&format!("squeue --noheader --states=all --name={} --format=%A", self.job_name));
+        let jobs =
+            self.first().run(&format!("squeue --noheader --states=all --name={} --format=%A", self.job_name));
         let run = |script: &str| {
             let mut removed = String::new();
             for node in self.site.nodes() {
