@@ -16,7 +16,7 @@ use bollard::Docker;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::facts;
+use super::name::{self, DOCKER};
 use super::transport::{self, Pieces};
 use crate::linux::{load, poll};
 
@@ -200,14 +200,14 @@ impl Engine {
             None => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
         }
         let docker = transport::client(socket).map_err(|error| EngineError::new(VERSION, error))?;
-        let name = facts::name(&within(GREETING, VERSION, docker.version()).await?);
+        let name = name::name(&within(GREETING, VERSION, docker.version()).await?);
         Ok(Self { docker, socket: socket.to_owned(), name })
     }
 
     /// Whether it is Docker's own, not another with the same API.
     #[must_use]
     pub fn is_docker(&self) -> bool {
-        self.name == facts::DOCKER
+        self.name == DOCKER
     }
 
     /// A client for one answer that arrives in pieces.

@@ -1,16 +1,13 @@
 //! The facts that an engine reports about itself.
 //!
-//! Used by `spank-docker check`, as root; the engine's name also where engines differ in behaviour without
-//! announcing it.
+//! Used by `spank-docker check`, as root.
 
 use std::path::PathBuf;
 
 use bollard::models::{SystemInfo, SystemVersion, SystemVersionComponents};
 
 use super::connection::{Engine, EngineError};
-
-/// The name of Docker's own engine in messages.
-pub(super) const DOCKER: &str = "Docker Engine";
+use super::name::{DOCKER, name};
 
 /// The facts that matter to the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +46,6 @@ impl Engine {
         let version = self.call("report its version", self.docker.version()).await?;
         let info = self.call("report its settings", self.docker.info()).await?;
         Ok(facts(version, info))
-    }
-}
-
-/// What the engine calls itself.
-pub(super) fn name(version: &SystemVersion) -> String {
-    match version.components.iter().flatten().next().map(|component| component.name.as_str()) {
-        None | Some("Engine") => DOCKER.to_owned(),
-        Some(other) => other.to_owned(),
     }
 }
 

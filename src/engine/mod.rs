@@ -8,6 +8,7 @@ mod exec;
 mod facts;
 mod image;
 mod import;
+mod name;
 mod put;
 pub mod registry_auth;
 mod removal;

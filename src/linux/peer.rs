@@ -90,13 +90,16 @@ mod tests {
         let (accepted, peer) = listener.accept().unwrap();
         let mut owners = vec![(peer, geteuid().as_raw())];
         let mut child = None;
+        let mut other = None;
         // Whoever is not root can be nobody else.
         if geteuid().is_root() {
             let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; read -r", address.port());
             let mut bash = Command::new("bash");
             bash.args(["-c", &script]).uid(65534).stdin(Stdio::piped());
             child = Some(bash.spawn().unwrap());
-            owners.push((listener.accept().unwrap().1, 65534));
+            let (accepted, peer) = listener.accept().unwrap();
+            other = Some(accepted);
+            owners.push((peer, 65534));
         }
         for (peer, uid) in owners {
             assert_eq!(owner_of_peer(address, peer), Some(uid));
@@ -105,7 +108,7 @@ mod tests {
         (&accepted).read_to_end(&mut Vec::new()).unwrap();
         assert_eq!(owner_of_peer(address, peer), None);
         if let Some(mut child) = child {
-            drop(child.stdin.take());
+            drop((other, child.stdin.take()));
             child.wait().unwrap();
         }
     }

@@ -83,7 +83,7 @@ pub const TABLE: [OptionSpec; 14] = [
         "docker-image",
         "IMAGE",
         "SLURM_DOCKER_IMAGE",
-        "run the job in containers of this image, [registry[:port]/]name[:tag][@digest], or in this file, /... or ./...; none: on the host",
+        "run in containers of this image: [registry[:port]/]name[:tag][@digest], a file (/..., ./...); none: on the host",
         read::image,
         |options| options.image != ImageChoice::Unset,
     ),
