@@ -4,6 +4,9 @@
 //! prove that the file has all of it. Each layer, decompressed, must have the digest that the configuration names. And nothing
 //! is served that the engine could understand otherwise: the manifest is written here, from what was checked, and keys of the
 //! configuration that only Go takes for others (encoding/json compares names without regard to case) are refused.
+//!
+//! The configuration gets a key of the plugin's, and so the image another id: in the engine's store it is never the image of a
+//! registry, which all users may use, so that making it private takes nothing from others. The layers are shared.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -22,6 +25,8 @@ use super::{docker_archive, oci};
 
 /// The type of an image's manifest.
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// What the configuration gets, the same on all nodes. No engine knows this key, and a key that is not known is kept.
+const OF_FILE: &str = r#""spank-docker.invalid":"file","#;
 
 #[derive(Debug, Deserialize)]
 struct Config {
@@ -50,6 +55,7 @@ pub(super) fn image(files: &Files, architecture: &str) -> Result<ServedImage, Fi
     // Read once: the file may change.
     let config = parts.config.0.small(&parts.config.1)?;
     let diff_ids = diff_ids(&config)?;
+    let config = of_file(&config);
     if diff_ids.len() != parts.layers.len() {
         return Err(FileError::NotAnImage);
     }
@@ -81,6 +87,12 @@ pub(super) fn image(files: &Files, architecture: &str) -> Result<ServedImage, Fi
     });
     blobs.insert(id.clone(), Content::Bytes(Arc::from(config)));
     Ok(ServedImage::new(MANIFEST, manifest.to_string().into_bytes(), id, blobs))
+}
+
+/// The configuration with the plugin's key: an object that has others.
+fn of_file(config: &[u8]) -> Vec<u8> {
+    let start = config.iter().position(|byte| *byte == b'{').map_or(0, |at| at + 1);
+    [&config[..start], OF_FILE.as_bytes(), &config[start..]].concat()
 }
 
 /// The digests of the layers without compression. serde refuses a key that is there twice.
@@ -137,6 +149,18 @@ mod tests {
         let mut other = GzEncoder::new(Vec::new(), flate2::Compression::fast());
         other.write_all(b"other").unwrap();
         assert_eq!(with_layers(&[&other.finish().unwrap()]).unwrap_err(), FileError::Damaged("0".to_owned()));
+    }
+
+    #[test]
+    fn image_of_a_file_is_another_one_than_that_of_a_registry() {
+        let config = json!({"rootfs": {"diff_ids": [digest(b"whole")]}}).to_string();
+        let served = with_layers(&[b"whole"]).unwrap();
+        assert_ne!(served.config, digest(config.as_bytes()));
+        let changed = served.blobs[&served.config].small("").unwrap();
+        let mut changed: serde_json::Value = serde_json::from_slice(&changed).unwrap();
+        assert_eq!(changed.as_object_mut().unwrap().remove("spank-docker.invalid"), Some(json!("file")));
+        assert_eq!(changed.to_string(), config);
+        assert_eq!(of_file(b" {\"a\":1}"), b" {\"spank-docker.invalid\":\"file\",\"a\":1}");
     }
 
     #[test]

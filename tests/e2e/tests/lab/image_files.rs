@@ -5,7 +5,7 @@ use spank_docker_e2e::Lab;
 use crate::failures::each_fails;
 
 /// In alice's directory of this test, which all nodes have: an image with one static program in each form, and hostile files.
-/// The last line is the image's id for Docker.
+/// The last line is the image's id for Docker, with the plugin's own key in the configuration.
 const SET_UP: &str = r#"
 set -e
 umask 077
@@ -19,13 +19,18 @@ layer=$(sum layer.tar)
 arch=amd64; [ "$(uname -m)" = x86_64 ] || arch=arm64
 printf '{"architecture":"%s","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $arch $layer >config.json
 config=$(sum config.json)
-echo '[{"Config":"config.json","RepoTags":["reg/app:1"],"Layers":["x/layer.tar"]}]' >manifest.json
+echo '[{"Config":"config.json","RepoTags":["registry:5000/own/of-file:1"],"Layers":["x/layer.tar"]}]' >manifest.json
 mkdir x y
 cp layer.tar y
 # As docker save writes a layer that the archive has already.
 ln -s ../y/layer.tar x/layer.tar
 tar -cf app.tar manifest.json config.json x y
 gzip -k app.tar
+# The one program on a node that writes zstd.
+mkdir -p deb/DEBIAN; chmod 755 deb/DEBIAN; cp -r manifest.json config.json x y deb
+printf 'Package: app\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: a\n' >deb/DEBIAN/control
+dpkg-deb --build -Zzstd deb app.deb >/dev/null
+perl -e 'read STDIN, $_, 8; while (read STDIN, $head, 60) { my ($name, $size) = unpack "A16 x32 A10", $head; read STDIN, $_, $size + $size % 2; print substr $_, 0, $size if $name =~ /^data/ }' <app.deb >app.tar.zst
 
 cp layer.tar oci/blobs/sha256/$layer
 cp config.json oci/blobs/sha256/$config
@@ -52,7 +57,7 @@ sed "s/$manifest/$(sum other)/" oci/index.json >names/index.json
 mkdir links; ln -s /etc/hostname links/manifest.json; ln -s ../../../../etc/hostname links/index.json
 mkdir few; sed 's/^\[\(.*\)\]$/[\1,\1]/' manifest.json >few/manifest.json; tar -cf two.tar -C few .
 rm -r content zeros
-echo $config
+sed 's/{/{"spank-docker.invalid":"file",/' config.json | sha256sum | cut -c 1-64
 "#;
 
 #[test]
@@ -79,6 +84,7 @@ fn image_is_read_from_a_file_with_the_rights_of_the_user() {
     // It is there already: whatever form it has, the same image.
     runs(&format!("-N3 --docker-image={here}/app.tar --docker-pull=never"));
     runs("-N3 --docker-image=./oci");
+    runs("-N3 --docker-image=./app.tar.zst");
     // Nothing is left of the name by which the engine has pulled it.
     for images in lab.everywhere("docker images --digests") {
         assert!(images.contains("spank-docker.invalid/private/"), "{images}");
@@ -100,6 +106,13 @@ fn image_is_read_from_a_file_with_the_rights_of_the_user() {
         &format!("{here}/app.tar"),
         "you cannot read it on this node: check its permissions and those of the directories above it",
     );
+    // The image of a registry is everybody's, though alice has been first.
+    let public = "registry:5000/own/of-file:1";
+    n3.sh(&format!("docker load --input {here}/app.tar && docker push {public} && docker rmi {public}"))
+        .success();
+    let outcome = bob.srun(&format!("-w n3 --docker-image={public} /program --version")).run().success();
+    assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
+    n3.run(&format!("docker rmi {public}")).success();
     lab.everywhere(&forget);
     lab.assert_clean();
 }
