@@ -8,10 +8,14 @@ use super::connection::{Engine, EngineError};
 use super::put::{ArchiveEntry, archive};
 
 impl Engine {
-    /// Returns the id of a new image with this program in its root directory. Each call makes another one.
-    pub async fn import(&self, name: &str, program: &[u8]) -> Result<String, EngineError> {
+    /// Returns the id of a new image with this label, and this program in its root directory. Each call makes another one.
+    pub async fn import(&self, name: &str, program: &[u8], label: &str) -> Result<String, EngineError> {
         let call = "import an image";
-        let options = CreateImageOptions { from_src: Some("-".to_owned()), ..Default::default() };
+        let options = CreateImageOptions {
+            from_src: Some("-".to_owned()),
+            changes: vec![format!("LABEL {label}=1")],
+            ..Default::default()
+        };
         let body = bollard::body_full(archive(name, ArchiveEntry::Program(program)).into());
         let pieces = self.pieces(call)?;
         let mut stream = pieces.docker.create_image(Some(options), Some(body), None);

@@ -1,14 +1,19 @@
 //! A container without a job: started, entered and removed by the code that does so for jobs, for `spank-docker check
-//! --start`. Its number is none that slurmctld gives; if this program is killed meanwhile, the next epilogs remove what
-//! is left, as they do for jobs.
+//! --start`. Its number is none that slurmctld gives, and the same for all trials, of which a node has one at a time. If this
+//! program is killed meanwhile, the next trial removes what is left, and the next epilogs the container, as they do for jobs.
 //!
 //! Runs as root in `spank-docker`.
 
+use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{LocalBoxFuture, ready};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::User;
 
 use super::error::TaskError;
@@ -19,6 +24,7 @@ use crate::engine::{Engine, ImageError, Progress, StoredImage};
 use crate::guest::paths;
 use crate::linux::errand::{Answer, Errand};
 use crate::linux::identity::become_user;
+use crate::linux::poll::until;
 use crate::linux::runtime::runtime;
 use crate::log::error_chain;
 use crate::settings::choices::Pull;
@@ -30,13 +36,19 @@ use crate::state::{ImageUses, Origin, Outcome, RunningContainer, StateDir};
 
 /// The user of the container, which every node has.
 const USER: &str = "nobody";
-/// From here on slurmctld gives no numbers: in a federation, where the upper six bits name the cluster, this is
-/// beyond the last job of the last cluster (slurm.conf: MaxJobId).
-const FIRST: u32 = 0xffff_0000;
+/// slurmctld does not give this number: in a federation, where the upper six bits name the cluster, it is beyond the last job
+/// of the last cluster (slurm.conf: MaxJobId).
+const NUMBER: JobId = JobId(0xffff_0000);
+/// The label of the built-in image.
+const LABEL: &str = "spank-docker.check";
 /// The program in the built-in image.
 const PROGRAM: &str = "pause";
 /// How long a task may take that does nothing.
 const TASK: Duration = Duration::from_secs(30);
+/// How long to wait for another trial.
+const TURN: Duration = Duration::from_secs(60);
+/// How often to look whether it has ended.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A step of the trial, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +70,14 @@ pub type Done = (Stage, Result<String, String>);
 /// single static program, which is removed as well.
 #[must_use]
 pub fn try_start(config: &Config, slurmd: &Slurmd, image: Option<&Reference>) -> Vec<Done> {
+    let turn = match turn(config) {
+        Ok(turn) => turn,
+        Err(error) => return vec![(Stage::Image, Err(error))],
+    };
     let mut done = Vec::new();
     let (name, id) = match image {
         Some(image) => (Ok(image.clone()), None),
-        None => match import(config) {
+        None => match forget_all(config).and_then(|()| import(config)) {
             Ok(id) => (id.parse::<Reference>().map_err(|error| error.to_string()), Some(id)),
             Err(error) => (Err(error), None),
         },
@@ -79,13 +95,33 @@ pub fn try_start(config: &Config, slurmd: &Slurmd, image: Option<&Reference>) ->
     {
         done.push((Stage::Remove, Err(error)));
     }
+    drop(turn);
     done
 }
 
+/// The right to try on this node, until it is dropped. The file is the one on whose bytes starts of containers take their turns;
+/// those locks, of fcntl(2), and this one, of flock(2), do not meet.
+fn turn(config: &Config) -> Result<Flock<File>, String> {
+    let failed = |error: io::Error| format!("cannot lock '{}.starts': {error}", config.state_dir.display());
+    let look = || {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(StateDir::new(&config.state_dir).starts()).map_err(failed)?;
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+            Errno::EWOULDBLOCK => "another check --start has not ended: try again".to_owned(),
+            error => failed(error.into()),
+        })
+    };
+    until(Instant::now() + TURN, INTERVAL, look, Result::is_ok)
+}
+
 fn run(config: &Config, slurmd: &Slurmd, image: &Reference, is_built_in: bool, done: &mut Vec<Done>) {
+    let owner = Owner::job(NUMBER);
+    // Of a trial that was killed.
+    if let Err(error) = container::remove_one(config, owner) {
+        return done.push((Stage::Start, Err(error_chain(&error))));
+    }
     let began = Instant::now();
-    // Numbers of processes differ, and so do those of trials at once.
-    let owner = Owner::job(JobId(FIRST + std::process::id() % (1 << 15)));
     match start(config, slurmd, owner, image, began) {
         Err(error) => done.push((Stage::Start, Err(error))),
         Ok(running) => {
@@ -102,8 +138,16 @@ fn run(config: &Config, slurmd: &Slurmd, image: &Reference, is_built_in: bool, d
 
 fn import(config: &Config) -> Result<String, String> {
     let imported =
-        async { Engine::connect(&config.docker_host).await?.import(PROGRAM, container::PAUSE).await };
+        async { Engine::connect(&config.docker_host).await?.import(PROGRAM, container::PAUSE, LABEL).await };
     runtime().map_err(|error| error.to_string())?.block_on(imported).map_err(|error| error_chain(&error))
+}
+
+/// Removes the built-in images of trials that were killed.
+fn forget_all(config: &Config) -> Result<(), String> {
+    let list = async { Engine::connect(&config.docker_host).await?.images_labelled(LABEL).await };
+    let listed = runtime().map_err(|error| error.to_string())?.block_on(list);
+    let images = listed.map_err(|error| error_chain(&error))?;
+    images.iter().try_for_each(|image| forget(config, &image.id))
 }
 
 /// Removes the built-in image, and what the node has noted of it.

@@ -2,7 +2,7 @@
 //!
 //! Runs as root in `spank-docker`, in the epilog, and in a prolog whose pull has met a full disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::ImageSummary;
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, RemoveImageOptions};
@@ -56,6 +56,14 @@ impl Engine {
     /// All images, without those that exist only as parts of others.
     pub async fn images(&self) -> Result<Vec<StoredImage>, EngineError> {
         let listed = self.call("list images", self.docker.list_images(None::<ListImagesOptions>)).await?;
+        Ok(listed.into_iter().map(stored).collect())
+    }
+
+    /// The images with this label.
+    pub async fn images_labelled(&self, label: &str) -> Result<Vec<StoredImage>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListImagesOptions { filters: Some(filters), ..Default::default() };
+        let listed = self.call("list images", self.docker.list_images(Some(options))).await?;
         Ok(listed.into_iter().map(stored).collect())
     }
 
