@@ -29,7 +29,30 @@ for name in open closed; do
     setsid docker-registry serve $name.yml >$name.log 2>&1 </dev/null &
     echo $! >>pids
 done
-until [ "$(ss --no-header --listening --tcp 'sport = 5001 or sport = 5002' | wc -l)" = 2 ]; do sleep 0.05; done
+cat >limited.pl <<'END'
+use IO::Socket::INET;
+$SIG{CHLD} = "IGNORE";
+my $server = IO::Socket::INET->new(Listen => 9, ReuseAddr => 1, LocalAddr => "127.0.0.1", LocalPort => 5006) or die;
+while (my $client = $server->accept) {
+    next if fork;
+    # TLS is tried first. Engines go on without where they read such an answer.
+    recv $client, my $first, 1, MSG_PEEK;
+    if (ord $first == 22) { print $client "HTTP/1.1 400 Bad Request\r\n\r\n"; exit; }
+    my ($method, $path);
+    while (my $line = <$client>) {
+        ($method, $path) = ($1, $2) if $line =~ m{^(GET|HEAD) (\S+)};
+        next if $line !~ /^\r/;
+        my ($status, $body) = $path eq "/v2/" ? ("200 OK", "{}")
+            : ("429 Too Many Requests", '{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}');
+        my $head = "HTTP/1.1 $status\r\nContent-Type: application/json\r\nContent-Length: ";
+        print $client $head . length($body) . "\r\n\r\n" . ($method eq "HEAD" ? "" : $body);
+    }
+    exit;
+}
+END
+setsid perl limited.pl >limited.log 2>&1 </dev/null &
+echo $! >>pids
+until [ "$(ss --no-header --listening --tcp 'sport = 5001 or sport = 5002 or sport = 5006' | wc -l)" = 3 ]; do sleep 0.05; done
 
 own=localhost:5001/own
 for name in damaged other; do head -c 1000000 /dev/urandom >content; tar -cf $name.tar content; done
@@ -90,6 +113,10 @@ fn image_that_cannot_be_pulled_fails_the_job() {
         (
             "localhost:5002/a",
             "image 'a': registry 'localhost:5002' denies access without a login: log in with 'docker login', or add an entry for it to ~/.docker/config.json",
+        ),
+        (
+            "localhost:5006/a",
+            "image 'a': registry 'localhost:5006' allows no more pulls for now: log in with 'docker login', submit again later, or ask the admin for a mirror",
         ),
         (
             "localhost:5001/own/damaged",

@@ -3,6 +3,8 @@
 
 use spank_docker_e2e::{IMAGE, Lab, Node, image};
 
+use crate::hostile_image::at_once;
+
 const USES: &str = "/var/lib/spank-docker/images";
 
 /// The line about an image, as fields: without its age, which passes.
@@ -96,5 +98,81 @@ fn containers_of_jobs_are_listed_with_what_an_admin_asks_of_them() {
     assert!(lab.poll(is_empty).is_some());
     let refused = n2.run("runuser -u alice -- spank-docker jobs");
     assert_eq!(refused.stderr, "spank-docker: jobs needs root: run it as root\n", "{refused}");
+    lab.assert_clean();
+}
+
+/// In the engines' terms at Docker Hub, which the far registry stands for.
+const FAR: &str = "own/far:1";
+
+/// On n1: a registry that stands for one far away, a mirror of it, and what each was asked for; in the far one an image of one
+/// static program and 4 MB that cannot be compressed.
+const MIRROR: &str = r#"
+set -e
+mkdir -p /tmp/mirror/far /tmp/mirror/mirror
+cd /tmp/mirror
+serve() { # NAME PORT PROXY
+    printf '%s\n' 'version: 0.1' 'log: {level: error}' "storage: {filesystem: {rootdirectory: /tmp/mirror/$1}}" \
+        "http: {addr: ':$2'}" "$3" >$1.yml
+    OTEL_TRACES_EXPORTER=none setsid docker-registry serve $1.yml >>$1.log 2>>$1.errors </dev/null &
+    echo $! >>pids
+}
+serve far 5011 ''
+serve mirror 5012 'proxy: {remoteurl: "http://127.0.0.1:5011"}'
+until [ "$(ss --no-header --listening --tcp 'sport = 5011 or sport = 5012' | wc -l)" = 2 ]; do sleep 0.05; done
+cp /sbin/ldconfig program
+head -c 4000000 /dev/urandom >unique
+tar -c program unique | docker import - localhost:5011/own/far:1
+docker push --quiet localhost:5011/own/far:1
+docker rmi localhost:5011/own/far:1
+: >far.log
+"#;
+
+/// As admin's guide has it. A setting that is only gone from the file stays in force.
+const USE_MIRROR: &str = r#"
+sed -i '0,/{/s|{|{"registry-mirrors": ["http://n1:5012"],|' /etc/docker/daemon.json
+kill -HUP $(cat /run/docker.pid)
+until docker info --format '{{.RegistryConfig.Mirrors}}' | grep -q n1:5012; do sleep 0.05; done"#;
+
+const FORGET_MIRROR: &str = r#"
+docker rmi --force own/far:1
+[ ! -e /tmp/mirror/pids ] || kill $(cat /tmp/mirror/pids)
+rm -rf /tmp/mirror
+sed -i 's|"http://n1:5012"||' /etc/docker/daemon.json
+kill -HUP $(cat /run/docker.pid)
+while docker info --format '{{.RegistryConfig.Mirrors}}' | grep -q n1:5012; do sleep 0.05; done
+install -m 0644 /lab/daemon.json /etc/docker/daemon.json"#;
+
+#[test]
+fn mirror_asks_the_far_registry_for_an_image_once_for_all_nodes_and_jobs() {
+    let lab = Lab::alone();
+    let (alice, n1, n2) = (lab.alice(), lab.node("n1"), lab.node("n2"));
+    for node in ["n1", "n2", "n3"] {
+        lab.repair_with(lab.node(node).command("").sh(FORGET_MIRROR));
+    }
+    n1.sh(MIRROR).success();
+    lab.everywhere(USE_MIRROR);
+    let runs = |options: &str| {
+        let outcome =
+            alice.srun(&format!("{options} --docker-image={FAR} /program --version")).run().success();
+        assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
+    };
+    // The requests for the layer, by their size.
+    let layers = |log: &str| {
+        let count = format!("awk '/GET .*blobs/ && $10 > 3000000' /tmp/mirror/{log}.log | wc -l");
+        n1.sh(&count).success().stdout.trim().parse::<u32>().expect("a number")
+    };
+    runs("-w n1");
+    // It keeps the layer meanwhile, or afterwards.
+    let keeps =
+        || (n1.sh("find /tmp/mirror/mirror -name data -size +3M | grep .").code == Some(0)).then_some(());
+    assert!(lab.poll(keeps).is_some(), "the mirror has no layer");
+    let (far, mirror) = (layers("far"), layers("mirror"));
+    assert!(far >= 1 && mirror == 1, "{far} {mirror}");
+    runs("-w n2,n3 -N2");
+    assert_eq!((layers("far"), layers("mirror")), (far, 3));
+
+    n2.run(&format!("docker rmi {FAR}")).success();
+    at_once(&["-w n2"; 4], |options| runs(options));
+    assert_eq!((layers("far"), layers("mirror")), (far, 4));
     lab.assert_clean();
 }
