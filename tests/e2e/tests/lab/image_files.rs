@@ -12,6 +12,7 @@ umask 077
 mkdir -p content/tmp oci/blobs/sha256
 cp /sbin/ldconfig content/program
 head -c 1000 /dev/urandom >content/unique
+chmod -R a+rX content
 tar -cf layer.tar -C content .
 sum() { sha256sum "$1" | cut -c 1-64; }
 size() { stat --format %s "$1"; }
