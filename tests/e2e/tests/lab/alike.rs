@@ -37,9 +37,10 @@ fn a_directory_that_is_not_in_the_container_is_in_no_variable() {
     let look = "mktemp -u | cut -c 1-8; echo ${TMP-none} ${TEMP-none} ${XDG_RUNTIME_DIR-none}";
     let seen = of_alice(&lab, &format!("{} srun {options} -n4 sh -c '{look}' | sort -u", given("/nowhere")));
     assert_eq!(seen, ["/tmp/tmp", "none none none"]);
-    // A file is not a directory either.
-    let seen =
-        of_alice(&lab, &format!("{} srun {options} -n2 sh -c '{look}' | sort -u", given("/etc/passwd")));
+    // Neither a file, nor a directory of root's.
+    let sruns =
+        ["/etc/passwd", "/etc"].map(|place| format!("{} srun {options} -n2 sh -c '{look}'", given(place)));
+    let seen = of_alice(&lab, &format!("{{ {}; }} | sort -u", sruns.join("; ")));
     assert_eq!(seen, ["/tmp/tmp", "none none none"]);
     let script = format!("{look}; ssh n2 '{look}'");
     let alice = lab.alice();
@@ -131,8 +132,8 @@ fn umask_and_limits_are_those_of_the_shell_that_submits_or_calls() {
 fn variables_that_fit_only_the_login_node_are_removed() {
     let lab = Lab::alone();
     let options = format!("-w n1 --docker-image={}", image("openmpi"));
-    let given = "LD_PRELOAD=/soft/xalt.so OPAL_PREFIX=/opt/hpcx PMIX_MCA_psec=munge OTHER=kept";
-    let look = "sh -c 'echo ${LD_PRELOAD-none} ${OPAL_PREFIX-none} ${PMIX_MCA_psec-none} $OTHER $SLURM_JOB_NUM_NODES'";
+    let given = "LD_PRELOAD=/soft/xalt.so LD_AUDIT=/soft/audit.so OPAL_PREFIX=/opt/hpcx PMIX_MCA_psec=munge OTHER=kept";
+    let look = "sh -c 'echo ${LD_PRELOAD-none}${LD_AUDIT-} ${OPAL_PREFIX-none} ${PMIX_MCA_psec-none} $OTHER $SLURM_JOB_NUM_NODES'";
     // The node's own programs, Slurm's among them, print errors as well.
     let seen = |lab: &Lab, given: &str| {
         let ran = lab.alice().command("").sh(&format!("env {given} srun {options} {look} 2>/dev/null")).run();

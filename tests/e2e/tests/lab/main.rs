@@ -17,6 +17,7 @@ mod hostile_image;
 mod hostile_user;
 mod image_files;
 mod images;
+mod interactive;
 mod launching;
 mod mounts;
 mod namespaces;

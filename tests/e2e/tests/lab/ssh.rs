@@ -169,8 +169,9 @@ fn every_name_and_address_of_a_node_leads_to_its_container() {
     let lab = Lab::get();
     let alice = lab.alice();
     let script = r#"there=$(getent hosts n2 | cut -d ' ' -f 1)
-        for host in n2 N2 "$there" alice@"$there" localhost LOCALHOST 127.0.0.1 127.0.1.1 ::1 LAST "$(hostname)"; do
-            ssh "$host" 'echo $(hostname) $SLURM_JOB_DOCKER_CONTAINER'
+        for host in n2 N2 n2. "$there" alice@"$there" ::ffff:"$there" ssh://alice@n2 \
+            localhost LOCALHOST localhost. localhost.localdomain 127.0.0.1 127.0.1.1 0.0.0.0 ::1 LAST "$(hostname)"; do
+            PATH=/mine:$PATH ssh -xl alice "$host" 'echo $(hostname) $SLURM_JOB_DOCKER_CONTAINER ${PATH%%:*}'
         done
         getent hosts n1 n2 | cut -d ' ' -f 1 >hosts && mpirun --hostfile hosts --map-by ppr:1:node hostname | sort
         mpirun --host N2 hostname"#;
@@ -179,12 +180,9 @@ fn every_name_and_address_of_a_node_leads_to_its_container() {
     let script = script.replace("LAST", addresses.split_whitespace().next_back().expect("an address"));
     let job = alice.submit_image("-w n1,n2 -N2", &script).wait().completed();
     let container = format!("docker_{}", job.id);
-    let [n1, n2] = ["n1", "n2"].map(|node| format!("{node} {container}"));
-    assert_eq!(
-        job.lines(),
-        [&n2, &n2, &n2, &n2, &n1, &n1, &n1, &n1, &n1, &n1, &n1, "n1", "n2", "n2"].map(|line: &str| line),
-        "{job}"
-    );
+    let on = |node: &str, times| vec![format!("{node} {container} /mine"); times];
+    let ranks = ["n1", "n2", "n2"].map(str::to_owned).to_vec();
+    assert_eq!(job.lines(), [on("n2", 7), on("n1", 10), ranks].concat(), "{job}");
     lab.assert_clean();
 }
 
@@ -219,7 +217,7 @@ fn ssh_of_the_plugin_behaves_as_openssh() {
         command -v ssh
         export QUOTED="it's
 two"; umask 0027; ulimit -S -n 777
-        ssh -x -q -o StrictHostKeyChecking=no n2 'hostname; echo "$QUOTED $(umask) $(ulimit -S -n)"; exit 9'; echo code $?
+        ssh -x -q -o StrictHostKeyChecking=no n2. 'hostname; echo "$QUOTED $(umask) $(ulimit -S -n)"; exit 9'; echo code $?
         head -c 30000000 /dev/zero | ssh alice@n2 cat | cksum | cut -d ' ' -f 2
         ssh n2 'kill -9 $$'; echo code $?
         ssh -tt n2 'tty >/dev/null && echo terminal' </dev/null | tr -d '\r'

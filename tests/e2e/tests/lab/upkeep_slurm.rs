@@ -281,14 +281,16 @@ const GOOD_CPUS: &str = "
     done | paste --serial --delimiters=,
     umount /run/lab/ns; rm -r /run/lab/ns";
 
+/// Restarts Slurm's daemons on this node.
+fn restart(node: &str) -> String {
+    let slurmctld = if node == "n1" { "lab-slurmctld restart; " } else { "" };
+    format!("{slurmctld}lab-slurmd restart")
+}
+
 /// Slurm's own job containers: a /tmp for each job. Containers of images have a /tmp of their own anyway.
 #[test]
 fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_theirs() {
     let lab = Lab::alone();
-    let restart = |node: &str| {
-        let slurmctld = if node == "n1" { "lab-slurmctld restart; " } else { "" };
-        format!("{slurmctld}lab-slurmd restart")
-    };
     let plain = "rm -f /etc/slurm/job_container.conf";
     for node in NODES {
         lab.repair_with(lab.node(node).command("").sh(&format!("{CONFIGURE}; {plain}; {}", restart(node))));
@@ -350,6 +352,45 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
     lab.node("n2").sh("rm -r /tmp/alice /home/alice/link").success();
 
     lab.everywhere(&format!("{CONFIGURE}; {plain}"));
+    for node in NODES {
+        lab.node(node).sh(&restart(node)).success();
+    }
+    lab.assert_empty();
+}
+
+/// On a site where Slurm's names are Slurm's alone, and name services know others.
+#[test]
+fn nodes_whose_names_only_slurm_knows_are_one_cluster() {
+    const NAMES: &str = "sed -i 's/^NodeName=n.1-3. /NodeName=n1,c[2-3] /' /etc/slurm/gres.conf
+        for number in 3 2; do
+            at=$(getent ahostsv4 n$number | sed -n '1s/ .*//p')
+            sed -i \"s/^NodeName=n.1-3. \\(.*\\)/&\\nNodeName=c$number NodeHostname=n$number NodeAddr=$at \\1/\" /etc/slurm/slurm.conf
+        done
+        sed -i 's/^NodeName=n.1-3. /NodeName=n1 /' /etc/slurm/slurm.conf";
+    let lab = Lab::alone_within(Duration::from_secs(240));
+    let plain = format!("{CONFIGURE}; install -m 0644 /lab/gres.conf /etc/slurm/");
+    for node in NODES {
+        lab.repair_with(lab.node(node).command("").sh(&format!("{plain}; {}", restart(node))));
+    }
+    lab.everywhere(NAMES);
+    for node in NODES {
+        lab.node(node).sh(&restart(node)).success();
+    }
+
+    let script = r#"sort $SLURM_JOB_DOCKER_HOSTFILE; mpirun hostname | sort
+        for host in c2 C2 n2 $(getent ahostsv4 n2 | sed -n '1s/ .*//p'); do ssh $host 'echo $(hostname) $SLURMD_NODENAME'; done
+        srun hostname | sort"#;
+    let job = lab.alice().submit_image("-w n1,c[2-3] -N3 -n3", script).wait().completed();
+    let hosts = ["n1", "n2", "n3"];
+    let expected = [&["c2 slots=1", "c3 slots=1", "n1 slots=1"], &hosts[..], &["n2 c2"; 4], &hosts].concat();
+    assert_eq!(job.lines(), expected, "{job}");
+    // In containers of a step, where the first node is one of these.
+    for mpi in ["openmpi", "mpich"] {
+        let step = format!("-w c[2-3] -N2 -n2 srun --docker-image={} mpirun hostname", image(mpi));
+        lab.alice().salloc(&step).run().success().printed(&hosts[1..]);
+    }
+
+    lab.everywhere(&plain);
     for node in NODES {
         lab.node(node).sh(&restart(node)).success();
     }
