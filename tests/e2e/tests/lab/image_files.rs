@@ -113,9 +113,9 @@ fn image_is_read_from_a_file_with_the_rights_of_the_user() {
         .success();
     let outcome = bob.srun(&format!("-w n3 --docker-image={public} /program --version")).run().success();
     assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
+    lab.assert_clean();
     n3.run(&format!("docker rmi {public}")).success();
     lab.everywhere(&forget);
-    lab.assert_clean();
 }
 
 #[test]
