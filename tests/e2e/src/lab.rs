@@ -118,7 +118,7 @@ impl Lab {
         let job_name = format!("{short}-{}", std::process::id());
         let began = Instant::now();
         let deadline = began + limit;
-        Self {
+        let lab = Self {
             test,
             site,
             job_name,
@@ -127,6 +127,19 @@ impl Lab {
             users: Mutex::default(),
             repairs: Mutex::default(),
             share,
+        };
+        if alone {
+            lab.cancel_all();
+        }
+        lab
+    }
+
+    /// A job can be left of a test that failed while slurmctld was too busy to answer `scancel`.
+    fn cancel_all(&self) {
+        let left = self.first().run("squeue --noheader --format=%A:%j").stdout;
+        if !left.is_empty() {
+            eprintln!("left by other tests, cancelled: {left}");
+            self.first().sh("squeue --noheader --format=%A | xargs --no-run-if-empty scancel");
         }
     }
 
@@ -338,7 +351,7 @@ impl Lab {
         }
         self.first().run(&format!("scancel --name={}", self.job_name));
         if self.share.alone {
-            self.first().sh("squeue --noheader --format=%A | xargs --no-run-if-empty scancel");
+            self.cancel_all();
         }
         // Later tests must find a cluster that works. Nothing here may panic: a second panic would abort all
         // tests.

@@ -55,7 +55,7 @@ can mknod 'mknod /tmp/$$.node b 8 0'
 can disk_in_a_user_namespace 'test -e /opt/evil/disk && unshare --user --map-root-user --mount sh -c "mount -o remount,bind,suid,dev /; head -c 1 /opt/evil/disk"'
 can root_in_a_user_namespace 'unshare --user --map-root-user --mount sh -c "test -e /opt/evil/sh && mount -o remount,bind,suid,dev / && /opt/evil/sh -c true"'
 say writable "$(find /proc/sys /sys -writable -type f 2>/dev/null | sort | md5sum; find /proc/sys /sys -writable -type f 2>/dev/null | wc -l)"
-say foreign_roots "$(for pid in /proc/[0-9]*; do [ "$(stat -c %u $pid)" = $(id -u) ] || ls $pid/root/ >/dev/null 2>&1 && [ "$(stat -c %u $pid)" != $(id -u) ] && echo $pid; done)"
+say foreign_roots "$(for pid in /proc/[0-9]*; do [ "$(stat -c %u $pid)" = $(id -u) ] || { ls $pid/root/ >/dev/null 2>&1 && [ "$(stat -c %u $pid)" != $(id -u) ] && echo $pid; }; done)"
 say descriptors "$(ls /proc/self/fd | tr '\n' ' ')"
 "#;
 
