@@ -115,10 +115,14 @@ serve() { # NAME PORT PROXY
         "http: {addr: ':$2'}" "$3" >$1.yml
     OTEL_TRACES_EXPORTER=none setsid docker-registry serve $1.yml >>$1.log 2>>$1.errors </dev/null &
     echo $! >>pids
+    until [ "$(ss --no-header --listening --tcp "sport = $2" | wc -l)" = 1 ]; do
+        kill -0 $! 2>/dev/null || { cat $1.errors >&2; exit 1; }
+        sleep 0.05
+    done
 }
+# The mirror ends if the far registry does not answer when it begins.
 serve far 5011 ''
 serve mirror 5012 'proxy: {remoteurl: "http://127.0.0.1:5011"}'
-until [ "$(ss --no-header --listening --tcp 'sport = 5011 or sport = 5012' | wc -l)" = 2 ]; do sleep 0.05; done
 cp /sbin/ldconfig program
 head -c 4000000 /dev/urandom >unique
 tar -c program unique | docker import - localhost:5011/own/far:1
@@ -175,4 +179,5 @@ fn mirror_asks_the_far_registry_for_an_image_once_for_all_nodes_and_jobs() {
     at_once(&["-w n2"; 4], |options| runs(options));
     assert_eq!((layers("far"), layers("mirror")), (far, 4));
     lab.assert_clean();
+    lab.everywhere(FORGET_MIRROR);
 }
