@@ -12,6 +12,11 @@ use std::path::PathBuf;
 /// TCP_LISTEN of the kernel's net/tcp_states.h, in the notation of proc_net_tcp(5).
 const LISTEN: &str = "0A";
 
+/// A port that is free on all addresses, of those that the kernel gives.
+pub fn any_free() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+}
+
 /// Whether a process could listen on `port` now, on all addresses of both families.
 pub fn is_free(port: u16) -> io::Result<bool> {
     // One after the other: a socket of one family may occupy the port for both.

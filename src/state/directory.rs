@@ -115,6 +115,13 @@ impl StateDir {
         self.beside(".starts")
     }
 
+    /// Opens that file for locks, and makes it if it is not there.
+    pub fn open_starts(&self) -> io::Result<File> {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(self.starts())
+    }
+
     fn beside(&self, ending: &str) -> PathBuf {
         let mut path = self.0.clone().into_os_string();
         path.push(ending);

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,7 @@ use crate::engine::{Engine, ImageError, Progress, StoredImage};
 use crate::guest::paths;
 use crate::linux::errand::{Answer, Errand};
 use crate::linux::identity::become_user;
+use crate::linux::listener;
 use crate::linux::poll::until;
 use crate::linux::runtime::runtime;
 use crate::log::error_chain;
@@ -70,7 +70,7 @@ pub type Done = (Stage, Result<String, String>);
 /// single static program, which is removed as well.
 #[must_use]
 pub fn try_start(config: &Config, slurmd: &Slurmd, image: Option<&Reference>) -> Vec<Done> {
-    let turn = match turn(config) {
+    let _turn = match turn(config) {
         Ok(turn) => turn,
         Err(error) => return vec![(Stage::Image, Err(error))],
     };
@@ -95,18 +95,16 @@ pub fn try_start(config: &Config, slurmd: &Slurmd, image: Option<&Reference>) ->
     {
         done.push((Stage::Remove, Err(error)));
     }
-    drop(turn);
     done
 }
 
 /// The right to try on this node, until it is dropped. The file is the one on whose bytes starts of containers take their turns;
 /// those locks, of fcntl(2), and this one, of flock(2), do not meet.
 fn turn(config: &Config) -> Result<Flock<File>, String> {
-    let failed = |error: io::Error| format!("cannot lock '{}.starts': {error}", config.state_dir.display());
+    let state = StateDir::new(&config.state_dir);
+    let failed = |error: io::Error| format!("cannot lock '{}': {error}", state.starts().display());
     let look = || {
-        let mut options = File::options();
-        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(StateDir::new(&config.state_dir).starts()).map_err(failed)?;
+        let file = state.open_starts().map_err(failed)?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
             Errno::EWOULDBLOCK => "another check --start has not ended: try again".to_owned(),
             error => failed(error.into()),
@@ -142,22 +140,27 @@ fn import(config: &Config) -> Result<String, String> {
     runtime().map_err(|error| error.to_string())?.block_on(imported).map_err(|error| error_chain(&error))
 }
 
-/// Removes the built-in images of trials that were killed.
+/// Removes the built-in images of trials that were killed. Whoever builds an image can give it this label, but a pull or a file
+/// leaves it a name; one that cannot be removed, since a container uses it, stays for the next trial.
 fn forget_all(config: &Config) -> Result<(), String> {
     let list = async { Engine::connect(&config.docker_host).await?.images_labelled(LABEL).await };
     let listed = runtime().map_err(|error| error.to_string())?.block_on(list);
     let images = listed.map_err(|error| error_chain(&error))?;
-    images.iter().try_for_each(|image| forget(config, &image.id))
+    for image in images.iter().filter(|image| image.is_nameless()) {
+        let _ = forget(config, &image.id);
+    }
+    Ok(())
 }
 
 /// Removes the built-in image, and what the node has noted of it.
 fn forget(config: &Config, id: &str) -> Result<(), String> {
     let image = StoredImage::new(id, 0);
+    // Kept until the image is gone: no start uses it meanwhile.
+    let noted = ImageUses::default().removable(id).map_err(|error| error.to_string())?;
     let remove = async { Engine::connect(&config.docker_host).await?.remove_image(&image).await };
     let removed = runtime().map_err(|error| error.to_string())?.block_on(remove);
-    let noted =
-        ImageUses::default().removable(id).and_then(|noted| noted.map_or(Ok(()), |noted| noted.forget()));
-    removed.map_err(|error| error_chain(&error)).and(noted.map_err(|error| error.to_string()))
+    removed.map_err(|error| error_chain(&error))?;
+    noted.map_or(Ok(()), |noted| noted.forget()).map_err(|error| error.to_string())
 }
 
 fn start(
@@ -169,8 +172,11 @@ fn start(
 ) -> Result<RunningContainer, String> {
     let user =
         User::from_name(USER).ok().flatten().ok_or_else(|| format!("this node has no user '{USER}'"))?;
+    // That of its number could be taken by any user.
+    let port = listener::any_free().map_err(|error| format!("no port is free: {error}"))?;
     let options = Options {
         image: ImageChoice::Image(image.clone()),
+        port: Some(port),
         pull: Some(Pull::Never),
         mount_home: Some(false),
         entrypoint: Some(false),

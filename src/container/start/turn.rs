@@ -7,13 +7,13 @@
 //! Runs as root where a container is started.
 #![forbid(unsafe_code)]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::state::StateDir;
 
 /// The number of starts of one user at once. They keep an engine busy: most of a start is the engine's work, one after the other.
 const AT_ONCE: u32 = 8;
@@ -29,15 +29,8 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Waits for a turn of this user. `None` if the file cannot be opened or locked: then the start goes on without.
-    pub(super) async fn wait(file: &Path, uid: u32) -> Option<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(file)
-            .ok()?;
+    pub(super) async fn wait(state: &StateDir, uid: u32) -> Option<Self> {
+        let file = state.open_starts().ok()?;
         loop {
             for number in 0..AT_ONCE {
                 let byte = i64::from(uid) * i64::from(AT_ONCE) + i64::from(number);
@@ -81,9 +74,9 @@ mod tests {
     #[test]
     fn user_has_so_many_turns_and_no_other_user_waits_for_them() {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("starts");
+        let state = StateDir::new(&directory.path().join("state"));
         let is_free = |uid| {
-            let turn = tokio::time::timeout(INTERVAL * 3, Turn::wait(&file, uid));
+            let turn = tokio::time::timeout(INTERVAL * 3, Turn::wait(&state, uid));
             turn.map(|waited| waited.ok().map(|turn| turn.expect("a turn")))
         };
         runtime().unwrap().block_on(async {
@@ -104,7 +97,9 @@ mod tests {
     #[test]
     fn without_a_file_no_start_waits() {
         let directory = tempfile::tempdir().unwrap();
-        let waited = Turn::wait(directory.path(), 1000);
+        let state = StateDir::new(&directory.path().join("state"));
+        std::fs::create_dir(state.starts()).unwrap();
+        let waited = Turn::wait(&state, 1000);
         assert!(runtime().unwrap().block_on(waited).is_none());
     }
 }

@@ -32,6 +32,12 @@ impl StoredImage {
         Self { id: id.to_owned(), tags: Vec::new(), digests: Vec::new(), marks: Vec::new(), size }
     }
 
+    /// Whether only its id names it: it has come neither from a registry nor from a file.
+    #[must_use]
+    pub fn is_nameless(&self) -> bool {
+        self.name() == self.id && self.marks.is_empty()
+    }
+
     /// Whether a registry requires a login for it.
     #[must_use]
     pub fn is_private(&self) -> bool {

@@ -1,7 +1,7 @@
 //! `spank-docker check` on a correct node, and on one that was misconfigured. Its findings about slurm.conf are
 //! tested together with their effects: see `upkeep_slurm`.
 
-use spank_docker_e2e::{Lab, Node};
+use spank_docker_e2e::{IMAGE, Lab, Node};
 
 const PLUGSTACK: &str = "/etc/slurm/plugstack.conf";
 
@@ -206,6 +206,13 @@ fn check_starts_a_container_and_leaves_nothing() {
         );
         n2.sh(&seen).stdout
     };
+    // What a user can do against it: an image with the same label, in use, and a listener on the port of the number that a trial
+    // has instead of a job's.
+    let alice = lab.alice();
+    let labelled = n2.build("own/labelled", IMAGE, "LABEL spank-docker.check=1", "");
+    let listen = "perl -MIO::Socket::INET -e 'IO::Socket::INET->new(Listen => 1, LocalPort => 20000 + 0xffff0000 % 10000) or die; exec sleep => 600' & echo up; wait";
+    let job = alice.submit(&format!("-w n2 --docker-image={}", labelled.name), listen);
+    job.wait_for_line("up");
     let before = look();
     // One that was killed leaves an image, which the next one removes.
     let kill = "for try in 1 2 3 4 5; do
@@ -230,5 +237,7 @@ fn check_starts_a_container_and_leaves_nothing() {
     let line = "fail start_container: image 'registry:5000/hpc/nowhere': not present on this node: pull it first (spank-docker pull)";
     assert!(failed.lines().contains(&line), "{failed}");
     assert_eq!(look(), before);
+    job.cancel();
+    job.wait();
     lab.assert_empty();
 }
