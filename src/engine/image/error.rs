@@ -64,15 +64,15 @@ pub enum ImageError {
     /// The registry limits how much is pulled: of a login, or of an address, which all nodes behind a router share.
     #[error(
         "image '{image}': registry '{registry}' allows no more pulls for now: {}submit again later, or ask the admin for a mirror",
-        if *is_anonymous { "log in with 'docker login', " } else { "" }
+        higher_limit(why.as_ref())
     )]
     Limited {
         /// Without the registry.
         image: String,
         /// Host and port.
         registry: String,
-        /// Without a login, for which the limit may be higher.
-        is_anonymous: bool,
+        /// Why there is no login, for which the limit may be higher.
+        why: Option<NoLogin>,
         /// The engine's message.
         #[source]
         words: PullText,
@@ -255,7 +255,7 @@ impl ImageError {
         } else if says(&["toomanyrequests", "too many requests", "http 429"]) {
             // The registry's code and moby's, containerd's and Podman's words for the status, and moby's for an answer without a
             // body (distribution, registry/client/errors.go; containerd, core/remotes/errors; containers/image, docker).
-            Self::Limited { image, registry, is_anonymous: false, words: PullText(words) }
+            Self::Limited { image, registry, why: None, words: PullText(words) }
         } else if says(&["no basic auth", "unauthorized", "authentication required", "denied:", "forbidden"])
         {
             Self::Denied { image, registry }
@@ -301,12 +301,21 @@ impl ImageError {
     }
 }
 
+/// What a user without a login can do against a registry's limit.
+fn higher_limit(why: Option<&NoLogin>) -> String {
+    match why {
+        None => String::new(),
+        Some(NoLogin::Unknown) => "log in with 'docker login', ".to_owned(),
+        Some(why) => format!("{why}; or "),
+    }
+}
+
 /// A denied access, to a user without a login (`why`), or with one.
 pub(super) fn denied(error: ImageError, why: Option<NoLogin>) -> ImageError {
     match (error, why) {
         (ImageError::Denied { image, registry }, Some(why)) => ImageError::NoLogin { image, registry, why },
-        (ImageError::Limited { image, registry, words, .. }, Some(_)) => {
-            ImageError::Limited { image, registry, is_anonymous: true, words }
+        (ImageError::Limited { image, registry, words, .. }, why) => {
+            ImageError::Limited { image, registry, why, words }
         }
         (error, _) => error,
     }
@@ -326,6 +335,24 @@ pub fn architecture() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limit_is_explained_by_what_is_wrong_with_the_login() {
+        let limited = |why| {
+            let words = PullText("toomanyrequests".to_owned());
+            let error = ImageError::Limited { image: "a".into(), registry: "r".into(), why: None, words };
+            denied(error, why).to_string()
+        };
+        let text = |login: &str| {
+            format!(
+                "image 'a': registry 'r' allows no more pulls for now: {login}submit again later, or ask the admin for a mirror"
+            )
+        };
+        assert_eq!(limited(None), text(""));
+        assert_eq!(limited(Some(NoLogin::Unknown)), text("log in with 'docker login', "));
+        let file = NoLogin::File("cannot be read");
+        assert_eq!(limited(Some(file)), text("~/.docker/config.json cannot be read; or "));
+    }
 
     fn told(status_code: u16, message: &str) -> String {
         let reference = "reg:5000/hpc/foo:1".parse().unwrap();

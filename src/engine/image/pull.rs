@@ -83,10 +83,11 @@ impl Engine {
             Err(why) => return self.get_public(reference, why, layers, progress).await,
         };
         match self.is_public(reference).await {
-            Some(true) => return self.get_public(reference, NoLogin::Unknown, layers, progress).await,
             Some(false) => {}
-            None => match self.get_public(reference, NoLogin::Unknown, layers, progress).await {
-                Err(error) if error.may_be_for_lack_of_a_login() => {}
+            public => match self.get_public(reference, NoLogin::Unknown, layers, progress).await {
+                // The limit of a login may be higher than that of the address.
+                Err(ImageError::Limited { .. }) => {}
+                Err(error) if public.is_none() && error.may_be_for_lack_of_a_login() => {}
                 pulled => return pulled,
             },
         }
