@@ -24,15 +24,27 @@ const UID: usize = HEADER + 64;
 /// Both ends are open. The kernel has forgotten the owner of a socket that is closed.
 const ESTABLISHED: u8 = 1;
 
-/// The owner of the socket at the other end of a connection between these addresses of this host. `None` if that is not known:
-/// the socket is closed, or this kernel cannot say.
-pub fn owner_of_peer(own: SocketAddr, peer: SocketAddr) -> Option<u32> {
-    let (SocketAddr::V4(own), SocketAddr::V4(peer)) = (own, peer) else { return None };
-    let answer = asked(&request(peer, own)).ok()?;
-    let is_one =
-        answer.get(4..6) == Some(&BY_FAMILY.to_ne_bytes()) && answer.get(STATE) == Some(&ESTABLISHED);
-    let uid = answer.get(UID..UID + 4).filter(|_| is_one)?;
-    Some(u32::from_ne_bytes(uid.try_into().ok()?))
+/// The socket at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Open, and of this user.
+    Of(u32),
+    /// Half closed, so that its owner is not known any more.
+    Closing,
+    /// This kernel cannot say (it answers the same about a socket that is gone), or its answer cannot be read.
+    Unknown,
+}
+
+/// The socket at the other end of a connection between these addresses of this host.
+pub fn peer(own: SocketAddr, peer: SocketAddr) -> Peer {
+    let (SocketAddr::V4(own), SocketAddr::V4(peer)) = (own, peer) else { return Peer::Unknown };
+    let answer = asked(&request(peer, own)).unwrap_or_default();
+    let uid = answer.get(UID..UID + 4).and_then(|uid| uid.try_into().ok()).map(u32::from_ne_bytes);
+    match (answer.get(4..6), answer.get(STATE), uid) {
+        (Some(kind), Some(&ESTABLISHED), Some(uid)) if kind == BY_FAMILY.to_ne_bytes() => Peer::Of(uid),
+        (Some(kind), Some(_), Some(_)) if kind == BY_FAMILY.to_ne_bytes() => Peer::Closing,
+        _ => Peer::Unknown,
+    }
 }
 
 /// The question for the one socket that is bound to `from` and connected to `to`.
@@ -102,11 +114,11 @@ mod tests {
             owners.push((peer, 65534));
         }
         for (peer, uid) in owners {
-            assert_eq!(owner_of_peer(address, peer), Some(uid));
+            assert_eq!(super::peer(address, peer), Peer::Of(uid));
         }
         drop(ours);
         (&accepted).read_to_end(&mut Vec::new()).unwrap();
-        assert_eq!(owner_of_peer(address, peer), None);
+        assert_eq!(super::peer(address, peer), Peer::Closing);
         if let Some(mut child) = child {
             drop((other, child.stdin.take()));
             child.wait().unwrap();

@@ -25,7 +25,7 @@ use tokio::task::LocalSet;
 
 use super::content::Content;
 use super::served_image::ServedImage;
-use crate::linux::peer::owner_of_peer;
+use crate::linux::peer::{self, Peer};
 use crate::linux::runtime::runtime;
 
 /// How long a client may take for the head of a request.
@@ -64,12 +64,15 @@ pub(super) fn run(listener: TcpListener, image: ServedImage, name: &str) -> io::
     })
 }
 
-/// Whether the connection is from root, as every engine is that the plugin uses, or from the user itself. Where that cannot be
-/// known, the name has to do.
+/// Whether the connection is from root, as every engine is that the plugin uses, or from the user itself. On a kernel that cannot
+/// say, the name has to do.
 fn is_served(socket: &TcpStream) -> bool {
     let addresses = socket.local_addr().and_then(|own| Ok((own, socket.peer_addr()?)));
-    let owner = addresses.ok().and_then(|(own, peer)| owner_of_peer(own, peer));
-    owner.is_none_or(|uid| uid == 0 || uid == geteuid().as_raw())
+    match addresses.map(|(own, other)| peer::peer(own, other)) {
+        Ok(Peer::Of(uid)) => uid == 0 || uid == geteuid().as_raw(),
+        Ok(Peer::Closing) | Err(_) => false,
+        Ok(Peer::Unknown) => true,
+    }
 }
 
 fn answer(image: &ServedImage, name: &str, request: &Request<Incoming>) -> Response<Stream> {
