@@ -17,6 +17,8 @@ mod terminal;
 
 use std::io::{self, Write};
 
+use nix::unistd::Pid;
+
 use crate::arguments::{Arguments, environment};
 use crate::{process, signals};
 use command_line::{Asked, CommandLine};
@@ -31,22 +33,24 @@ pub(crate) fn run(arguments: &Arguments) -> i32 {
     if process::occupy_standard_descriptors().is_err() {
         return FAILED;
     }
-    match reach(arguments) {
+    let parent = nix::unistd::getppid();
+    let is_launchers = is_from_launcher(arguments, parent);
+    let code = match reach(arguments) {
         Ok(code) => {
-            if code == FAILED && is_from_launcher(arguments) {
+            if code == FAILED && is_launchers {
                 say("the MPI launcher's daemon at the other end was killed, or could not start");
-                end_launcher();
             }
             code
         }
         Err(text) => {
             say(&text);
-            if is_from_launcher(arguments) {
-                end_launcher();
-            }
             FAILED
         }
+    };
+    if code == FAILED && is_launchers {
+        end_launcher(parent);
     }
+    code
 }
 
 /// If standard error is closed, the line is lost.
@@ -55,11 +59,10 @@ fn say(text: &str) {
 }
 
 /// Whether this starts a daemon for MPICH's or Intel MPI's launcher; not for a script that starts such a daemon itself.
-fn is_from_launcher(arguments: &Arguments) -> bool {
+fn is_from_launcher(arguments: &Arguments, parent: Pid) -> bool {
     let words = arguments.rest().join(&b' ');
     let words = String::from_utf8_lossy(&words);
     let is_launcher = || {
-        let parent = nix::unistd::getppid();
         let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
         name.starts_with("mpi") || name.starts_with("hydra")
     };
@@ -67,10 +70,12 @@ fn is_from_launcher(arguments: &Arguments) -> bool {
 }
 
 /// Ends the launcher, which waits without end for a daemon that ssh could not start. A second later, for it must have read and
-/// passed on what was printed.
-fn end_launcher() {
+/// passed on what was printed. Another one's ssh may have ended it by then: whoever is the parent now is left alone.
+fn end_launcher(launcher: Pid) {
     std::thread::sleep(std::time::Duration::from_secs(1));
-    process::send(nix::unistd::getppid(), libc::SIGTERM, false);
+    if nix::unistd::getppid() == launcher {
+        process::send(launcher, libc::SIGTERM, false);
+    }
 }
 
 fn reach(arguments: &Arguments) -> Result<i32, String> {

@@ -65,8 +65,8 @@ const FIND_HOST: &str = r#"spank_docker_skip= spank_docker_host=
         -*)
             while spank_docker_word=${spank_docker_word#?}; [ "$spank_docker_word" ]; do
                 case $spank_docker_word in
-                [BbcDEeFIiJLlmOopQRSWw]) spank_docker_skip=yes; break ;;
-                [BbcDEeFIiJLlmOopQRSWw]*) break ;;
+                [BbcDEeFIiJLlmOoPpQRSWw]) spank_docker_skip=yes; break ;;
+                [BbcDEeFIiJLlmOoPpQRSWw]*) break ;;
                 esac
             done
             ;;
@@ -100,7 +100,7 @@ fi
 /// such a daemon itself. A second later, for the launcher must have read and passed on what ssh has printed.
 const END_LAUNCHER: &str = r#"case "$*" in *hydra*proxy*)
     { read -r spank_docker_parent </proc/$PPID/comm; } 2>/dev/null
-    case $spank_docker_parent in mpi* | hydra*) sleep 1 2>/dev/null; kill $PPID ;; esac ;;
+    case $spank_docker_parent in mpi* | hydra*) sleep 1 2>/dev/null; kill $PPID 2>/dev/null ;; esac ;;
 esac"#;
 
 /// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail
