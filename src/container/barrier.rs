@@ -52,7 +52,8 @@ pub fn wait_for_all(nodes: &[String], port: u16, is_patient: impl Fn() -> bool) 
     }
     let missing = RefCell::new((0..known.len()).collect::<BTreeSet<_>>());
     let all = async {
-        for pause in pauses() {
+        let mut pause = FIRST_INTERVAL;
+        loop {
             let left = missing.borrow().clone();
             let looks = left.into_iter().map(|place| {
                 let (address, missing) = (known[place], &missing);
@@ -67,6 +68,7 @@ pub fn wait_for_all(nodes: &[String], port: u16, is_patient: impl Fn() -> bool) 
                 return;
             }
             tokio::time::sleep(pause).await;
+            pause = longer(pause);
         }
     };
     let given_up = async {
@@ -85,9 +87,9 @@ pub fn wait_for_all(nodes: &[String], port: u16, is_patient: impl Fn() -> bool) 
     })
 }
 
-/// Growing ones, without end.
-fn pauses() -> impl Iterator<Item = Duration> {
-    std::iter::successors(Some(FIRST_INTERVAL), |pause| Some(INTERVAL.min(*pause * 2)))
+/// The pause after this one.
+fn longer(pause: Duration) -> Duration {
+    INTERVAL.min(pause * 2)
 }
 
 async fn is_there(address: SocketAddr) -> bool {
@@ -115,27 +117,29 @@ pub fn awaited(nodes: &[String], own: &str) -> Option<String> {
 /// node.
 pub fn wait_for_end(sshd: &SocketAddr, limit: Option<Duration>, come: impl FnOnce()) {
     let began = Instant::now();
-    let mut waits = pauses();
+    let mut pause = FIRST_INTERVAL;
     let mut connection = loop {
         match TcpStream::connect_timeout(sshd, CONNECTION) {
             Ok(connection) => break connection,
             Err(_) if limit.is_some_and(|limit| began.elapsed() > limit) => return,
-            Err(_) => sleep(waits.next().unwrap_or(INTERVAL)),
+            Err(_) => sleep(pause),
         }
+        pause = longer(pause);
     };
     come();
     // A connection that lasts long is followed by a short pause again; an sshd that ends each one at once is not asked more often
     // than every INTERVAL.
-    let mut waits = pauses();
+    pause = FIRST_INTERVAL;
     let mut missed = 0;
     loop {
         let held = Instant::now();
         hold(connection);
         if held.elapsed() > INTERVAL {
-            waits = pauses();
+            pause = FIRST_INTERVAL;
         }
         connection = loop {
-            sleep(waits.next().unwrap_or(INTERVAL));
+            sleep(pause);
+            pause = longer(pause);
             match TcpStream::connect_timeout(sshd, CONNECTION) {
                 Ok(connection) => break connection,
                 // The node answers, and nothing listens there.

@@ -83,7 +83,8 @@ pub(super) async fn start(
     start: &StartRequest<'_>,
     engine: &Engine,
     container: &Container,
-    (image, files): (&Image, &Files<'_>),
+    image: &Image,
+    files: &Files<'_>,
     gpus: Option<&GpuRequest>,
 ) -> Result<Process, StartError> {
     let unsafe_file = preflight::check(engine, container, &image.id, &ImageUses::default()).await?;

@@ -32,7 +32,7 @@ const LINKS: usize = 10;
 const PARTS: usize = 100;
 
 /// Why the engine must not start a container.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnsafeAccountFile {
     /// A file that the engine would open.
     File(&'static str),
@@ -104,8 +104,8 @@ async fn find_unsafe_account_file(
     }
 }
 
-/// Looks at a container's files. The engine mounts them for each request, so none is made twice: before the start nothing
-/// changes them but the plugin.
+/// Looks at a container's links and files. The engine mounts them for each request, so none is made twice: before the start
+/// nothing changes them.
 struct Looks<'a> {
     engine: &'a Engine,
     container: &'a Container,
@@ -252,8 +252,9 @@ mod tests {
     use super::*;
     use crate::linux::runtime::runtime;
 
-    /// An engine that shows a container with harmless files. Returns the paths that it was asked about.
-    fn serve(listener: &UnixListener, version: &str) -> Vec<String> {
+    /// An engine that shows a container in which the files that are read have this mode (Go's `fs.FileMode`). Returns the paths
+    /// that it was asked about.
+    fn serve(listener: &UnixListener, version: &str, read: u32) -> Vec<String> {
         let mut asked = Vec::new();
         for mut client in listener.incoming().flatten() {
             let mut request = [0; 4096];
@@ -269,7 +270,7 @@ mod tests {
                 continue;
             };
             let path = path.split(' ').next().unwrap_or_default().replace("%2F", "/");
-            let mode = if READ.contains(&path.as_str()) { 0o644 } else { 1_u32 << 31 | 0o755 };
+            let mode = if READ.contains(&path.as_str()) { read } else { 1_u32 << 31 | 0o755 };
             let stat = format!(
                 r#"{{"name":"x","size":7,"mode":{mode},"mtime":"2026-01-01T00:00:00Z","linkTarget":""}}"#
             );
@@ -282,31 +283,50 @@ mod tests {
         asked
     }
 
+    /// What `check` finds each of three times, the third with the note of an older version of it, and the paths that the engine
+    /// was asked about.
+    fn checked(version: &str, read: u32) -> (Vec<Option<UnsafeAccountFile>>, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        std::thread::scope(|threads| {
+            let served = threads.spawn(|| serve(&listener, version, read));
+            let found = runtime().unwrap().block_on(async {
+                let engine = Engine::connect(&socket).await.unwrap();
+                let (container, uses) = (Container { id: "0".repeat(64) }, ImageUses::at(directory.path()));
+                let id = "1".repeat(64);
+                let mut found = Vec::new();
+                for turn in 0..3 {
+                    if turn == 2 && found == [None, None] {
+                        uses.note_checked(&id, VERSION - 1).unwrap();
+                    }
+                    found.push(check(&engine, &container, &id, &uses).await.unwrap());
+                }
+                found
+            });
+            UnixStream::connect(&socket).unwrap().write_all(b"over").unwrap();
+            (found, served.join().unwrap())
+        })
+    }
+
     /// It mounts the container's files for each request. Podman may need directories in each container.
     #[test]
     fn engine_is_asked_about_each_path_once_and_docker_once_for_each_image() {
         let paths = ["/dev", "/etc", "/etc/group", "/etc/passwd", "/proc", "/sys"];
         let podman = r#"{"Components":[{"Name":"Podman Engine","Version":"5.4"}]}"#;
-        let twice: Vec<_> = paths.iter().flat_map(|path| [*path; 2]).collect();
-        for (version, expected) in [("{}", paths.to_vec()), (podman, twice)] {
-            let directory = tempfile::tempdir().unwrap();
-            let socket = directory.path().join("socket");
-            let listener = UnixListener::bind(&socket).unwrap();
-            let (found, asked) = std::thread::scope(|threads| {
-                let served = threads.spawn(|| serve(&listener, version));
-                let found = runtime().unwrap().block_on(async {
-                    let engine = Engine::connect(&socket).await?;
-                    let (container, uses) =
-                        (Container { id: "0".repeat(64) }, ImageUses::at(directory.path()));
-                    check(&engine, &container, &"1".repeat(64), &uses).await?;
-                    check(&engine, &container, &"1".repeat(64), &uses).await
-                });
-                UnixStream::connect(&socket).unwrap().write_all(b"over").unwrap();
-                (found, served.join().unwrap())
-            });
-            assert!(matches!(found, Ok(None)), "{found:?}");
+        for (version, times) in [("{}", 2), (podman, 3)] {
+            let (found, asked) = checked(version, 0o644);
+            assert_eq!(found, [None; 3]);
+            let expected: Vec<_> = paths.iter().flat_map(|path| std::iter::repeat_n(*path, times)).collect();
             assert_eq!(asked, expected, "{version}");
         }
+    }
+
+    #[test]
+    fn image_that_was_refused_is_refused_again() {
+        const FIFO: u32 = 1 << 25 | 0o644;
+        let (found, _) = checked("{}", FIFO);
+        assert_eq!(found, [Some(UnsafeAccountFile::File("/etc/passwd")); 3]);
     }
 
     /// The steps of a walk in which each of `links` is found to be one.

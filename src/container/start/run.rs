@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, join, join3, select};
+use futures_util::future::{Either, join, select, try_join};
 
 use super::contents::Contents;
 use super::error::{StartError, files_error};
@@ -165,8 +165,7 @@ async fn run(start: &StartRequest<'_>, progress: &mut dyn Progress) -> Result<Ru
     let (image, _in_use) = find_image(start, &engine, progress).await?;
     clock.note("image");
     // Not during a pull, nor while the image's own programs start.
-    let turn =
-        Turn::wait(&StateDir::new(&start.config.state_dir).starts(), start.request.credentials.uid).await;
+    let turn = Turn::wait(&StateDir::new(&start.config.state_dir), start.request.credentials.uid).await;
     clock.note("turn");
     let mut launched = launch(start, &plan, &engine, image, &mut clock).await?;
     let placed = place(start, &mut plan, &launched)?;
@@ -203,17 +202,16 @@ struct StartPlan {
     unmounted_workdir: Option<PathBuf>,
 }
 
-/// Children open mounts and look nodes up while the engine answers. The first error counts in the order of these lines, whichever
-/// comes first.
+/// Children open mounts and look nodes up while the engine answers. An error of a mount ends all of it, since the engine's counts
+/// only without one.
 async fn prepare(start: &StartRequest<'_>) -> Result<(StartPlan, Engine), StartError> {
     let StartRequest { config, request, .. } = *start;
     policy::check_user(start)?;
     let nodes = hostlist::expand(&request.nodes)
         .map_err(|source| StartError::NodeList { list: Escaped::new(&request.nodes), source })?;
-    let (mounts, known, engine) =
-        join3(mounts::prepare(config, request), JobNodes::look_up(&nodes), engine_health::connect(config))
-            .await;
-    let mounts = mounts?;
+    let mounts = async { mounts::prepare(config, request).await.map_err(StartError::from) };
+    let rest = async { Ok(join(JobNodes::look_up(&nodes), engine_health::connect(config)).await) };
+    let (mounts, (known, engine)) = try_join(mounts, rest).await?;
     let plan = StartPlan {
         port: start.port(),
         keys: start.keys()?,
@@ -353,7 +351,7 @@ async fn first_process(
             container::put_groups(engine, &container, groups).await?;
         }
         clock.note("create");
-        match container::start(start, engine, &container, (image, files), gpus).await {
+        match container::start(start, engine, &container, image, files, gpus).await {
             Err(StartError::Groups { .. }) if groups.is_none() => {
                 groups = Some(container::groups(start, engine, &container).await?);
                 engine.remove(&container, None, engine::PATIENCE).await?;
@@ -441,7 +439,7 @@ async fn finish(
     let Launched { files, process, banner, image, .. } = &*launched;
     let server = hardened.found.server.as_ref();
     if let Some(server) = server {
-        sshd::start(start, files, process, server, (plan.port, banner)).await?;
+        sshd::start(start, files, process, server, plan.port, banner).await?;
         clock.note("sshd");
     } else if image_consistency::is_compared(plan.nodes.len(), start.image) {
         sshd::stand_in(files, process, plan.port, banner).await;

@@ -29,7 +29,8 @@ pub(super) async fn start(
     files: &Files<'_>,
     process: &Process,
     server: &Server,
-    (port, banner): (u16, &str),
+    port: u16,
+    banner: &str,
 ) -> Result<(), StartError> {
     // Checked just before the start and again after it: sshd runs even if it gets only one address family, and
     // ssh would reach the process that has the other one, where the nodes' names resolve to that.

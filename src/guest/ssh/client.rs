@@ -85,12 +85,16 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
     // Slurm's names come first: users look for them most.
     let names = nodes.iter().map(|node| node.name.as_str());
     let others = nodes.iter().flat_map(|node| node.others.iter().map(String::as_str));
-    let written: Vec<&str> = names.chain(others).chain(own).collect();
-    let spells = |name: &&str| is_host(name) && nodes.len() <= MAX_SPELLED;
-    let spelled: Vec<String> = written.iter().copied().filter(spells).flat_map(other_spellings).collect();
-    let all = written.into_iter().chain(spelled.iter().map(String::as_str));
+    // As they are written, then their other spellings.
+    let spelled = |names: &[&str]| {
+        let hosts: Vec<_> = names.iter().copied().filter(|name| is_host(name)).collect();
+        let others = hosts.iter().copied().filter(|_| nodes.len() <= MAX_SPELLED).flat_map(other_spellings);
+        let others: Vec<_> = others.filter(|name| is_host(name)).collect();
+        hosts.into_iter().map(str::to_owned).chain(others).collect::<Vec<_>>()
+    };
+    let all = spelled(&names.chain(others).chain(own).collect::<Vec<_>>());
     let mut seen = HashSet::new();
-    for node in all.filter(|name| is_host(name) && seen.insert(*name)) {
+    for node in all.iter().filter(|name| seen.insert(name.as_str())) {
         if line > 0 && line + 1 + node.len() > MAX_LINE {
             text.push_str(&settings);
             line = 0;
@@ -109,12 +113,10 @@ pub fn ssh_config(nodes: &[SshHost], own: &[String], port: u16, user: &str, alia
     if reach == Reach::Nodes {
         let at = |names: &[&str], address: &str| {
             let mut line = "Host".to_owned();
-            let spelled: Vec<_> = names.iter().copied().filter(spells).flat_map(other_spellings).collect();
-            let all = names.iter().copied().chain(spelled.iter().map(String::as_str));
-            for name in all.filter(|name| is_host(name)) {
+            for name in spelled(names) {
                 if line.len() + 1 + name.len() <= MAX_LINE {
                     line.push(' ');
-                    line.push_str(name);
+                    line.push_str(&name);
                 }
             }
             format!("{line}\n    HostName {address}\n")
