@@ -51,12 +51,12 @@ impl Adopted {
     /// Lets this process, the extern step's slurmstepd, notice the end of the container at once, without
     /// sleeping for a second first.
     pub fn watch_end(&self, job: JobId) -> io::Result<()> {
-        watch(&self.step, &format!("{job}.extern"), Some(self.running.process.pid))
+        watch(&self.step, &format!("{job}.extern"), Some(self.running.process.pid)).map(drop)
     }
 }
 
 /// The same for the slurmstepd of a step with a container of its own, called when a task has ended: Slurm calls
-/// no earlier hook there.
+/// no earlier hook there. After the last task, slurmstepd kills what is in the step's cgroups a moment later.
 pub fn watch_end_of_step(config: &Config, owner: Owner) -> Result<(), AdoptError> {
     if sentinel::is_placed() {
         return Ok(());
@@ -65,13 +65,13 @@ pub fn watch_end_of_step(config: &Config, owner: Owner) -> Result<(), AdoptError
     let Some(Outcome::Ready(running)) = record.map(|record| record.outcome) else { return Ok(()) };
     let step = Cgroups::of_step(running.process.pid).map_err(AdoptError::Move)?;
     // While the process lives, no other process has its pid.
-    match Process::find_alive(running.process).map_err(AdoptError::Move)? {
-        Some(_) => watch(&step, &owner.to_string(), None).map_err(AdoptError::Watch),
-        None => Ok(()),
+    if Process::find_alive(running.process).map_err(AdoptError::Move)?.is_some() {
+        watch(&step, &owner.to_string(), None).map_err(AdoptError::Watch)?.wait();
     }
+    Ok(())
 }
 
-fn watch(step: &Cgroups, title: &str, counted: Option<i32>) -> io::Result<()> {
+fn watch(step: &Cgroups, title: &str, counted: Option<i32>) -> io::Result<sentinel::Coming> {
     sentinel::place(step, PAUSE, &CString::new(format!("spank_docker: [{title}]"))?, counted)
 }
 

@@ -24,15 +24,16 @@
 
 use std::ffi::{CStr, c_int};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, PipeReader, Write};
 use std::mem;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -45,6 +46,9 @@ use super::{companion, orphan};
 /// not gone by then will not be gone soon.
 const INTERVAL_NS: libc::c_long = 5_000_000;
 const WAKES: u32 = 400;
+
+/// How long it may take until the sentinel is in its cgroups: a busy kernel needs tens of milliseconds.
+const COMING_MS: u16 = 500;
 
 /// A signal holds a thread for at most this many steps of `INTERVAL_NS`.
 const STEPS: u32 = 200;
@@ -73,7 +77,7 @@ unsafe impl Sync for Timer {}
 /// Puts a sentinel into `cgroups`, whose end wakes the calling thread. `program` is a static executable that
 /// waits for the end of its standard input when called with `--hold`; ps(1) shows it as `title`. It also ends
 /// with this process. `counted` is a process in these cgroups for which slurmstepd may have a thread.
-pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr, counted: Option<i32>) -> io::Result<()> {
+pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr, counted: Option<i32>) -> io::Result<Coming> {
     let inherited = orphan::descriptors()?;
     let executable = without_file(program)?;
     let (kept, held) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
@@ -82,10 +86,24 @@ pub fn place(cgroups: &Cgroups, program: &[u8], title: &CStr, counted: Option<i3
     have_handler()?;
     have_timer()?;
     notify(&kept)?;
+    // The sentinel executes its program when it is in the cgroups, which closes its end.
+    let (coming, _closed_by_exec) = io::pipe()?;
     companion::start(cgroups, &inherited, &executable, &[title.into(), c"--hold".into()], &held)?;
     // The descriptor stays open for as long as this process lives.
     let _ = kept.into_raw_fd();
-    Ok(())
+    Ok(Coming(coming))
+}
+
+/// A sentinel that enters its cgroups while this process goes on.
+#[derive(Debug)]
+pub struct Coming(PipeReader);
+
+impl Coming {
+    /// Waits until it is there, where slurmstepd may look for the step's processes the next moment.
+    pub fn wait(self) {
+        // Without it, slurmstepd sleeps for a second.
+        let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::empty())], PollTimeout::from(COMING_MS));
+    }
 }
 
 /// From here on, interrupts no sleep: the container is gone.
@@ -285,19 +303,13 @@ mod tests {
             &std::ffi::CString::new(title.clone()).unwrap(),
             Some(pid_of_counted),
         )
-        .unwrap();
-        let deadline = Instant::now() + 10 * SECOND;
-        let pid = loop {
-            assert!(Instant::now() < deadline, "there is none");
-            sleep(SECOND / 100);
-            let is_it = |pid: &i32| {
-                let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                command.strip_prefix(title.as_bytes()) == Some(b"\0--hold\0")
-            };
-            if let Some(pid) = every().unwrap().into_iter().find(is_it) {
-                break pid;
-            }
+        .unwrap()
+        .wait();
+        let is_it = |pid: &i32| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.strip_prefix(title.as_bytes()) == Some(b"\0--hold\0")
         };
+        let pid = every().unwrap().into_iter().find(is_it).expect("it is there");
         let is_cut_short = || {
             let began = Instant::now();
             // sleep(3) rounds its result down.
