@@ -1,13 +1,15 @@
 //! The process that listens on a TCP port: that a connection succeeds does not tell this job's sshd from
 //! another listener.
 //!
-//! Runs as root where a container is started; reads /proc only.
+//! Runs as root where a container is started.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
+
+use super::sock_diag;
 
 /// TCP_LISTEN of the kernel's net/tcp_states.h, in the notation of proc_net_tcp(5).
 const LISTEN: &str = "0A";
@@ -34,14 +36,22 @@ pub fn is_free(port: u16) -> io::Result<bool> {
 
 /// Inodes of the sockets that listen on `port` over IPv4, of any user.
 pub fn on_port(port: u16) -> io::Result<HashSet<u64>> {
-    Ok(in_table(&fs::read_to_string("/proc/net/tcp")?, port))
+    listening_sockets(libc::AF_INET, "/proc/net/tcp", port)
+}
+
+/// The kernel may have no tcp_diag: then from its table of one family.
+fn listening_sockets(family: i32, table: &str, port: u16) -> io::Result<HashSet<u64>> {
+    match sock_diag::listening(family, port) {
+        Ok(sockets) => Ok(sockets.iter().map(|socket| socket.inode.into()).collect()),
+        Err(_) => Ok(in_table(&fs::read_to_string(table)?, port)),
+    }
 }
 
 /// Whether a process other than this one listens on `port` too, in either family.
 pub fn is_shared(port: u16, pid: i32) -> io::Result<bool> {
     let mut listening = on_port(port)?;
-    match fs::read_to_string("/proc/net/tcp6") {
-        Ok(table) => listening.extend(in_table(&table, port)),
+    match listening_sockets(libc::AF_INET6, "/proc/net/tcp6", port) {
+        Ok(sockets) => listening.extend(sockets),
         // The kernel has no IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -91,6 +101,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let sockets = on_port(port).unwrap();
         assert_eq!(sockets.len(), 1);
+        assert_eq!(sockets, in_table(&fs::read_to_string("/proc/net/tcp").unwrap(), port));
         assert!(is_held_by(&sockets, i32::try_from(std::process::id()).unwrap()));
         assert!(!is_free(port).unwrap());
         assert!(!is_shared(port, i32::try_from(std::process::id()).unwrap()).unwrap());
@@ -103,6 +114,9 @@ mod tests {
         let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else { return skip("IPv6") };
         let port = listener.local_addr().unwrap().port();
         assert!(on_port(port).unwrap().is_empty());
+        let sockets = listening_sockets(libc::AF_INET6, "/proc/net/tcp6", port).unwrap();
+        assert_eq!(sockets, in_table(&fs::read_to_string("/proc/net/tcp6").unwrap(), port));
+        assert_eq!(sockets.len(), 1);
         assert!(!is_free(port).unwrap());
         assert!(!is_shared(port, i32::try_from(std::process::id()).unwrap()).unwrap());
         let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();

@@ -30,6 +30,7 @@ pub mod rights;
 pub mod runtime;
 pub mod sentinel;
 pub mod signals;
+mod sock_diag;
 pub mod source;
 pub mod terminals;
 pub mod tree;

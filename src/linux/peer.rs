@@ -4,25 +4,9 @@
 //! Used by the user's process that serves an image from a file.
 #![forbid(unsafe_code)]
 
-use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
-};
-
-/// `SOCK_DIAG_BY_FAMILY` (linux/sock_diag.h): the request, and its answer.
-const BY_FAMILY: u16 = 20;
-/// Of `struct nlmsghdr`.
-const HEADER: usize = 16;
-/// Of `struct inet_diag_req_v2`.
-const REQUEST: usize = 56;
-/// Where `idiag_state` and `idiag_uid` are in the answer (`struct inet_diag_msg`).
-const STATE: usize = HEADER + 1;
-const UID: usize = HEADER + 64;
-/// Both ends are open. The kernel has forgotten the owner of a socket that is closed.
-const ESTABLISHED: u8 = 1;
+use super::sock_diag::{self, ESTABLISHED};
 
 /// The socket at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,49 +22,12 @@ pub enum Peer {
 /// The socket at the other end of a connection between these addresses of this host.
 pub fn peer(own: SocketAddr, peer: SocketAddr) -> Peer {
     let (SocketAddr::V4(own), SocketAddr::V4(peer)) = (own, peer) else { return Peer::Unknown };
-    let answer = asked(&request(peer, own)).unwrap_or_default();
-    let uid = answer.get(UID..UID + 4).and_then(|uid| uid.try_into().ok()).map(u32::from_ne_bytes);
-    match (answer.get(4..6), answer.get(STATE), uid) {
-        (Some(kind), Some(&ESTABLISHED), Some(uid)) if kind == BY_FAMILY.to_ne_bytes() => Peer::Of(uid),
-        (Some(kind), Some(_), Some(_)) if kind == BY_FAMILY.to_ne_bytes() => Peer::Closing,
-        _ => Peer::Unknown,
+    match sock_diag::connected(peer, own) {
+        Ok(Some(socket)) if socket.state == ESTABLISHED => Peer::Of(socket.uid),
+        // The kernel has forgotten the owner of a socket that is closed.
+        Ok(Some(_)) => Peer::Closing,
+        Ok(None) | Err(_) => Peer::Unknown,
     }
-}
-
-/// The question for the one socket that is bound to `from` and connected to `to`.
-fn request(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
-    let length = (HEADER + REQUEST) as u32;
-    let mut request = Vec::with_capacity(HEADER + REQUEST);
-    request.extend(length.to_ne_bytes());
-    request.extend(BY_FAMILY.to_ne_bytes());
-    request.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    // Its number and its sender.
-    request.extend([0; 8]);
-    request.extend([libc::AF_INET as u8, libc::IPPROTO_TCP as u8, 0, 0]);
-    // In any state.
-    request.extend(u32::MAX.to_ne_bytes());
-    request.extend(from.port().to_be_bytes());
-    request.extend(to.port().to_be_bytes());
-    // Places for addresses of IPv6.
-    for address in [from, to] {
-        request.extend(address.ip().octets());
-        request.extend([0; 12]);
-    }
-    // On any interface; `INET_DIAG_NOCOOKIE`.
-    request.extend([0; 4]);
-    request.extend([0xff; 8]);
-    request
-}
-
-fn asked(request: &[u8]) -> io::Result<Vec<u8>> {
-    let (family, kind) = (AddressFamily::Netlink, SockType::Datagram);
-    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
-    sendto(socket.as_raw_fd(), request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-    // The kernel has answered before it returns from that.
-    let mut answer = vec![0; 4096];
-    let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
-    answer.truncate(length);
-    Ok(answer)
 }
 
 #[cfg(test)]
