@@ -1,6 +1,7 @@
 //! Changes to the environment of a task that has joined its container. Pure; used as the user.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
@@ -18,15 +19,6 @@ use crate::settings::plugstack::Config;
 use crate::slurm::gres;
 use crate::slurm::ids::{Owner, StepId};
 use crate::state::RunningContainer;
-
-/// A change of one variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The variable gets this value.
-    Set(String, String),
-    /// The variable is removed.
-    Unset(String),
-}
 
 /// The facts on which the environment of a task depends.
 #[derive(Clone, Copy, Debug)]
@@ -62,15 +54,15 @@ pub struct InContainer<'a> {
     pub has_library: &'a dyn Fn(&str, &str) -> bool,
 }
 
-/// The changes, in order, to an environment that has variables of these `names`; `given` returns their values.
+/// The changes to an environment that has variables of these `names`: a new value, or none. `given` returns their values.
 pub fn changes(
     joined: &JoinedTask<'_>,
     names: &[String],
     given: impl Fn(&str) -> Option<OsString>,
     container: InContainer<'_>,
-) -> Vec<Change> {
+) -> BTreeMap<String, Option<String>> {
     let JoinedTask { owner, running, own, kind, launches, step, config } = *joined;
-    let mut draft = Draft { given, changes: Vec::new() };
+    let mut draft = Draft { given, changed: BTreeMap::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
     // A step that is called in the same container has what held there: the image's variables, and what a script has made of them.
     let is_from_within =
@@ -126,23 +118,28 @@ pub fn changes(
     } else if is_pmix {
         PMIX_ENVIRONMENT.iter().for_each(|(name, value)| draft.set(name, value));
     }
-    draft.changes
+    draft.differences()
 }
 
-/// An environment with pending changes.
+/// An environment with pending changes: a new value, or none.
 struct Draft<F> {
     given: F,
-    changes: Vec<Change>,
+    changed: BTreeMap<String, Option<String>>,
 }
 
 impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
     fn get(&self, name: &str) -> Option<OsString> {
-        let changed = self.changes.iter().rev().find_map(|change| match change {
-            Change::Set(changed, value) if changed == name => Some(Some(value.into())),
-            Change::Unset(changed) if changed == name => Some(None),
-            Change::Set(..) | Change::Unset(_) => None,
-        });
+        let changed = self.changed.get(name).map(|value| value.as_ref().map(OsString::from));
         changed.unwrap_or_else(|| (self.given)(name))
+    }
+
+    /// Without values that are there already: Slurm clears 256 KiB for each that it is to set, and a step has many tasks
+    /// (src/common/env.c, `setenvf`).
+    fn differences(self) -> BTreeMap<String, Option<String>> {
+        let Self { given, mut changed } = self;
+        let is_there = |name: &str, value: &str| given(name).is_some_and(|given| given == value);
+        changed.retain(|name, value| !value.as_ref().is_some_and(|value| is_there(name, value)));
+        changed
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -150,11 +147,11 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
     }
 
     fn set(&mut self, name: &str, value: &str) {
-        self.changes.push(Change::Set(name.to_owned(), value.to_owned()));
+        self.changed.insert(name.to_owned(), Some(value.to_owned()));
     }
 
     fn unset(&mut self, name: &str) {
-        self.changes.push(Change::Unset(name.to_owned()));
+        self.changed.insert(name.to_owned(), None);
     }
 
     /// Slurm numbers the node's GPUs; a program in the container numbers those that the container has.
@@ -252,8 +249,37 @@ mod tests {
             },
         };
         let names: Vec<_> = given.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let changes = changes(&joined, &names, variable, container);
-        Draft { given: variable, changes }.text(name)
+        let changed = changes(&joined, &names, variable, container);
+        Draft { given: variable, changed }.text(name)
+    }
+
+    #[test]
+    fn value_that_is_there_is_not_set_again() {
+        let running = session();
+        let (config, step) = (Config::default(), Options::default());
+        let (owner, kind) = (Owner::job(JobId(7)), StepKind::Tasks);
+        let joined = JoinedTask {
+            owner,
+            running: &running,
+            own: None,
+            kind,
+            launches: false,
+            step: &step,
+            config: &config,
+        };
+        let container = InContainer {
+            is_served: &|_| true,
+            is_directory: &|_| true,
+            is_writable: &|_| true,
+            has_library: &|_, _| true,
+            read: &|_| None,
+        };
+        let first = changes(&joined, &[], |_| None, container);
+        assert_eq!(first["PATH"].as_deref(), Some("/image:/run/spank-docker/bin"));
+        let given = |name: &str| first.get(name)?.as_ref().map(OsString::from);
+        let names: Vec<_> = first.keys().cloned().collect();
+        let again = changes(&joined, &names, given, container);
+        assert!(again.values().all(Option::is_none), "{again:?}");
     }
 
     fn in_tasks(given: &[(&str, &str)], name: &str) -> Option<String> {

@@ -21,7 +21,7 @@ use crate::slurm::env_protocol;
 use crate::slurm::ids::JobId;
 use crate::spank::handle::{OK, refuse};
 use crate::state::RunningContainer;
-use crate::task::environment::{self, Change, InContainer};
+use crate::task::environment::{self, InContainer};
 use crate::task::{self, StepKind};
 
 pub(in crate::spank) fn has_work_as_user() -> bool {
@@ -125,8 +125,8 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
     let name = |entry: &&OsStr| Some(entry.to_str()?.split_once('=')?.0.to_owned());
     let names: Vec<String> = spank.job_env_os()?.iter().filter_map(name).collect();
     environment::changes(&joined, &names, given, container).into_iter().try_for_each(|change| match change {
-        Change::Set(name, value) => spank.setenv(name, value, true),
-        Change::Unset(name) => spank.unsetenv(name),
+        (name, Some(value)) => spank.setenv(name, value, true),
+        (name, None) => spank.unsetenv(name),
     })
 }
 
