@@ -1,6 +1,6 @@
 //! Builds what runs in containers, and what the plugin therefore contains: the container's first process
-//! (src/pause), a static program without a standard library, and the guest tools (src/guest-tools), a static
-//! one with it.
+//! (src/pause), a static program without a standard library, and the guest tools (src/guest-tools), static
+//! ones with it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -59,7 +59,7 @@ fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
     // OUT_DIR is TARGET/PROFILE/build/PACKAGE/out.
     let folder = out.ancestors().nth(4).unwrap_or(out).join("guest-tools");
     let mut cargo = Command::new(variable("CARGO")?);
-    cargo.args(["build", "--quiet", "--locked", "--profile=guest", "--bin=guest-tools"]);
+    cargo.args(["build", "--quiet", "--locked", "--profile=guest", "--bins"]);
     cargo
         .args(["--manifest-path", "src/guest-tools/Cargo.toml", "--target", &target, "--target-dir"])
         .arg(&folder);
@@ -99,7 +99,9 @@ fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
     }
     let status = cargo.status()?;
     if status.success() {
-        fs::copy(folder.join(&target).join("guest").join("guest-tools"), out.join("guest-tools"))?;
+        for program in ["guest-commands", "guest-ssh"] {
+            fs::copy(folder.join(&target).join("guest").join(program), out.join(program))?;
+        }
     }
     Ok(status)
 }

@@ -61,9 +61,11 @@ pub const GROUP: &str = "/run/spank-docker/group";
 /// The plugin's ssh_config followed by the image's, mounted over the image's.
 pub const SYSTEM_SSH_CONFIG: &str = "/run/spank-docker/system_ssh_config";
 
-/// The guest tools (src/guest-tools). Executable.
+/// The guest tool that is each of Slurm's commands (src/guest-tools). Executable.
 pub const TOOLS: &str = "/run/spank-docker/tools";
-/// The directory where they have the names of Slurm's commands.
+/// The guest tool that is ssh and sshd, where the image's do not do. Executable.
+pub const SSH_TOOLS: &str = "/run/spank-docker/ssh_tools";
+/// The directory where they have the names of commands.
 pub const BIN: &str = "/run/spank-docker/bin";
 /// The socket on which the node's end of these commands listens. The user's, mode 0600.
 pub const COMMANDS: &str = "/run/spank-docker/commands";
@@ -130,6 +132,7 @@ mod tests {
             PROFILE,
             PROFILE_OF_IMAGE,
             TOOLS,
+            SSH_TOOLS,
             BIN,
             COMMANDS,
             &hostfiles_of(StepId(3))[0],

@@ -24,8 +24,11 @@ use crate::linux::process::FileId;
 /// The static program that is every container's first process (src/pause).
 pub static PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pause"));
 
-/// The static program that stands in for Slurm's commands, ssh and sshd (src/guest-tools).
-static TOOLS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-tools"));
+/// The static program that stands in for Slurm's commands (src/guest-tools).
+static TOOLS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-commands"));
+
+/// The one that stands in for ssh and sshd.
+static SSH_TOOLS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guest-ssh"));
 
 /// Mounts the directory also in the mount namespace of the node's first process, if that one sees the same
 /// directory without a mount on it: the engine does not see what is mounted in a job's own mount namespace
@@ -93,7 +96,7 @@ impl<'a> Files<'a> {
         self.write(name, 0o755, content).map(drop)
     }
 
-    /// The guest tools, and the directory where they have these names of commands.
+    /// Slurm's commands, and the directory where they have these names.
     pub(super) fn commands<'n>(&self, names: impl Iterator<Item = &'n str>) -> io::Result<()> {
         self.program(paths::TOOLS, TOOLS)?;
         let directory = self.path(paths::BIN);
@@ -103,6 +106,11 @@ impl<'a> Files<'a> {
             symlink(paths::TOOLS, directory.join(name))?;
         }
         Ok(())
+    }
+
+    /// The program that is ssh and sshd, where the image's do not do.
+    pub(super) fn ssh_tools(&self) -> io::Result<()> {
+        self.program(paths::SSH_TOOLS, SSH_TOOLS)
     }
 
     /// Writes a file that no user but the job's can read, at any moment.

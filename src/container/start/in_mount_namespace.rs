@@ -101,7 +101,7 @@ pub(super) fn put_files(
     let user = &start.request.credentials;
     let failed = "write the container's files";
     let trees = merge(start, files, found, *terminals).map_err(files_error(failed))?;
-    let over_ssh = if found.is_client_plugins { paths::TOOLS } else { paths::OVER_SSH };
+    let over_ssh = if found.is_client_plugins { paths::SSH_TOOLS } else { paths::OVER_SSH };
     let over_ssh = files.detached_program(over_ssh).map_err(files_error(failed))?;
     let placed = in_container(namespaces, |root| {
         if let Some(ssh) = found.ssh {
@@ -159,9 +159,13 @@ fn merge(
     files.public(paths::SYSTEM_SSH_CONFIG, &client::merged_ssh_config(&ssh_config_of_job, ssh_config))?;
     let image = start.image_name();
     files.public(paths::SSH_OF_IMAGE, &[])?;
+    let ssh_tools = Path::new(paths::SSH_TOOLS);
+    if found.is_client_plugins || matches!(found.server, Some(Server::Plugins)) {
+        files.ssh_tools()?;
+    }
     if found.is_client_plugins {
-        files.link(paths::SSH, Path::new(paths::TOOLS))?;
-        files.link(&format!("{}/ssh", paths::BIN), Path::new(paths::TOOLS))?;
+        files.link(paths::SSH, ssh_tools)?;
+        files.link(&format!("{}/ssh", paths::BIN), ssh_tools)?;
     } else {
         let uid = request.credentials.uid;
         let missing = found.server.is_none().then(|| client_program::no_sshd(&image, uid, start.sshd));
@@ -174,7 +178,7 @@ fn merge(
             files.link(paths::SSHD, path)?;
             files.append(paths::SSHD_CONFIG, lines)?;
         }
-        Some(Server::Plugins) => files.link(paths::SSHD, Path::new(paths::TOOLS))?,
+        Some(Server::Plugins) => files.link(paths::SSHD, ssh_tools)?,
         None => {}
     }
     let replacements = [paths::PASSWD, paths::GROUP, paths::SYSTEM_SSH_CONFIG];

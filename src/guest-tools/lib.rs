@@ -1,8 +1,8 @@
-//! The static program that every container has at `/run/spank-docker/tools`, and in `/run/spank-docker/bin`
-//! under the names of Slurm's commands, and of ssh where the image has none. It runs in any image and uses
-//! nothing of the image.
+//! The static programs that containers have in `/run/spank-docker`. They run in any image and use nothing of it.
 //!
-//! As `ssh` and `sshd` it connects the job's nodes ([`ssh`], [`sshd`]).
+//! - `tools` (bin/commands.rs): in `bin` under the names of Slurm's commands. Every container has it.
+//! - `ssh_tools` (bin/ssh.rs): ssh and sshd, where the image has none ([`ssh`], [`sshd`]). A program of its own, since it is some
+//!   five times as large.
 //!
 //! ```text
 //!   container                                │ node
@@ -16,8 +16,6 @@
 //! `--relay` it is the server on the node: as root, in the job's cgroups ([`relay`]). For each call it forks a
 //! process, which becomes the user ([`caller`], [`call`]). Client and server are the same file, so that they
 //! always use the same protocol ([`request`]).
-#![cfg_attr(not(test), no_main)]
-#![cfg_attr(test, allow(dead_code, reason = "the entry is not part of the tests"))]
 
 mod algorithms;
 mod arguments;
@@ -38,24 +36,34 @@ mod signals;
 mod ssh;
 mod sshd;
 
-#[cfg(not(test))]
 use std::ffi::{c_char, c_int};
 
-#[cfg(not(test))]
 use arguments::Arguments;
 
-/// Replaces the standard library's entry point, which changes what a command inherits: it ignores SIGPIPE, and
-/// opens the standard descriptors that the caller has closed.
-#[cfg(not(test))]
-#[expect(unsafe_code, reason = "the C library's entry")]
-#[unsafe(no_mangle)]
-extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    // SAFETY: the C library passes `argc` strings in `argv`.
+/// Slurm's commands, and the node's end of them.
+///
+/// # Safety
+/// `argv` must be the `argc` strings that the C library passes to `main`.
+#[expect(unsafe_code, reason = "the C library's arguments")]
+pub unsafe fn commands(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: as above.
     let arguments = unsafe { Arguments::of_process(argc, argv) };
-    match (arguments.name(), arguments.first()) {
-        (b"ssh" | b"slogin", _) => ssh::run(&arguments),
-        (b"sshd", _) => sshd::run(&arguments),
-        (_, Some(b"--relay")) => relay::run(&arguments),
+    match arguments.first() {
+        Some(b"--relay") => relay::run(&arguments),
         _ => command::run(&arguments),
+    }
+}
+
+/// ssh and sshd.
+///
+/// # Safety
+/// As for [`commands`].
+#[expect(unsafe_code, reason = "the C library's arguments")]
+pub unsafe fn ssh_and_sshd(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: as above.
+    let arguments = unsafe { Arguments::of_process(argc, argv) };
+    match arguments.name() {
+        b"sshd" => sshd::run(&arguments),
+        _ => ssh::run(&arguments),
     }
 }
