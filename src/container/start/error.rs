@@ -50,6 +50,12 @@ pub enum StartError {
         /// The path.
         volume: Escaped,
     },
+    /// The user cannot reach the plugin's directory.
+    #[error("image '{image}': users cannot enter its '/run': build it with 'chmod 755 / /run'")]
+    ClosedRun {
+        /// As the user wrote it.
+        image: String,
+    },
     /// The image declares too many volumes.
     #[error("image '{image}': declares {number} volumes: build it with 256 or fewer")]
     Volumes {
@@ -262,6 +268,7 @@ impl StartError {
             Self::Image(_)
             | Self::File { .. }
             | Self::Volume { .. }
+            | Self::ClosedRun { .. }
             | Self::Volumes { .. }
             | Self::Populate { .. }
             | Self::Account { .. }

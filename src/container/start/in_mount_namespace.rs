@@ -51,6 +51,7 @@ pub(super) fn harden(
     let shells = [PathBuf::from(&start.request.account.shell), "/bin/bash".into(), "/bin/sh".into()];
     let engines = process.read("mountinfo").map_err(files_error("read the container's mounts"))?;
     let engines: Vec<_> = mountinfo::parse(&engines).collect();
+    policy::check_mounted_volumes(start, &engines)?;
     let hiding = fs::read("/proc/self/mountinfo").and_then(|mounts| mountinfo::hiding(&mounts));
     let hiding = hiding.map_err(files_error("read the node's hidepid"))?;
     let terminals = Terminals::of_node().map_err(files_error("open the node's terminals"))?;
@@ -66,6 +67,7 @@ pub(super) fn harden(
         let place = populate::target_of_plugin_directory(root).map_err(populate_error(start))?;
         let home = populate::fresh_home(&place, entry, user).map_err(|error| home_error(start, error))?;
         populate::move_into_place(root, entry, place).map_err(populate_error(start))?;
+        policy::check_plugin_directory(start, root)?;
         populate::make_workdir(root, image.workdir.as_deref());
         let found = populate::inspect_rootfs(root, path, &shells, user, start.sshd);
         Ok(Hardened { found, home, volumes: engine::volumes(&engines), terminals: group })

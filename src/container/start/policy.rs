@@ -2,13 +2,16 @@
 
 use std::path::{Component, Path};
 
+use nix::sys::stat::fstat;
+
 use super::error::{StartError, files_error};
 use super::spec;
 use super::start_request::StartRequest;
 use crate::container::gpus;
-use crate::engine::Image;
+use crate::engine::{self, Image};
 use crate::guest::paths;
 use crate::linux::inside::ContainerRoot;
+use crate::linux::mountinfo::Mounted;
 use crate::log::escape::Escaped;
 use crate::slurm::gres::Nvidia;
 
@@ -32,6 +35,37 @@ pub(super) fn check_volumes(start: &StartRequest<'_>, image: &Image) -> Result<(
     match image.volumes.iter().find(|volume| hides_the_system(volume)) {
         None => Ok(()),
         Some(volume) => Err(StartError::Volume { image: start.image_name(), volume: Escaped::new(volume) }),
+    }
+}
+
+/// The same for where volumes were mounted: `/var/run` may be a link to `/run`.
+pub(super) fn check_mounted_volumes(start: &StartRequest<'_>, mounts: &[Mounted]) -> Result<(), StartError> {
+    let volumes = engine::volumes(mounts);
+    let points =
+        mounts.iter().filter(|mount| volumes.contains(&mount.id)).filter_map(|mount| mount.point.to_str());
+    match points.into_iter().find(|point| hides_the_system(point)) {
+        None => Ok(()),
+        Some(volume) => Err(StartError::Volume { image: start.image_name(), volume: Escaped::new(volume) }),
+    }
+}
+
+/// Checks that the user can enter the plugin's directory, by which all in the container is found.
+pub(super) fn check_plugin_directory(
+    start: &StartRequest<'_>,
+    root: &ContainerRoot,
+) -> Result<(), StartError> {
+    let is_open = |path: &str| {
+        let found = root.find(Path::new(path)).and_then(|found| Ok(fstat(found)?));
+        found.is_ok_and(|found| found.st_mode & libc::S_IXOTH != 0)
+    };
+    if ["/", "/run"].into_iter().all(is_open) {
+        return Ok(());
+    }
+    // Groups, access control lists: the user alone knows.
+    match root.is_directory_for(Path::new(paths::DIRECTORY), &start.request.credentials) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StartError::ClosedRun { image: start.image_name() }),
+        Err(error) => Err(files_error("look for the plugin's directory")(error)),
     }
 }
 
