@@ -54,7 +54,8 @@ fn image_of_a_job_is_noted_once_after_the_text_of_the_site() {
         let line = shown.lines().find_map(|line| line.strip_prefix("   AdminComment="));
         line.map(|line| line.trim_end().to_owned()).unwrap_or_default()
     };
-    let noted = "scontrol show job $SLURM_JOB_ID | grep -q image=";
+    // From 26.05 on, the job's command line is shown too.
+    let noted = "scontrol show job $SLURM_JOB_ID | grep -q spank_docker:.image=";
     let wait = format!("timeout 10 sh -c 'until {noted}; do sleep 0.05; done'");
     lab.with_arguments("n2", "memlock=inherit accounting=admin_comment", || {
         let options = "--hold -w n2,n3 -N2 --docker-mounts=/tmp:/a\\\"b:ro";
