@@ -1,8 +1,7 @@
 //! What a container must not have: checked in the image, and in the container itself.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
-
-use nix::sys::stat::fstat;
 
 use super::error::{StartError, files_error};
 use super::spec;
@@ -13,6 +12,7 @@ use crate::guest::paths;
 use crate::linux::inside::ContainerRoot;
 use crate::linux::mountinfo::Mounted;
 use crate::log::escape::Escaped;
+use crate::settings::choices::Sshd;
 use crate::slurm::gres::Nvidia;
 
 /// Root's jobs get a container only where the admin allows that.
@@ -38,30 +38,30 @@ pub(super) fn check_volumes(start: &StartRequest<'_>, image: &Image) -> Result<(
     }
 }
 
-/// The same for where volumes were mounted: `/var/run` may be a link to `/run`.
+/// The same for where a volume was mounted above the plugin's directory: `/var/run` may be a link to `/run`. What is mounted on that
+/// directory itself is covered by it, and the system's other directories are checked by [`super::populate::harden`].
 pub(super) fn check_mounted_volumes(start: &StartRequest<'_>, mounts: &[Mounted]) -> Result<(), StartError> {
     let volumes = engine::volumes(mounts);
-    let points =
-        mounts.iter().filter(|mount| volumes.contains(&mount.id)).filter_map(|mount| mount.point.to_str());
-    match points.into_iter().find(|point| hides_the_system(point)) {
+    let mut points = mounts.iter().filter(|mount| volumes.contains(&mount.id)).map(|mount| &mount.point);
+    let directory = Path::new(paths::DIRECTORY);
+    match points.find(|point| directory.starts_with(point) && *point != directory) {
         None => Ok(()),
-        Some(volume) => Err(StartError::Volume { image: start.image_name(), volume: Escaped::new(volume) }),
+        Some(point) => {
+            let volume = Escaped::new(point.as_os_str().as_bytes());
+            Err(StartError::Volume { image: start.image_name(), volume })
+        }
     }
 }
 
-/// Checks that the user can enter the plugin's directory, by which all in the container is found.
+/// Checks that the user can enter the plugin's directory, by which its sshd runs and all else is found.
 pub(super) fn check_plugin_directory(
     start: &StartRequest<'_>,
     root: &ContainerRoot,
 ) -> Result<(), StartError> {
-    let is_open = |path: &str| {
-        let found = root.find(Path::new(path)).and_then(|found| Ok(fstat(found)?));
-        found.is_ok_and(|found| found.st_mode & libc::S_IXOTH != 0)
-    };
-    if ["/", "/run"].into_iter().all(is_open) {
+    if start.sshd == Sshd::None || ["/", "/run"].iter().all(|path| root.is_open_to_others(Path::new(path))) {
         return Ok(());
     }
-    // Groups, access control lists: the user alone knows.
+    // Links, groups, access control lists: the user alone knows.
     match root.is_directory_for(Path::new(paths::DIRECTORY), &start.request.credentials) {
         Ok(true) => Ok(()),
         Ok(false) => Err(StartError::ClosedRun { image: start.image_name() }),

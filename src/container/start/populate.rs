@@ -108,6 +108,17 @@ pub(super) enum PopulateError {
 const SYSTEM: [(&str, &str); 4] =
     [("/proc", "proc"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/sys", "sysfs")];
 
+fn check_system(mounts: &[Mounted]) -> Result<(), PopulateError> {
+    for (path, kind) in SYSTEM {
+        let mut here = mounts.iter().filter(|mount| mount.point == Path::new(path));
+        let whole = |mount: &Mounted| mount.root == Path::new("/") && mount.kind == kind;
+        if !here.next().is_some_and(whole) || here.next().is_some() {
+            return Err(PopulateError::System { path });
+        }
+    }
+    Ok(())
+}
+
 /// Removes setuid programs, file capabilities and device nodes from all mounts but /dev: the engine does not
 /// confine tasks that join the container, so a setuid-root shell of the image would make them root on the node.
 /// `mounts` are the container's mounts according to the kernel. `hiding` are the options by which the host's
@@ -117,13 +128,7 @@ pub(super) fn harden(
     mounts: &[Mounted],
     hiding: &[(CString, CString)],
 ) -> Result<(), PopulateError> {
-    for (path, kind) in SYSTEM {
-        let mut here = mounts.iter().filter(|mount| mount.point == Path::new(path));
-        let whole = |mount: &Mounted| mount.root == Path::new("/") && mount.kind == kind;
-        if !here.next().is_some_and(whole) || here.next().is_some() {
-            return Err(PopulateError::System { path });
-        }
-    }
+    check_system(mounts)?;
     let failed = |what| move |source| PopulateError::Mount { what, source };
     let everything = root.find(Path::new("/")).map_err(failed("open the root directory"))?;
     mount::change(&everything, true, Attributes::NOSUID.and(Attributes::NODEV), Attributes::NONE)
@@ -312,6 +317,30 @@ pub(super) fn make_read_only(root: &ContainerRoot) -> Result<(), PopulateError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::mountinfo;
+
+    #[test]
+    fn a_container_has_the_systems_own_directories_and_nothing_over_them() {
+        const ENGINES: &str = "\
+            20 1 0:30 / / rw - overlay overlay rw\n\
+            21 20 0:31 / /proc rw - proc proc rw\n\
+            22 20 0:32 / /dev rw - tmpfs tmpfs rw\n\
+            23 22 0:33 / /dev/pts rw - devpts devpts rw\n\
+            24 20 0:34 / /sys ro - sysfs sysfs ro\n";
+        let check = |mounts: &str| {
+            let mounts: Vec<_> = mountinfo::parse(mounts.as_bytes()).collect();
+            check_system(&mounts).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(ENGINES), Ok(()));
+        let refused = |path: &str| {
+            Err(format!("has its own '{path}' instead of the system's: build it without a volume there"))
+        };
+        let volume = "25 20 8:1 /v/_data /dev rw - ext4 /dev/vda rw\n";
+        assert_eq!(check(&format!("{ENGINES}{volume}")), refused("/dev"));
+        assert_eq!(check(&ENGINES.replace("0:34 / /sys", "0:34 /fs /sys")), refused("/sys"));
+        assert_eq!(check(&ENGINES.replace("- proc proc", "- tmpfs tmpfs")), refused("/proc"));
+        assert_eq!(check(&ENGINES.replace(" /dev/pts ", " /dev/pty ")), refused("/dev/pts"));
+    }
 
     #[test]
     fn sshd_is_looked_for_in_few_directories() {

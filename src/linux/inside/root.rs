@@ -119,6 +119,13 @@ impl ContainerRoot {
         Ok(kind(&stat) == SFlag::S_IFLNK || stat.st_nlink > 1)
     }
 
+    /// Whether `path` is a directory, and no link, that the mode lets others enter.
+    #[must_use]
+    pub fn is_open_to_others(&self, path: &Path) -> bool {
+        let found = self.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW).and_then(|found| Ok(fstat(found)?));
+        found.is_ok_and(|found| kind(&found) == SFlag::S_IFDIR && found.st_mode & libc::S_IXOTH != 0)
+    }
+
     /// Whether `path` is a directory that `user` can enter.
     ///
     /// # Errors
