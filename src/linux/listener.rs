@@ -8,15 +8,23 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::sock_diag;
 
 /// TCP_LISTEN of the kernel's net/tcp_states.h, in the notation of proc_net_tcp(5).
 const LISTEN: &str = "0A";
 
-/// A port that is free on all addresses, of those that the kernel gives.
+/// A port that is free on all addresses of both families, of those that the kernel gives.
 pub fn any_free() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port())
+    const TRIES: usize = 16;
+    for _ in 0..TRIES {
+        let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port();
+        if is_free(port)? {
+            return Ok(port);
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 /// Whether a process could listen on `port` now, on all addresses of both families.
@@ -39,12 +47,17 @@ pub fn on_port(port: u16) -> io::Result<HashSet<u64>> {
     listening_sockets(libc::AF_INET, "/proc/net/tcp", port)
 }
 
-/// The kernel may have no tcp_diag: then from its table of one family.
+/// From the kernel's table of one family, where it cannot be asked.
 fn listening_sockets(family: i32, table: &str, port: u16) -> io::Result<HashSet<u64>> {
-    match sock_diag::listening(family, port) {
-        Ok(sockets) => Ok(sockets.iter().map(|socket| socket.inode.into()).collect()),
-        Err(_) => Ok(in_table(&fs::read_to_string(table)?, port)),
+    /// Whether it has no tcp_diag. It looks for the module each time that it is asked.
+    static IS_SILENT: AtomicBool = AtomicBool::new(false);
+    if !IS_SILENT.load(Ordering::Relaxed) {
+        match sock_diag::listening(family, port) {
+            Ok(sockets) => return Ok(sockets.iter().map(|socket| socket.inode.into()).collect()),
+            Err(error) => IS_SILENT.store(sock_diag::is_unknown(&error), Ordering::Relaxed),
+        }
     }
+    Ok(in_table(&fs::read_to_string(table)?, port))
 }
 
 /// Whether a process other than this one listens on `port` too, in either family.

@@ -13,9 +13,9 @@ use super::sock_diag::{self, ESTABLISHED};
 pub enum Peer {
     /// Open, and of this user.
     Of(u32),
-    /// Half closed, so that its owner is not known any more.
+    /// Half closed, so that its owner is not known any more; or it could not be found out.
     Closing,
-    /// This kernel cannot say (it answers the same about a socket that is gone), or its answer cannot be read.
+    /// This kernel cannot say (it answers the same about a socket that is gone).
     Unknown,
 }
 
@@ -26,7 +26,8 @@ pub fn peer(own: SocketAddr, peer: SocketAddr) -> Peer {
         Ok(Some(socket)) if socket.state == ESTABLISHED => Peer::Of(socket.uid),
         // The kernel has forgotten the owner of a socket that is closed.
         Ok(Some(_)) => Peer::Closing,
-        Ok(None) | Err(_) => Peer::Unknown,
+        Err(error) if sock_diag::is_unknown(&error) => Peer::Unknown,
+        Ok(None) | Err(_) => Peer::Closing,
     }
 }
 

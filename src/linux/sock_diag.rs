@@ -47,6 +47,11 @@ pub(super) fn listening(family: i32, port: u16) -> io::Result<Vec<Socket>> {
     ask(&request(family, flags, 1 << LISTEN, any(port), any(0)), true)
 }
 
+/// Whether this kernel has no tcp_diag, or no sock_diag at all. `ENOENT` also says that there is no such connection.
+pub(super) fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT))
+}
+
 fn request(family: i32, flags: i32, states: u32, from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
     let length = (HEADER + REQUEST) as u32;
     let mut request = Vec::with_capacity(HEADER + REQUEST);
@@ -117,4 +122,70 @@ fn read(mut part: &[u8], found: &mut Vec<Socket>) -> io::Result<bool> {
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::linux::lacking::skip;
+    use crate::linux::listener;
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let length = (HEADER + body.len()) as u32;
+        let kind = [kind.to_ne_bytes(), [0; 2]].concat();
+        let mut message = [&length.to_ne_bytes()[..], &kind, &[0; 8], body].concat();
+        message.resize(message.len().next_multiple_of(4), 0);
+        message
+    }
+
+    fn found(part: &[u8]) -> Result<(bool, usize), Option<i32>> {
+        let mut found = Vec::new();
+        read(part, &mut found).map(|is_last| (is_last, found.len())).map_err(|error| error.raw_os_error())
+    }
+
+    #[test]
+    fn answer_is_read_to_its_end_and_never_beyond() {
+        let socket = message(BY_FAMILY, &[7; 72]);
+        let done = message(libc::NLMSG_DONE as u16, &[0; 4]);
+        assert_eq!(found(&socket), Ok((false, 1)));
+        assert_eq!(found(&[&socket[..], &socket, &done].concat()), Ok((true, 2)));
+        // As from a kernel without tcp_diag, to a dump and to a single question.
+        for kind in [libc::NLMSG_DONE, libc::NLMSG_ERROR] {
+            let failed = message(kind as u16, &(-libc::ENOENT).to_ne_bytes());
+            assert_eq!(found(&failed), Err(Some(libc::ENOENT)));
+        }
+        assert_eq!(found(&message(BY_FAMILY, &[7; 71])), Err(None));
+        for length in 1..socket.len() {
+            assert_eq!(found(&socket[..length]), Err(None), "{length}");
+        }
+        for length in [0_u32, 15, 89, u32::MAX] {
+            let mut wrong = socket.clone();
+            wrong[..4].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(found(&wrong), Err(None), "{length}");
+        }
+    }
+
+    #[test]
+    fn listeners_are_those_of_the_kernels_table() {
+        for (family, address, table) in
+            [(libc::AF_INET, "127.0.0.1:0", "/proc/net/tcp"), (libc::AF_INET6, "[::1]:0", "/proc/net/tcp6")]
+        {
+            let Ok(open) = TcpListener::bind(address) else { return skip("IPv6") };
+            let port = open.local_addr().unwrap().port();
+            let sockets = match listening(family, port) {
+                Err(error) if is_unknown(&error) => return skip("tcp_diag"),
+                sockets => sockets.unwrap(),
+            };
+            assert!(sockets.iter().all(|socket| socket.state == LISTEN), "{sockets:?}");
+            let inodes: BTreeSet<u64> = sockets.iter().map(|socket| socket.inode.into()).collect();
+            let table = std::fs::read_to_string(table).unwrap();
+            assert_eq!(inodes, listener::in_table(&table, port).into_iter().collect());
+            assert_eq!(inodes.len(), 1);
+            drop(open);
+            assert!(listening(family, port).unwrap().is_empty());
+        }
+    }
 }
