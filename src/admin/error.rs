@@ -4,6 +4,7 @@ use std::io;
 
 use crate::container::{ImageCacheError, SurveyError};
 use crate::engine::{EngineError, ImageError};
+use crate::log::escape::Escaped;
 use crate::settings::image::ReferenceError;
 use crate::state::CountersError;
 
@@ -22,6 +23,9 @@ pub enum AdminError {
     /// The name of an image.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// A file instead of an image in a registry.
+    #[error("'{0}' is a file, which each job reads itself: name an image in a registry")]
+    File(Escaped),
     /// Room for images.
     #[error(transparent)]
     ImageCache(#[from] ImageCacheError),

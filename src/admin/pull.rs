@@ -13,6 +13,7 @@ use super::error::AdminError;
 use super::node::Node;
 use crate::engine::registry_auth::{Logins, NoLogin};
 use crate::engine::{Image, ImagePolicy, Progress, Pulls};
+use crate::log::escape::Escaped;
 use crate::settings::choices::Pull;
 use crate::settings::image::Reference;
 use crate::state::{ImageUses, StateDir};
@@ -30,6 +31,9 @@ pub async fn pull(
     terminal: Option<&mut dyn Write>,
 ) -> Result<Image, AdminError> {
     let reference: Reference = reference.parse()?;
+    if reference.file().is_some() {
+        return Err(AdminError::File(Escaped::new(reference.to_string())));
+    }
     let logins = || {
         let found = std::fs::read(home.join(".docker/config.json"));
         let file = match found {

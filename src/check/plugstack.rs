@@ -183,7 +183,7 @@ mod tests {
         let line = found("required spank_docker.so memlok=1").0.unwrap();
         assert_eq!(
             settings(&line).1.to_string(),
-            "fail settings: 'memlok' is not a configuration key: did you mean 'memlock'?; jobs with an image cannot start, and what depends on the settings was not checked"
+            "fail settings: 'memlok=1': 'memlok' is not a configuration key: did you mean 'memlock'?; jobs with an image cannot start, and what depends on the settings was not checked"
         );
         let line = found("required spank_docker.so").0.unwrap();
         assert_eq!(settings(&line).0, Some(Config::default()));

@@ -73,6 +73,19 @@ impl Options {
     pub fn first_other(&self) -> Option<&'static OptionSpec> {
         TABLE[1..].iter().find(|spec| spec.is_given(self))
     }
+
+    /// The first option of a step that its job's container was not started with, where that alone counts.
+    pub fn first_without_effect(&self, job: &Self) -> Option<&'static OptionSpec> {
+        let differs = |spec: &OptionSpec| match spec.name.trim_start_matches("no-") {
+            "docker-port" => self.port != job.port,
+            "docker-mounts" => self.mounts != job.mounts,
+            "docker-mount-home" => self.mount_home != job.mount_home,
+            "docker-entrypoint" => self.entrypoint != job.entrypoint,
+            "docker-readonly" => self.readonly != job.readonly,
+            _ => false,
+        };
+        TABLE.iter().find(|spec| spec.is_given(self) && differs(spec))
+    }
 }
 
 /// Values of variables to pass to the prolog as if they had been on the command line: option and value.
@@ -314,6 +327,30 @@ mod tests {
         };
         assert_eq!(image(ValueSource::Variable), [("docker-image", OsString::from("a"))]);
         assert_eq!(image(ValueSource::Option), []);
+    }
+
+    #[test]
+    fn option_of_a_step_has_no_effect_where_its_jobs_container_was_started_without_it() {
+        let job = Options { mounts: option("docker-mounts", "/a:/a").unwrap().mounts, ..Options::default() };
+        let without_effect = |name: &'static str, value: &str| {
+            option(name, value).unwrap().first_without_effect(&job).map(|option| option.name)
+        };
+        assert_eq!(without_effect("docker-mounts", "/b:/b"), Some("docker-mounts"));
+        assert_eq!(without_effect("docker-port", "20001"), Some("docker-port"));
+        for (name, value) in [
+            ("docker-mounts", "/a:/a"),
+            ("docker-workdir", "/x"),
+            ("docker-env", "NAME"),
+            ("docker-launch", "all"),
+            ("docker-pull", "never"),
+            ("docker-image", "app"),
+        ] {
+            assert_eq!(without_effect(name, value), None, "{name}");
+        }
+        let home = Options { mount_home: Some(false), ..Options::default() };
+        let option = home.first_without_effect(&Options::default()).unwrap();
+        assert_eq!(option.name, "no-docker-mount-home");
+        assert!(home.first_without_effect(&home.clone()).is_none());
     }
 
     #[test]

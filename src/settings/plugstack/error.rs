@@ -13,12 +13,19 @@ pub enum ConfigError {
     #[error("'{0}' is not a setting: use key=value")]
     NoSetting(Escaped),
     /// A key that does not exist.
-    #[error("'{0}' is not a configuration key: see plugstack.conf.example")]
-    Unknown(Escaped),
+    #[error("'{setting}': '{key}' is not a configuration key: see plugstack.conf.example")]
+    Unknown {
+        /// Key and value as written.
+        setting: Escaped,
+        /// The key.
+        key: Escaped,
+    },
     /// A key that does not exist, but resembles one.
-    #[error("'{key}' is not a configuration key: did you mean '{nearest}'?")]
+    #[error("'{setting}': '{key}' is not a configuration key: did you mean '{nearest}'?")]
     Misspelt {
-        /// The key as written.
+        /// Key and value as written.
+        setting: Escaped,
+        /// The key.
         key: Escaped,
         /// The similar key.
         nearest: &'static str,
@@ -105,15 +112,15 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// An unknown key, with the most similar one if there is any.
-    pub(super) fn unknown_key(name: &str) -> Self {
+    pub(super) fn unknown_key(setting: &str, name: &str) -> Self {
         // A long text is not a misspelling, and comparing it would take long.
         let distances = KEYS
             .iter()
             .filter(|_| name.len() <= 32)
             .map(|key| (strsim::levenshtein(name, key.name), key.name));
         match distances.min() {
-            Some((1..=2, nearest)) => Self::Misspelt { key: name.into(), nearest },
-            _ => Self::Unknown(name.into()),
+            Some((1..=2, nearest)) => Self::Misspelt { setting: setting.into(), key: name.into(), nearest },
+            _ => Self::Unknown { setting: setting.into(), key: name.into() },
         }
     }
 }

@@ -22,8 +22,8 @@ impl Config {
         let mut seen = [false; KEYS.len()];
         for arg in args {
             let (name, value) = arg.split_once('=').ok_or_else(|| ConfigError::NoSetting((*arg).into()))?;
-            let place =
-                KEYS.iter().position(|key| key.name == name).ok_or_else(|| ConfigError::unknown_key(name))?;
+            let place = KEYS.iter().position(|key| key.name == name);
+            let place = place.ok_or_else(|| ConfigError::unknown_key(arg, name))?;
             let key = KEYS[place].name;
             if std::mem::replace(&mut seen[place], true) {
                 return Err(ConfigError::Twice(key));
@@ -84,7 +84,7 @@ impl Config {
                 }
             }
             // `parse` uses only keys of the table; the test of the example finds one that is missing here.
-            _ => return Err(ConfigError::Unknown(key.into())),
+            _ => return Err(ConfigError::unknown_key(&format!("{key}={value}"), key)),
         }
         Ok(())
     }
@@ -211,15 +211,18 @@ mod tests {
     #[test]
     fn malformed_setting_is_refused() {
         assert_eq!(refused("allow_root"), "'allow_root' is not a setting: use key=value");
-        assert_eq!(refused("colour=blue"), "'colour' is not a configuration key: see plugstack.conf.example");
+        assert_eq!(
+            refused("colour=blue"),
+            "'colour=blue': 'colour' is not a configuration key: see plugstack.conf.example"
+        );
         assert_eq!(refused("ports "), "'ports ' is not a setting: use key=value");
         assert_eq!(
             refused("allow_image=a"),
-            "'allow_image' is not a configuration key: did you mean 'allow_images'?"
+            "'allow_image=a': 'allow_image' is not a configuration key: did you mean 'allow_images'?"
         );
         assert_eq!(
             refused("statedir=/x"),
-            "'statedir' is not a configuration key: did you mean 'state_dir'?"
+            "'statedir=/x': 'statedir' is not a configuration key: did you mean 'state_dir'?"
         );
         assert_eq!(
             Config::parse(&["pull=never", "pull=never"]).unwrap_err().to_string(),
@@ -327,7 +330,7 @@ mod tests {
         ] {
             assert!(!refused(arg).contains(['\n', '\0']), "{arg}");
         }
-        assert!(refused(&format!("{}=x", "k".repeat(1 << 20))).len() < 200);
+        assert!(refused(&format!("{}=x", "k".repeat(1 << 20))).len() < 240);
         assert!(refused(&format!("pull={}\n", "k".repeat(1 << 20))).len() < 200);
     }
 

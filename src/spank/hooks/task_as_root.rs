@@ -190,6 +190,11 @@ fn container(
     Ok(match place {
         Place::Host => None,
         Place::Container(running) => {
+            let option = step.options.first_without_effect(&running.options);
+            if let Some(option) = option.filter(|_| spank.task_global_id().is_ok_and(|task| task == 0)) {
+                let name = option.name;
+                tell_user(&format!("warning: --{name} has no effect: this step runs in its job's container"));
+            }
             Some(Joined { owner: Owner::job(step.job), running, temporary: None, launcher: None })
         }
         Place::Own(image, options) => {

@@ -150,6 +150,10 @@ fn option_without_an_image_warns_on_every_client() {
     let sbatch = alice.sbatch("--docker-launch=all --wait", SAY_IMAGE);
     sbatch.run().success().said(&[&warning("docker-launch")]);
     alice.srun("--docker-image=none").sh(SAY_IMAGE).run().success().printed(&["image none"]).said(&[]);
+    // A container has these from its start.
+    let salloc = alice.salloc(&format!("--docker-image={IMAGE} srun --docker-readonly")).sh(SAY_IMAGE);
+    let line = "warning: --docker-readonly has no effect: this step runs in its job's container";
+    salloc.run().success().printed(&[&format!("image {IMAGE}")]).said(&[line]);
     lab.assert_clean();
 }
 

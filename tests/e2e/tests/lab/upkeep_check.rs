@@ -126,7 +126,7 @@ fn check_tells_what_is_wrong_with_plugstack_conf_and_with_the_plugin_that_is_loa
         (
             "required SO memlok=inherit",
             vec![
-                "fail settings: 'memlok' is not a configuration key: did you mean 'memlock'?; jobs with an image cannot start, and what depends on the settings was not checked".to_owned(),
+                "fail settings: 'memlok=inherit': 'memlok' is not a configuration key: did you mean 'memlock'?; jobs with an image cannot start, and what depends on the settings was not checked".to_owned(),
                 format!("warn slurmd: has loaded an older '{SO}': restart slurmd"),
             ],
         ),

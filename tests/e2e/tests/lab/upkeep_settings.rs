@@ -16,14 +16,15 @@ fn usual(lines: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn unknown_key_is_reported_in_slurmds_log_and_to_the_user() {
     let lab = Lab::alone();
-    let log = "grep -c \"spank_docker: plugstack.conf: 'memlok' is not a configuration key: did you mean 'memlock'?\" /var/log/slurm/slurmd.log || true";
+    let log = "grep -c \"spank_docker: plugstack.conf: 'memlok=inherit': 'memlok' is not a configuration key: did you mean 'memlock'?\" /var/log/slurm/slurmd.log || true";
     let before: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
     lab.with_arguments("n1", "memlok=inherit", || {
         lab.node("n1").run("lab-slurmd restart").success();
         let after: u32 = lab.node("n1").sh(log).success().stdout.trim().parse().expect("a number");
         assert_eq!(after, before + 1, "lines in the log of slurmd");
         let outcome = lab.alice().srun_image("-w n1 echo it ran").run().failure();
-        let line = "plugstack.conf: 'memlok' is not a configuration key: did you mean 'memlock'?";
+        let line =
+            "plugstack.conf: 'memlok=inherit': 'memlok' is not a configuration key: did you mean 'memlock'?";
         outcome.said(&[line]).printed(&[]);
         lab.alice().srun("-w n1 hostname").run().success().printed(&["n1"]).said(&[]);
     });
@@ -252,7 +253,7 @@ fn wrong_settings_of_a_node_are_reported_by_its_jobs() {
     for (arguments, line) in [
         (
             "memlok=inherit",
-            "plugstack.conf: 'memlok' is not a configuration key: did you mean 'memlock'?: ask the admin",
+            "plugstack.conf: 'memlok=inherit': 'memlok' is not a configuration key: did you mean 'memlock'?: ask the admin",
         ),
         ("secret=/run/lab/nowhere", "secret '/run/lab/nowhere': not found: copy the same file to every node"),
         ("secret=/run/lab/empty", "secret '/run/lab/empty': empty: copy the same random bytes to every node"),
