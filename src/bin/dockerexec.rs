@@ -2,7 +2,12 @@
 //! (`--docker-script=host`). Runs as the user, without privileges: it executes srun, and the command becomes a
 //! step of one task, so that Slurm provides standard input and output, exit code, limits, accounting and (with
 //! a terminal) a pty.
-#![expect(clippy::print_stderr, clippy::exit, reason = "a program, not part of the plugin")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a program, not part of the plugin"
+)]
 
 use std::env;
 use std::io::IsTerminal;
@@ -17,10 +22,14 @@ const CANNOT_RUN: i32 = 127;
 const BAD_USAGE: i32 = 64;
 
 fn main() {
-    let command: Vec<_> = env::args_os().skip(1).collect();
+    let mut command: Vec<_> = env::args_os().skip(1).collect();
     match command.first().and_then(|first| first.to_str()) {
         None if command.is_empty() => fail(USAGE, BAD_USAGE),
-        Some("-h" | "--help") => fail(USAGE, 0),
+        Some("-h" | "--help") => {
+            println!("{USAGE}");
+            exit(0)
+        }
+        Some("--") if command.len() > 1 => drop(command.remove(0)),
         Some(option) if option.starts_with('-') => fail(USAGE, BAD_USAGE),
         _ => {}
     }

@@ -82,17 +82,21 @@ impl Engine {
             Ok(login) => login,
             Err(why) => return self.get_public(reference, why, layers, progress).await,
         };
+        let mut limited = None;
         match self.is_public(reference).await {
             Some(false) => {}
             public => match self.get_public(reference, NoLogin::Unknown, layers, progress).await {
                 // The limit of a login may be higher than that of the address.
-                Err(ImageError::Limited { .. }) => {}
+                Err(error @ ImageError::Limited { .. }) => limited = Some(error),
                 Err(error) if public.is_none() && error.may_be_for_lack_of_a_login() => {}
                 pulled => return pulled,
             },
         }
         let pulled = self.get_private(policy, reference, &login, layers, progress).await;
-        pulled.map_err(|error| denied(error, None))
+        pulled.map_err(|error| match (denied(error, None), limited) {
+            (ImageError::Denied { .. }, Some(limited)) => limited,
+            (error, _) => error,
+        })
     }
 
     /// Pulls the image without a login.

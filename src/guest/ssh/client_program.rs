@@ -97,10 +97,17 @@ fi
 "#;
 
 /// Ends MPICH's and Intel MPI's launcher, which waits without end for a daemon that ssh could not start; no script that starts
-/// such a daemon itself. A second later, for the launcher must have read and passed on what ssh has printed.
+/// such a daemon itself. A second later, for the launcher must have read and passed on what ssh has printed; if it
+/// is there still.
 const END_LAUNCHER: &str = r#"case "$*" in *hydra*proxy*)
-    { read -r spank_docker_parent </proc/$PPID/comm; } 2>/dev/null
-    case $spank_docker_parent in mpi* | hydra*) sleep 1 2>/dev/null; kill $PPID 2>/dev/null ;; esac ;;
+    spank_docker_is_launcher() {
+        spank_docker_parent=; { read -r spank_docker_parent </proc/$PPID/comm; } 2>/dev/null
+        case $spank_docker_parent in mpi* | hydra*) ;; *) return 1 ;; esac
+    }
+    if spank_docker_is_launcher; then
+        sleep 1 2>/dev/null
+        if spank_docker_is_launcher; then kill $PPID 2>/dev/null; fi
+    fi ;;
 esac"#;
 
 /// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail
