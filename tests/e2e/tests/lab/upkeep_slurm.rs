@@ -390,6 +390,8 @@ fn nodes_whose_names_only_slurm_knows_are_one_cluster() {
         lab.alice().salloc(&step).run().success().printed(&hosts[1..]);
     }
 
+    // What a slurmd of another name has left is not this one's to remove.
+    lab.assert_clean();
     lab.everywhere(&plain);
     for node in NODES {
         lab.node(node).sh(&restart(node)).success();
