@@ -101,9 +101,9 @@ fn read(mut part: &[u8], found: &mut Vec<Socket>) -> io::Result<bool> {
         let body = part.get(HEADER..length).ok_or_else(broken)?;
         match kind as i32 {
             libc::NLMSG_ERROR | libc::NLMSG_DONE => {
-                return match number(body, 0).unwrap_or_default() as i32 {
+                return match number(body, 0).ok_or_else(broken)? as i32 {
                     0 => Ok(true),
-                    error => Err(io::Error::from_raw_os_error(-error)),
+                    error => Err(io::Error::from_raw_os_error(error.wrapping_neg())),
                 };
             }
             kind if kind == i32::from(BY_FAMILY) => {
@@ -156,6 +156,8 @@ mod tests {
         for kind in [libc::NLMSG_DONE, libc::NLMSG_ERROR] {
             let failed = message(kind as u16, &(-libc::ENOENT).to_ne_bytes());
             assert_eq!(found(&failed), Err(Some(libc::ENOENT)));
+            // One that does not say how it ended is no answer.
+            assert_eq!(found(&message(kind as u16, &[])), Err(None));
         }
         assert_eq!(found(&message(BY_FAMILY, &[7; 71])), Err(None));
         for length in 1..socket.len() {

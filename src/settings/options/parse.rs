@@ -75,13 +75,19 @@ impl Options {
     }
 
     /// The first option of a step that its job's container was not started with, where that alone counts.
-    pub fn first_without_effect(&self, job: &Self) -> Option<&'static OptionSpec> {
-        let differs = |spec: &OptionSpec| match spec.name.trim_start_matches("no-") {
+    pub fn first_without_effect(&self, job: &Self, config: &Config) -> Option<&'static OptionSpec> {
+        let switched =
+            |own: Option<bool>, of_job: Option<bool>, default| own != Some(of_job.unwrap_or(default));
+        let differs = |spec: &OptionSpec| match spec.name {
             "docker-port" => self.port != job.port,
             "docker-mounts" => self.mounts != job.mounts,
-            "docker-mount-home" => self.mount_home != job.mount_home,
-            "docker-entrypoint" => self.entrypoint != job.entrypoint,
-            "docker-readonly" => self.readonly != job.readonly,
+            "docker-mount-home" | "no-docker-mount-home" => {
+                switched(self.mount_home, job.mount_home, config.mount_home)
+            }
+            "docker-entrypoint" | "no-docker-entrypoint" => {
+                switched(self.entrypoint, job.entrypoint, config.entrypoint)
+            }
+            "docker-readonly" | "docker-writable" => switched(self.readonly, job.readonly, false),
             _ => false,
         };
         TABLE.iter().find(|spec| spec.is_given(self) && differs(spec))
@@ -331,9 +337,10 @@ mod tests {
 
     #[test]
     fn option_of_a_step_has_no_effect_where_its_jobs_container_was_started_without_it() {
+        let config = Config::default();
         let job = Options { mounts: option("docker-mounts", "/a:/a").unwrap().mounts, ..Options::default() };
         let without_effect = |name: &'static str, value: &str| {
-            option(name, value).unwrap().first_without_effect(&job).map(|option| option.name)
+            option(name, value).unwrap().first_without_effect(&job, &config).map(|option| option.name)
         };
         assert_eq!(without_effect("docker-mounts", "/b:/b"), Some("docker-mounts"));
         assert_eq!(without_effect("docker-port", "20001"), Some("docker-port"));
@@ -347,10 +354,17 @@ mod tests {
         ] {
             assert_eq!(without_effect(name, value), None, "{name}");
         }
-        let home = Options { mount_home: Some(false), ..Options::default() };
-        let option = home.first_without_effect(&Options::default()).unwrap();
-        assert_eq!(option.name, "no-docker-mount-home");
-        assert!(home.first_without_effect(&home.clone()).is_none());
+        // A switch has no effect only where the job's, or the admin's, has another position.
+        let plain = Options::default();
+        let without = Options { mount_home: Some(!config.mount_home), ..Options::default() };
+        let with = Options { mount_home: Some(config.mount_home), ..Options::default() };
+        let name = |step: &Options, job| step.first_without_effect(job, &config).map(|option| option.name);
+        assert!(name(&without, &plain).is_some() && name(&with, &without).is_some());
+        assert_eq!([name(&with, &plain), name(&without, &without)], [None; 2]);
+        let writable = Options { readonly: Some(false), ..Options::default() };
+        let readonly = Options { readonly: Some(true), ..Options::default() };
+        assert_eq!(name(&writable, &readonly), Some("docker-writable"));
+        assert_eq!([name(&readonly, &plain), name(&writable, &plain)], [Some("docker-readonly"), None]);
     }
 
     #[test]

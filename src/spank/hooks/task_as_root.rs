@@ -190,7 +190,7 @@ fn container(
     Ok(match place {
         Place::Host => None,
         Place::Container(running) => {
-            let option = step.options.first_without_effect(&running.options);
+            let option = step.options.first_without_effect(&running.options, config);
             if let Some(option) = option.filter(|_| spank.task_global_id().is_ok_and(|task| task == 0)) {
                 let name = option.name;
                 tell_user(&format!("warning: --{name} has no effect: this step runs in its job's container"));
