@@ -68,10 +68,14 @@ pub(super) fn run(listener: TcpListener, image: ServedImage, name: &str) -> io::
 /// say, the name has to do.
 fn is_served(socket: &TcpStream) -> bool {
     let addresses = socket.local_addr().and_then(|own| Ok((own, socket.peer_addr()?)));
-    match addresses.map(|(own, other)| peer::peer(own, other)) {
-        Ok(Peer::Of(uid)) => uid == 0 || uid == geteuid().as_raw(),
-        Ok(Peer::Closing) | Err(_) => false,
-        Ok(Peer::Unknown) => true,
+    addresses.is_ok_and(|(own, other)| may_have(peer::peer(own, other), geteuid().as_raw()))
+}
+
+fn may_have(peer: Peer, own: u32) -> bool {
+    match peer {
+        Peer::Of(uid) => uid == 0 || uid == own,
+        Peer::Closing => false,
+        Peer::Unknown => true,
     }
 }
 
@@ -167,6 +171,14 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn an_image_in_a_file_is_for_root_and_its_user() {
+        let served = [Peer::Of(0), Peer::Of(5001), Peer::Unknown];
+        let refused = [Peer::Of(5002), Peer::Closing];
+        assert!(served.into_iter().all(|peer| may_have(peer, 5001)));
+        assert!(!refused.into_iter().any(|peer| may_have(peer, 5001)));
+    }
 
     #[test]
     fn engine_is_served_whatever_connections_other_users_keep() {

@@ -127,5 +127,10 @@ mod tests {
         let dangling = image(&["<none>:<none>"], &["reg:5000/a@sha256:9"]);
         assert_eq!((dangling.name(), dangling.is_private()), ("reg:5000/a@sha256:9", false));
         assert_eq!((image(&[], &[]).name(), image(&[], &[]).digest()), (id, None));
+        // An image that somebody has named, or that has a mark, is not there for `check --start` alone.
+        let marked = image(&["spank-docker.invalid/private/ab:0123"], &[]);
+        let tagged = image(&["reg:5000/a:1"], &[]);
+        assert!([private, dangling, marked, tagged].iter().all(|image| !image.is_nameless()));
+        assert!(image(&[], &[]).is_nameless() && image(&["<none>:<none>"], &[]).is_nameless());
     }
 }
