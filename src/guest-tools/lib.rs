@@ -1,8 +1,8 @@
 //! The static programs that containers have in `/run/spank-docker`. They run in any image and use nothing of it.
 //!
 //! - `tools` (bin/commands.rs): in `bin` under the names of Slurm's commands. Every container has it.
-//! - `ssh_tools` (bin/ssh.rs): ssh and sshd, where the image has none ([`ssh`], [`sshd`]). A program of its own, since it is some
-//!   five times as large.
+//! - `ssh_tools` (bin/ssh.rs): ssh and sshd, where the image has none ([`ssh`], [`sshd`]). A program of its own, since it is three
+//!   times as large.
 //!
 //! ```text
 //!   container                                │ node

@@ -155,12 +155,12 @@ fn forget_all(config: &Config) -> Result<(), String> {
 /// Removes the built-in image, and what the node has noted of it.
 fn forget(config: &Config, id: &str) -> Result<(), String> {
     let image = StoredImage::new(id, 0);
-    // Kept until the image is gone: no start uses it meanwhile.
-    let noted = ImageUses::default().removable(id).map_err(|error| error.to_string())?;
+    // Where a start or a job has noted it, none uses it until it is gone.
+    let noted = ImageUses::default().removable(id);
     let remove = async { Engine::connect(&config.docker_host).await?.remove_image(&image).await };
     let removed = runtime().map_err(|error| error.to_string())?.block_on(remove);
     removed.map_err(|error| error_chain(&error))?;
-    noted.map_or(Ok(()), |noted| noted.forget()).map_err(|error| error.to_string())
+    noted.and_then(|noted| noted.map_or(Ok(()), |noted| noted.forget())).map_err(|error| error.to_string())
 }
 
 fn start(
