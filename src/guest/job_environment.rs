@@ -32,10 +32,9 @@ pub fn output_vars(owner: Owner, image: &str, image_id: &str, port: u16) -> [(&'
     ]
 }
 
-/// The plugin's variables inside the container: the results, and how MPI launchers reach the other nodes of the job, or of one
-/// `step` in the job's container.
+/// The same for a task, whose hostfile is that of its `step` if it has one of its own in the job's container.
 #[must_use]
-pub fn environment(
+pub fn results(
     owner: Owner,
     step: Option<StepId>,
     image: &str,
@@ -44,7 +43,7 @@ pub fn environment(
 ) -> Vec<(&'static str, String)> {
     let results = output_vars(owner, image, image_id, port);
     let hostfile = step.map(|step| (HOSTFILE, paths::hostfiles_of(step)[0].clone()));
-    results.into_iter().chain(hostfile).chain(mpi::environment::of(step)).collect()
+    results.into_iter().chain(hostfile).collect()
 }
 
 /// Whether this variable says what only holds in a container, or tells MPI launchers what only works there.

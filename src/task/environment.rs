@@ -9,9 +9,11 @@ use super::step::StepKind;
 use crate::guest::directories;
 use crate::guest::job_environment::{self, PMIX_ENVIRONMENT};
 use crate::guest::locale;
-use crate::guest::mpi::environment::is_users;
+use crate::guest::mpi;
+use crate::guest::mpi::environment::{Decides, decides, decisive, starts_ranks};
 use crate::guest::mpi::launcher::connects_tasks;
-use crate::guest::mpi::networks::{self, AGENTS, EXCLUDED, INCLUDED};
+use crate::guest::mpi::networks::{AGENTS, EXCLUDED, INCLUDED};
+use crate::guest::mpi::parameters::{self, Parameter, spellings};
 use crate::guest::paths;
 use crate::guest::preload;
 use crate::settings::options::Options;
@@ -79,7 +81,8 @@ pub fn changes(
         }
     }
     let kept = if step.env.is_empty() { &running.options.env } else { &step.env };
-    for (name, value) in running.environment.iter().filter(|_| !is_from_within) {
+    let of_image = running.environment.iter().filter(|(name, _)| !is_from_within && !starts_ranks(name));
+    for (name, value) in of_image {
         if !kept.contains(name) || draft.get(name).is_none() {
             draft.set(name, value);
         }
@@ -103,22 +106,31 @@ pub fn changes(
         }
     }
     let (image, id) = (&running.image, &running.image_id);
-    for (name, value) in job_environment::environment(owner, own, image, id, running.port) {
-        if !draft.text(name).is_some_and(|given| is_users(name, &given)) {
-            draft.set(name, &value);
-        }
-    }
+    job_environment::results(owner, own, image, id, running.port)
+        .iter()
+        .for_each(|(name, value)| draft.set(name, value));
+    let decisive = decisive();
+    let is_wanted = |name: &str| decisive.contains(name) || names_networks(name);
+    let parameters = parameters::parameters(|name| draft.text(name), container.read, is_wanted);
+    mpi::environment::of(own)
+        .iter()
+        .for_each(|(name, value)| draft.set_for_launcher(name, value, &parameters));
     draft.select_gpus(kind, running);
     let mpi_type = draft.text("SLURM_MPI_TYPE").filter(|_| kind == StepKind::Tasks && !launches);
     let is_pmix = mpi_type.as_ref().is_some_and(|mpi_type| mpi_type.starts_with("pmix"));
     let are_ranks = is_pmix || mpi_type.as_deref() == Some("pmi2");
-    draft.name_networks(running, are_ranks, container.read);
+    draft.name_networks(running, are_ranks, &parameters);
     if launches {
         names.iter().filter(|name| connects_tasks(name)).for_each(|name| draft.unset(name));
     } else if is_pmix {
         PMIX_ENVIRONMENT.iter().for_each(|(name, value)| draft.set(name, value));
     }
     draft.differences()
+}
+
+/// Whether Open MPI takes this for one of the parameters that name networks.
+fn names_networks(name: &str) -> bool {
+    [INCLUDED, EXCLUDED].iter().any(|known| spellings(known).iter().any(|known| known == name))
 }
 
 /// An environment with pending changes: a new value, or none.
@@ -154,6 +166,15 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         self.changed.insert(name.to_owned(), None);
     }
 
+    /// Sets one of the variables for launchers, or removes it where the user says the same elsewhere.
+    fn set_for_launcher(&mut self, name: &str, value: &str, parameters: &[Parameter]) {
+        match decides(name, |name| self.text(name), parameters) {
+            Decides::Plugin => self.set(name, value),
+            Decides::Elsewhere if self.get(name).is_some() => self.unset(name),
+            Decides::Elsewhere | Decides::Variable => {}
+        }
+    }
+
     /// Slurm numbers the node's GPUs; a program in the container numbers those that the container has.
     fn select_gpus(&mut self, kind: StepKind, running: &RunningContainer) {
         let given = if kind == StepKind::Tasks { gres::OF_STEP } else { gres::OF_JOB };
@@ -167,12 +188,7 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
 
     /// Names the networks to ranks, or to the launcher of ranks; unless the user has done so, or has set a
     /// program of their own through which ranks are started.
-    fn name_networks(
-        &mut self,
-        running: &RunningContainer,
-        are_ranks: bool,
-        read: &dyn Fn(&Path) -> Option<String>,
-    ) {
+    fn name_networks(&mut self, running: &RunningContainer, are_ranks: bool, parameters: &[Parameter]) {
         for (name, value) in &running.network_variables {
             if self.get(name).is_none() {
                 self.set(name, value);
@@ -180,17 +196,10 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         }
         let Some(given) = &running.networks else { return };
         let is_chosen = [INCLUDED, EXCLUDED].iter().any(|name| self.get(name).is_some());
-        let of_files = || networks::parameter_files(|name| self.text(name));
-        if is_chosen
-            || of_files().iter().filter_map(|path| read(path)).any(|text| networks::names_networks(&text))
-        {
+        if is_chosen || parameters.iter().any(|parameter| names_networks(&parameter.name)) {
             return;
         }
-        for (name, agent) in AGENTS {
-            if self.get(name).is_none() {
-                self.set(name, agent);
-            }
-        }
+        AGENTS.iter().for_each(|(name, agent)| self.set_for_launcher(name, agent, parameters));
         if are_ranks {
             self.set(INCLUDED, given);
         }
@@ -214,7 +223,14 @@ mod tests {
             "namespaces": { "mount": 1, "ipc": 1, "uts": 1 },
             "port": 20001,
             "sshd": true,
-            "environment": [["PATH", "/image"], ["KEPT", "image"], ["LANG", "C"]],
+            "environment": [
+                ["PATH", "/image"],
+                ["KEPT", "image"],
+                ["LANG", "C"],
+                ["PRTE_MCA_ras", "image"],
+                ["OMPI_MCA_orte_rsh_agent", "image"],
+                ["OMPI_MCA_rmaps_base_oversubscribe", "image"]
+            ],
             "networks": "10.0.0.0/8",
             "network_variables": [["UCX_NET_DEVICES", "eth0"]],
             "workdir": null
@@ -244,8 +260,14 @@ mod tests {
             is_writable: &|path| path == Path::new("/here"),
             has_library: &|entry, _| entry.starts_with("/image"),
             read: &|path| {
-                let is_users = path == Path::new("/home/bob/.openmpi/mca-params.conf");
-                is_users.then(|| "btl_tcp_if_exclude=lo".to_owned())
+                let text = match path.to_str()? {
+                    "/home/bob/.openmpi/mca-params.conf" => "btl_tcp_if_exclude=lo",
+                    "/home/carol/.openmpi/mca-params.conf" => {
+                        "plm_rsh_agent = mine\norte_fork_agent = mine\nras = ^slurm"
+                    }
+                    _ => return None,
+                };
+                Some(text.to_owned())
             },
         };
         let names: Vec<_> = given.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -364,6 +386,48 @@ mod tests {
             assert_eq!(in_tasks(&[(name, given)], name).as_deref(), Some(found));
         }
         assert_eq!(in_tasks(&[("HYDRA_LAUNCHER", "slurm")], "HYDRA_LAUNCHER").as_deref(), Some("ssh"));
+    }
+
+    #[test]
+    fn users_variables_for_launchers_win_over_the_plugins_and_the_images() {
+        for (name, usual) in [("PRTE_MCA_ras", "^slurm"), ("OMPI_MCA_plm", "rsh"), ("HYDRA_RMK", "user")] {
+            assert_eq!(in_tasks(&[], name).as_deref(), Some(usual));
+            assert_eq!(in_tasks(&[(name, "mine")], name).as_deref(), Some("mine"));
+        }
+        let [older, agent] = ["OMPI_MCA_orte_rsh_agent", "OMPI_MCA_plm_rsh_agent"];
+        assert_eq!(in_tasks(&[], older), None);
+        assert_eq!(in_tasks(&[], agent).as_deref(), Some("/run/spank-docker/ssh"));
+        assert_eq!(in_tasks(&[(older, "mine")], older).as_deref(), Some("mine"));
+        assert_eq!(in_tasks(&[(older, "mine"), (agent, "/run/spank-docker/ssh")], agent), None);
+        let placement = "OMPI_MCA_rmaps_base_oversubscribe";
+        assert_eq!(in_tasks(&[], placement).as_deref(), Some("image"));
+    }
+
+    #[test]
+    fn what_slurm_sets_for_its_own_launcher_goes_where_the_user_has_another_one() {
+        let [launcher, older, arguments] = ["HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP", "HYDRA_LAUNCHER_EXTRA_ARGS"];
+        let of_slurm = [(older, "slurm"), (arguments, "--external-launcher")];
+        assert_eq!(in_tasks(&of_slurm, older).as_deref(), Some("ssh"));
+        assert_eq!(in_tasks(&of_slurm, arguments).as_deref(), Some("-F /run/spank-docker/ssh_config"));
+        let with_users = [&[(launcher, "rsh")][..], &of_slurm].concat();
+        assert_eq!(in_tasks(&with_users, launcher).as_deref(), Some("rsh"));
+        for name in [older, arguments, "HYDRA_LAUNCHER_EXEC"] {
+            assert_eq!(in_tasks(&with_users, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn variable_for_launchers_is_not_set_where_a_parameter_file_says_the_same() {
+        let carol = ("HOME", "/home/carol");
+        let agent = ("OMPI_MCA_plm_rsh_agent", "/run/spank-docker/ssh");
+        for given in [&[carol][..], &[carol, agent]] {
+            assert_eq!(in_tasks(given, agent.0), None);
+        }
+        assert_eq!(in_tasks(&[carol, (agent.0, "variable")], agent.0).as_deref(), Some("variable"));
+        assert_eq!(in_tasks(&[carol], "OMPI_MCA_ras").as_deref(), Some("^slurm"));
+        let [fork, other] = [AGENTS[0], AGENTS[1]];
+        assert_eq!(found(StepKind::Batch, false, &[carol], fork.0), None);
+        assert_eq!(found(StepKind::Batch, false, &[carol], other.0).as_deref(), Some(other.1));
     }
 
     #[test]

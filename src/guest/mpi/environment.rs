@@ -1,12 +1,18 @@
-//! The environment that makes an unadorned `mpirun` in the container use ssh and the job's hostfile.
+//! The environment that makes an unadorned `mpirun` in the container use ssh and the job's hostfile, and what of it
+//! the user decides.
 //!
 //! Every launcher here looks for Slurm first, finds Slurm's variables, and then fails: there is no srun in the
-//! container. Slurm itself sets some of the variables below (`I_MPI_HYDRA_BOOTSTRAP=slurm` and
-//! `--external-launcher` among them, from 23.11 on), so the plugin sets its own later. Set for tasks and in ssh
-//! sessions: a daemon that mpirun has started over ssh starts others in turn. Pure; used by root where a
-//! container starts and by the user's task before it execs.
+//! container. Slurm itself sets some of the variables below, so the plugin sets its own later. What the user says
+//! wins, in a variable of the job or in a parameter file; an image's ENV decides only where ranks run, not how they
+//! are started: an image may be made for one machine. Set for tasks and in ssh sessions: a daemon that mpirun has
+//! started over ssh starts others in turn. Pure; used by root where a container starts and by the user's task
+//! before it execs.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+
+use super::networks::AGENTS;
+use super::parameters::{Parameter, spellings};
 use crate::guest::paths::{HOSTFILE, HYDRA_HOSTFILE, hostfiles_of};
 use crate::slurm::ids::StepId;
 
@@ -57,8 +63,7 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     ("I_MPI_JOB_RESPECT_PROCESS_PLACEMENT", "off"),
 ];
 
-/// The variables that determine how many ranks run where, not how ranks are started: for these the user's own
-/// value wins.
+/// The variables that determine how many ranks run where, not how ranks are started.
 const PLACEMENT: [&str; 7] = [
     "OMPI_MCA_orte_default_hostfile",
     "OMPI_MCA_rmaps_base_oversubscribe",
@@ -69,11 +74,103 @@ const PLACEMENT: [&str; 7] = [
     "I_MPI_JOB_RESPECT_PROCESS_PLACEMENT",
 ];
 
-/// Whether a variable with this value is the user's choice: a step inherits the plugin's own values from the
-/// script that starts it.
+/// Other variables by which the user decides on one of the plugin's.
+const RELATED: [(&str, &[&str]); 10] = [
+    // Older names, which win over the new one: orte/mca/plm/rsh/plm_rsh_component.c.
+    ("OMPI_MCA_plm_rsh_agent", &["OMPI_MCA_pls_rsh_agent", "OMPI_MCA_orte_rsh_agent"]),
+    // Both together are an error: orte/mca/rmaps/base/rmaps_base_frame.c.
+    ("OMPI_MCA_rmaps_base_oversubscribe", &["OMPI_MCA_rmaps_base_no_oversubscribe"]),
+    // Older names: src/mca/plm/ssh/plm_ssh_component.c.
+    ("PRTE_MCA_plm_ssh_agent", &["PRTE_MCA_pls_ssh_agent", "PRTE_MCA_prte_ssh_agent"]),
+    // Newer names, over which the plugin's wins: src/mca/rmaps/base/rmaps_base_frame.c.
+    ("PRTE_MCA_rmaps_default_mapping_policy", &["PRTE_MCA_mapby", "PRTE_MCA_map_by"]),
+    // Hydra asks for the launcher by both names, whichever the user has set: bsci_init.c.in, as above. The plugin's
+    // command is an ssh: another launcher would give it arguments of its own. The arguments are for that command.
+    ("HYDRA_LAUNCHER", &["HYDRA_BOOTSTRAP"]),
+    ("HYDRA_BOOTSTRAP", &["HYDRA_LAUNCHER"]),
+    ("HYDRA_LAUNCHER_EXEC", &["HYDRA_BOOTSTRAP_EXEC", "HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP"]),
+    (
+        "HYDRA_LAUNCHER_EXTRA_ARGS",
+        &["HYDRA_LAUNCHER_EXEC", "HYDRA_BOOTSTRAP_EXEC", "HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP"],
+    ),
+    ("I_MPI_HYDRA_BOOTSTRAP_EXEC", &["I_MPI_HYDRA_BOOTSTRAP"]),
+    ("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", &["I_MPI_HYDRA_BOOTSTRAP_EXEC", "I_MPI_HYDRA_BOOTSTRAP"]),
+];
+
+/// Who says what one of the plugin's variables says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decides {
+    /// Nobody else: the plugin sets it.
+    Plugin,
+    /// The user, in this variable.
+    Variable,
+    /// The user, in another variable or in a parameter file: this one must not be set.
+    Elsewhere,
+}
+
+/// Who decides on the variable `name` of [`LAUNCHER_ENVIRONMENT`] or [`AGENTS`]. `variable` returns the values that the
+/// task has; `parameters` are those of files.
+pub fn decides(name: &str, variable: impl Fn(&str) -> Option<String>, parameters: &[Parameter]) -> Decides {
+    let is_said = |name: &str| variable(name).is_some_and(|value| is_users(name, &value));
+    let is_in_file = |name: &str| {
+        parameters.iter().any(|parameter| parameter.name == name && is_users(name, &parameter.value))
+    };
+    if is_said(name) {
+        Decides::Variable
+    } else if is_in_file(name) || others(name).iter().any(|other| is_said(other) || is_in_file(other)) {
+        Decides::Elsewhere
+    } else {
+        Decides::Plugin
+    }
+}
+
+/// The names under which a parameter file may decide on one of the plugin's variables.
 #[must_use]
-pub fn is_users(name: &str, value: &str) -> bool {
-    PLACEMENT.contains(&name) && !value.starts_with(HOSTFILE)
+pub fn decisive() -> BTreeSet<String> {
+    settings().flat_map(|(name, _)| others(name).into_iter().chain([name.to_owned()])).collect()
+}
+
+/// Whether a launcher learns by this variable how it starts ranks. An image's ENV does not set these.
+#[must_use]
+pub fn starts_ranks(name: &str) -> bool {
+    let of_start = LAUNCHER_ENVIRONMENT.iter().filter(|(ours, _)| !PLACEMENT.contains(ours));
+    of_start.into_iter().any(|(ours, _)| *ours == name || others(ours).iter().any(|other| other == name))
+}
+
+/// The plugin's usual value of this variable.
+#[must_use]
+pub fn usual(name: &str) -> Option<&'static str> {
+    settings().find(|(ours, _)| *ours == name).map(|(_, value)| value)
+}
+
+/// The other names by which the user may decide on one of the plugin's variables.
+#[must_use]
+pub fn others(name: &str) -> Vec<String> {
+    let related = RELATED.iter().find(|(ours, _)| *ours == name).map_or(&[][..], |(_, related)| related);
+    let of_related = related.iter().flat_map(|related| spellings(related));
+    spellings(name).into_iter().skip(1).chain(of_related).collect()
+}
+
+fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    LAUNCHER_ENVIRONMENT.into_iter().chain(AGENTS)
+}
+
+/// Whether this value is the user's choice. Slurm's are not, nor the plugin's own, which a step inherits from the
+/// script that starts it.
+fn is_users(name: &str, value: &str) -> bool {
+    usual(name) != Some(value) && !value.starts_with(HOSTFILE) && !is_slurms(name, value)
+}
+
+/// Whether Slurm may have set this, for launchers that use srun: from 23.11 on `--external-launcher`, from 23.11.2 on
+/// also `slurm` (src/common/env.c, `set_env_from_opts`). Modules of sites set `slurm` as well.
+fn is_slurms(name: &str, value: &str) -> bool {
+    match name {
+        "HYDRA_LAUNCHER" | "HYDRA_BOOTSTRAP" | "I_MPI_HYDRA_BOOTSTRAP" => value == "slurm",
+        "HYDRA_LAUNCHER_EXTRA_ARGS" | "I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS" => {
+            value.split_whitespace().any(|word| word == "--external-launcher")
+        }
+        _ => false,
+    }
 }
 
 /// Names and values for a launcher that starts its ranks on the job's nodes, or on those of one `step`.
@@ -126,12 +223,101 @@ mod tests {
         assert!(of(None).iter().zip(LAUNCHER_ENVIRONMENT).all(|(of_job, usual)| of_job.1 == usual.1));
     }
 
+    /// Who decides on a variable, where the task has these `variables` and files say what would be these `parameters`.
+    fn decided(name: &str, variables: &[(&str, &str)], parameters: &[(&str, &str)]) -> Decides {
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let parameter =
+            |(name, value): &(&str, &str)| Parameter { name: (*name).into(), value: (*value).into() };
+        decides(name, variable, &parameters.iter().map(parameter).collect::<Vec<_>>())
+    }
+
     #[test]
-    fn user_sets_the_placement_of_ranks_and_not_how_they_are_started() {
-        assert!(PLACEMENT.iter().all(|name| LAUNCHER_ENVIRONMENT.iter().any(|(known, _)| known == name)));
-        assert!(is_users("HYDRA_HOST_FILE", "/home/alice/hosts"));
-        assert!(!is_users("HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"));
-        assert!(!is_users("HYDRA_LAUNCHER", "slurm"));
+    fn tables_name_variables_that_the_plugin_sets() {
+        assert!(PLACEMENT.iter().all(|name| usual(name).is_some()));
+        assert!(RELATED.iter().all(|(name, _)| usual(name).is_some()));
+    }
+
+    #[test]
+    fn every_variable_of_the_users_wins() {
+        for (name, value) in settings() {
+            assert_eq!(decided(name, &[], &[]), Decides::Plugin, "{name}");
+            assert_eq!(decided(name, &[(name, value)], &[(name, value)]), Decides::Plugin, "{name}");
+            assert_eq!(decided(name, &[(name, "mine")], &[]), Decides::Variable, "{name}");
+            assert_eq!(decided(name, &[(name, "mine")], &[(name, "file")]), Decides::Variable, "{name}");
+        }
+    }
+
+    #[test]
+    fn parameter_file_of_the_users_wins() {
+        for (name, value) in LAUNCHER_ENVIRONMENT.iter().filter(|(name, _)| name.contains("_MCA_")) {
+            assert!(decisive().contains(*name));
+            assert_eq!(decided(name, &[], &[(name, "mine")]), Decides::Elsewhere, "{name}");
+            assert_eq!(decided(name, &[(name, value)], &[(name, "mine")]), Decides::Elsewhere, "{name}");
+        }
+        let agent = "PRTE_MCA_plm_ssh_agent";
+        assert_eq!(decided(agent, &[], &[("OMPI_MCA_plm_rsh_agent", "mine")]), Decides::Plugin);
+        assert_eq!(decided(agent, &[], &[("PRTE_MCA_prte_plm_ssh_agent", "mine")]), Decides::Elsewhere);
+        assert!(!decisive().contains("OMPI_MCA_btl"));
+    }
+
+    #[test]
+    fn other_names_of_a_parameter_are_the_users_too() {
+        for (name, other) in [
+            ("OMPI_MCA_plm", "OMPI_MCA_orte_plm"),
+            ("OMPI_MCA_plm_rsh_agent", "OMPI_MCA_orte_rsh_agent"),
+            ("OMPI_MCA_rmaps_base_oversubscribe", "OMPI_MCA_rmaps_base_no_oversubscribe"),
+            ("PRTE_MCA_plm_ssh_agent", "PRTE_MCA_pls_ssh_agent"),
+            ("PRTE_MCA_rmaps_default_mapping_policy", "PRTE_MCA_prte_mapby"),
+            ("HYDRA_LAUNCHER_EXEC", "HYDRA_BOOTSTRAP_EXEC"),
+        ] {
+            assert_eq!(decided(name, &[(other, "mine")], &[]), Decides::Elsewhere, "{name}");
+        }
+    }
+
+    #[test]
+    fn another_launcher_of_hydra_gets_neither_the_plugins_command_nor_its_arguments() {
+        let of_slurm = [("HYDRA_BOOTSTRAP", "slurm"), ("HYDRA_LAUNCHER_EXTRA_ARGS", "--external-launcher")];
+        for chosen in ["HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP"] {
+            let variables = [&[(chosen, "fork")][..], &of_slurm].concat();
+            assert_eq!(decided(chosen, &variables, &[]), Decides::Variable, "{chosen}");
+            let names =
+                ["HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP", "HYDRA_LAUNCHER_EXEC", "HYDRA_LAUNCHER_EXTRA_ARGS"];
+            for name in names.iter().filter(|name| **name != chosen) {
+                assert_eq!(decided(name, &variables, &[]), Decides::Elsewhere, "{chosen}: {name}");
+            }
+        }
+        let command = [("I_MPI_HYDRA_BOOTSTRAP_EXEC", "/home/alice/ssh")];
+        assert_eq!(decided("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", &command, &[]), Decides::Elsewhere);
+        assert_eq!(decided("I_MPI_HYDRA_BOOTSTRAP", &command, &[]), Decides::Plugin);
+    }
+
+    #[test]
+    fn values_of_slurm_and_of_the_plugin_are_not_the_users() {
+        for (name, value) in [
+            ("HYDRA_BOOTSTRAP", "slurm"),
+            ("HYDRA_LAUNCHER", "slurm"),
+            ("I_MPI_HYDRA_BOOTSTRAP", "slurm"),
+            ("HYDRA_LAUNCHER_EXTRA_ARGS", "--external-launcher"),
+            ("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", "-v --external-launcher"),
+            ("PRTE_MCA_prte_default_hostfile", "/run/spank-docker/hostfile.3"),
+            ("HYDRA_HOST_FILE", "/run/spank-docker/hostfile.hydra"),
+        ] {
+            assert_eq!(decided(name, &[(name, value)], &[]), Decides::Plugin, "{name}");
+        }
+        assert_eq!(decided("OMPI_MCA_plm", &[("OMPI_MCA_plm", "slurm")], &[]), Decides::Variable);
+    }
+
+    #[test]
+    fn an_image_decides_where_ranks_run_and_not_how_they_are_started() {
+        for name in ["OMPI_MCA_plm", "OMPI_MCA_orte_rsh_agent", "PRTE_MCA_ras", "HYDRA_BOOTSTRAP_EXEC"] {
+            assert!(starts_ranks(name), "{name}");
+        }
+        for name in PLACEMENT.iter().chain(&["OMPI_MCA_btl", "PATH", "OMPI_MCA_rmaps_base_no_oversubscribe"])
+        {
+            assert!(!starts_ranks(name), "{name}");
+        }
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub mod hostfile;
 pub mod interfaces;
 pub mod launcher;
 pub mod networks;
+pub mod parameters;
