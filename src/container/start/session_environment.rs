@@ -6,7 +6,7 @@
 
 use crate::container::request::Request;
 use crate::engine::Image;
-use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::guest::mpi::environment::{LAUNCHER_ENVIRONMENT, starts_ranks};
 use crate::guest::mpi::interfaces::Between;
 use crate::guest::mpi::networks::{AGENTS, EXCLUDED, INCLUDED};
 use crate::guest::ssh::force_command;
@@ -34,8 +34,12 @@ pub(super) fn of_sessions(
     lines.extend(hostfile.iter().flat_map(|(name, path)| force_command::default_line(name, path, &[name])));
     // Of two variables with the same name the last one counts. sshd sets a PATH of its own, so the image's is
     // handled separately.
-    let (image_paths, others): (Vec<_>, Vec<_>) =
-        image.environment.iter().rev().partition(|(name, _)| name == "PATH");
+    let (image_paths, others): (Vec<_>, Vec<_>) = image
+        .environment
+        .iter()
+        .rev()
+        .filter(|(name, _)| !starts_ranks(name))
+        .partition(|(name, _)| name == "PATH");
     let with_commands =
         |value: &str| if has_commands { paths::with_commands(value) } else { value.to_owned() };
     let path = image_paths
@@ -46,7 +50,7 @@ pub(super) fn of_sessions(
     );
     lines.extend(others.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let launchers = LAUNCHER_ENVIRONMENT.iter();
-    lines.extend(launchers.flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
+    lines.extend(launchers.flat_map(|(name, value)| force_command::launcher_line(name, value)));
     let agents = between.iter().flat_map(|_| AGENTS);
     let agents =
         agents.map(|(name, agent)| force_command::default_line(name, agent, &[name, INCLUDED, EXCLUDED]));

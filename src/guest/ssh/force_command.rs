@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::guest::mpi::environment::LAUNCHER_ENVIRONMENT;
+use crate::guest::mpi::environment::{self, LAUNCHER_ENVIRONMENT};
 use crate::guest::ssh::left_out;
 use crate::guest::{directories, job_environment, paths};
 
@@ -53,7 +53,7 @@ if [ -r /run/spank-docker/environment ]; then
 fi
 # On a node outside the caller's step there are no hostfiles of the step.
 if [ ! -r "${HOSTFILE-}" ]; then
-    export OF_JOB
+OF_JOB
 fi
 SHELL=$spank_docker_shell
 export SHELL
@@ -90,14 +90,18 @@ exec "$SHELL" -l
 /// The text of [`SCRIPT`].
 #[must_use]
 pub fn script() -> String {
-    let names_hostfile = |(_, value): &&(&str, &str)| value.starts_with(paths::HOSTFILE);
-    let of_job = LAUNCHER_ENVIRONMENT.iter().filter(names_hostfile);
-    let of_job = of_job.chain([&(job_environment::HOSTFILE, paths::HOSTFILE)]);
-    let of_job: Vec<String> = of_job.map(|(name, path)| format!("{name}={path}")).collect();
+    // A hostfile of the user's own stays.
+    let of_job = LAUNCHER_ENVIRONMENT.iter().filter(|(_, value)| value.starts_with(paths::HOSTFILE));
+    let of_job: String = of_job
+        .map(|(name, path)| {
+            format!("    case ${{{name}-}} in {}*) export {name}={path} ;; esac\n", paths::HOSTFILE)
+        })
+        .collect();
+    let of_job = format!("{of_job}    export {}={}", job_environment::HOSTFILE, paths::HOSTFILE);
     SCRIPT
         .replace("DIRECTORIES", &directories::VARIABLES.join(" "))
         .replace("${HOSTFILE", &format!("${{{}", job_environment::HOSTFILE))
-        .replace("OF_JOB", &of_job.join(" "))
+        .replace("OF_JOB", &of_job)
 }
 
 /// The text of `environment`: a line `export NAME='value'` for each variable whose name is valid in a shell.
@@ -138,13 +142,29 @@ fn quote(file: &mut Vec<u8>, value: &[u8]) {
 /// A line of the same file, for a session that did not get all variables: `name` gets the value unless one of
 /// `names` is set.
 pub fn default_line(name: &str, value: &str, names: &[&str]) -> Vec<u8> {
+    unless(&names.iter().map(|name| is_set(name)).collect::<String>(), name, value)
+}
+
+/// The same for a variable of MPI launchers: unless it is set, or the user decides on it by another variable.
+pub fn launcher_line(name: &str, value: &str) -> Vec<u8> {
+    let of_user = |other: &String| match environment::usual(other) {
+        Some(usual) => format!("[ \"x${{{other}-{usual}}}\" != \"x{usual}\" ] || "),
+        None => is_set(other),
+    };
+    let conditions = environment::others(name).iter().map(of_user).collect::<String>();
+    unless(&(is_set(name) + &conditions), name, value)
+}
+
+fn is_set(name: &str) -> String {
+    format!("[ -n \"${{{name}+x}}\" ] || ")
+}
+
+fn unless(conditions: &str, name: &str, value: &str) -> Vec<u8> {
     let set = environment_file([(name, value)]);
     if set.is_empty() {
         return set;
     }
-    let conditions = names.iter().chain(["spank_docker_whole"].iter());
-    let conditions = conditions.map(|name| format!("[ -n \"${{{name}+x}}\" ] || "));
-    [conditions.collect::<String>().into_bytes(), set].concat()
+    [conditions.as_bytes(), is_set("spank_docker_whole").as_bytes(), &set].concat()
 }
 
 /// A line for the same file, for a session to which not all variables came: a directory more in the PATH that sshd has given.
@@ -254,6 +274,46 @@ mod tests {
                 .output()
                 .unwrap();
             assert_eq!(output.stdout, b"it's  none none\n", "{shell:?} {output:?}");
+        }
+    }
+
+    /// What a session that did not get all variables, but these, says of a variable.
+    fn of_session(lines: &[u8], given: &[(&str, &str)], name: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let environment = directory.path().join("environment");
+        std::fs::write(&environment, lines).unwrap();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &script_with(&environment)]).envs(given.iter().copied());
+        shell.env("SSH_ORIGINAL_COMMAND", format!("echo \"${{{name}-none}}\""));
+        let output = shell.output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    #[test]
+    fn launcher_that_the_user_has_chosen_stays_in_a_session() {
+        let lines: Vec<u8> =
+            LAUNCHER_ENVIRONMENT.iter().flat_map(|(name, value)| launcher_line(name, value)).collect();
+        let seen = |given: &[(&str, &str)], name: &str| of_session(&lines, given, name);
+        let [launcher, older, command] = ["HYDRA_LAUNCHER", "HYDRA_BOOTSTRAP", "HYDRA_LAUNCHER_EXEC"];
+        assert_eq!(seen(&[], older), "ssh");
+        assert_eq!(seen(&[], command), "/run/spank-docker/ssh");
+        assert_eq!(seen(&[(launcher, "ssh")], command), "/run/spank-docker/ssh");
+        assert_eq!(seen(&[(older, "fork")], older), "fork");
+        assert_eq!(seen(&[(older, "fork")], launcher), "none");
+        assert_eq!(seen(&[(older, "fork")], command), "none");
+        assert_eq!(seen(&[("OMPI_MCA_orte_rsh_agent", "mine")], "OMPI_MCA_plm_rsh_agent"), "none");
+    }
+
+    #[test]
+    fn hostfile_of_the_users_stays_in_a_session_outside_the_step() {
+        let name = "HYDRA_HOST_FILE";
+        let of_step = "/run/spank-docker/hostfile.hydra.3";
+        for (given, expected) in
+            [(of_step, "/run/spank-docker/hostfile.hydra"), ("/home/alice/hosts", "/home/alice/hosts")]
+        {
+            let given = [(job_environment::HOSTFILE, "/run/spank-docker/hostfile.3"), (name, given)];
+            assert_eq!(of_session(b"", &given, name), expected);
         }
     }
 

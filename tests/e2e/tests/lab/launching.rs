@@ -95,3 +95,57 @@ fn rank_that_fails_at_once_ends_a_step_that_slurm_launched() {
     }
     lab.assert_clean();
 }
+
+/// What starts daemons on other nodes, and notes that it has.
+const AGENT: &str = "#!/bin/sh
+echo by the agent >>${0%/*}/used
+exec /run/spank-docker/ssh \"$@\"
+";
+const SHOW: &str = "#!/bin/sh
+echo ${OMPI_MCA_plm_rsh_agent-none} ${PRTE_MCA_plm_ssh_agent-none} \
+    ${OMPI_MCA_orte_default_hostfile-none} ${PRTE_MCA_prte_default_hostfile-none} \
+    ${HYDRA_LAUNCHER-none} ${HYDRA_BOOTSTRAP-none} ${HYDRA_LAUNCHER_EXEC-none} ${HYDRA_LAUNCHER_EXTRA_ARGS-none}
+";
+
+#[test]
+fn variables_of_the_users_for_launchers_win_in_tasks_sessions_and_mpirun() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    alice.write("agent", AGENT);
+    alice.write("show", SHOW);
+    let directory = alice.directory();
+    let agent = format!("{directory}/agent");
+    let command = format!("./show; ssh n2 {directory}/show; mpirun hello | sort; sort -u used");
+    let seen = alice
+        .srun_image("-w n1,n2 -N2 --ntasks-per-node=1 --docker-launch=once sh -c")
+        .arg(command)
+        .env("OMPI_MCA_plm_rsh_agent", &agent)
+        .env("PRTE_MCA_plm_ssh_agent", &agent)
+        .env("HYDRA_LAUNCHER", "fork")
+        .run()
+        .success();
+    let hostfile = "/run/spank-docker/hostfile";
+    let shown = format!("{agent} {agent} {hostfile} {hostfile} fork none none none");
+    let expected = [&shown, &shown, "rank 0 of 2 on n1", "rank 1 of 2 on n2", "by the agent"];
+    assert_eq!(seen.lines(), expected, "{seen}");
+    lab.assert_clean();
+}
+
+/// The files of Open MPI up to 4, and from 5 on.
+#[test]
+fn parameter_files_of_the_users_for_launchers_win_in_tasks_sessions_and_mpirun() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    alice.write("agent", AGENT);
+    alice.write("show", SHOW);
+    let script = "export HOME=$PWD/home; mkdir -p ~/.openmpi ~/.prte; echo n2 slots=2 >hosts
+        printf '%s = %s\\n' plm_rsh_agent $PWD/agent orte_default_hostfile $PWD/hosts >~/.openmpi/mca-params.conf
+        printf '%s = %s\\n' plm_ssh_agent $PWD/agent prte_default_hostfile $PWD/hosts >~/.prte/mca-params.conf
+        srun -w n1 -N1 -n1 sh -c \"./show; ssh n2 $PWD/show\"
+        srun -w n1 -N1 -n1 mpirun hello | sort; sort -u used";
+    let job = alice.submit_image("-w n1,n2 -N2 --ntasks-per-node=1", script).wait().completed();
+    let shown = "none none none none ssh ssh /run/spank-docker/ssh -F /run/spank-docker/ssh_config";
+    let expected = [shown, shown, "rank 0 of 2 on n2", "rank 1 of 2 on n2", "by the agent"];
+    assert_eq!(job.lines(), expected, "{job}");
+    lab.assert_clean();
+}
