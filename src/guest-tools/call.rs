@@ -199,7 +199,8 @@ fn become_command(
     {
         return error;
     }
-    let environment = environment::of_command(&request.environment, PATH, &node.slurm_conf);
+    let is_file = |path: &[u8]| Path::new(OsStr::from_bytes(path)).is_file();
+    let environment = environment::of_command(&request.environment, PATH, &node.slurm_conf, is_file);
     process::execute(program, &arguments, &environment)
 }
 
