@@ -121,8 +121,11 @@ fn plugstack_file(settings: &Settings, slurm_conf: Option<&OsStr>) -> PathBuf {
     let shown = beside(Path::new(settings.get("SLURM_CONF"))).filter(|path| path.is_absolute());
     let cache = Path::new(settings.get("SlurmdSpoolDir")).join("conf-cache").join(NAME);
     let usual = USUAL.iter().map(|directory| Path::new(directory).join(NAME));
-    let candidates = shown.iter().cloned().chain(usual).chain([cache]);
-    let there = candidates.into_iter().find(|path| path.is_absolute() && path.exists());
+    let candidates = shown.iter().cloned().chain(usual).chain([cache]).filter(|path| path.is_absolute());
+    let candidates: Vec<PathBuf> = candidates.filter(|path| path.exists()).collect();
+    // A node that gets slurm.conf from slurmctld may have another plugstack.conf, of a package, which Slurm does not read.
+    let is_beside = |path: &&PathBuf| path.with_file_name("slurm.conf").exists();
+    let there = candidates.iter().find(is_beside).or(candidates.first()).cloned();
     there.or(shown).unwrap_or_else(|| Path::new(USUAL[0]).join(NAME))
 }
 
@@ -164,6 +167,13 @@ mod tests {
         std::fs::write(&cached, "").unwrap();
         let spool = directory.path().display();
         let shown = format!("SLURM_CONF = /nowhere/slurm.conf\nSlurmdSpoolDir = {spool}");
+        assert_eq!(at(&shown, None), cached);
+        // slurmctld's host has it at this path, this node only a plugstack.conf that nobody reads.
+        let unread = directory.path().join("plugstack.conf");
+        std::fs::write(&unread, "").unwrap();
+        let shown = format!("SLURM_CONF = {spool}/slurm.conf\nSlurmdSpoolDir = {spool}");
+        assert_eq!(at(&shown, None), unread);
+        std::fs::write(cached.with_file_name("slurm.conf"), "").unwrap();
         assert_eq!(at(&shown, None), cached);
     }
 

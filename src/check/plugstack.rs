@@ -36,14 +36,25 @@ pub(super) fn check(
     };
     let mut own = lines.iter().filter(|line| line.is_this_plugin());
     let Some(line) = own.next().cloned() else {
-        let text = format!(
-            "'{}' does not name the plugin: add 'required {USUAL}' as its last line",
-            Escaped::from(file)
-        );
+        let file_shown = Escaped::from(file);
+        let text = match is_from_slurmctld(file) {
+            false => {
+                format!("'{file_shown}' does not name the plugin: add 'required {USUAL}' as its last line")
+            }
+            true => format!(
+                "'{file_shown}', which slurmctld hands out without the files that it includes, does not name the plugin: add 'required {USUAL}' as its last line on slurmctld's host, or jobs run without their containers"
+            ),
+        };
         return (None, vec![Finding::fail(NAME, text), not_seen()]);
     };
     let findings = vec![judge(&line, 1 + own.count(), directories), order(first_after_this_plugin(&lines))];
     (Some(line), findings)
+}
+
+/// Whether slurmctld has handed the file out, to a node without a configuration of its own: slurmd keeps it in its spool
+/// directory (src/slurmd/slurmd/slurmd.c, `_establish_configuration`).
+fn is_from_slurmctld(file: &Path) -> bool {
+    fs::canonicalize(file).is_ok_and(|file| file.parent().is_some_and(|place| place.ends_with("conf-cache")))
 }
 
 const ORDER: &str = "plugin_order";
@@ -162,6 +173,23 @@ mod tests {
             check(nowhere, read(nowhere), "").1[0].to_string(),
             format!(
                 "fail plugstack: '/nowhere/plugstack.conf' does not exist: create it with 'required {USUAL}'"
+            )
+        );
+    }
+
+    /// Slurm ignores an include of a file that is missing, and runs the job on the host.
+    #[test]
+    fn include_that_slurmctld_does_not_hand_out_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().join("conf-cache");
+        fs::create_dir(&cache).unwrap();
+        let file = cache.join("plugstack.conf");
+        fs::write(&file, "include plugstack.conf.d/*.conf\n").unwrap();
+        assert_eq!(
+            check(&file, read(&file), "").1[0].to_string(),
+            format!(
+                "fail plugstack: '{}', which slurmctld hands out without the files that it includes, does not name the plugin: add 'required {USUAL}' as its last line on slurmctld's host, or jobs run without their containers",
+                file.display()
             )
         );
     }
