@@ -69,6 +69,11 @@ pub(super) fn state_dir(listed: &Listed, config: &Config) -> Option<StateDir> {
     }
 }
 
+/// The node whose slurmd has started it, where the container names one.
+pub(super) fn node(listed: &Listed) -> Option<&str> {
+    label(listed, LABEL_NODE)
+}
+
 fn agrees(listed: &Listed, name: &str, mine: &str) -> bool {
     label(listed, name).is_none_or(|value| mine.is_empty() || value == mine)
 }

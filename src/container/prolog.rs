@@ -52,9 +52,7 @@ impl PrologInput {
 
     /// Writes the first record of this start.
     fn begin(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
-        let directory = self.directory();
-        directory.create()?;
-        directory.write(origin, outcome)
+        self.directory().begin(origin, outcome)
     }
 }
 
@@ -76,7 +74,11 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
     let origin = subject.origin(input.as_ref().ok().map(|(config, _)| config));
     if let Err(error) = subject.begin(&origin, Outcome::Starting) {
         log.error(&format!("job {job}: {}", error_chain(&error)));
-        report_to_user(subject, &format!("{error}: ask the admin"), EndedBy::Script, log);
+        let line = match &error {
+            StateError::OtherNode { .. } => error.to_string(),
+            error => format!("{error}: ask the admin"),
+        };
+        report_to_user(subject, &line, EndedBy::Script, log);
         return HookResult::GoOn;
     }
     let (outcome, verdict, end) = match input {
@@ -136,8 +138,10 @@ fn start_of(subject: &PrologInput) -> failure_report::Start {
 /// Records that a job wants no container: by this record its steps are told apart from those of another
 /// component of a heterogeneous job, which has one.
 pub fn note_host(subject: &PrologInput, log: &mut dyn Log) {
-    if let Err(error) = subject.begin(&subject.origin(None), Outcome::Host) {
-        log.error(&format!("job {}: {}", subject.facts.job, error_chain(&error)));
+    match subject.begin(&subject.origin(None), Outcome::Host) {
+        // On the same machine, the slurmd of another node of the job has noted it.
+        Ok(()) | Err(StateError::OtherNode { .. }) => {}
+        Err(error) => log.error(&format!("job {}: {}", subject.facts.job, error_chain(&error))),
     }
 }
 

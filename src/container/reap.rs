@@ -180,8 +180,11 @@ impl Reaper<'_> {
     ) -> Result<BTreeSet<JobId>, StopError> {
         let mut running = known().map_err(StopError::Processes)?;
         let By::EpilogOf(own) = self.by else { return Ok(running) };
-        let doubtful = states.filter(|state| !has_ended(state)).map(|state| state.owner().job);
-        let mut doubtful: BTreeSet<JobId> = doubtful.filter(|job| !running.contains(job)).collect();
+        let doubtful = states.filter(|state| !has_ended(state) && !running.contains(&state.owner().job));
+        let (asked, others): (Vec<_>, Vec<_>) = doubtful.partition(|state| self.is_own(state));
+        // Of the jobs of another slurmd with the same state_dir only the kernel knows here.
+        running.extend(others.iter().map(|state| state.owner().job));
+        let mut doubtful: BTreeSet<JobId> = asked.iter().map(|state| state.owner().job).collect();
         if doubtful.is_empty() {
             return Ok(running);
         }
@@ -193,6 +196,12 @@ impl Reaper<'_> {
         running.extend(doubtful);
         running.extend(known().map_err(StopError::Processes)?);
         Ok(running)
+    }
+
+    /// Whether this slurmd may have written the record.
+    fn is_own(&self, state: &OwnerDir) -> bool {
+        let may_be = |record: Option<Record>| record.is_none_or(|record| record.slurmd.may_be(self.slurmd));
+        state.read().is_ok_and(may_be)
     }
 
     /// Containers that certainly belong to this slurmd, with their records.
@@ -237,6 +246,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::linux::lacking;
     use crate::state::Origin;
 
     /// A prolog has ended while this hook listed what is left, and the extern step of its job has not begun.
@@ -266,5 +276,30 @@ mod tests {
         };
         let running = runtime().unwrap().block_on(reaper.running(states.iter(), known)).unwrap();
         assert_eq!(running, BTreeSet::from([seen, unseen]));
+    }
+
+    /// slurmctld lists the jobs of one node: what it does not list may be the other's.
+    #[test]
+    fn start_of_another_slurmd_with_the_same_state_dir_is_left_alone() {
+        if lacking::root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config { state_dir: directory.path().to_owned(), ..Config::default() };
+        let slurmd = |node: &str| Slurmd { cluster: "lab".to_owned(), node: node.to_owned() };
+        let here = slurmd("va");
+        let reaper = Reaper {
+            config: &config,
+            slurmd: &here,
+            may_remove: &|_, _| true,
+            by: By::EpilogOf(JobId(9)),
+            patience: Duration::ZERO,
+        };
+        for (job, node, is_own) in [(7, "va", true), (8, "vb", false)] {
+            let state = StateDir::new(directory.path()).of(Owner::job(JobId(job)));
+            let origin = Origin { uid: 1000, slurmd: slurmd(node), engine: None };
+            state.begin(&origin, Outcome::Starting).unwrap();
+            assert_eq!(reaper.is_own(&state), is_own);
+        }
     }
 }

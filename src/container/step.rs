@@ -21,6 +21,7 @@ use super::stop;
 use crate::engine::Progress;
 use crate::linux::{sentinel, signals};
 use crate::log::Log;
+use crate::log::escape::Escaped;
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
 use crate::slurm::hostlist;
@@ -147,6 +148,10 @@ pub fn enter(
     let directory = state.of(owner);
     match directory.read()? {
         Some(record) if record.uid != uid => Err(StepError::OtherUser { owner }),
+        // It would end with the part of the step that the other slurmd runs.
+        Some(record) if !record.slurmd.may_be(&request.slurmd) => {
+            Err(StateError::OtherNode { owner, node: Escaped::new(&record.slurmd.node) }.into())
+        }
         Some(record) => match record.outcome {
             Outcome::Ready(running) => Ok(*running),
             Outcome::Failed { message } => Err(StepError::Failed(message)),

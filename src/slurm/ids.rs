@@ -72,6 +72,15 @@ pub struct Slurmd {
     pub node: String,
 }
 
+impl Slurmd {
+    /// Whether both may be the same slurmd: what is not known contradicts nothing.
+    #[must_use]
+    pub fn may_be(&self, other: &Self) -> bool {
+        let agree = |one: &str, other: &str| one.is_empty() || other.is_empty() || one == other;
+        agree(&self.node, &other.node) && agree(&self.cluster, &other.cluster)
+    }
+}
+
 /// The owner of a container. Its text is the name of its directory in `state_dir`: `123` or `123.4`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Owner {

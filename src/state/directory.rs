@@ -15,6 +15,7 @@ use super::error::StateError;
 use super::once_flag::OnceFlag;
 use super::record::{Origin, Outcome, Record};
 use crate::linux::removal::gone;
+use crate::log::escape::Escaped;
 use crate::slurm::ids::Owner;
 
 /// A limit that is larger than any record.
@@ -142,6 +143,23 @@ impl OwnerDir {
         self.make_parent()?;
         self.remove()?;
         self.make(&self.path)
+    }
+
+    /// Makes the directory in this way, and writes the first record of a start. Fails, and changes nothing, where the slurmd of
+    /// another node has one for the same job: slurmds that share the directory do not remove what belongs to each other.
+    pub fn begin(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
+        self.make_parent()?;
+        // The prologs of both run at the same time.
+        let parent = File::open(self.parent()).map_err(self.failed("open", self.parent()))?;
+        let _turn = Flock::lock(parent, FlockArg::LockExclusive)
+            .map_err(|(_, error)| self.failed("lock", self.parent())(error.into()))?;
+        if let Ok(Some(record)) = self.read()
+            && !record.slurmd.may_be(&origin.slurmd)
+        {
+            return Err(StateError::OtherNode { owner: self.owner, node: Escaped::new(&record.slurmd.node) });
+        }
+        self.create()?;
+        self.write(origin, outcome)
     }
 
     /// Makes the directory, unless it exists.
@@ -409,7 +427,7 @@ mod tests {
 
     use super::*;
     use crate::linux::lacking;
-    use crate::slurm::ids::{JobId, StepId};
+    use crate::slurm::ids::{JobId, Slurmd, StepId};
 
     #[test]
     fn engine_is_remembered_by_its_socket() {
@@ -425,6 +443,33 @@ mod tests {
         }
         assert!(!state.knows_engine(Path::new("/run/a")));
         assert!(state.owners().unwrap().is_empty());
+    }
+
+    #[test]
+    fn job_on_two_slurmds_of_one_machine_has_one_record() {
+        if lacking::root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let job = StateDir::new(&directory.path().join("state")).of(Owner::job(JobId(7)));
+        let origin = |node: &str| {
+            let slurmd = Slurmd { cluster: "lab".to_owned(), node: node.to_owned() };
+            Origin { uid: 1000, slurmd, engine: None }
+        };
+        // The same node may start it again.
+        for _ in 0..2 {
+            job.begin(&origin("va"), Outcome::Starting).unwrap();
+        }
+        let error = job.begin(&origin("vb"), Outcome::Host).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "job 7 also runs on node 'va', which is the same machine: choose its nodes on different machines"
+        );
+        let record = job.read().unwrap().unwrap();
+        assert!(record.slurmd.node == "va" && matches!(record.outcome, Outcome::Starting));
+        // Records of earlier releases name no slurmd.
+        job.begin(&Origin::default(), Outcome::Starting).unwrap();
+        job.begin(&origin("vb"), Outcome::Starting).unwrap();
     }
 
     #[test]

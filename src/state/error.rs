@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::log::escape::Escaped;
 use crate::slurm::ids::Owner;
 
 /// The version of the record's format. Increased when a new release cannot read the previous one: jobs may run
@@ -43,6 +44,16 @@ pub enum StateError {
         /// The parser's error.
         #[source]
         source: serde_json::Error,
+    },
+    /// Two slurmds on this machine share the directory, and the job runs on both.
+    #[error(
+        "job {owner} also runs on node '{node}', which is the same machine: choose its nodes on different machines"
+    )]
+    OtherNode {
+        /// The owner of the record.
+        owner: Owner,
+        /// The node whose slurmd has written it.
+        node: Escaped,
     },
     /// Users other than root could change the directory.
     #[error("state_dir '{}' must be owned by root and writable only by root", path.display())]

@@ -1,6 +1,7 @@
 //! The engine's part of a start: it creates the container, and starts the plugin's first process in it.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::error::{StartError, files_error};
 use super::files::Files;
@@ -22,8 +23,10 @@ use crate::linux::closed;
 use crate::linux::identity::UserIds;
 use crate::linux::mountinfo;
 use crate::linux::namespace::Namespaces;
+use crate::linux::poll;
 use crate::linux::process::Process;
-use crate::state::ImageUses;
+use crate::log::escape::Escaped;
+use crate::state::{ImageUses, StateError};
 
 /// The file in which engines look groups up: its directory and its name.
 const GROUPS: [&str; 2] = ["/etc", "group"];
@@ -55,7 +58,15 @@ pub(super) async fn create(
         // An earlier run of this job has left a container that no epilog has removed.
         Err(EngineError::Refused { status: 409, .. }) => {
             remove_namesake(start, engine).await?;
-            engine.create(&spec).await
+            match engine.create(&spec).await {
+                Err(error @ EngineError::Refused { status: 409, .. }) => {
+                    return Err(match other_node(start, engine).await? {
+                        Some(node) => StateError::OtherNode { owner: start.request.owner, node }.into(),
+                        None => error.into(),
+                    });
+                }
+                other => other,
+            }
         }
         other => other,
     };
@@ -76,6 +87,25 @@ pub(super) async fn remove_namesake(start: &StartRequest<'_>, engine: &Engine) -
         engine.remove(&listed.container, start.directory.written_to(), engine::PATIENCE).await?;
     }
     Ok(())
+}
+
+/// The node that has a container of the same job or step at this engine, if it is another one: two slurmds on this machine,
+/// each with a state_dir of its own, and the job runs on both. An engine that is still creating the other's container knows its
+/// name, but does not list it yet.
+async fn other_node(start: &StartRequest<'_>, engine: &Engine) -> Result<Option<Escaped>, EngineError> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const INTERVAL: Duration = Duration::from_millis(50);
+    let Request { owner, slurmd, .. } = start.request;
+    let label = format!("{LABEL_JOB}={}", owner.job);
+    let is_others = |listed: &&Listed| {
+        ownership::owner(listed) == Some(*owner) && !ownership::is_of_job(listed, slurmd, owner.job)
+    };
+    let look = async || {
+        let listed = engine.labelled(&label).await?;
+        Ok(listed.iter().find(is_others).and_then(ownership::node).map(Escaped::new))
+    };
+    let is_final = |found: &Result<Option<Escaped>, EngineError>| !matches!(found, Ok(None));
+    poll::until_meanwhile(Instant::now() + PATIENCE, INTERVAL, look, is_final).await
 }
 
 /// Starts the container, and checks that its first process is the plugin's.

@@ -62,14 +62,14 @@ pub(super) struct OfJob {
 }
 
 impl OfJob {
-    /// Without a record, slurmstepd's own environment names the node (slurmstepd.c, `_init_from_slurmd`), and
-    /// no source that the user cannot change names the cluster.
+    /// slurmstepd's own environment names the node (slurmstepd.c, `_init_from_slurmd`): the record may be of the slurmd of
+    /// another node on this machine. Without a record no source that the user cannot change names the cluster.
     pub(super) fn new(record: Option<&Record>) -> Self {
-        let node = || env::var("SLURMD_NODENAME").unwrap_or_default();
-        let slurmd = record.map(|record| record.slurmd.clone()).filter(|slurmd| !slurmd.node.is_empty());
+        let recorded = record.map(|record| record.slurmd.clone()).unwrap_or_default();
+        let node = env::var("SLURMD_NODENAME").ok().filter(|node| !node.is_empty());
         Self {
             gpus: record.and_then(Record::gpus),
-            slurmd: slurmd.unwrap_or_else(|| Slurmd { cluster: String::new(), node: node() }),
+            slurmd: Slurmd { node: node.unwrap_or(recorded.node), cluster: recorded.cluster },
         }
     }
 
