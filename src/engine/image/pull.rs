@@ -61,7 +61,7 @@ impl Engine {
 
     async fn present(&self, reference: &Reference) -> Result<Option<ImageInspect>, EngineError> {
         match self.call("inspect the image", self.docker.inspect_image(&reference.engine_name())).await {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => Ok(reference.admits(found.id.as_deref().unwrap_or_default()).then_some(found)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }

@@ -8,6 +8,8 @@ use crate::log::escape::Escaped;
 const MAX_NAME: usize = 255;
 /// The longest tag.
 const MAX_TAG: usize = 128;
+/// How many digits of an id `docker images` shows: moby's pkg/stringid, `shortLen`.
+const SHORT_ID: usize = 12;
 /// Docker Hub's former name.
 const DOCKER_HUB_ONCE: &str = "index.docker.io";
 /// The registry of names without one.
@@ -18,7 +20,7 @@ pub(super) const OFFICIAL: &str = "library/";
 /// What a reference means, in Docker's normalized form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// An image of this node's engine, by its id: `sha256:` and 64 hex digits.
+    /// An image of this node's engine, by its id: `sha256:` and 64 hex digits, or at least the first [`SHORT_ID`] of them.
     Id(String),
     /// An image in a file or a directory: a path that begins with `/` or `./`.
     File,
@@ -45,10 +47,10 @@ pub(super) fn meaning(text: &str) -> Result<Meaning, ReferenceError> {
     image_id(text).map_or_else(|| named(text), |id| Ok(Meaning::Id(id)))
 }
 
-/// The whole text as an image id.
+/// The whole text as an image id. A name of that many hex digits needs its tag.
 fn image_id(text: &str) -> Option<String> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    is_hex(hex, 64).then(|| format!("sha256:{hex}"))
+    ((SHORT_ID..=64).contains(&hex.len()) && is_hex(hex, hex.len())).then(|| format!("sha256:{hex}"))
 }
 
 /// The text as `[registry/]name[:tag][@digest]`.

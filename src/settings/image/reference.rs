@@ -39,6 +39,12 @@ impl Reference {
         matches!(self.meaning, Meaning::Id(_))
     }
 
+    /// Whether an image with this id can be meant. An engine looks for names first: of an id of this kind it may
+    /// know a name.
+    pub fn admits(&self, id: &str) -> bool {
+        !matches!(&self.meaning, Meaning::Id(start) if !id.starts_with(start.as_str()))
+    }
+
     /// The path of the file or directory that holds the image, if it is not in a registry.
     pub fn file(&self) -> Option<&Path> {
         matches!(self.meaning, Meaning::File).then(|| Path::new(&self.text))
@@ -82,7 +88,10 @@ impl Reference {
     /// Whether both mean the same image, as `ubuntu` and `docker.io/library/ubuntu:latest` do. A tag next to a digest is
     /// ignored.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.full_name() == other.full_name()
+        match (&self.meaning, &other.meaning) {
+            (Meaning::Id(one), Meaning::Id(other)) => one.starts_with(other) || other.starts_with(one),
+            _ => self.full_name() == other.full_name(),
+        }
     }
 
     /// The normalized name: `docker.io/library/ubuntu:latest`. With a digest the tag is left out, as the engine then reads only
@@ -194,6 +203,15 @@ mod tests {
             assert!(image(&id).is_id());
             assert_eq!(image(&id).engine_name(), format!("sha256:{HEX}"));
             assert_eq!(image(&id).without_registry(), id);
+        }
+        for short in ["0123456789ab", "sha256:0123456789ab", &HEX[..63]] {
+            let short = image(short);
+            assert!(short.is_id() && short.admits(&format!("sha256:{HEX}")) && short.same_as(&image(HEX)));
+            assert!(!short.admits("sha256:0123456789ac") && !short.admits(&short.engine_name()[..18]));
+            assert!(!short.allowed_by(&[Pattern::new("docker.io/*").unwrap()]));
+        }
+        for name in ["0123456789a", "0123456789ab:latest", "library/0123456789ab", "0123456789ag"] {
+            assert!(!image(name).is_id() && image(name).admits(HEX));
         }
         image(&format!("a@sha512:{HEX}{HEX}"));
     }

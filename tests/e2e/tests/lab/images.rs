@@ -264,7 +264,9 @@ fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
     lab.repair_with(n3.command("").sh(&remove(id)));
     // n2 has to pull it by its digest; afterwards it is present under its id.
     let digits = id.strip_prefix("sha256:").expect("an id");
-    for (node, image) in [("n3", name.as_str()), ("n2", digest), ("n2", id), ("n2", digits)] {
+    // As `docker images` shows it.
+    let short = &digits[..12];
+    for (node, image) in [("n3", name.as_str()), ("n2", digest), ("n2", id), ("n2", digits), ("n2", short)] {
         let outcome =
             alice.srun(&format!("-w {node} --docker-image={image} /program --version")).run().success();
         assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
