@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::{Engine, EngineError};
 use crate::linux::poll;
 use crate::settings::plugstack::Config;
-use crate::state::StateDir;
+use crate::state::EngineNote;
 
 /// Interval between attempts to reach an engine that has died.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -21,18 +21,16 @@ pub(super) async fn connect(config: &Config) -> Result<Engine, EngineError> {
 
 /// The same for an engine that an earlier configuration named.
 pub(super) async fn connect_to(config: &Config, socket: &Path) -> Result<Engine, EngineError> {
-    let state = StateDir::new(&config.state_dir);
+    let known = EngineNote::default();
     match Engine::connect(socket).await {
         Ok(engine) => {
             if socket == config.docker_host {
-                // Where this directory cannot be written, no job gets this far.
-                let _ = state.note_engine(socket);
+                // On a node without a writable disk, an engine that is gone counts as one that never existed.
+                let _ = known.note(socket);
             }
             Ok(engine)
         }
-        Err(EngineError::Absent { socket }) if state.knows_engine(&socket) => {
-            Err(EngineError::Gone { socket })
-        }
+        Err(EngineError::Absent { socket }) if known.names(&socket) => Err(EngineError::Gone { socket }),
         Err(error) => Err(error),
     }
 }

@@ -85,31 +85,6 @@ impl StateDir {
         entries.map(owner).filter_map(io::Result::transpose).collect()
     }
 
-    /// Whether this node has had an engine at `socket`, since that was recorded: by default since the node's
-    /// boot.
-    #[must_use]
-    pub fn knows_engine(&self, socket: &Path) -> bool {
-        let note = self.engine_note();
-        let is_roots = fs::symlink_metadata(&note).is_ok_and(|found| found.is_file() && found.uid() == 0);
-        is_roots && fs::read(note).is_ok_and(|known| known == socket.as_os_str().as_bytes())
-    }
-
-    /// Records that the node has an engine.
-    pub fn note_engine(&self, socket: &Path) -> io::Result<()> {
-        if self.knows_engine(socket) {
-            return Ok(());
-        }
-        let temporary = self.beside(&format!(".engine.{}", std::process::id()));
-        write_new(&temporary, 0o600, socket.as_os_str().as_bytes())?;
-        fs::rename(&temporary, self.engine_note())
-    }
-
-    /// The file with the sockets of this node's engines, by which an engine that is gone differs from one that
-    /// never existed. It lies beside the directory, which is empty when no job is here.
-    fn engine_note(&self) -> PathBuf {
-        self.beside(".engine")
-    }
-
     /// Where starts of containers on this node take their turns.
     #[must_use]
     pub fn starts(&self) -> PathBuf {
@@ -428,22 +403,6 @@ mod tests {
     use super::*;
     use crate::linux::lacking;
     use crate::slurm::ids::{JobId, Slurmd, StepId};
-
-    #[test]
-    fn engine_is_remembered_by_its_socket() {
-        if lacking::root() {
-            return;
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDir::new(&directory.path().join("state"));
-        assert!(!state.knows_engine(Path::new("/run/a")));
-        for socket in ["/run/a", "/run/b"] {
-            state.note_engine(Path::new(socket)).unwrap();
-            assert!(state.knows_engine(Path::new(socket)));
-        }
-        assert!(!state.knows_engine(Path::new("/run/a")));
-        assert!(state.owners().unwrap().is_empty());
-    }
 
     #[test]
     fn job_on_two_slurmds_of_one_machine_has_one_record() {

@@ -5,6 +5,7 @@
 
 mod counters;
 mod directory;
+mod engine_note;
 mod error;
 mod exists;
 mod guest_files;
@@ -14,6 +15,7 @@ mod record;
 
 pub use counters::{BOUNDS, Counters, CountersError, Counts, Histogram, increment};
 pub use directory::{OwnerDir, StateDir};
+pub use engine_note::EngineNote;
 pub use error::StateError;
 pub use exists::has_state;
 pub use image_uses::{ImageUse, ImageUses, InUse, Removable};

@@ -13,7 +13,7 @@ fn node_without_an_engine_fails_the_job_and_is_not_drained() {
     let lab = Lab::alone();
     let back = hide_engine(&lab, "n2");
     // This file would show that the node has had an engine.
-    lab.node("n2").run("rm -f /run/spank-docker.engine").success();
+    lab.node("n2").run("rm -f /var/lib/spank-docker/engine").success();
     let line = "no Docker Engine on this node: '/var/run/docker.sock' does not exist";
     each_fails(&lab, "n2", &[(format!("--docker-image={IMAGE}"), line.to_owned())]);
     lab.assert_no_job_completed();
