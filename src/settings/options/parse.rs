@@ -116,7 +116,7 @@ pub fn forward_to_prolog(
     forwarded
 }
 
-/// The value of a switch, from its options or their variable, and its source. The command line overrides
+/// The value of a switch, from its options or their variables, and its source. The command line overrides
 /// variables.
 fn position(
     spec: &OptionSpec,
@@ -155,8 +155,7 @@ fn says(spec: &OptionSpec, on: &OptionSpec, given: &Given) -> Result<Option<bool
     let name = spec.name_in(given.source);
     let value = text(name, &given.value)?;
     let yes = on_or_off(value).ok_or_else(|| OptionError::Switch { name, value: value.into() })?;
-    // The variable is the same for both options, and is named after the one that turns on.
-    Ok(Some(yes == (spec.variable == on.variable)))
+    Ok(Some(yes == (spec.name == on.name)))
 }
 
 /// An empty variable counts as unset.
@@ -211,6 +210,7 @@ mod tests {
                 "SLURM_DOCKER_MOUNTS" => "/data:/x:ro,tmpfs:/t",
                 "SLURM_DOCKER_WORKDIR" => "/x//y/",
                 "SLURM_DOCKER_MOUNT_HOME" => "yes",
+                "SLURM_DOCKER_NO_MOUNT_HOME" | "SLURM_DOCKER_NO_ENTRYPOINT" => "",
                 "SLURM_DOCKER_ENTRYPOINT" => "0",
                 "SLURM_DOCKER_READONLY" => "TRUE",
                 "SLURM_DOCKER_WRITABLE" => "no",
@@ -287,18 +287,26 @@ mod tests {
     }
 
     #[test]
-    fn the_opposite_of_read_only_has_a_variable_of_its_own() {
-        let readonly = |readonly: &str, writable: &str| {
+    fn the_opposite_of_a_switch_has_a_variable_of_its_own() {
+        let with = |[(on, of_on), (off, of_off)]: [(&str, &str); 2]| {
             let given = |spec: &OptionSpec| {
                 let value = match spec.variable {
-                    "SLURM_DOCKER_READONLY" => readonly,
-                    "SLURM_DOCKER_WRITABLE" => writable,
+                    name if name == on => of_on,
+                    name if name == off => of_off,
                     _ => return None,
                 };
                 Some(Given { value: value.into(), source: ValueSource::Variable })
             };
-            Options::parse(given).map(|options| options.readonly).map_err(|error| error.to_string())
+            Options::parse(given).map_err(|error| error.to_string())
         };
+        let readonly = |readonly, writable| {
+            with([("SLURM_DOCKER_READONLY", readonly), ("SLURM_DOCKER_WRITABLE", writable)])
+                .map(|options| options.readonly)
+        };
+        for (no, mounted) in [("yes", false), ("0", true)] {
+            let home = with([("SLURM_DOCKER_MOUNT_HOME", ""), ("SLURM_DOCKER_NO_MOUNT_HOME", no)]);
+            assert_eq!(home.map(|options| options.mount_home), Ok(Some(mounted)));
+        }
         assert_eq!(readonly("", "yes"), Ok(Some(false)));
         assert_eq!(readonly("", "0"), Ok(Some(true)));
         assert_eq!(readonly("no", "true"), Ok(Some(false)));
