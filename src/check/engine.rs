@@ -7,7 +7,7 @@ use nix::unistd::{Gid, Group};
 
 use super::finding::Finding;
 use super::holes::Release;
-use super::{engine_data, engine_memory};
+use super::{engine_data, engine_memory, storage_size};
 use crate::engine::{Engine, EngineError, EngineInfo};
 use crate::linux::runtime::runtime;
 use crate::log::escape::Escaped;
@@ -15,8 +15,9 @@ use crate::log::escape::Escaped;
 /// The API of Docker Engine 20.10, the first release with cgroup v2 and with a choice of cgroup namespaces.
 const OLDEST: (u32, u32) = (1, 41);
 
-/// Checks the engine. Returns also the releases of its components.
-pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
+/// Checks the engine, which is to limit what containers write, if a limit is configured. Returns also the releases of its
+/// components.
+pub(super) fn check(socket: &Path, storage_size: Option<u64>) -> (Vec<Finding>, Vec<Release>) {
     let facts = match ask(socket) {
         Ok(facts) => facts,
         Err(error) => return (std::iter::once(broken(&error)).chain(reach(socket)).collect(), Vec::new()),
@@ -27,7 +28,10 @@ pub(super) fn check(socket: &Path) -> (Vec<Finding>, Vec<Release>) {
         findings.push(engine_memory::check());
     }
     match &facts.root {
-        Some(root) => findings.extend(engine_data::check(root)),
+        Some(root) => {
+            findings.extend(engine_data::check(root));
+            findings.extend(storage_size.map(|_| storage_size::check(root)));
+        }
         None => findings.push(Finding::warn(
             "engine_data",
             "the engine does not report its data directory: make sure that users cannot enter it",

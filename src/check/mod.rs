@@ -20,6 +20,7 @@ mod secret;
 mod slurm;
 mod start;
 mod state_dir;
+mod storage_size;
 
 pub use finding::{Finding, Level, Report};
 pub use node::{check, configuration, place_of_secret};

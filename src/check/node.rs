@@ -49,7 +49,7 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> R
         findings.push(secret::check(&config.secret, settings.get("AuthType")));
         findings.push(state_dir::check(&config.state_dir));
         findings.push(ports::check(config.ports));
-        let (found, mut releases) = engine::check(&config.docker_host);
+        let (found, mut releases) = engine::check(&config.docker_host, config.storage_size);
         findings.extend(found);
         releases.extend(others(&config.secret, &settings));
         findings.push(holes::check(&releases, accepted));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
     HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
-    ResourcesUlimits,
+    MountVolumeOptions, MountVolumeOptionsDriverConfig, ResourcesUlimits,
 };
 
 use super::cdi::GpuRequest;
@@ -78,6 +78,10 @@ pub struct ContainerSpec {
     pub hosts: Vec<(String, IpAddr)>,
     /// Size of /dev/shm in bytes.
     pub shm_size: u64,
+    /// What it may write to its own file system and to each of its volumes, in bytes; `None` for no limit.
+    pub storage_size: Option<u64>,
+    /// The volumes that the image declares.
+    pub volumes: Vec<String>,
     /// The score by which the kernel chooses processes to kill when memory runs out (`oom_score_adj`), where it
     /// is not the default.
     pub oom_score: Option<u16>,
@@ -165,12 +169,13 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
         extra_hosts: Some(spec.hosts.iter().map(|(name, at)| format!("{name}:{at}")).collect()),
         shm_size: i64::try_from(spec.shm_size).ok(),
+        storage_opt: spec.storage_size.map(|size| [("size".to_owned(), size.to_string())].into()),
         oom_score_adj: spec.oom_score.map(i64::from),
         memory: i64::try_from(spec.memory).ok(),
         // The same value: no swap in addition.
         memory_swap: i64::try_from(spec.memory).ok(),
         pids_limit: Some(spec.processes),
-        mounts: Some(spec.binds.iter().map(bind).collect()),
+        mounts: Some(spec.binds.iter().map(bind).chain(limited_volumes(spec)).collect()),
         device_cgroup_rules: Some(spec.device_rules.clone()),
         // The plugin needs to read the container's output, which must not fill a disk, whatever the engine's
         // default log driver is.
@@ -218,6 +223,26 @@ fn bind(bind: &Bind) -> Mount {
     }
 }
 
+/// The volumes that the image declares, where they are limited: the limit of the container's own file system does not hold in
+/// them. They are anonymous, like those that the engine makes by itself.
+fn limited_volumes(spec: &ContainerSpec) -> impl Iterator<Item = Mount> {
+    let volumes =
+        spec.storage_size.into_iter().flat_map(|size| spec.volumes.iter().map(move |at| (at, size)));
+    volumes.map(|(at, size)| {
+        let driver = MountVolumeOptionsDriverConfig {
+            name: Some("local".to_owned()),
+            options: Some([("size".to_owned(), size.to_string())].into()),
+        };
+        Mount {
+            typ: Some(MountType::VOLUME),
+            // An engine takes a VOLUME without a slash from the container's root, and in a request refuses it.
+            target: Some(Path::new("/").join(at).to_string_lossy().into_owned()),
+            volume_options: Some(MountVolumeOptions { driver_config: Some(driver), ..Default::default() }),
+            ..Default::default()
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,5 +253,45 @@ mod tests {
         let hidden = ["PATH", "LD_PRELOAD", ""].map(str::to_owned);
         assert_eq!(environment(&set, &hidden, Hiding::Removal), ["PATH=/bin", "LD_PRELOAD"]);
         assert_eq!(environment(&set, &hidden, Hiding::EmptyValue), ["PATH=/bin", "LD_PRELOAD="]);
+    }
+
+    #[test]
+    fn limit_of_a_container_holds_for_each_of_its_volumes() {
+        let mut spec =
+            ContainerSpec { storage_size: None, volumes: vec!["/data".into(), "cache".into()], ..empty() };
+        assert!(limited_volumes(&spec).next().is_none() && host_config(&spec).storage_opt.is_none());
+        spec.storage_size = Some(1 << 20);
+        let targets: Vec<_> = limited_volumes(&spec).filter_map(|mount| mount.target).collect();
+        assert_eq!(targets, ["/data", "/cache"]);
+        assert_eq!(host_config(&spec).storage_opt.unwrap()["size"], "1048576");
+    }
+
+    fn empty() -> ContainerSpec {
+        ContainerSpec {
+            name: String::new(),
+            image_id: String::new(),
+            command: Vec::new(),
+            directory: PathBuf::new(),
+            uid: 1,
+            gid: 1,
+            groups: Vec::new(),
+            hostname: String::new(),
+            labels: Vec::new(),
+            labels_of_image: Vec::new(),
+            binds: Vec::new(),
+            devices: Vec::new(),
+            device_rules: Vec::new(),
+            gpus: None,
+            variables: Vec::new(),
+            hidden: Vec::new(),
+            ulimits: Vec::new(),
+            hosts: Vec::new(),
+            shm_size: 0,
+            storage_size: None,
+            volumes: Vec::new(),
+            oom_score: None,
+            memory: 0,
+            processes: 0,
+        }
     }
 }

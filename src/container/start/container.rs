@@ -194,6 +194,10 @@ async fn plugins_process(
     Ok(process)
 }
 
+/// How engines refuse to limit what a container writes: moby's daemon/graphdriver/overlay2/overlay.go (`create`) and
+/// volume/local/local_unix.go (`setOpts`).
+const REFUSALS: [&str; 2] = ["storage-opt", "no quota support"];
+
 /// The engine's refusals about which a user or an admin can do something.
 fn explain(start: &StartRequest<'_>, error: EngineError, gpus: Option<&GpuRequest>) -> StartError {
     let EngineError::Refused { message, .. } = &error else { return error.into() };
@@ -201,6 +205,8 @@ fn explain(start: &StartRequest<'_>, error: EngineError, gpus: Option<&GpuReques
         error.into()
     } else if message.contains("no space left") || message.contains("disk quota exceeded") {
         StartError::NoSpace { image: start.image_name() }
+    } else if start.config.storage_size.is_some() && REFUSALS.iter().any(|words| message.contains(words)) {
+        StartError::Storage { message: message.clone() }
     } else if message.contains("rlimit") {
         StartError::Limits { message: message.clone() }
     } else {

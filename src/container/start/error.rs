@@ -182,6 +182,14 @@ pub enum StartError {
         /// The engine's message.
         message: String,
     },
+    /// The engine cannot limit what the container writes, or does not.
+    #[error(
+        "the engine cannot limit what a container writes: ask the admin to check storage_size ({message})"
+    )]
+    Storage {
+        /// The engine's message, or what was found.
+        message: String,
+    },
     /// The disk has no space for the container.
     #[error("image '{image}': no space left on the disk of this node's engine: ask the admin to free some")]
     NoSpace {
@@ -291,6 +299,7 @@ impl StartError {
             | Self::State(_)
             | Self::Files { .. }
             | Self::Limits { .. }
+            | Self::Storage { .. }
             | Self::Runtime(_) => Reason::Node,
         }
     }

@@ -57,6 +57,7 @@ pub(super) fn harden(
     let terminals = Terminals::of_node().map_err(files_error("open the node's terminals"))?;
     let group = terminals.as_ref().map_or(Some(accounts::TTY), Terminals::group);
     let nvidia = nvidia::gpus();
+    let volumes = engine::volumes(&engines);
     let user = &start.request.credentials;
     in_container(namespaces, |root| {
         populate::harden(root, &engines, &hiding).map_err(populate_error(start))?;
@@ -64,13 +65,14 @@ pub(super) fn harden(
             populate::share_terminals(root, terminals).map_err(populate_error(start))?;
         }
         policy::check_gpus(start, root, &nvidia)?;
+        policy::check_storage(start, root, &engines, &volumes)?;
         let place = populate::target_of_plugin_directory(root).map_err(populate_error(start))?;
         let home = populate::fresh_home(&place, entry, user).map_err(|error| home_error(start, error))?;
         populate::move_into_place(root, entry, place).map_err(populate_error(start))?;
         policy::check_plugin_directory(start, root)?;
         populate::make_workdir(root, image.workdir.as_deref());
         let found = populate::inspect_rootfs(root, path, &shells, user, start.sshd);
-        Ok(Hardened { found, home, volumes: engine::volumes(&engines), terminals: group })
+        Ok(Hardened { found, home, volumes, terminals: group })
     })
 }
 

@@ -93,6 +93,26 @@ pub(super) fn check_gpus(
     }
 }
 
+/// Checks that the file system of the container, and each of its volumes, ends at `storage_size`: an engine that does not
+/// know the limit may not refuse it.
+pub(super) fn check_storage(
+    start: &StartRequest<'_>,
+    root: &ContainerRoot,
+    engines: &[Mounted],
+    volumes: &[u64],
+) -> Result<(), StartError> {
+    let Some(limit) = start.config.storage_size else { return Ok(()) };
+    let volumes = engines.iter().filter(|mount| volumes.contains(&mount.id));
+    for path in volumes.map(|mount| mount.point.as_path()).chain([Path::new("/")]) {
+        let size = root.size_of_file_system(path);
+        if size.map_err(files_error("look how much the container may write"))? > limit {
+            let message = format!("it has set no limit at '{}'", Escaped::from(path));
+            return Err(StartError::Storage { message });
+        }
+    }
+    Ok(())
+}
+
 /// Checks that the directory of `--docker-workdir` exists.
 pub(super) fn check_workdir(start: &StartRequest<'_>, root: &ContainerRoot) -> Result<(), StartError> {
     let Some(path) = &start.request.options.workdir else { return Ok(()) };

@@ -58,6 +58,8 @@ pub(super) fn spec(
             ShmSize::Half => half_of_memory(),
             ShmSize::Bytes(bytes) => bytes,
         },
+        storage_size: config.storage_size,
+        volumes: image.volumes.clone(),
         oom_score: oom::score_of_jobs(),
         memory: MEMORY_BEFORE_ADOPTION,
         processes: PROCESSES_BEFORE_ADOPTION,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statvfs::fstatvfs;
 
 use super::facts::{is_plain_file, kind};
 use crate::linux::errand::{self, Answer, Errand};
@@ -54,6 +55,13 @@ impl ContainerRoot {
             Duration::ZERO => Err(Errno::ETIMEDOUT.into()),
             left => Errand::send(Some(user), files, work)?.wait(left.min(errand::PATIENCE)),
         }
+    }
+
+    /// How many bytes the file system at `path` has, or how many are allowed where a quota holds for that directory
+    /// (fs/xfs/xfs_qm_bhv.c, `xfs_fill_statvfs_from_dquot`).
+    pub fn size_of_file_system(&self, path: &Path) -> io::Result<u64> {
+        let found = fstatvfs(self.find(path)?)?;
+        Ok(found.blocks().saturating_mul(found.fragment_size()))
     }
 
     /// Opens the file at `path`, for reference only (`O_PATH`).

@@ -81,6 +81,9 @@ pub enum ConfigError {
     /// A size that is not a number of bytes.
     #[error("shm_size: '{0}' is not a size: use half (of the memory), or bytes like 16G")]
     ShmSize(Escaped),
+    /// A limit that is not a number of bytes.
+    #[error("storage_size: '{0}' is not a size: use none, or bytes like 100G")]
+    StorageSize(Escaped),
     /// Invalid globs of images.
     #[error("allow_images: '{0}' is not a glob: use names like 'reg:5000/*' with ',' between them")]
     AllowImages(Escaped),

@@ -14,7 +14,7 @@ pub struct Key {
 }
 
 /// All keys, in the order of plugstack.conf.example.
-pub const KEYS: [Key; 22] = [
+pub const KEYS: [Key; 23] = [
     Key { name: "docker_host", default: "unix:///var/run/docker.sock" },
     Key { name: "state_dir", default: STATE_DIR },
     Key { name: "secret", default: "auto" },
@@ -29,6 +29,7 @@ pub const KEYS: [Key; 22] = [
     Key { name: "memlock", default: "unlimited" },
     Key { name: "stack", default: "unlimited" },
     Key { name: "shm_size", default: "half" },
+    Key { name: "storage_size", default: "none" },
     Key { name: "allow_images", default: "" },
     Key { name: "allow_root", default: "no" },
     Key { name: "engine_failure", default: "drain" },

@@ -57,6 +57,9 @@ impl Config {
             "memlock" => self.memlock = value::limit(key, value)?,
             "stack" => self.stack = value::limit(key, value)?,
             "shm_size" => self.shm_size = value::shm_size(value).ok_or_else(|| bad(ConfigError::ShmSize))?,
+            "storage_size" => {
+                self.storage_size = value::storage_size(value).ok_or_else(|| bad(ConfigError::StorageSize))?
+            }
             "allow_images" => self.allow_images = value::image_globs(value)?,
             "allow_root" => self.allow_root = value::switch(key, value)?,
             "env_unset" => self.env_unset = value::variable_globs(value)?,
@@ -158,6 +161,7 @@ mod tests {
             "memlock=inherit",
             "stack=64m",
             "shm_size=2T",
+            "storage_size=100G",
             "allow_images=alice/*,reg:5000/*",
             "allow_root=YES",
             "engine_failure=fail",
@@ -184,6 +188,7 @@ mod tests {
             memlock: Limit::Inherit,
             stack: Limit::Bytes(64 << 20),
             shm_size: ShmSize::Bytes(2 << 40),
+            storage_size: Some(100 << 30),
             allow_images: vec![glob("alice/*"), glob("reg:5000/*")],
             allow_root: true,
             engine_failure: EngineFailure::Fail,
@@ -267,6 +272,7 @@ mod tests {
             ),
             ("stack=1e6", "stack: '1e6' is not a limit: use unlimited, inherit, or bytes like 64M"),
             ("shm_size=0", "shm_size: '0' is not a size: use half (of the memory), or bytes like 16G"),
+            ("storage_size=0", "storage_size: '0' is not a size: use none, or bytes like 100G"),
             (
                 "allow_images=a/*,b/[",
                 "allow_images: 'b/[' is not a glob: use names like 'reg:5000/*' with ',' between them",
@@ -310,6 +316,8 @@ mod tests {
             "memlock=K",
             "memlock=8589934592G",
             "shm_size=16777216T",
+            "storage_size=",
+            "storage_size=half",
             "memlock=1KK",
             "image_cache=",
             "image_cache=%",

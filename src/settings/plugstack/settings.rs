@@ -110,6 +110,8 @@ pub struct Config {
     pub stack: Limit,
     /// Size of /dev/shm. Default: half of the memory
     pub shm_size: ShmSize,
+    /// What a container may write to the engine's disk, in bytes; `None` for no limit. Default: none
+    pub storage_size: Option<u64>,
     /// Images that users may run; empty for all. Default: all
     pub allow_images: Vec<Pattern>,
     /// Whether root may run containers. Default: no
@@ -147,6 +149,7 @@ impl Default for Config {
             memlock: Limit::Unlimited,
             stack: Limit::Unlimited,
             shm_size: ShmSize::Half,
+            storage_size: None,
             allow_images: Vec::new(),
             allow_root: false,
             engine_failure: EngineFailure::Drain,

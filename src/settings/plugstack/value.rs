@@ -78,6 +78,14 @@ pub(super) fn shm_size(value: &str) -> Option<ShmSize> {
     }
 }
 
+pub(super) fn storage_size(value: &str) -> Option<Option<u64>> {
+    match value {
+        "none" => Some(None),
+        // 0 means no limit to an engine.
+        other => bytes(other).filter(|bytes| *bytes > 0).map(Some),
+    }
+}
+
 impl ImageCache {
     /// As `image_cache` has it, other than `none`.
     #[must_use]

@@ -8,3 +8,4 @@ mod devices;
 mod limits;
 mod rdma;
 mod restarts;
+mod storage;
