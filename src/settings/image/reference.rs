@@ -13,6 +13,8 @@ use super::grammar::{DOCKER_HUB, Meaning, meaning};
 
 /// Longer than any reference that the grammar and a registry allow.
 const MAX_TEXT: usize = 1024;
+/// `sha256:` and 64 digits.
+const FULL_ID: usize = 71;
 /// The tag of names without one.
 const LATEST: &str = "latest";
 
@@ -61,6 +63,9 @@ impl Reference {
     /// image id; likewise a tag of hex digits after `sha256:`, which is a complete name.
     pub fn engine_name(&self) -> Cow<'_, str> {
         match &self.meaning {
+            // Podman takes the beginning of an id only without its algorithm (pkg/api/handlers/utils/images.go,
+            // `NormalizeToDockerHub`).
+            Meaning::Id(id) if id.len() < FULL_ID => Cow::Borrowed(id.trim_start_matches("sha256:")),
             Meaning::Id(id) => Cow::Borrowed(id),
             Meaning::File => Cow::Borrowed(&self.text),
             Meaning::Named { .. } if self.text.starts_with("sha256:") => Cow::Owned(self.full_name()),
@@ -207,7 +212,8 @@ mod tests {
         for short in ["0123456789ab", "sha256:0123456789ab", &HEX[..63]] {
             let short = image(short);
             assert!(short.is_id() && short.admits(&format!("sha256:{HEX}")) && short.same_as(&image(HEX)));
-            assert!(!short.admits("sha256:0123456789ac") && !short.admits(&short.engine_name()[..18]));
+            assert!(HEX.starts_with(&*short.engine_name()) && image(&short.engine_name()).same_as(&short));
+            assert!(!short.admits("sha256:0123456789ac") && !short.admits("sha256:0123"));
             assert!(!short.allowed_by(&[Pattern::new("docker.io/*").unwrap()]));
         }
         for name in ["0123456789a", "0123456789ab:latest", "library/0123456789ab", "0123456789ag"] {
