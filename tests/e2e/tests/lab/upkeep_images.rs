@@ -150,6 +150,9 @@ install -m 0644 /lab/daemon.json /etc/docker/daemon.json"#;
 fn mirror_asks_the_far_registry_for_an_image_once_for_all_nodes_and_jobs() {
     let lab = Lab::alone();
     let (alice, n1, n2) = (lab.alice(), lab.node("n1"), lab.node("n2"));
+    if n1.run("test -x /usr/bin/podman").code == Some(0) {
+        return lab.skip("Podman has its mirrors in registries.conf");
+    }
     for node in ["n1", "n2", "n3"] {
         lab.repair_with(lab.node(node).command("").sh(FORGET_MIRROR));
     }
