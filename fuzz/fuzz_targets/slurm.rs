@@ -1,7 +1,9 @@
-//! scontrol's record of a job, which contains the job's name and comment in the user's words.
+//! scontrol's record of a job, which contains the job's name and comment in the user's words; and the list of CPUs in
+//! a task's environment.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use spank_docker::slurm::cpu_binding;
 use spank_docker::slurm::ids::JobId;
 use spank_docker::slurm::scontrol_output::{JobName, parse, parse_gpus};
 use spank_docker_fuzz::parts;
@@ -12,6 +14,10 @@ fuzz_target!(|data: &[u8]| {
     let [shown, name, comment] = parts(data).map(String::from_utf8_lossy);
     let _ = parse(&shown, JOB);
     assert!(parse_gpus(&shown, JOB, "n1").len() <= shown.len() * 1024);
+    for kind in ["mask_cpu:", "map_cpu:", &name] {
+        let cpus = cpu_binding::of_all_tasks(kind, &comment, 8).unwrap_or_default();
+        assert!(cpus.len() <= comment.len() * 4 && cpus.iter().all(|cpu| *cpu < 8192));
+    }
     // Whatever they are, root's commands address this job, and an admin's comment is unchanged or unknown.
     for (array, expected) in
         [("", JobName::Job(JOB)), ("ArrayJobId=5 ArrayTaskId=2 ", JobName::Element { array: 5, task: 2 })]

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod conf;
+pub mod cpu_binding;
 pub mod env_protocol;
 pub mod failure_report;
 pub mod gres;

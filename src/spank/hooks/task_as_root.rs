@@ -92,8 +92,8 @@ fn launches(spank: &Spank<'_>, step: &Step, joined: &Joined) -> Result<Option<La
         return Ok(None);
     }
     let own = i32::try_from(std::process::id()).unwrap_or_default();
-    let on_cpus_of_step = Cgroups::of_step(own).is_ok_and(|step| step.limit_cpus());
-    Ok(Some(Launches { on_cpus_of_step }))
+    let has_cpus_in_cgroup = Cgroups::of_step(own).is_ok_and(|step| step.limit_cpus());
+    Ok(Some(Launches { has_cpus_in_cgroup }))
 }
 
 fn step(spank: &Spank<'_>, job: JobId, node: &str) -> Result<Step, Box<dyn Error>> {

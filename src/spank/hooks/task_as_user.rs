@@ -1,5 +1,6 @@
 //! In a task, when it has become the user: its environment and its directory, or its end.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, c_int};
 use std::path::Path;
 
@@ -17,8 +18,8 @@ use crate::guest::job_environment;
 use crate::guest::{locale, paths, preload};
 use crate::linux::{affinity, plain_file, privilege, signals};
 use crate::settings::options::TABLE;
-use crate::slurm::env_protocol;
 use crate::slurm::ids::JobId;
+use crate::slurm::{cpu_binding, env_protocol};
 use crate::spank::handle::{OK, refuse};
 use crate::state::RunningContainer;
 use crate::task::environment::{self, InContainer};
@@ -148,8 +149,9 @@ fn wait_for_launcher(
     held: &mut HeldSignals,
 ) -> Result<Runs, SpankError> {
     if spank.task_global_id()? == 0 {
-        if launches.on_cpus_of_step {
-            affinity::widen();
+        match launches.has_cpus_in_cgroup {
+            true => affinity::widen(),
+            false => cpus_of_tasks(spank).iter().for_each(affinity::widen_to),
         }
         return Ok(Runs::Command);
     }
@@ -162,6 +164,14 @@ fn wait_for_launcher(
         barrier::wait_for_end(launcher, limit, signals::ignore_ends);
     }
     Ok(Runs::Nothing)
+}
+
+/// The CPUs of all the step's tasks on this node: without a limit by cgroups, the task must not simply run on all CPUs
+/// that it can get, because these may be other jobs'.
+fn cpus_of_tasks(spank: &Spank<'_>) -> Option<BTreeSet<usize>> {
+    let variable = |name| spank.getenv_lossy(name).ok().flatten();
+    let (kind, list) = (variable(cpu_binding::TYPE)?, variable(cpu_binding::LIST)?);
+    cpu_binding::of_all_tasks(&kind, &list, spank.job_local_task_count().ok()?)
 }
 
 fn enter_directory(spank: &Spank<'_>, work: &AsUser, running: &RunningContainer) -> Result<(), Refusal> {

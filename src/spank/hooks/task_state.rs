@@ -46,9 +46,8 @@ pub(super) struct AsUser {
 
 #[derive(Debug)]
 pub(super) struct Launches {
-    /// Whether the step has CPUs of its own on this node. Read from its cgroups, which a container may not
-    /// show.
-    pub(super) on_cpus_of_step: bool,
+    /// Whether the step's cgroups limit it to its CPUs on this node. A container may not show them.
+    pub(super) has_cpus_in_cgroup: bool,
 }
 
 #[derive(Debug)]

@@ -424,3 +424,23 @@ fn nodes_are_idle_as_soon_as_the_containers_of_a_job_are_gone() {
         }
     }
 }
+
+/// Where no cgroup limits a step's CPUs, only what Slurm has bound its tasks to says which it has.
+#[test]
+fn a_launcher_runs_on_the_cpus_of_its_steps_tasks_where_no_cgroup_limits_them() {
+    let lab = Lab::alone();
+    let own = "echo $SLURM_PROCID $(sed -n s/^Cpus_allowed_list://p /proc/self/status)";
+    let is_on = |options: &str, cpus: &str| {
+        let step = lab.alice().srun_image(&format!("-w n1 --docker-launch=once {options}"));
+        step.sh(own).run().success().printed(&[&format!("0 {cpus}")]);
+    };
+    with_setting(&lab, "TaskPlugin", "task/affinity", || {
+        is_on("-n2 --cpu-bind=threads", "0-1");
+        is_on("-n2 --cpu-bind=map_cpu:1,0", "0-1");
+        // The other CPU may be another job's.
+        is_on("-n1 --cpu-bind=threads", "0");
+        // As the user says.
+        is_on("-n1 -c2 --cpu-bind=map_cpu:1", "1");
+    });
+    lab.assert_empty();
+}
