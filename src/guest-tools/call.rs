@@ -73,14 +73,6 @@ fn serve(node: &Node, connection: &UnixStream) -> io::Result<()> {
         );
         return Message::Ended(NOT_FOUND << 8).send(connection);
     };
-    if needs_own_terminal(&request, &descriptors) {
-        say(
-            &descriptors,
-            &request,
-            "its shell on the node needs a terminal of its own: use sbatch or srun, or a command with </dev/null",
-        );
-        return Message::Ended(CANNOT_RUN << 8).send(connection);
-    }
     Message::Ready.send(connection)?;
     let mut go = [0; 2];
     (&*connection).read_exact(&mut go)?;
@@ -100,13 +92,6 @@ fn serve(node: &Node, connection: &UnixStream) -> io::Result<()> {
             attend(connection, &passing, child)
         }
     }
-}
-
-/// salloc asks in a loop, without a pause, whether it is in the foreground of the terminal that is its input
-/// (src/salloc/salloc.c, `main`). In a session that is not the terminal's it never is.
-fn needs_own_terminal(request: &Request, descriptors: &[OwnedFd]) -> bool {
-    let is_terminal = |input: &OwnedFd| nix::unistd::isatty(input).unwrap_or_default();
-    request.name == b"salloc" && request.open & 1 != 0 && descriptors.first().is_some_and(is_terminal)
 }
 
 /// Receives the request, and the descriptors with its header.
@@ -174,7 +159,10 @@ fn become_command(
     descriptors: &[OwnedFd],
 ) -> io::Error {
     let prepared = || -> io::Result<()> {
-        setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+        match request.has_terminal {
+            true => drop(setsid()?),
+            false => setpgid(Pid::from_raw(0), Pid::from_raw(0))?,
+        }
         // Not SIGKILL: on SIGTERM srun ends its step.
         process::end_with_parent(parent, Signal::SIGTERM)?;
         umask(Mode::from_bits_truncate(request.umask));
@@ -183,6 +171,9 @@ fn become_command(
                 0 => process::close(number),
                 _ => process::put(descriptor.as_fd(), number)?,
             }
+        }
+        if request.has_terminal {
+            process::control_terminal()?;
         }
         signals::ignore(request.ignored);
         signals::block(request.blocked);

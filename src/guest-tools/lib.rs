@@ -15,7 +15,8 @@
 //! Under a command's name it is a stand-in for that command: as the user, in the container ([`command`]). With
 //! `--relay` it is the server on the node: as root, in the job's cgroups ([`relay`]). For each call it forks a
 //! process, which becomes the user ([`caller`], [`call`]). Client and server are the same file, so that they
-//! always use the same protocol ([`request`]).
+//! always use the same protocol ([`request`]). A command that controls its terminal gets one of its own
+//! ([`own_terminal`]).
 
 mod algorithms;
 mod arguments;
@@ -27,7 +28,9 @@ mod flow;
 #[path = "../guest/ssh/left_out.rs"]
 mod left_out;
 mod message;
+mod own_terminal;
 mod process;
+mod raw_terminal;
 mod relay;
 mod request;
 mod script;

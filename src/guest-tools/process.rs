@@ -159,14 +159,24 @@ pub(crate) fn close_inherited(descriptor: BorrowedFd<'_>) {
 pub(crate) fn lead_session(command: &mut std::process::Command, has_terminal: bool) {
     let lead = move || {
         nix::unistd::setsid()?;
-        if has_terminal {
-            // SAFETY: takes numbers.
-            Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
-        }
-        Ok(())
+        if has_terminal { control_terminal() } else { Ok(()) }
     };
     // SAFETY: makes two system calls, and allocates nothing.
     unsafe { std::os::unix::process::CommandExt::pre_exec(command, lead) };
+}
+
+/// The device number of a terminal; `None` for anything else. /dev/tty has that of the terminal for which it stands.
+pub(crate) fn device_of_terminal(descriptor: BorrowedFd<'_>) -> Option<u32> {
+    let mut device = 0;
+    // SAFETY: the kernel writes a number of this size.
+    let done = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TIOCGDEV, &raw mut device) };
+    Errno::result(done).ok().map(|_| device)
+}
+
+/// Makes the standard input the terminal of the session that this process leads.
+pub(crate) fn control_terminal() -> io::Result<()> {
+    // SAFETY: takes numbers.
+    Ok(Errno::result(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) }).map(drop)?)
 }
 
 /// The size of a terminal: rows, columns, and the same in pixels.

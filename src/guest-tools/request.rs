@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) directory: Vec<u8>,
     /// Which of the descriptors 0, 1 and 2 are open: bit 0 for descriptor 0, and so on.
     pub(crate) open: u8,
+    /// Whether descriptor 0 is a terminal that becomes the command's controlling terminal.
+    pub(crate) has_terminal: bool,
     /// The umask.
     pub(crate) umask: u32,
     /// The signals that the caller ignores: bit 0 for signal 1, and so on.
@@ -58,7 +60,9 @@ impl Request {
         list(&mut bytes, &self.arguments);
         list(&mut bytes, &self.environment);
         string(&mut bytes, &self.directory);
-        for value in [self.open.into(), self.umask.into(), self.ignored, self.blocked] {
+        for value in
+            [self.open.into(), self.has_terminal.into(), self.umask.into(), self.ignored, self.blocked]
+        {
             number(&mut bytes, value);
         }
         number(&mut bytes, self.script.is_some().into());
@@ -87,6 +91,7 @@ impl Request {
             environment: rest.list()?,
             directory: rest.string()?,
             open: u8::try_from(rest.number()?).ok()?,
+            has_terminal: rest.number()? != 0,
             umask: u32::try_from(rest.number()?).ok()? & 0o777,
             ignored: rest.number()?,
             blocked: rest.number()?,
@@ -150,6 +155,7 @@ mod tests {
             environment: vec![b"A=1".to_vec(), b"no value".to_vec()],
             directory: b"/home".to_vec(),
             open: 0b101,
+            has_terminal: true,
             umask: 0o27,
             ignored: 1,
             blocked: 1 << 63,

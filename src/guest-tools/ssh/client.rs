@@ -24,8 +24,9 @@ use super::FAILED;
 use super::command_line::{CommandLine, Forward};
 use super::node::Node;
 use super::state;
-use super::terminal::{Raw, is_wanted};
+use super::terminal::is_wanted;
 use crate::flow::{self, Waiting, gated};
+use crate::raw_terminal::Raw;
 use crate::signal_names::named;
 use crate::{algorithms, arguments, process};
 
@@ -217,7 +218,7 @@ async fn converse(
     has_input: bool,
     waiting: &Waiting,
 ) -> Result<Option<i32>, String> {
-    let _raw = is_raw.then(Raw::take);
+    let _raw = is_raw.then(|| Raw::take(false));
     let (from, to) = channel.split();
     let to = Arc::new(to);
     let input = has_input.then(standard_input);

@@ -89,7 +89,6 @@ END
         squeue -i 30 >/dev/null & call=$!; sleep 0.5; kill -INT $call; kill -USR1 $call; wait $call 2>/dev/null; echo squeue $?
         squeue -i 30 >/dev/null & call=$!; sleep 0.5; kill -TSTP $call; sleep 0.5
         grep ^State /proc/$call/status; kill -CONT $call; kill $call; wait $call 2>/dev/null; echo stopped $?
-        script -qec 'salloc -n1 true' /dev/null </dev/null | grep -c 'needs a terminal of its own'
         script -qec 'srun -n1 -N1 --pty sh -c "stty size; tty | cut -c -9"; stty size' /dev/null </dev/null | tail -n 3
         true"#;
     let job = lab.alice().submit_image("-w n1", script).wait().completed();
@@ -103,10 +102,66 @@ END
         "squeue 138",
         "State:\tT (stopped)",
         "stopped 143",
-        "1",
         "0 0",
         "/dev/pts/",
         "0 0",
+    ];
+    assert_eq!(lines, expected, "{job}");
+    lab.assert_clean();
+}
+
+/// Each in a terminal of its own, made by `script`, whose input is what is typed there.
+const IN_TERMINAL: &str = r#"
+    seen() { tr -d '\r' | sed 's/\^[@CD]//g' | grep -a '^seen:'; }
+    at() { script -qec "$1" /dev/null | seen; }
+    cat >size <<'END'
+stty rows 33 cols 101; before=$(stty -g); tty >outer
+salloc -Q -n1 sh -c 'echo seen: $(stty size) $(tty | cut -c -9); tty >inner; echo seen: by /dev/tty >/dev/tty; exit 5'
+echo seen: code $?; cmp -s outer inner || echo seen: another terminal
+[ "$(stty -g)" = "$before" ] && echo seen: as before
+END
+    at 'sh size' </dev/null
+    { echo 'echo seen: typed $((40 + 2)) ${SLURM_JOB_ID:+in a job} ${SLURM_JOB_DOCKER_CONTAINER-on the node}'; echo 'exit 6'; } |
+        at 'salloc -Q -n1; echo seen: code $?'
+    cat >key <<'END'
+trap 'echo seen: caught; exit 7' INT
+touch up.key; sleep 50
+END
+    { until [ -e up.key ]; do sleep 0.1; done; printf '\003'; sleep 3; } |
+        at 'salloc -Q -n1 sh key; echo seen: code $?'
+    cat >resize <<'END'
+touch up.resize; until [ "$(stty size)" = '44 55' ]; do sleep 0.1; done; echo seen: resized
+END
+    { until [ -e up.resize ]; do sleep 0.1; done; stty rows 44 cols 55 -F $(cat outer); } &
+    at 'tty >outer; salloc -Q -n1 sh resize' </dev/null; wait
+    at 'salloc -Q -n1 echo seen: piped | cat; salloc -Q -n1 sh -c "seq 50000; exit 3" >all; echo seen: code $? $(wc -l <all)' </dev/null
+    at 'salloc -Q -n1 sh -c "seq 50000; echo seen: last"' </dev/null
+    at 'bash -c "set -m; salloc -Q -n1 echo seen: in the background & wait"' </dev/null
+    at 'salloc -Q -n1 sh -c "touch up.killed; sleep 50" </dev/tty & call=$!; until [ -e up.killed ]; do sleep 0.1; done; kill -KILL $call; echo seen: killed' </dev/null
+    until [ "$(squeue -h -o %i -u $USER -n $SLURM_JOB_NAME | wc -l)" = 1 ]; do sleep 0.2; done; echo seen: gone"#;
+
+#[test]
+fn salloc_on_a_terminal_has_one_of_its_own() {
+    let lab = Lab::get();
+    let job = lab.alice().submit_image("-w n1", IN_TERMINAL).wait().completed();
+    let lines: Vec<_> = job.lines().into_iter().map(|line| line.trim_start_matches("seen: ")).collect();
+    let expected = [
+        "33 101 /dev/pts/",
+        "by /dev/tty",
+        "code 5",
+        "another terminal",
+        "as before",
+        "typed 42 in a job on the node",
+        "code 6",
+        "caught",
+        "code 7",
+        "resized",
+        "piped",
+        "code 3 50000",
+        "last",
+        "in the background",
+        "killed",
+        "gone",
     ];
     assert_eq!(lines, expected, "{job}");
     lab.assert_clean();
