@@ -89,7 +89,7 @@ fn serve(node: &Node, connection: &UnixStream) -> io::Result<()> {
         }
         ForkResult::Parent { child } => {
             drop(descriptors);
-            attend(connection, &passing, child)
+            attend(connection, &passing, child, request.has_terminal)
         }
     }
 }
@@ -196,7 +196,7 @@ fn become_command(
 }
 
 /// Forwards signals until the command has ended, and reports its end.
-fn attend(connection: &UnixStream, children: &Arriving, child: Pid) -> io::Result<()> {
+fn attend(connection: &UnixStream, children: &Arriving, child: Pid, has_terminal: bool) -> io::Result<()> {
     let mut is_caller_there = true;
     loop {
         let mut polled = [
@@ -226,6 +226,10 @@ fn attend(connection: &UnixStream, children: &Arriving, child: Pid) -> io::Resul
             // caller's.
             Some((libc::SIGTSTP, to_all)) => process::send(child, libc::SIGSTOP, to_all),
             Some((signal, to_all)) => process::send(child, signal, to_all),
+            // The kernel has hung up the terminal, which went with the caller. A second signal could catch salloc
+            // while it ends its job: its handler of SIGTERM does that too, and would wait for itself without end
+            // (src/salloc/salloc.c, `_signal_while_allocating`).
+            None if has_terminal => is_caller_there = false,
             None => {
                 is_caller_there = false;
                 process::send(child, libc::SIGTERM, true);

@@ -188,7 +188,7 @@ fn accompany(
         ];
         descriptors.extend(terminal.iter().flat_map(|terminal| terminal.awaited()));
         // EINTR after a stop and continuation: nothing is lost.
-        let _ = poll(&mut descriptors, PollTimeout::NONE);
+        let _ = poll(&mut descriptors, terminal.as_ref().map_or(PollTimeout::NONE, |own| own.patience()));
         let has = |place: usize| descriptors.get(place).and_then(PollFd::any).unwrap_or_default();
         let (from_other_end, from_others) = (has(0), has(1));
         drop(descriptors);

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::termios::tcgetattr;
-use nix::unistd::{getpgrp, isatty, tcgetpgrp};
+use nix::unistd::{Pid, getpgrp, isatty, tcgetpgrp};
 
 use crate::process;
 use crate::raw_terminal::Raw;
@@ -29,6 +30,9 @@ const PIECE: usize = 16 << 10;
 const REST: Duration = Duration::from_millis(100);
 /// How long the caller's terminal may take to accept some of it.
 const STUCK: Duration = Duration::from_secs(5);
+/// Interval between looks whether salloc's command has started, and how long it may take to find its place then.
+const INTERVAL: Duration = Duration::from_millis(500);
+const STARTING: Duration = Duration::from_secs(2);
 /// More than the kernel keeps for a terminal (drivers/tty/tty_buffer.c, `TTYB_DEFAULT_MEM_LIMIT`): what comes after it
 /// is not the command's.
 const KEPT: usize = 128 << 10;
@@ -50,6 +54,15 @@ pub(crate) struct OwnTerminal {
     to_caller: Vec<u8>,
     is_input_over: bool,
     is_output_over: bool,
+    start: Start,
+}
+
+/// When salloc starts its command, which is then in the foreground of the terminal.
+#[derive(Default)]
+struct Start {
+    /// salloc's own process group.
+    before: Option<Pid>,
+    began: Option<Instant>,
 }
 
 impl OwnTerminal {
@@ -72,6 +85,7 @@ impl OwnTerminal {
             to_caller: Vec::new(),
             is_input_over: false,
             is_output_over: false,
+            start: Start::default(),
         };
         Ok((own, pair.slave))
     }
@@ -110,8 +124,17 @@ impl OwnTerminal {
             .map(|(file, flags)| PollFd::new(file.as_fd(), flags))
     }
 
+    /// How long to wait for it.
+    pub(crate) fn patience(&self) -> PollTimeout {
+        if self.start.is_over() {
+            return PollTimeout::NONE;
+        }
+        PollTimeout::try_from(INTERVAL).unwrap_or(PollTimeout::MAX)
+    }
+
     /// Copies what there is, in both directions.
     pub(crate) fn copy(&mut self) {
+        self.start.look(&self.master);
         if self.reads_input() {
             self.is_input_over = read(&self.callers, &mut self.to_command).is_none();
         }
@@ -152,6 +175,34 @@ impl OwnTerminal {
             copied += self.copy_output();
         }
     }
+}
+
+impl Start {
+    /// salloc forks its command before it gives it the foreground. A shell that looks in between stops itself until it
+    /// has it; and salloc waits without end for a command that has stopped, whatever signals it gets meanwhile
+    /// (src/salloc/salloc.c, `main`, the loop round waitpid). So the command is continued here.
+    fn look(&mut self, master: &File) {
+        let foreground = tcgetpgrp(master).ok().filter(|group| group.as_raw() > 0);
+        let Some(group) = foreground.filter(|_| !self.is_over()) else { return };
+        if *self.before.get_or_insert(group) == group {
+            return;
+        }
+        self.began.get_or_insert_with(Instant::now);
+        if is_stopped(group) {
+            // If it has ended meanwhile, there is nothing to do.
+            let _ = killpg(group, Signal::SIGCONT);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.began.is_some_and(|began| began.elapsed() > STARTING)
+    }
+}
+
+/// Whether the leader of a process group has stopped (proc(5), `stat`: the state follows the name in parentheses).
+fn is_stopped(group: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{group}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
 }
 
 /// Whether a descriptor is the terminal that is the standard input, also as /dev/tty.
@@ -212,6 +263,7 @@ mod tests {
             to_caller: Vec::new(),
             is_input_over: false,
             is_output_over: false,
+            start: Start::default(),
         };
         let mut shown = Vec::new();
         thread::scope(|scope| {

@@ -137,8 +137,9 @@ END
     at 'salloc -Q -n1 echo seen: piped | cat; salloc -Q -n1 sh -c "seq 50000; exit 3" >all; echo seen: code $? $(wc -l <all)' </dev/null
     at 'salloc -Q -n1 sh -c "seq 50000; echo seen: last"' </dev/null
     at 'bash -c "set -m; salloc -Q -n1 echo seen: in the background & wait"' </dev/null
-    at 'salloc -Q -n1 sh -c "touch up.killed; sleep 50" </dev/tty & call=$!; until [ -e up.killed ]; do sleep 0.1; done; kill -KILL $call; echo seen: killed' </dev/null
-    until [ "$(squeue -h -o %i -u $USER -n $SLURM_JOB_NAME | wc -l)" = 1 ]; do sleep 0.2; done; echo seen: gone"#;
+    at 'salloc -Q -n1 sh -c "kill -TTIN \$\$; echo seen: continued"' </dev/null
+    at 'salloc -Q -n1 -J killed-$SLURM_JOB_ID sh -c "touch up.killed; sleep 50" </dev/tty & call=$!; until [ -e up.killed ]; do sleep 0.1; done; kill -KILL $call; echo seen: killed' </dev/null
+    until [ "$(squeue -h -o %i -n killed-$SLURM_JOB_ID | wc -l)" = 0 ]; do sleep 0.2; done; echo seen: gone"#;
 
 #[test]
 fn salloc_on_a_terminal_has_one_of_its_own() {
@@ -160,6 +161,7 @@ fn salloc_on_a_terminal_has_one_of_its_own() {
         "code 3 50000",
         "last",
         "in the background",
+        "continued",
         "killed",
         "gone",
     ];
