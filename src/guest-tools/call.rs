@@ -31,8 +31,6 @@ const GRACE: Duration = Duration::from_secs(30);
 const DESCRIPTORS: usize = 5;
 /// PATH of the node's command.
 const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The commands that use their working directory.
-const IN_DIRECTORY: [&[u8]; 4] = [b"srun", b"sbatch", b"salloc", b"sbcast"];
 /// The exit codes of a shell for a command that it cannot find, and for one that it cannot execute.
 const NOT_FOUND: i32 = 127;
 const CANNOT_RUN: i32 = 126;
@@ -118,6 +116,19 @@ fn say(descriptors: &[OwnedFd], request: &Request, text: &str) {
     }
 }
 
+/// Whether the command starts something in its working directory, or reads or writes files there: `scontrol write batch_script`
+/// and `scrontab FILE` as well, and sacctmgr's `dump`, `load` and `archive`.
+fn uses_directory(request: &Request) -> bool {
+    let says = |words: &[&[u8]]| request.arguments.iter().any(|argument| words.contains(&&argument[..]));
+    match &request.name[..] {
+        b"srun" | b"sbatch" | b"salloc" | b"sbcast" => true,
+        b"scontrol" => says(&[b"write"]),
+        b"scrontab" => request.arguments.last().is_some_and(|last| !last.starts_with(b"-")),
+        b"sacctmgr" => says(&[b"dump", b"load", b"archive"]),
+        _ => false,
+    }
+}
+
 /// Changes to the caller's working directory if its path leads to the same directory on the node, else to the
 /// job's, and says so.
 fn enter_directory(node: &Node, request: &Request, descriptors: &[OwnedFd]) {
@@ -135,7 +146,7 @@ fn enter_directory(node: &Node, request: &Request, descriptors: &[OwnedFd]) {
     if directory == Path::new("/") {
         let _ = chdir(directory);
     }
-    if !IN_DIRECTORY.contains(&&request.name[..]) {
+    if !uses_directory(request) {
         return;
     }
     say(
@@ -259,4 +270,32 @@ fn hand_over(script: &Script, directory: &OwnedFd, arguments: &mut [Vec<u8>]) ->
     let number = process::keep_open(directory.as_fd())?;
     *path = [format!("/proc/self/fd/{number}/").as_bytes(), &script.name].concat();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_matters_where_a_command_uses_it() {
+        let uses = |line: &str| {
+            let mut words = line.split(' ').map(|word| word.as_bytes().to_vec());
+            let name = words.next().unwrap_or_default();
+            uses_directory(&Request { name, arguments: words.collect(), ..Request::default() })
+        };
+        for line in [
+            "srun ./app",
+            "sbatch next.sh",
+            "scontrol -o write batch_script 7",
+            "scrontab table",
+            "sacctmgr -i load file=cluster.cfg",
+        ] {
+            assert!(uses(line), "{line}");
+        }
+        for line in
+            ["squeue", "scontrol show hostnames n[1-3]", "scrontab -l", "scrontab", "sacctmgr show user"]
+        {
+            assert!(!uses(line), "{line}");
+        }
+    }
 }
