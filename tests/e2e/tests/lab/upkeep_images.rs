@@ -153,6 +153,9 @@ fn mirror_asks_the_far_registry_for_an_image_once_for_all_nodes_and_jobs() {
     if n1.run("test -x /usr/bin/podman").code == Some(0) {
         return lab.skip("Podman has its mirrors in registries.conf");
     }
+    if n1.run("docker info --format {{.DriverStatus}}").stdout.contains("io.containerd.snapshotter") {
+        return lab.skip("with containerd's image store an engine asks a mirror over TLS alone");
+    }
     for node in ["n1", "n2", "n3"] {
         lab.repair_with(lab.node(node).command("").sh(FORGET_MIRROR));
     }
