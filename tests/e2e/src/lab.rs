@@ -206,6 +206,12 @@ impl Lab {
         back.run().success();
     }
 
+    /// Whether the nodes' engine is Podman.
+    #[must_use]
+    pub fn is_podman(&self) -> bool {
+        self.first().is_podman()
+    }
+
     /// The ids of all jobs of this test, including those that ended long ago.
     #[must_use]
     pub fn jobs(&self) -> Vec<u32> {
@@ -458,6 +464,12 @@ impl Node<'_> {
     /// Runs a command of plain words.
     pub fn run(&self, words: &str) -> Outcome {
         self.command(words).run()
+    }
+
+    /// Whether its engine is Podman.
+    #[must_use]
+    pub fn is_podman(&self) -> bool {
+        self.run("test -x /usr/bin/podman").code == Some(0)
     }
 
     /// Runs a shell's script.

@@ -273,10 +273,6 @@ fn build(lab: &Lab, name: &str, lines: &str) -> Built {
     lab.node("n1").build(&format!("registry:5000/built/{name}"), IMAGE, lines, "")
 }
 
-fn is_podman(lab: &Lab) -> bool {
-    lab.node("n1").run("test -x /usr/bin/podman").code == Some(0)
-}
-
 fn run(lab: &Lab, image: &Built, command: &str) -> Outcome {
     let words = format!("-w n1 --docker-pull=never --docker-image={} {command}", image.name);
     lab.alice().srun(&words).run()
@@ -355,7 +351,7 @@ fn images_that_would_lead_root_astray_are_refused() {
         ("volume-relative", "VOLUME run/spank-docker", volume("run/spank-docker")),
         ("volume-root", "VOLUME .", volume(".")),
     ];
-    let is_podman = is_podman(&lab);
+    let is_podman = lab.is_podman();
     let refused = |(name, lines, line): &(&str, &str, String)| {
         // Podman's builds have no devices, and put a file of their own into /run.
         if is_podman && ["mknod", "cp -a /dev/null", "rm -rf /run"].iter().any(|word| lines.contains(word)) {
@@ -383,7 +379,7 @@ fn accounts_of_an_image_may_be_behind_links() {
         && ln -s ../opt/./it /etc/passwd && grep -q root /etc/passwd";
     let image = build(&lab, "links", lines);
     let outcome = run(&lab, &image, "id -un");
-    if is_podman(&lab) {
+    if lab.is_podman() {
         // This engine does not show links as the image has them.
         outcome.refused().printed(&[]);
     } else {
@@ -444,7 +440,7 @@ fn devices_of_a_container_are_not_created_through_links_of_its_image() {
     let command = "stat --format=%F:%t,%T /dev/. /dev/null";
     let options = format!("-w n1 --docker-pull=never --docker-image=registry:5000/built/linked {command}");
     let outcome = lab.alice().srun(&options).run();
-    if n1.run("test -x /usr/bin/podman").code == Some(0) {
+    if lab.is_podman() {
         let line = "n1: image 'registry:5000/built/linked': '/dev' is not a directory: build it with one";
         outcome.refused().said(&[line]).printed(&[]);
     } else {
@@ -523,7 +519,7 @@ fn links_on_the_paths_of_the_plugin_lead_nowhere() {
             cases.push((format!("{kind}-{name}"), lines, options, refusal));
         }
     }
-    let is_podman = is_podman(&lab);
+    let is_podman = lab.is_podman();
     at_once(&cases, |(name, lines, options, refusal)| {
         let image = build(&lab, name, lines);
         let words = format!("-w n1 --docker-pull=never --docker-image={} {options}", image.name);
@@ -567,7 +563,7 @@ fn sshd_of_an_image_that_is_no_program_counts_as_none() {
             format!("RUN truncate -s 1G {sshd}.new && chmod 755 {sshd}.new && mv {sshd}.new {sshd}"),
         ),
     ];
-    let is_podman = is_podman(&lab);
+    let is_podman = lab.is_podman();
     at_once(&cases, |(name, lines)| {
         // Podman's builds have no devices.
         if is_podman && lines.contains("mknod") {

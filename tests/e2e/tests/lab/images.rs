@@ -134,7 +134,7 @@ fn image_that_cannot_be_pulled_fails_the_job() {
         ),
     ];
     // Podman tries again for minutes where a registry allows no more pulls.
-    let is_podman = n3.run("test -x /usr/bin/podman").code == Some(0);
+    let is_podman = lab.is_podman();
     let cases = cases.into_iter().filter(|(image, _)| !(is_podman && image.starts_with("localhost:5006")));
     let cases: Vec<_> =
         cases.map(|(image, line)| (format!("--docker-image={image}"), line.to_owned())).collect();

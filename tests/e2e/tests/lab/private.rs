@@ -203,7 +203,7 @@ impl Secret<'_> {
         // The engine has the image: it asks another registry only for its id, which is not a secret.
         n3.sh(&format!("id={}{OF_BOB}", self.id)).success();
         log_in(bob, r#"{"auths":{"localhost:5004":{"auth":"Ym9iOmJvYg=="}}}"#);
-        let is_podman = n3.run("test -x /usr/bin/podman").code == Some(0);
+        let is_podman = n3.is_podman();
         for image in ["open", "closed"] {
             n3.run(&format!("touch /tmp/private/{image}")).success();
             let option = format!("--docker-image=localhost:5004/{image}/any");
