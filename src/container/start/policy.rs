@@ -1,5 +1,6 @@
 //! What a container must not have: checked in the image, and in the container itself.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
@@ -103,14 +104,28 @@ pub(super) fn check_storage(
 ) -> Result<(), StartError> {
     let Some(limit) = start.config.storage_size else { return Ok(()) };
     let volumes = engines.iter().filter(|mount| volumes.contains(&mount.id));
-    for path in volumes.map(|mount| mount.point.as_path()).chain([Path::new("/")]) {
-        let size = root.size_of_file_system(path);
-        if size.map_err(files_error("look how much the container may write"))? > limit {
+    let places = volumes.map(|mount| mount.point.as_path()).chain([Path::new("/")]);
+    match without_limit(root, places, limit).map_err(files_error("look how much the container may write"))? {
+        None => Ok(()),
+        Some(path) => {
             let message = format!("it has set no limit at '{}'", Escaped::from(path));
-            return Err(StartError::Storage { message });
+            Err(StartError::Storage { message })
         }
     }
-    Ok(())
+}
+
+/// The first of these places whose file system is larger than the limit.
+fn without_limit<'a>(
+    root: &ContainerRoot,
+    places: impl Iterator<Item = &'a Path>,
+    limit: u64,
+) -> io::Result<Option<&'a Path>> {
+    for path in places {
+        if root.size_of_file_system(path)? > limit {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// Checks that the directory of `--docker-workdir` exists.
@@ -129,6 +144,17 @@ pub(super) fn check_workdir(start: &StartRequest<'_>, root: &ContainerRoot) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_system_larger_than_the_limit_has_none() {
+        let root = ContainerRoot::current().unwrap();
+        let found = |places: &'static [&'static str], limit| {
+            without_limit(&root, places.iter().map(Path::new), limit)
+        };
+        assert_eq!(found(&["/proc", "/"], 1).unwrap(), Some(Path::new("/")));
+        assert_eq!(found(&["/"], u64::MAX).unwrap(), None);
+        found(&["/nowhere"], u64::MAX).unwrap_err();
+    }
 
     #[test]
     fn a_volume_over_the_system_is_seen_however_it_is_written() {
