@@ -13,6 +13,7 @@ pub mod inside;
 pub(crate) mod lacking;
 pub mod listener;
 pub mod load;
+pub mod lock;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;

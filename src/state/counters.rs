@@ -1,4 +1,4 @@
-//! What has happened on this node since the counters began, for monitoring: one file in [`DIRECTORY`], which outlives
+//! What has happened on this node since the counters began, for monitoring: one file in [`LASTING`], which outlives
 //! slurmd and a reboot. It is replaced as a whole, under a lock for which nobody waits long: an event that cannot be
 //! counted in time is not counted. It is not synced to the disk, so a crash of the node may lose the last events, or
 //! the file: a file that cannot be parsed is set aside, and the counters begin anew, with a new time of their beginning.
@@ -12,20 +12,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
-use crate::linux::poll;
+use super::LASTING;
+use crate::linux::lock;
 
-/// The plugin's place for what outlives a reboot.
-const DIRECTORY: &str = "/var/lib/spank-docker";
 const FILE: &str = "counters.json";
 const NEW: &str = ".counters.new";
 const BROKEN: &str = "counters.broken";
 const LOCK: &str = ".counters.lock";
 /// How long an event waits for others to be counted: each takes much less than a millisecond.
 const PATIENCE: Duration = Duration::from_millis(50);
-const INTERVAL: Duration = Duration::from_millis(1);
 
 /// The upper bounds of a histogram, in milliseconds. The last bucket has none.
 pub const BOUNDS: [u64; 14] =
@@ -127,7 +125,7 @@ pub enum CountersError {
 
 impl Default for Counters {
     fn default() -> Self {
-        Self::at(Path::new(DIRECTORY))
+        Self::at(Path::new(LASTING))
     }
 }
 
@@ -186,13 +184,7 @@ impl Counters {
     fn lock(&self) -> Result<Flock<File>, CountersError> {
         let path = self.0.join(LOCK);
         let open = || File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let attempt = || match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, nix::Error::EWOULDBLOCK)) => Ok(None),
-            Err((_, error)) => Err(io::Error::from(error)),
-        };
-        let locked =
-            poll::until(Instant::now() + PATIENCE, INTERVAL, attempt, |seen| !matches!(seen, Ok(None)));
+        let locked = lock::exclusive(Instant::now() + PATIENCE, open);
         locked.map_err(|error| self.failed(error))?.ok_or_else(|| CountersError::Locked(self.path()))
     }
 

@@ -7,19 +7,23 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::StateError;
 use super::once_flag::OnceFlag;
 use super::record::{Origin, Outcome, Record};
+use crate::linux::lock;
 use crate::linux::removal::gone;
 use crate::log::escape::Escaped;
 use crate::slurm::ids::Owner;
 
 /// A limit that is larger than any record.
 const RECORD_LIMIT: u64 = 16 << 20;
+
+/// How long a start waits for others to write their records: each takes a moment.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const RECORD: &str = "state.json";
 const ADOPTED: &str = "adopted";
@@ -125,10 +129,10 @@ impl OwnerDir {
     pub fn begin(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
         self.make_parent()?;
         // The prologs of both run at the same time.
-        let parent = File::open(self.parent()).map_err(self.failed("open", self.parent()))?;
-        let _turn = Flock::lock(parent, FlockArg::LockExclusive)
-            .map_err(|(_, error)| self.failed("lock", self.parent())(error.into()))?;
-        if let Ok(Some(record)) = self.read()
+        let failed = || self.failed("lock", self.parent());
+        let turn = lock::exclusive(Instant::now() + PATIENCE, || File::open(self.parent()));
+        let _turn = turn.map_err(failed())?.ok_or_else(|| failed()(ErrorKind::TimedOut.into()))?;
+        if let Some(record) = self.read()?
             && !record.slurmd.may_be(&origin.slurmd)
         {
             return Err(StateError::OtherNode { owner: self.owner, node: Escaped::new(&record.slurmd.node) });

@@ -10,10 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::LASTING;
 use super::directory::write_new;
 
-/// The plugin's place for what outlives a reboot.
-const DIRECTORY: &str = "/var/lib/spank-docker";
 const FILE: &str = "engine";
 
 /// The file of a node.
@@ -22,7 +21,7 @@ pub struct EngineNote(PathBuf);
 
 impl Default for EngineNote {
     fn default() -> Self {
-        Self::at(Path::new(DIRECTORY))
+        Self::at(Path::new(LASTING))
     }
 }
 

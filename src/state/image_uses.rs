@@ -16,10 +16,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use super::LASTING;
 use crate::linux::removal::gone;
 
-/// The plugin's place for what outlives a reboot.
-const DIRECTORY: &str = "/var/lib/spank-docker/images";
+/// In [`LASTING`].
+const DIRECTORY: &str = "images";
 /// Held while one of the files is written.
 const LOCK: &str = ".lock";
 /// More than any of these files.
@@ -58,7 +59,7 @@ pub struct Removable {
 
 impl Default for ImageUses {
     fn default() -> Self {
-        Self::at(Path::new(DIRECTORY))
+        Self::at(&Path::new(LASTING).join(DIRECTORY))
     }
 }
 

@@ -21,3 +21,6 @@ pub use exists::has_state;
 pub use image_uses::{ImageUse, ImageUses, InUse, Removable};
 pub use once_flag::OnceFlag;
 pub use record::{Origin, Outcome, Record, RunningContainer};
+
+/// The plugin's place for what outlives a reboot.
+const LASTING: &str = "/var/lib/spank-docker";
