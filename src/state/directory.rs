@@ -430,6 +430,11 @@ mod tests {
         );
         let record = job.read().unwrap().unwrap();
         assert!(record.slurmd.node == "va" && matches!(record.outcome, Outcome::Starting));
+        // What cannot be read may be the other's.
+        fs::write(job.path.join(RECORD), "{").unwrap();
+        job.begin(&origin("va"), Outcome::Starting).unwrap_err();
+        assert_eq!(fs::read_to_string(job.path.join(RECORD)).unwrap(), "{");
+        job.create().unwrap();
         // Records of earlier releases name no slurmd.
         job.begin(&Origin::default(), Outcome::Starting).unwrap();
         job.begin(&origin("vb"), Outcome::Starting).unwrap();
