@@ -21,6 +21,9 @@ const CANNOT_RUN: i32 = 127;
 /// EX_USAGE of sysexits.h.
 const BAD_USAGE: i32 = 64;
 
+/// Variables by which srun gives a step only some of the job's CPUs (srun(1), "INPUT ENVIRONMENT VARIABLES").
+const OF_STEPS: [&str; 3] = ["SLURM_CPU_BIND", "SLURM_EXACT", "SRUN_CPUS_PER_TASK"];
+
 fn main() {
     let mut command: Vec<_> = env::args_os().skip(1).collect();
     match command.first().and_then(|first| first.to_str()) {
@@ -44,9 +47,14 @@ fn main() {
         "--nodes=1",
         "--ntasks=1",
         "--ntasks-per-node=1",
-        "--docker-launch=all",
+        "--export=ALL",
+        "--docker-launch=auto",
     ]);
     srun.arg("--nodelist").arg(node);
+    // The command has all CPUs of the job on this node, as the script has, whatever it says to its own steps.
+    for name in OF_STEPS {
+        srun.env_remove(name);
+    }
     // The job's container, not another one, and never the host: see `slurm::env_protocol` in the plugin.
     srun.env_remove("SLURM_DOCKER_IMAGE").env("SLURM_DOCKEREXEC", "1");
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {

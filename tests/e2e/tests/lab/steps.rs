@@ -57,6 +57,21 @@ fn script_on_the_host_reaches_the_container_with_dockerexec() {
     lab.assert_clean();
 }
 
+/// Whatever the script says to its own steps, and whatever MPI type the site has.
+#[test]
+fn launcher_by_dockerexec_has_the_scripts_variables_and_cpus_and_no_task_to_connect_to() {
+    let lab = Lab::get();
+    let script = "
+        export SLURM_MPI_TYPE=pmi2 SLURM_CPU_BIND=cores SLURM_EXACT=1 SLURM_EXPORT_ENV=NONE MINE=1
+        mask='grep Cpus_allowed_list /proc/self/status'
+        dockerexec mpirun -np 1 --bind-to none sh -c \"$mask\" | cmp - <(sh -c \"$mask\") && echo same CPUs
+        dockerexec mpirun --mca btl_tcp_if_exclude lo,docker0 hello | wc -l
+        dockerexec mpirun -np 1 sh -c 'echo $MINE $(env | grep -c ^PMI_)'";
+    let job = lab.alice().submit_image("-w n2,n3 -N2 -n4 --docker-script=host", script).wait().completed();
+    assert_eq!(job.lines(), ["same CPUs", "4", "1 0"], "{job}");
+    lab.assert_clean();
+}
+
 #[test]
 fn dockerexec_in_a_job_without_a_container_runs_nothing() {
     let lab = Lab::get();
