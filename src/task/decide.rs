@@ -1,6 +1,8 @@
 //! Whether and where a task runs: it depends on the prolog's record, on the step's options, and on reports of
 //! other nodes.
 
+use std::path::{Path, PathBuf};
+
 use super::error::TaskError;
 use super::step::{Step, StepKind};
 use crate::container;
@@ -88,11 +90,23 @@ pub fn decide(record: Option<Record>, step: &Step, config: &Config) -> Result<Pl
                 Script::Host => Place::Host,
             })
         }
-        (_, ImageChoice::Image(step), ImageChoice::Image(job)) if !step.same_as(job) => {
-            Ok(Place::Own(step.clone(), None))
+        (_, ImageChoice::Image(wanted), ImageChoice::Image(of_job))
+            if !is_same_image(wanted, step, of_job, &running) =>
+        {
+            Ok(Place::Own(wanted.clone(), None))
         }
         _ => Ok(Place::Container(running)),
     }
+}
+
+/// Whether the step wants the image that its job has. A relative path counts from the directory of each.
+fn is_same_image(wanted: &Reference, step: &Step, of_job: &Reference, running: &RunningContainer) -> bool {
+    let (Some(wanted_file), Some(file_of_job)) = (wanted.file(), of_job.file()) else {
+        return wanted.same_as(of_job);
+    };
+    let file_of_job = running.job_workdir.as_deref().unwrap_or(Path::new("/")).join(file_of_job);
+    let mut directories = step.directories.iter().map(PathBuf::as_path).chain([Path::new("/")]);
+    directories.any(|directory| directory.join(wanted_file) == file_of_job)
 }
 
 /// The same, in a job whose user this node does not know.
@@ -159,6 +173,7 @@ mod tests {
             layout: None,
             own: None,
             job_has_image: false,
+            directories: vec!["/home/alice/b".into()],
             restart: 0,
             is_dockerexec,
             script: None,
@@ -221,6 +236,39 @@ mod tests {
         assert_eq!(told(StepKind::Batch, true).unwrap_err().to_string(), "n1: start 3 of 7");
         for (kind, job_has_image) in [(StepKind::Batch, false), (StepKind::Tasks, true)] {
             told(kind, job_has_image).unwrap();
+        }
+    }
+
+    #[test]
+    fn relative_path_of_an_image_counts_from_where_the_job_and_the_step_were_called() {
+        let running = |directory: &str| -> RunningContainer {
+            serde_json::from_value(serde_json::json!({
+                "options": { "image": { "image": "./app.tar" }, "env": [], "mounts": [] },
+                "user": { "uid": UID, "gid": UID, "groups": [] },
+                "image": "./app.tar",
+                "image_id": "sha256:0",
+                "container_id": "0",
+                "process": { "pid": 1, "start_time": 1 },
+                "namespaces": { "mount": 1, "ipc": 1, "uts": 1 },
+                "port": 20001,
+                "sshd": true,
+                "environment": [],
+                "workdir": null,
+                "job_workdir": directory,
+            }))
+            .unwrap()
+        };
+        for (directory, wanted, is_jobs) in [
+            ("/home/alice/b", "./app.tar", true),
+            ("/home/alice/b", "/home/alice/b/app.tar", true),
+            ("/home/alice/a", "./app.tar", false),
+            ("/home/alice/a", "/home/alice/a/app.tar", true),
+            ("/home/alice/a", "/home/alice/b/app.tar", false),
+        ] {
+            let image = ImageChoice::Image(wanted.parse().unwrap());
+            let ready = Outcome::Ready(Box::new(running(directory)));
+            let place = decided(Some((UID, ready)), &step(StepKind::Tasks, &image, false)).unwrap();
+            assert_eq!(matches!(place, Place::Container(_)), is_jobs, "{directory} {wanted}");
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Step {
     /// Whether its job was submitted with an image, according to the job's variables: if there is no record,
     /// the start has failed.
     pub job_has_image: bool,
+    /// Names of the directory in which the step was called: a relative path of an image counts from there.
+    pub directories: Vec<PathBuf>,
     /// How often the job was requeued, according to its variables.
     pub restart: u32,
     /// Whether `dockerexec` runs the step, which runs commands only in the container.

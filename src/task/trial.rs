@@ -213,6 +213,7 @@ fn enter(config: &Config, owner: Owner, running: &RunningContainer, program: &st
         layout: None,
         own: None,
         job_has_image: true,
+        directories: Vec::new(),
         restart: 0,
         is_dockerexec: false,
         script: None,

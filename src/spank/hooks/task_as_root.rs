@@ -1,5 +1,6 @@
 //! In a task, while it is still root: the task joins its container, or fails.
 
+use std::env;
 use std::error::Error;
 use std::ffi::{CStr, c_int};
 use std::path::PathBuf;
@@ -108,6 +109,7 @@ fn step(spank: &Spank<'_>, job: JobId, node: &str) -> Result<Step, Box<dyn Error
         // The single task of `dockerexec` acts for the job's script.
         own: own.filter(|_| kind == StepKind::Tasks && !is_dockerexec),
         job_has_image: job_has_image(spank, job),
+        directories: directories(spank),
         restart: restart(spank),
         is_dockerexec,
         script: (kind == StepKind::Batch).then(|| script(spank)).flatten(),
@@ -137,6 +139,12 @@ fn component_has_image(spank: &Spank<'_>, job: JobId) -> bool {
         let first = variable("SLURM_JOB_ID").and_then(|id| id.parse().ok());
         env_protocol::component_has_image(&components, first, job)
     })
+}
+
+/// As slurmstepd has entered it, and as the caller names it.
+fn directories(spank: &Spank<'_>) -> Vec<PathBuf> {
+    let of_caller = spank.getenv_os("PWD").ok().flatten().map(PathBuf::from);
+    env::current_dir().ok().into_iter().chain(of_caller).collect()
 }
 
 fn restart(spank: &Spank<'_>) -> u32 {

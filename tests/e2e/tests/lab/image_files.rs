@@ -86,6 +86,11 @@ fn image_is_read_from_a_file_with_the_rights_of_the_user() {
     runs(&format!("-N3 --docker-image={here}/app.tar --docker-pull=never"));
     runs("-N3 --docker-image=./oci");
     runs("-N3 --docker-image=./app.tar.zst");
+    // In another directory, the same relative path is another file, and not the job's image.
+    let elsewhere = "srun --docker-image=./app.tar /program --version; mkdir -p b; cd b; srun --docker-image=./app.tar /program";
+    let elsewhere = alice.salloc("-w n3 --docker-image=./app.tar").sh(elsewhere).run().failure();
+    let line = "n3: image './app.tar': no such file on this node: use a path that all nodes of the job have";
+    elsewhere.said(&[line]);
     // Nothing is left of the name by which the engine has pulled it.
     for images in lab.everywhere("docker images --digests") {
         assert!(images.contains("spank-docker.invalid/private/"), "{images}");
