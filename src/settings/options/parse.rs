@@ -7,7 +7,7 @@ use glob::Pattern;
 
 use super::error::OptionError;
 use super::name::{OptionName, ValueSource};
-use super::table::{self, OptionKind, OptionSpec, SwitchKind, TABLE};
+use super::table::{OptionKind, OptionSpec, SwitchKind, TABLE};
 use super::value::{ImageChoice, Options};
 use crate::log::escape::Escaped;
 use crate::settings::choices::on_or_off;
@@ -123,7 +123,7 @@ fn position(
     kind: SwitchKind,
     lookup: &mut impl FnMut(&OptionSpec) -> Option<Given>,
 ) -> Result<Option<(bool, ValueSource)>, OptionError> {
-    let Some(opposite) = table::find(kind.opposite) else { return Ok(None) };
+    let Some(opposite) = spec.opposite() else { return Ok(None) };
     let (on, off) = if kind.on { (spec, opposite) } else { (opposite, spec) };
     let given = [on, off].map(|spec| (spec, lookup(spec)));
     for source in [ValueSource::Option, ValueSource::Variable] {

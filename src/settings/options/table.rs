@@ -189,6 +189,15 @@ impl OptionSpec {
         }
     }
 
+    /// The option that says the opposite.
+    #[must_use]
+    pub fn opposite(&self) -> Option<&'static Self> {
+        match self.kind {
+            OptionKind::Switch(kind) => find(kind.opposite),
+            OptionKind::Value(_) => None,
+        }
+    }
+
     /// Whether this option is set in `options`.
     pub(super) fn is_given(&self, options: &Options) -> bool {
         match self.kind {
@@ -199,7 +208,7 @@ impl OptionSpec {
 }
 
 /// The option of this name.
-pub(super) fn find(name: &str) -> Option<&'static OptionSpec> {
+fn find(name: &str) -> Option<&'static OptionSpec> {
     TABLE.iter().find(|spec| spec.name == name)
 }
 

@@ -17,6 +17,7 @@ use crate::log::{Log, error_chain};
 use crate::settings::options::{ImageChoice, OptionSpec, Options, TABLE, forward_to_prolog};
 use crate::slurm::env_protocol;
 use crate::slurm::shell_state::ShellState;
+use crate::slurm::srun_arguments;
 use crate::spank::handle::{FAILED, OK};
 
 pub(in crate::spank) fn check_options(spank: &mut Spank<'_>) -> c_int {
@@ -35,38 +36,60 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     let variable = |name: &str| env::var_os(name);
     let options = Options::parse(|spec| given(spank, spec, variable))?;
     let has_image = options.has_image();
-    let is_step = match spank.context()? {
-        Context::Local => {
-            het_job::compare(spank, has_image)?;
-            carry_layout()
+    if matches!(spank.context()?, Context::Local) {
+        het_job::compare(spank, has_image)?;
+        let is_step = carry_layout() || may_have_container();
+        if !has_image && !is_step {
+            warn_of_other_options(&options);
         }
-        _ => {
-            announce_job(has_image);
-            false
+    } else {
+        announce_job(has_image);
+        if !has_image {
+            warn_of_other_options(&options);
         }
-    };
-    if !has_image {
-        // Without an image they may still be meant for a step in a job with a container.
-        if let Some(other) =
-            options.first_other().filter(|_| !is_step && env::var_os(env_protocol::DOCKEREXEC).is_none())
-        {
-            tell_user(&format!("warning: --{} has no effect without --docker-image", other.name));
-        }
-        return Ok(());
     }
+    if has_image {
+        order(spank, &options)?;
+    }
+    forget_overridden_variables(spank);
+    Ok(())
+}
+
+/// Without an image they have no effect, unless they are meant for a step in a job with a container.
+fn warn_of_other_options(options: &Options) {
+    let other = options.first_other().filter(|_| env::var_os(env_protocol::DOCKEREXEC).is_none());
+    if let Some(other) = other {
+        tell_user(&format!("warning: --{} has no effect without --docker-image", other.name));
+    }
+}
+
+/// Hands the checked options to the prolog.
+fn order(spank: &Spank<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
     let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}"))?;
     options.check(&config)?;
     if nix::unistd::getuid().is_root() && !config.allow_root {
         return Err(container::StartError::Root.into());
     }
     // The prolog gets the values of the command line; those of variables are passed in the same way.
-    for (spec, value) in forward_to_prolog(|spec| given(spank, spec, variable)) {
+    for (spec, value) in forward_to_prolog(|spec| given(spank, spec, |name| env::var_os(name))) {
         spank.job_control_setenv(control_variable(spec), value, true)?;
     }
     if options.entrypoint.unwrap_or(config.entrypoint) {
         spank.job_control_setenv(env_protocol::SHELL_STATE, ShellState::own().to_string(), true)?;
     }
     Ok(())
+}
+
+/// Drops variables that the command line has overridden: the shell of a job would pass them on to its steps, where no command
+/// line says otherwise.
+fn forget_overridden_variables(spank: &Spank<'_>) {
+    let is_on_command_line = |spec: &OptionSpec| given(spank, spec, |_| None).is_some();
+    for spec in &TABLE {
+        let opposite = spec.opposite();
+        if is_on_command_line(spec) || opposite.is_some_and(is_on_command_line) {
+            environment::remove(spec.variable);
+        }
+    }
 }
 
 /// A command that was called in a container runs with the node's PATH and loader; what it starts has the caller's.
@@ -95,6 +118,14 @@ fn carry_layout() -> bool {
         (Some(known), _) => env_protocol::layout_of(&known, job).is_some(),
         (None, _) => false,
     }
+}
+
+/// Whether this srun runs in a job that is known to have an image, or in one that other clients have made.
+fn may_have_container() -> bool {
+    let is_set = |name: &str| env::var_os(name).is_some();
+    is_set(job_environment::CONTAINER)
+        || is_set(&jobs_with_image())
+        || srun_arguments::name_a_job(env::args_os().skip(1))
 }
 
 /// In sbatch and salloc: makes the shell of a new job tell its steps whether the job has a container. Where they are called

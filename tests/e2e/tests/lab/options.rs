@@ -154,6 +154,29 @@ fn option_without_an_image_warns_on_every_client() {
     let salloc = alice.salloc(&format!("--docker-image={IMAGE} srun --docker-readonly")).sh(SAY_IMAGE);
     let line = "warning: --docker-readonly has no effect: this step runs in its job's container";
     salloc.run().success().printed(&[&format!("image {IMAGE}")]).said(&[line]);
+    // A job that srun has made is known as one with a container, too.
+    let srun = alice.srun(&format!("-w n2 --docker-image={IMAGE} srun --overlap --docker-workdir=/usr pwd"));
+    srun.run().success().printed(&["/usr"]).said(&[]);
+    lab.assert_clean();
+}
+
+#[test]
+fn steps_of_a_job_do_not_follow_a_variable_that_its_command_line_has_overridden() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let inside = format!("image {IMAGE}");
+    for (variable, option, seen) in [
+        ("none", IMAGE, inside.as_str()),
+        ("registry:5000/hpc/mpich", IMAGE, &inside),
+        (IMAGE, "none", "image none"),
+    ] {
+        let with = |command: Command| command.env("SLURM_DOCKER_IMAGE", variable);
+        let option = format!("--docker-image={option}");
+        with(alice.salloc(&option).args("srun").sh(SAY_IMAGE)).run().success().printed(&[seen]);
+        let script = format!("srun sh -c '{SAY_IMAGE}'");
+        let job = alice.submitted(&with(alice.sbatch(&option, &script))).wait().completed();
+        assert_eq!(job.lines(), [seen], "{job}");
+    }
     lab.assert_clean();
 }
 
