@@ -29,7 +29,7 @@ echo from input' | sbatch --quiet --wait --output=out; cat out
         salloc -Q -n1 sh -c 'echo allocated $SLURM_NNODES' </dev/null
         srun -n1 -N1 sh -c 'until [ -e heard ]; do echo tick; sleep 0.2; done' >/dev/null &
         until step=$(squeue -h -s -o %i -j $SLURM_JOB_ID | grep -E '\.[0-9]+$'); do sleep 0.1; done
-        sattach $step 2>/dev/null | { read -r word; echo attached $word; touch heard; }; wait
+        until sattach $step 2>/dev/null | { read -r word && echo attached $word && touch heard; }; do sleep 0.1; done; wait
         /run/spank-docker/tools; echo code $?"#;
     let job = alice.submit_image("-w n1,n2 -N2 -n2", script).wait().completed();
     let id = job.id;
