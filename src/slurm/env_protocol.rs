@@ -9,6 +9,7 @@
 //! | [`LAYOUT_OF_JOB`] | sbatch, salloc (empty); srun and batch scripts (`JOB:LAYOUT`) | srun, tasks | tasks on each node of the job: srun replaces Slurm's variable by its step's | the user's own hostfile has other numbers |
 //! | [`SHELL_STATE`] | srun, sbatch and salloc that ask for an ENTRYPOINT | the prolog | umask and soft limits of the submitting shell | the user's own ENTRYPOINT has others |
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
+//! | [`CALLED_IN`] | srun that is called in a container | its tasks | the container whose variables the step has been given whole | the user's own task has the image's variables as the image sets them, or not at all |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
 //! | [`CALLERS`]`NAME`, [`ADDED`] | the node's end of Slurm's commands in a container, which runs them with the node's PATH and loader | srun, sbatch and salloc | what the caller has as `NAME`; what the caller does not have | the user's own job has other variables |
 //! | `SLURM_DOCKERLD_LIBRARY_PATH`, `SLURM_DOCKERLD_PRELOAD` | the same, where the variables go one by one | the same | the loader's variables, which must not affect ssh and sshd | the same |
@@ -38,6 +39,9 @@ pub const SHELL_STATE: &str = "DOCKERSHELL";
 pub const SHELL_STATE_OF_JOB: &str = "SPANK_DOCKERSHELL";
 /// Set for a step that `dockerexec` starts.
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
+/// Set for a step that is called in a container. With `--export=NONE`, or a list, srun passes on the variables whose names begin
+/// with `SLURM` all the same (src/common/env.c, `env_array_merge_slurm`), or `SPANK`: this one must go with the others.
+pub const CALLED_IN: &str = "DOCKERSTEP_CALLED_IN";
 /// Set for an ssh session.
 pub const ENVIRONMENT: &str = "SLURM_DOCKERENVIRONMENT";
 

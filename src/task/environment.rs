@@ -18,6 +18,7 @@ use crate::guest::paths;
 use crate::guest::preload;
 use crate::settings::options::Options;
 use crate::settings::plugstack::Config;
+use crate::slurm::env_protocol;
 use crate::slurm::gres;
 use crate::slurm::ids::{Owner, StepId};
 use crate::state::RunningContainer;
@@ -67,8 +68,9 @@ pub fn changes(
     let mut draft = Draft { given, changed: BTreeMap::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
     // A step that is called in the same container has what held there: the image's variables, and what a script has made of them.
-    let is_from_within =
-        draft.get(job_environment::CONTAINER).is_some_and(|from| *from == *owner.container_name());
+    let called_in = draft.get(env_protocol::CALLED_IN);
+    let is_from_within = called_in.is_some_and(|container| *container == *owner.container_name());
+    draft.unset(env_protocol::CALLED_IN);
     let is_unwanted = |name: &String| config.env_unset.iter().any(|glob| glob.matches(name));
     // A glob that matches a variable of Slurm is ignored for that variable: it may match more than the admin
     // means.
@@ -314,6 +316,20 @@ mod tests {
         assert_eq!(in_tasks(&[("KEPT", "host")], "KEPT").as_deref(), Some("host"));
         assert_eq!(in_tasks(&[], "KEPT").as_deref(), Some("image"));
         assert_eq!(in_tasks(&[("OTHER", "host")], "OTHER").as_deref(), Some("host"));
+    }
+
+    /// srun passes on each variable that begins with `SLURM`, also where it passes on no other.
+    #[test]
+    fn a_step_called_in_its_container_has_what_held_there_unless_srun_has_left_it_out() {
+        let called_in = (env_protocol::CALLED_IN, "docker_7");
+        let of_job = ("SLURM_JOB_DOCKER_CONTAINER", "docker_7");
+        let changed = ("PATH", "/changed");
+        assert_eq!(in_tasks(&[of_job, called_in, changed], "PATH").as_deref(), Some("/changed"));
+        assert_eq!(in_tasks(&[of_job, called_in], "LANG"), None);
+        assert_eq!(in_tasks(&[of_job], "PATH").as_deref(), Some("/image"));
+        let another = (env_protocol::CALLED_IN, "docker_7.2");
+        assert_eq!(in_tasks(&[of_job, another, changed], "PATH").as_deref(), Some("/image"));
+        assert_eq!(in_tasks(&[called_in], env_protocol::CALLED_IN), None);
     }
 
     #[test]

@@ -38,6 +38,7 @@ fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
     let has_image = options.has_image();
     if matches!(spank.context()?, Context::Local) {
         het_job::compare(spank, has_image)?;
+        tell_where_called();
         let is_step = carry_layout() || may_have_container();
         if !has_image && !is_step {
             warn_of_other_options(&options);
@@ -102,6 +103,15 @@ fn give_back_callers_environment() {
             environment::set(name, &value);
             environment::remove(&format!("{}{name}", env_protocol::CALLERS));
         }
+    }
+}
+
+/// In srun: tells the step's tasks in which container it was called. Other variables of that container do not tell it: all that
+/// Slurm itself passes on could be the only ones that the tasks have.
+fn tell_where_called() {
+    match env::var_os(job_environment::CONTAINER) {
+        Some(container) => environment::set(env_protocol::CALLED_IN, &container),
+        None => environment::remove(env_protocol::CALLED_IN),
     }
 }
 

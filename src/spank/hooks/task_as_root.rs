@@ -14,6 +14,7 @@ use super::step_layout;
 use super::task_state::{self, AsUser, Joined, Launches, Refusal};
 use crate::container::StepError;
 use crate::guest::directories;
+use crate::guest::job_environment;
 use crate::guest::paths;
 use crate::guest::ssh::client_program;
 use crate::linux::cgroup::Cgroups;
@@ -73,7 +74,9 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
         joined.temporary = spank.getenv_os(directories::OF_SLURM)?;
         spank.unsetenv(directories::OF_SLURM)?;
     }
-    let concerned = has_record || joined.is_some();
+    let is_called_in_container =
+        spank.getenv_os(job_environment::CONTAINER).is_ok_and(|container| container.is_some());
+    let concerned = has_record || joined.is_some() || is_called_in_container;
     let own = step.own.filter(|_| joined.as_ref().is_some_and(|joined| joined.owner.step.is_none()));
     let own = own.map(|layout| layout.step);
     Ok(concerned.then_some(AsUser { step: step.options, kind: step.kind, own, config, launches, joined }))

@@ -96,6 +96,7 @@ fn forget_container(spank: &Spank<'_>) -> Result<(), SpankError> {
         job_environment::is_of_container(name, value.as_ref()).then(|| name.to_owned())
     };
     let names: Vec<String> = spank.job_env_os()?.iter().filter_map(of_container).collect();
+    spank.unsetenv(env_protocol::CALLED_IN)?;
     names.into_iter().try_for_each(|name| spank.unsetenv(name))
 }
 

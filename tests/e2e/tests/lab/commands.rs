@@ -67,6 +67,39 @@ echo from input' | sbatch --quiet --wait --output=out; cat out
     lab.assert_clean();
 }
 
+/// Slurm's own variables come along whatever `--export` says: they do not show that others have.
+#[test]
+fn step_that_leaves_out_its_callers_variables_has_the_images() {
+    let lab = Lab::get();
+    let script = "
+        srun -n1 /usr/bin/env | grep ^PATH= | cut -d : -f 1
+        srun -n1 --export=MINE=1 sh -c 'echo $MINE $(which hello)'
+        PATH=/mine:$PATH MINE=2 srun -n1 --export=ALL sh -c 'echo $MINE ${PATH%%:*}'";
+    let job = lab.alice().submit_image("-w n2 --export=NONE", script).wait().completed();
+    assert_eq!(job.lines(), ["PATH=/opt/hpc/bin", "1 /opt/hpc/bin/hello", "2 /mine"], "{job}");
+    lab.assert_clean();
+}
+
+/// From the container of the job, and from that of a step.
+#[test]
+fn step_on_the_host_that_is_called_in_a_container_has_none_of_its_variables() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let step = "srun --overlap --docker-image=none env";
+    let image = format!("--docker-image={IMAGE}");
+    for (of_job, of_step) in [(image.as_str(), ""), ("", &image)] {
+        let salloc = alice.salloc(&format!("-w n2 {of_job} srun {of_step} {step}")).run().success();
+        let of_container =
+            |line: &&str| ["DOCKER", "spank-docker/", "OMPI_MCA_plm="].iter().any(|word| line.contains(word));
+        let lines = salloc.lines();
+        // The options of the job itself, and the path of Slurm's commands, are no container's.
+        let is_own = |line: &&str| line.starts_with("SLURM_DOCKER") || line.starts_with("PATH=");
+        let left: Vec<_> = lines.into_iter().filter(|line| of_container(line) && !is_own(line)).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    lab.assert_clean();
+}
+
 /// Its stack of signals: the caller's, by a terminal's key, by name, and of real time; and its own end.
 #[test]
 fn signals_and_ends_pass_both_ways() {
