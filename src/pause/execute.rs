@@ -1,12 +1,11 @@
 //! Executes a program as execvp(3) does. Apart because both an image's ENTRYPOINT and a rank of Open MPI are
 //! started so.
 
-use super::strings::find;
+use super::path::Path;
+use super::strings::value;
 use super::system_call::{arch, fail, syscall};
 
 const NO_PROGRAM: &[u8] = b"its program cannot be executed\n";
-/// The longest path that the kernel accepts.
-const PATH_MAX: usize = 4096;
 
 /// Executes a program as execvp(3) does: by its path, or found in PATH. Exits when the program cannot be
 /// executed.
@@ -22,11 +21,9 @@ pub unsafe fn execute(arguments: *const *const u8, environment: *const *const u8
 /// The same, but returns when the program cannot be executed.
 ///
 /// # Safety
-/// Both are lists of NUL-terminated strings that end with a null pointer, and `arguments` has at least one string. Called once: the function has a static buffer.
+/// Both are lists of NUL-terminated strings that end with a null pointer, and `arguments` has at least one string.
 pub unsafe fn try_execute(arguments: *const *const u8, environment: *const *const u8) {
-    static mut PATH: [u8; PATH_MAX] = [0; PATH_MAX];
-    let path = (&raw mut PATH).cast::<u8>();
-    // SAFETY: the caller guarantees it; the bytes written into the buffer are counted.
+    // SAFETY: the caller guarantees it.
     unsafe {
         let program = *arguments;
         let run = |path: *const u8| {
@@ -40,39 +37,20 @@ pub unsafe fn try_execute(arguments: *const *const u8, environment: *const *cons
             run(program);
             return;
         }
-        let variable = find(environment, b"PATH=");
-        if variable.is_null() {
-            return;
-        }
-        let mut directory = (*variable).add(5);
+        let Some(mut directories) = value(environment, b"PATH=") else { return };
         loop {
-            let mut length = 0;
-            while !matches!(*directory, 0 | b':') {
-                if length < PATH_MAX {
-                    path.add(length).write_volatile(*directory);
-                }
-                length += 1;
-                directory = directory.add(1);
-            }
-            let mut from = program;
+            let mut path = Path::new();
+            directories = path.add(directories, b":");
             // A relative entry of PATH would search the working directory.
-            if length > 0 && *path == b'/' && length < PATH_MAX {
-                path.add(length).write(b'/');
-                length += 1;
-                while length < PATH_MAX && *from != 0 {
-                    path.add(length).write_volatile(*from);
-                    length += 1;
-                    from = from.add(1);
-                }
-                if length < PATH_MAX {
-                    path.add(length).write(0);
-                    run(path);
-                }
+            if path.is_absolute() {
+                path.add(b"/\0".as_ptr(), b"");
+                path.add(program, b"");
+                path.finished().into_iter().for_each(run);
             }
-            if *directory == 0 {
+            if *directories == 0 {
                 return;
             }
-            directory = directory.add(1);
+            directories = directories.add(1);
         }
     }
 }

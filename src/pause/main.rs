@@ -1,4 +1,4 @@
-//! The first process of every container: a static program of a few hundred instructions, built by build.rs and contained in the
+//! The first process of every container: a static program of a few KiB, built by build.rs and contained in the
 //! plugin. It runs as the job's user.
 //!
 //! It exists so that nothing of the image runs before the prolog has hardened the container, and so that an image without sshd,
@@ -22,7 +22,8 @@
 //! umask, these limits and, unless it is empty, this `oom_score_adj`, if the kernel says that it is this user with exactly these groups and no privileges: the engine takes them
 //! from the image (`linux::rights`).
 //!
-//! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, and names to it the networks between the nodes.
+//! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, and names to it the networks between the nodes,
+//! unless the user does.
 //!
 //! With `--hold` it waits for the end of its standard input, and exits (`linux::sentinel`).
 //!
@@ -38,6 +39,10 @@ mod answer;
 mod execute;
 mod exported;
 mod identity;
+mod installation;
+mod networks;
+mod parameter_file;
+mod path;
 mod rank;
 mod shell;
 mod strings;

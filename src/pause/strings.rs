@@ -45,6 +45,18 @@ pub unsafe fn find(mut list: *const *const u8, beginning: &[u8]) -> *const *cons
     core::ptr::null()
 }
 
+/// The value of a variable, whose name and `=` are given.
+///
+/// # Safety
+/// As for [`find`].
+pub unsafe fn value(environment: *const *const u8, beginning: &[u8]) -> Option<*const u8> {
+    // SAFETY: the caller guarantees it.
+    unsafe {
+        let variable = find(environment, beginning);
+        if variable.is_null() { None } else { Some((*variable).add(beginning.len())) }
+    }
+}
+
 /// Removes all strings with this beginning from a list.
 ///
 /// # Safety
@@ -79,4 +91,18 @@ pub unsafe fn number(mut text: *const u8) -> (u64, *const u8) {
         }
     }
     (number, text)
+}
+
+/// Writes a number, and a NUL. Returns its beginning.
+pub fn decimal(mut number: u32, buffer: &mut [u8; 11]) -> *const u8 {
+    let mut begin = buffer.as_ptr();
+    for digit in buffer.iter_mut().rev().skip(1) {
+        *digit = b'0' + (number % 10) as u8;
+        begin = digit;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    begin
 }

@@ -38,6 +38,9 @@ pub mod arch {
     pub const PRCTL: usize = 157;
     pub const UMASK: usize = 95;
     pub const PRLIMIT64: usize = 302;
+    pub const GETPPID: usize = 110;
+    pub const READLINKAT: usize = 267;
+    pub const FACCESSAT: usize = 269;
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -65,6 +68,9 @@ pub mod arch {
     pub const PRCTL: usize = 167;
     pub const UMASK: usize = 166;
     pub const PRLIMIT64: usize = 261;
+    pub const GETPPID: usize = 173;
+    pub const READLINKAT: usize = 78;
+    pub const FACCESSAT: usize = 48;
 }
 
 /// Makes a system call.

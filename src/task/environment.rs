@@ -197,8 +197,10 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
             }
         }
         let Some(given) = &running.networks else { return };
-        let is_chosen = [INCLUDED, EXCLUDED].iter().any(|name| self.get(name).is_some());
-        if is_chosen || parameters.iter().any(|parameter| names_networks(&parameter.name)) {
+        let mut names = [INCLUDED, EXCLUDED].into_iter().flat_map(spellings);
+        if names.any(|name| self.get(&name).is_some())
+            || parameters.iter().any(|parameter| names_networks(&parameter.name))
+        {
             return;
         }
         AGENTS.iter().for_each(|(name, agent)| self.set_for_launcher(name, agent, parameters));
@@ -370,7 +372,9 @@ mod tests {
         let ranks = ("SLURM_MPI_TYPE", "pmi2");
         assert_eq!(in_tasks(&[ranks], INCLUDED).as_deref(), Some("10.0.0.0/8"));
         assert_eq!(in_tasks(&[ranks, (INCLUDED, "eth0")], INCLUDED).as_deref(), Some("eth0"));
-        assert_eq!(in_tasks(&[ranks, (EXCLUDED, "lo")], INCLUDED), None);
+        for name in [EXCLUDED, "OMPI_MCA_opal_btl_tcp_if_include", "OMPI_MCA_ompi_btl_tcp_if_exclude"] {
+            assert_eq!(in_tasks(&[ranks, (name, "lo")], INCLUDED), None, "{name}");
+        }
         assert_eq!(in_tasks(&[ranks, ("HOME", "/home/bob")], INCLUDED), None);
         assert_eq!(in_tasks(&[], INCLUDED), None);
         let ucx = "UCX_NET_DEVICES";

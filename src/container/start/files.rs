@@ -197,19 +197,22 @@ fn any_address(port: u16) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::lacking;
     use std::process::Command;
+
+    fn put(path: &Path, content: &[u8]) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    }
 
     #[test]
     fn rank_is_found_on_path_and_at_last_in_the_working_directory() {
         let directory = tempfile::tempdir().unwrap();
-        let put = |name: &str, content: &[u8]| {
-            let path = directory.path().join(name);
-            std::fs::write(&path, content).unwrap();
-            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-            path
-        };
-        let pause = put("pause", PAUSE);
-        put("mine", b"#!/bin/sh\nprintf '%s|' mine \"$@\" \"$OMPI_MCA_btl_tcp_if_exclude\"\n");
+        let pause = directory.path().join("pause");
+        put(&pause, PAUSE);
+        let script = b"#!/bin/sh\nprintf '%s|' mine \"$@\" \"$OMPI_MCA_btl_tcp_if_exclude\"\n";
+        put(&directory.path().join("mine"), script);
         let run = |arguments: &[&str]| {
             let mut rank = Command::new(&pause);
             rank.arg("--rank").args(arguments).current_dir(directory.path()).env("PATH", "/usr/bin:/bin");
@@ -224,5 +227,97 @@ mod tests {
         let twice = [pause.to_str().unwrap(), "--rank", "echo", "a"];
         assert_eq!(run(&twice), (Some(0), "a\n".to_owned()));
         assert_eq!(run(&["nothing"]), (Some(127), String::new()));
+    }
+
+    /// What a rank finds that a daemon in `mpi/bin` starts: a copy of the shell, in a mount namespace where the plugin names
+    /// networks. `{}` in a variable is the directory.
+    fn networks_of_rank(variables: &[(&str, &str)], file: &str, text: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        put(&at("pause"), PAUSE);
+        put(&at("mpi/bin/orted"), &std::fs::read("/bin/sh").unwrap());
+        put(&at("view/bin/mpirun"), b"");
+        put(&at(file), text.as_bytes());
+        let script = "mount -t tmpfs none /run && mkdir /run/spank-docker && cd \"$0\" &&
+            printf OMPI_MCA_btl_tcp_if_include=10.0.0.0/8 >/run/spank-docker/networks &&
+            exec mpi/bin/orted -c './pause --rank env; :'";
+        let mut rank = Command::new("unshare");
+        rank.args(["--mount", "sh", "-c", script]).arg(directory.path());
+        rank.env_clear().env("PATH", format!("{}:/usr/bin:/bin", at("view/bin").display()));
+        let given = |value: &str| value.replace("{}", directory.path().to_str().unwrap());
+        rank.envs(variables.iter().map(|(name, value)| (name, given(value))));
+        let ran = rank.output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        let found = String::from_utf8(ran.stdout).unwrap();
+        found.lines().filter(|line| line.contains("btl_tcp_if_")).collect::<Vec<_>>().join(" ")
+    }
+
+    const NAMED: &str = "OMPI_MCA_btl_tcp_if_include=10.0.0.0/8";
+
+    #[test]
+    fn rank_gets_networks_unless_a_variable_names_some() {
+        if lacking::root() {
+            return;
+        }
+        let found = |name: &str, value: &str| networks_of_rank(&[(name, value)], "none", "");
+        for name in ["OTHER", "OMPI_MCA_btl_tcp_if_seq", "OMPI_MCA_xbtl_tcp_if_include"] {
+            assert!(found(name, "eth0").split(' ').any(|line| line == NAMED), "{name}");
+        }
+        for name in ["btl_tcp_if_include", "opal_btl_tcp_if_include", "ompi_btl_tcp_if_exclude"] {
+            let name = format!("OMPI_MCA_{name}");
+            assert_eq!(found(&name, "eth0"), format!("{name}=eth0"));
+        }
+        // The plugin's own, with one of the user's.
+        assert_eq!(found("OMPI_MCA_btl_tcp_if_include", "10.0.0.0/8"), NAMED);
+        let both =
+            [("OMPI_MCA_btl_tcp_if_include", "10.0.0.0/8"), ("OMPI_MCA_opal_btl_tcp_if_exclude", "lo")];
+        assert_eq!(networks_of_rank(&both, "none", ""), "OMPI_MCA_opal_btl_tcp_if_exclude=lo");
+    }
+
+    #[test]
+    fn rank_gets_networks_unless_a_parameter_file_names_some() {
+        if lacking::root() {
+            return;
+        }
+        const HOME: (&str, &str) = ("HOME", "{}/home");
+        const OF_USER: &str = "home/.openmpi/mca-params.conf";
+        let excluded = "btl_tcp_if_exclude = lo,docker0\n";
+        for (variables, file) in [
+            (&[HOME][..], OF_USER),
+            (&[], "mpi/etc/openmpi-mca-params.conf"),
+            (&[], "mpi/etc/openmpi-mca-params-override.conf"),
+            (&[], "view/etc/openmpi-mca-params.conf"),
+            (&[("OPAL_PREFIX", "{}/moved")], "moved/etc/openmpi-mca-params.conf"),
+            (&[("OPAL_SYSCONFDIR", "{}/moved")], "moved/openmpi-mca-params.conf"),
+            (&[("OMPI_MCA_mca_base_param_files", "/none,{}/mine")], "mine"),
+            (&[("OMPI_MCA_opal_mca_base_param_files", "/none:mine")], "mine"),
+            (&[HOME, ("OMPI_MCA_mca_param_files", "~/mine")], "home/mine"),
+            (&[("OMPI_MCA_mca_base_param_files", "none")], "mpi/etc/openmpi-mca-params-override.conf"),
+            (&[("OMPI_MCA_mca_base_param_file_prefix", "{}/mine")], "mine"),
+            (&[("OMPI_MCA_mca_base_envar_file_prefix", "mine")], "mine"),
+            (&[("OMPI_MCA_mca_base_envar_file_prefix", "elsewhere")], "mine"),
+        ] {
+            assert_eq!(networks_of_rank(variables, file, excluded), "", "{variables:?} {file}");
+            if !file.ends_with("mine") {
+                assert_eq!(networks_of_rank(variables, file, "btl = tcp\n"), NAMED, "{variables:?} {file}");
+            }
+        }
+        for (variables, file) in [
+            (&[][..], OF_USER),
+            (&[HOME, ("OPAL_USER_PARAMS_GIVEN", "1")], OF_USER),
+            (&[HOME, ("OPAL_SYS_PARAMS_GIVEN", "1")], OF_USER),
+            (&[HOME, ("OMPI_MCA_mca_base_param_files", "/none")], OF_USER),
+            (&[("OMPI_MCA_mca_base_param_files", "none")], "mpi/etc/openmpi-mca-params.conf"),
+        ] {
+            assert_eq!(networks_of_rank(variables, file, excluded), NAMED, "{variables:?} {file}");
+        }
+        for (text, expected) in [
+            ("a = b\n\t btl_tcp_if_include=eth0", ""),
+            ("-x A=1 --mca bbtl_tcp_if_exclude lo", ""),
+            ("# btl_tcp_if_exclude = lo\n//btl_tcp_if_exclude = lo\nbtl_tcp_if_seq = eth0", NAMED),
+            (&format!("#{}\nbtl_tcp_if_exclude=lo", "x".repeat(2000)), ""),
+        ] {
+            assert_eq!(networks_of_rank(&[HOME], OF_USER, text), expected, "{text}");
+        }
     }
 }

@@ -26,6 +26,8 @@ struct Launcher {
     projects: &'static [&'static str],
     /// Variables with files to read in place of all others.
     named: &'static [&'static str],
+    /// Variables with files to read before all others.
+    before: &'static [&'static str],
     /// The user's own file, in the home directory.
     of_user: &'static str,
     /// Names of files in the directory of an installation's settings.
@@ -40,6 +42,7 @@ const LAUNCHERS: [Launcher; 2] = [
         prefix: "OMPI_MCA_",
         projects: &["orte_", "opal_", "ompi_"],
         named: &["OMPI_MCA_mca_base_param_files", "OMPI_MCA_mca_param_files"],
+        before: &["OMPI_MCA_mca_base_param_file_prefix", "OMPI_MCA_mca_base_envar_file_prefix"],
         of_user: ".openmpi/mca-params.conf",
         of_image: &["openmpi-mca-params.conf", "openmpi-mca-params-override.conf"],
         installation: "OPAL_PREFIX",
@@ -50,6 +53,7 @@ const LAUNCHERS: [Launcher; 2] = [
         prefix: "PRTE_MCA_",
         projects: &["prte_"],
         named: &["PRTE_MCA_prte_param_files"],
+        before: &[],
         of_user: ".prte/mca-params.conf",
         of_image: &["prte-mca-params.conf"],
         installation: "PRTE_PREFIX",
@@ -89,10 +93,16 @@ pub fn spellings(variable: &str) -> Vec<String> {
 /// where Debian and Fedora put them.
 fn files(launcher: &Launcher, variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     const MOST: usize = 64;
-    let named = launcher.named.iter().find_map(|name| variable(name));
-    if let Some(named) = named {
-        let named = named.split([':', ',']).filter(|path| path.starts_with('/'));
-        return named.map(PathBuf::from).take(MOST).collect();
+    // `None`, where no such variable is set.
+    let listed = |names: &[&str]| {
+        let lists = names.iter().flat_map(|name| spellings(name)).filter_map(|name| variable(&name));
+        let lists: Vec<String> = lists.collect();
+        let paths = lists.iter().flat_map(|list| list.split([':', ','])).filter(|path| path.starts_with('/'));
+        (!lists.is_empty()).then(|| paths.map(PathBuf::from).collect::<Vec<_>>())
+    };
+    let before = listed(launcher.before).unwrap_or_default().into_iter();
+    if let Some(named) = listed(launcher.named) {
+        return before.chain(named).take(MOST).collect();
     }
     let home = variable("HOME").map(|home| Path::new(&home).join(launcher.of_user));
     let path = variable("PATH").unwrap_or_default();
@@ -103,7 +113,7 @@ fn files(launcher: &Launcher, variable: impl Fn(&str) -> Option<String>) -> Vec<
     let directories = known.into_iter().chain(prefixes.map(|prefix| prefix.join("etc")));
     let of_image =
         directories.flat_map(|directory| launcher.of_image.iter().map(move |name| directory.join(name)));
-    home.into_iter().chain(of_image).take(MOST).collect()
+    before.chain(home).chain(of_image).take(MOST).collect()
 }
 
 /// Names and values of a file (opal/util/keyval/keyval_lex.l, and PMIx's src/util/keyval): `NAME = VALUE`, or
@@ -166,11 +176,24 @@ mod tests {
         let files = [("/home/alice/.openmpi/mca-params.conf", "plm=home"), ("/mine", "plm=mine")];
         let home = ("HOME", "/home/alice");
         assert_eq!(found(&[home], &files), ["OMPI_MCA_plm=home"]);
-        for name in ["OMPI_MCA_mca_base_param_files", "OMPI_MCA_mca_param_files"] {
+        for name in [
+            "OMPI_MCA_mca_base_param_files",
+            "OMPI_MCA_mca_param_files",
+            "OMPI_MCA_opal_mca_base_param_files",
+        ] {
             assert_eq!(found(&[home, (name, "relative,/mine")], &files), ["OMPI_MCA_plm=mine"]);
             assert_eq!(found(&[home, (name, "none")], &files), [""; 0]);
         }
         assert_eq!(found(&[("PRTE_MCA_prte_param_files", "/mine")], &files), ["PRTE_MCA_plm=mine"]);
+    }
+
+    #[test]
+    fn files_that_a_variable_adds_are_read_besides_all_others() {
+        let files = [("/home/alice/.openmpi/mca-params.conf", "plm=home"), ("/mine", "plm=mine")];
+        for name in ["OMPI_MCA_mca_base_param_file_prefix", "OMPI_MCA_mca_base_envar_file_prefix"] {
+            let both = [("HOME", "/home/alice"), (name, "/mine")];
+            assert_eq!(found(&both, &files), ["OMPI_MCA_plm=mine", "OMPI_MCA_plm=home"]);
+        }
     }
 
     #[test]

@@ -210,9 +210,14 @@ fn networks_that_the_user_excludes_anywhere_are_not_named() {
         mpirun --mca btl_tcp_if_include eth0 hello
         mpirun sh -c 'env | grep ^OMPI_MCA_btl_tcp_if_include= >&2; exec hello' 2>named
         echo '--mca btl_tcp_if_exclude lo,docker0' >tuned; mpirun --tune tuned hello
+        mpirun --mca opal_btl_tcp_if_exclude lo,docker0 hello
+        echo 'btl_tcp_if_exclude = lo,docker0' >chosen; mpirun --mca mca_base_param_files $PWD/chosen hello
+        OMPI_MCA_mca_base_param_files=$PWD/chosen mpirun hello
+        for node in n1 n2; do ssh $node \"mkdir ~/.openmpi; cp $PWD/chosen ~/.openmpi/mca-params.conf\"; done
+        mpirun hello; for node in n1 n2; do ssh $node 'rm -r ~/.openmpi'; done
         export OMPI_MCA_btl_tcp_if_exclude=lo,docker0; mpirun hello; grep ^OMPI_ named | sort -u";
     let job = alice.submit_image("-w n1,n2 -N2 --ntasks-per-node=1", script).wait().completed();
-    assert_eq!(greeted(&job.lines()), [["n1"; 5], ["n2"; 5]].concat(), "{job}");
+    assert_eq!(greeted(&job.lines()), [["n1"; 9], ["n2"; 9]].concat(), "{job}");
     // The plugin names networks only where there are others, as Docker's bridge.
     let has_bridge = lab.node("n1").run("test -e /sys/class/net/docker0").code == Some(0);
     let named = job.lines().iter().filter(|line| line.starts_with("OMPI_")).count();
