@@ -49,6 +49,8 @@ pub struct Request {
     pub credentials: UserIds,
     /// The job's working directory.
     pub workdir: Option<PathBuf>,
+    /// Another name of it, if the user's shell has one. The user can change it.
+    pub workdir_of_shell: Option<PathBuf>,
     /// The user's options, validated.
     pub options: Options,
     /// Umask and soft limits of the submitting shell, for an ENTRYPOINT.
@@ -148,6 +150,7 @@ impl Request {
             groups,
             credentials,
             workdir: variable("SLURM_JOB_WORK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
+            workdir_of_shell: variable(env_protocol::DIRECTORY_OF_JOB).map(PathBuf::from),
             options,
             shell: shell_of_job(&variable),
             gpus: Some(Gpus::of_job(&variable)?),
@@ -188,6 +191,7 @@ impl Request {
             groups,
             credentials,
             workdir: step.workdir.clone(),
+            workdir_of_shell: variable("PWD").map(PathBuf::from),
             options,
             shell: ShellState::of_step(&variable),
             gpus: step.gpus.clone(),

@@ -8,6 +8,7 @@
 //! | [`COMPONENTS_WITH_IMAGE`] | an srun of several components that makes its jobs | their tasks | options that look like the step's may be another component's; a digit for each: it has an image | the step's own options are ignored, the record of the prolog holds |
 //! | [`LAYOUT_OF_JOB`] | sbatch, salloc (empty); srun and batch scripts (`JOB:LAYOUT`) | srun, tasks | tasks on each node of the job: srun replaces Slurm's variable by its step's | the user's own hostfile has other numbers |
 //! | [`SHELL_STATE`] | srun, sbatch and salloc that ask for an ENTRYPOINT | the prolog | umask and soft limits of the submitting shell | the user's own ENTRYPOINT has others |
+//! | [`DIRECTORY`] | srun, sbatch and salloc whose shell names its directory by a link | the prolog | that name of the working directory | none: the node looks it up with the user's rights, and takes it if it leads to the working directory |
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
 //! | [`CALLED_IN`] | srun that is called in a container | its tasks | the container whose variables the step has been given whole | the user's own task has the image's variables as the image sets them, or not at all |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
@@ -37,6 +38,11 @@ pub const LAYOUT_OF_JOB: &str = "SLURM_DOCKERLAYOUT";
 pub const SHELL_STATE: &str = "DOCKERSHELL";
 /// The name under which the prolog finds it.
 pub const SHELL_STATE_OF_JOB: &str = "SPANK_DOCKERSHELL";
+/// Set for the prolog of a job that was submitted from a directory with another name: Slurm has only the one without links
+/// (getcwd(3)). The name under which Slurm's clients set it.
+pub const DIRECTORY: &str = "DOCKERPWD";
+/// The name under which the prolog finds it.
+pub const DIRECTORY_OF_JOB: &str = "SPANK_DOCKERPWD";
 /// Set for a step that `dockerexec` starts.
 pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 /// Set for a step that is called in a container. With `--export=NONE`, or a list, srun passes on the variables whose names begin

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use futures_util::future::join;
+use futures_util::future::{join, join3};
 use futures_util::{StreamExt, stream};
 
 use super::error::{MountError, MountOrigin, explain_source};
@@ -93,7 +93,7 @@ pub(in crate::container) fn unmounted_workdir(request: &Request, mounts: &[Prepa
     (!is_there).then(|| workdir.to_owned())
 }
 
-/// Looks both directories up as the user, in two children at the same time, since either may not answer. The
+/// Looks these directories up as the user, in children at the same time, since each may not answer. The
 /// results are only used as names in the container: sources of mounts are opened separately.
 async fn real_paths(request: &Request) -> RealPaths {
     let ask = |path: &Path| {
@@ -103,8 +103,11 @@ async fn real_paths(request: &Request) -> RealPaths {
         async |errand: Option<Errand>| errand?.answer(errand::PATIENCE).await.ok()?.value::<PathBuf>().ok();
     let home = ask(Path::new(&request.account.home));
     let workdir = request.workdir.as_deref().and_then(ask);
-    let (home, workdir) = join(found(home), found(workdir)).await;
-    RealPaths { home, workdir }
+    let of_shell = request.workdir_of_shell.as_deref().filter(|path| path.is_absolute());
+    let resolved = of_shell.and_then(ask);
+    let (home, workdir, resolved) = join3(found(home), found(workdir), found(resolved)).await;
+    let of_shell = of_shell.filter(|_| resolved.is_some() && resolved == workdir);
+    RealPaths { home, workdir, workdir_of_shell: of_shell.map(Path::to_owned) }
 }
 
 async fn open(

@@ -35,6 +35,8 @@ pub(super) enum Fresh {
 pub(super) struct RealPaths {
     pub(super) home: Option<PathBuf>,
     pub(super) workdir: Option<PathBuf>,
+    /// Not a real path, but the shell's name of the working directory, if it leads there.
+    pub(super) workdir_of_shell: Option<PathBuf>,
 }
 
 /// All mounts of a container. The user's requests override the admin's, and both override those that every job
@@ -46,8 +48,9 @@ pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Ve
     let same = |mount: &&Mount| !options.mounts.iter().any(|own| own.target == mount.target);
     let mut all: Vec<PlannedMount> = options.mounts.iter().map(by(MountOrigin::User)).collect();
     all.extend(config.mounts.iter().filter(same).map(by(MountOrigin::Admin)));
-    add_workdir(&mut all, request, real);
-    add_home(&mut all, request, real, options.mount_home.unwrap_or(config.mount_home));
+    let is_home_mounted = options.mount_home.unwrap_or(config.mount_home);
+    add_workdir(&mut all, request, real, is_home_mounted);
+    add_home(&mut all, request, real, is_home_mounted);
     if options.readonly == Some(true)
         && !covered(&all, Path::new("/tmp"))
         && let Ok(target) = Target::parse("/tmp")
@@ -62,7 +65,7 @@ pub(super) fn wanted(config: &Config, request: &Request, real: &RealPaths) -> Ve
     all
 }
 
-fn add_workdir(all: &mut Vec<PlannedMount>, request: &Request, real: &RealPaths) {
+fn add_workdir(all: &mut Vec<PlannedMount>, request: &Request, real: &RealPaths, is_home_mounted: bool) {
     let Some(workdir) = request.workdir.as_deref() else { return };
     let source = match harmless(workdir) {
         Some(target) if !covered(all, workdir) => MountSource::Path(target.as_path().to_owned()),
@@ -72,7 +75,11 @@ fn add_workdir(all: &mut Vec<PlannedMount>, request: &Request, real: &RealPaths)
         let below = workdir.strip_prefix(home).ok()?;
         Some(Path::new(&request.account.home).join(below))
     });
-    for name in [workdir.to_owned()].into_iter().chain(real.workdir.clone()).chain(in_home) {
+    // The home directory itself has the link in it.
+    let is_there = |name: &&PathBuf| is_home_mounted && name.starts_with(&request.account.home);
+    let of_shell = real.workdir_of_shell.as_ref().filter(|name| !is_there(name)).cloned();
+    let names = [workdir.to_owned()].into_iter().chain(real.workdir.clone()).chain(in_home).chain(of_shell);
+    for name in names {
         if let Some(target) = harmless(&name).filter(|target| !covered(all, target.as_path())) {
             all.push(standard(source.clone(), target));
         }
@@ -166,6 +173,7 @@ mod tests {
             groups: Vec::new(),
             credentials: UserIds { uid: 5001, gid: 5001, groups: vec![5001] },
             workdir: Some(workdir.into()),
+            workdir_of_shell: None,
             options,
             shell: ShellState::default(),
             gpus: None,
@@ -174,7 +182,8 @@ mod tests {
 
     /// The mounts and their sources: `=` stands for the same path on the host.
     fn mounted(config: &[&str], home: &str, workdir: &str, options: Options) -> Vec<String> {
-        let real = RealPaths { home: Some(home.into()), workdir: Some(workdir.into()) };
+        let real =
+            RealPaths { home: Some(home.into()), workdir: Some(workdir.into()), ..RealPaths::default() };
         mounted_with_links(config, home, workdir, &real, options)
     }
 
@@ -262,7 +271,11 @@ mod tests {
     fn both_names_of_a_linked_home_lead_to_the_same() {
         let with = |config: &[&str], workdir: &str, options| {
             let resolved = workdir.replace("/home/alice", "/nfs/alice");
-            let real = RealPaths { home: Some("/nfs/alice".into()), workdir: Some(resolved.into()) };
+            let real = RealPaths {
+                home: Some("/nfs/alice".into()),
+                workdir: Some(resolved.into()),
+                ..RealPaths::default()
+            };
             mounted_with_links(config, "/home/alice", workdir, &real, options)
         };
         let plain = |workdir| with(&[], workdir, Options::default());
@@ -296,9 +309,32 @@ mod tests {
         assert_eq!(named, ["/mine /home/alice", "= /nfs/alice"]);
     }
 
+    /// /links is one to /data/scratch here, and so is /home/alice/work.
+    #[test]
+    fn the_shells_name_of_the_working_directory_leads_there_too() {
+        let with = |of_shell: &str, mount_home| {
+            let real = RealPaths {
+                home: Some("/home/alice".into()),
+                workdir: Some("/data/scratch".into()),
+                workdir_of_shell: Some(of_shell.into()),
+            };
+            let options = Options { mount_home: Some(mount_home), ..Options::default() };
+            mounted_with_links(&[], "/home/alice", "/data/scratch", &real, options)
+        };
+        let [workdir, fresh, home] = ["= /data/scratch", "fresh /home/alice", "= /home/alice"];
+        assert_eq!(with("/links", false), [workdir, "/data/scratch /links", fresh]);
+        assert_eq!(with("/home/alice/work", false), [workdir, "/data/scratch /home/alice/work", fresh]);
+        assert_eq!(with("/home/alice/work", true), [workdir, home]);
+        assert_eq!(with("/usr/links", false), [workdir, fresh]);
+    }
+
     #[test]
     fn real_path_in_a_system_directory_of_the_image_is_not_mounted() {
-        let real = RealPaths { home: Some("/usr/home/alice".into()), workdir: Some("/run/x".into()) };
+        let real = RealPaths {
+            home: Some("/usr/home/alice".into()),
+            workdir: Some("/run/x".into()),
+            ..RealPaths::default()
+        };
         let mounted = mounted_with_links(&[], "/home/alice", "/scratch", &real, Options::default());
         assert_eq!(mounted, ["= /scratch", "fresh /home/alice"]);
     }

@@ -4,6 +4,9 @@ use std::env;
 use std::error::Error;
 use std::ffi::OsString;
 use std::ffi::c_int;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use slurm_spank::Context;
 
@@ -75,10 +78,21 @@ fn order(spank: &Spank<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
     for (spec, value) in forward_to_prolog(|spec| given(spank, spec, |name| env::var_os(name))) {
         spank.job_control_setenv(control_variable(spec), value, true)?;
     }
+    if let Some(directory) = shells_directory() {
+        spank.job_control_setenv(env_protocol::DIRECTORY, directory, true)?;
+    }
     if options.entrypoint.unwrap_or(config.entrypoint) {
         spank.job_control_setenv(env_protocol::SHELL_STATE, ShellState::own().to_string(), true)?;
     }
     Ok(())
+}
+
+/// The shell's name of the current directory, if it leads there by a link.
+fn shells_directory() -> Option<OsString> {
+    let named = env::var_os("PWD").filter(|named| Path::new(named).is_absolute())?;
+    let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    let here = env::current_dir().ok()?;
+    (here != Path::new(&named) && identity(&here)? == identity(Path::new(&named))?).then_some(named)
 }
 
 /// Drops variables that the command line has overridden: the shell of a job would pass them on to its steps, where no command

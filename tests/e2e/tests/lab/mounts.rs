@@ -254,6 +254,31 @@ fn both_names_of_a_linked_home_lead_to_the_same_directory() {
     lab.assert_clean();
 }
 
+/// A link such as `/scratch`, or in the home directory, that leads to another file system on all nodes. Slurm knows only where.
+#[test]
+fn working_directory_has_the_name_by_which_the_shell_knows_it_too() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let here = alice.directory();
+    let touch = format!("touch {here}/work/$X.$(hostname) && cd {here}/work && ls -d ../disk/$X.$(hostname)");
+    let srun = format!("srun -w n1,n2 -N2 -n2 --docker-image={IMAGE}");
+    let runs = format!(
+        "mkdir disk; ln -s disk work; cd work
+         X=job {srun} sh -c '{touch}'
+         X=step salloc -Q -w n1,n2 -N2 -n2 {srun} sh -c '{touch}' </dev/null
+         X=chdir {srun} --chdir=/tmp sh -c '{touch}' 2>&1 | grep -c 'No such file'
+         X=home {srun} --docker-mount-home sh -c '{touch}'"
+    );
+    let runs = alice.command("").sh(&runs).run().success();
+    let seen = |run: &str| ["n1", "n2"].map(|node| format!("../disk/{run}.{node}"));
+    let mut lines = runs.lines();
+    lines.sort_unstable();
+    let mut expected: Vec<_> = ["home", "job", "step"].iter().flat_map(|run| seen(run)).collect();
+    expected.push("2".to_owned());
+    assert_eq!(lines, expected, "{runs}");
+    lab.assert_clean();
+}
+
 #[test]
 fn read_only_container_has_what_jobs_write_to() {
     let lab = Lab::get();
