@@ -13,9 +13,11 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
+use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::list;
 use super::name::{self, DOCKER};
 use super::transport::{self, Pieces};
 use crate::linux::{load, poll};
@@ -213,6 +215,16 @@ impl Engine {
     /// A client for one answer that arrives in pieces.
     pub(super) fn pieces(&self, call: &'static str) -> Result<Pieces, EngineError> {
         Pieces::new(&self.socket).map_err(|error| EngineError::new(call, error))
+    }
+
+    /// A list of the engine's, with these members of its objects.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        path: &str,
+        members: &[&str],
+    ) -> Result<Vec<T>, EngineError> {
+        self.call(call, list::list(&self.socket, path, members)).await
     }
 
     /// Asks the engine whether it still answers: called when another call takes long.

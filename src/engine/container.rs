@@ -6,16 +6,16 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bollard::container::LogOutput;
-use bollard::models::ContainerSummaryStateEnum as State;
 use bollard::query_parameters::{
     ContainerArchiveInfoOptions, CreateContainerOptions, DownloadFromContainerOptions,
-    InspectContainerOptions, ListContainersOptions, LogsOptions, StartContainerOptions,
+    InspectContainerOptions, LogsOptions, StartContainerOptions,
 };
 use futures_util::StreamExt;
+use serde::Deserialize;
 
 use super::connection::{Engine, EngineError, last_output_line};
 use super::container_spec::{ContainerSpec, Hiding, body};
-use super::shim;
+use super::{list, shim};
 use crate::linux::poll;
 
 /// How much of an archive is read to find a link: its header, and another one before that for a long name.
@@ -162,21 +162,42 @@ impl Engine {
 
     /// All containers, running or not, that carry this label (`name` or `name=value`).
     pub async fn labelled(&self, label: &str) -> Result<Vec<Listed>, EngineError> {
-        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
-        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        let request = || self.docker.list_containers(Some(options.clone()));
-        let listed = self.call_for_states("list containers", request).await?;
-        let found = listed.into_iter().filter_map(|summary| {
-            let names = summary.names.unwrap_or_default();
-            Some(Listed {
-                container: Container { id: summary.id? },
-                names: names.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
-                labels: summary.labels.unwrap_or_default(),
-                is_live: !matches!(summary.state, Some(State::EXITED | State::DEAD)),
-                age: summary.created.and_then(age),
-            })
-        });
-        Ok(found.collect())
+        let path = format!("/containers/json?all=true&filters={}", list::with_label(label));
+        let listed: Vec<Summary> = self.list("list containers", &path, &MEMBERS).await?;
+        Ok(listed.into_iter().map(Summary::listed).collect())
+    }
+}
+
+/// A container in an engine's list.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Summary {
+    id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    #[serde(default)]
+    state: Option<String>,
+    #[serde(default)]
+    created: Option<i64>,
+}
+
+/// What is read of it.
+const MEMBERS: [&str; 5] = ["Id", "Names", "Labels", "State", "Created"];
+
+impl Summary {
+    fn listed(self) -> Listed {
+        let names = self.names.unwrap_or_default();
+        // Podman says `stopped` until it has cleaned up after the processes.
+        let has_ended = matches!(self.state.as_deref(), Some("exited" | "dead" | "stopped"));
+        Listed {
+            container: Container { id: self.id },
+            names: names.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
+            labels: self.labels.unwrap_or_default(),
+            is_live: !has_ended,
+            age: self.created.and_then(age),
+        }
     }
 }
 

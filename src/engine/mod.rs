@@ -6,8 +6,12 @@ mod container;
 mod container_spec;
 mod exec;
 mod facts;
+#[cfg(test)]
+pub(crate) mod fake;
 mod image;
 mod import;
+mod list;
+mod members;
 mod name;
 mod put;
 pub mod registry_auth;

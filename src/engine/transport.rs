@@ -14,17 +14,17 @@ use std::task::{Context, Poll};
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use futures_util::{Stream, StreamExt};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, Join, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 /// The longest answer, in bytes: lists of an engine with tens of thousands of images are shorter.
-const ANSWER: usize = 64 << 20;
+pub(super) const ANSWER: usize = 64 << 20;
 /// The longest piece of an answer that arrives in pieces. Whenever more data arrives, the client searches all
 /// that it has of a piece (bollard, `JsonLineDecoder`).
 const PIECE: usize = 1 << 20;
@@ -93,13 +93,25 @@ where
     Docker::connect_with_custom_transport(exchange, Some("http://docker"), NEVER, API_DEFAULT_VERSION)
 }
 
-/// Sends a request over a connection of its own.
+/// What bollard needs of a transport.
 async fn exchange(
     socket: PathBuf,
     allowance: Allowance,
     request: BollardRequest,
 ) -> Result<Response<Incoming>, Error> {
-    let stream = UnixStream::connect(&socket).await?;
+    send(&socket, allowance, request).await
+}
+
+/// Sends a request over a connection of its own.
+pub(super) async fn send<B>(
+    socket: &Path,
+    allowance: Allowance,
+    request: Request<B>,
+) -> Result<Response<Incoming>, Error>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(counted(stream, allowance))).await?;
     // The task ends with the answer, or when the answer is dropped.
     tokio::spawn(connection.with_upgrades());
@@ -108,7 +120,7 @@ async fn exchange(
     // Servers expect the path without scheme and host.
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = path.parse().map_err(hyper::http::Error::from)?;
-    let mut response = sender.send_request(BollardRequest::from_parts(parts, body)).await?;
+    let mut response = sender.send_request(Request::from_parts(parts, body)).await?;
     tell_links_from_nothing(&mut response);
     Ok(response)
 }
@@ -123,15 +135,20 @@ fn tell_links_from_nothing<T>(response: &mut Response<T>) {
     }
 }
 
+/// The error of an answer that exceeds this limit.
+pub(super) fn too_long(limit: usize) -> io::Error {
+    io::Error::other(TooLong { limit })
+}
+
 /// How many bytes may still be read.
 #[derive(Clone, Debug)]
-struct Allowance {
+pub(super) struct Allowance {
     limit: usize,
     left: Arc<AtomicUsize>,
 }
 
 impl Allowance {
-    fn of(limit: usize) -> Self {
+    pub(super) fn of(limit: usize) -> Self {
         Self { limit, left: Arc::new(AtomicUsize::new(limit)) }
     }
 
@@ -149,7 +166,7 @@ impl Allowance {
     }
 
     fn error(&self) -> io::Error {
-        io::Error::other(TooLong { limit: self.limit })
+        too_long(self.limit)
     }
 }
 

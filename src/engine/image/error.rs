@@ -229,6 +229,11 @@ pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -
 }
 
 impl ImageError {
+    /// Whether the image's configuration keeps every container from having it.
+    pub(super) fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::Configuration { .. })
+    }
+
     /// Whether a registry may answer so because the user has not logged in: some report a private image as not
     /// found.
     pub(super) fn may_be_for_lack_of_a_login(&self) -> bool {

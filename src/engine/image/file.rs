@@ -34,10 +34,10 @@ impl Engine {
         progress: &mut dyn Progress,
     ) -> Result<Image, ImageError> {
         for id in file.ids {
-            match self.call("inspect the image", self.docker.inspect_image(id)).await {
+            match self.inspect_image(file.name, id).await {
                 Ok(found) => return usable(file.name, found, false),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
+                Err(ImageError::Engine(error)) if error.is_not_found() => {}
+                Err(error) => return Err(error),
             }
         }
         self.pull_file(file, progress).await.map_err(|error| of_file(error, file.name))
@@ -45,7 +45,7 @@ impl Engine {
 
     async fn pull_file(&self, file: FileImage<'_>, progress: &mut dyn Progress) -> Result<Image, ImageError> {
         let repository = file.served.repository().unwrap_or_default();
-        self.mark_interrupted_pulls(file.pulls).await?;
+        self.try_to_settle(&file.pulls.all().map_err(ImageError::Pulls)?).await?;
         let underway = file.pulls.begin(&repository, &[]).map_err(ImageError::Pulls)?;
         let pulled = self.pull(file.served, file.name, None, &mut Layers::default(), progress).await;
         if let Err(error @ ImageError::NotWanted { .. }) = pulled {
@@ -59,11 +59,15 @@ impl Engine {
             return Err(ImageError::FileContent { image: file.name.to_string(), message });
         }
         self.mark_others(&repository, &[]).await?;
-        if pulled.is_ok() {
+        let is_there = pulled.is_ok();
+        let image = pulled.and_then(|found| usable(file.name, found, true));
+        if image.as_ref().is_err_and(ImageError::is_of_configuration) {
+            self.forget_unusable(file.served).await?;
+        } else if is_there {
             self.forget_name(&file.served.full_name()).await?;
         }
         underway.end().map_err(ImageError::Pulls)?;
-        usable(file.name, pulled?, true)
+        image
     }
 
     /// Takes a name from an image that has another one.

@@ -16,8 +16,8 @@
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
-use bollard::models::{ImageInspect, ImageSummary};
-use bollard::query_parameters::{ListImagesOptions, TagImageOptions};
+use bollard::models::ImageInspect;
+use bollard::query_parameters::TagImageOptions;
 use sha2::{Digest, Sha256};
 
 use super::error::{ImageError, denied, pull_error, silent_registry};
@@ -89,7 +89,7 @@ impl Engine {
         if marks.is_empty() {
             // A pull that ended between the two requests has marked it.
             let id = found.id.as_deref().unwrap_or_default();
-            marks = marks_of(&self.call("inspect the image", self.docker.inspect_image(id)).await?);
+            marks = marks_of(&self.inspect_image(policy.reference, id).await?);
         }
         Ok(marks)
     }
@@ -157,19 +157,37 @@ impl Engine {
             if may_be_its && !found.id.as_ref().is_some_and(|id| pull.public.contains(id)) {
                 marks.push(mark_repository(registry_of(&pull.repository)));
             }
-            if pull.is_cut_off() {
-                self.mark_interrupted_pull(pull).await?;
-            }
         }
+        self.try_to_settle(&pulls).await?;
         Ok(marks)
+    }
+
+    /// For the start of a container: marks what interrupted pulls may have brought, as far as that is possible. Somebody's image
+    /// that cannot be marked does not keep others from theirs: what it may be counts as private for as long as its record stays.
+    pub(super) async fn try_to_settle(&self, pulls: &[PullRecord]) -> Result<(), EngineError> {
+        match self.settle(pulls).await {
+            Err(ImageError::Engine(error)) if error.is_engine_fault() => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Marks the images that interrupted pulls may have brought, and removes the records of these pulls.
     pub async fn mark_interrupted_pulls(&self, pulls: &Pulls) -> Result<(), ImageError> {
-        for pull in pulls.all().map_err(ImageError::Pulls)?.iter().filter(|pull| pull.is_cut_off()) {
-            self.mark_interrupted_pull(pull).await?;
+        self.settle(&pulls.all().map_err(ImageError::Pulls)?).await
+    }
+
+    /// One that cannot be marked does not keep the others from being marked.
+    async fn settle(&self, pulls: &[PullRecord]) -> Result<(), ImageError> {
+        let mut first = Ok(());
+        for pull in pulls.iter().filter(|pull| pull.is_cut_off()) {
+            first = first.and(self.mark_interrupted_pull(pull).await);
+            if let Err(ImageError::Engine(error)) = &first
+                && error.is_engine_fault()
+            {
+                break;
+            }
         }
-        Ok(())
+        first
     }
 
     async fn mark_interrupted_pull(&self, pull: &PullRecord) -> Result<(), ImageError> {
@@ -218,15 +236,27 @@ impl Engine {
         Ok(names.filter(|name| is_of(name, repository)).collect())
     }
 
+    /// Removes the image that a pull has just brought by this name, since no container can have it, unless it has names of other
+    /// repositories, or other tags.
+    pub(super) async fn forget_unusable(&self, name: &Reference) -> Result<(), EngineError> {
+        let Some(repository) = name.repository() else { return Ok(()) };
+        let is_it = |known: &&str| known.parse::<Reference>().is_ok_and(|known| known.same_as(name));
+        for image in self.images().await? {
+            let is_its_alone =
+                |known: &str| is_of(known, &repository) && (known.contains('@') || is_it(&known));
+            if image.names().any(|known| is_it(&known)) && image.names().all(is_its_alone) {
+                self.remove_image(&image).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The ids of all images of a repository that are not marked.
     async fn unmarked(&self, repository: &str) -> Result<Vec<String>, EngineError> {
-        let options = ListImagesOptions { all: true, ..Default::default() };
-        let listed = self.call("list images", self.docker.list_images(Some(options))).await?;
-        let is_unmarked = |image: &ImageSummary| {
-            let mut names = image.repo_tags.iter().chain(&image.repo_digests);
-            names.any(|name| is_of(name, repository)) && marks_among(&image.id, &image.repo_tags).is_empty()
-        };
-        Ok(listed.into_iter().filter(is_unmarked).map(|image| image.id).collect())
+        let listed = self.images_and_parts().await?.into_iter();
+        let of_repository = listed.filter(|image| image.names().any(|name| is_of(name, repository)));
+        let unmarked = of_repository.filter(|image| marks_among(&image.id, &image.marks).is_empty());
+        Ok(unmarked.map(|image| image.id).collect())
     }
 }
 
@@ -312,7 +342,13 @@ fn digits(id: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::LocalBoxFuture;
+
     use super::*;
+    use crate::engine::fake::FakeEngine;
+    use crate::engine::registry_auth::Logins;
+    use crate::linux::runtime::runtime;
+    use crate::settings::choices::Pull;
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -358,5 +394,58 @@ mod tests {
         assert!(is_of("reg:5000/app:1", "reg:5000/app"));
         assert!(!is_of("reg:5000/app2:1", "reg:5000/app"));
         assert!(!is_of("<none>:<none>", "reg:5000/app"));
+    }
+
+    /// Its images cannot be listed, and so not be marked: other images are used, and what may be private is not taken for public.
+    #[test]
+    fn interrupted_pull_that_cannot_be_settled_keeps_nobody_from_other_images() {
+        let directory = tempfile::tempdir().unwrap();
+        let pulls = Pulls::new(directory.path());
+        drop(pulls.begin("reg:5000/alice/app", &[]).unwrap());
+        let engine = FakeEngine::new(|_| (500, r#"{"message":"too much"}"#.to_owned()));
+        let reference: Reference = "reg:5000/bob/app:1".parse().unwrap();
+        let logins = || -> LocalBoxFuture<'_, Logins> { unreachable!("no registry is asked") };
+        let policy =
+            ImagePolicy { reference: &reference, pull: Pull::Missing, logins: &logins, pulls: &pulls };
+        runtime().unwrap().block_on(async {
+            let client = engine.connect().await;
+            for (name, is_private) in [("reg:5000/bob/app:1", false), ("reg:5000/alice/app:1", true)] {
+                let found = ImageInspect {
+                    id: Some(format!("sha256:{ID}")),
+                    repo_tags: Some(vec![name.to_owned()]),
+                    ..Default::default()
+                };
+                let marks = client.marks_to_come(&policy, &found).await.unwrap();
+                assert_eq!(!marks.is_empty(), is_private, "{name}");
+            }
+            client.mark_interrupted_pulls(&pulls).await.unwrap_err();
+        });
+        assert!(pulls.all().unwrap()[0].is_cut_off());
+    }
+
+    #[test]
+    fn image_that_no_container_can_have_goes_unless_it_has_other_names() {
+        let engine = FakeEngine::new(|request| {
+            let images = format!(
+                r#"[{{"Id":"sha256:1","RepoTags":["reg:5000/a:1","{MARK}/0:1"],"RepoDigests":["reg:5000/a@sha256:{ID}"]}},
+                    {{"Id":"sha256:2","RepoTags":["reg:5000/b:1","reg:5000/b:2"]}},
+                    {{"Id":"sha256:3","RepoTags":["reg:5000/c:1"],"RepoDigests":["reg:5000/d@sha256:{ID}"]}}]"#
+            );
+            match request {
+                "GET /images/json" => (200, images),
+                _ => (200, "[]".to_owned()),
+            }
+        });
+        runtime().unwrap().block_on(async {
+            let client = engine.connect().await;
+            for name in ["reg:5000/a:1", "reg:5000/b:1", "reg:5000/c:1", "reg:5000/a:2"] {
+                client.forget_unusable(&name.parse().unwrap()).await.unwrap();
+            }
+        });
+        let asked = engine.asked();
+        let removed: Vec<_> =
+            asked.iter().filter_map(|asked| asked.strip_prefix("DELETE /images/")).collect();
+        let digest = format!("reg:5000/a@sha256:{ID}");
+        assert_eq!(removed, ["reg:5000/a:1", &digest, &format!("{MARK}/0:1"), "sha256:1"]);
     }
 }

@@ -37,33 +37,60 @@ impl Engine {
         policy: &ImagePolicy<'_>,
         progress: &mut dyn Progress,
     ) -> Result<Image, ImageError> {
+        let mut layers = Layers::default();
+        let found = self.found(policy, &mut layers, progress).await;
+        let image = found.and_then(|found| usable(policy.reference, found, layers.any()));
+        if layers.any() && image.as_ref().is_err_and(ImageError::is_of_configuration) {
+            // If this fails, the user gets the first error all the same, and the image is like any that nobody uses.
+            let _ = self.forget_unusable(policy.reference).await;
+        }
+        image
+    }
+
+    async fn found(
+        &self,
+        policy: &ImagePolicy<'_>,
+        layers: &mut Layers,
+        progress: &mut dyn Progress,
+    ) -> Result<ImageInspect, ImageError> {
         let reference = policy.reference;
         let present = match policy.pull {
             Pull::Always if !reference.is_id() => None,
             Pull::Always | Pull::Missing | Pull::Never => self.present(reference).await?,
         };
-        let mut layers = Layers::default();
         let found = match present {
             Some(found) => found,
             None if policy.pull == Pull::Never => {
                 return Err(ImageError::NotPresent { image: reference.to_string() });
             }
             None if reference.is_id() => return Err(ImageError::UnknownId { image: reference.to_string() }),
-            None => self.get(policy, reference, &mut layers, progress).await?,
+            None => self.get(policy, reference, layers, progress).await?,
         };
         // The engine has received no layer: the image was already present, and the registry, if asked, has
         // shown only its id.
         if !layers.any() {
             self.check_right(policy, &found).await?;
         }
-        usable(reference, found, layers.any())
+        Ok(found)
     }
 
-    async fn present(&self, reference: &Reference) -> Result<Option<ImageInspect>, EngineError> {
-        match self.call("inspect the image", self.docker.inspect_image(&reference.engine_name())).await {
+    async fn present(&self, reference: &Reference) -> Result<Option<ImageInspect>, ImageError> {
+        match self.inspect_image(reference, &reference.engine_name()).await {
             Ok(found) => Ok(reference.admits(found.id.as_deref().unwrap_or_default()).then_some(found)),
-            Err(error) if error.is_not_found() => Ok(None),
+            Err(ImageError::Engine(error)) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What the engine knows of the image with this name or id. Its configuration alone can make that too long.
+    pub(super) async fn inspect_image(
+        &self,
+        shown: &Reference,
+        name: &str,
+    ) -> Result<ImageInspect, ImageError> {
+        match self.call("inspect the image", self.docker.inspect_image(name)).await {
+            Err(EngineError::TooLong { .. }) => Err(ImageError::Configuration { image: shown.to_string() }),
+            found => Ok(found?),
         }
     }
 
@@ -123,7 +150,7 @@ impl Engine {
         progress: &mut dyn Progress,
     ) -> Result<ImageInspect, ImageError> {
         let repository = reference.repository().unwrap_or_default();
-        self.mark_interrupted_pulls(policy.pulls).await?;
+        self.try_to_settle(&policy.pulls.all().map_err(ImageError::Pulls)?).await?;
         let public = self.public(policy.pulls, &repository).await?;
         let underway = policy.pulls.begin(&repository, &public).map_err(ImageError::Pulls)?;
         let pulled =

@@ -54,16 +54,29 @@ impl Pulls {
 
     /// Records that this process pulls an image from this repository, of which these images are public.
     pub fn begin(&self, repository: &str, public: &[String]) -> io::Result<PullGuard> {
-        let named = |prefix| self.0.join(format!("{prefix}{}", std::process::id()));
-        let (new, path) = (named(NEW), named(PREFIX));
+        let new = self.0.join(format!("{NEW}{}", std::process::id()));
         // An earlier process with the same pid has left it.
         gone(fs::remove_file(&new))?;
+        let path = self.unused()?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
         let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
         let lines = [repository].into_iter().chain(public.iter().map(String::as_str));
         lock.write_all(lines.collect::<Vec<_>>().join("\n").as_bytes())?;
         fs::rename(&new, &path)?;
         Ok(PullGuard { path, _lock: lock })
+    }
+
+    /// A path for a record of this process. The record of an interrupted pull, of this process or of an earlier one with the same
+    /// pid, may still be needed: its images could not be marked yet. No other process makes files of these names.
+    fn unused(&self) -> io::Result<PathBuf> {
+        let mut number = 0_u32;
+        loop {
+            let path = self.0.join(format!("{PREFIX}{}.{number}", std::process::id()));
+            if !path.try_exists()? {
+                return Ok(path);
+            }
+            number += 1;
+        }
     }
 
     /// All records of this node.
@@ -137,5 +150,18 @@ mod tests {
 
         pulls.begin("reg:5000/alice/app", &[]).unwrap().end().unwrap();
         assert!(pulls.all().unwrap().is_empty());
+    }
+
+    #[test]
+    fn record_that_is_not_settled_is_not_replaced_by_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let pulls = Pulls::new(directory.path());
+        let repositories = ["reg:5000/alice/a", "reg:5000/alice/b", "reg:5000/alice/c"];
+        for repository in repositories {
+            drop(pulls.begin(repository, &[]).unwrap());
+        }
+        let mut seen: Vec<_> = pulls.all().unwrap().into_iter().map(|pull| pull.repository).collect();
+        seen.sort();
+        assert_eq!(seen, repositories);
     }
 }

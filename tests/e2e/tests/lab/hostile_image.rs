@@ -269,6 +269,31 @@ fn image_with_records_of_its_own_does_not_silence_a_task_that_fails_in_it() {
 }
 
 /// Builds the usual image with these lines added, on n1 only.
+/// It would stay in the engine's store, and in each of the engine's lists, although no job can use it.
+#[test]
+fn image_whose_configuration_is_too_long_is_refused_and_does_not_stay() {
+    let lab = Lab::get();
+    let (n1, n2, alice) = (lab.node("n1"), lab.node("n2"), lab.alice());
+    let cases = [(
+        "long-labels",
+        "printf LABEL; for n in $(seq 20); do printf ' a%d=%s \\\\\\n' $n $(head -c 60000 /dev/zero | tr '\\0' x); done; echo b=1",
+        "its ENV, LABEL, VOLUME and ENTRYPOINT are larger than 1 MiB together: build it with less",
+    )];
+    for (name, lines, line) in cases {
+        let name = format!("registry:5000/built/{name}");
+        let build = format!(
+            "{{ echo FROM {IMAGE}; echo RUN touch /{name_of}; {lines}; }} | docker build --quiet --tag {name} - && docker push --quiet {name} && docker rmi {name}",
+            name_of = name.replace('/', "-"),
+        );
+        n2.sh(&build).success();
+        let run = alice.srun(&format!("-w n1 --docker-image={name} hostname")).run();
+        run.failure().said(&[&format!("n1: image '{name}': {line}")]);
+        n1.run(&format!("docker image inspect {name}")).failure();
+        n1.sh(&format!("! docker images --all --no-trunc --digests | grep {name}")).success();
+    }
+    lab.assert_clean();
+}
+
 fn build(lab: &Lab, name: &str, lines: &str) -> Built {
     lab.node("n1").build(&format!("registry:5000/built/{name}"), IMAGE, lines, "")
 }
