@@ -41,6 +41,17 @@ fn known(name: &str) -> Result<&'static str, &str> {
 mod tests {
     use super::*;
 
+    /// As the documentation promises: a command that is missing here is missing in every container.
+    #[test]
+    fn commands_that_containers_have_are_these() {
+        let names: Vec<_> = SlurmCommands::default().names().collect();
+        assert_eq!(
+            names.join(" "),
+            "srun sbatch salloc squeue scancel scontrol sinfo sacct sstat sattach sbcast sprio sshare sreport \
+             sacctmgr sdiag scrontab strigger"
+        );
+    }
+
     #[test]
     fn commands_are_all_none_or_those_that_are_named() {
         let names = |text| SlurmCommands::parse(text).map(|commands| commands.names().collect::<Vec<_>>());
