@@ -101,16 +101,27 @@ fn requeued_job_gets_a_new_container_and_new_keys() {
     let script = "cat /run/spank-docker/known_hosts >keys-$SLURM_RESTART_COUNT
         if [ -e /tmp/was-here ]; then echo old container; fi
         touch /tmp/was-here
-        if [ -n \"$SLURM_RESTART_COUNT\" ]; then echo again; exit 0; fi
+        if [ -n \"$SLURM_RESTART_COUNT\" ]; then echo again; until [ -e seen ]; do sleep 0.2; done; exit 0; fi
         touch running; sleep 300";
     let job = alice.submit_image("-w n1 --requeue", script);
     let running = format!("test -e {}/running", alice.directory());
     lab.poll(|| (lab.node("n1").run(&running).code == Some(0)).then_some(())).expect("the first run");
+    let labels = || {
+        let names = ["cluster", "job", "step", "user", "restart"];
+        let show = names.map(|name| format!("{name}={{{{index .Config.Labels \"spank-docker.{name}\"}}}}"));
+        let inspect = format!("docker inspect --format '{}' docker_{}", show.join(" "), job.id);
+        lab.node("n1").sh(&inspect).success().stdout
+    };
+    let expected = |restart| format!("cluster=lab job={} step= user=alice restart={restart}\n", job.id);
+    assert_eq!(labels(), expected(0));
     lab.node("n1").run(&format!("scontrol requeue {}", job.id)).success();
     // On a busy machine 22.05 ends those two minutes too early: the second run then has no prolog, and is
     // refused.
     job.wait_for("queued again", |record| record.contains("JobState=PENDING"));
     lab.node("n1").run(&format!("scontrol update JobId={} StartTime=now+135", job.id)).success();
+    job.wait_for_line("again");
+    assert_eq!(labels(), expected(1));
+    alice.command("touch seen").run().success();
     let job = job.wait().completed();
     assert_eq!(job.restarts, 1, "{job}");
     assert_eq!(job.lines(), ["again"], "{job}");
