@@ -328,3 +328,25 @@ fn any_image_and_a_steps_own_container_have_them() {
     assert_eq!(own.lines(), [own.id.to_string()], "{own}");
     lab.assert_clean();
 }
+
+#[test]
+fn commands_that_the_admin_has_not_allowed_are_refused() {
+    let lab = Lab::alone();
+    // The user can give the program any name, so the node's end has the list too.
+    let script = "ls -A /run/spank-docker/bin; cd /run/spank-docker; ls -d commands 2>/dev/null
+        ln -s /run/spank-docker/tools /tmp/srun; /tmp/srun --version; echo code $?";
+    for (list, files, line) in [
+        (
+            "squeue",
+            &["squeue", "commands"][..],
+            "srun: is not one of Slurm's commands on this node, or the admin has not allowed it (slurm_commands)",
+        ),
+        ("none", &[], "srun: Slurm's commands are not available in this container"),
+    ] {
+        lab.with_arguments("n1", &format!("memlock=inherit slurm_commands={list}"), || {
+            let srun = lab.alice().srun_image("-w n1").sh(script).run().success().said(&[line]);
+            assert_eq!(srun.lines(), [files, &["code 127"]].concat(), "{srun}");
+        });
+    }
+    lab.assert_empty();
+}
