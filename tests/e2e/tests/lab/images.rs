@@ -277,6 +277,23 @@ fn image_of_one_static_program_runs_by_tag_by_digest_and_by_id() {
         assert!(outcome.stdout.starts_with("ldconfig"), "{outcome}");
         outcome.said(&[]);
     }
+    // A node with another image, which has this id for its name.
+    let named = format!(
+        "docker image inspect {IMAGE} >/dev/null || docker pull --quiet {IMAGE}; docker tag {IMAGE} {short}"
+    );
+    let n1 = lab.node("n1");
+    lab.repair_with(n1.command("docker rmi").args(short));
+    n1.sh(&named).success();
+    let line = format!(
+        "n1: image '{short}': no image on this node has this id; to pull it, name it by repository and tag"
+    );
+    alice
+        .srun(&format!("-w n1 --docker-image={short} echo it ran"))
+        .run()
+        .refused()
+        .said(&[&line])
+        .printed(&[]);
+    n1.run(&format!("docker rmi {short}")).success();
     lab.everywhere(&remove(id));
     lab.assert_clean();
 }
