@@ -205,11 +205,37 @@ fn admins_default_holds_unless_the_user_overrides_it() {
         srun("").printed(&["yes"]);
         srun("--no-docker-entrypoint").printed(&["no"]);
     });
+    let small = image("musl");
+    lab.node("n1").sh(&format!("docker rmi {small} || true")).success();
+    lab.with_arguments("n1", "memlock=inherit pull=never", || {
+        let srun = |options: &str| alice.srun(&format!("-w n1 {options} --docker-image={small} who")).run();
+        let line = format!(
+            "n1: image '{small}': not present on this node, and the pull policy is 'never': use --docker-pull=missing"
+        );
+        srun("").refused().said(&[&line]).printed(&[]);
+        srun("--docker-pull=missing").success().said(&[]).printed(&["alice /home/alice alice physics gpuusers"]);
+    });
     lab.with_arguments("n1", "memlock=inherit mounts=/nowhere:/x", || {
         let line = "n1: mounts in plugstack.conf: '/nowhere' does not exist on this node: ask the admin";
         alice.srun_image("-w n1 echo it ran").run().refused().said(&[line]).printed(&[]);
     });
     remove.run().success();
+    lab.assert_empty();
+}
+
+#[test]
+fn a_container_has_the_admins_shared_memory_and_one_of_the_admins_ports() {
+    let lab = Lab::alone();
+    let script = "readlink /proc/self/ns/ipc; srun --docker-image=none readlink /proc/self/ns/ipc
+        echo $(($(stat -f -c '%b * %S' /dev/shm))) bytes
+        ssh -G n1 | grep ^port; ssh n1 'echo reached at $SLURM_JOB_DOCKER_PORT'";
+    lab.with_arguments("n1", "memlock=inherit shm_size=64M ports=31000-31009", || {
+        let job = lab.alice().submit_image("-w n1", script).wait().completed();
+        let [own, nodes, rest @ ..] = &job.lines()[..] else { panic!("{job}") };
+        assert!([own, nodes].iter().all(|line| line.starts_with("ipc:[")) && own != nodes, "{job}");
+        let port = 31_000 + job.id % 10;
+        assert_eq!(rest, ["67108864 bytes", &format!("port {port}"), &format!("reached at {port}")], "{job}");
+    });
     lab.assert_empty();
 }
 
