@@ -240,6 +240,28 @@ fn a_container_has_the_admins_shared_memory_and_one_of_the_admins_ports() {
 }
 
 #[test]
+fn devices_of_fast_networks_are_in_every_container() {
+    let lab = Lab::alone();
+    let n1 = lab.node("n1");
+    let devices = "cxi0 cxi1 gdrdrv hfi1_0 hfi1_1 knem xpmem";
+    let remove = n1.command("").sh(&format!("cd /dev && rm -f other cxi.file {devices}"));
+    lab.repair_with(remove.clone());
+    // All are like /dev/zero. A file is no device, whatever its name is.
+    n1.sh(&format!(
+        "cd /dev && : >cxi.file && for name in other {devices}; do mknod -m 0666 $name c 1 5; done"
+    ))
+    .success();
+    let look = format!(
+        "cd /dev; for name in other cxi.file {devices}; do test -c $name && head -c 1 $name | wc -c && echo $name; done; true"
+    );
+    let srun = lab.alice().srun_image("-w n1").sh(&look).run().success();
+    let expected: Vec<_> = devices.split(' ').flat_map(|name| ["1", name]).collect();
+    assert_eq!(srun.lines(), expected, "{srun}");
+    remove.run().success();
+    lab.assert_empty();
+}
+
+#[test]
 fn images_that_the_admin_does_not_allow_are_refused_by_client_and_node() {
     let lab = Lab::alone();
     let arguments = "memlock=inherit allow_images=registry:5000/other/*";
