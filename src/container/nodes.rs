@@ -1,9 +1,10 @@
-//! The addresses and names of a job's nodes: Slurm's NodeName, the host name, the full name, addresses.
+//! The addresses and names of a job's nodes: Slurm's NodeName, the host name, the full name, others in /etc/hosts, addresses.
 //!
 //! A child does the lookups, on the host: a name service may not answer, and in a container it would be the
 //! image's. Runs as root in the prolog, and in tasks before they join the container.
 #![forbid(unsafe_code)]
 
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::io;
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::ssh::client::SshHost;
 use crate::linux::errand::{self, Answer, Errand};
+use crate::linux::hosts_file;
 use crate::linux::resolve::{Resolved, resolve};
 use crate::slurm::node_addresses::{self, Configured};
 use crate::slurm::scontrol;
@@ -133,6 +135,9 @@ fn found(nodes: &[String]) -> JobNodes {
         all.hosts.push(host);
     }
     by_slurmctld(&mut all, &nameless);
+    if !is_many {
+        by_hosts_file(&mut all.hosts, &hosts_file::read());
+    }
     all.own = own();
     all
 }
@@ -152,6 +157,24 @@ fn by_slurmctld(all: &mut JobNodes, nameless: &[&String]) {
     }
 }
 
+/// Adds the names that this file has for addresses of the nodes, except where it calls a node by another one's name.
+fn by_hosts_file(hosts: &mut [SshHost], content: &str) {
+    let of_slurm: HashSet<String> = hosts.iter().map(|host| host.name.clone()).collect();
+    let mut by_address: HashMap<IpAddr, Vec<usize>> = HashMap::new();
+    for (place, host) in hosts.iter().enumerate() {
+        let known = host.others.iter().chain(&host.address).chain([&host.name]);
+        for address in known.filter_map(|known| known.parse().ok()) {
+            by_address.entry(address).or_default().push(place);
+        }
+    }
+    for (address, names) in hosts_file::lines(content) {
+        // Nodes that share an address share what it is called by: not even Slurm tells them apart by that.
+        let Some(places) = by_address.get(&address) else { continue };
+        let names: Vec<_> = names.filter(|name| !of_slurm.contains(*name)).map(str::to_owned).collect();
+        places.iter().for_each(|place| hosts[*place].also(names.iter().cloned()));
+    }
+}
+
 /// The names and addresses that belong to this node alone.
 fn own() -> Vec<String> {
     let mut own = Vec::new();
@@ -165,4 +188,21 @@ fn own() -> Vec<String> {
         own.extend(v4.or(v6).filter(|address| !address.is_loopback()).map(|address| address.to_string()));
     }
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_has_all_names_that_the_hosts_file_has_for_its_addresses() {
+        let mut hosts = ["n1", "n2"].map(SshHost::named);
+        hosts[0].address = Some("10.0.0.1".to_owned());
+        hosts[1].also(["2001:db8::2".to_owned(), "10.0.0.2".to_owned()]);
+        let content = "127.0.0.1 localhost n1\n10.0.0.1 n1 n1.example n2\n10.0.0.2 n2 node2 # node3\n\
+            2001:db8:0::2 n2 n2-v6 node2\n10.1.0.2 n2-storage\n";
+        by_hosts_file(&mut hosts, content);
+        assert_eq!(hosts[0].others, ["n1.example"]);
+        assert_eq!(hosts[1].others, ["2001:db8::2", "10.0.0.2", "node2", "n2-v6"]);
+    }
 }

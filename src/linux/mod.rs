@@ -7,6 +7,7 @@ pub mod closed;
 pub mod companion;
 pub mod environment;
 pub mod errand;
+pub mod hosts_file;
 pub mod identity;
 pub mod inside;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! ssh between the containers of a job: with checked host keys, and for this job only.
 
-use spank_docker_e2e::{IMAGE, Lab, image};
+use spank_docker_e2e::{IMAGE, Lab, NODES, image};
 
 use crate::hostile_user::assert_no_login;
 
@@ -183,6 +183,29 @@ fn every_name_and_address_of_a_node_leads_to_its_container() {
     let on = |node: &str, times| vec![format!("{node} {container} /mine"); times];
     let ranks = ["n1", "n2", "n2"].map(str::to_owned).to_vec();
     assert_eq!(job.lines(), [on("n2", 7), on("n1", 10), ranks].concat(), "{job}");
+    lab.assert_clean();
+}
+
+/// Name services tell the first name on a node's line, not those that follow.
+#[test]
+fn other_names_of_a_node_in_the_hosts_file_lead_to_its_container() {
+    const ADD: &str = "cp /etc/hosts /run/hosts.plain; at=$(getent hosts n2 | cut -d ' ' -f 1)
+        printf '%s\\n' \"$at n2 n2.cluster.example node2\" '192.0.2.2 n2-elsewhere' >>/etc/hosts";
+    const PLAIN: &str =
+        "[ ! -e /run/hosts.plain ] || { cat /run/hosts.plain >/etc/hosts; rm /run/hosts.plain; }";
+    let lab = Lab::alone();
+    for node in NODES {
+        lab.repair_with(lab.node(node).command("").sh(PLAIN));
+    }
+    lab.everywhere(ADD);
+    let script = "for host in n2.cluster.example node2 NODE2; do
+            ssh $host 'echo $(hostname) $SLURM_JOB_DOCKER_CONTAINER'
+        done
+        mpirun --host node2 hostname; grep -c elsewhere /run/spank-docker/ssh_config || true";
+    let job = lab.alice().submit_image("-w n1,n2 -N2", script).wait().completed();
+    let there = format!("n2 docker_{}", job.id);
+    assert_eq!(job.lines(), [&*there, &there, &there, "n2", "0"], "{job}");
+    lab.everywhere(PLAIN);
     lab.assert_clean();
 }
 
