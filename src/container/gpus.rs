@@ -45,7 +45,8 @@ pub(super) fn of_step(request: &Request, scratch: &Path) -> Gpus {
     if gpus.is_empty() {
         return gpus;
     }
-    // slurmstepd puts tasks into the step's cgroups after it has forked them all.
+    // slurmstepd puts tasks into the step's cgroups after it has forked them all, into one hierarchy after the other with cgroup
+    // v1. Into that of devices it has put itself before (src/plugins/task/cgroup/task_cgroup_devices.c, `task_cgroup_devices_create`).
     match Cgroups::of_own_step() {
         Ok(Some(_)) => gpus.numbers.retain(|number| {
             let own = nodes.iter().find(|node| node.number == *number);
