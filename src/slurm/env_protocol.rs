@@ -7,6 +7,7 @@
 //! | [`IMAGE_OF_JOB`] | Slurm, in batch scripts and salloc's shell | the script, the shell | the job's own `--docker-image` | the same |
 //! | [`COMPONENTS_WITH_IMAGE`] | an srun of several components that makes its jobs | their tasks | options that look like the step's may be another component's; a digit for each: it has an image | the step's own options are ignored, the record of the prolog holds |
 //! | [`LAYOUT_OF_JOB`] | sbatch, salloc (empty); srun and batch scripts (`JOB:LAYOUT`) | srun, tasks | tasks on each node of the job: srun replaces Slurm's variable by its step's | the user's own hostfile has other numbers |
+//! | [`OVERRIDDEN`] | sbatch | the prolog, the script | options of the script whose opposites are on the command line | the user's own container is another one |
 //! | [`SHELL_STATE`] | srun, sbatch and salloc that ask for an ENTRYPOINT | the prolog | umask and soft limits of the submitting shell | the user's own ENTRYPOINT has others |
 //! | [`DIRECTORY`] | srun, sbatch and salloc whose shell names its directory by a link | the prolog | that name of the working directory | none: the node looks it up with the user's rights, and takes it if it leads to the working directory |
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
@@ -33,6 +34,12 @@ pub const COMPONENTS_WITH_IMAGE: &str = "SLURM_DOCKEROPTIONS";
 /// The layout of a job, for its steps. Empty in a shell of salloc, which does not know its job yet. Contains
 /// the job's id, since scripts pass their variables on to the jobs that they submit.
 pub const LAYOUT_OF_JOB: &str = "SLURM_DOCKERLAYOUT";
+/// Names of options, with commas between them, that count as not given: Slurm keeps both of a pair of opposites.
+pub const OVERRIDDEN: &str = "SLURM_DOCKEROVERRIDDEN";
+/// The same for the prolog: the name under which Slurm's clients set it.
+pub const OVERRIDDEN_FOR_PROLOG: &str = "DOCKEROVERRIDDEN";
+/// The name under which the prolog finds it.
+pub const OVERRIDDEN_IN_PROLOG: &str = "SPANK_DOCKEROVERRIDDEN";
 /// Set for the prolog of a job with an ENTRYPOINT: the name under which Slurm's clients set it; Slurm adds a
 /// prefix.
 pub const SHELL_STATE: &str = "DOCKERSHELL";

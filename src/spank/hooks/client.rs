@@ -36,6 +36,10 @@ pub(in crate::spank) fn check_options(spank: &mut Spank<'_>) -> c_int {
 }
 
 fn client(spank: &Spank<'_>) -> Result<(), Box<dyn Error>> {
+    match overridden(spank) {
+        none if none.is_empty() => environment::remove(env_protocol::OVERRIDDEN),
+        names => environment::set(env_protocol::OVERRIDDEN, names),
+    }
     let variable = |name: &str| env::var_os(name);
     let options = Options::parse(|spec| given(spank, spec, variable))?;
     let has_image = options.has_image();
@@ -78,6 +82,9 @@ fn order(spank: &Spank<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
     for (spec, value) in forward_to_prolog(|spec| given(spank, spec, |name| env::var_os(name))) {
         spank.job_control_setenv(control_variable(spec), value, true)?;
     }
+    if let Some(names) = env::var_os(env_protocol::OVERRIDDEN) {
+        spank.job_control_setenv(env_protocol::OVERRIDDEN_FOR_PROLOG, names, true)?;
+    }
     if let Some(directory) = shells_directory() {
         spank.job_control_setenv(env_protocol::DIRECTORY, directory, true)?;
     }
@@ -85,6 +92,19 @@ fn order(spank: &Spank<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
         spank.job_control_setenv(env_protocol::SHELL_STATE, ShellState::own().to_string(), true)?;
     }
     Ok(())
+}
+
+/// The options of a batch script whose opposites are on sbatch's command line, which overrides a script (sbatch(1)). If both are
+/// in one place, none is overridden.
+fn overridden(spank: &Spank<'_>) -> String {
+    let own: Vec<OsString> = env::args_os().skip(1).collect();
+    let is_own = |spec: &OptionSpec| own.iter().any(|argument| *argument == *format!("--{}", spec.name));
+    let is_set = |spec: &OptionSpec| spank.is_option_set(spec.name);
+    let is_overridden = |spec: &&OptionSpec| {
+        spec.opposite().is_some_and(|other| is_set(spec) && is_set(other) && is_own(other) && !is_own(spec))
+    };
+    let names: Vec<_> = TABLE.iter().filter(is_overridden).map(|spec| spec.name).collect();
+    names.join(",")
 }
 
 /// The shell's name of the current directory, if it leads there by a link.

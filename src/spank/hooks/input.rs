@@ -10,18 +10,21 @@ use slurm_spank::{SpankError, SpankHandle};
 use crate::guest::mpi::launcher;
 use crate::settings::options::{Given, Launch, OptionSpec, ValueSource};
 use crate::settings::plugstack::{self, Config};
+use crate::slurm::env_protocol;
 use crate::slurm::plugin_order::{self, OrderError};
 
 /// Slurm's handle for the process in which the hook runs.
 pub(super) type Spank<'a> = SpankHandle<'a>;
 
-/// An option's value: from the command line, else from the variable.
+/// An option's value: from the command line, else from the variable. An overridden option of a script counts as not given.
 pub(super) fn given(
     spank: &Spank<'_>,
     spec: &OptionSpec,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Option<Given> {
-    if spank.is_option_set(spec.name) {
+    let overridden = variable(env_protocol::OVERRIDDEN).unwrap_or_default();
+    let is_overridden = || overridden.to_string_lossy().split(',').any(|name| name == spec.name);
+    if spank.is_option_set(spec.name) && !is_overridden() {
         let value = spank.get_option_value_os(spec.name).map(|value| value.into_owned()).unwrap_or_default();
         return Some(Given { value, source: ValueSource::Option });
     }

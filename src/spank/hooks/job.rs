@@ -11,6 +11,7 @@ use crate::container::{self, JobInfo, Request, RequestError};
 use crate::linux::process;
 use crate::log::{Log, error_chain};
 use crate::settings::options::{self, Options};
+use crate::slurm::env_protocol;
 use crate::slurm::hostlist;
 use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::spank::handle::{FAILED, OK};
@@ -19,7 +20,9 @@ use crate::spank::slurmstepd;
 pub(in crate::spank) fn prolog(spank: &mut Spank<'_>) -> c_int {
     let began = Instant::now();
     occupy_standard_descriptors();
-    let options = Options::parse(|spec| given(spank, spec, |_| None));
+    let overridden = || env::var_os(env_protocol::OVERRIDDEN_IN_PROLOG);
+    let hint = |name: &str| (name == env_protocol::OVERRIDDEN).then(overridden).flatten();
+    let options = Options::parse(|spec| given(spank, spec, hint));
     let Some(facts) = facts(spank) else { return OK };
     let subject = PrologInput { began, facts, state_dir: state_dir(spank) };
     if matches!(&options, Ok(options) if !options.has_image()) {

@@ -72,6 +72,7 @@ fn prepare(spank: &Spank<'_>, work: &AsUser, signals: &mut HeldSignals) -> Resul
 fn forget_options(spank: &Spank<'_>) -> Result<(), SpankError> {
     spank.unsetenv(env_protocol::DOCKEREXEC)?;
     spank.unsetenv(env_protocol::COMPONENTS_WITH_IMAGE)?;
+    spank.unsetenv(env_protocol::OVERRIDDEN)?;
     TABLE.iter().try_for_each(|spec| {
         spank.unsetenv(spec.variable)?;
         // Slurm 24.11 leaves the option of a step there without a value.

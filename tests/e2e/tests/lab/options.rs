@@ -160,6 +160,23 @@ fn option_without_an_image_warns_on_every_client() {
     lab.assert_clean();
 }
 
+/// Slurm itself keeps both options.
+#[test]
+fn the_command_line_overrides_the_opposite_option_in_a_script() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let script = "printf '#!/bin/sh\n#SBATCH --docker-image=IMAGE --docker-READ\ntouch /var/tmp/x && echo writable; srun true\n' >READ
+        sbatch --quiet --wait --output=out --docker-WRITE READ; cat out";
+    for (in_script, option, seen) in [
+        ("readonly", "writable", "writable"),
+        ("writable", "readonly", "touch: cannot touch '/var/tmp/x': Read-only file system"),
+    ] {
+        let script = script.replace("IMAGE", IMAGE).replace("READ", in_script).replace("WRITE", option);
+        alice.command("").sh(&script).run().success().printed(&[seen]);
+    }
+    lab.assert_clean();
+}
+
 #[test]
 fn steps_of_a_job_do_not_follow_a_variable_that_its_command_line_has_overridden() {
     let lab = Lab::get();
