@@ -18,11 +18,11 @@ const LIMIT: usize = 4 << 20;
 /// The result of a program.
 #[derive(Debug)]
 pub struct Ran {
-    /// Standard output and error together, or the end of it.
+    /// Standard output, or the end of it.
     pub output: Vec<u8>,
-    /// Standard error alone.
+    /// Standard error, or the end of it.
     errors: Vec<u8>,
-    /// The exit code; `None` when the program has not ended in time. Then it still runs.
+    /// The exit code; `None` when the end of the program was not waited for, or did not come in time.
     pub code: Option<i64>,
 }
 
@@ -43,12 +43,15 @@ fn keep(kept: &mut Vec<u8>, message: &[u8]) {
 }
 
 impl Engine {
-    /// Runs this command with these variables on top of the container's.
+    /// Runs this command with these variables on top of the container's, until it ends or `is_enough`, which gets each
+    /// piece of its standard output. An engine may tell the end later than it comes: moby waits 2 s for processes that
+    /// keep this output (daemon/monitor.go).
     pub async fn run(
         &self,
         container: &Container,
         command: Vec<String>,
         variables: Vec<String>,
+        mut is_enough: impl FnMut(&[u8]) -> bool,
         limit: Duration,
     ) -> Result<Ran, EngineError> {
         let call = "run a program in the container";
@@ -66,23 +69,25 @@ impl Engine {
         let run = async {
             let pieces = self.pieces(call)?;
             let started = self.call(call, pieces.docker.start_exec(&id, None::<StartExecOptions>)).await?;
-            let StartExecResults::Attached { output: mut stream, .. } = started else { return Ok(()) };
+            let StartExecResults::Attached { output: mut stream, .. } = started else { return Ok(true) };
             let wrong = |error| EngineError::new(call, error);
             while let Some(chunk) = pieces.next(&mut stream).await.map_err(wrong)? {
                 if let LogOutput::StdErr { message } = &chunk {
                     keep(&mut errors, message);
+                    continue;
                 }
-                keep(&mut output, &chunk.into_bytes());
+                let message = chunk.into_bytes();
+                keep(&mut output, &message);
+                if is_enough(&message) {
+                    return Ok(false);
+                }
             }
-            Ok::<_, EngineError>(())
+            Ok::<_, EngineError>(true)
         };
-        let ended = timeout(limit, run).await;
-        let code = match ended {
-            Ok(ended) => {
-                ended?;
-                self.call(call, self.docker.inspect_exec(&id)).await?.exit_code
-            }
-            Err(_) => None,
+        let has_ended = timeout(limit, run).await.unwrap_or(Ok(false))?;
+        let code = match has_ended {
+            true => self.call(call, self.docker.inspect_exec(&id)).await?.exit_code,
+            false => None,
         };
         Ok(Ran { output, errors, code })
     }

@@ -114,10 +114,14 @@ pub(super) async fn run(
     let variables = image.environment.iter().cloned().chain(variables);
     let variables = variables.map(|(name, value)| format!("{name}={value}")).collect();
     let patience = load::patience(PATIENCE);
-    let ran = engine.run(container, command.collect(), variables, patience).await?;
+    // The second mark is the last that the command prints: its end need not be waited for.
+    let mut marks = Marks::new(&token);
+    let ran = engine
+        .run(container, command.collect(), variables, |piece| marks.are_both_in(piece), patience)
+        .await?;
     let image = name.to_string();
     match (exported(&ran.output, &token), ran.code) {
-        (Some(exported), Some(0)) => Ok(exported),
+        (Some(exported), None | Some(0)) => Ok(exported),
         (_, Some(0)) => Err(EntrypointError::Ended { image, words: ran.last_output_line() }),
         (_, Some(code)) => Err(EntrypointError::Failed { image, code, words: ran.last_output_line() }),
         (_, None) => Err(EntrypointError::Hangs { image, waited: patience, words: ran.last_output_line() }),
@@ -130,14 +134,45 @@ fn user_of(user: &UserIds) -> String {
     format!("{}:{}:{}", user.uid, user.gid, groups.join(","))
 }
 
+/// What precedes the variables, and follows them.
+fn mark(token: &str) -> Vec<u8> {
+    format!("{token}\0").into_bytes()
+}
+
+fn position(output: &[u8], mark: &[u8]) -> Option<usize> {
+    output.windows(mark.len()).position(|window| window == mark)
+}
+
+/// Looks for both marks in output that comes in pieces.
+struct Marks {
+    mark: Vec<u8>,
+    missing: usize,
+    /// What has come since the last mark, as far as it may be the beginning of the next one.
+    rest: Vec<u8>,
+}
+
+impl Marks {
+    fn new(token: &str) -> Self {
+        Self { mark: mark(token), missing: 2, rest: Vec::new() }
+    }
+
+    /// Whether both have come, with this piece.
+    fn are_both_in(&mut self, piece: &[u8]) -> bool {
+        self.rest.extend_from_slice(piece);
+        while let Some(place) = position(&self.rest, &self.mark).filter(|_| self.missing > 0) {
+            self.rest.drain(..place + self.mark.len());
+            self.missing -= 1;
+        }
+        self.rest.drain(..self.rest.len().saturating_sub(self.mark.len()));
+        self.missing == 0
+    }
+}
+
 /// The variables between the two tokens, except those that the job or the shell sets.
 #[must_use]
 pub fn exported(output: &[u8], token: &str) -> Option<Vec<(String, String)>> {
-    let mark = format!("{token}\0");
-    let at = |from: usize| {
-        let found = output.get(from..)?.windows(mark.len()).position(|window| window == mark.as_bytes());
-        found.map(|place| from + place)
-    };
+    let mark = mark(token);
+    let at = |from: usize| position(output.get(from..)?, &mark).map(|place| from + place);
     let begin = at(0)? + mark.len();
     let end = at(begin)?;
     let entries = output[begin..end].split(|byte| *byte == 0);
@@ -177,6 +212,20 @@ mod tests {
         assert_eq!(exported(output, "tok").unwrap(), pairs);
         for cut in [&output[..10], b"tok", b"", b"tok\0A=1\0"] {
             assert_eq!(exported(cut, "tok"), None);
+        }
+    }
+
+    #[test]
+    fn both_marks_are_found_in_whatever_pieces_they_come() {
+        let output = b"hello tok tok\0A=1\0B=2\0tok\0";
+        for size in 1..=output.len() {
+            let mut marks = Marks::new("tok");
+            let pieces = output.chunks(size);
+            let last = pieces.len() - 1;
+            for (number, piece) in pieces.enumerate() {
+                assert_eq!(marks.are_both_in(piece), number == last, "{number} of {size}");
+            }
+            assert!(marks.are_both_in(b"bye"));
         }
     }
 

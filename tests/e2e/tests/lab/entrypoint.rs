@@ -61,6 +61,28 @@ fn exports_of_the_entrypoint_reach_tasks_scripts_and_ssh_sessions() {
     assert_eq!(lab.everywhere("pgrep -fx 'sleep 292' || true"), ["", "", ""]);
 }
 
+/// As a server's that it starts does. moby would wait 2 s for it.
+#[test]
+fn process_of_the_entrypoint_that_keeps_its_output_holds_up_no_task() {
+    let lab = Lab::get();
+    let script = "export EXPORTED=exported; sleep 294 &
+        (while sleep 0.001; do echo noise >&2; done) & shift; exec \"$@\"";
+    let built = build(&lab, "n2", "own/entrypoint-keeps", IMAGE, script);
+    let options = format!("-w n2 --docker-entrypoint --docker-image={}", built.name);
+    let look = "echo $EXPORTED; pgrep -fxc 'sleep 294'; env | grep noise || true";
+    for _ in 0..3 {
+        lab.alice().srun(&options).sh(look).run().success().printed(&["1", "exported"]);
+    }
+    let times = "grep -F \": image 'own/entrypoint-keeps'\" /var/log/slurm/slurmd.log | tail -n 3 |
+        sed -n 's/.*, entrypoint \\([0-9]*\\).*/\\1/p'";
+    let times = lab.node("n2").sh(times).success().stdout;
+    let times: Vec<u32> = times.lines().map(|time| time.parse().unwrap()).collect();
+    // It takes about 100 ms.
+    assert!(times.len() == 3 && times.iter().any(|time| *time < 1500), "{times:?}");
+    lab.assert_clean();
+    assert_eq!(lab.everywhere("pgrep -fx 'sleep 294' || true"), ["", "", ""]);
+}
+
 #[test]
 fn entrypoint_that_fails_or_hangs_or_needs_root_fails_the_job_with_its_last_line() {
     let lab = Lab::get();
