@@ -126,6 +126,14 @@ pub enum ImageError {
         /// As the user wrote it.
         image: String,
     },
+    /// What each list of containers has of the image is too long.
+    #[error(
+        "image '{image}': the names of its LABELs and its VOLUMEs are larger than 32 KiB together: build it with fewer"
+    )]
+    Listed {
+        /// As the user wrote it.
+        image: String,
+    },
     /// The image is for another architecture.
     #[error("image '{image}': built for '{architecture}', this node is '{node}'")]
     Architecture {
@@ -231,7 +239,7 @@ pub(super) fn pull_error(reference: &Reference, error: bollard::errors::Error) -
 impl ImageError {
     /// Whether the image's configuration keeps every container from having it.
     pub(super) fn is_of_configuration(&self) -> bool {
-        matches!(self, Self::Configuration { .. })
+        matches!(self, Self::Configuration { .. } | Self::Listed { .. })
     }
 
     /// Whether a registry may answer so because the user has not logged in: some report a private image as not

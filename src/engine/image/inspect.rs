@@ -47,6 +47,9 @@ pub(super) fn usable(reference: &Reference, found: ImageInspect, is_new: bool) -
     if size(&config) > CONFIGURATION {
         return Err(ImageError::Configuration { image: reference.to_string() });
     }
+    if listed_size(&config) > LISTED {
+        return Err(ImageError::Listed { image: reference.to_string() });
+    }
     let entries = config.env.unwrap_or_default();
     Ok(Image {
         digest: digest(reference, &found.repo_digests.unwrap_or_default()),
@@ -87,6 +90,22 @@ fn size(config: &ImageConfig) -> usize {
     texts.map(String::len).chain(labels).sum()
 }
 
+/// The limit for what every list of the engine's containers says of a container because of its image, in bytes of JSON: with
+/// more, a few containers of one user would make these lists, by which each removal begins, longer than an answer may be.
+const LISTED: usize = 32 << 10;
+
+/// The size of these parts: the names of the labels, whose values are empty in a container, and the paths of the volumes. Each has
+/// quotes, a colon and a comma around it.
+fn listed_size(config: &ImageConfig) -> usize {
+    const AROUND: usize = r#":"","#.len();
+    let names = config.labels.iter().flatten().map(|(name, _)| name);
+    let json = |text: &String| serde_json::to_string(text).map_or(usize::MAX / 2, |json| json.len());
+    names
+        .chain(config.volumes.iter().flatten())
+        .map(|text| json(text).saturating_add(AROUND))
+        .fold(0, usize::saturating_add)
+}
+
 /// The variables that an image's ENV entries set, without those that the job sets.
 #[must_use]
 pub fn environment(entries: &[String]) -> Vec<(String, String)> {
@@ -124,19 +143,47 @@ mod tests {
         assert_eq!(digest(&"ubuntu".parse().unwrap(), &[]), None);
     }
 
+    fn judged(config: ImageConfig) -> Result<Image, ImageError> {
+        let found = ImageInspect { config: Some(config), ..Default::default() };
+        usable(&"a".parse().unwrap(), found, false)
+    }
+
     #[test]
     fn oversized_configuration_of_an_image_is_refused() {
-        let with_labels = |length: usize| ImageInspect {
-            config: Some(ImageConfig {
-                labels: Some([("a".to_owned(), "x".repeat(length))].into()),
-                env: Some(vec!["A=1".to_owned()]),
-                ..Default::default()
-            }),
+        let with_labels = |length: usize| ImageConfig {
+            labels: Some([("a".to_owned(), "x".repeat(length))].into()),
+            env: Some(vec!["A=1".to_owned()]),
             ..Default::default()
         };
-        let reference: Reference = "a".parse().unwrap();
-        assert!(usable(&reference, with_labels(CONFIGURATION - 4), false).is_ok());
-        let refused = usable(&reference, with_labels(CONFIGURATION), false);
+        assert!(judged(with_labels(CONFIGURATION - 4)).is_ok());
+        let refused = judged(with_labels(CONFIGURATION));
         assert!(matches!(refused, Err(ImageError::Configuration { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn image_that_would_fill_the_lists_of_containers_is_refused() {
+        let labels = |name: String| ImageConfig {
+            labels: Some([(name, "x".repeat(CONFIGURATION / 2))].into()),
+            ..Default::default()
+        };
+        let volumes = |path: String| ImageConfig { volumes: Some(vec![path]), ..Default::default() };
+        // In JSON six characters.
+        let control = |length: usize| "\u{1}".repeat(length);
+        let long = |length: usize| "x".repeat(length);
+        for (config, is_usable) in [
+            (labels(long(LISTED - 6)), true),
+            (labels(long(LISTED - 5)), false),
+            (volumes(long(LISTED - 6)), true),
+            (volumes(long(LISTED - 5)), false),
+            (labels(control(LISTED / 6 - 1)), true),
+            (labels(control(LISTED / 6)), false),
+        ] {
+            let judged = judged(config);
+            assert_eq!(judged.is_ok(), is_usable, "{judged:?}");
+            assert!(is_usable || matches!(judged, Err(ImageError::Listed { .. })));
+        }
+        // Many short ones are as long.
+        let names = (0..10_000).map(|number| (number.to_string(), String::new()));
+        judged(ImageConfig { labels: Some(names.collect()), ..Default::default() }).unwrap_err();
     }
 }

@@ -274,11 +274,18 @@ fn image_with_records_of_its_own_does_not_silence_a_task_that_fails_in_it() {
 fn image_whose_configuration_is_too_long_is_refused_and_does_not_stay() {
     let lab = Lab::get();
     let (n1, n2, alice) = (lab.node("n1"), lab.node("n2"), lab.alice());
-    let cases = [(
-        "long-labels",
-        "printf LABEL; for n in $(seq 20); do printf ' a%d=%s \\\\\\n' $n $(head -c 60000 /dev/zero | tr '\\0' x); done; echo b=1",
-        "its ENV, LABEL, VOLUME and ENTRYPOINT are larger than 1 MiB together: build it with less",
-    )];
+    let cases = [
+        (
+            "long-labels",
+            "printf LABEL; for n in $(seq 20); do printf ' a%d=%s \\\\\\n' $n $(head -c 60000 /dev/zero | tr '\\0' x); done; echo b=1",
+            "its ENV, LABEL, VOLUME and ENTRYPOINT are larger than 1 MiB together: build it with less",
+        ),
+        (
+            "many-labels",
+            "printf LABEL; seq --format ' %040g=1' 800 | tr -d '\\n'; echo",
+            "the names of its LABELs and its VOLUMEs are larger than 32 KiB together: build it with fewer",
+        ),
+    ];
     for (name, lines, line) in cases {
         let name = format!("registry:5000/built/{name}");
         let build = format!(
