@@ -156,6 +156,7 @@ impl Reaper<'_> {
             }
             for (kept, error) in remove::remove_found(engine, &found, self.patience).await {
                 states.retain(|state| state.owner() != kept.owner());
+                first = first.and(remove::remove_all_but_record(&kept));
                 if postpones && error.is_unfinished() {
                     kept.postpone_no_longer()?;
                 }
@@ -163,7 +164,10 @@ impl Reaper<'_> {
             }
         }
         for state in states {
-            first = first.and(remove::remove_scope(&state));
+            // What a removal needs to know is in the records of containers that may still be there.
+            let is_kept = engine.is_err() && remove::may_have_container(&state);
+            let remove = if is_kept { remove::remove_all_but_record } else { remove::remove_scope };
+            first = first.and(remove(&state));
             // A cgroup may keep it busy for long: so the deadline gets checked here.
             tokio::task::yield_now().await;
         }
@@ -231,12 +235,13 @@ impl Reaper<'_> {
         Ok(owners.into_iter().filter(may_remove).map(|owner| state.of(owner)).collect())
     }
 
-    /// Whether no start can be in progress for it: it is old; or its job has had its extern step; or its prolog
+    /// Whether no start can be in progress for it: it is old; or its job has had its extern step, or its end; or its prolog
     /// was cut off, and that process is gone; or its container has died.
     fn is_over(&self, state: &OwnerDir) -> bool {
         let is_over = |record: &Record| matches!(record.outcome, Outcome::Starting) || is_dead(record);
         is_old(state.age())
             || had_extern_step(state)
+            || state.is_due().is_some()
             || state.read().is_ok_and(|record| record.as_ref().is_some_and(is_over))
     }
 }
@@ -301,5 +306,28 @@ mod tests {
             state.begin(&origin, Outcome::Starting).unwrap();
             assert_eq!(reaper.is_own(&state), is_own);
         }
+    }
+
+    /// Their containers are still there, and would be removed without their files being known.
+    #[test]
+    fn records_of_containers_stay_while_their_engine_is_down() {
+        if lacking::root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+        let state_dir = directory.path().join("state");
+        let config = Config { state_dir: state_dir.clone(), docker_host: socket, ..Config::default() };
+        let slurmd = Slurmd { cluster: "lab".to_owned(), node: "va".to_owned() };
+        let origin = Origin { uid: 1000, slurmd: slurmd.clone(), engine: None };
+        let [started, failed] = [7, 8].map(|job| StateDir::new(&state_dir).of(Owner::job(JobId(job))));
+        for state in [&started, &failed] {
+            state.begin(&origin, Outcome::Starting).unwrap();
+        }
+        started.note_written_to(directory.path()).unwrap();
+        reap(&config, &slurmd).unwrap();
+        assert_eq!((started.written_to().as_deref(), started.is_due()), (Some(directory.path()), Some(true)));
+        assert!(has_ended(&started) && !failed.try_exists().unwrap());
     }
 }

@@ -119,15 +119,33 @@ pub(super) async fn remove_found(
 /// Removes the record of an owner with all that it names. Where a cgroup cannot be removed, the record stays,
 /// for a later epilog to try again.
 pub(super) fn remove_scope(directory: &OwnerDir) -> Result<(), StopError> {
-    let cgroups = directory.cgroups();
-    let cgroups: Vec<&Path> = cgroups.iter().map(PathBuf::as_path).collect();
-    match cgroup::remove(&cgroups) {
+    match remove_cgroups(directory) {
         Ok(()) => Ok(directory.remove()?),
-        Err((path, source)) => {
+        Err(error) => {
             directory.remove_container()?;
-            Err(StopError::Cgroup { path: path.to_owned(), source })
+            Err(error)
         }
     }
+}
+
+/// Removes what an owner has on the node, keys above all, except for the record: its container may still be there, and a later
+/// hook that removes it needs to know where its files are.
+pub(super) fn remove_all_but_record(directory: &OwnerDir) -> Result<(), StopError> {
+    let cgroups = remove_cgroups(directory);
+    let (files, noted) = (directory.remove_container(), directory.note_ended());
+    cgroups.and(files.and(noted).map_err(StopError::from))
+}
+
+fn remove_cgroups(directory: &OwnerDir) -> Result<(), StopError> {
+    let cgroups = directory.cgroups();
+    let cgroups: Vec<&Path> = cgroups.iter().map(PathBuf::as_path).collect();
+    cgroup::remove(&cgroups).map_err(|(path, source)| StopError::Cgroup { path: path.to_owned(), source })
+}
+
+/// Whether a container of this owner may still be there at an engine that cannot be asked.
+pub(super) fn may_have_container(directory: &OwnerDir) -> bool {
+    directory.written_to().is_some()
+        || directory.read().ok().flatten().is_some_and(|record| record.is_ready())
 }
 
 #[cfg(test)]

@@ -14,8 +14,10 @@ use super::engine_health;
 use super::image_cache::{Goal, Mode, make_room};
 use super::ownership::{self, LABEL_JOB};
 use super::reap;
-use super::remove::{Belonging, StopError, connect, remove_found, remove_scope};
-use crate::engine::{self, EngineError, ImageError, Listed};
+use super::remove::{
+    Belonging, StopError, connect, may_have_container, remove_all_but_record, remove_found, remove_scope,
+};
+use crate::engine::{self, Engine, EngineError, ImageError, Listed};
 use crate::engine::{PullRecord, Pulls};
 use crate::linux::cgroup;
 use crate::linux::runtime::runtime;
@@ -132,12 +134,17 @@ fn end_without_cgroups(
     owner: Owner,
     belongs: impl Fn(&Listed) -> bool,
 ) -> Result<(), StopError> {
-    let Removal { result, directories, kept } = remove_containers(config, owner.job, belongs, false);
-    let mut first = result;
-    for state in directories {
-        first = first.and(state.of(owner).remove().map_err(StopError::from));
+    let mut removal = remove_containers(config, owner.job, belongs, false);
+    let mut first = std::mem::replace(&mut removal.result, Ok(()));
+    for state in removal.directories.iter().map(|state| state.of(owner)) {
+        let removed = if removal.may_have_left(&state) {
+            state.remove_container().and_then(|()| state.note_ended())
+        } else {
+            state.remove()
+        };
+        first = first.and(removed.map_err(StopError::from));
     }
-    postpone(&kept);
+    postpone(&removal.kept);
     first
 }
 
@@ -149,12 +156,12 @@ fn end(
     owner_belongs: impl Fn(Owner) -> bool,
 ) -> Result<(), StopError> {
     let waits = had_container(config, job);
-    let Removal { result, directories, kept } = remove_containers(config, job, belongs, waits);
-    let mut first = result;
-    for state in directories {
-        first = first.and(remove_state(&state, &owner_belongs));
+    let mut removal = remove_containers(config, job, belongs, waits);
+    let mut first = std::mem::replace(&mut removal.result, Ok(()));
+    for state in &removal.directories {
+        first = first.and(remove_state(&removal, state, &owner_belongs));
     }
-    postpone(&kept);
+    postpone(&removal.kept);
     first
 }
 
@@ -180,21 +187,34 @@ struct Removal {
     directories: BTreeSet<StateDir>,
     /// The owners whose containers are still there.
     kept: Vec<OwnerDir>,
+    /// The engines that did not say which containers they have.
+    unasked: BTreeSet<PathBuf>,
+}
+
+impl Removal {
+    /// Whether a container of this owner may still be there.
+    fn may_have_left(&self, state: &OwnerDir) -> bool {
+        let engine = || state.read().ok().flatten().and_then(|record| record.engine);
+        let is_unasked =
+            || engine().map_or(!self.unasked.is_empty(), |engine| self.unasked.contains(&engine));
+        self.kept.contains(state) || (is_unasked() && may_have_container(state))
+    }
 }
 
 /// Removes these containers of the job at each engine that may have one.
 fn remove_containers(config: &Config, job: JobId, belongs: impl Fn(&Listed) -> bool, waits: bool) -> Removal {
     let configured = StateDir::new(&config.state_dir);
     let sockets = engines(config, &configured, job);
+    let mut removal = Removal {
+        result: Ok(()),
+        directories: BTreeSet::from([configured]),
+        kept: Vec::new(),
+        unasked: BTreeSet::new(),
+    };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            let result = Err(StopError::Runtime(error));
-            return Removal { result, directories: BTreeSet::from([configured]), kept: Vec::new() };
-        }
+        Err(error) => return Removal { result: Err(StopError::Runtime(error)), unasked: sockets, ..removal },
     };
-    let mut removal =
-        Removal { result: Ok(()), directories: BTreeSet::from([configured.clone()]), kept: Vec::new() };
     for socket in sockets {
         let failed = runtime.block_on(async {
             let mut failed = remove_at(config, &socket, job, &belongs, &mut removal.directories).await;
@@ -213,7 +233,10 @@ fn remove_containers(config: &Config, job: JobId, belongs: impl Fn(&Listed) -> b
                     removal.result = removal.result.and(Err(error.into()));
                 }
             }
-            Err(error) => removal.result = removal.result.and(Err(error)),
+            Err(error) => {
+                removal.unasked.insert(socket);
+                removal.result = removal.result.and(Err(error));
+            }
         }
     }
     removal
@@ -230,15 +253,34 @@ async fn remove_at(
     directories: &mut BTreeSet<StateDir>,
 ) -> Result<Failed, StopError> {
     let Some(engine) = connect(config, socket).await? else { return Ok(Vec::new()) };
-    let label = format!("{LABEL_JOB}={job}");
-    let listed = engine.labelled(&label).await?.into_iter().filter(belongs);
-    let found = listed.filter_map(|listed| {
+    let (listed, unlisted) = match engine.labelled(&format!("{LABEL_JOB}={job}")).await {
+        Ok(listed) => (listed, None),
+        Err(error) if error.is_engine_fault() => return Err(error.into()),
+        Err(error) => (named(config, &engine, job).await, Some(error)),
+    };
+    let found = listed.into_iter().filter(belongs).filter_map(|listed| {
         let state_dir = ownership::state_dir(&listed, config);
         Belonging::of(listed, state_dir.unwrap_or_else(|| StateDir::new(&config.state_dir)))
     });
     let found: Vec<_> = found.collect();
     directories.extend(found.iter().map(|found| found.state_dir.clone()));
-    Ok(remove_found(&engine, &found, engine::PATIENCE).await)
+    let failed = remove_found(&engine, &found, engine::PATIENCE).await;
+    match unlisted {
+        None => Ok(failed),
+        Some(error) => Err(error.into()),
+    }
+}
+
+/// The job's containers that its records name, for an engine that answers, but does not list them.
+async fn named(config: &Config, engine: &Engine, job: JobId) -> Vec<Listed> {
+    let owners = StateDir::new(&config.state_dir).owners().unwrap_or_default().into_iter();
+    let owners: BTreeSet<Owner> = owners.filter(|owner| owner.job == job).chain([Owner::job(job)]).collect();
+    let mut found = Vec::new();
+    for owner in owners {
+        // The caller reports that the list has failed.
+        found.extend(engine.named(&owner.container_name()).await.ok().flatten());
+    }
+    found
 }
 
 /// The first failure of the engine among all failures.
@@ -258,16 +300,144 @@ fn engines(config: &Config, state: &StateDir, job: JobId) -> BTreeSet<PathBuf> {
     records.filter_map(|record| record.engine).chain([config.docker_host.clone()]).collect()
 }
 
-/// Removes the records of these owners.
-fn remove_state(state: &StateDir, owner_belongs: impl Fn(Owner) -> bool) -> Result<(), StopError> {
+/// Removes the records of these owners. Where a container may still be there, only its own record stays.
+fn remove_state(
+    removal: &Removal,
+    state: &StateDir,
+    owner_belongs: impl Fn(Owner) -> bool,
+) -> Result<(), StopError> {
     let owners =
         state.owners().map_err(|source| StopError::List { path: state.path().to_owned(), source })?;
     let mut first = Ok(());
     for owner in owners.into_iter().filter(|owner| owner_belongs(*owner)) {
-        let removed = remove_scope(&state.of(owner));
-        if first.is_ok() {
-            first = removed;
-        }
+        let state = state.of(owner);
+        let remove = if removal.may_have_left(&state) { remove_all_but_record } else { remove_scope };
+        first = first.and(remove(&state));
     }
     first
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::engine::fake::FakeEngine;
+    use crate::linux::lacking;
+    use crate::slurm::ids::StepId;
+    use crate::state::Origin;
+
+    const JOB: JobId = JobId(7);
+    const LABELS: &str = r#"{"spank-docker.job":"7","spank-docker.node":"n1"}"#;
+
+    /// A node whose job 7 has ended, and has had a container at this engine, and another one for its step 1.
+    struct Node {
+        directory: tempfile::TempDir,
+        config: Config,
+    }
+
+    impl Node {
+        fn new(engine: &Path) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let [state_dir, docker_host] = ["state", "absent"].map(|name| directory.path().join(name));
+            let node = Self { directory, config: Config { state_dir, docker_host, ..Config::default() } };
+            let slurmd = Slurmd { cluster: "lab".to_owned(), node: "n1".to_owned() };
+            let origin = Origin { uid: 1000, slurmd, engine: Some(engine.to_owned()) };
+            for state in node.owners() {
+                state.begin(&origin, Outcome::Starting).unwrap();
+                state.note_written_to(Path::new("/nowhere")).unwrap();
+                let container = state.mount_point(state.container()).unwrap();
+                fs::write(container.join("key"), "secret").unwrap();
+            }
+            node
+        }
+
+        fn owners(&self) -> [OwnerDir; 2] {
+            let state = StateDir::new(&self.config.state_dir);
+            [Owner::job(JOB), Owner::step(JOB, StepId(1))].map(|owner| state.of(owner))
+        }
+
+        fn end(&self) -> Result<(), StopError> {
+            let slurmd = Slurmd { cluster: "lab".to_owned(), node: "n1".to_owned() };
+            end(
+                &self.config,
+                JOB,
+                |listed| ownership::is_of_job(listed, &slurmd, JOB),
+                |owner| owner.job == JOB,
+            )
+        }
+
+        /// Whether a hook that comes now tries to remove the container of each owner, and where the container has written.
+        fn left(&self) -> [(Option<bool>, Option<PathBuf>); 2] {
+            self.owners().map(|state| {
+                assert!(!state.container().exists(), "{state:?}");
+                (state.is_due(), state.written_to())
+            })
+        }
+    }
+
+    fn noted() -> Option<PathBuf> {
+        Some("/nowhere".into())
+    }
+
+    #[test]
+    fn records_of_containers_stay_while_their_engine_is_down() {
+        if lacking::root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        drop(UnixListener::bind(&socket).unwrap());
+        let node = Node::new(&socket);
+        for _ in 0..2 {
+            assert!(node.end().unwrap_err().is_engine_fault());
+            assert_eq!(node.left(), [(Some(true), noted()), (Some(true), noted())]);
+        }
+        assert!(node.directory.path().exists());
+    }
+
+    #[test]
+    fn record_of_a_container_that_stays_stays_too() {
+        if lacking::root() {
+            return;
+        }
+        let engine = FakeEngine::new(|request| match request {
+            "GET /containers/json?all=true&filters=%7B%22label%22%3A%5B%22spank-docker.job%3D7%22%5D%7D" => {
+                (200, format!(r#"[{{"Id":"07","Names":["/docker_7"],"Labels":{LABELS}}}]"#))
+            }
+            "DELETE /containers/07?v=true&force=true&link=false" => {
+                (500, r#"{"message":"device or resource busy"}"#.to_owned())
+            }
+            _ => (200, "{}".to_owned()),
+        });
+        let node = Node::new(&engine.socket());
+        node.end().unwrap_err();
+        assert_eq!(node.left(), [(Some(false), noted()), (None, None)]);
+    }
+
+    /// An engine that answers, but whose list cannot be read.
+    #[test]
+    fn containers_that_are_not_listed_are_removed_by_their_names() {
+        if lacking::root() {
+            return;
+        }
+        let engine = FakeEngine::new(|request| match request {
+            "GET /containers/docker_7/json" | "GET /containers/docker_7.1/json" => {
+                let name = request.split('/').nth(2).unwrap();
+                let labels = format!(r#""Config":{{"Labels":{LABELS}}}"#);
+                (200, format!(r#"{{"Id":"0{name}","Name":"/{name}",{labels}}}"#))
+            }
+            _ if request.starts_with("GET /containers/json") => (200, "[".to_owned()),
+            _ => (200, "{}".to_owned()),
+        });
+        let node = Node::new(&engine.socket());
+        assert!(!node.end().unwrap_err().is_engine_fault());
+        // Whether that were all is not known.
+        assert_eq!(node.left(), [(Some(true), noted()), (Some(true), noted())]);
+        let asked = engine.asked();
+        let removed =
+            |id: &str| asked.iter().any(|asked| asked.starts_with(&format!("DELETE /containers/{id}?")));
+        assert!(removed("0docker_7") && removed("0docker_7.1"), "{asked:?}");
+    }
 }

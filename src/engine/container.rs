@@ -166,6 +166,25 @@ impl Engine {
         let listed: Vec<Summary> = self.list("list containers", &path, &MEMBERS).await?;
         Ok(listed.into_iter().map(Summary::listed).collect())
     }
+
+    /// The container of this name, running or not.
+    pub async fn named(&self, name: &str) -> Result<Option<Listed>, EngineError> {
+        let request = || self.docker.inspect_container(name, None::<InspectContainerOptions>);
+        let found = match self.call_for_states("inspect the container", request).await {
+            Ok(found) => found,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(id) = found.id else { return Ok(None) };
+        let state = found.state.unwrap_or_default();
+        Ok(Some(Listed {
+            container: Container { id },
+            names: found.name.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
+            labels: found.config.unwrap_or_default().labels.unwrap_or_default(),
+            is_live: state.running != Some(false),
+            age: None,
+        }))
+    }
 }
 
 /// A container in an engine's list.

@@ -110,17 +110,18 @@ impl StateDir {
 }
 
 /// `state_dir/<job>` or `state_dir/<job>.<step>`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerDir {
     owner: Owner,
     pub(super) path: PathBuf,
 }
 
 impl OwnerDir {
-    /// Makes the directory, empty of what an earlier run of the same job may have left.
+    /// Makes the directory, empty of what an earlier run of the same job may have left, except where its container has written:
+    /// the container may still be there.
     pub fn create(&self) -> Result<(), StateError> {
         self.make_parent()?;
-        self.remove()?;
+        self.clear(Some(WRITTEN_TO))?;
         self.make(&self.path)
     }
 
@@ -259,6 +260,12 @@ impl OwnerDir {
         self.replace(WRITTEN_TO, path.as_os_str().as_bytes())
     }
 
+    /// Forgets that directory, since its container is gone: the next one may be elsewhere.
+    pub fn forget_written_to(&self) -> Result<(), StateError> {
+        let path = self.path.join(WRITTEN_TO);
+        gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
+    }
+
     /// That directory, if it was recorded.
     #[must_use]
     pub fn written_to(&self) -> Option<PathBuf> {
@@ -274,6 +281,12 @@ impl OwnerDir {
         self.replace(POSTPONED, tries.saturating_add(1).to_string().as_bytes())
     }
 
+    /// Records that the job, or the step, has ended, and that its container may still be there: the next hook that can ask the
+    /// engine tries to remove it.
+    pub fn note_ended(&self) -> Result<(), StateError> {
+        if self.is_due().is_none() { self.replace(POSTPONED, b"0") } else { Ok(()) }
+    }
+
     /// Resets the pause to the shortest: the removal makes progress, but takes long.
     pub fn postpone_no_longer(&self) -> Result<(), StateError> {
         self.replace(POSTPONED, b"1")
@@ -286,6 +299,9 @@ impl OwnerDir {
         const DAY: u64 = 24 * 60 * MINUTE;
         let since = fs::metadata(self.path.join(POSTPONED)).ok()?.modified().ok()?.elapsed();
         let tries = self.tries().unwrap_or(u32::MAX);
+        if tries == 0 {
+            return Some(true);
+        }
         let pause =
             2u64.checked_pow(tries.saturating_sub(1)).map_or(DAY, |pauses| DAY.min(MINUTE * pauses.min(DAY)));
         Some(since.is_ok_and(|since| since.as_secs() >= pause))
@@ -362,12 +378,23 @@ impl OwnerDir {
         if fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             return Ok(());
         }
+        self.clear(None)?;
+        gone(fs::remove_dir(&self.path)).map_err(self.failed("remove", &self.path))
+    }
+
+    /// Removes all that is in the directory, except for a file of this name.
+    fn clear(&self, kept: Option<&str>) -> Result<(), StateError> {
+        if fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return Ok(());
+        }
         self.remove_container()?;
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let path = entry.path();
-            gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;
+            if kept.is_none_or(|kept| entry.file_name() != kept) {
+                let path = entry.path();
+                gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))?;
+            }
         }
-        gone(fs::remove_dir(&self.path)).map_err(self.failed("remove", &self.path))
+        Ok(())
     }
 
     pub(super) fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
@@ -438,6 +465,26 @@ mod tests {
         // Records of earlier releases name no slurmd.
         job.begin(&Origin::default(), Outcome::Starting).unwrap();
         job.begin(&origin("vb"), Outcome::Starting).unwrap();
+    }
+
+    #[test]
+    fn where_a_container_has_written_is_known_until_it_is_gone() {
+        if lacking::root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let job = StateDir::new(&directory.path().join("state")).of(Owner::job(JobId(7)));
+        job.begin(&Origin::default(), Outcome::Starting).unwrap();
+        job.note_written_to(directory.path()).unwrap();
+        job.postpone().unwrap();
+        // The job is queued again, before its first container could be removed.
+        job.begin(&Origin::default(), Outcome::Starting).unwrap();
+        assert_eq!((job.written_to().as_deref(), job.is_due()), (Some(directory.path()), None));
+        job.forget_written_to().unwrap();
+        job.forget_written_to().unwrap();
+        assert_eq!(job.written_to(), None);
+        job.remove().unwrap();
+        assert!(!job.try_exists().unwrap());
     }
 
     #[test]

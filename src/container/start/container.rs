@@ -70,23 +70,27 @@ pub(super) async fn create(
         }
         other => other,
     };
+    if created.is_ok() {
+        // A name exists once: the container of an earlier run is gone.
+        start.directory.forget_written_to()?;
+    }
     created.map_err(|error| match error {
         error if error.is_not_found() => ImageError::Gone { image: start.image_name() }.into(),
         error => explain(start, error, spec.gpus.as_ref()),
     })
 }
 
-/// Removes the containers of the same job or step at this engine.
+/// Removes the container of the same job or step at this engine, where a name exists once.
 pub(super) async fn remove_namesake(start: &StartRequest<'_>, engine: &Engine) -> Result<(), EngineError> {
     let Request { owner, slurmd, .. } = start.request;
-    let listed = engine.labelled(&format!("{LABEL_JOB}={}", owner.job)).await?;
-    let is_namesake = |listed: &&Listed| {
-        ownership::owner(listed) == Some(*owner) && ownership::is_of_job(listed, slurmd, owner.job)
+    let found = engine.named(&owner.container_name()).await?;
+    let is_namesake = |found: &Listed| {
+        ownership::owner(found) == Some(*owner) && ownership::is_of_job(found, slurmd, owner.job)
     };
-    for listed in listed.iter().filter(is_namesake) {
-        engine.remove(&listed.container, start.directory.written_to(), engine::PATIENCE).await?;
+    match found.filter(is_namesake) {
+        Some(found) => engine.remove(&found.container, start.directory.written_to(), engine::PATIENCE).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The node that has a container of the same job or step at this engine, if it is another one: two slurmds on this machine,

@@ -150,10 +150,11 @@ async fn undo(start: &StartRequest<'_>, error: &StartError) {
     if !error.is_engine_fault()
         && let Ok(engine) = engine_health::connect(start.config).await
     {
-        // If this fails, the epilog tries again and reports it.
-        let _ = container::remove_namesake(start, &engine).await;
+        // If this fails, the epilog tries again and reports it. It needs to know where the container has written.
+        if container::remove_namesake(start, &engine).await.is_ok() {
+            let _ = start.directory.forget_written_to();
+        }
     }
-    let _ = start.directory.remove();
     let _ = start.directory.create();
 }
 
