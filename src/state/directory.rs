@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
 
 use super::error::StateError;
 use super::once_flag::OnceFlag;
@@ -25,6 +26,8 @@ const RECORD_LIMIT: u64 = 16 << 20;
 /// How long a start waits for others to write their records: each takes a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// In `state_dir`, for the lock of starts that begin: its name is no owner's.
+const BEGIN: &str = ".begin";
 const RECORD: &str = "state.json";
 const ADOPTED: &str = "adopted";
 const CGROUPS: &str = "cgroups";
@@ -97,9 +100,7 @@ impl StateDir {
 
     /// Opens that file for locks, and makes it if it is not there.
     pub fn open_starts(&self) -> io::Result<File> {
-        let mut options = File::options();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(self.starts())
+        open_lock(&self.starts())
     }
 
     fn beside(&self, ending: &str) -> PathBuf {
@@ -129,9 +130,11 @@ impl OwnerDir {
     /// another node has one for the same job: slurmds that share the directory do not remove what belongs to each other.
     pub fn begin(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
         self.make_parent()?;
-        // The prologs of both run at the same time.
-        let failed = || self.failed("lock", self.parent());
-        let turn = lock::exclusive(Instant::now() + PATIENCE, || File::open(self.parent()));
+        // The prologs of both run at the same time. The lock is on a file of root's alone: on one that others can open, such as
+        // a directory with the mode 0755, any of them could keep it.
+        let path = self.parent().join(BEGIN);
+        let failed = || self.failed("lock", &path);
+        let turn = lock::exclusive(Instant::now() + PATIENCE, || open_lock(&path));
         let _turn = turn.map_err(failed())?.ok_or_else(|| failed()(ErrorKind::TimedOut.into()))?;
         if let Some(record) = self.read()?
             && !record.slurmd.may_be(&origin.slurmd)
@@ -410,6 +413,18 @@ impl OwnerDir {
     }
 }
 
+/// Opens a file for locks, and makes it if it is not there. Fails for one that other users may open, who could keep a lock for ever.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    Ok(file)
+}
+
 pub(super) fn write_new(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     // A killed process with the same pid has left this file: it can be replaced.
     gone(fs::remove_file(path))?;
@@ -428,6 +443,7 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc::channel;
     use std::thread;
 
@@ -485,6 +501,30 @@ mod tests {
         assert_eq!(job.written_to(), None);
         job.remove().unwrap();
         assert!(!job.try_exists().unwrap());
+    }
+
+    #[test]
+    fn no_lock_of_another_user_keeps_a_start_from_beginning() {
+        if lacking::root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDir::new(&directory.path().join("state"));
+        state.ensure().unwrap();
+        // An admin has made it, for all to read.
+        fs::set_permissions(state.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let _held = Flock::lock(File::open(state.path()).unwrap(), FlockArg::LockShared).unwrap();
+        let job = state.of(Owner::job(JobId(7)));
+        job.begin(&Origin::default(), Outcome::Starting).unwrap();
+        let lock = state.path().join(BEGIN);
+        assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(state.owners().unwrap(), [job.owner()]);
+        // One that others may open is not used.
+        for open in [lock, state.starts()] {
+            fs::write(&open, "").unwrap();
+            fs::set_permissions(&open, fs::Permissions::from_mode(0o604)).unwrap();
+        }
+        assert!(job.begin(&Origin::default(), Outcome::Starting).is_err() && state.open_starts().is_err());
     }
 
     #[test]
