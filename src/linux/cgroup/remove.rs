@@ -1,7 +1,9 @@
 //! The removal of cgroups and of the processes in them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -80,13 +82,45 @@ fn kill_process_of(directory: &Path, thread: i32) {
     }
 }
 
-/// Ends every process in a cgroup whose path contains `mark`, a container's id.
+/// Ends every process in the cgroups of root whose paths contain `mark`, a container's id. A user with cgroups of their own (those
+/// of systemd's user manager) can give one any name.
 pub fn kill_all(mark: &str) -> io::Result<()> {
-    for pid in process::all()? {
-        let cgroups = Cgroups::of_container(pid, mark)?;
-        if !cgroups.is_empty() {
-            return cgroups.end();
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let found: Vec<Cgroups> =
+        process::all()?.map(|pid| Cgroups::of_container(pid, mark)).collect::<io::Result<_>>()?;
+    let directories = roots(&found);
+    if directories.is_empty() { Ok(()) } else { end(&directories, Instant::now() + PATIENCE) }
+}
+
+/// The directories of root among these, each once.
+fn roots(found: &[Cgroups]) -> Vec<&Path> {
+    let directories: BTreeSet<&Path> = found.iter().flat_map(Cgroups::directories).collect();
+    let is_roots = |directory: &&Path| fs::symlink_metadata(directory).is_ok_and(|found| found.uid() == 0);
+    directories.into_iter().filter(is_roots).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::chown;
+
+    use super::*;
+    use crate::linux::lacking;
+
+    #[test]
+    fn cgroup_that_a_user_has_named_after_a_container_is_not_taken_for_its_own() {
+        if lacking::root() {
+            return;
         }
+        let directory = tempfile::tempdir().unwrap();
+        let make = |name: &str, uid| {
+            let path = directory.path().join(name);
+            fs::create_dir(&path).unwrap();
+            chown(&path, Some(uid), None).unwrap();
+            Cgroups([(directory.path().to_owned(), path)].into())
+        };
+        let (users, own) = (make("0a1b", 1000), make("docker-0a1b.scope", 0));
+        let found = [users.clone(), own.clone(), own.clone(), Cgroups::default()];
+        assert_eq!(roots(&found), own.directories().collect::<Vec<_>>());
+        assert!(roots(&[users]).is_empty());
     }
-    Ok(())
 }
