@@ -20,7 +20,7 @@ use crate::linux::removal::gone;
 use crate::log::escape::Escaped;
 use crate::slurm::ids::Owner;
 
-/// A limit that is larger than any record.
+/// The longest record, in bytes: none is written that would not be read.
 const RECORD_LIMIT: u64 = 16 << 20;
 
 /// How long a start waits for others to write their records: each takes a moment.
@@ -215,6 +215,9 @@ impl OwnerDir {
         let record = Record::new(self.owner, origin, outcome);
         let text = serde_json::to_vec(&record)
             .map_err(|source| StateError::Damaged { owner: self.owner, source })?;
+        if text.len() as u64 > RECORD_LIMIT {
+            return Err(StateError::Long { owner: self.owner, limit: RECORD_LIMIT >> 20 });
+        }
         self.replace(RECORD, &text)
     }
 
@@ -525,6 +528,17 @@ mod tests {
             fs::set_permissions(&open, fs::Permissions::from_mode(0o604)).unwrap();
         }
         assert!(job.begin(&Origin::default(), Outcome::Starting).is_err() && state.open_starts().is_err());
+    }
+
+    #[test]
+    fn record_that_no_hook_could_read_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let job = OwnerDir { owner: Owner::job(JobId(7)), path: directory.path().to_owned() };
+        let failed = |length: u64| Outcome::Failed { message: "x".repeat(length.try_into().unwrap()) };
+        job.write(&Origin::default(), failed(RECORD_LIMIT - 1000)).unwrap();
+        let error = job.write(&Origin::default(), failed(RECORD_LIMIT)).unwrap_err();
+        assert_eq!(error.to_string(), "state of job 7 would have more than 16 MiB");
+        assert!(fs::metadata(job.path.join(RECORD)).unwrap().len() < RECORD_LIMIT);
     }
 
     #[test]

@@ -45,6 +45,14 @@ pub enum StateError {
         #[source]
         source: serde_json::Error,
     },
+    /// The record is longer than any that is read.
+    #[error("state of job {owner} would have more than {limit} MiB")]
+    Long {
+        /// The owner of the record.
+        owner: Owner,
+        /// The limit, in MiB.
+        limit: u64,
+    },
     /// Two slurmds on this machine share the directory, and the job runs on both.
     #[error(
         "job {owner} also runs on node '{node}', which is the same machine: choose its nodes on different machines"

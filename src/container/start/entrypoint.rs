@@ -23,6 +23,9 @@ use crate::settings::plugstack::{Config, Limit};
 
 /// How long the ENTRYPOINT may take to exec its command, on a node that is not overloaded.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The limit for the variables that it exports, in bytes, as for an image's configuration: they are written to disk, and into the
+/// environment of each task.
+const EXPORTS: usize = 1 << 20;
 /// The argument with which the plugin's program prints its environment (src/pause).
 const WRITE: &str = "--environment";
 /// The argument with which it checks its identity, and applies the umask and the limits of the submitting
@@ -68,6 +71,14 @@ pub enum EntrypointError {
         image: String,
         /// The last line of its output.
         words: Option<String>,
+    },
+    /// The ENTRYPOINT exports more than a record may hold.
+    #[error(
+        "image '{image}': its ENTRYPOINT exports more than 1 MiB of variables: export less, or use --no-docker-entrypoint"
+    )]
+    Exports {
+        /// As the user wrote it.
+        image: String,
     },
     /// There are no random bytes for the token that marks the variables.
     #[error("cannot draw a random number")]
@@ -121,11 +132,17 @@ pub(super) async fn run(
         .await?;
     let image = name.to_string();
     match (exported(&ran.output, &token), ran.code) {
-        (Some(exported), None | Some(0)) => Ok(exported),
+        (Some(exported), None | Some(0)) => limited(exported, image),
         (_, Some(0)) => Err(EntrypointError::Ended { image, words: ran.last_output_line() }),
         (_, Some(code)) => Err(EntrypointError::Failed { image, code, words: ran.last_output_line() }),
         (_, None) => Err(EntrypointError::Hangs { image, waited: patience, words: ran.last_output_line() }),
     }
+}
+
+/// These variables, if they are not too long.
+fn limited(exported: Vec<(String, String)>, image: String) -> Result<Vec<(String, String)>, EntrypointError> {
+    let size: usize = exported.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if size > EXPORTS { Err(EntrypointError::Exports { image }) } else { Ok(exported) }
 }
 
 /// The user in the notation of the plugin's program.
@@ -304,6 +321,17 @@ mod tests {
         for groups in [&[][..], &[6001], &[6001, 6002, 6003]] {
             assert_eq!(run(all, user(groups), "echo a"), (Some(126), String::new()), "{groups:?}");
         }
+    }
+
+    #[test]
+    fn more_than_a_record_may_hold_is_not_exported() {
+        let variables = |length| vec![("A".to_owned(), "x".repeat(length)), ("B".to_owned(), String::new())];
+        assert_eq!(limited(variables(EXPORTS - 2), "app".to_owned()).unwrap().len(), 2);
+        let error = limited(variables(EXPORTS - 1), "app".to_owned()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "image 'app': its ENTRYPOINT exports more than 1 MiB of variables: export less, or use --no-docker-entrypoint"
+        );
     }
 
     #[test]
