@@ -14,6 +14,7 @@ use crate::guest::mpi::environment::{Decides, decides, decisive, starts_ranks};
 use crate::guest::mpi::launcher::connects_tasks;
 use crate::guest::mpi::networks::{AGENTS, EXCLUDED, INCLUDED};
 use crate::guest::mpi::parameters::{self, Parameter, spellings};
+use crate::guest::mpi::ucx;
 use crate::guest::paths;
 use crate::guest::preload;
 use crate::settings::options::Options;
@@ -121,6 +122,7 @@ pub fn changes(
     let mpi_type = draft.text("SLURM_MPI_TYPE").filter(|_| kind == StepKind::Tasks && !launches);
     let is_pmix = mpi_type.as_ref().is_some_and(|mpi_type| mpi_type.starts_with("pmix"));
     let are_ranks = is_pmix || mpi_type.as_deref() == Some("pmi2");
+    draft.name_devices(running, step, container.read);
     draft.name_networks(running, are_ranks, &parameters);
     if launches {
         names.iter().filter(|name| connects_tasks(name)).for_each(|name| draft.unset(name));
@@ -188,14 +190,30 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         }
     }
 
+    /// Names the node's interfaces to UCX and libfabric, unless the user has done so.
+    fn name_devices(
+        &mut self,
+        running: &RunningContainer,
+        step: &Options,
+        read: impl Fn(&Path) -> Option<String>,
+    ) {
+        let workdir =
+            step.workdir.as_ref().or(running.options.workdir.as_ref()).map(|path| path.to_string_lossy());
+        for (name, value) in &running.network_variables {
+            // The plugin's own, which a step inherits from a script, is not the user's choice.
+            if self.text(name).is_some_and(|given| given != *value) {
+                continue;
+            }
+            match ucx::is_in_file(name, |name| self.text(name), workdir.as_deref(), &read) {
+                true => self.unset(name),
+                false => self.set(name, value),
+            }
+        }
+    }
+
     /// Names the networks to ranks, or to the launcher of ranks; unless the user has done so, or has set a
     /// program of their own through which ranks are started.
     fn name_networks(&mut self, running: &RunningContainer, are_ranks: bool, parameters: &[Parameter]) {
-        for (name, value) in &running.network_variables {
-            if self.get(name).is_none() {
-                self.set(name, value);
-            }
-        }
         let Some(given) = &running.networks else { return };
         let mut names = [INCLUDED, EXCLUDED].into_iter().flat_map(spellings);
         if names.any(|name| self.get(&name).is_some())
@@ -266,6 +284,7 @@ mod tests {
             read: &|path| {
                 let text = match path.to_str()? {
                     "/home/bob/.openmpi/mca-params.conf" => "btl_tcp_if_exclude=lo",
+                    "/home/bob/ucx.conf" => "UCX_NET_DEVICES=mlx5_0:1",
                     "/home/carol/.openmpi/mca-params.conf" => {
                         "plm_rsh_agent = mine\norte_fork_agent = mine\nras = ^slurm"
                     }
@@ -380,6 +399,11 @@ mod tests {
         let ucx = "UCX_NET_DEVICES";
         assert_eq!(in_tasks(&[], ucx).as_deref(), Some("eth0"));
         assert_eq!(in_tasks(&[(ucx, "mlx5_0:1")], ucx).as_deref(), Some("mlx5_0:1"));
+        let bob = ("HOME", "/home/bob");
+        for given in [&[bob][..], &[bob, (ucx, "eth0")]] {
+            assert_eq!(in_tasks(given, ucx), None);
+        }
+        assert_eq!(in_tasks(&[bob, (ucx, "all")], ucx).as_deref(), Some("all"));
         let (agent, program) = AGENTS[0];
         assert_eq!(found(StepKind::Batch, false, &[], agent).as_deref(), Some(program));
         assert_eq!(found(StepKind::Batch, false, &[(agent, "mine")], agent).as_deref(), Some("mine"));

@@ -7,3 +7,4 @@ pub mod interfaces;
 pub mod launcher;
 pub mod networks;
 pub mod parameters;
+pub mod ucx;
