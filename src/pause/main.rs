@@ -25,6 +25,10 @@
 //! With `--rank PROGRAM ARGUMENTS…` it executes PROGRAM, a rank of Open MPI, and names to it the networks between the nodes,
 //! unless the user does.
 //!
+//! With `--pack SCRIPT ARGUMENTS…` it is the interpreter in a script's first line, and executes the image's shell with it. Variables
+//! that some shells drop arrive there in one that all keep. With `--unpack PROGRAM ARGUMENTS…` it executes PROGRAM, and these
+//! variables are themselves again.
+//!
 //! With `--hold` it waits for the end of its standard input, and exits (`linux::sentinel`).
 //!
 //! With `--environment TOKEN` it is the command of an image's ENTRYPOINT instead, and prints the variables that that has
@@ -41,6 +45,7 @@ mod exported;
 mod identity;
 mod installation;
 mod networks;
+mod packed;
 mod parameter_file;
 mod path;
 mod rank;
@@ -55,6 +60,7 @@ use answer::{ADDRESS, answer};
 use execute::execute;
 use exported::write_environment;
 use identity::{is_powerless, is_user};
+use packed::{pack, unpack};
 use rank::run_rank;
 use shell::{take_score, take_state};
 use strings::{remove, starts_with};
@@ -69,6 +75,10 @@ const ENVIRONMENT: &[u8] = b"--environment\0";
 const HOLD: &[u8] = b"--hold\0";
 const AS: &[u8] = b"--as\0";
 const RANK: &[u8] = b"--rank\0";
+const PACK: &[u8] = b"--pack\0";
+const UNPACK: &[u8] = b"--unpack\0";
+const SHELL: &[u8] = b"/bin/sh\0";
+const NO_SHELL: &[u8] = b"spank_docker: the image has no /bin/sh\n";
 const NOT_THE_USER: &[u8] =
     b"the engine starts it with other rights than yours: leave lines whose name is a number out of /etc/group\n";
 const LAUNCHER: &[u8] = b"slurm_script_launcher\0";
@@ -141,6 +151,16 @@ unsafe fn serve_other_use(stack: *mut usize, environment: usize) {
         }
         if *stack >= 3 && starts_with(*stack.add(2) as *const u8, RANK) {
             run_rank(stack.add(3) as *const *const u8, environment as *const *const u8);
+        }
+        if *stack >= 3 && starts_with(*stack.add(2) as *const u8, PACK) {
+            pack(environment as *const *const u8);
+            // As the kernel calls the shell of a script that names it.
+            stack.add(2).write(SHELL.as_ptr() as usize);
+            syscall(arch::EXECVE, [SHELL.as_ptr() as usize, stack.add(2) as usize, environment]);
+            fail(NO_SHELL, 127);
+        }
+        if *stack >= 3 && starts_with(*stack.add(2) as *const u8, UNPACK) {
+            execute(stack.add(3) as *const *const u8, unpack(environment as *const *const u8));
         }
         if *stack >= 4 && starts_with(*stack.add(2) as *const u8, LAUNCHER) {
             // Slurm kills the whole process group with it.

@@ -13,6 +13,7 @@
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
 //! | [`CALLED_IN`] | srun that is called in a container | its tasks | the container whose variables the step has been given whole | the user's own task has the image's variables as the image sets them, or not at all |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
+//! | [`ODD`] | the same | the same | the variables that no shell script can write, which the session's shell gets | the same |
 //! | [`CALLERS`]`NAME`, [`ADDED`] | the node's end of Slurm's commands in a container, which runs them with the node's PATH and loader | srun, sbatch and salloc | what the caller has as `NAME`; what the caller does not have | the user's own job has other variables |
 //! | `SLURM_DOCKERLD_LIBRARY_PATH`, `SLURM_DOCKERLD_PRELOAD` | the same, where the variables go one by one | the same | the loader's variables, which must not affect ssh and sshd | the same |
 //!
@@ -57,6 +58,8 @@ pub const DOCKEREXEC: &str = "SLURM_DOCKEREXEC";
 pub const CALLED_IN: &str = "DOCKERSTEP_CALLED_IN";
 /// Set for an ssh session.
 pub const ENVIRONMENT: &str = "SLURM_DOCKERENVIRONMENT";
+/// Set for the shells of the scripts around ssh, by `pause --pack` (src/pause/packed.rs), and for an ssh session.
+pub const ODD: &str = "SLURM_DOCKERODD";
 
 /// Before the name of a variable that has the node's value in a command that was called in a container (src/guest-tools,
 /// `environment`, which has the same two names).

@@ -1,6 +1,6 @@
 //! The caller's state, which the session at the other end takes over: its variables, umask and limits, in one
 //! variable that the session's script evaluates (`guest::ssh::force_command` in the plugin). An sshd resets some
-//! variables, accepts only the first 128, and cannot unset any.
+//! variables, accepts only the first 128, and cannot unset any. A second variable has what no script can export.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write;
@@ -11,6 +11,8 @@ use crate::left_out;
 
 /// The variable, and the ones for the loader's variables where that does not hold all.
 const STATE: &str = "SLURM_DOCKERENVIRONMENT";
+/// The one for variables whose names are no shell's; the session's end unpacks it (src/pause/packed.rs in the plugin).
+const ODD: &str = "SLURM_DOCKERODD";
 const LOADERS: [&str; 2] = ["LD_LIBRARY_PATH", "LD_PRELOAD"];
 const LOADERS_PREFIX: &str = "SLURM_DOCKER";
 /// The kernel's limit for one variable is 128 KiB.
@@ -32,9 +34,15 @@ const LIMITS: [(&str, Resource, u64); 10] = [
 /// The variables to send.
 pub(super) fn variables(environment: &[Vec<u8>], umask: u32) -> Vec<(String, String)> {
     let pairs = || environment.iter().filter_map(|entry| pair(entry));
-    let script = script(pairs(), &limits(), umask);
+    // The protocol's text is UTF-8, what others write is not.
+    let (beside, within) = match String::from_utf8(odd(environment)) {
+        Ok(text) => ((!text.is_empty()).then(|| (ODD.to_owned(), text)), None),
+        Err(error) => (None, Some(error.into_bytes())),
+    };
+    let within = within.iter().map(|packed| (ODD.as_bytes(), packed.as_slice()));
+    let script = script(pairs().chain(within), &limits(), umask);
     if script.len() < MOST {
-        return vec![(STATE.to_owned(), script)];
+        return [(STATE.to_owned(), script)].into_iter().chain(beside).collect();
     }
     let texts =
         pairs().filter_map(|(name, value)| Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?)));
@@ -43,14 +51,34 @@ pub(super) fn variables(environment: &[Vec<u8>], umask: u32) -> Vec<(String, Str
             true => (format!("{LOADERS_PREFIX}{name}"), value.to_owned()),
             false => (name.to_owned(), value.to_owned()),
         })
+        .chain(beside)
         .collect()
+}
+
+/// The variables that no script can export, as far as they fit: a netstring for each.
+fn odd(environment: &[Vec<u8>]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    for entry in environment {
+        let name = entry.split(|byte| *byte == b'=').next().unwrap_or_default();
+        if name.is_empty() || name.len() == entry.len() || left_out::is_name(name) {
+            continue;
+        }
+        let length = entry.len().to_string();
+        if packed.len() + length.len() + entry.len() + 2 < MOST {
+            for part in [length.as_bytes(), b":", entry, b","] {
+                packed.extend_from_slice(part);
+            }
+        }
+    }
+    packed
 }
 
 /// A variable that a shell can set, and that is not the session's.
 fn pair(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     let place = entry.iter().position(|byte| *byte == b'=')?;
     let (name, value) = (entry.get(..place)?, entry.get(place + 1..)?);
-    (left_out::travels(name) && name != STATE.as_bytes()).then_some((name, value))
+    let is_plugins = [STATE, ODD].iter().any(|own| own.as_bytes() == name);
+    (left_out::travels(name) && !is_plugins).then_some((name, value))
 }
 
 /// The hard limits follow the soft ones: a soft one can be raised up to the hard one only.
@@ -141,5 +169,28 @@ mod tests {
         let names: Vec<_> = sent.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["LARGE", "SLURM_DOCKERLD_PRELOAD"]);
         assert_eq!(variables(&[b"A=1".to_vec()], 0o22).len(), 1);
+    }
+
+    #[test]
+    fn variables_that_no_script_can_export_go_beside_it() {
+        let entries = |value: &[u8]| {
+            let odd = [&b"my.var="[..], value].concat();
+            let rest = ["A=1", "=x", "odd", "1=", "BASH_FUNC_f%%=() {  a=b,\n}", "SLURM_DOCKERODD=x"];
+            [odd].into_iter().chain(rest.map(|entry| entry.as_bytes().to_vec())).collect::<Vec<_>>()
+        };
+        let packed = "9:my.var=é,2:1=,26:BASH_FUNC_f%%=() {  a=b,\n},";
+        let beside = (ODD.to_owned(), packed.to_owned());
+        let sent = variables(&entries("é".as_bytes()), 0o22);
+        assert!(sent.len() == 2 && sent.contains(&beside) && !sent[0].1.contains("DOCKERODD"), "{sent:?}");
+        // Also where the others go one by one.
+        let large = [vec![[b"LARGE=", &[b'x'; MOST][..]].concat()], entries("é".as_bytes())].concat();
+        assert!(variables(&large, 0o22).contains(&beside));
+        let script = &variables(&entries(b"\xe9"), 0o22)[..];
+        let [(_, script)] = script else { panic!("{script:?}") };
+        let show = "eval \"$0\"; printf %s \"$SLURM_DOCKERODD\"";
+        let output = Command::new("/bin/sh").args(["-c", show, script]).output().unwrap();
+        assert!(output.stdout.starts_with(b"8:my.var=\xe9,2:1=,26:BASH"), "{output:?}");
+        let too_large = vec![b'x'; MOST];
+        assert_eq!(odd(&entries(&too_large)), packed.split_once(',').unwrap().1.as_bytes());
     }
 }

@@ -2,19 +2,22 @@
 //! Both pass on the caller's environment to the job's nodes.
 //!
 //! Written by root where a container is started; the image's /bin/sh runs them as the job's user: dash, bash, busybox.
+//! It is called by `pause --pack` (src/pause/packed.rs), which has saved the variables that such a shell would drop.
 #![forbid(unsafe_code)]
 
 use super::left_out;
-use crate::guest::paths::{SSH_CONFIG, SSH_OF_IMAGE};
+use crate::guest::paths::{PAUSE, SSH_CONFIG, SSH_OF_IMAGE};
 use crate::settings::choices::Sshd;
+use crate::slurm::env_protocol;
 
 /// Carries the state of the shell that calls ssh: all of its variables, its umask and its limits, in one
 /// variable which [`super::force_command`] evaluates in the same shell, since the image is the same. An sshd
 /// resets some variables (PATH, HOME), accepts only the first 128, and cannot unset any.
 ///
-/// Leaves out the session's own variables. Does nothing where the shell's `export -p` has another format, where
-/// some exported variables are read-only (bash's BASHOPTS and SHELLOPTS), or where all of them together are
-/// longer than the kernel's limit for one variable (128 KiB): then only the variables that sshd accepts arrive.
+/// Leaves out the session's own variables, and the one that `pause --pack` has made: it goes beside this one, since
+/// both together may be too long. Does nothing where the shell's `export -p` has another format, where some
+/// exported variables are read-only (bash's BASHOPTS and SHELLOPTS), or where all of them together are longer than
+/// the kernel's limit for one variable (128 KiB): then only the variables that sshd accepts arrive.
 /// ssh itself runs without the image's or the user's libraries, which are not meant for it. The text for each
 /// limit is a command that ends with a backslash, and its number on the next line; limits that the shell does
 /// not know are left out.
@@ -27,7 +30,7 @@ const CARRY: &str = r#"spank_docker_limits=$(
                     ulimit -$spank_docker_kind -$spank_docker_letter
             done
         done 2>/dev/null)
-    spank_docker_all=$(unset OF_SESSION; export -p)
+    spank_docker_all=$(unset OF_SESSION ODD; export -p)
     spank_docker_rest="
 $spank_docker_all" spank_docker_names= spank_docker_count=0
     while spank_docker_more=${spank_docker_rest#*"
@@ -54,7 +57,7 @@ $spank_docker_all"
     done"#;
 
 fn carry() -> String {
-    CARRY.replace("OF_SESSION", &left_out::OF_SESSION.join(" "))
+    CARRY.replace("OF_SESSION", &left_out::OF_SESSION.join(" ")).replace("ODD", env_protocol::ODD)
 }
 
 /// Finds the host among ssh's arguments, as ssh does (ssh.c, `main`): the first word that is no option and no option's
@@ -128,12 +131,12 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
             .replace("SSH_CONFIG", SSH_CONFIG),
     };
     let words = missing.unwrap_or(&no_client).replace('\'', r"'\''");
-    format!("#!/bin/sh\n{ssh}echo 'spank_docker: {words}' >&2\n{END_LAUNCHER}\nexit 255\n")
+    format!("#!{PAUSE} --pack\n{ssh}echo 'spank_docker: {words}' >&2\n{END_LAUNCHER}\nexit 255\n")
 }
 
 /// Mounted over the image's ssh: to the job's nodes, by the names in the plugin's configuration, it passes on
 /// the caller's state; for any other host it runs the image's ssh unchanged.
-const OVER_SSH: &str = r#"#!/bin/sh
+const OVER_SSH: &str = r#"#!PAUSE --pack
 # Written by spank-docker: runs the image's own ssh, and passes the caller's environment on to the job's nodes.
 spank_docker_ours=
 FIND_HOST
@@ -144,11 +147,14 @@ if [ -n "$spank_docker_host" ] && [ -r SSH_CONFIG ]; then
         esac
     done <SSH_CONFIG
 fi
+set -- SSH_OF_IMAGE "$@"
 if [ "$spank_docker_ours" ]; then
     CARRY
+else
+    set -- PAUSE --unpack "$@"
 fi
 unset LD_LIBRARY_PATH LD_PRELOAD
-exec SSH_OF_IMAGE "$@"
+exec "$@"
 "#;
 
 /// The file to mount over the image's ssh.
@@ -159,6 +165,7 @@ pub fn over_ssh() -> String {
         .replace("FIND_HOST", FIND_HOST)
         .replace("SSH_OF_IMAGE", SSH_OF_IMAGE)
         .replace("SSH_CONFIG", SSH_CONFIG)
+        .replace("PAUSE", PAUSE)
 }
 
 /// The message to a user whose image cannot be reached over ssh: printed once per job, and by `mpirun` when it
@@ -179,8 +186,7 @@ pub fn no_sshd(image: &str, uid: u32, sshd: Sshd) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::ssh::shells;
-    use crate::slurm::env_protocol;
+    use crate::guest::ssh::{pause, shells};
     use std::process::Command;
 
     #[test]
@@ -189,7 +195,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "#!/bin/sh\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\n{END_LAUNCHER}\nexit 255\n"
+                "#!/run/spank-docker/pause --pack\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\n{END_LAUNCHER}\nexit 255\n"
             )
         );
         let text = program("a", None, None);
@@ -248,6 +254,49 @@ mod tests {
                 let expected = format!("{HOSTILE}|{}|r|none|/a b:$c|", "m".repeat(20));
                 assert_eq!(String::from_utf8(seen.stdout).unwrap(), expected, "{shell:?}");
             }
+        }
+    }
+
+    /// The variables that the image's ssh gets from the program over it, when that is called with these.
+    fn of_image(host: &str, variables: &[(&str, &str)]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).into_os_string().into_string().unwrap();
+        let over = over_ssh().replace(SSH_OF_IMAGE, &at("of_image")).replace(SSH_CONFIG, &at("config"));
+        let over = over.replace(PAUSE, &pause(directory.path()));
+        std::fs::write(at("config"), "Host n1 n2\n").unwrap();
+        // Another shell would lose some.
+        for (name, text) in [("over", over.as_str()), ("of_image", "#!/bin/bash\nexec env -0\n")] {
+            std::fs::write(at(name), text).unwrap();
+            std::fs::set_permissions(at(name), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let mut ssh = Command::new(at("over"));
+        ssh.args([host, "true"]).env_clear().env("PATH", "/usr/bin:/bin").envs(variables.iter().copied());
+        let output = ssh.output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let output = String::from_utf8(output.stdout).unwrap();
+        output.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn variables_that_a_shell_would_drop_go_in_another_one() {
+        let function = "() {  echo f=,\n}";
+        let odd = [("my.var", "it's"), ("BASH_FUNC_f%%", function), ("PLAIN", "1")];
+        let packed = format!("30:BASH_FUNC_f%%={function},11:my.var=it's,");
+        let sent = of_image("n2", &odd);
+        assert!(sent.contains(&format!("{}={packed}", env_protocol::ODD)), "{sent:?}");
+        let state = sent.iter().find(|entry| entry.starts_with(env_protocol::ENVIRONMENT)).unwrap();
+        assert!(state.contains("PLAIN") && !state.contains(env_protocol::ODD), "{state}");
+        assert!(
+            !sent.iter().any(|entry| entry.starts_with("my.var") || entry.starts_with("BASH")),
+            "{sent:?}"
+        );
+        let elsewhere = of_image("elsewhere", &odd);
+        let function = format!("BASH_FUNC_f%%={function}");
+        for entry in ["my.var=it's", &function, "PLAIN=1"] {
+            assert!(elsewhere.iter().any(|found| found == entry), "{entry}: {elsewhere:?}");
+        }
+        for sent in [elsewhere, of_image("n2", &[("PLAIN", "1")])] {
+            assert!(!sent.iter().any(|entry| entry.starts_with(env_protocol::ODD)), "{sent:?}");
         }
     }
 

@@ -5,7 +5,7 @@
 //! the image's variables, and later changes to them stay; only where its variables did not all arrive does the
 //! script set the missing ones. A session from another node may start before Slurm's cgroups hold the container
 //! on this node, and waits for that. Root writes both files where a container is started; the image's /bin/sh
-//! runs them as the job's user: dash, bash, busybox.
+//! runs them as the job's user: dash, bash, busybox. Variables that such a shell would drop go past it (src/pause/packed.rs).
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;
@@ -15,12 +15,13 @@ use std::path::Path;
 use crate::guest::mpi::environment::{self, LAUNCHER_ENVIRONMENT};
 use crate::guest::ssh::left_out;
 use crate::guest::{directories, job_environment, paths};
+use crate::slurm::env_protocol;
 
 /// The script, for `ForceCommand`.
 ///
 /// The user's shell is the one in /etc/passwd, as sshd reports it: the environment is the job's and may name a shell of the
 /// host. With `ForceCommand` sshd's own sftp is only a name, so the script runs the image's.
-const SCRIPT: &str = r#"#!/bin/sh
+const SCRIPT: &str = r#"#!PAUSE --pack
 # Written by spank-docker: every ssh session of this job runs this.
 # No command runs before the job's limits hold for the container. If that fails, the container ends.
 until [ -e /run/spank-docker/adopted ]; do
@@ -71,20 +72,23 @@ unset SLURM_PROCID SLURM_LOCALID SLURM_GTIDS SLURM_TASK_PID \
 if [ -n "${spank_docker_directory-}" ]; then
     cd "$spank_docker_directory" || exit 1
 fi
+# Variables that this shell may not be able to hold go past it.
+set --
+[ -z "${ODD+x}" ] || set -- PAUSE --unpack
 if [ "$spank_docker_command" = internal-sftp ]; then
     for spank_docker_sftp in /usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server \
         /usr/lib/ssh/sftp-server /usr/libexec/sftp-server /usr/libexec/ssh/sftp-server; do
         if [ -x "$spank_docker_sftp" ]; then
-            exec "$spank_docker_sftp"
+            exec "$@" "$spank_docker_sftp"
         fi
     done
     echo "spank_docker: sftp: the image has no sftp-server: install it, or use scp -O" >&2
     exit 127
 fi
 if [ -n "$spank_docker_command" ]; then
-    exec "$SHELL" -c "$spank_docker_command"
+    exec "$@" "$SHELL" -c "$spank_docker_command"
 fi
-exec "$SHELL" -l
+exec "$@" "$SHELL" -l
 "#;
 
 /// The text of [`SCRIPT`].
@@ -102,6 +106,8 @@ pub fn script() -> String {
         .replace("DIRECTORIES", &directories::VARIABLES.join(" "))
         .replace("${HOSTFILE", &format!("${{{}", job_environment::HOSTFILE))
         .replace("OF_JOB", &of_job)
+        .replace("ODD", env_protocol::ODD)
+        .replace("PAUSE", paths::PAUSE)
 }
 
 /// The text of `environment`: a line `export NAME='value'` for each variable whose name is valid in a shell.
@@ -189,9 +195,8 @@ fn is_passed_on(name: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::guest::paths::{ADOPTED, ENVIRONMENT};
-    use crate::guest::ssh::shells;
+    use crate::guest::ssh::{pause, shells};
     use crate::linux::lacking::skip;
-    use crate::slurm::env_protocol;
     use proptest::prelude::*;
     use std::ffi::OsString;
     use std::os::unix::ffi::OsStringExt;
@@ -374,6 +379,64 @@ mod tests {
         );
     }
 
+    /// What a session's command sees where these variables have come, in a shell that holds all.
+    fn seen(shell: &[String], given: &[(&str, &str)]) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let script = script_with(Path::new("/none")).replace(paths::PAUSE, &pause(directory.path()));
+        let mut session = Command::new(&shell[0]);
+        session.args(&shell[1..]).args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
+        let show = "env | grep -e ODD -e '^my' | sort; f";
+        session.env("SHELL", "/bin/bash").env("SSH_ORIGINAL_COMMAND", show).envs(given.iter().copied());
+        String::from_utf8(session.output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn variables_that_the_scripts_shell_would_drop_get_past_it() {
+        let function = "32:BASH_FUNC_f%%=() {  echo a,2:b\n},";
+        for shell in shells() {
+            let packed = format!("8:my.var=1,{function}");
+            assert_eq!(seen(&shell, &[(env_protocol::ODD, &packed)]), "my.var=1\na,2:b\n");
+            assert_eq!(seen(&shell, &[]), "");
+        }
+    }
+
+    #[test]
+    fn packed_variables_are_none_that_the_script_has_set() {
+        let shell = ["/bin/sh".to_owned()];
+        for (packed, expected) in [
+            ("8:my.var=1,", "my.var=1\n"),
+            ("8:my.one=1,6:my=odd,8:my.one=2,2:my,7:my.two=,9:my.three=", "my.one=2\nmy.two=\n"),
+            ("", ""),
+            ("8:my.var=1", ""),
+            ("9:my.var=1,", ""),
+            ("7:my.var=1,", ""),
+            ("8 my.var=1,", ""),
+            ("-8:my.var=1,", ""),
+            ("18446744073709551615:my.var=1,", ""),
+            ("0:,2:=1,8:my.var=1,", "my.var=1\n"),
+        ] {
+            assert_eq!(seen(&shell, &[(env_protocol::ODD, packed)]), expected, "{packed}");
+        }
+    }
+
+    #[test]
+    fn variable_that_is_too_long_to_be_packed_leaves_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("script");
+        std::fs::write(&script, format!("printf %s \"${}\" \"$@\"", env_protocol::ODD)).unwrap();
+        let packed = |given: &[(&str, &str)]| {
+            let mut pause = Command::new(pause(directory.path()));
+            pause.arg("--pack").arg(&script).arg(".").env_clear().envs(given.iter().copied());
+            String::from_utf8(pause.output().unwrap().stdout).unwrap()
+        };
+        let [fits, too_long] = [119_960, 119_990].map(|length| "x".repeat(length));
+        assert_eq!(packed(&[("a.a", "1"), ("b.b", &too_long), ("c.c", "3")]), "5:a.a=1,5:c.c=3,.");
+        assert_eq!(packed(&[("b.b", &fits)]), format!("119964:b.b={fits},."));
+        assert_eq!(packed(&[("b.b", &fits), ("c.c", &fits)]), format!("119964:b.b={fits},."));
+        // What has come over ssh is the caller's, the rest are this node's.
+        assert_eq!(packed(&[("b.b", "1"), (env_protocol::ODD, "5:c.c=3,")]), "5:c.c=3,.");
+    }
+
     #[test]
     fn variable_with_an_invalid_name_is_left_out() {
         let names =
@@ -396,6 +459,26 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn every_variable_gets_past_a_shell(
+            name in "[a-z.]{0,3}[.%\u{e4} \n-][A-Z0-9.:,]{0,3}",
+            value in proptest::collection::vec(1u8.., 0..200),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let pause = pause(directory.path());
+            let script = directory.path().join("script");
+            std::fs::write(&script, format!("#!{pause} --pack\nexec {pause} --unpack /usr/bin/env -0\n")).unwrap();
+            std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let expected = [name.as_bytes(), b"=", &value].concat();
+            let mut command = Command::new(script);
+            command.env_clear().env("FIRST", "1").env(name, OsString::from_vec(value)).env("z.z", "2");
+            let seen = command.output().unwrap().stdout;
+            let seen: Vec<_> = seen.split(|byte| *byte == 0).collect();
+            for entry in [&b"FIRST=1"[..], b"z.z=2", &expected[..]] {
+                prop_assert!(seen.contains(&entry), "{:?}", seen);
+            }
+        }
 
         #[test]
         fn every_value_survives(value in proptest::collection::vec(1u8.., 0..200)) {

@@ -35,11 +35,15 @@ pub(crate) const OF_SHELLS: [&str; 15] = [
     "UID",
 ];
 
-/// Whether a shell can set a variable of this name, and it is neither the session's nor the shell's, nor one of the
-/// scripts around ssh.
-pub(crate) fn travels(name: &[u8]) -> bool {
+/// Whether a shell can set a variable of this name.
+pub(crate) fn is_name(name: &[u8]) -> bool {
     name.first().is_some_and(|first| !first.is_ascii_digit())
         && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+}
+
+/// The same, and it is neither the session's nor the shell's, nor one of the scripts around ssh.
+pub(crate) fn travels(name: &[u8]) -> bool {
+    is_name(name)
         && !name.starts_with(b"spank_docker_")
         && !OF_SESSION.iter().chain(&OF_SHELLS).any(|other| other.as_bytes() == name)
 }

@@ -27,3 +27,12 @@ pub(super) fn shells() -> Vec<Vec<String>> {
         .flatten()
         .collect()
 }
+
+/// Writes the first process' program (src/pause) into a directory.
+#[cfg(test)]
+pub(super) fn pause(directory: &std::path::Path) -> String {
+    let program = directory.join("pause");
+    std::fs::write(&program, include_bytes!(concat!(env!("OUT_DIR"), "/pause"))).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    program.into_os_string().into_string().unwrap()
+}

@@ -35,7 +35,7 @@ fn tasks_scripts_and_sessions_differ_only_where_they_must() {
         ("PATH", "/usr/bin:/bin:/of/the/host"),
     ];
     // Programs print a warning about a locale that is missing.
-    let show = "env | grep -v ^BASH_FUNC; { perl -e 1; bash -c :; } 2>&1 | sed \"s/^/COMPLAINT: /\"";
+    let show = "env; { perl -e 1; bash -c :; } 2>&1 | sed \"s/^/COMPLAINT: /\"";
     let script = format!(
         "echo; echo PLACE script; {show}; echo; echo PLACE ssh; ssh n2 '{show}'
          echo; echo PLACE as ever; LC_ALL=fr_FR perl -e 1 2>&1 | sed 's/^/AS EVER: /'"
@@ -131,6 +131,34 @@ fn ranks_on_other_nodes_have_all_variables_however_many() {
         assert_eq!(job.sorted(), ["n1 300 it's 300", "n2 300 it's 300"], "{job}");
     };
     ranks("openmpi", "mpirun --map-by node -np 2");
+    ranks("mpich", "mpirun -ppn 1");
+    lab.assert_clean();
+}
+
+/// dash passes on neither bash's functions nor other variables whose names no script can write. The images have ssh and sshd, or
+/// only ssh, or neither.
+#[test]
+fn functions_and_odd_variables_of_a_script_hold_on_all_nodes() {
+    let lab = Lab::get();
+    let ranks = |mpi: &str, map: &str| {
+        let script = format!(
+            "f() {{ echo \"$1: it's
+$(hostname)\"; }}
+             export -f f
+             ssh n2 'bash -c \"f ssh\"'; {map} bash -c 'f rank'; srun --overlap -N2 bash -c 'f task'
+             odd() {{ env my.var=\"odd $1\" \"${{@:2}}\" printenv my.var; }}
+             odd ssh ssh n2; odd rank {map}; odd task srun --overlap -N2
+             echo $(ssh n2 env | grep -c DOCKERODD) left"
+        );
+        let options = format!("-w n1,n2 -N2 --ntasks-per-node=1 --docker-image={}", image(mpi));
+        let job = lab.alice().submit(&options, &script).wait().completed();
+        let expected = "0 left,n1,n1,n2,n2,n2,odd rank,odd rank,odd ssh,odd task,odd task,\
+             rank: it's,rank: it's,ssh: it's,task: it's,task: it's";
+        assert_eq!(job.sorted().join(","), expected, "{mpi}: {job}");
+    };
+    for mpi in ["openmpi", "nossh", "bare"] {
+        ranks(mpi, "mpirun --map-by ppr:1:node");
+    }
     ranks("mpich", "mpirun -ppn 1");
     lab.assert_clean();
 }
