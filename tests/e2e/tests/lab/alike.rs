@@ -172,7 +172,7 @@ fn a_launcher_of_a_step_starts_its_ranks_on_the_nodes_of_the_step() {
     let there = show.replace('$', "\\$");
     let steps = format!(
         "srun -w n2,n3 -N2 -n4 --overlap sh -c '[ $SLURM_PROCID != 0 ] || {{ {show}; ssh n3 \"{there}\"; ssh n1 \"{there}\"; }}'
-         for i in 1 2 3; do srun -N1 -n1 --exact mpirun hostname & done; wait
+         for i in 1 2 3; do srun -w n$i -N1 -n1 --exact mpirun hostname & done; wait
          srun -w n1,n2 -N2 -n2 --overlap mpirun hostname; dockerexec mpirun --map-by ppr:1:node hostname"
     );
     let options =
