@@ -268,7 +268,17 @@ fn image_with_records_of_its_own_does_not_silence_a_task_that_fails_in_it() {
     lab.assert_empty();
 }
 
-/// Builds the usual image with these lines added, on n1 only.
+/// An image of one file with a label of 1.2 MB. Not by a Dockerfile: for a value of this length the builder takes minutes.
+const LONG_LABEL: &str = r#"
+cd $(mktemp -d) && head -c 1000 /dev/urandom >unique && tar -cf layer.tar unique &&
+printf '{"architecture":"%s","os":"linux","config":{"Labels":{"a":"%s"}},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
+    $(dpkg --print-architecture) $(head -c 1200000 /dev/zero | tr '\0' x) $(sha256sum layer.tar | cut -c 1-64) >config.json &&
+echo '[{"Config":"config.json","RepoTags":["NAME"],"Layers":["layer.tar"]}]' >manifest.json &&
+tar -c manifest.json config.json layer.tar | docker load --quiet"#;
+
+const MANY_LABELS: &str = "{ echo FROM IMAGE; echo RUN touch /many-labels; printf LABEL; seq --format ' %040g=1' 800 | tr -d '\\n'; echo; } |
+    docker build --quiet --tag NAME -";
+
 /// It would stay in the engine's store, and in each of the engine's lists, although no job can use it.
 #[test]
 fn image_whose_configuration_is_too_long_is_refused_and_does_not_stay() {
@@ -276,31 +286,30 @@ fn image_whose_configuration_is_too_long_is_refused_and_does_not_stay() {
     let (n1, n2, alice) = (lab.node("n1"), lab.node("n2"), lab.alice());
     let cases = [
         (
-            "long-labels",
-            "printf LABEL; for n in $(seq 20); do printf ' a%d=%s \\\\\\n' $n $(head -c 60000 /dev/zero | tr '\\0' x); done; echo b=1",
+            "long-label",
+            LONG_LABEL,
             "its ENV, LABEL, VOLUME and ENTRYPOINT are larger than 1 MiB together: build it with less",
         ),
         (
             "many-labels",
-            "printf LABEL; seq --format ' %040g=1' 800 | tr -d '\\n'; echo",
+            MANY_LABELS,
             "the names of its LABELs and its VOLUMEs are larger than 32 KiB together: build it with fewer",
         ),
     ];
-    for (name, lines, line) in cases {
-        let name = format!("registry:5000/built/{name}");
-        let build = format!(
-            "{{ echo FROM {IMAGE}; echo RUN touch /{name_of}; {lines}; }} | docker build --quiet --tag {name} - && docker push --quiet {name} && docker rmi {name}",
-            name_of = name.replace('/', "-"),
-        );
-        n2.sh(&build).success();
+    for (name, make, line) in cases {
+        let repository = format!("registry:5000/built/{name}");
+        let name = format!("{repository}:1");
+        let make = make.replace("IMAGE", IMAGE).replace("NAME", &name);
+        n2.sh(&format!("{make} && docker push --quiet {name} && docker rmi {name}")).success();
         let run = alice.srun(&format!("-w n1 --docker-image={name} hostname")).run();
         run.failure().said(&[&format!("n1: image '{name}': {line}")]);
         n1.run(&format!("docker image inspect {name}")).failure();
-        n1.sh(&format!("! docker images --all --no-trunc --digests | grep {name}")).success();
+        n1.sh(&format!("! docker images --all --no-trunc --digests | grep {repository}")).success();
     }
     lab.assert_clean();
 }
 
+/// Builds the usual image with these lines added, on n1 only.
 fn build(lab: &Lab, name: &str, lines: &str) -> Built {
     lab.node("n1").build(&format!("registry:5000/built/{name}"), IMAGE, lines, "")
 }
