@@ -1,10 +1,8 @@
 //! `state_dir` and its directories, one for each container: what is written there, and how. The purpose of each
 //! file is in docs/architecture.md, "Files".
 
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, DirEntry, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,12 +25,10 @@ const RECORD_LIMIT: u64 = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// In `state_dir`, for the lock of starts that begin: its name is no owner's.
-const BEGIN: &str = ".begin";
 const RECORD: &str = "state.json";
 const ADOPTED: &str = "adopted";
-const CGROUPS: &str = "cgroups";
-const WRITTEN_TO: &str = "written_to";
-const POSTPONED: &str = "postponed";
+pub(super) const CGROUPS: &str = "cgroups";
+pub(super) const WRITTEN_TO: &str = "written_to";
 const CONTAINER: &str = "container";
 const SCRATCH_DEVICE: &str = "gpu";
 
@@ -103,6 +99,11 @@ impl StateDir {
         open_lock(&self.starts())
     }
 
+    /// What locks the beginning of a start for a moment.
+    fn begin(&self) -> PathBuf {
+        self.beside(".begin")
+    }
+
     fn beside(&self, ending: &str) -> PathBuf {
         let mut path = self.0.clone().into_os_string();
         path.push(ending);
@@ -132,7 +133,7 @@ impl OwnerDir {
         self.make_parent()?;
         // The prologs of both run at the same time. The lock is on a file of root's alone: on one that others can open, such as
         // a directory with the mode 0755, any of them could keep it.
-        let path = self.parent().join(BEGIN);
+        let path = StateDir::new(self.parent()).begin();
         let failed = || self.failed("lock", &path);
         let turn = lock::exclusive(Instant::now() + PATIENCE, || open_lock(&path));
         let _turn = turn.map_err(failed())?.ok_or_else(|| failed()(ErrorKind::TimedOut.into()))?;
@@ -245,76 +246,6 @@ impl OwnerDir {
     /// Records that the extern step has adopted the container, or why it could not.
     pub fn write_adoption(&self, result: Result<(), String>) -> Result<(), StateError> {
         self.replace(ADOPTED, result.err().unwrap_or_default().as_bytes())
-    }
-
-    /// Records cgroups of the job, which the epilog then removes: those of the extern step, or of a step.
-    pub fn write_cgroups<'a>(&self, directories: impl Iterator<Item = &'a Path>) -> Result<(), StateError> {
-        let lines: Vec<_> = directories.map(|directory| directory.as_os_str().as_bytes()).collect();
-        self.replace(CGROUPS, &lines.join(&b'\n'))
-    }
-
-    /// These cgroups, as far as they were recorded.
-    #[must_use]
-    pub fn cgroups(&self) -> Vec<PathBuf> {
-        let text = fs::read(self.path.join(CGROUPS)).unwrap_or_default();
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| PathBuf::from(OsStr::from_bytes(line))).collect()
-    }
-
-    /// Records which directory of the host receives what the container writes.
-    pub fn note_written_to(&self, path: &Path) -> Result<(), StateError> {
-        self.replace(WRITTEN_TO, path.as_os_str().as_bytes())
-    }
-
-    /// Forgets that directory, since its container is gone: the next one may be elsewhere.
-    pub fn forget_written_to(&self) -> Result<(), StateError> {
-        let path = self.path.join(WRITTEN_TO);
-        gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
-    }
-
-    /// That directory, if it was recorded.
-    #[must_use]
-    pub fn written_to(&self) -> Option<PathBuf> {
-        let path = fs::read(self.path.join(WRITTEN_TO)).ok()?;
-        Some(PathBuf::from(OsStr::from_bytes(&path)))
-    }
-
-    /// Records that the container could not be removed, or that a hook is about to try: the next hook tries
-    /// after a pause, which grows from a minute to a day.
-    pub fn postpone(&self) -> Result<(), StateError> {
-        let tries = self.tries().unwrap_or(0);
-        self.ensure()?;
-        self.replace(POSTPONED, tries.saturating_add(1).to_string().as_bytes())
-    }
-
-    /// Records that the job, or the step, has ended, and that its container may still be there: the next hook that can ask the
-    /// engine tries to remove it.
-    pub fn note_ended(&self) -> Result<(), StateError> {
-        if self.is_due().is_none() { self.replace(POSTPONED, b"0") } else { Ok(()) }
-    }
-
-    /// Resets the pause to the shortest: the removal makes progress, but takes long.
-    pub fn postpone_no_longer(&self) -> Result<(), StateError> {
-        self.replace(POSTPONED, b"1")
-    }
-
-    /// Whether the removal was postponed, and if so, whether the pause is over.
-    #[must_use]
-    pub fn is_due(&self) -> Option<bool> {
-        const MINUTE: u64 = 60;
-        const DAY: u64 = 24 * 60 * MINUTE;
-        let since = fs::metadata(self.path.join(POSTPONED)).ok()?.modified().ok()?.elapsed();
-        let tries = self.tries().unwrap_or(u32::MAX);
-        if tries == 0 {
-            return Some(true);
-        }
-        let pause =
-            2u64.checked_pow(tries.saturating_sub(1)).map_or(DAY, |pauses| DAY.min(MINUTE * pauses.min(DAY)));
-        Some(since.is_ok_and(|since| since.as_secs() >= pause))
-    }
-
-    fn tries(&self) -> Option<u32> {
-        fs::read_to_string(self.path.join(POSTPONED)).ok()?.parse().ok()
     }
 
     /// The result of the adoption. `None` while there is none.
@@ -487,26 +418,6 @@ mod tests {
     }
 
     #[test]
-    fn where_a_container_has_written_is_known_until_it_is_gone() {
-        if lacking::root() {
-            return;
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let job = StateDir::new(&directory.path().join("state")).of(Owner::job(JobId(7)));
-        job.begin(&Origin::default(), Outcome::Starting).unwrap();
-        job.note_written_to(directory.path()).unwrap();
-        job.postpone().unwrap();
-        // The job is queued again, before its first container could be removed.
-        job.begin(&Origin::default(), Outcome::Starting).unwrap();
-        assert_eq!((job.written_to().as_deref(), job.is_due()), (Some(directory.path()), None));
-        job.forget_written_to().unwrap();
-        job.forget_written_to().unwrap();
-        assert_eq!(job.written_to(), None);
-        job.remove().unwrap();
-        assert!(!job.try_exists().unwrap());
-    }
-
-    #[test]
     fn no_lock_of_another_user_keeps_a_start_from_beginning() {
         if lacking::root() {
             return;
@@ -519,7 +430,7 @@ mod tests {
         let _held = Flock::lock(File::open(state.path()).unwrap(), FlockArg::LockShared).unwrap();
         let job = state.of(Owner::job(JobId(7)));
         job.begin(&Origin::default(), Outcome::Starting).unwrap();
-        let lock = state.path().join(BEGIN);
+        let lock = state.begin();
         assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
         assert_eq!(state.owners().unwrap(), [job.owner()]);
         // One that others may open is not used.

@@ -12,6 +12,7 @@ mod guest_files;
 mod image_uses;
 mod once_flag;
 mod record;
+mod removal;
 
 pub use counters::{BOUNDS, Counters, CountersError, Counts, Histogram, increment};
 pub use directory::{OwnerDir, StateDir};
