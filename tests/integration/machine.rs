@@ -70,6 +70,7 @@ impl Machine {
             groups: vec![group(USER, "tester"), group(GROUP, "research")],
             credentials: UserIds { uid: USER, gid: USER, groups: vec![USER, GROUP] },
             workdir: None,
+            workdir_of_shell: None,
             options: Options::default(),
             shell: ShellState::default(),
             gpus: None,
