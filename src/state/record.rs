@@ -209,6 +209,27 @@ impl RunningContainer {
 }
 
 #[cfg(test)]
+impl RunningContainer {
+    /// One of job 7, for tests to change.
+    pub(crate) fn sample() -> Self {
+        serde_json::from_value(serde_json::json!({
+            "options": { "image": { "image": "app" }, "env": [], "mounts": [] },
+            "user": { "uid": 5001, "gid": 5001, "groups": [5001] },
+            "image": "app",
+            "image_id": "sha256:0",
+            "container_id": "0",
+            "process": { "pid": 1, "start_time": 1 },
+            "namespaces": { "mount": 1, "ipc": 1, "uts": 1 },
+            "port": 20001,
+            "sshd": true,
+            "environment": [],
+            "workdir": null
+        }))
+        .unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::slurm::ids::JobId;

@@ -241,22 +241,11 @@ mod tests {
 
     #[test]
     fn relative_path_of_an_image_counts_from_where_the_job_and_the_step_were_called() {
-        let running = |directory: &str| -> RunningContainer {
-            serde_json::from_value(serde_json::json!({
-                "options": { "image": { "image": "./app.tar" }, "env": [], "mounts": [] },
-                "user": { "uid": UID, "gid": UID, "groups": [] },
-                "image": "./app.tar",
-                "image_id": "sha256:0",
-                "container_id": "0",
-                "process": { "pid": 1, "start_time": 1 },
-                "namespaces": { "mount": 1, "ipc": 1, "uts": 1 },
-                "port": 20001,
-                "sshd": true,
-                "environment": [],
-                "workdir": null,
-                "job_workdir": directory,
-            }))
-            .unwrap()
+        let running = |directory: &str| {
+            let mut running = RunningContainer::sample();
+            running.options.image = ImageChoice::Image("./app.tar".parse().unwrap());
+            running.job_workdir = Some(directory.into());
+            running
         };
         for (directory, wanted, is_jobs) in [
             ("/home/alice/b", "./app.tar", true),

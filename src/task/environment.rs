@@ -232,32 +232,24 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
 mod tests {
     use super::*;
     use crate::slurm::ids::JobId;
-    use serde_json::json;
 
     fn session() -> RunningContainer {
-        serde_json::from_value(json!({
-            "options": { "image": { "image": "app" }, "env": ["KEPT"], "mounts": [] },
-            "user": { "uid": 5001, "gid": 5001, "groups": [5001] },
-            "image": "app",
-            "image_id": "sha256:0",
-            "container_id": "0",
-            "process": { "pid": 1, "start_time": 1 },
-            "namespaces": { "mount": 1, "ipc": 1, "uts": 1 },
-            "port": 20001,
-            "sshd": true,
-            "environment": [
-                ["PATH", "/image"],
-                ["KEPT", "image"],
-                ["LANG", "C"],
-                ["PRTE_MCA_ras", "image"],
-                ["OMPI_MCA_orte_rsh_agent", "image"],
-                ["OMPI_MCA_rmaps_base_oversubscribe", "image"]
-            ],
-            "networks": "10.0.0.0/8",
-            "network_variables": [["UCX_NET_DEVICES", "eth0"]],
-            "workdir": null
-        }))
-        .unwrap()
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let mut running = RunningContainer::sample();
+        running.options.env = vec!["KEPT".to_owned()];
+        running.environment = [
+            ("PATH", "/image"),
+            ("KEPT", "image"),
+            ("LANG", "C"),
+            ("PRTE_MCA_ras", "image"),
+            ("OMPI_MCA_orte_rsh_agent", "image"),
+            ("OMPI_MCA_rmaps_base_oversubscribe", "image"),
+        ]
+        .map(pair)
+        .to_vec();
+        running.networks = Some("10.0.0.0/8".to_owned());
+        running.network_variables = vec![pair(("UCX_NET_DEVICES", "eth0"))];
+        running
     }
 
     /// A variable as the task finds it: the `given` value, with all changes.
