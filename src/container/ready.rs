@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one connection may wait for a banner there.
 const BANNER: Duration = Duration::from_secs(5);
 /// Interval between checks; a start takes about 20 ms.
-const INTERVAL: Duration = Duration::from_millis(3);
+const INTERVAL: Duration = Duration::from_millis(1);
 /// RFC 4253, 4.2: the identification string is at most 255 characters long.
 const BANNER_LIMIT: u64 = 255;
 

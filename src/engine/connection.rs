@@ -13,13 +13,14 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
+use hyper::Request;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::list;
 use super::name::{self, DOCKER};
-use super::transport::{self, Pieces};
+use super::transport::{self, ANSWER, Allowance, Pieces};
 use crate::linux::{load, poll};
 
 /// How long the engine may take to report its API version, for which it does no work.
@@ -202,7 +203,7 @@ impl Engine {
             None => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
         }
         let docker = transport::client(socket).map_err(|error| EngineError::new(VERSION, error))?;
-        let name = name::name(&within(GREETING, VERSION, docker.version()).await?);
+        let name = within(GREETING, VERSION, name_of(socket, &docker)).await?;
         Ok(Self { docker, socket: socket.to_owned(), name })
     }
 
@@ -227,9 +228,10 @@ impl Engine {
         self.call(call, list::list(&self.socket, path, members)).await
     }
 
-    /// Asks the engine whether it still answers: called when another call takes long.
+    /// Asks the engine whether it still answers: called when another call takes long. It asks containerd and runc for their
+    /// versions too: an engine that only says that it is there does not work.
     pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
-        within(GREETING, call, self.docker.ping()).await.map(drop)
+        within(GREETING, call, self.docker.version()).await.map(drop)
     }
 
     /// Makes a call without a deadline, for as long as the engine answers other calls: an image or a registry
@@ -285,6 +287,17 @@ impl Engine {
         request: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, EngineError> {
         self.call_within(CALL, call, request).await
+    }
+}
+
+/// What the engine calls itself. It answers a ping at once; asked for its version it starts two programs (moby,
+/// daemon/info_unix.go, `fillPlatformVersion`), which takes longer than all else that is prepared for a start.
+async fn name_of(socket: &Path, docker: &Docker) -> Result<String, bollard::errors::Error> {
+    let request = Request::get("/_ping").body(String::new()).map_err(bollard::errors::Error::from)?;
+    let answer = transport::send(socket, Allowance::of(ANSWER), request).await?;
+    match name::of_answer(answer.headers()).filter(|_| answer.status().is_success()) {
+        Some(name) => Ok(name),
+        None => Ok(name::name(&docker.version().await?)),
     }
 }
 
@@ -365,9 +378,8 @@ mod tests {
         assert!(EngineError::new("look", cut).is_engine_fault());
     }
 
-    /// An engine that answers a ping, and nothing else.
-    #[test]
-    fn engine_that_answers_others_is_not_at_fault() {
+    /// What becomes of a call that an engine does not answer, if it answers those to these paths.
+    fn unanswered(answered: &'static [&'static str]) -> EngineError {
         use std::io::{Read, Write};
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
@@ -377,17 +389,18 @@ mod tests {
             for mut client in listener.incoming().take(4).flatten() {
                 let mut request = [0; 1000];
                 let length = client.read(&mut request).unwrap();
-                let body = match String::from_utf8_lossy(&request[..length]) {
-                    request if request.contains("/version ") => r#"{"ApiVersion":"1.41"}"#,
-                    request if request.contains("/_ping ") => "OK",
-                    // The first connection only tests whether a process serves the socket.
-                    _ => {
-                        silent.push(client);
-                        continue;
-                    }
-                };
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
-                write!(client, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+                let request = String::from_utf8_lossy(&request[..length]);
+                // The first connection only tests whether a process serves the socket.
+                if !answered.iter().any(|path| request.contains(path)) {
+                    silent.push(client);
+                    continue;
+                }
+                let head =
+                    "HTTP/1.1 200 OK\r\nServer: Docker/20.10.24 (linux)\r\nContent-Type: application/json";
+                let body = r#"{"ApiVersion":"1.41"}"#;
+                let length = body.len();
+                write!(client, "{head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+                    .unwrap();
             }
         };
         let served = std::thread::spawn(serve);
@@ -396,8 +409,20 @@ mod tests {
             let request = engine.docker.list_containers(None);
             engine.call_within(Duration::from_millis(200), "list containers", request).await
         });
-        assert!(matches!(result, Err(EngineError::Stuck { .. })), "{result:?}");
         served.join().unwrap();
+        result.unwrap_err()
+    }
+
+    #[test]
+    fn engine_that_answers_others_is_not_at_fault() {
+        let error = unanswered(&["/_ping ", "/version "]);
+        assert!(matches!(error, EngineError::Stuck { .. }), "{error:?}");
+    }
+
+    /// Its containerd hangs, for example.
+    #[test]
+    fn engine_that_only_says_that_it_is_there_is_at_fault() {
+        assert!(unanswered(&["/_ping "]).is_engine_fault());
     }
 
     #[test]

@@ -31,7 +31,8 @@ impl FakeEngine {
                     other => answer(other),
                 };
                 noted.lock().unwrap().push(request);
-                let head = "Content-Type: application/json\r\nConnection: close";
+                let head =
+                    "Server: Docker/20.10.24 (linux)\r\nContent-Type: application/json\r\nConnection: close";
                 let length = body.len();
                 // Who has read enough hangs up.
                 let _ = write!(

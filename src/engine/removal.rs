@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn directory_that_another_process_has_removed_counts_as_empty() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let emptied = |path: &Path| runtime.block_on(empty(path, Instant::now() + SLICE));
+        let emptied = |path: &Path| runtime.block_on(empty(path, Instant::now() + REMOVAL));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("diff");
         std::fs::create_dir_all(path.join("a/b")).unwrap();
