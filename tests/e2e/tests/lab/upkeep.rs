@@ -224,13 +224,11 @@ fn container_that_cannot_be_removed_is_tried_again_after_a_pause() {
     let job =
         alice.submit_image("-w n2", "touch /var/tmp/kept; echo up; until [ -e done ]; do sleep 0.2; done");
     job.wait_for_line("up");
-    let find = format!("docker inspect --format {{{{.GraphDriver.Data.UpperDir}}}} docker_{}", job.id);
-    let layer = n2.run(&find).success().stdout.trim().to_owned();
-    if layer == "<no value>" {
-        alice.command("touch done").run().success();
-        job.wait().completed();
-        return lab.skip("containerd lets a container go whose layer it cannot remove");
-    }
+    // As the kernel has it: containerd's image store does not tell where a container writes.
+    let pid = format!("docker inspect --format {{{{.State.Pid}}}} docker_{}", job.id);
+    let find = format!("grep -m 1 -o 'upperdir=[^,]*' /proc/$({pid})/mountinfo | cut -d = -f 2");
+    let layer = n2.sh(&find).success().stdout.trim().to_owned();
+    assert!(layer.starts_with('/'), "{layer}");
     // The files above it are removed, and it is moved. The calls of chattr(1), which not every node has:
     // FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_IMMUTABLE_FL.
     let change = |how: &str| {
