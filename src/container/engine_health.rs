@@ -35,6 +35,13 @@ pub(super) async fn connect_to(config: &Config, socket: &Path) -> Result<Engine,
     }
 }
 
+/// The same for an engine that works, and does not only say that it is there.
+pub(super) async fn working(config: &Config, socket: &Path) -> Result<Engine, EngineError> {
+    let engine = connect_to(config, socket).await?;
+    engine.answers("report its version").await?;
+    Ok(engine)
+}
+
 /// Classifies a failure of the engine in a user's start. If an image or a registry has made the engine die
 /// (through its memory, for example), the service manager restarts it; an engine that stays away counts as
 /// faulty.
@@ -53,6 +60,6 @@ pub(super) async fn comes_back(config: &Config, socket: &Path, error: &EngineErr
         return false;
     }
     let deadline = Instant::now() + config.engine_return;
-    let answers = async || connect_to(config, socket).await.is_ok();
+    let answers = async || working(config, socket).await.is_ok();
     poll::until_meanwhile(deadline, INTERVAL, answers, |answers| *answers).await
 }

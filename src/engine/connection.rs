@@ -228,9 +228,9 @@ impl Engine {
         self.call(call, list::list(&self.socket, path, members)).await
     }
 
-    /// Asks the engine whether it still answers: called when another call takes long. It asks containerd and runc for their
-    /// versions too: an engine that only says that it is there does not work.
-    pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
+    /// Asks the engine whether it still answers: called when another call takes long. For this answer it asks containerd and runc
+    /// for their versions: an engine that only says that it is there does not work.
+    pub async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
         within(GREETING, call, self.docker.version()).await.map(drop)
     }
 

@@ -124,7 +124,7 @@ impl GivenUp {
     /// does not answer.
     async fn error(self, start: &StartRequest<'_>) -> StartError {
         let Self::TooLate(limit) = self else { return StartError::NotWanted };
-        match engine_health::connect(start.config).await {
+        match engine_health::working(start.config, &start.config.docker_host).await {
             Err(error) if error.is_engine_fault() => error.into(),
             Ok(_) | Err(_) => StartError::TimedOut { image: start.image_name(), seconds: limit.as_secs() },
         }

@@ -153,6 +153,29 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     lab.assert_empty();
 }
 
+/// It still says who it is, and what images it has: not before a call takes long does it turn out that it does not work. Every job
+/// that is sent there would fail.
+#[test]
+fn engine_whose_containerd_hangs_drains_its_node() {
+    let lab = Lab::alone_within(Duration::from_secs(300));
+    if lab.is_podman() {
+        return lab.skip("Podman has no containerd");
+    }
+    let n2 = lab.node("n2");
+    lab.repair_with(n2.command("pkill -CONT -x containerd"));
+    n2.run("pkill -STOP -x containerd").success();
+    let outcome = lab.alice().srun_image("-w n2 echo it ran").run().failure();
+    n2.run("pkill -CONT -x containerd").success();
+    let outcome = outcome.printed(&[]);
+    let silent = "n2: Docker Engine does not answer: no reply within ";
+    assert!(outcome.reported().iter().all(|line| line.starts_with(silent)), "{outcome}");
+    let drained = lab.poll(|| n2.state().contains("DRAIN").then_some(()));
+    assert!(drained.is_some(), "n2 is not drained: {}", n2.state());
+    lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
+    lab.alice().srun_image("-w n2 hostname").run().success().printed(&["n2"]);
+    lab.assert_empty();
+}
+
 /// The admin has configured that. A step with a container of its own fails in any case; its job continues.
 #[test]
 fn engine_that_does_not_answer_fails_the_job_where_the_admin_says_so() {
