@@ -113,26 +113,32 @@ need_packages() {
 }
 
 # The engine of the docker client. Starts one only if none answers, and records its
-# pid, so that stop_engine never stops another one.
+# pid, so that stop_engine never stops another one; nor this one while the script runs that uses it.
 start_engine() {
+    mkdir -p "$LAB_STATE"
+    exec 8>"$LAB_STATE/engine.lock"
+    flock --shared 8
     need_packages docker=docker.io dockerd=docker.io iptables=iptables
     docker version >/dev/null 2>&1 && return 0
     say "no Docker Engine answers on this machine: starting one (log: $LAB_STATE/dockerd.log)"
-    mkdir -p "$LAB_STATE"
     # A dockerd that was killed leaves its pid file; another process may have this pid by now.
     if [[ -e /var/run/docker.pid ]] && ! is_process "$(</var/run/docker.pid)" dockerd; then
         rm -f /var/run/docker.pid
     fi
-    # 9 may be the lab's lock: the engine must not hold it for as long as it lives.
-    setsid dockerd --storage-driver overlay2 >"$LAB_STATE/dockerd.log" 2>&1 </dev/null 9>&- &
+    # 8 and 9 are locks, which the engine must not hold for as long as it lives.
+    setsid dockerd --storage-driver overlay2 >"$LAB_STATE/dockerd.log" 2>&1 </dev/null 8>&- 9>&- &
     echo $! >"$LAB_STATE/dockerd.pid"
     WAIT_LOG="tail -n 20 '$LAB_STATE/dockerd.log'" \
         wait_for 60 "the Docker Engine of this machine" docker version || exit 1
 }
 
+# Stops it where no lab needs it, and no script that runs.
 stop_engine() {
     local pid
     [[ -e $LAB_STATE/dockerd.pid ]] || return 0
+    exec 8>"$LAB_STATE/engine.lock"
+    flock --nonblock 8 || return 0
+    [[ -z $(docker ps --all --quiet --filter label=spank-docker-lab 2>/dev/null) ]] || return 0
     pid=$(<"$LAB_STATE/dockerd.pid")
     if is_process "$pid" dockerd; then
         say "stopping the Docker Engine that the lab started (pid $pid)"

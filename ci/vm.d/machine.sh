@@ -80,7 +80,7 @@ start_machine() {
 prefer() { [[ -z ${VM_NICE:-} ]] || echo "$VM_NICE" >"/proc/$(<"$DIR/$1.pid")/autogroup"; }
 
 # Errors go to stderr. qemu must not inherit the lock of ci/vm, which it would hold until its end.
-qemu() { in_network qemu-system-x86_64 "$@" 9>&- </dev/null >/dev/null; }
+qemu() { in_network qemu-system-x86_64 "$@" 8>&- 9>&- </dev/null >/dev/null; }
 
 # As by a power failure.
 stop_machine() { # v0|v1
@@ -111,7 +111,7 @@ quoted() {
 ssh_to() {
     local user=$1 machine=$2
     shift 2
-    in_network ssh -F "$DIR/ssh_config" -l "$user" "$machine" "$@" 9>&-
+    in_network ssh -F "$DIR/ssh_config" -l "$user" "$machine" "$@" 8>&- 9>&-
 }
 
 # A connection from before a power failure does not answer any more.
