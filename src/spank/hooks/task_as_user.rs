@@ -1,7 +1,8 @@
 //! In a task, when it has become the user: its environment and its directory, or its end.
 
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, c_int};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
@@ -116,7 +117,8 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
         step,
         config,
     };
-    let given = |name: &str| spank.getenv_os(name).ok().flatten();
+    let variables = variables(spank)?;
+    let given = |name: &str| variables.get(name).cloned();
     let container = InContainer {
         is_served: &|locale| locale::is_served(Path::new("/"), locale),
         // Runs as the user: only that user's task hangs where a file system does not answer.
@@ -125,12 +127,24 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
         read: &read_text,
         has_library: &|entry, library_path| preload::is_there(Path::new("/"), entry, library_path),
     };
-    let name = |entry: &&OsStr| Some(entry.to_str()?.split_once('=')?.0.to_owned());
-    let names: Vec<String> = spank.job_env_os()?.iter().filter_map(name).collect();
+    let names: Vec<String> = variables.keys().cloned().collect();
     environment::changes(&joined, &names, given, container).into_iter().try_for_each(|change| match change {
         (name, Some(value)) => spank.setenv(name, value, true),
         (name, None) => spank.unsetenv(name),
     })
+}
+
+/// The task's variables, the first where a name has several, as for Slurm (src/common/env.c, `getenvp`). Slurm compares all names
+/// for each that it is asked for, and the plugin looks for some hundreds. No variable whose name is not UTF-8 is its concern.
+fn variables(spank: &Spank<'_>) -> Result<BTreeMap<String, OsString>, SpankError> {
+    let mut variables = BTreeMap::new();
+    for entry in spank.job_env_os()? {
+        let mut parts = entry.as_bytes().splitn(2, |byte| *byte == b'=');
+        if let (Some(Ok(name)), Some(value)) = (parts.next().map(str::from_utf8), parts.next()) {
+            variables.entry(name.to_owned()).or_insert_with(|| OsStr::from_bytes(value).to_owned());
+        }
+    }
+    Ok(variables)
 }
 
 /// The text of a regular file of plausible size. The user controls its content, and only the user's task
