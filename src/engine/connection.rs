@@ -228,10 +228,15 @@ impl Engine {
         self.call(call, list::list(&self.socket, path, members)).await
     }
 
-    /// Asks the engine whether it still answers: called when another call takes long. For this answer it asks containerd and runc
-    /// for their versions: an engine that only says that it is there does not work.
+    /// Asks the engine whether it still works: called when another call takes long. Docker answers a ping even if its containerd
+    /// hangs, without which it starts nothing, but not the question for its version, which is containerd's too (moby,
+    /// daemon/info_unix.go, `fillPlatformVersion`). Podman has nothing that could hang so; and before it says its version, it waits
+    /// for each container that hangs (libpod/info.go, `getContainerStoreInfo`), which an image can bring about.
     pub async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
-        within(GREETING, call, self.docker.version()).await.map(drop)
+        match self.is_docker() {
+            true => within(GREETING, call, self.docker.version()).await.map(drop),
+            false => within(GREETING, call, self.docker.ping()).await.map(drop),
+        }
     }
 
     /// Makes a call without a deadline, for as long as the engine answers other calls: an image or a registry
@@ -290,8 +295,8 @@ impl Engine {
     }
 }
 
-/// What the engine calls itself. It answers a ping at once; asked for its version it starts two programs (moby,
-/// daemon/info_unix.go, `fillPlatformVersion`), which takes longer than all else that is prepared for a start.
+/// What the engine calls itself. It answers a ping at once, whatever its containers do; asked for its version, Docker starts two
+/// programs (as above), which takes longer than all else that is prepared for a start.
 async fn name_of(socket: &Path, docker: &Docker) -> Result<String, bollard::errors::Error> {
     let request = Request::get("/_ping").body(String::new()).map_err(bollard::errors::Error::from)?;
     let answer = transport::send(socket, Allowance::of(ANSWER), request).await?;
@@ -378,8 +383,8 @@ mod tests {
         assert!(EngineError::new("look", cut).is_engine_fault());
     }
 
-    /// What becomes of a call that an engine does not answer, if it answers those to these paths.
-    fn unanswered(answered: &'static [&'static str]) -> EngineError {
+    /// What becomes of a call that an engine of this kind does not answer, if it answers those to these paths.
+    fn unanswered(server: &'static str, answered: &'static [&'static str]) -> EngineError {
         use std::io::{Read, Write};
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("socket");
@@ -395,12 +400,12 @@ mod tests {
                     silent.push(client);
                     continue;
                 }
-                let head =
-                    "HTTP/1.1 200 OK\r\nServer: Docker/20.10.24 (linux)\r\nContent-Type: application/json";
+                let head = format!("HTTP/1.1 200 OK\r\nServer: {server}\r\nContent-Type: application/json");
                 let body = r#"{"ApiVersion":"1.41"}"#;
                 let length = body.len();
-                write!(client, "{head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
-                    .unwrap();
+                // Who wants only the head hangs up.
+                let _ =
+                    write!(client, "{head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
             }
         };
         let served = std::thread::spawn(serve);
@@ -413,16 +418,24 @@ mod tests {
         result.unwrap_err()
     }
 
+    const DOCKERS: &str = "Docker/20.10.24 (linux)";
+
     #[test]
     fn engine_that_answers_others_is_not_at_fault() {
-        let error = unanswered(&["/_ping ", "/version "]);
+        let error = unanswered(DOCKERS, &["/_ping ", "/version "]);
         assert!(matches!(error, EngineError::Stuck { .. }), "{error:?}");
     }
 
     /// Its containerd hangs, for example.
     #[test]
     fn engine_that_only_says_that_it_is_there_is_at_fault() {
-        assert!(unanswered(&["/_ping "]).is_engine_fault());
+        assert!(unanswered(DOCKERS, &["/_ping "]).is_engine_fault());
+    }
+
+    #[test]
+    fn podman_that_waits_for_a_container_is_not_at_fault() {
+        let error = unanswered("Libpod/5.4.2 (linux)", &["/_ping "]);
+        assert!(matches!(error, EngineError::Stuck { .. }), "{error:?}");
     }
 
     #[test]
