@@ -242,10 +242,11 @@ fn submit(lab: &Lab, user: &User<'_>, random: &mut Random, patient: bool) -> Res
         image(name)
     );
     let fate = Fate::draw(random, patient);
-    // Removes the image now and then, so that the job pulls it.
+    // Removes the image now and then, so that the job pulls it. By force Podman removes its containers too (podman-rmi(1)).
     if random.below(3) == 0 {
-        let node = random.one_of(&NODES);
-        lab.node(node).run(&format!("docker rmi --force {}", image(name)));
+        let node = lab.node(random.one_of(&NODES));
+        let force = if node.is_podman() { "" } else { "--force" };
+        node.run(&format!("docker rmi {force} {}", image(name)));
     }
     let submitted = Instant::now();
     let outcome = user.sbatch(&words, script).run();
