@@ -463,7 +463,7 @@ fn numeric_group_names_of_an_image_are_not_taken_for_group_ids() {
 /// A runtime that follows the link makes its devices where it leads, as root, on the node.
 #[test]
 fn devices_of_a_container_are_not_created_through_links_of_its_image() {
-    let lab = Lab::get();
+    let lab = Lab::within(Duration::from_secs(300));
     let n1 = lab.node("n1");
     let remove = "rm -rf /tmp/of-a-device; docker rmi --force registry:5000/built/linked";
     let remove = n1.command("").sh(remove);
