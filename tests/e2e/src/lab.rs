@@ -108,7 +108,7 @@ impl Lab {
     /// The same, exclusively.
     #[must_use]
     pub fn machines_alone() -> Self {
-        Self::new(Site::Machines, LIMIT * 4, true)
+        Self::new(Site::Machines, LIMIT * 6, true)
     }
 
     fn new(site: Site, limit: Duration, alone: bool) -> Self {
