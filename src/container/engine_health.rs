@@ -38,7 +38,7 @@ pub(super) async fn connect_to(config: &Config, socket: &Path) -> Result<Engine,
 /// The same for an engine that works, and does not only say that it is there.
 pub(super) async fn working(config: &Config, socket: &Path) -> Result<Engine, EngineError> {
     let engine = connect_to(config, socket).await?;
-    engine.answers("report its version").await?;
+    engine.works().await?;
     Ok(engine)
 }
 

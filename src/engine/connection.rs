@@ -23,11 +23,11 @@ use super::name::{self, DOCKER};
 use super::transport::{self, ANSWER, Allowance, Pieces};
 use crate::linux::{load, poll};
 
-/// How long the engine may take to report its API version, for which it does no work.
+/// How long the engine may take to answer a question for which it does next to no work.
 const GREETING: Duration = Duration::from_secs(15);
 /// The name of the first calls, for messages.
 const CONNECT: &str = "connect";
-const VERSION: &str = "report its version";
+pub(super) const VERSION: &str = "report its version";
 /// How long one call may take: creating and removing wait for disks, and for other clients of the engine.
 pub(super) const CALL: Duration = Duration::from_secs(60);
 
@@ -232,11 +232,16 @@ impl Engine {
     /// hangs, without which it starts nothing, but not the question for its version, which is containerd's too (moby,
     /// daemon/info_unix.go, `fillPlatformVersion`). Podman has nothing that could hang so; and before it says its version, it waits
     /// for each container that hangs (libpod/info.go, `getContainerStoreInfo`), which an image can bring about.
-    pub async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
+    pub(super) async fn answers(&self, call: &'static str) -> Result<(), EngineError> {
         match self.is_docker() {
             true => within(GREETING, call, self.docker.version()).await.map(drop),
             false => within(GREETING, call, self.docker.ping()).await.map(drop),
         }
+    }
+
+    /// The same, where no other call is waiting.
+    pub async fn works(&self) -> Result<(), EngineError> {
+        self.answers(VERSION).await
     }
 
     /// Makes a call without a deadline, for as long as the engine answers other calls: an image or a registry

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bollard::models::{SystemInfo, SystemVersion, SystemVersionComponents};
 
-use super::connection::{Engine, EngineError};
+use super::connection::{Engine, EngineError, VERSION};
 use super::name::{DOCKER, name};
 
 /// The facts that matter to the plugin.
@@ -43,7 +43,7 @@ impl EngineInfo {
 impl Engine {
     /// Requests from the engine the facts for a check of the node.
     pub async fn facts(&self) -> Result<EngineInfo, EngineError> {
-        let version = self.call("report its version", self.docker.version()).await?;
+        let version = self.call(VERSION, self.docker.version()).await?;
         let info = self.call("report its settings", self.docker.info()).await?;
         Ok(facts(version, info))
     }
