@@ -19,13 +19,14 @@ use bollard::query_parameters::{InspectContainerOptions, KillContainerOptions, R
 
 use super::connection::{CALL, Engine, EngineError};
 use super::container::Container;
+use super::shim;
 use crate::linux::mountinfo::Mounted;
 use crate::linux::tree::Content;
 use crate::linux::{cgroup, mountinfo, poll};
 
 /// How long a removal that another process has begun may take.
 const REMOVAL: Duration = Duration::from_secs(60);
-/// How long a call may take before the plugin kills the container's processes itself.
+/// How long a call may take before the plugin ends the container's processes itself.
 const HANGING: Duration = Duration::from_secs(10);
 /// How long removing a container's files may take in the hooks of its own job: other jobs do not wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(600);
@@ -65,8 +66,7 @@ impl Engine {
         let request = self.docker.kill_container(&container.id, None::<KillContainerOptions>);
         match self.call_within(HANGING, "kill the container's processes", request).await {
             Err(EngineError::Stuck { .. }) => {
-                // If this fails, the engine's own call has to do it.
-                let _ = cgroup::kill_all(&container.id);
+                end_without_engine(container);
                 Ok(())
             }
             // The container is gone, or not running.
@@ -79,8 +79,7 @@ impl Engine {
         let deadline = Instant::now() + REMOVAL;
         match self.delete_within(HANGING, container, deadline).await {
             Err(EngineError::Stuck { .. }) => {
-                // If this fails, the engine's own call has to do it.
-                let _ = cgroup::kill_all(&container.id);
+                end_without_engine(container);
                 self.delete_within(CALL, container, deadline).await
             }
             deleted => deleted,
@@ -109,6 +108,13 @@ impl Engine {
             |deleted: &Result<(), _>| !matches!(deleted, Err(EngineError::Refused { status: 409, .. }));
         poll::until_meanwhile(deadline, INTERVAL, delete, is_final).await
     }
+}
+
+/// Ends the processes of a container for which the engine does nothing more, and the one that watches them: if that one hangs,
+/// so does each of the engine's calls about this container. If this fails, the engine's own calls have to do it.
+fn end_without_engine(container: &Container) {
+    let _ = cgroup::kill_all(&container.id);
+    let _ = shim::end(&container.id);
 }
 
 /// The directories in which the container has written, as the engine reports them: its own layer, and its

@@ -1,10 +1,15 @@
-//! What a failed start leaves of containerd. A container's user can kill its first process between its creation
-//! and its start. Then its shim, a process of root, stays for good, with cgroups and directories: Docker before
-//! 25.0 requests the task's deletion while the task still counts as created, which containerd refuses (`task
-//! must be stopped before deletion`), and then forgets it (moby, daemon/start.go: `Delete`, from v25.0.0 on
-//! `ForceDelete`).
+//! The process with which containerd watches a container (its shim), where the plugin has to end it:
 //!
-//! Runs as root where the plugin starts a container.
+//! - After a failed start. A container's user can kill its first process between its creation and its start. Then the shim, a
+//!   process of root, stays for good, with cgroups and directories: Docker before 25.0 requests the task's deletion while the task
+//!   still counts as created, which containerd refuses (`task must be stopped before deletion`), and then forgets it (moby,
+//!   daemon/start.go: `Delete`, from v25.0.0 on `ForceDelete`).
+//! - At a removal that hangs, since the shim does. That of containerd 1.6 stops for good when very many processes of a container
+//!   end while it runs one in it, such as an ENTRYPOINT: whatever it runs is locked until it has begun (pkg/process/exec.go:
+//!   `start`), the next exit is handled only with that lock (runtime/v2/runc/v2/service.go: `checkProcesses`), and that it has
+//!   begun is known from an exit, which waits in the same queue.
+//!
+//! Runs as root where the plugin starts or removes a container.
 
 use std::io;
 
@@ -13,7 +18,7 @@ use crate::linux::process::{self, Process};
 /// The beginning of the program's name; it differs only in the version.
 const PROGRAM: &str = "containerd-shim";
 
-/// Ends the shim of a container whose start has failed, if there is one: containerd notices, and cleans up after it
+/// Ends the shim of a container, if there is one: containerd notices, and cleans up after it
 /// (runtime/v2: `cleanupAfterDeadShim`).
 pub(super) fn end(container_id: &str) -> io::Result<()> {
     let shims = process::all()?.filter_map(|pid| Process::find(pid).ok());

@@ -59,8 +59,12 @@ for job; do
     for pid in $(grep -lzxE "SLURM_JOB_ID=$job" /proc/[0-9]*/environ 2>/dev/null | grep -oE '[0-9]+'); do
         echo "process $pid of job $job"; kill -KILL "$pid"
     done
-    for container in $(docker ps --all --quiet --filter "label=spank-docker.job=$job"); do
-        echo "container of job $job"; docker rm --force --volumes "$container" >/dev/null
+    for container in $(docker ps --all --quiet --no-trunc --filter "label=spank-docker.job=$job"); do
+        echo "container of job $job"
+        timeout 10 docker rm --force --volumes "$container" >/dev/null && continue
+        # Where the process with which containerd watches it hangs, so does each request about it.
+        pkill -KILL -f "containerd-shim.* -id $container"
+        timeout 10 docker rm --force --volumes "$container" >/dev/null
     done
     for state in /run/spank-docker/$job /run/spank-docker/$job.*; do
         [ -e "$state" ] || continue

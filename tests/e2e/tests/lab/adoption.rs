@@ -4,7 +4,7 @@ use spank_docker_e2e::{IMAGE, Lab, compiled};
 
 /// An ENTRYPOINT that starts short-lived processes which fork again and again, so that no list of them is ever
 /// complete. They end when they find themselves in a cgroup of Slurm; after 25 seconds the last one stays where
-/// it is.
+/// it is. They begin when the engine's exec is over, which containerd 1.6 does not always survive (src/engine/shim.rs).
 const TREAD: &str = r#"
 #include <fcntl.h>
 #include <string.h>
@@ -29,6 +29,7 @@ int main(int argc, char **argv)
         execv(argv[1], argv + 1);
     setsid();
     close(0), close(1), close(2);
+    sleep(1);
     __sync_fetch_and_add(count, 1);
     while (time(0) < end) {
         if (moved()) {

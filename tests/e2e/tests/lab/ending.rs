@@ -130,6 +130,26 @@ fn requeued_job_gets_a_new_container_and_new_keys() {
     lab.assert_clean();
 }
 
+/// Docker does nothing for such a container any more, and after an exec in it, answers no question about it either.
+#[test]
+fn container_whose_shim_hangs_is_removed() {
+    let lab = Lab::within(Duration::from_secs(180));
+    if lab.is_podman() {
+        return lab.skip("Podman has no shim");
+    }
+    let job = lab.alice().submit_image("-w n2", "echo up; until [ -e done ]; do sleep 0.2; done");
+    job.wait_for_line("up");
+    let n2 = lab.node("n2");
+    let inspect = format!("docker inspect --format '{{{{.Id}}}}' docker_{}", job.id);
+    let id = n2.sh(&inspect).success().stdout;
+    n2.sh(&format!("pkill -STOP -f '^[^ ]*containerd-shim.* -id {}'", id.trim())).success();
+    let exec = format!("timeout 2 docker exec docker_{0} true; timeout 2 docker inspect docker_{0}", job.id);
+    assert_eq!(n2.sh(&exec).code, Some(124), "the engine still answers");
+    lab.alice().command("touch done").run().success();
+    job.wait().completed();
+    lab.assert_clean();
+}
+
 /// Waits until each of the three nodes has its rank.
 fn wait_for_ranks(lab: &Lab, job: u32) {
     let ranks = || {
