@@ -130,7 +130,7 @@ fn requeued_job_gets_a_new_container_and_new_keys() {
     lab.assert_clean();
 }
 
-/// Docker does nothing for such a container any more, and after an exec in it, answers no question about it either.
+/// Docker does nothing for such a container any more. After an exec in it, 20.10 answers no question about it either.
 #[test]
 fn container_whose_shim_hangs_is_removed() {
     let lab = Lab::within(Duration::from_secs(180));
@@ -143,8 +143,8 @@ fn container_whose_shim_hangs_is_removed() {
     let inspect = format!("docker inspect --format '{{{{.Id}}}}' docker_{}", job.id);
     let id = n2.sh(&inspect).success().stdout;
     n2.sh(&format!("pkill -STOP -f '^[^ ]*containerd-shim.* -id {}'", id.trim())).success();
-    let exec = format!("timeout 2 docker exec docker_{0} true; timeout 2 docker inspect docker_{0}", job.id);
-    assert_eq!(n2.sh(&exec).code, Some(124), "the engine still answers");
+    let exec = n2.sh(&format!("timeout 2 docker exec docker_{} true", job.id));
+    assert_eq!(exec.code, Some(124), "the shim still answers");
     lab.alice().command("touch done").run().success();
     job.wait().completed();
     lab.assert_clean();

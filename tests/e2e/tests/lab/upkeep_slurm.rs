@@ -350,6 +350,8 @@ fn job_container_of_a_site_gives_steps_on_the_host_a_tmp_and_leaves_containers_t
     let ran = lab.alice().srun_image("-w n2 --chdir=/tmp/alice").sh("ls /tmp; pwd").run().success();
     assert!(!ran.stdout.contains("alice"), "the node's own: {ran:?}");
     lab.node("n2").sh("rm -r /tmp/alice /home/alice/link").success();
+    // A slurmd that starts anew does not know the directories of a job that is ending.
+    lab.assert_empty();
 
     lab.everywhere(&format!("{CONFIGURE}; {plain}"));
     for node in NODES {
