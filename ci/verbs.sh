@@ -52,7 +52,9 @@ lock() {
 }
 
 require_node() {
-    node_names | grep -x -- "$1" >/dev/null || die "node '$1': the nodes are $(node_names | xargs)"
+    local name
+    while read -r name; do [[ $name != "$1" ]] || return 0; done < <(node_names)
+    die "node '$1': the nodes are $(node_names | xargs)"
 }
 
 verb_install() {

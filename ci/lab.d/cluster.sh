@@ -10,7 +10,7 @@ TEST_IMAGES=(nossh openmpi mpich setuid bare hostile musl busybox)
 
 container() { echo "lab-$SUITE-$1"; }
 network() { echo "lab-$SUITE"; }
-node_names() { seq -f 'n%.0f' "$NODES"; }
+node_names() { local node; for ((node = 1; node <= NODES; node++)); do echo "n$node"; done; }
 
 # on NODE CMD...: runs a command as root, without stdin.
 on() {
