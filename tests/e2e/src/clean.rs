@@ -6,46 +6,56 @@
 pub(crate) const LEFT: &str = r#"
 listeners=$(ss --no-header --listening --tcp --numeric 2>&1)
 mounts=$(cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -E 'spank-docker([/ ]|$)')
+containers=$(docker ps --all --format '{{.Label "spank-docker.job"}} {{.Names}} ({{.Status}})' | sed 's/^/container /')
+cgroups=$(find /sys/fs/cgroup -type d -name 'job_*' 2>/dev/null)
+# Slurm 24.11 leaves every twentieth quick job its freezer, also jobs without an image: what counts is a job that
+# had a container.
+counts() {
+    case $1 in */freezer/*) ;; *) return 0 ;; esac
+    grep -qE " job $2(\\.[0-9]+)?: docker_$2(\\.[0-9]+)? is ready" /var/log/slurm/slurmd.log
+}
+# A grep or a zombie that was seen and is gone by now is nothing that is left.
+titles() {
+    while IFS=/ read -r _ _ pid _; do
+        title=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) || continue
+        if [ -n "$title" ]; then echo "process $pid: $title"; fi
+    done
+}
+# Starts a program only where something may be left.
 for job; do
-    docker ps --all --filter "label=spank-docker.job=$job" --format "container {{.Names}} ({{.Status}})"
-    docker ps --all --filter "name=^docker_$job(\\.[0-9]+)?\$" --format "container {{.Names}} ({{.Status}})"
+    case $containers in *" $job "* | *" docker_$job"*)
+        echo "$containers" | grep -E "^container ($job |[^ ]* docker_$job(\\.[0-9]+)? )" | sed 's/^container [^ ]* /container /' ;;
+    esac
     for path in /run/spank-docker/$job /run/spank-docker/$job.*; do
         if [ -e "$path" ]; then echo "state $path"; fi
     done
-    echo "$mounts" | grep "spank-docker/$job[/. ]" | sort -u | sed 's/^/mount /'
-    echo "$listeners" | grep ":$((20000 + job % 10000)) " | sed "s/^/port of job $job: /"
-    # Slurm 24.11 leaves every twentieth quick job its freezer, also jobs without an image: what counts is a job that
-    # had a container.
-    if grep -qE " job $job(\\.[0-9]+)?: docker_$job(\\.[0-9]+)? is ready" /var/log/slurm/slurmd.log; then had=yes; else had=; fi
-    find /sys/fs/cgroup -type d -name "job_$job" 2>/dev/null | while read -r cgroup; do
-        if [ "$had" ] || [ "${cgroup#*/freezer/}" = "$cgroup" ]; then echo "cgroup $cgroup"; fi
+    case $mounts in *"spank-docker/$job"*)
+        echo "$mounts" | grep "spank-docker/$job[/. ]" | sort -u | sed 's/^/mount /' ;;
+    esac
+    case $listeners in *":$((20000 + job % 10000)) "*)
+        echo "$listeners" | grep ":$((20000 + job % 10000)) " | sed "s/^/port of job $job: /" ;;
+    esac
+    for cgroup in $cgroups; do
+        case $cgroup in */job_$job) if counts "$cgroup" "$job"; then echo "cgroup $cgroup"; fi ;; esac
     done
-    grep -lzxE "SLURM_JOB_ID=$job|SLURM_JOB_DOCKER_CONTAINER=docker_$job(\\.[0-9]+)?" /proc/[0-9]*/environ 2>/dev/null |
-        while IFS=/ read -r _ _ pid _; do
-            # A grep or a zombie that was seen and is gone by now is nothing that is left.
-            title=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) || continue
-            if [ -n "$title" ]; then echo "process $pid: $title"; fi
-        done
 done
+jobs=$(IFS='|'; echo "$*")
+if [ -n "$jobs" ]; then
+    grep -lzxE "SLURM_JOB_ID=($jobs)|SLURM_JOB_DOCKER_CONTAINER=docker_($jobs)(\\.[0-9]+)?" /proc/[0-9]*/environ 2>/dev/null | titles
+fi
 if [ -n "$ALL" ]; then
     # From 26.05 on, with cgroup v2, a job's cgroup does not have its number.
     find /sys/fs/cgroup -type d -path '*_slurmstepd.scope/*' ! -path '*_slurmstepd.scope/system' 2>/dev/null | sed 's/^/cgroup /'
     find /sys/fs/cgroup -type d -name 'docker-*.scope' 2>/dev/null | sed 's/^/cgroup /'
     ls -d /run/spank-docker/* 2>/dev/null | sed 's/^/state /'
-    docker ps --all --filter label=spank-docker.job --format "container {{.Names}} ({{.Status}})"
-    docker ps --all --filter 'name=^docker_[0-9]' --format "container {{.Names}} ({{.Status}})"
+    echo "$containers" | grep -E '^container ([0-9]|[^ ]* docker_[0-9])' | sed 's/^container [^ ]* /container /'
     docker volume ls --quiet | sed 's/^/volume /'
     echo "$mounts" | grep . | sort -u | sed 's/^/mount /'
     echo "$listeners" | grep ':2[0-9][0-9][0-9][0-9] ' | sed "s/^/port: /"
-    find /sys/fs/cgroup -type d -name 'job_*' 2>/dev/null | while read -r cgroup; do
-        job=${cgroup##*/job_}
-        if [ "${cgroup#*/freezer/}" = "$cgroup" ] ||
-            grep -qF " job $job: docker_$job is ready" /var/log/slurm/slurmd.log; then echo "cgroup $cgroup"; fi
+    for cgroup in $cgroups; do
+        if counts "$cgroup" "${cgroup##*/job_}"; then echo "cgroup $cgroup"; fi
     done
-    grep -lz '^SLURM_JOB_ID=' /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ pid _; do
-        title=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null) || continue
-        if [ -n "$title" ]; then echo "process $pid: $title"; fi
-    done
+    grep -lz '^SLURM_JOB_ID=' /proc/[0-9]*/environ 2>/dev/null | titles
 fi
 true
 "#;

@@ -6,6 +6,7 @@ use std::process::{self, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::entry;
 use crate::poll::poll_every;
 use crate::site::Site;
 
@@ -96,19 +97,32 @@ impl Command {
     /// command.
     fn prepare(&self, now: Instant) -> process::Command {
         let seconds = self.deadline.saturating_duration_since(now).as_secs_f64().max(1.0);
-        let mut command = process::Command::new(self.site.program());
-        command.arg("exec");
-        if let Some(user) = &self.user {
-            command.args(["--user", user]);
+        let mut command = self.entry();
+        command.args(["timeout", "--kill-after=5"]).arg(format!("{seconds:.1}"));
+        if self.directory.is_some() || !self.variables.is_empty() {
+            command.arg("env");
         }
-        command.args([self.node.as_str(), "timeout", "--kill-after=5"]).arg(format!("{seconds:.1}"));
-        command.arg("env");
         if let Some(directory) = &self.directory {
             command.args(["-C", directory]);
         }
         command.args(self.variables.iter().map(|(name, value)| format!("{name}={value}")));
         command.args(&self.words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// What runs the words that are added to it on the node.
+    fn entry(&self) -> process::Command {
+        let user = self.user.as_deref().unwrap_or("root");
+        let words = (self.site == Site::Lab).then(|| entry::words(user, &self.node)).flatten();
+        let mut command;
+        if let Some([program, words @ ..]) = words.as_deref() {
+            command = process::Command::new(program);
+            command.args(words);
+        } else {
+            command = process::Command::new(self.site.program());
+            command.args(["exec", "--user", user, &self.node]);
+        }
         command
     }
 }

@@ -8,6 +8,7 @@ mod built;
 mod churn;
 mod clean;
 mod command;
+mod entry;
 mod faults;
 mod job;
 mod lab;
