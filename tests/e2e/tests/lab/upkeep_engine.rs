@@ -129,6 +129,11 @@ fn engine_that_does_not_answer_drains_its_node_and_the_job_is_queued_again() {
     });
     let drained = lab.poll(|| n2.state().contains("DRAIN").then_some(()));
     assert!(drained.is_some(), "n2 is not drained: {}", n2.state());
+    // On a busy node each start has a deadline of its own.
+    let line = format!("job {}: Docker Engine does not answer", job.id);
+    let has_failed = n2.command("grep -q").arg(line).arg("/var/log/slurm/slurmd.log");
+    lab.poll(|| (has_failed.clone().run().code == Some(0)).then_some(()))
+        .expect("the batch job's start fails");
     // The epilog that follows would wait for the engine too.
     go_on.run().success();
     job.wait_for("queued again", |record| {
@@ -173,6 +178,39 @@ fn engine_whose_containerd_hangs_drains_its_node() {
     assert!(drained.is_some(), "n2 is not drained: {}", n2.state());
     lab.node("n1").run("scontrol update NodeName=n2 State=RESUME").success();
     lab.alice().srun_image("-w n2 hostname").run().success().printed(&["n2"]);
+    lab.assert_empty();
+}
+
+/// A runtime that never ends a start keeps that container locked, and Podman waits for the lock of each container before it reports
+/// its version, or lists them.
+#[test]
+fn container_that_hangs_in_podman_drains_no_node_by_the_jobs_of_others() {
+    let lab = Lab::alone_within(Duration::from_secs(240));
+    if !lab.is_podman() {
+        return lab.skip("only Podman waits for other containers");
+    }
+    let n2 = lab.node("n2");
+    let runtime = n2.sh("podman info --format '{{.Host.OCIRuntime.Path}}'").success().stdout;
+    let hangs = format!(
+        "#!/bin/sh\ncase \" $* \" in *' start '*) exec sleep 987 ;; esac\nexec {} \"$@\"\n",
+        runtime.trim()
+    );
+    let go_on = n2
+        .command("")
+        .sh("pkill -fx 'sleep 987'; podman rm --force hanging >/dev/null; rm -f /usr/local/bin/hangs");
+    lab.repair_with(go_on.clone());
+    n2.command("")
+        .sh("cat >/usr/local/bin/hangs && chmod +x /usr/local/bin/hangs")
+        .stdin(hangs)
+        .run()
+        .success();
+    n2.sh(&format!("podman --runtime /usr/local/bin/hangs create --name hanging {IMAGE} true")).success();
+    n2.sh("podman --runtime /usr/local/bin/hangs start hanging >/dev/null 2>&1 </dev/null &").success();
+    let waits = lab.poll(|| (n2.sh("timeout 3 podman info").code == Some(124)).then_some(()));
+    assert!(waits.is_some(), "Podman reports its version all the same");
+    lab.alice().srun_image("-w n2 hostname").run().success().printed(&["n2"]);
+    go_on.run();
+    assert!(!n2.state().contains("DRAIN"), "{}", n2.state());
     lab.assert_empty();
 }
 
