@@ -101,7 +101,7 @@ life_of_deb() {
     apt_install "$1" && plugstack required /usr/lib/spank-docker/spank_docker.so memlock=inherit && job || return
     on_each spank-docker check --accept known_holes,engine_memory >"$earlier/check" ||
         { grep -v '^ok' "$earlier/check"; return 1; }
-    id=$(as_alice sbatch --parsable -N3 --docker-image=$IMAGE -o job.out \
+    id=$(as_alice sbatch --parsable -N3 --docker-image=$IMAGE -o job.out -e job.err \
         --wrap 'touch started; until [ -e go ]; do sleep 0.1; done; mpirun hello') || return
     wait_for 60 "the start of a job" has_started || return
 
@@ -113,7 +113,7 @@ life_of_deb() {
     as_alice touch go
     wait_for 60 "the end of the job" has_ended "$id" || return
     [[ $(as_alice sort job.out | tr '\n' ' ') == "rank 0 of 3 on n1 rank 1 of 3 on n2 rank 2 of 3 on n3 " ]] ||
-        { say "the earlier job printed: $(as_alice cat job.out)"; return 1; }
+        { say "the earlier job printed: $(as_alice cat job.out job.err)"; return 1; }
     wait_for 30 "the end of its containers" nothing_left || return
 
     say "removing it"
