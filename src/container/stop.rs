@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -19,8 +19,8 @@ use super::remove::{
 };
 use crate::engine::{self, Engine, EngineError, ImageError, Listed};
 use crate::engine::{PullRecord, Pulls};
-use crate::linux::cgroup;
 use crate::linux::runtime::runtime;
+use crate::linux::{cgroup, poll};
 use crate::settings::plugstack::Config;
 use crate::slurm::ids::{JobId, Owner, Slurmd};
 use crate::slurm::stepd;
@@ -253,7 +253,7 @@ async fn remove_at(
     directories: &mut BTreeSet<StateDir>,
 ) -> Result<Failed, StopError> {
     let Some(engine) = connect(config, socket).await? else { return Ok(Vec::new()) };
-    let (listed, unlisted) = match engine.labelled(&format!("{LABEL_JOB}={job}")).await {
+    let (listed, unlisted) = match list(config, &engine, job).await {
         Ok(listed) => (listed, None),
         Err(error) if error.is_engine_fault() => return Err(error.into()),
         Err(error) => (named(config, &engine, job).await, Some(error)),
@@ -271,12 +271,32 @@ async fn remove_at(
     }
 }
 
+/// The job's containers. An engine does not list one before it has created it, which it still does for a start that was cut off
+/// meanwhile: then this waits for it.
+async fn list(config: &Config, engine: &Engine, job: JobId) -> Result<Vec<Listed>, EngineError> {
+    const INTERVAL: Duration = Duration::from_millis(50);
+    let state = StateDir::new(&config.state_dir);
+    let creating: Vec<_> =
+        owners(&state, job).into_iter().filter(|owner| state.of(*owner).is_creating()).collect();
+    let label = format!("{LABEL_JOB}={job}");
+    let look = async || engine.labelled(&label).await;
+    let are_there = |listed: &[Listed]| {
+        creating.iter().all(|owner| listed.iter().any(|found| ownership::owner(found) == Some(*owner)))
+    };
+    let is_final = |listed: &Result<Vec<Listed>, _>| listed.as_ref().map_or(true, |listed| are_there(listed));
+    poll::until_meanwhile(Instant::now() + engine::CREATION, INTERVAL, look, is_final).await
+}
+
+/// The job and its steps, as far as there are records.
+fn owners(state: &StateDir, job: JobId) -> BTreeSet<Owner> {
+    let owners = state.owners().unwrap_or_default().into_iter();
+    owners.filter(|owner| owner.job == job).chain([Owner::job(job)]).collect()
+}
+
 /// The job's containers that its records name, for an engine that answers, but does not list them.
 async fn named(config: &Config, engine: &Engine, job: JobId) -> Vec<Listed> {
-    let owners = StateDir::new(&config.state_dir).owners().unwrap_or_default().into_iter();
-    let owners: BTreeSet<Owner> = owners.filter(|owner| owner.job == job).chain([Owner::job(job)]).collect();
     let mut found = Vec::new();
-    for owner in owners {
+    for owner in owners(&StateDir::new(&config.state_dir), job) {
         // The caller reports that the list has failed.
         found.extend(engine.named(&owner.container_name()).await.ok().flatten());
     }
@@ -321,6 +341,7 @@ fn remove_state(
 mod tests {
     use std::fs;
     use std::os::unix::net::UnixListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::engine::fake::FakeEngine;
@@ -414,6 +435,30 @@ mod tests {
         let node = Node::new(&engine.socket());
         node.end().unwrap_err();
         assert_eq!(node.left(), [(Some(false), noted()), (None, None)]);
+    }
+
+    /// The prolog was killed while the engine created the container of step 1, which it lists only later.
+    #[test]
+    fn container_that_is_still_being_created_is_waited_for() {
+        if lacking::root() {
+            return;
+        }
+        let lists = AtomicUsize::new(0);
+        let engine = FakeEngine::new(move |request| match request {
+            _ if request.starts_with("GET /containers/json") => {
+                let is_there = lists.fetch_add(1, Ordering::Relaxed) > 1;
+                let labels = LABELS.replace('}', r#","spank-docker.step":"1"}"#);
+                let container = format!(r#"{{"Id":"07","Names":["/docker_7.1"],"Labels":{labels}}}"#);
+                (200, format!("[{}]", if is_there { &container } else { "" }))
+            }
+            _ => (200, "{}".to_owned()),
+        });
+        let node = Node::new(&engine.socket());
+        let [_, step] = node.owners();
+        step.note_creating().unwrap();
+        node.end().unwrap();
+        let asked = engine.asked();
+        assert!(asked.iter().any(|asked| asked.starts_with("DELETE /containers/07?")), "{asked:?}");
     }
 
     /// An engine that answers, but whose list cannot be read.

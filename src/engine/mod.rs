@@ -29,4 +29,4 @@ pub use image::{
     FILE_REPOSITORY, FileImage, Image, ImageError, ImagePolicy, Progress, PullRecord, Pulls, StoredImage,
     architecture, environment,
 };
-pub use removal::{PATIENCE, volumes, written_to};
+pub use removal::{CREATION, PATIENCE, volumes, written_to};

@@ -30,6 +30,8 @@ const REMOVAL: Duration = Duration::from_secs(60);
 const HANGING: Duration = Duration::from_secs(10);
 /// How long removing a container's files may take in the hooks of its own job: other jobs do not wait for it.
 pub const PATIENCE: Duration = Duration::from_secs(600);
+/// How long an engine may go on creating a container when the start that has asked for it was cut off.
+pub const CREATION: Duration = Duration::from_secs(10);
 /// How long one slice of that may block the thread.
 const SLICE: Duration = Duration::from_millis(20);
 

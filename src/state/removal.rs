@@ -11,6 +11,7 @@ use super::error::StateError;
 use crate::linux::removal::gone;
 
 const POSTPONED: &str = "postponed";
+const CREATING: &str = "creating";
 
 impl OwnerDir {
     /// Records cgroups of the job, which the epilog then removes: those of the extern step, or of a step.
@@ -43,6 +44,23 @@ impl OwnerDir {
     pub fn written_to(&self) -> Option<PathBuf> {
         let path = fs::read(self.path.join(WRITTEN_TO)).ok()?;
         Some(PathBuf::from(OsStr::from_bytes(&path)))
+    }
+
+    /// Records that the engine is asked to create the container: where the start is cut off before the answer, the engine goes on.
+    pub fn note_creating(&self) -> Result<(), StateError> {
+        self.replace(CREATING, b"")
+    }
+
+    /// Records that the engine has answered.
+    pub fn note_created(&self) -> Result<(), StateError> {
+        let path = self.path.join(CREATING);
+        gone(fs::remove_file(&path)).map_err(self.failed("remove", &path))
+    }
+
+    /// Whether the engine may still create the container, for a start that was cut off.
+    #[must_use]
+    pub fn is_creating(&self) -> bool {
+        self.path.join(CREATING).exists()
     }
 
     /// Records that the container could not be removed, or that a hook is about to try: the next hook tries

@@ -16,7 +16,9 @@ use crate::container::nodes::JobNodes;
 use crate::container::nvidia;
 use crate::container::ownership::{self, LABEL_JOB};
 use crate::container::request::Request;
-use crate::engine::{self, Container, Engine, EngineError, GpuRequest, Image, ImageError, Listed};
+use crate::engine::{
+    self, Container, ContainerSpec, Engine, EngineError, GpuRequest, Image, ImageError, Listed,
+};
 use crate::guest::accounts::{self, merge_group};
 use crate::guest::paths;
 use crate::linux::closed;
@@ -54,11 +56,11 @@ pub(super) async fn create(
     gpus: Option<GpuRequest>,
 ) -> Result<Container, StartError> {
     let spec = spec::spec(start.config, start.request, image, start.directory, entry, (mounts, nodes), gpus);
-    let created = match engine.create(&spec).await {
+    let created = match ask(start, engine, &spec).await {
         // An earlier run of this job has left a container that no epilog has removed.
         Err(EngineError::Refused { status: 409, .. }) => {
             remove_namesake(start, engine).await?;
-            match engine.create(&spec).await {
+            match ask(start, engine, &spec).await {
                 Err(error @ EngineError::Refused { status: 409, .. }) => {
                     return Err(match other_node(start, engine).await? {
                         Some(node) => StateError::OtherNode { owner: start.request.owner, node }.into(),
@@ -80,10 +82,28 @@ pub(super) async fn create(
     })
 }
 
-/// Removes the container of the same job or step at this engine, where a name exists once.
+/// Asks the engine to create it. Meanwhile the state directory says so, for a start that is cut off here: if that cannot be
+/// written, nor can the record without which the start fails.
+async fn ask(
+    start: &StartRequest<'_>,
+    engine: &Engine,
+    spec: &ContainerSpec,
+) -> Result<Container, EngineError> {
+    let _ = start.directory.note_creating();
+    let created = engine.create(spec).await;
+    let _ = start.directory.note_created();
+    created
+}
+
+/// Removes the container of the same job or step at this engine, where a name exists once. Waits for one that the engine is still
+/// creating for this start.
 pub(super) async fn remove_namesake(start: &StartRequest<'_>, engine: &Engine) -> Result<(), EngineError> {
+    const INTERVAL: Duration = Duration::from_millis(50);
     let Request { owner, slurmd, .. } = start.request;
-    let found = engine.named(&owner.container_name()).await?;
+    let name = owner.container_name();
+    let look = async || engine.named(&name).await;
+    let is_final = |found: &Result<_, _>| !matches!(found, Ok(None)) || !start.directory.is_creating();
+    let found = poll::until_meanwhile(Instant::now() + engine::CREATION, INTERVAL, look, is_final).await?;
     let is_namesake = |found: &Listed| {
         ownership::owner(found) == Some(*owner) && ownership::is_of_job(found, slurmd, owner.job)
     };
