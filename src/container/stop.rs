@@ -271,20 +271,19 @@ async fn remove_at(
     }
 }
 
-/// The job's containers. An engine does not list one before it has created it, which it still does for a start that was cut off
-/// meanwhile: then this waits for it.
+/// The job's containers. For a start that was cut off while the engine created its container, this waits until the engine knows
+/// that one: Docker lists it a moment earlier, and calls it absent when it is to be removed (moby, daemon/container.go: `setHostConfig` comes before `Register`).
 async fn list(config: &Config, engine: &Engine, job: JobId) -> Result<Vec<Listed>, EngineError> {
     const INTERVAL: Duration = Duration::from_millis(50);
     let state = StateDir::new(&config.state_dir);
-    let creating: Vec<_> =
-        owners(&state, job).into_iter().filter(|owner| state.of(*owner).is_creating()).collect();
-    let label = format!("{LABEL_JOB}={job}");
-    let look = async || engine.labelled(&label).await;
-    let are_there = |listed: &[Listed]| {
-        creating.iter().all(|owner| listed.iter().any(|found| ownership::owner(found) == Some(*owner)))
-    };
-    let is_final = |listed: &Result<Vec<Listed>, _>| listed.as_ref().map_or(true, |listed| are_there(listed));
-    poll::until_meanwhile(Instant::now() + engine::CREATION, INTERVAL, look, is_final).await
+    let deadline = Instant::now() + engine::CREATION;
+    for owner in owners(&state, job).into_iter().filter(|owner| state.of(*owner).is_creating()) {
+        let name = owner.container_name();
+        let look = async || engine.named(&name).await;
+        // The list follows, whatever came of this.
+        let _ = poll::until_meanwhile(deadline, INTERVAL, look, |found| !matches!(found, Ok(None))).await;
+    }
+    engine.labelled(&format!("{LABEL_JOB}={job}")).await
 }
 
 /// The job and its steps, as far as there are records.
@@ -437,21 +436,22 @@ mod tests {
         assert_eq!(node.left(), [(Some(false), noted()), (None, None)]);
     }
 
-    /// The prolog was killed while the engine created the container of step 1, which it lists only later.
+    /// The prolog was killed while the engine created the container of step 1, which it lists before it knows it.
     #[test]
     fn container_that_is_still_being_created_is_waited_for() {
         if lacking::root() {
             return;
         }
-        let lists = AtomicUsize::new(0);
+        let looks = AtomicUsize::new(0);
+        let labels = LABELS.replace('}', r#","spank-docker.step":"1"}"#);
+        let absent = || (404, r#"{"message":"No such container"}"#.to_owned());
         let engine = FakeEngine::new(move |request| match request {
+            "GET /containers/docker_7.1/json" if looks.fetch_add(1, Ordering::Relaxed) < 2 => absent(),
             _ if request.starts_with("GET /containers/json") => {
-                let is_there = lists.fetch_add(1, Ordering::Relaxed) > 1;
-                let labels = LABELS.replace('}', r#","spank-docker.step":"1"}"#);
-                let container = format!(r#"{{"Id":"07","Names":["/docker_7.1"],"Labels":{labels}}}"#);
-                (200, format!("[{}]", if is_there { &container } else { "" }))
+                (200, format!(r#"[{{"Id":"07","Names":["/docker_7.1"],"Labels":{labels}}}]"#))
             }
-            _ => (200, "{}".to_owned()),
+            _ if looks.load(Ordering::Relaxed) < 2 => absent(),
+            _ => (200, r#"{"Id":"07"}"#.to_owned()),
         });
         let node = Node::new(&engine.socket());
         let [_, step] = node.owners();
