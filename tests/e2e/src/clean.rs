@@ -62,7 +62,8 @@ true
 
 /// Removes by force what is left of the jobs in its arguments, or of all jobs, and prints what that is.
 pub(crate) const REMOVE: &str = r#"
-[ -z "$ALL" ] || set -- $({ ls /run/spank-docker; docker ps --all --format '{{.Label "spank-docker.job"}}'; } 2>/dev/null |
+[ -z "$ALL" ] || set -- $({ ls /run/spank-docker; docker ps --all --format '{{.Label "spank-docker.job"}}'
+    find /sys/fs/cgroup -type d -name 'job_*' | sed 's/.*job_//'; } 2>/dev/null |
     grep -oE '^[0-9]+' | sort -un)
 for job; do
     pkill -KILL -f "^slurmstepd: .$job[.]"
@@ -80,6 +81,8 @@ for job; do
         [ -e "$state" ] || continue
         echo "state $state"; umount --lazy "$state/container"; rm -rf "$state"
     done
+    find /sys/fs/cgroup -depth -type d \( -path "*/job_$job" -o -path "*/job_$job/*" \) 2>/dev/null |
+        while read -r cgroup; do rmdir "$cgroup" && echo "cgroup $cgroup"; done
 done 2>&1
 true
 "#;
