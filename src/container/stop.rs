@@ -109,7 +109,7 @@ pub fn remove_one(config: &Config, owner: Owner) -> Result<(), StopError> {
 /// Removes only the container of a job, or of a step.
 pub(super) fn remove_container(config: &Config, owner: Owner) -> Result<(), StopError> {
     let belongs = is_of_scope(config, owner);
-    remove_containers(config, owner.job, belongs, false).result
+    remove_containers(config, owner.job, belongs, |other| other == owner, false).result
 }
 
 /// Whether a container belongs to this owner, under the slurmd that the record names.
@@ -134,7 +134,7 @@ fn end_without_cgroups(
     owner: Owner,
     belongs: impl Fn(&Listed) -> bool,
 ) -> Result<(), StopError> {
-    let mut removal = remove_containers(config, owner.job, belongs, false);
+    let mut removal = remove_containers(config, owner.job, belongs, |other| other == owner, false);
     let mut first = std::mem::replace(&mut removal.result, Ok(()));
     for state in removal.directories.iter().map(|state| state.of(owner)) {
         let removed = if removal.may_have_left(&state) {
@@ -156,7 +156,7 @@ fn end(
     owner_belongs: impl Fn(Owner) -> bool,
 ) -> Result<(), StopError> {
     let waits = had_container(config, job);
-    let mut removal = remove_containers(config, job, belongs, waits);
+    let mut removal = remove_containers(config, job, belongs, &owner_belongs, waits);
     let mut first = std::mem::replace(&mut removal.result, Ok(()));
     for state in &removal.directories {
         first = first.and(remove_state(&removal, state, &owner_belongs));
@@ -202,8 +202,16 @@ impl Removal {
 }
 
 /// Removes these containers of the job at each engine that may have one.
-fn remove_containers(config: &Config, job: JobId, belongs: impl Fn(&Listed) -> bool, waits: bool) -> Removal {
+fn remove_containers(
+    config: &Config,
+    job: JobId,
+    belongs: impl Fn(&Listed) -> bool,
+    owner_belongs: impl Fn(Owner) -> bool,
+    waits: bool,
+) -> Removal {
     let configured = StateDir::new(&config.state_dir);
+    let is_creating = |owner: &Owner| owner_belongs(*owner) && configured.of(*owner).is_creating();
+    let creating: Vec<_> = owners(&configured, job).into_iter().filter(is_creating).collect();
     let sockets = engines(config, &configured, job);
     let mut removal = Removal {
         result: Ok(()),
@@ -217,12 +225,13 @@ fn remove_containers(config: &Config, job: JobId, belongs: impl Fn(&Listed) -> b
     };
     for socket in sockets {
         let failed = runtime.block_on(async {
-            let mut failed = remove_at(config, &socket, job, &belongs, &mut removal.directories).await;
+            let mut failed =
+                remove_at(config, &socket, job, &creating, &belongs, &mut removal.directories).await;
             if waits
                 && let Some(error) = failed_engine(&failed)
                 && engine_health::comes_back(config, &socket, error).await
             {
-                failed = remove_at(config, &socket, job, &belongs, &mut removal.directories).await;
+                failed = remove_at(config, &socket, job, &creating, &belongs, &mut removal.directories).await;
             }
             failed
         });
@@ -249,11 +258,12 @@ async fn remove_at(
     config: &Config,
     socket: &Path,
     job: JobId,
+    creating: &[Owner],
     belongs: &impl Fn(&Listed) -> bool,
     directories: &mut BTreeSet<StateDir>,
 ) -> Result<Failed, StopError> {
     let Some(engine) = connect(config, socket).await? else { return Ok(Vec::new()) };
-    let (listed, unlisted) = match list(config, &engine, job).await {
+    let (listed, unlisted) = match list(&engine, job, creating).await {
         Ok(listed) => (listed, None),
         Err(error) if error.is_engine_fault() => return Err(error.into()),
         Err(error) => (named(config, &engine, job).await, Some(error)),
@@ -271,13 +281,13 @@ async fn remove_at(
     }
 }
 
-/// The job's containers. For a start that was cut off while the engine created its container, this waits until the engine knows
-/// that one: Docker lists it a moment earlier, and calls it absent when it is to be removed (moby, daemon/container.go: `setHostConfig` comes before `Register`).
-async fn list(config: &Config, engine: &Engine, job: JobId) -> Result<Vec<Listed>, EngineError> {
+/// The job's containers. Where the engine was `creating` some for starts that were cut off, waits until it knows these: Docker lists
+/// a container a moment earlier, and calls it absent when it is to be removed (moby, daemon/container.go: `setHostConfig` comes
+/// before `Register`).
+async fn list(engine: &Engine, job: JobId, creating: &[Owner]) -> Result<Vec<Listed>, EngineError> {
     const INTERVAL: Duration = Duration::from_millis(50);
-    let state = StateDir::new(&config.state_dir);
     let deadline = Instant::now() + engine::CREATION;
-    for owner in owners(&state, job).into_iter().filter(|owner| state.of(*owner).is_creating()) {
+    for owner in creating {
         let name = owner.container_name();
         let look = async || engine.named(&name).await;
         // The list follows, whatever came of this.

@@ -62,9 +62,12 @@ true
 
 /// Removes by force what is left of the jobs in its arguments, or of all jobs, and prints what that is.
 pub(crate) const REMOVE: &str = r#"
-[ -z "$ALL" ] || set -- $({ ls /run/spank-docker; docker ps --all --format '{{.Label "spank-docker.job"}}'
-    find /sys/fs/cgroup -type d -name 'job_*' | sed 's/.*job_//'; } 2>/dev/null |
+[ -z "$ALL" ] || set -- $({ ls /run/spank-docker; docker ps --all --format '{{.Label "spank-docker.job"}}'; } 2>/dev/null |
     grep -oE '^[0-9]+' | sort -un)
+remove_cgroups() {
+    find /sys/fs/cgroup -depth -type d \( -path "*/job_$1" -o -path "*/job_$1/*" \) 2>/dev/null |
+        while read -r cgroup; do rmdir "$cgroup" 2>/dev/null && echo "cgroup $cgroup"; done
+}
 for job; do
     pkill -KILL -f "^slurmstepd: .$job[.]"
     for pid in $(grep -lzxE "SLURM_JOB_ID=$job" /proc/[0-9]*/environ 2>/dev/null | grep -oE '[0-9]+'); do
@@ -81,8 +84,9 @@ for job; do
         [ -e "$state" ] || continue
         echo "state $state"; umount --lazy "$state/container"; rm -rf "$state"
     done
-    find /sys/fs/cgroup -depth -type d \( -path "*/job_$job" -o -path "*/job_$job/*" \) 2>/dev/null |
-        while read -r cgroup; do rmdir "$cgroup" && echo "cgroup $cgroup"; done
+    remove_cgroups "$job"
 done 2>&1
+# A job may have left nothing else.
+[ -z "$ALL" ] || remove_cgroups '*'
 true
 "#;

@@ -115,14 +115,13 @@ impl Command {
     fn entry(&self) -> process::Command {
         let user = self.user.as_deref().unwrap_or("root");
         let words = (self.site == Site::Lab).then(|| entry::words(user, &self.node)).flatten();
-        let mut command;
-        if let Some([program, words @ ..]) = words.as_deref() {
-            command = process::Command::new(program);
-            command.args(words);
-        } else {
-            command = process::Command::new(self.site.program());
+        let Some([program, words @ ..]) = words.as_deref() else {
+            let mut command = process::Command::new(self.site.program());
             command.args(["exec", "--user", user, &self.node]);
-        }
+            return command;
+        };
+        let mut command = process::Command::new(program);
+        command.args(words);
         command
     }
 }

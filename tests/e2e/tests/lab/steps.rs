@@ -67,6 +67,7 @@ fn launcher_by_dockerexec_has_the_scripts_variables_and_cpus_and_no_task_to_conn
         dockerexec mpirun -np 1 --bind-to none sh -c \"$mask\" | cmp - <(sh -c \"$mask\") && echo same CPUs
         dockerexec mpirun --mca btl_tcp_if_exclude lo,docker0 hello | wc -l
         dockerexec mpirun -np 1 sh -c 'echo $MINE $(env | grep -c ^PMI_)'";
+    // Exclusive: of CPUs 1 to 3 on a machine with two, Slurm binds the script to CPU 1, and the job has both.
     let job = lab
         .alice()
         .submit_image("-w n2,n3 -N2 -n4 --exclusive --docker-script=host", script)
