@@ -53,13 +53,14 @@ fn pause(program: &Path) -> io::Result<ExitStatus> {
 }
 
 /// By cargo, with the locked versions that it has here already, in a folder of its own: the outer cargo holds
-/// the lock of the usual one. All profiles of the plugin share it: most of it is russh, which takes a minute.
+/// the lock of the usual one. What is built for the release is small, and takes twice as long: most of it is russh.
 fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
     let target = variable("TARGET")?;
     // OUT_DIR is TARGET/PROFILE/build/PACKAGE/out.
     let folder = out.ancestors().nth(4).unwrap_or(out).join("guest-tools");
+    let profile = if variable("PROFILE")? == "release" { "guest" } else { "guest-dev" };
     let mut cargo = Command::new(variable("CARGO")?);
-    cargo.args(["build", "--quiet", "--locked", "--profile=guest", "--bins"]);
+    cargo.args(["build", "--quiet", "--locked", "--profile", profile, "--bins"]);
     cargo
         .args(["--manifest-path", "src/guest-tools/Cargo.toml", "--target", &target, "--target-dir"])
         .arg(&folder);
@@ -100,7 +101,7 @@ fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
     let status = cargo.status()?;
     if status.success() {
         for program in ["guest-commands", "guest-ssh"] {
-            fs::copy(folder.join(&target).join("guest").join(program), out.join(program))?;
+            fs::copy(folder.join(&target).join(profile).join(program), out.join(program))?;
         }
     }
     Ok(status)

@@ -5,7 +5,7 @@
 # and the label `spank-docker-lab=SUITE`, so that labs of different suites can
 # run side by side, and `down` finds everything by label, without a list.
 
-# The images that jobs use.
+# The images that jobs use, unless the lab comes up with fewer.
 TEST_IMAGES=(nossh openmpi mpich setuid bare hostile musl busybox)
 
 container() { echo "lab-$SUITE-$1"; }
