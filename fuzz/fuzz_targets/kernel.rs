@@ -9,7 +9,7 @@ use spank_docker_fuzz::parts;
 fuzz_target!(|data: &[u8]| {
     let [mountinfo, membership, tcp, stat] = parts(data);
     let text = |bytes| String::from_utf8_lossy(bytes);
-    let groups = Cgroups::parse(&text(mountinfo), &text(membership), &["/job_"]);
+    let groups = Cgroups::parse(mountinfo, membership, &["/job_"]);
     // A mount may begin at the job's own cgroup, so that the path does not contain the job's name.
     let _ = groups.directories().count();
     for port in [20000, 22] {

@@ -97,8 +97,8 @@ impl Cgroups {
 
     /// The cgroups of a process whose paths contain one of `marks`; none when the process is gone.
     fn of(pid: i32, marks: &[&str]) -> io::Result<Self> {
-        let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-        let membership = match fs::read_to_string(format!("/proc/{pid}/cgroup")) {
+        let mountinfo = fs::read("/proc/self/mountinfo")?;
+        let membership = match fs::read(format!("/proc/{pid}/cgroup")) {
             Ok(membership) => membership,
             Err(error)
                 if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) =>
@@ -116,12 +116,12 @@ impl Cgroups {
         Ok(Self::parse(&mountinfo, &of_other_threads(pid), marks))
     }
 
-    /// From the texts of /proc/self/mountinfo and /proc/PID/cgroup.
+    /// From the contents of /proc/self/mountinfo and /proc/PID/cgroup.
     #[must_use]
-    pub fn parse(mountinfo: &str, membership: &str, marks: &[&str]) -> Self {
+    pub fn parse(mountinfo: &[u8], membership: &[u8], marks: &[&str]) -> Self {
         let mounts = Mounts::parse(mountinfo);
-        let groups = membership.lines().filter_map(Membership::parse);
-        let groups = groups.filter(|group| marks.iter().any(|mark| group.path.contains(mark)));
+        let groups = Membership::all(membership);
+        let groups = groups.filter(|group| marks.iter().any(|mark| group.has(mark)));
         Self(groups.filter_map(|group| mounts.directory(&group)).collect())
     }
 
@@ -168,20 +168,18 @@ pub struct OfJob {
 impl OfJob {
     /// Those of the job of this process, which is in the cgroups of a step: one in each hierarchy that Slurm uses.
     pub fn of(pid: i32) -> io::Result<Vec<Self>> {
-        let read = |path: &str| fs::read_to_string(path);
-        Ok(Self::parse(&read("/proc/self/mountinfo")?, &read(&format!("/proc/{pid}/cgroup"))?))
+        Ok(Self::parse(&fs::read("/proc/self/mountinfo")?, &fs::read(format!("/proc/{pid}/cgroup"))?))
     }
 
-    fn parse(mountinfo: &str, membership: &str) -> Vec<Self> {
+    fn parse(mountinfo: &[u8], membership: &[u8]) -> Vec<Self> {
         let mounts = Mounts::parse(mountinfo);
-        let is_of_job =
-            |group: &Membership<'_>| [JOB, EXTERN_STEP, STEP].iter().any(|mark| group.path.contains(mark));
-        let groups = membership.lines().filter_map(Membership::parse).filter(is_of_job);
+        let is_of_job = |group: &Membership<'_>| [JOB, EXTERN_STEP, STEP].iter().any(|mark| group.has(mark));
+        let groups = Membership::all(membership).filter(is_of_job);
         let found = groups.filter_map(|group| {
             let (_, directory) = mounts.directory(&group)?;
             Some(Self {
                 controllers: group.controllers.to_owned(),
-                path: job_of(Path::new(group.path)).to_owned(),
+                path: job_of(group.path).to_owned(),
                 directory: job_of(&directory).to_owned(),
             })
         });
@@ -190,12 +188,12 @@ impl OfJob {
 }
 
 /// /proc/PID/task/TID/cgroup of the threads of a process whose first one has ended.
-fn of_other_threads(pid: i32) -> String {
+fn of_other_threads(pid: i32) -> Vec<u8> {
     if !Process::find(pid).is_ok_and(|process| !process.is_alive()) {
-        return String::new();
+        return Vec::new();
     }
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.filter_map(|thread| fs::read_to_string(thread.path().join("cgroup")).ok()).collect()
+    threads.filter_map(|thread| fs::read(thread.path().join("cgroup")).ok()).flatten().collect()
 }
 
 #[cfg(test)]
@@ -221,11 +219,11 @@ mod tests {
         assert!(cgroups.limit_cpus());
     }
 
-    const UNIFIED: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
+    const UNIFIED: &[u8] = b"30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
 
     /// The cgroup for a container on a machine with cgroup v2, from slurmstepd's line in /proc/PID/cgroup.
     fn extern_leaf(stepd: &str, existing: &[&str]) -> Option<PathBuf> {
-        let of_stepd = Cgroups::parse(UNIFIED, &format!("0::{stepd}\n"), &[JOB, EXTERN_STEP]);
+        let of_stepd = Cgroups::parse(UNIFIED, format!("0::{stepd}\n").as_bytes(), &[JOB, EXTERN_STEP]);
         let exists = |path: &Path| existing.iter().any(|known| Path::new(known) == path);
         of_stepd.of_extern(exists).0.into_values().next()
     }
@@ -245,7 +243,7 @@ mod tests {
             ("/system.slice/docker-0a1b.scope", "/system.slice/docker-0a1b.scope"),
             ("/machine.slice/libpod-0a1b.scope/container", "/machine.slice/libpod-0a1b.scope"),
         ] {
-            let found = Cgroups::parse(UNIFIED, &format!("0::{path}\n"), &["0a1b"]).up_to("0a1b");
+            let found = Cgroups::parse(UNIFIED, format!("0::{path}\n").as_bytes(), &["0a1b"]).up_to("0a1b");
             let own = PathBuf::from(format!("/sys/fs/cgroup{own}"));
             assert_eq!(found.0.into_values().collect::<Vec<_>>(), [own]);
         }
@@ -253,7 +251,7 @@ mod tests {
 
     #[test]
     fn cgroup_of_the_job_is_above_that_of_the_step() {
-        let of = |path: &str| OfJob::parse(UNIFIED, &format!("0::{path}\n1:name=systemd:/x\n"));
+        let of = |path: &str| OfJob::parse(UNIFIED, format!("0::{path}\n1:name=systemd:/x\n").as_bytes());
         for (path, job) in [
             (
                 "/system.slice/slurmstepd.scope/job_7/step_extern/slurm",

@@ -1,8 +1,10 @@
 //! The kernel's view of cgroups: the mounts of their hierarchies, and a cgroup's directory in them.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::linux::mountinfo::{self, Mounted};
@@ -23,17 +25,30 @@ pub fn job_of(directory: &Path) -> &Path {
     directory.ancestors().find(is_step).and_then(Path::parent).unwrap_or(directory)
 }
 
-/// One line of /proc/PID/cgroup (cgroups(7)): `id:controllers:path`.
+/// One line of /proc/PID/cgroup (cgroups(7)): `id:controllers:path`. The path is bytes: a user can name a cgroup of their own
+/// (below systemd's user manager) as they like, as they can a mount point.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Membership<'a> {
     pub(super) controllers: &'a str,
-    pub(super) path: &'a str,
+    pub(super) path: &'a Path,
 }
 
 impl<'a> Membership<'a> {
-    pub(super) fn parse(line: &'a str) -> Option<Self> {
-        let mut fields = line.splitn(3, ':').skip(1);
-        Some(Self { controllers: fields.next()?, path: fields.next()? })
+    /// Those of a process, one in each hierarchy.
+    pub(super) fn all(membership: &'a [u8]) -> impl Iterator<Item = Self> {
+        membership.split(|byte| *byte == b'\n').filter_map(Self::parse)
+    }
+
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.splitn(3, |byte| *byte == b':').skip(1);
+        let controllers = std::str::from_utf8(fields.next()?).ok()?;
+        Some(Self { controllers, path: Path::new(OsStr::from_bytes(fields.next()?)) })
+    }
+
+    /// Whether the path contains this text; no path contains an empty one.
+    pub(super) fn has(&self, mark: &str) -> bool {
+        !mark.is_empty()
+            && self.path.as_os_str().as_bytes().windows(mark.len()).any(|part| part == mark.as_bytes())
     }
 
     /// The file with the memory limit, if this hierarchy may have one.
@@ -51,9 +66,9 @@ pub(super) struct Mounts(Vec<Mounted>);
 
 impl Mounts {
     /// Parses the text of proc_pid_mountinfo(5).
-    pub(super) fn parse(mountinfo: &str) -> Self {
+    pub(super) fn parse(mountinfo: &[u8]) -> Self {
         let is_cgroup = |mount: &Mounted| mount.kind == "cgroup" || mount.kind == UNIFIED;
-        Self(mountinfo::parse(mountinfo.as_bytes()).filter(is_cgroup).collect())
+        Self(mountinfo::parse(mountinfo).filter(is_cgroup).collect())
     }
 
     /// Mount point of the hierarchy, and the directory of this cgroup.
@@ -67,7 +82,7 @@ impl Mounts {
             }
         };
         let mount = self.0.iter().find(is_of_hierarchy)?;
-        let below = Path::new(group.path).strip_prefix(&mount.root).ok()?;
+        let below = group.path.strip_prefix(&mount.root).ok()?;
         Some((mount.point.clone(), mount.point.join(below)))
     }
 }
@@ -76,14 +91,15 @@ impl Mounts {
 mod tests {
     use super::*;
 
-    const MOUNTS: &str = "\
+    const MOUNTS: &[u8] = b"\
+31 24 0:50 / /tmp/m\xff rw - fuse.bindfs bindfs rw,user_id=5001
 30 24 0:26 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory
 31 24 0:27 / /sys/fs/cgroup/cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct
 32 24 0:28 /outer /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer
 33 24 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate";
 
     fn directory(line: &str) -> Option<PathBuf> {
-        Mounts::parse(MOUNTS).directory(&Membership::parse(line)?).map(|(_, directory)| directory)
+        Mounts::parse(MOUNTS).directory(&Membership::parse(line.as_bytes())?).map(|(_, directory)| directory)
     }
 
     #[test]
@@ -92,6 +108,14 @@ mod tests {
         assert_eq!(directory("5:cpu,cpuacct:/slurm"), Some("/sys/fs/cgroup/cpuacct/slurm".into()));
         assert_eq!(directory("6:freezer:/outer/slurm"), Some("/sys/fs/cgroup/freezer/slurm".into()));
         assert_eq!(directory("0::/system.slice/a:b"), Some("/sys/fs/cgroup/unified/system.slice/a:b".into()));
+    }
+
+    #[test]
+    fn cgroup_with_any_name_is_told_from_those_with_a_mark() {
+        let membership = b"4:memory:/user.slice/\xff\n6:freezer:/outer/job_7\n\n0::/\xff/job_7\n";
+        let of_jobs: Vec<_> = Membership::all(membership).filter(|group| group.has("/job_")).collect();
+        assert_eq!(of_jobs.iter().map(|group| group.controllers).collect::<Vec<_>>(), ["freezer", ""]);
+        assert!(!of_jobs[0].has("") && !of_jobs[0].has("/outer/job_7 and more"));
     }
 
     #[test]

@@ -12,15 +12,15 @@ const NONE: u64 = i64::MAX as u64 >> 20 << 20;
 
 /// The lowest limit of memory that holds for a process, in bytes; `None` without a limit.
 pub fn memory_limit(pid: i32) -> io::Result<Option<u64>> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-    let membership = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let mountinfo = fs::read("/proc/self/mountinfo")?;
+    let membership = fs::read(format!("/proc/{pid}/cgroup"))?;
     limit(&mountinfo, &membership)
 }
 
-fn limit(mountinfo: &str, membership: &str) -> io::Result<Option<u64>> {
+fn limit(mountinfo: &[u8], membership: &[u8]) -> io::Result<Option<u64>> {
     let mounts = Mounts::parse(mountinfo);
     let mut lowest = None;
-    for group in membership.lines().filter_map(Membership::parse) {
+    for group in Membership::all(membership) {
         let Some(file) = group.file_of_memory() else { continue };
         // A hierarchy that is not mounted has no limits: on such a machine the other version of cgroups has
         // them.
@@ -57,7 +57,7 @@ mod tests {
         fs::create_dir_all(top.path().join("a.slice/b.service")).unwrap();
         let write = |file: &str, text: &str| fs::write(top.path().join(file), text).unwrap();
         let v2 = format!("33 24 0:29 / {path} rw - cgroup2 cgroup2 rw");
-        let v2 = || limit(&v2, "0::/a.slice/b.service\n").unwrap();
+        let v2 = || limit(v2.as_bytes(), b"0::/a.slice/b.service\n").unwrap();
         assert_eq!(v2(), None);
         write("a.slice/b.service/memory.max", "max\n");
         write("a.slice/memory.max", "4294967296\n");
@@ -65,7 +65,7 @@ mod tests {
         write("a.slice/b.service/memory.max", "1073741824\n");
         assert_eq!(v2(), Some(1 << 30));
         let v1 = format!("30 24 0:26 / {path} rw,nosuid - cgroup cgroup rw,memory");
-        let v1 = || limit(&v1, "4:memory:/a.slice\n3:pids:/a.slice\n0::/a.slice\n").unwrap();
+        let v1 = || limit(v1.as_bytes(), b"4:memory:/a.slice\n3:pids:/a.slice\n0::/a.slice\n").unwrap();
         for none in ["9223372036854771712\n", "9223372036854710272\n"] {
             write("a.slice/memory.limit_in_bytes", none);
             assert_eq!(v1(), None, "{none}");
@@ -74,6 +74,6 @@ mod tests {
         assert_eq!(v1(), Some(4096));
         write("memory.limit_in_bytes", "-\n");
         let v1 = format!("30 24 0:26 / {path} rw,nosuid - cgroup cgroup rw,memory");
-        assert!(limit(&v1, "4:memory:/a.slice\n").is_err());
+        assert!(limit(v1.as_bytes(), b"4:memory:/a.slice\n").is_err());
     }
 }
