@@ -11,12 +11,13 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::LASTING;
+use crate::linux::lock;
 use crate::linux::removal::gone;
 
 /// In [`LASTING`].
@@ -25,6 +26,10 @@ const DIRECTORY: &str = "images";
 const LOCK: &str = ".lock";
 /// More than any of these files.
 const LIMIT: u64 = 64 << 10;
+
+/// How long to wait for a process that has a lock. Each holds it for moments, except for one that removes the image; but any of
+/// them may stand still, and no start may wait for that.
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 
 /// What is known of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +78,7 @@ impl ImageUses {
     /// Notes that a container is about to be started from an image, which has come onto the node just now if `is_new`. `None`
     /// where the image has been removed since it was looked up.
     pub fn begin(&self, id: &str, is_new: bool) -> io::Result<Option<InUse>> {
-        let file = locked(self.open(id)?, FlockArg::LockShared)?;
+        let file = locked(self.open(id)?, FlockArg::LockSharedNonblock)?;
         if file.metadata()?.nlink() == 0 {
             return Ok(None);
         }
@@ -87,13 +92,13 @@ impl ImageUses {
 
     /// Notes that an admin has put an image there: it is not removed to make room.
     pub fn keep(&self, id: &str) -> io::Result<()> {
-        let file = locked(self.open(id)?, FlockArg::LockShared)?;
+        let file = locked(self.open(id)?, FlockArg::LockSharedNonblock)?;
         self.update(&file, |known| known.is_of_jobs = false)
     }
 
     /// Notes that the image has passed these checks: its content cannot change, since its id is a hash of that.
     pub fn note_checked(&self, id: &str, version: u32) -> io::Result<()> {
-        let file = locked(self.open(id)?, FlockArg::LockShared)?;
+        let file = locked(self.open(id)?, FlockArg::LockSharedNonblock)?;
         self.update(&file, |known| known.checked = version)
     }
 
@@ -101,7 +106,7 @@ impl ImageUses {
     fn update(&self, file: &File, change: impl FnOnce(&mut ImageUse)) -> io::Result<()> {
         let lock =
             File::options().write(true).create(true).truncate(false).mode(0o600).open(self.0.join(LOCK))?;
-        let _lock = locked(lock, FlockArg::LockExclusive)?;
+        let _lock = locked(lock, FlockArg::LockExclusiveNonblock)?;
         let mut known = read(file).unwrap_or_default();
         change(&mut known);
         write(file, known)
@@ -166,8 +171,9 @@ impl Removable {
     }
 }
 
+/// An error where others have it for too long.
 fn locked(file: File, how: FlockArg) -> io::Result<Flock<File>> {
-    Flock::lock(file, how).map_err(|(_, error)| error.into())
+    lock::within(Instant::now() + PATIENCE, file, how)?.ok_or_else(|| ErrorKind::TimedOut.into())
 }
 
 fn read(file: &File) -> Option<ImageUse> {
@@ -229,14 +235,31 @@ mod tests {
             let uses = uses.clone();
             std::thread::spawn(move || uses.begin(ID, false).unwrap())
         };
-        let is_waiting = || fs::read_to_string("/proc/locks").unwrap().contains("-> FLOCK");
-        while !is_waiting() {
+        let opened = || {
+            let open = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            open.filter_map(|open| fs::read_link(open.path()).ok())
+                .filter(|path| *path == removable.path)
+                .count()
+        };
+        while opened() < 2 {
             std::thread::yield_now();
         }
         removable.forget().unwrap();
         drop(removable);
         assert!(starts.join().unwrap().is_none());
         assert_eq!(uses.of(ID), None);
+    }
+
+    #[test]
+    fn nobody_waits_long_for_a_process_that_stands_still() {
+        let directory = tempfile::tempdir().unwrap();
+        let uses = ImageUses::at(directory.path());
+        drop(uses.begin(ID, false).unwrap().unwrap());
+        let still = File::open(directory.path().join(LOCK)).unwrap();
+        let _held = Flock::lock(still, FlockArg::LockSharedNonblock).unwrap();
+        let began = Instant::now();
+        assert_eq!(uses.begin(ID, false).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(began.elapsed() < PATIENCE * 2);
     }
 
     #[test]
