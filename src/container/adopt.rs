@@ -103,12 +103,13 @@ fn into_extern_step(directory: &OwnerDir, slurmstepd: i32) -> Result<Option<Adop
     Ok(Some(Adopted { running, without_commands, step }))
 }
 
-/// Adopts the container of the step to which this task belongs. Returns why it has none of Slurm's commands.
-pub(super) fn into_own_step(
+/// Adopts the container of the step to which a task belongs. Returns why it has none of Slurm's commands.
+pub(super) fn into_step(
+    step: io::Result<Option<Cgroups>>,
     directory: &OwnerDir,
     running: &RunningContainer,
 ) -> Result<Option<io::Error>, AdoptError> {
-    let step = Cgroups::of_own_step().map_err(AdoptError::Move);
+    let step = step.map_err(AdoptError::Move);
     let step = step.and_then(|step| noted(step.ok_or(AdoptError::NoStepCgroup)?, directory));
     move_or_end(step, directory, running).map(|(_, without_commands)| without_commands)
 }

@@ -90,6 +90,12 @@ pub enum RequestError {
         /// The list.
         list: Escaped,
     },
+    /// The working directory cannot be recorded, nor be a variable's value.
+    #[error("working directory '{path}' is not valid UTF-8: submit from another one")]
+    Directory {
+        /// The directory.
+        path: Escaped,
+    },
     /// The GPUs cannot be determined.
     #[error(transparent)]
     Gpus(#[from] crate::slurm::gres::GresError),
@@ -114,6 +120,13 @@ pub enum RequestError {
         #[source]
         source: io::Error,
     },
+}
+
+fn recordable(workdir: Option<PathBuf>) -> Result<Option<PathBuf>, RequestError> {
+    match workdir {
+        Some(path) if path.to_str().is_none() => Err(RequestError::Directory { path: path.as_path().into() }),
+        workdir => Ok(workdir),
+    }
 }
 
 impl Request {
@@ -149,7 +162,9 @@ impl Request {
             account,
             groups,
             credentials,
-            workdir: variable("SLURM_JOB_WORK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
+            workdir: recordable(
+                variable("SLURM_JOB_WORK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
+            )?,
             workdir_of_shell: variable(env_protocol::DIRECTORY_OF_JOB).map(PathBuf::from),
             options,
             shell: shell_of_job(&variable),
@@ -190,7 +205,7 @@ impl Request {
             account,
             groups,
             credentials,
-            workdir: step.workdir.clone(),
+            workdir: recordable(step.workdir.clone())?,
             workdir_of_shell: variable("PWD").map(PathBuf::from),
             options,
             shell: ShellState::of_step(&variable),
@@ -430,6 +445,17 @@ mod tests {
         let (account, ..) = known(&[NOBODYS], [name("root"), None]).unwrap();
         assert_eq!(account.name, "user3999999998");
         assert!(matches!(known(&[], [None, None]), Err(RequestError::UnknownUser { .. })));
+    }
+
+    #[test]
+    fn working_directory_that_cannot_be_recorded_is_refused() {
+        use std::os::unix::ffi::OsStringExt;
+        let named = |name: &[u8]| recordable(Some(OsString::from_vec(name.to_owned()).into()));
+        assert_eq!(named(b"/home/alice").unwrap(), Some("/home/alice".into()));
+        assert_eq!(
+            named(b"/tmp/w\xff").unwrap_err().to_string(),
+            r"working directory '/tmp/w\xff' is not valid UTF-8: submit from another one"
+        );
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! Runs as root: in the forked child that becomes a task, with the code that the prolog runs for a job, and in
 //! the step's slurmstepd when its first task ends and at the step's end.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use nix::unistd::{getpid, getppid};
 
 use super::accounting;
 use super::adopt::{self, AdoptError};
@@ -19,9 +22,10 @@ use super::start::{self, Reason, StartError};
 use super::start_line;
 use super::stop;
 use crate::engine::Progress;
-use crate::linux::{sentinel, signals};
-use crate::log::Log;
+use crate::linux::cgroup::Cgroups;
+use crate::linux::{sentinel, signals, unstopped};
 use crate::log::escape::Escaped;
+use crate::log::{Log, error_chain};
 use crate::settings::image::Reference;
 use crate::settings::plugstack::Config;
 use crate::slurm::hostlist;
@@ -44,9 +48,18 @@ pub enum StepError {
     /// The container is not in the step's cgroups.
     #[error(transparent)]
     Adopt(#[from] AdoptError),
-    /// Another task has failed with this message.
+    /// The process that started it, or another task, has failed with this message.
     #[error("{0}")]
     Failed(String),
+    /// No process can start it that the user of the step cannot stop.
+    #[error("step {owner}: cannot start its container outside the step's cgroups: ask the admin")]
+    Unstopped {
+        /// The step.
+        owner: Owner,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The task that started it was killed.
     #[error("step {owner}: the task that started its container was killed: run the step again")]
     CutOff {
@@ -105,6 +118,7 @@ impl StepError {
             Self::Waited { .. } | Self::Alone { .. } => Reason::Timeout,
             Self::Adopt(_)
             | Self::Failed(_)
+            | Self::Unstopped { .. }
             | Self::CutOff { .. }
             | Self::Nameless { .. }
             | Self::OtherUser { .. }
@@ -146,7 +160,12 @@ pub fn enter(
         }
     };
     let directory = state.of(owner);
-    match directory.read()? {
+    let mut found = directory.read()?;
+    if found.is_none() {
+        begin(config, request, image, &directory, log, progress)?;
+        found = directory.read()?;
+    }
+    match found {
         Some(record) if record.uid != uid => Err(StepError::OtherUser { owner }),
         // It would end with the part of the step that the other slurmd runs.
         Some(record) if !record.slurmd.may_be(&request.slurmd) => {
@@ -154,15 +173,17 @@ pub fn enter(
         }
         Some(record) => match record.outcome {
             Outcome::Ready(running) => Ok(*running),
+            Outcome::Failed { .. } if signals::is_end_asked() => Err(StepError::Ended { owner }),
             Outcome::Failed { message } => Err(StepError::Failed(message)),
             Outcome::Host | Outcome::OfSteps(_) | Outcome::Starting | Outcome::BrokenOff { .. } => {
                 Err(StepError::CutOff { owner })
             }
         },
-        None => begin(config, request, image, &directory, log, progress),
+        None => Err(StepError::CutOff { owner }),
     }
 }
 
+/// Starts the container, and records what came of it.
 fn begin(
     config: &Config,
     request: &Request,
@@ -170,8 +191,9 @@ fn begin(
     directory: &OwnerDir,
     log: &mut dyn Log,
     progress: &mut dyn Progress,
-) -> Result<RunningContainer, StepError> {
+) -> Result<(), StepError> {
     let began = Instant::now();
+    let owner = request.owner;
     let origin = Origin {
         uid: request.credentials.uid,
         slurmd: request.slurmd.clone(),
@@ -179,38 +201,47 @@ fn begin(
     };
     directory.create()?;
     directory.write(&origin, Outcome::Starting)?;
+    // Here, since it asks what the step's cgroup allows.
     let gpus = gpus::of_step(request, &directory.scratch_device());
     let request = &Request { gpus: Some(gpus), ..request.clone() };
-    let mut metered = Metered::new(progress);
-    let started = match start::start(config, request, image, began, &mut metered, || !signals::is_end_asked())
-    {
-        Err(StartError::NotWanted) => Err(StepError::Ended { owner: request.owner }),
-        Err(error) => Err(error.into()),
-        Ok(running) => adopt(config, request.owner, directory, running, log),
-    };
-    let result = started.as_ref().map_err(StepError::reason);
-    log.info(&start_line::of_start(request, image, began, result));
-    count::start(request.owner, began, result, metered.received(), log);
-    let outcome = match &started {
-        Ok(running) => {
-            log.info(&running.start_summary(request.owner, began));
-            Outcome::Ready(Box::new(running.clone()))
+    let (task, slurmstepd) = (getpid(), getppid());
+    let work = |outside: io::Result<()>, is_wanted: &dyn Fn() -> bool| {
+        let mut metered = Metered::new(progress);
+        let started = outside.map_err(|source| StepError::Unstopped { owner, source }).and_then(|()| {
+            let running = start::start(config, request, image, began, &mut metered, is_wanted);
+            let running = running.map_err(|error| match error {
+                StartError::NotWanted => StepError::Ended { owner },
+                error => error.into(),
+            })?;
+            adopt(config, owner, directory, Cgroups::of_task(task, slurmstepd), running, log)
+        });
+        let result = started.as_ref().map_err(StepError::reason);
+        log.info(&start_line::of_start(request, image, began, result));
+        count::start(owner, began, result, metered.received(), log);
+        let outcome = match started {
+            Ok(running) => {
+                log.info(&running.start_summary(owner, began));
+                Outcome::Ready(Box::new(running))
+            }
+            Err(error) => Outcome::Failed { message: error.to_string() },
+        };
+        // Without it, the task says that it was cut off.
+        if let Err(error) = directory.write(&origin, outcome) {
+            log.error(&error_chain(&error));
         }
-        Err(error) => Outcome::Failed { message: error.to_string() },
     };
-    // Without a record each of the other tasks would try to start the container again.
-    directory.write(&origin, outcome)?;
-    started
+    unstopped::run(work).map_err(|source| StepError::Unstopped { owner, source })
 }
 
 fn adopt(
     config: &Config,
     owner: Owner,
     directory: &OwnerDir,
+    step: io::Result<Option<Cgroups>>,
     running: RunningContainer,
     log: &mut dyn Log,
 ) -> Result<RunningContainer, StepError> {
-    match adopt::into_own_step(directory, &running) {
+    match adopt::into_step(step, directory, &running) {
         Ok(without_commands) => {
             if let Some(error) = without_commands {
                 log.error(&format!("job {owner}: {}", commands::without(&error)));

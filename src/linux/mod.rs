@@ -36,3 +36,4 @@ mod sock_diag;
 pub mod source;
 pub mod terminals;
 pub mod tree;
+pub mod unstopped;

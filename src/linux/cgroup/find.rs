@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::hierarchy::{Membership, Mounts, job_of};
@@ -58,19 +59,27 @@ impl Cgroups {
         Self(found.collect())
     }
 
-    /// The cgroups of this task's step, once slurmstepd has put the task there: it forks all tasks first.
-    /// `None` when it does not do so in time.
+    /// The cgroups of this task's step: see [`Self::of_task`].
     pub fn of_own_step() -> io::Result<Option<Self>> {
+        Self::of_task(nix::unistd::getpid(), nix::unistd::getppid())
+    }
+
+    /// The cgroups of the step of a task, once slurmstepd has put the task there: it forks all tasks first.
+    /// `None` when it does not do so in time.
+    pub fn of_task(task: Pid, slurmstepd: Pid) -> io::Result<Option<Self>> {
         const INTERVAL: Duration = Duration::from_millis(2);
-        let own = i32::try_from(std::process::id()).unwrap_or_default();
         let look = || {
             // The child starts in the cgroups of slurmstepd itself.
-            let (task, daemon) =
-                (Self::of(own, &[STEP])?, Self::of(nix::unistd::getppid().as_raw(), &[STEP])?);
+            let (task, daemon) = (Self::of(task.as_raw(), &[STEP])?, Self::of(slurmstepd.as_raw(), &[STEP])?);
             let is_placed = |(hierarchy, directory)| daemon.0.get(hierarchy) != Some(directory);
             Ok(task.0.iter().any(is_placed).then_some(task))
         };
         poll::until(Instant::now() + PLACING, INTERVAL, look, |placed| !matches!(placed, Ok(None)))
+    }
+
+    /// The cgroups in which Slurm keeps a slurmstepd itself; none where it tracks processes by other means.
+    pub(in crate::linux) fn of_slurmstepd(slurmstepd: Pid) -> io::Result<Self> {
+        Self::of(slurmstepd.as_raw(), &[JOB, STEP])
     }
 
     /// The cgroups that the engine made for a container, found from one of its processes: every cgroup driver

@@ -500,3 +500,18 @@ fn files_that_fill_the_memory_of_a_job_end_it_and_a_home_directory_fills_none() 
     }
     lab.assert_clean();
 }
+
+/// As a user's FUSE mount has, which stays after its job: the kernel shows each byte of its name as it is.
+#[test]
+fn mount_whose_name_is_no_text_disturbs_no_start() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let node = lab.node("n3");
+    node.sh("d=$(printf '/tmp/m\\377'); mkdir -p \"$d\" && mount -t tmpfs none \"$d\"").success();
+    let job = alice.srun(&format!("-w n3 --docker-image={IMAGE} hostname")).run();
+    let step = alice.salloc("-w n3").sh(&format!("srun --docker-image={IMAGE} hostname")).run();
+    node.sh("d=$(printf '/tmp/m\\377'); umount \"$d\" && rmdir \"$d\"").success();
+    job.success().printed(&["n3"]);
+    step.success().printed(&["n3"]);
+    lab.assert_clean();
+}

@@ -1,0 +1,63 @@
+//! Work of root for a step that its user cannot stop. `scancel --signal=STOP` freezes what is in the step's cgroups, this process
+//! among it: frozen between the start of a container and its adoption, it would leave that outside the job's limits for as long
+//! as the user likes, and no deadline of its own would end that. A child does the work, where slurmstepd itself is: Slurm keeps
+//! that out of what it freezes (src/plugins/cgroup/v1/cgroup_v1.c, `cgroup_p_step_create`; v2: the leaf `slurm` beside `user`).
+//!
+//! The child ends with its parent, as it would in the step's cgroups.
+//!
+//! Runs as root in the forked child that becomes a task, which has one thread.
+#![expect(unsafe_code, reason = "fork(2)")]
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+
+use super::cgroup::Cgroups;
+use super::{privilege, signals};
+
+/// Interval between checks whether the child has ended.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Does `work` in a child that slurmstepd, this process' parent, does not stop, and waits for its end, however that comes. `work`
+/// gets the failure to leave the step's cgroups, if any, and a question that it has to ask: whether it is still wanted.
+pub fn run(work: impl FnOnce(io::Result<()>, &dyn Fn() -> bool)) -> io::Result<()> {
+    let (slurmstepd, parent) = (getppid(), getpid());
+    // SAFETY: this process has one thread, so that no other one holds a lock. The child ends by _exit(2).
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => wait(child),
+        ForkResult::Child => {
+            // A panic must not go on in the parent's code.
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                let is_wanted = || getppid() == parent && !signals::is_end_asked();
+                let left = set_pdeathsig(Signal::SIGKILL)
+                    .map_err(io::Error::from)
+                    .and_then(|()| Cgroups::of_slurmstepd(slurmstepd)?.enter());
+                work(left, &is_wanted);
+            }));
+            privilege::leave(i32::from(done.is_err()))
+        }
+    }
+}
+
+/// Passes on the signals that ask for the end: Slurm sends them to what is in the step's cgroups.
+fn wait(child: Pid) -> io::Result<()> {
+    loop {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+            // Where a parent ignores its children's ends, the kernel forgets them.
+            Ok(_) | Err(Errno::ECHILD) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        if signals::is_end_asked() {
+            // It may have ended meanwhile.
+            let _ = kill(child, Signal::SIGTERM);
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
