@@ -17,6 +17,7 @@ mod quick;
 mod random;
 mod silent;
 mod site;
+mod stopped;
 mod view;
 
 pub use built::{Built, compiled};
@@ -28,4 +29,5 @@ pub use lab::{IMAGE, Lab, MACHINES, NODES, Node, User, image, no_sshd};
 pub use poll::poll;
 pub use quick::quick_jobs;
 pub use silent::SilentRegistry;
+pub use stopped::{SLOW_ENTRYPOINT, stopping_script};
 pub use view::{View, view, views};

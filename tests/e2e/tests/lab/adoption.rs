@@ -1,8 +1,6 @@
 //! The limits of the job hold for everything in its container, from its adoption by the extern step on.
 
-use spank_docker_e2e::{IMAGE, Lab, compiled};
-
-use crate::entrypoint;
+use spank_docker_e2e::{IMAGE, Lab, SLOW_ENTRYPOINT, compiled, stopping_script};
 
 /// An ENTRYPOINT that starts short-lived processes which fork again and again, so that no list of them is ever
 /// complete. They end when they find themselves in a cgroup of Slurm; after 25 seconds the last one stays where
@@ -78,23 +76,13 @@ fn entrypoint_that_forks_all_the_time_does_not_escape_the_limits_of_the_job() {
     lab.assert_clean();
 }
 
-/// `scancel --signal=STOP` freezes what is in the step's cgroups: what starts its container must not be there.
+/// What starts its container must not be in the cgroups that Slurm freezes.
 #[test]
 fn step_that_is_stopped_while_its_container_starts_leaves_nothing_outside_its_limits() {
     let lab = Lab::get();
-    let alice = lab.alice();
-    let script = "setsid sleep 294 >/dev/null 2>&1 </dev/null & sleep 6; shift; exec \"$@\"";
-    let built = entrypoint::build(&lab, "n2", "own/slow-entry", IMAGE, script);
-    let body = format!(
-        "srun --quiet --docker-entrypoint --docker-image={} hostname & step=$SLURM_JOB_ID.0
-        until pid=$(pgrep -fx 'sleep 294'); do sleep 0.1; done
-        scancel --signal=STOP $step
-        for look in $(seq 100); do grep -q step_0 /proc/$pid/cgroup && break; sleep 0.2; done
-        grep -q step_0 /proc/$pid/cgroup && echo within || echo outside
-        scancel --signal=CONT $step; wait",
-        built.name
-    );
-    let job = alice.submit("-w n2 --mem=200", &body).wait().completed();
+    let lines = "COPY program /entry\nENTRYPOINT [\"/entry\"]";
+    let built = lab.node("n2").build("own/slow-entry", IMAGE, lines, SLOW_ENTRYPOINT);
+    let job = lab.alice().submit("-w n2 --mem=200", &stopping_script(&built.name)).wait().completed();
     assert_eq!(job.lines(), ["within", "n2"], "{job}");
     lab.assert_clean();
 }
