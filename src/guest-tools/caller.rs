@@ -71,6 +71,7 @@ pub(crate) fn stand_for(job: &Job, caller: i32) -> io::Result<bool> {
         enter(&directory)?;
     }
     process::take_limits(&limits, caller)?;
+    process::take_oom_score(caller)?;
     process::become_user(&job.user)?;
     Ok(true)
 }

@@ -81,6 +81,21 @@ pub(crate) fn take_limits(limits: &str, pid: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes this process as likely a victim as `pid` is where a job has no memory left. The relay has the score of slurmstepd, which
+/// the kernel never kills (src/slurmd/slurmstepd/mgr.c, `set_oom_adj`): a user's process with it could not be ended for its job's
+/// limit. An error unless the score is at least that of the other one: lowering it needs CAP_SYS_RESOURCE.
+pub(crate) fn take_oom_score(pid: i32) -> io::Result<()> {
+    const OWN: &str = "/proc/self/oom_score_adj";
+    let score = |path: &str| -> io::Result<i32> {
+        std::fs::read_to_string(path)?.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+    };
+    let wanted = score(&format!("/proc/{pid}/oom_score_adj"))?;
+    match std::fs::write(OWN, wanted.to_string()) {
+        Err(error) if score(OWN)? < wanted => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// The file has a header, then one line for each limit, in the order of their numbers (Linux, fs/proc/base.c,
 /// `proc_pid_limits`). To read another user's limits by prlimit(2), a process needs CAP_SYS_RESOURCE, which root
 /// in a container may lack.
@@ -266,6 +281,24 @@ pub(crate) fn receive_descriptors<const MOST: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn process_is_no_better_protected_than_the_one_that_it_stands_for() {
+        let own =
+            || std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse::<i32>().unwrap();
+        let before = own();
+        for score in [before.max(0) + 20, before.max(0) + 10] {
+            let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            let pid = other.id().try_into().unwrap();
+            std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()).unwrap();
+            take_oom_score(pid).unwrap();
+            other.kill().unwrap();
+            other.wait().unwrap();
+            // Not all of root may lower it again.
+            assert!(own() >= score, "{} {score}", own());
+        }
+        assert!(take_oom_score(i32::MAX).is_err());
+    }
 
     #[test]
     fn limits_of_a_process_are_read_as_the_kernel_writes_them() {

@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 
 use caps::{CapSet, Capability};
+use nix::unistd::Pid;
 
 /// The highest score: the kernel kills such a process before all others.
 const FIRST: u16 = 1000;
@@ -23,6 +24,13 @@ const FIRST: u16 = 1000;
 pub fn score_of_jobs() -> Option<u16> {
     let can_protect = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap_or(true);
     (!can_protect).then_some(FIRST)
+}
+
+/// Protects this process as far as another one is, a slurmstepd, where root may do that.
+pub(super) fn protect_as(slurmstepd: Pid) {
+    // Without, it is killed like a task.
+    let _ = fs::read_to_string(format!("/proc/{slurmstepd}/oom_score_adj"))
+        .and_then(|score| fs::write("/proc/self/oom_score_adj", score));
 }
 
 /// Gives this score to this process.

@@ -3,7 +3,8 @@
 //! as the user likes, and no deadline of its own would end that. A child does the work, where slurmstepd itself is: Slurm keeps
 //! that out of what it freezes (src/plugins/cgroup/v1/cgroup_v1.c, `cgroup_p_step_create`; v2: the leaf `slurm` beside `user`).
 //!
-//! The child ends with its parent, as it would in the step's cgroups.
+//! The child ends with its parent, as it would in the step's cgroups; and where the job has no memory left, the kernel spares it
+//! as it spares slurmstepd: a stopped parent would notice nothing.
 //!
 //! Runs as root in the forked child that becomes a task, which has one thread.
 #![expect(unsafe_code, reason = "fork(2)")]
@@ -19,7 +20,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use super::cgroup::Cgroups;
-use super::{privilege, signals};
+use super::{oom, privilege, signals};
 
 /// Interval between checks whether the child has ended.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -35,6 +36,7 @@ pub fn run(work: impl FnOnce(io::Result<()>, &dyn Fn() -> bool)) -> io::Result<(
             // A panic must not go on in the parent's code.
             let done = catch_unwind(AssertUnwindSafe(|| {
                 let is_wanted = || getppid() == parent && !signals::is_end_asked();
+                oom::protect_as(slurmstepd);
                 let left = set_pdeathsig(Signal::SIGKILL)
                     .map_err(io::Error::from)
                     .and_then(|()| Cgroups::of_slurmstepd(slurmstepd)?.enter());

@@ -70,3 +70,14 @@ fn refused_limit_is_reported_with_the_keys_to_change() {
     back.run().success();
     lab.assert_empty();
 }
+
+/// slurmstepd, from which the process of root comes that runs the command, is never killed for lack of memory.
+#[test]
+fn command_that_is_called_in_a_container_is_as_likely_a_victim_as_its_caller() {
+    let lab = Lab::machines();
+    let script = "printf '#!/bin/sh\ncat /proc/self/oom_score_adj\n' >score; chmod 755 score
+        cat /proc/self/oom_score_adj; srun -n1 --prolog=$PWD/score true; rm score";
+    let job = lab.alice().submit_image("-w v0", script).wait().completed();
+    assert!(job.lines().len() == 2 && job.lines()[0] == job.lines()[1], "{job}");
+    lab.assert_clean();
+}
