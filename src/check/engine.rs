@@ -1,6 +1,6 @@
 //! The engine: running, new enough, running as root, and not accessible to users.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use nix::unistd::{Gid, Group};
@@ -52,6 +52,8 @@ fn ask(socket: &Path) -> Result<EngineInfo, EngineError> {
 fn broken(error: &EngineError) -> Finding {
     let remedy = match error {
         EngineError::Absent { .. } => "install it, or correct docker_host=",
+        // It says so itself.
+        EngineError::NotSocket { .. } => return Finding::fail("engine", error.to_string()),
         EngineError::Down { .. } | EngineError::Gone { .. } => "start it",
         EngineError::Silent { .. }
         | EngineError::Stuck { .. }
@@ -111,7 +113,7 @@ fn restart(facts: &EngineInfo) -> Finding {
 
 /// A user who can talk to a rootful engine is root.
 fn reach(socket: &Path) -> Option<Finding> {
-    let metadata = std::fs::metadata(socket).ok()?;
+    let metadata = std::fs::metadata(socket).ok().filter(|found| found.file_type().is_socket())?;
     let group = Group::from_gid(Gid::from_raw(metadata.gid())).ok().flatten();
     let members = group.as_ref().map(|group| group.mem.clone()).unwrap_or_default();
     let members: Vec<_> = members.into_iter().filter(|member| member != "root").collect();
@@ -183,6 +185,13 @@ mod tests {
         assert_eq!(
             broken(&absent).to_string(),
             "fail engine: no Docker Engine on this node: '/run/x' does not exist: install it, or correct docker_host="
+        );
+        let (found, _) = check(Path::new("/proc/version"), None);
+        assert_eq!(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "fail engine: docker_host: '/proc/version' is not a socket of an engine: ask the admin to correct it"
+            ]
         );
         let down = EngineError::Down { socket: "/run/x".into(), source: std::io::Error::other("") };
         assert_eq!(broken(&down).to_string(), "fail engine: Docker Engine at '/run/x' is down: start it");

@@ -427,6 +427,18 @@ mod tests {
         assert!(node.directory.path().exists());
     }
 
+    /// The setting is wrong, and this node has had no engine there.
+    #[test]
+    fn nothing_is_left_where_the_engine_should_be_at_what_is_no_socket() {
+        if lacking::root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::new(directory.path());
+        node.end().unwrap();
+        assert_eq!(node.left(), [(None, None), (None, None)]);
+    }
+
     #[test]
     fn record_of_a_container_that_stays_stays_too() {
         if lacking::root() {

@@ -6,8 +6,10 @@
 //! Runs as root: in the prolog, the epilog and a starting slurmd; for a step's own container in its task and
 //! its slurmstepd.
 
+use std::fs;
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -42,6 +44,12 @@ pub enum EngineError {
     #[error("no Docker Engine on this node: '{}' does not exist", socket.display())]
     Absent {
         /// The configured socket.
+        socket: PathBuf,
+    },
+    /// Something else is where the engine's socket should be: the configuration is wrong, not the engine.
+    #[error("docker_host: '{}' is not a socket of an engine: ask the admin to correct it", socket.display())]
+    NotSocket {
+        /// The configured path.
         socket: PathBuf,
     },
     /// There was an engine, and its socket is gone.
@@ -196,10 +204,7 @@ impl Engine {
         // bollard's own error does not distinguish an engine that was never here from one that has died.
         match load::timeout(GREETING, UnixStream::connect(socket)).await {
             Some(Ok(_)) => {}
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(EngineError::Absent { socket: socket.to_owned() });
-            }
-            Some(Err(source)) => return Err(EngineError::Down { socket: socket.to_owned(), source }),
+            Some(Err(error)) => return Err(unconnected(socket, error)),
             None => return Err(EngineError::Silent { call: CONNECT, seconds: GREETING.as_secs() }),
         }
         let docker = transport::client(socket).map_err(|error| EngineError::new(VERSION, error))?;
@@ -300,6 +305,21 @@ impl Engine {
     }
 }
 
+/// What it means that nothing accepts connections at `socket`. connect(2) refuses in the same way at a socket that no process
+/// serves and at what is no socket; only the former is an engine that is down. A place that cannot be looked at may be a socket.
+fn unconnected(socket: &Path, source: io::Error) -> EngineError {
+    let is_other = || fs::metadata(socket).is_ok_and(|found| !found.file_type().is_socket());
+    let socket = socket.to_owned();
+    match source.kind() {
+        // Below a file there is nothing.
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => EngineError::Absent { socket },
+        // A socket for datagrams: no engine's.
+        _ if source.raw_os_error() == Some(libc::EPROTOTYPE) => EngineError::NotSocket { socket },
+        _ if is_other() => EngineError::NotSocket { socket },
+        _ => EngineError::Down { socket, source },
+    }
+}
+
 /// What the engine calls itself. It answers a ping at once, whatever its containers do; asked for its version, Docker starts two
 /// programs (as above), which takes longer than all else that is prepared for a start.
 async fn name_of(socket: &Path, docker: &Docker) -> Result<String, bollard::errors::Error> {
@@ -370,6 +390,7 @@ mod tests {
         let refused = EngineError::Refused { call: "start", status: 500, message: "no space left".into() };
         assert!(!refused.is_engine_fault());
         assert!(!EngineError::Absent { socket: "/s".into() }.is_engine_fault());
+        assert!(!EngineError::NotSocket { socket: "/s".into() }.is_engine_fault());
         assert!(EngineError::Silent { call: "start", seconds: 1 }.is_engine_fault());
         assert!(!EngineError::Stuck { call: "start", seconds: 1 }.is_engine_fault());
         let silent = Box::new(EngineError::Silent { call: "start", seconds: 1 });
@@ -443,8 +464,47 @@ mod tests {
         assert!(matches!(error, EngineError::Stuck { .. }), "{error:?}");
     }
 
+    /// What a connection to something of this kind fails with.
+    fn unconnected_to(make: impl FnOnce(&Path)) -> EngineError {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        make(&socket);
+        crate::linux::runtime::runtime().unwrap().block_on(Engine::connect(&socket)).unwrap_err()
+    }
+
+    #[test]
+    fn only_a_socket_that_refuses_is_an_engine_that_is_down() {
+        use std::os::unix::net::{UnixDatagram, UnixListener};
+        let refused = unconnected_to(|socket| drop(UnixListener::bind(socket).unwrap()));
+        assert!(matches!(refused, EngineError::Down { .. }), "{refused:?}");
+        let linked = unconnected_to(|socket| {
+            drop(UnixListener::bind(socket.with_extension("real")).unwrap());
+            std::os::unix::fs::symlink("socket.real", socket).unwrap();
+        });
+        assert!(matches!(linked, EngineError::Down { .. }), "{linked:?}");
+        let mut datagrams = None;
+        for other in [
+            unconnected_to(|socket| fs::write(socket, "").unwrap()),
+            unconnected_to(|socket| fs::create_dir(socket).unwrap()),
+            unconnected_to(|socket| std::os::unix::fs::symlink("/", socket).unwrap()),
+            unconnected_to(|socket| datagrams = Some(UnixDatagram::bind(socket).unwrap())),
+        ] {
+            assert!(matches!(other, EngineError::NotSocket { .. }) && !other.is_engine_fault(), "{other:?}");
+        }
+        let missing = unconnected_to(|_| {});
+        assert!(matches!(missing, EngineError::Absent { .. }), "{missing:?}");
+        let file =
+            crate::linux::runtime::runtime().unwrap().block_on(Engine::connect(Path::new("/proc/version/x")));
+        assert!(matches!(file, Err(EngineError::Absent { .. })), "{file:?}");
+    }
+
     #[test]
     fn texts_that_admins_see() {
+        let other = EngineError::NotSocket { socket: "/etc/hosts".into() };
+        assert_eq!(
+            other.to_string(),
+            "docker_host: '/etc/hosts' is not a socket of an engine: ask the admin to correct it"
+        );
         let absent = EngineError::Absent { socket: "/var/run/docker.sock".into() };
         assert_eq!(
             absent.to_string(),
