@@ -31,8 +31,13 @@ pub enum ConfigError {
         nearest: &'static str,
     },
     /// A key that occurs twice.
-    #[error("{0}: given twice: use it once")]
-    Twice(&'static str),
+    #[error("'{setting}': '{key}' is given twice: use it once")]
+    Twice {
+        /// Key and second value as written.
+        setting: Escaped,
+        /// The key.
+        key: &'static str,
+    },
     /// An engine that is not behind a local socket.
     #[error("docker_host: '{0}' is not a local socket: use unix:///PATH, absolute and up to 107 bytes long")]
     Socket(Escaped),

@@ -26,7 +26,7 @@ impl Config {
             let place = place.ok_or_else(|| ConfigError::unknown_key(arg, name))?;
             let key = KEYS[place].name;
             if std::mem::replace(&mut seen[place], true) {
-                return Err(ConfigError::Twice(key));
+                return Err(ConfigError::Twice { setting: (*arg).into(), key });
             }
             config.set(key, value)?;
         }
@@ -230,8 +230,8 @@ mod tests {
             "'statedir=/x': 'statedir' is not a configuration key: did you mean 'state_dir'?"
         );
         assert_eq!(
-            Config::parse(&["pull=never", "pull=never"]).unwrap_err().to_string(),
-            "pull: given twice: use it once"
+            Config::parse(&["pull=always", "pull=never"]).unwrap_err().to_string(),
+            "'pull=never': 'pull' is given twice: use it once"
         );
     }
 
