@@ -61,6 +61,15 @@ fn setting_without_its_row_and_default_is_named() {
 }
 
 #[test]
+fn units_of_systemd_start_what_packages_install() {
+    let packed = read(&root().join("ci/package.d/pack.sh"));
+    let unit = read(&root().join("contrib/spank-docker-metrics.service"));
+    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let program = command.split(' ').next().unwrap();
+    assert!(packed.contains(&format!("\"$root{program}\"")), "{program}");
+}
+
+#[test]
 fn anchors_are_those_of_the_headings() {
     let text = "# A\n## The image's ENTRYPOINT\n```\n# no heading\n```\n### spank-docker check\n";
     let expected = ["a", "spank-docker-check", "the-images-entrypoint"];
