@@ -83,6 +83,9 @@ pub enum ConfigError {
         /// Its value.
         value: Escaped,
     },
+    /// A stack on which no program starts.
+    #[error("stack: '{0}' is too small for a program to start: use unlimited, inherit, or 256K or more")]
+    Stack(Escaped),
     /// A size that is not a number of bytes.
     #[error("shm_size: '{0}' is not a size: use half (of the memory), or bytes like 16G")]
     ShmSize(Escaped),

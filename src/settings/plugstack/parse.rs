@@ -55,7 +55,7 @@ impl Config {
             "script" => self.script = Script::from_name(value).ok_or_else(|| bad(ConfigError::Script))?,
             "devices" => self.devices = value::devices(value)?,
             "memlock" => self.memlock = value::limit(key, value)?,
-            "stack" => self.stack = value::limit(key, value)?,
+            "stack" => self.stack = value::stack(key, value)?,
             "shm_size" => self.shm_size = value::shm_size(value).ok_or_else(|| bad(ConfigError::ShmSize))?,
             "storage_size" => {
                 self.storage_size = value::storage_size(value).ok_or_else(|| bad(ConfigError::StorageSize))?
@@ -201,6 +201,8 @@ mod tests {
         };
         assert_eq!(Config::parse(&given), Ok(expected));
         assert_eq!(parse("state_dir=/var/lib//x/").state_dir.as_os_str(), "/var/lib/x");
+        assert_eq!(parse("stack=256K").stack, Limit::Bytes(256 << 10));
+        assert_eq!(parse("memlock=0").memlock, Limit::Bytes(0));
         assert_eq!(parse("devices=none").devices, Devices::None);
         assert_eq!(parse("image_cache=200G").image_cache, Some(ImageCache::Bytes(200 << 30)));
         assert_eq!(parse("start_timeout=1").start_timeout, Some(Duration::from_secs(1)));
@@ -271,6 +273,10 @@ mod tests {
                 "env_unset: 'B C' does not name variables, or names some that every job needs: use names like OPAL_PREFIX or PMIX_MCA_* with ',' between them",
             ),
             ("stack=1e6", "stack: '1e6' is not a limit: use unlimited, inherit, or bytes like 64M"),
+            (
+                "stack=8",
+                "stack: '8' is too small for a program to start: use unlimited, inherit, or 256K or more",
+            ),
             ("shm_size=0", "shm_size: '0' is not a size: use half (of the memory), or bytes like 16G"),
             ("storage_size=0", "storage_size: '0' is not a size: use none, or bytes like 100G"),
             (
@@ -319,6 +325,8 @@ mod tests {
             "storage_size=",
             "storage_size=half",
             "memlock=1KK",
+            "stack=0",
+            "stack=262143",
             "image_cache=",
             "image_cache=%",
             "image_cache=101%",

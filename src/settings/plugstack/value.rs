@@ -13,6 +13,8 @@ use crate::settings::{number, plain_path};
 
 /// The longest path of a Unix socket that the kernel accepts.
 const MAX_SOCKET_PATH: usize = 107;
+/// As much for what a program does as for its arguments.
+const MIN_STACK: u64 = 2 * (128 << 10);
 /// A longer timeout than a year is a typing error.
 const MAX_TIMEOUT: u64 = 366 * 24 * 3600;
 
@@ -60,6 +62,7 @@ fn bytes(value: &str) -> Option<u64> {
         .filter(|bytes| i64::try_from(*bytes).is_ok())
 }
 
+/// Of locked memory even 0 is a limit: what locks nothing runs.
 pub(super) fn limit(key: &'static str, value: &str) -> Result<Limit, ConfigError> {
     match value {
         "unlimited" => Ok(Limit::Unlimited),
@@ -70,6 +73,16 @@ pub(super) fn limit(key: &'static str, value: &str) -> Result<Limit, ConfigError
     }
 }
 
+/// The hard limit of the stack. A program's arguments and variables are on its stack: of up to 128 KiB, which the kernel grants
+/// whatever the limit is (execve(2)), and on a smaller one the program dies in execve.
+pub(super) fn stack(key: &'static str, value: &str) -> Result<Limit, ConfigError> {
+    match limit(key, value)? {
+        Limit::Bytes(bytes) if bytes < MIN_STACK => Err(ConfigError::Stack(value.into())),
+        limit => Ok(limit),
+    }
+}
+
+/// Each size is enough for a container to start: the kernel rounds up to a page.
 pub(super) fn shm_size(value: &str) -> Option<ShmSize> {
     match value {
         "half" => Some(ShmSize::Half),
