@@ -39,7 +39,7 @@ pub enum AdminError {
     #[error(
         "--to: '{0}' is not a limit for images: use bytes like 200G, or a percentage of the engine's disk like 80%"
     )]
-    Limit(String),
+    Limit(Escaped),
     /// The containers of jobs.
     #[error(transparent)]
     Survey(#[from] SurveyError),
@@ -49,4 +49,17 @@ pub enum AdminError {
     /// No event loop could be made.
     #[error("cannot create an event loop: {0}")]
     Runtime(#[source] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_admin_has_written_is_shown_on_one_line() {
+        assert_eq!(
+            AdminError::Limit("8\u{1b}[2J\n".into()).to_string(),
+            r"--to: '8\u{1b}[2J\n' is not a limit for images: use bytes like 200G, or a percentage of the engine's disk like 80%"
+        );
+    }
 }

@@ -3,10 +3,14 @@
 
 use std::fmt;
 
-/// The width of each column is that of its longest field; nothing pads the last one.
+use crate::log::escape::Escaped;
+
+/// Fields are escaped: an engine's names may hold anything. The width of each column is that of its longest field; nothing pads the last one.
 pub(super) fn write(f: &mut fmt::Formatter<'_>, head: &[&str], rows: &[Vec<String>]) -> fmt::Result {
     let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
-    let lines = || std::iter::once(&head).chain(rows);
+    let escaped = |row: &Vec<String>| row.iter().map(|field| Escaped::line(field).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(escaped).collect();
+    let lines = || std::iter::once(&head).chain(&rows);
     let width = |column: usize| lines().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     for line in lines() {
@@ -75,9 +79,9 @@ mod tests {
         impl fmt::Display for Table {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let row = |fields: [&str; 2]| fields.map(str::to_owned).to_vec();
-                write(f, &["JOB", "IMAGE"], &[row(["1", "a"]), row(["12345", "reg:5000/b"])])
+                write(f, &["JOB", "IMAGE"], &[row(["1", "a\n"]), row(["12345", "reg:5000/b"])])
             }
         }
-        assert_eq!(Table.to_string(), "JOB    IMAGE\n1      a\n12345  reg:5000/b\n");
+        assert_eq!(Table.to_string(), "JOB    IMAGE\n1      a\\n\n12345  reg:5000/b\n");
     }
 }

@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::log::escape::Escaped;
+
 /// How severe a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,15 +51,20 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn ok(check: &'static str, text: impl Into<String>) -> Self {
-        Self { check, level: Level::Ok, text: text.into() }
+        Self::new(check, Level::Ok, &text.into())
     }
 
     pub(super) fn warn(check: &'static str, text: impl Into<String>) -> Self {
-        Self { check, level: Level::Warn, text: text.into() }
+        Self::new(check, Level::Warn, &text.into())
     }
 
     pub(super) fn fail(check: &'static str, text: impl Into<String>) -> Self {
-        Self { check, level: Level::Fail, text: text.into() }
+        Self::new(check, Level::Fail, &text.into())
+    }
+
+    /// The text may contain what other programs have said: it stays one line.
+    fn new(check: &'static str, level: Level, text: &str) -> Self {
+        Self { check, level, text: Escaped::long_line(text).to_string() }
     }
 }
 
@@ -97,6 +104,11 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_program_has_said_stays_on_one_line() {
+        assert_eq!(Finding::ok("a", "b\n\u{1b}[2J").to_string(), r"ok   a: b\n\u{1b}[2J");
+    }
 
     #[test]
     fn the_worst_finding_decides() {

@@ -31,6 +31,11 @@ impl Escaped {
         Self::within(line.as_bytes(), LINE)
     }
 
+    /// The same for a line of any length.
+    pub fn long_line(line: &str) -> Self {
+        Self::within(line.as_bytes(), usize::MAX)
+    }
+
     pub(super) fn within(value: &[u8], limit: usize) -> Self {
         let mut shown = String::new();
         let mut width = 0;
@@ -124,6 +129,7 @@ mod tests {
         assert_eq!(line.as_str(), r"job 1: 'a\nb\u{202e}c\u{1b}[2J' – é");
         assert_eq!(Escaped::line(line.as_str()), line);
         assert_eq!(Escaped::line(&"x".repeat(1 << 20)).as_str().len(), LINE);
+        assert_eq!(Escaped::long_line(&"\n".repeat(1 << 20)).as_str().len(), 2 << 20);
     }
 
     proptest! {

@@ -18,6 +18,7 @@ use serde::Serialize;
 use spank_docker::admin::{self, AdminError, Node};
 use spank_docker::check;
 use spank_docker::guest::ssh::new_secret;
+use spank_docker::log::escape::Escaped;
 
 /// Some of the images could not be pulled.
 const PARTLY: u8 = 1;
@@ -96,7 +97,7 @@ async fn pull(node: &Node, options: &ArgMatches) -> Result<u8, Failure> {
         match admin::pull(node, name, &home, terminal).await {
             Ok(image) => print(&format!("{name} {}\n", image.id))?,
             Err(error) => {
-                eprintln!("spank-docker: {error}");
+                complain(&error.to_string());
                 code = PARTLY;
             }
         }
@@ -114,12 +115,12 @@ fn metrics(options: &ArgMatches) -> Result<u8, String> {
     let collect = async { Ok(admin::metrics(&path, slurm_conf.as_deref()).await) };
     let metrics = Node::run(collect).map_err(|error| error.to_string())?;
     for line in &metrics.missing {
-        eprintln!("spank-docker: {line}");
+        complain(line);
     }
     match options.get_one::<PathBuf>("output") {
         None => print(&metrics.to_string()).map_err(|error| cannot_write(&error))?,
         Some(file) => replace(file, &metrics.to_string())
-            .map_err(|error| format!("cannot write '{}': {error}", file.display()))?,
+            .map_err(|error| format!("cannot write '{}': {error}", Escaped::from(file.as_path())))?,
     }
     Ok(0)
 }
@@ -142,7 +143,7 @@ fn secret() -> Result<u8, String> {
     let (path, slurm_conf) = places();
     let place = check::place_of_secret(&path, slurm_conf.as_deref())?;
     new_secret::make(&place).map_err(|error| error.to_string())?;
-    print(&what_comes_next(&place.display().to_string())).map_err(|error| cannot_write(&error))?;
+    print(&what_comes_next(Escaped::from(place.as_path()).as_str())).map_err(|error| cannot_write(&error))?;
     Ok(0)
 }
 
@@ -188,6 +189,11 @@ fn cannot_write(error: &io::Error) -> String {
 }
 
 fn refuse(line: &str) -> ExitCode {
-    eprintln!("spank-docker: {line}");
+    complain(line);
     ExitCode::from(UNKNOWN)
+}
+
+/// A line may contain what an admin has written, or another program: it stays one line.
+fn complain(line: &str) {
+    eprintln!("spank-docker: {}", Escaped::line(line));
 }
