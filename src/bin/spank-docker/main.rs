@@ -36,8 +36,8 @@ fn main() -> ExitCode {
     }
     let done = match name {
         "check" => check(options),
-        "jobs" => on_node(async |node| Ok(shown(&admin::jobs(&node).await?, options)?)),
-        "images" => on_node(async |node| Ok(shown(&admin::images(&node).await?, options)?)),
+        "jobs" => on_node(async |node| shown(&admin::jobs(&node).await?, options)),
+        "images" => on_node(async |node| shown(&admin::images(&node).await?, options)),
         "pull" => on_node(async |node| pull(&node, options).await),
         "metrics" => metrics(options),
         "prune" => on_node(async |node| prune(&node, options).await),
@@ -54,7 +54,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match error.print() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => refuse(&cannot_write(&error)),
+            Err(error) => refuse(&Failure::Output(error).to_string()),
         };
     }
     // What is missing stands in the lines that follow a colon, up to an empty one.
@@ -107,7 +107,7 @@ async fn pull(node: &Node, options: &ArgMatches) -> Result<u8, Failure> {
 
 async fn prune(node: &Node, options: &ArgMatches) -> Result<u8, Failure> {
     let limit = options.get_one::<String>("to").map(String::as_str);
-    Ok(shown(&admin::prune(node, limit, options.get_flag("dry-run")).await?, options)?)
+    shown(&admin::prune(node, limit, options.get_flag("dry-run")).await?, options)
 }
 
 fn metrics(options: &ArgMatches) -> Result<u8, String> {
@@ -118,7 +118,7 @@ fn metrics(options: &ArgMatches) -> Result<u8, String> {
         complain(line);
     }
     match options.get_one::<PathBuf>("output") {
-        None => print(&metrics.to_string()).map_err(|error| cannot_write(&error))?,
+        None => print(&metrics.to_string()).map_err(|error| error.to_string())?,
         Some(file) => replace(file, &metrics.to_string())
             .map_err(|error| format!("cannot write '{}': {error}", Escaped::from(file.as_path())))?,
     }
@@ -143,7 +143,7 @@ fn secret() -> Result<u8, String> {
     let (path, slurm_conf) = places();
     let place = check::place_of_secret(&path, slurm_conf.as_deref())?;
     new_secret::make(&place).map_err(|error| error.to_string())?;
-    print(&what_comes_next(Escaped::from(place.as_path()).as_str())).map_err(|error| cannot_write(&error))?;
+    print(&what_comes_next(Escaped::from(place.as_path()).as_str())).map_err(|error| error.to_string())?;
     Ok(0)
 }
 
@@ -174,18 +174,17 @@ enum Failure {
 }
 
 /// As text, or as JSON.
-fn shown(found: &(impl Display + Serialize), options: &ArgMatches) -> io::Result<u8> {
-    let text =
-        if options.get_flag("json") { serde_json::to_string(found)? + "\n" } else { found.to_string() };
+fn shown(found: &(impl Display + Serialize), options: &ArgMatches) -> Result<u8, Failure> {
+    let text = match options.get_flag("json") {
+        true => serde_json::to_string(found).map_err(io::Error::from)? + "\n",
+        false => found.to_string(),
+    };
     print(&text).map(|()| 0)
 }
 
-fn print(text: &str) -> io::Result<()> {
-    io::stdout().write_all(text.as_bytes())
-}
-
-fn cannot_write(error: &io::Error) -> String {
-    format!("cannot write to standard output: {error}")
+/// The error names standard output: no command can print it without.
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(io::stdout().write_all(text.as_bytes())?)
 }
 
 fn refuse(line: &str) -> ExitCode {
