@@ -40,6 +40,17 @@ pub enum AdminError {
         "--to: '{0}' is not a limit for images: use bytes like 200G, or a percentage of the engine's disk like 80%"
     )]
     Limit(Escaped),
+    /// Metrics are to go where no file is.
+    #[error("'{0}' is not a regular file: name another, or use the output without --output")]
+    NotFile(Escaped),
+    /// The file with metrics.
+    #[error("cannot write '{file}': {source}")]
+    MetricsFile {
+        /// As the admin wrote it.
+        file: Escaped,
+        /// Why not.
+        source: io::Error,
+    },
     /// The containers of jobs.
     #[error(transparent)]
     Survey(#[from] SurveyError),

@@ -91,7 +91,7 @@ fn metrics() -> Command {
                 .long("output")
                 .value_name("FILE")
                 .value_parser(clap::value_parser!(std::path::PathBuf))
-                .help("Replaces FILE with them, as a whole"),
+                .help("Replaces FILE with them, as a whole; - for standard output"),
         )
 }
 

@@ -6,10 +6,8 @@ mod command_line;
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
@@ -117,26 +115,13 @@ fn metrics(options: &ArgMatches) -> Result<u8, String> {
     for line in &metrics.missing {
         complain(line);
     }
-    match options.get_one::<PathBuf>("output") {
+    match options.get_one::<PathBuf>("output").filter(|file| file.as_os_str() != "-") {
         None => print(&metrics.to_string()).map_err(|error| error.to_string())?,
-        Some(file) => replace(file, &metrics.to_string())
-            .map_err(|error| format!("cannot write '{}': {error}", Escaped::from(file.as_path())))?,
+        Some(file) => {
+            admin::write_metrics(file, &metrics.to_string()).map_err(|error| error.to_string())?;
+        }
     }
     Ok(0)
-}
-
-/// Replaces a file as a whole, since others read it meanwhile. The new one's name does not end like those that they read.
-fn replace(file: &Path, text: &str) -> io::Result<()> {
-    let mut new = file.as_os_str().to_owned();
-    new.push(format!(".{}", std::process::id()));
-    let new = PathBuf::from(new);
-    let write = || {
-        let mut options = File::options();
-        options.write(true).create_new(true).mode(0o644);
-        options.open(&new)?.write_all(text.as_bytes())?;
-        fs::rename(&new, file)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 fn secret() -> Result<u8, String> {
