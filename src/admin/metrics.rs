@@ -260,6 +260,7 @@ mod tests {
         std::fs::write(directory.path().join("plugstack.conf"), line).unwrap();
         let mut missing = Vec::new();
         let slurm_conf = directory.path().join("slurm.conf");
+        std::fs::write(&slurm_conf, "").unwrap();
         let seen = seen("".as_ref(), Some(slurm_conf.as_os_str()), &mut missing);
         let seen = crate::linux::runtime::runtime().unwrap().block_on(seen);
         assert_eq!((seen.is_up, missing.len()), (None, 1), "{missing:?}");

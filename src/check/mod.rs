@@ -23,5 +23,5 @@ mod state_dir;
 mod storage_size;
 
 pub use finding::{Finding, Level, Report};
-pub use node::{check, configuration, place_of_secret};
+pub use node::{check, configuration, place_of_secret, slurm_conf_is_readable};
 pub use start::with_start;

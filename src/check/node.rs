@@ -40,10 +40,12 @@ pub fn check(path: &OsStr, slurm_conf: Option<&OsStr>, accepted: &[String]) -> R
     let start_timeout = config.as_ref().unwrap_or(&Config::default()).start_timeout;
     match shown {
         Ok(_) => findings.extend(slurm::check(&settings, start_timeout)),
-        Err(error) => findings.push(Finding::fail(
-            "slurm",
-            format!("{error}: start slurmctld, or install Slurm's commands; slurm.conf was not checked"),
-        )),
+        Err(error) => {
+            let wrong = slurm_conf_is_readable(slurm_conf).err();
+            let text =
+                wrong.unwrap_or_else(|| format!("{error}: start slurmctld, or install Slurm's commands"));
+            findings.push(Finding::fail("slurm", format!("{text}; slurm.conf was not checked")));
+        }
     }
     if let Some(config) = config {
         findings.push(secret::check(&config.secret, settings.get("AuthType")));
@@ -83,6 +85,7 @@ fn others(secret: &SecretFile, settings: &Settings) -> Vec<Release> {
 
 /// The plugin's configuration on this node, as plugstack.conf has it; the default one where no line names the plugin yet.
 pub fn configuration(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<Config, String> {
+    slurm_conf_is_readable(slurm_conf)?;
     let shown = crate::slurm::scontrol::configuration(path).unwrap_or_default();
     let file = plugstack_file(&Settings::parse(&shown), slurm_conf);
     let lines = match stack::read(&file) {
@@ -97,6 +100,16 @@ pub fn configuration(path: &OsStr, slurm_conf: Option<&OsStr>) -> Result<Config,
             .ok_or_else(|| "plugstack.conf has an invalid setting: use 'spank-docker check'".to_owned()),
         None => Ok(Config::default()),
     }
+}
+
+/// An error where the variable SLURM_CONF names no file that can be read. Slurm's own commands fail with it: beside it there is
+/// no plugstack.conf, and the default settings would be those of another cluster.
+pub fn slurm_conf_is_readable(slurm_conf: Option<&OsStr>) -> Result<(), String> {
+    let Some(file) = slurm_conf else { return Ok(()) };
+    let wrong = |error| {
+        format!("SLURM_CONF: '{}' cannot be read ({error}): correct it, or unset it", Escaped::from(file))
+    };
+    std::fs::read(file).map(drop).map_err(wrong)
 }
 
 /// Where a new secret belongs on this node: where the configuration says, else the plugin's own place.
@@ -177,11 +190,28 @@ mod tests {
         assert_eq!(at(&shown, None), cached);
     }
 
+    const NOWHERE: &str = "SLURM_CONF: '/nowhere/slurm.conf' cannot be read (No such file or directory (os error 2)): correct it, or unset it";
+
+    #[test]
+    fn settings_are_not_guessed_where_slurm_conf_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let conf = directory.path().join("slurm.conf");
+        let of = |conf: &Path| configuration(OsStr::new("/nowhere"), Some(conf.as_os_str()));
+        assert_eq!(of(Path::new("/nowhere/slurm.conf")).unwrap_err(), NOWHERE);
+        assert!(of(directory.path()).is_err() && of(Path::new("")).is_err() && of(&conf).is_err());
+        std::fs::write(&conf, "").unwrap();
+        assert_eq!(of(&conf), Ok(Config::default()));
+    }
+
     #[test]
     fn a_node_without_slurm_gets_its_findings_all_the_same() {
         let report = check(OsStr::new("/nowhere"), Some(OsStr::new("/nowhere/slurm.conf")), &[]);
         let line = |check: &str| report.findings.iter().find(|finding| finding.check == check);
         assert!(line("plugstack").is_some_and(|finding| finding.text.contains("does not exist")), "{report}");
         assert!(line("ports").is_some(), "{report}");
+        assert_eq!(
+            line("slurm").unwrap().to_string(),
+            format!("fail slurm: {NOWHERE}; slurm.conf was not checked")
+        );
     }
 }

@@ -110,6 +110,7 @@ async fn prune(node: &Node, options: &ArgMatches) -> Result<u8, Failure> {
 
 fn metrics(options: &ArgMatches) -> Result<u8, String> {
     let (path, slurm_conf) = places();
+    check::slurm_conf_is_readable(slurm_conf.as_deref())?;
     let collect = async { Ok(admin::metrics(&path, slurm_conf.as_deref()).await) };
     let metrics = Node::run(collect).map_err(|error| error.to_string())?;
     for line in &metrics.missing {
