@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::finding::Finding;
 use crate::log::escape::Escaped;
-use crate::settings::plugstack::Config;
+use crate::settings::plugstack::{Config, ConfigError};
 use crate::slurm::plugin_order::{LONGEST, PluginLine, first_after_this_plugin};
 
 const NAME: &str = "plugstack";
@@ -106,7 +106,7 @@ fn judge(line: &PluginLine, count: usize, directories: &str) -> Finding {
 pub(super) fn settings(line: &PluginLine) -> (Option<Config>, Finding) {
     const NAME: &str = "settings";
     let arguments: Vec<&str> = line.arguments.iter().map(String::as_str).collect();
-    match Config::parse(&arguments) {
+    match parse(&arguments) {
         Ok(config) if arguments.is_empty() => (Some(config), Finding::ok(NAME, "all default")),
         Ok(config) => (Some(config), Finding::ok(NAME, Escaped::new(arguments.join(" ")).to_string())),
         Err(error) => (
@@ -118,6 +118,14 @@ pub(super) fn settings(line: &PluginLine) -> (Option<Config>, Finding) {
                 ),
             ),
         ),
+    }
+}
+
+/// The file was read as text: where it is none, characters stand in for what Slurm would pass on.
+fn parse(arguments: &[&str]) -> Result<Config, ConfigError> {
+    match arguments.iter().find(|argument| argument.contains(char::REPLACEMENT_CHARACTER)) {
+        Some(argument) => Err(ConfigError::Text((*argument).into())),
+        None => Config::parse(arguments),
     }
 }
 
@@ -215,5 +223,8 @@ mod tests {
         );
         let line = found("required spank_docker.so").0.unwrap();
         assert_eq!(settings(&line).0, Some(Config::default()));
+        // What is not UTF-8 in the file.
+        let line = found("required spank_docker.so state_dir=/x\u{fffd}").0.unwrap();
+        assert!(settings(&line).1.text.contains("is not valid UTF-8: use text in UTF-8"));
     }
 }

@@ -2,8 +2,9 @@
 #![expect(unsafe_code, reason = "calls of Slurm's C interface, with what Slurm passed to the hook")]
 
 use std::any::Any;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use slurm_spank::spank_sys::{self, spank_t};
 use slurm_spank::{LogLevel, Plugin, SpankHandle, init_spank_handle, spank_callback_with_globals, spank_log};
@@ -80,16 +81,20 @@ impl Raw {
 
     /// Whether there is a record of this job, or of one step of it.
     fn has_state(&self, step: Option<u32>) -> bool {
+        let state_dir = plugstack::state_dir_of(self.arguments());
+        self.item(S_JOB_ID).is_some_and(|job| state::has_state(state_dir, job, step))
+    }
+
+    /// The plugin's arguments in plugstack.conf. Allocates nothing.
+    fn arguments(&self) -> impl Iterator<Item = &CStr> {
         let count = usize::try_from(self.argc).unwrap_or_default();
-        let arguments = (0..count).filter_map(|index| {
+        (0..count).filter_map(|index| {
             // SAFETY: Slurm passes `argc` valid strings.
             unsafe {
                 let argument = *self.argv.add(index);
                 (!argument.is_null()).then(|| CStr::from_ptr(argument))
             }
-        });
-        let state_dir = plugstack::state_dir_of(arguments);
-        self.item(S_JOB_ID).is_some_and(|job| state::has_state(state_dir, job, step))
+        })
     }
 
     fn item(&self, item: spank_sys::spank_item_t) -> Option<u32> {
@@ -125,9 +130,23 @@ struct Docker;
 // SAFETY: no method of the trait is overridden: the plugin exports the hooks itself.
 unsafe impl Plugin for Docker {}
 
+/// The plugin's arguments in plugstack.conf, as the last hook got them. The crate's handle has them too, but no text of one that
+/// is not UTF-8.
+static ARGUMENTS: Mutex<Vec<CString>> = Mutex::new(Vec::new());
+
+/// The plugin's arguments in plugstack.conf.
+pub(super) fn arguments() -> Vec<CString> {
+    ARGUMENTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn keep_arguments(raw: &Raw) {
+    *ARGUMENTS.lock().unwrap_or_else(PoisonError::into_inner) = raw.arguments().map(CStr::to_owned).collect();
+}
+
 /// Runs a hook. A panic in it is caught here: otherwise it would poison the crate's locks and every later hook
 /// of this process.
 pub(super) fn guarded(raw: &Raw, hook: fn(&mut SpankHandle<'_>) -> c_int, panicked: fn() -> c_int) -> c_int {
+    keep_arguments(raw);
     let raw = AssertUnwindSafe(*raw);
     let mut result = OK;
     let mut result_in = AssertUnwindSafe(&mut result);
@@ -156,4 +175,17 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 /// Slurm would ignore it, and run the task on the host.
 pub(super) fn refuse() -> c_int {
     privilege::leave(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_kept_in_any_encoding() {
+        let given = [c"pull=\xff".as_ptr(), std::ptr::null(), c"state_dir=/x".as_ptr()];
+        let argc = c_int::try_from(given.len()).unwrap();
+        keep_arguments(&Raw::new(std::ptr::null_mut(), argc, given.as_ptr()));
+        assert_eq!(arguments(), [c"pull=\xff".to_owned(), c"state_dir=/x".to_owned()]);
+    }
 }

@@ -12,6 +12,9 @@ pub enum ConfigError {
     /// An argument that is not `key=value`.
     #[error("'{0}' is not a setting: use key=value")]
     NoSetting(Escaped),
+    /// An argument that is not UTF-8.
+    #[error("'{0}' is not valid UTF-8: use text in UTF-8")]
+    Text(Escaped),
     /// A key that does not exist.
     #[error("'{setting}': '{key}' is not a configuration key: see plugstack.conf.example")]
     Unknown {

@@ -1,7 +1,7 @@
 //! Parses the plugin's arguments into one [`Config`].
 #![forbid(unsafe_code)]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use super::error::ConfigError;
 use super::keys::{KEYS, STATE_DIR};
@@ -16,6 +16,13 @@ use crate::settings::slurm_commands::SlurmCommands;
 const STATE_DIR_KEY: &str = "state_dir=";
 
 impl Config {
+    /// Reads all arguments of the plugin as Slurm passes them on, in any encoding.
+    pub fn parse_raw(args: &[CString]) -> Result<Self, ConfigError> {
+        let wrong = |arg: &CString| ConfigError::Text(Escaped::new(arg.to_bytes()));
+        let texts = args.iter().map(|arg| arg.to_str().map_err(|_| wrong(arg)));
+        Self::parse(&texts.collect::<Result<Vec<_>, _>>()?)
+    }
+
     /// Reads all arguments of the plugin.
     pub fn parse(args: &[&str]) -> Result<Self, ConfigError> {
         let mut config = Self::default();
@@ -234,6 +241,16 @@ mod tests {
         assert_eq!(
             Config::parse(&["pull=always", "pull=never"]).unwrap_err().to_string(),
             "'pull=never': 'pull' is given twice: use it once"
+        );
+    }
+
+    #[test]
+    fn setting_that_is_not_text_is_refused_as_an_option_is() {
+        let parse = |args: [&CStr; 2]| Config::parse_raw(&args.map(CStr::to_owned));
+        assert_eq!(parse([c"stack=8M", c"pull=never"]).map(|config| config.pull), Ok(Pull::Never));
+        assert_eq!(
+            parse([c"stack=8M", c"pull=\xff"]).unwrap_err().to_string(),
+            r"'pull=\xff' is not valid UTF-8: use text in UTF-8"
         );
     }
 

@@ -73,7 +73,7 @@ fn warn_of_other_options(options: &Options) {
 
 /// Hands the checked options to the prolog.
 fn order(spank: &Spank<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
-    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}"))?;
+    let config = configuration().map_err(|error| format!("plugstack.conf: {error}"))?;
     options.check(&config)?;
     if nix::unistd::getuid().is_root() && !config.allow_root {
         return Err(container::StartError::Root.into());

@@ -16,7 +16,7 @@ pub(in crate::spank) fn init(spank: &mut Spank<'_>) -> c_int {
     match spank.context() {
         Ok(Context::Slurmd) => {
             slurmd::check_plugin_order();
-            slurmd::remove_leftovers(spank)
+            slurmd::remove_leftovers()
         }
         Ok(Context::Allocator) => {
             client::forget_options_of_another_job();

@@ -1,17 +1,18 @@
 //! The inputs that several hooks read from Slurm.
 
 use std::env;
-use std::error::Error;
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use slurm_spank::{SpankError, SpankHandle};
 
 use crate::guest::mpi::launcher;
 use crate::settings::options::{Given, Launch, OptionSpec, ValueSource};
-use crate::settings::plugstack::{self, Config};
+use crate::settings::plugstack::{self, Config, ConfigError};
 use crate::slurm::env_protocol;
 use crate::slurm::plugin_order::{self, OrderError};
+use crate::spank::handle;
 
 /// Slurm's handle for the process in which the hook runs.
 pub(super) type Spank<'a> = SpankHandle<'a>;
@@ -31,8 +32,8 @@ pub(super) fn given(
     Some(Given { value: variable(spec.variable)?, source: ValueSource::Variable })
 }
 
-pub(super) fn configuration(spank: &Spank<'_>) -> Result<Config, Box<dyn Error>> {
-    Ok(Config::parse(&spank.plugin_argv()?)?)
+pub(super) fn configuration() -> Result<Config, ConfigError> {
+    Config::parse_raw(&handle::arguments())
 }
 
 /// Whether no other plugin would follow a task into its container.
@@ -42,15 +43,14 @@ pub(super) fn plugins_are_in_order() -> Result<(), OrderError> {
 
 /// The configuration, as far as a removal needs it: if it cannot be read, the engine comes from the job's
 /// record.
-pub(super) fn configuration_for_removal(spank: &Spank<'_>) -> Config {
-    configuration(spank).unwrap_or_else(|_| Config { state_dir: state_dir(spank), ..Config::default() })
+pub(super) fn configuration_for_removal() -> Config {
+    configuration().unwrap_or_else(|_| Config { state_dir: state_dir(), ..Config::default() })
 }
 
 /// The state directory, which is known even when the configuration cannot be read.
-pub(super) fn state_dir(spank: &Spank<'_>) -> PathBuf {
-    let arguments = spank.plugin_argv().unwrap_or_default();
-    let given = arguments.iter().rev().find_map(|argument| argument.strip_prefix("state_dir="));
-    Path::new(given.unwrap_or(plugstack::STATE_DIR)).to_owned()
+pub(super) fn state_dir() -> PathBuf {
+    let arguments = handle::arguments();
+    OsStr::from_bytes(plugstack::state_dir_of(arguments.iter().map(CString::as_c_str))).into()
 }
 
 /// Whether only the first task of the step runs its command.

@@ -24,12 +24,12 @@ pub(in crate::spank) fn prolog(spank: &mut Spank<'_>) -> c_int {
     let hint = |name: &str| (name == env_protocol::OVERRIDDEN).then(overridden).flatten();
     let options = Options::parse(|spec| given(spank, spec, hint));
     let Some(facts) = facts(spank) else { return OK };
-    let subject = PrologInput { began, facts, state_dir: state_dir(spank) };
+    let subject = PrologInput { began, facts, state_dir: state_dir() };
     if matches!(&options, Ok(options) if !options.has_image()) {
         prolog::note_host(&subject, &mut SlurmLog);
         return OK;
     }
-    let input = input(spank, &subject.facts, options);
+    let input = input(&subject.facts, options);
     value(prolog::prolog(&subject, input, &mut SlurmLog))
 }
 
@@ -54,12 +54,8 @@ fn slurmd() -> Slurmd {
     Slurmd { cluster: variable("SLURM_CLUSTER_NAME"), node: variable("SLURMD_NODENAME") }
 }
 
-fn input(
-    spank: &Spank<'_>,
-    facts: &JobInfo,
-    options: Result<Options, options::OptionError>,
-) -> prolog::Input {
-    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+fn input(facts: &JobInfo, options: Result<Options, options::OptionError>) -> prolog::Input {
+    let config = configuration().map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
     plugins_are_in_order()?;
     let options = options?;
     options.check(&config)?;
@@ -81,7 +77,7 @@ fn is_on_one_node() -> bool {
 pub(in crate::spank) fn epilog(spank: &mut Spank<'_>) -> c_int {
     occupy_standard_descriptors();
     let Ok(job) = spank.job_id() else { return OK };
-    let config = configuration_for_removal(spank);
+    let config = configuration_for_removal();
     value(prolog::epilog(&config, &slurmd(), JobId(job), &mut SlurmLog))
 }
 
@@ -94,7 +90,7 @@ fn occupy_standard_descriptors() {
 pub(in crate::spank) fn adopt(spank: &mut Spank<'_>) -> c_int {
     let Ok(job) = spank.job_id() else { return OK };
     let job = JobId(job);
-    match container::adopt(&configuration_for_removal(spank), Owner::job(job), slurmstepd::pid()) {
+    match container::adopt(&configuration_for_removal(), Owner::job(job), slurmstepd::pid()) {
         Ok(Some(adopted)) => {
             slurmstepd::account(job, &adopted.running.node, adopted.running.process);
             if let Some(error) = &adopted.without_commands {

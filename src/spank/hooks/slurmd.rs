@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-use super::input::{Spank, configuration, plugins_are_in_order};
+use super::input::{configuration, plugins_are_in_order};
 use super::output::SlurmLog;
 use crate::container;
 use crate::log::{Log, error_chain};
@@ -18,8 +18,8 @@ pub(super) fn check_plugin_order() {
 
 /// Removes what is left of jobs that no longer run. Never fails: a slurmd that does not start is worse than
 /// leftovers.
-pub(super) fn remove_leftovers(spank: &Spank<'_>) -> c_int {
-    let config = match configuration(spank) {
+pub(super) fn remove_leftovers() -> c_int {
+    let config = match configuration() {
         Ok(config) => config,
         Err(error) => {
             SlurmLog.error(&format!("plugstack.conf: {error}"));

@@ -151,14 +151,14 @@ pub(in crate::spank) fn watch_end(spank: &mut Spank<'_>) -> c_int {
     }
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
     let owner = Owner::step(JobId(job), StepId(step));
-    note(owner, container::watch_end_of_step(&configuration_for_removal(spank), owner));
+    note(owner, container::watch_end_of_step(&configuration_for_removal(), owner));
     OK
 }
 
 pub(in crate::spank) fn leave(spank: &mut Spank<'_>) -> c_int {
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return OK };
     let owner = Owner::step(JobId(job), StepId(step));
-    let config = configuration_for_removal(spank);
+    let config = configuration_for_removal();
     if spank.job_nnodes().is_ok_and(|nodes| nodes <= MAX_REPORTING_NODES)
         && container::has_step_failed(&config, owner)
     {

@@ -48,7 +48,7 @@ pub(in crate::spank) fn join(spank: &mut Spank<'_>) -> c_int {
 fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let _umask = Umask::of_root();
     let job = JobId(spank.job_id()?);
-    let state = StateDir::new(&state_dir(spank));
+    let state = StateDir::new(&state_dir());
     let record = state.of(Owner::job(job)).read()?;
     if let Some(record) = &record {
         task::fail_if_prolog_failed(&record.outcome)?;
@@ -56,7 +56,7 @@ fn try_join(spank: &Spank<'_>) -> Result<Option<AsUser>, Box<dyn Error>> {
     let has_record = record.is_some();
     let of_job = OfJob::new(record.as_ref());
     let step = step(spank, job, of_job.node())?;
-    let config = configuration(spank).map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
+    let config = configuration().map_err(|error| format!("plugstack.conf: {error}: ask the admin"))?;
     task::ask_slurmctld(record.as_ref(), &step, failure_report::status)?;
     let mut joined = container(spank, &state, record, of_job, &step, &config)?;
     let launches = match &joined {
@@ -251,7 +251,7 @@ fn is_first_to_speak(spank: &Spank<'_>) -> bool {
         return true;
     }
     let (Ok(job), Ok(step)) = (spank.job_id(), spank.job_stepid()) else { return true };
-    StateDir::new(&state_dir(spank))
+    StateDir::new(&state_dir())
         .of(Owner::job(JobId(job)))
         .claim(OnceFlag::FailureShown { step })
         .unwrap_or(true)
