@@ -5,10 +5,15 @@ use std::path::{Component, Path, PathBuf};
 
 /// The path without repeated slashes and the like; `None` if it is not valid.
 pub fn normalized(path: &Path) -> Option<PathBuf> {
+    is_plain(path).then(|| path.components().collect())
+}
+
+/// Whether it is valid. Allocates nothing.
+pub fn is_plain(path: &Path) -> bool {
     let text = path.as_os_str();
     let fits = text.len() < libc::PATH_MAX as usize && !text.as_encoded_bytes().contains(&0);
     let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    (path.is_absolute() && plain && fits).then(|| path.components().collect())
+    path.is_absolute() && plain && fits
 }
 
 #[cfg(test)]

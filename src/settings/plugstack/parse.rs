@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{CStr, CString};
+use std::path::Path;
 
 use super::error::ConfigError;
 use super::keys::{KEYS, STATE_DIR};
@@ -101,10 +102,12 @@ impl Config {
 }
 
 /// The state directory among the plugin's arguments, without reading the others and without an allocation: the hooks of jobs
-/// without an image need nothing else. [`Config::parse`] refuses a duplicate or a bad value.
+/// without an image need nothing else. [`Config::parse`] refuses a duplicate or a bad value; what becomes of the job is then
+/// recorded in the default directory, never in one that was refused.
 pub fn state_dir_of<'a>(args: impl Iterator<Item = &'a CStr>) -> &'a [u8] {
     args.filter_map(|arg| arg.to_bytes().strip_prefix(STATE_DIR_KEY.as_bytes()))
         .last()
+        .filter(|given| str::from_utf8(given).is_ok_and(|given| value::is_absolute(Path::new(given))))
         .unwrap_or(STATE_DIR.as_bytes())
 }
 
@@ -374,12 +377,36 @@ mod tests {
         assert_eq!(state_dir_of([c"state_dir=/a", c"state_dir=/b"].into_iter()), b"/b");
     }
 
+    #[test]
+    fn state_directory_that_is_refused_is_not_used() {
+        for refused in [
+            c"state_dir=",
+            c"state_dir=relative",
+            c"state_dir=./a",
+            c"state_dir=/",
+            c"state_dir=//.",
+            c"state_dir=/run/../etc",
+            c"state_dir=/a\xff",
+        ] {
+            assert!(Config::parse_raw(&[refused.to_owned()]).is_err(), "{refused:?}");
+            assert_eq!(state_dir_of([refused].into_iter()), STATE_DIR.as_bytes(), "{refused:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_panics(place in 0..KEYS.len(), value in "\\PC{0,40}", junk in "[a-z0-9=,/.\\[*KMG-]{0,30}") {
             let _ = Config::parse(&[&format!("{}={value}", KEYS[place].name)]);
             let _ = Config::parse(&[&format!("{}={junk}", KEYS[place].name)]);
             let _ = Config::parse(&[&value, &junk]);
+        }
+
+        #[test]
+        fn state_directory_is_known_without_the_other_settings(value in "[/.]{0,3}[a./]{0,6}") {
+            let given = std::ffi::CString::new(format!("state_dir={value}")).unwrap();
+            let used = std::str::from_utf8(state_dir_of([given.as_c_str()].into_iter())).unwrap();
+            let config = Config::parse_raw(std::slice::from_ref(&given)).unwrap_or_default();
+            prop_assert_eq!(config.state_dir.as_path(), Path::new(used));
         }
     }
 }

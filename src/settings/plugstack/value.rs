@@ -24,7 +24,13 @@ pub(super) fn switch(key: &'static str, value: &str) -> Result<bool, ConfigError
 
 /// An absolute path other than `/`, without components that could mislead root.
 pub(super) fn absolute(value: &str) -> Option<PathBuf> {
-    plain_path::normalized(Path::new(value)).filter(|path| path.parent().is_some())
+    let path = Path::new(value);
+    is_absolute(path).then(|| plain_path::normalized(path)).flatten()
+}
+
+/// Whether it is one. Allocates nothing.
+pub(super) fn is_absolute(path: &Path) -> bool {
+    plain_path::is_plain(path) && path.components().nth(1).is_some()
 }
 
 pub(super) fn secret(value: &str) -> Option<SecretFile> {
