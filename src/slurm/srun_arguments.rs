@@ -1,23 +1,32 @@
-//! The arguments of srun itself, without those of its program. Pure.
+//! The arguments of srun, sbatch and salloc themselves, without those of their program or script. Pure.
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
-/// Whether one of srun's own arguments names a job to run in (`--jobid`). A component's program is the first
-/// argument that is neither an option nor the value of the option before it; an argument that may be a value
-/// counts as one.
+/// Whether one of srun's own arguments names a job to run in (`--jobid`, of which `--jobi` is enough).
 pub fn name_a_job(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    own(arguments, |_| false).any(|argument| argument.as_encoded_bytes().starts_with(b"--jobi"))
+}
+
+/// The command's own arguments. A component's program is the first argument that is neither an option nor the value of the option
+/// before it. Which of Slurm's options take a value differs between its releases: so an argument that may be a value counts as
+/// one, except behind an option that `has_no_value`. What is left out is never the command's own; of `sbatch --hold script`, what
+/// follows may still be the script's.
+pub fn own(
+    arguments: impl IntoIterator<Item = OsString>,
+    has_no_value: impl Fn(&OsStr) -> bool,
+) -> impl Iterator<Item = OsString> {
     let (mut may_be_value, mut is_programs) = (false, false);
-    for argument in arguments {
+    arguments.into_iter().filter(move |argument| {
         match argument.as_encoded_bytes() {
             b":" => (may_be_value, is_programs) = (false, false),
             _ if is_programs => {}
-            option @ [b'-', ..] if option.starts_with(b"--jobid") => return true,
-            option @ [b'-', ..] => may_be_value = !option.contains(&b'='),
+            b"--" if !may_be_value => is_programs = true,
+            option @ [b'-', _, ..] => may_be_value = !option.contains(&b'=') && !has_no_value(argument),
             _ => (may_be_value, is_programs) = (false, !may_be_value),
         }
-    }
-    false
+        !is_programs
+    })
 }
 
 #[cfg(test)]
@@ -34,6 +43,10 @@ mod tests {
             ("--mem=5 a --jobid=5 : --mem=5 b --jobid=5", false),
             // `a` may be the value of `-l`.
             ("-l a --jobid=5", true),
+            ("--jobi 5 a", true),
+            ("--job-name=5 a", false),
+            ("--mem=5 -- --jobid=5", false),
+            ("- --jobid=5", false),
             ("a b", false),
             ("", false),
         ] {

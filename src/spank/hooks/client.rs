@@ -2,8 +2,7 @@
 
 use std::env;
 use std::error::Error;
-use std::ffi::OsString;
-use std::ffi::c_int;
+use std::ffi::{OsStr, OsString, c_int};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -97,14 +96,35 @@ fn order(spank: &Spank<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
 /// The options of a batch script whose opposites are on sbatch's command line, which overrides a script (sbatch(1)). If both are
 /// in one place, none is overridden.
 fn overridden(spank: &Spank<'_>) -> String {
-    let own: Vec<OsString> = env::args_os().skip(1).collect();
-    let is_own = |spec: &OptionSpec| own.iter().any(|argument| *argument == *format!("--{}", spec.name));
-    let is_set = |spec: &OptionSpec| spank.is_option_set(spec.name);
+    overridden_by(env::args_os().skip(1), |spec| spank.is_option_set(spec.name))
+}
+
+/// The same, for these arguments of sbatch and of its script. Where the script begins is not always known: an argument of a script
+/// that may be sbatch's own counts as that.
+fn overridden_by(
+    arguments: impl IntoIterator<Item = OsString>,
+    is_set: impl Fn(&OptionSpec) -> bool,
+) -> String {
+    let is_switch =
+        |argument: &OsStr| TABLE.iter().any(|spec| spec.opposite().is_some() && is_option(argument, spec));
+    let own: Vec<OsString> = srun_arguments::own(arguments, is_switch).collect();
+    let is_own = |spec: &OptionSpec| own.iter().any(|argument| is_option(argument, spec));
     let is_overridden = |spec: &&OptionSpec| {
         spec.opposite().is_some_and(|other| is_set(spec) && is_set(other) && is_own(other) && !is_own(spec))
     };
     let names: Vec<_> = TABLE.iter().filter(is_overridden).map(|spec| spec.name).collect();
     names.join(",")
+}
+
+/// Whether an argument is this option without a value: in full, or by a beginning that no other option has (getopt_long(3)). No
+/// option of Slurm's begins like the plugin's.
+fn is_option(argument: &OsStr, spec: &OptionSpec) -> bool {
+    let Some(given) = argument.to_str().and_then(|argument| argument.strip_prefix("--")) else {
+        return false;
+    };
+    let mut begin_so = TABLE.iter().filter(|spec| spec.name.starts_with(given));
+    given == spec.name
+        || (begin_so.next().is_some_and(|first| first.name == spec.name) && begin_so.next().is_none())
 }
 
 /// The shell's name of the current directory, if it leads there by a link.
@@ -239,4 +259,44 @@ fn jobs_with_image() -> String {
 /// The name under which Slurm carries an option to the prolog (`SPANK_` is put before it there).
 pub(super) fn control_variable(spec: &OptionSpec) -> String {
     format!("_SLURM_SPANK_OPTION_docker_{}", spec.name.replace('-', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is overridden of a script with both of `--docker-readonly` and `--docker-writable` set, in it or on this command line.
+    fn overridden(line: &str) -> String {
+        let is_set = |spec: &OptionSpec| ["docker-readonly", "docker-writable"].contains(&spec.name);
+        overridden_by(line.split(' ').map(OsString::from), is_set)
+    }
+
+    #[test]
+    fn command_line_overrides_its_script_in_full_and_in_short() {
+        for line in [
+            "--docker-writable s.sh",
+            "--docker-writ s.sh",
+            "-N 2 --docker-wr s.sh",
+            "--hold --docker-writable s.sh",
+            // The script's own arguments.
+            "--docker-writable s.sh --docker-readonly",
+            "--docker-writ s.sh --docker-readonly",
+            "--docker-writable -N2 -- s.sh --docker-readonly",
+        ] {
+            assert_eq!(overridden(line), "docker-readonly", "{line}");
+        }
+        assert_eq!(overridden("--docker-r s.sh"), "docker-writable");
+        for line in [
+            "s.sh",
+            "s.sh --docker-writable",
+            "--mem=5 s.sh --docker-writ",
+            "-N 2 s.sh --docker-writable",
+            "--docker-writable --docker-readonly s.sh",
+            // sbatch refuses it, for --docker-workdir.
+            "--docker-w s.sh",
+            "--docker-writable=yes s.sh",
+        ] {
+            assert_eq!(overridden(line), "", "{line}");
+        }
+    }
 }
