@@ -359,7 +359,7 @@ fn person(
 fn known(uid: u32, gid: Option<u32>) -> io::Result<Option<KnownUser>> {
     let Some(user) = User::from_uid(Uid::from_raw(uid))? else { return Ok(None) };
     let gid = gid.unwrap_or(user.gid.as_raw());
-    let groups = groups(&user.name, gid)?;
+    let groups = groups(&user, gid)?;
     let account = Account {
         name: user.name.into(),
         uid,
@@ -371,14 +371,14 @@ fn known(uid: u32, gid: Option<u32>) -> io::Result<Option<KnownUser>> {
     Ok(Some((account, groups)))
 }
 
-/// All groups of a user, the job's own first; a group without a name is kept by its number.
-fn groups(user: &str, gid: u32) -> nix::Result<Vec<Group>> {
-    let name = CString::new(user).map_err(|_| nix::Error::EINVAL)?;
-    let mut groups = Vec::new();
-    for gid in getgrouplist(&name, Gid::from_raw(gid))? {
-        groups.push(named(gid)?);
-    }
-    Ok(groups)
+/// The groups that Slurm gives to tasks, the job's own first; a group without a name is kept by its number. The user's
+/// own group is among them, also where the job has another one (`sg`, `newgrp`): src/common/group_cache.c,
+/// `_init_or_reinit_entry`.
+fn groups(user: &User, gid: u32) -> nix::Result<Vec<Group>> {
+    let name = CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
+    let gid = Gid::from_raw(gid);
+    let others = getgrouplist(&name, user.gid)?.into_iter().filter(|other| *other != gid);
+    [gid].into_iter().chain(others).map(named).collect()
 }
 
 fn named(gid: Gid) -> nix::Result<Group> {
@@ -427,6 +427,15 @@ mod tests {
         assert_eq!((request.owner, request.node.as_str(), request.slots.as_str()), (SCOPE, "n2", "2(x3)"));
         assert_eq!((request.cluster.as_str(), request.restart), ("lab", 2));
         assert_eq!((request.first_node().as_deref(), request.is_first_node()), (Some("n1"), false));
+    }
+
+    #[test]
+    fn job_with_another_group_keeps_the_users_own() {
+        const OF_JOB: u32 = 3_999_999_997;
+        let (account, groups) = known(0, Some(OF_JOB)).unwrap().unwrap();
+        assert_eq!((account.gid, groups[0].gid), (OF_JOB, OF_JOB));
+        assert_eq!(groups.iter().filter(|group| group.gid == 0 && group.name == "root").count(), 1);
+        assert_eq!(known(0, None).unwrap().unwrap().1[0].gid, 0);
     }
 
     /// Only Slurm's groups count; a name with a special meaning is not used.

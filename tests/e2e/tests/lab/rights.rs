@@ -94,6 +94,26 @@ fn user_is_the_same_user_by_number_and_by_name() {
     everywhere("groups", "alice gpuusers physics");
 }
 
+/// The user's own group is then one of the others.
+#[test]
+fn job_of_another_group_has_the_same_groups_everywhere() {
+    let lab = Lab::get();
+    for image in [IMAGE, &image("bare")] {
+        let seen = lab
+            .alice()
+            .command("sg physics -c")
+            .arg(format!(
+                "srun -w n1,n2 -N2 --docker-launch=once --docker-image={image} \
+                 sh -c 'id -G; id -Gn; ssh n2 id -G; ssh n2 id -Gn'"
+            ))
+            .run()
+            .success();
+        let groups = ["6001 5001 6002", "physics alice gpuusers"];
+        assert_eq!(seen.lines(), [groups, groups].concat(), "{image}: {seen}");
+    }
+    lab.assert_clean();
+}
+
 #[test]
 fn passwd_and_group_know_the_user_once() {
     everywhere("passwd", "1 alice:x:5001:5001::/home/alice:/bin/bash");
