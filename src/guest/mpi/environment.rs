@@ -75,7 +75,12 @@ const PLACEMENT: [&str; 7] = [
 ];
 
 /// Other variables by which the user decides on one of the plugin's.
-const RELATED: [(&str, &[&str]); 10] = [
+const RELATED: [(&str, &[&str]); 12] = [
+    // srun as a launcher (orte/mca/plm/slurm) starts its daemons on the nodes that Slurm has allocated, and without them runs
+    // all ranks on the first node.
+    ("OMPI_MCA_ras", &["OMPI_MCA_plm"]),
+    // The same: src/mca/plm/slurm.
+    ("PRTE_MCA_ras", &["PRTE_MCA_plm"]),
     // Older names, which win over the new one: orte/mca/plm/rsh/plm_rsh_component.c.
     ("OMPI_MCA_plm_rsh_agent", &["OMPI_MCA_pls_rsh_agent", "OMPI_MCA_orte_rsh_agent"]),
     // Both together are an error: orte/mca/rmaps/base/rmaps_base_frame.c.
@@ -111,9 +116,11 @@ pub enum Decides {
 /// Who decides on the variable `name` of [`LAUNCHER_ENVIRONMENT`] or [`AGENTS`]. `variable` returns the values that the
 /// task has; `parameters` are those of files.
 pub fn decides(name: &str, variable: impl Fn(&str) -> Option<String>, parameters: &[Parameter]) -> Decides {
-    let is_said = |name: &str| variable(name).is_some_and(|value| is_users(name, &value));
-    let is_in_file = |name: &str| {
-        parameters.iter().any(|parameter| parameter.name == name && is_users(name, &parameter.value))
+    let is_choice =
+        |other: &str, value: &str| is_users(other, value) && (other == name || !excludes(name, other, value));
+    let is_said = |other: &str| variable(other).is_some_and(|value| is_choice(other, &value));
+    let is_in_file = |other: &str| {
+        parameters.iter().any(|parameter| parameter.name == other && is_choice(other, &parameter.value))
     };
     if is_said(name) {
         Decides::Variable
@@ -159,6 +166,11 @@ fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// script that starts it.
 fn is_users(name: &str, value: &str) -> bool {
     usual(name) != Some(value) && !value.starts_with(HOSTFILE) && !is_slurms(name, value)
+}
+
+/// Whether `other` only excludes launchers (`^slurm`, which is usual at sites): that chooses none which needs Slurm's allocation.
+fn excludes(name: &str, other: &str, value: &str) -> bool {
+    name.ends_with("_ras") && other.ends_with("_plm") && value.starts_with('^')
 }
 
 /// Whether Slurm may have set this, for launchers that use srun: from 23.11 on `--external-launcher`, from 23.11.2 on
@@ -274,6 +286,25 @@ mod tests {
         ] {
             assert_eq!(decided(name, &[(other, "mine")], &[]), Decides::Elsewhere, "{name}");
         }
+    }
+
+    #[test]
+    fn launcher_that_needs_slurms_allocation_gets_it() {
+        for (ras, plm) in [
+            ("OMPI_MCA_ras", "OMPI_MCA_plm"),
+            ("OMPI_MCA_ras", "OMPI_MCA_orte_plm"),
+            ("PRTE_MCA_ras", "PRTE_MCA_plm"),
+        ] {
+            let slurm = &[(plm, "slurm")];
+            assert_eq!(decided(ras, slurm, &[]), Decides::Elsewhere, "{plm}");
+            assert_eq!(decided(ras, &[], slurm), Decides::Elsewhere, "{plm}");
+            // What a step inherits from its script.
+            assert_eq!(decided(ras, &[(plm, "slurm"), (ras, "^slurm")], &[]), Decides::Elsewhere, "{plm}");
+            assert_eq!(decided(ras, &[(plm, "slurm"), (ras, "simulator")], &[]), Decides::Variable, "{plm}");
+            assert_eq!(decided(ras, &[(plm, "^slurm")], &[]), Decides::Plugin, "{plm}");
+        }
+        assert_eq!(decided("PRTE_MCA_ras", &[("OMPI_MCA_plm", "slurm")], &[]), Decides::Plugin);
+        assert_eq!(decided("OMPI_MCA_ras", &[("OMPI_MCA_orte_ras", "^tm")], &[]), Decides::Elsewhere);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Options of mpirun, and the end of parallel programs that fail.
 
-use spank_docker_e2e::{Lab, image};
+use spank_docker_e2e::{IMAGE, Lab, image};
 
 use crate::cluster::{BOUNDED, assert_ended};
 
@@ -128,6 +128,18 @@ fn variables_of_the_users_for_launchers_win_in_tasks_sessions_and_mpirun() {
     let shown = format!("{agent} {agent} {hostfile} {hostfile} fork none none none");
     let expected = [&shown, &shown, "rank 0 of 2 on n1", "rank 1 of 2 on n2", "by the agent"];
     assert_eq!(seen.lines(), expected, "{seen}");
+    lab.assert_clean();
+}
+
+/// It takes the nodes from Slurm.
+#[test]
+fn slurms_launcher_starts_ranks_on_all_nodes_where_the_user_chooses_it() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let words = format!("-w n1,n2 -N2 --ntasks-per-node=1 --docker-image={IMAGE}");
+    let sbatch = alice.sbatch(&words, "mpirun hello | sort").env("OMPI_MCA_plm", "slurm");
+    let job = alice.submitted(&sbatch).wait().completed();
+    assert_eq!(job.lines(), ["rank 0 of 2 on n1", "rank 1 of 2 on n2"], "{job}");
     lab.assert_clean();
 }
 
