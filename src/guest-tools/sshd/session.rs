@@ -29,6 +29,10 @@ use crate::signal_names::{named, numbered};
 
 /// The PATH until the session's script sets the job's.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Debian's bash reads ~/.bashrc for each command where it has SSH_CLIENT and this is not set (shell.c, `run_startup_files`), as
+/// if sshd had started it: after the session's script, that would undo what the caller's shell has set. A client of OpenSSH
+/// sends it.
+const LEVEL: &str = "SHLVL";
 /// The shell of an image that does not have the user's.
 const SHELL: &str = "/bin/sh";
 /// The command that the session's script gets for the subsystem `sftp`.
@@ -172,6 +176,9 @@ fn environment(
         ("SSH_CONNECTION", &connection),
     ];
     let mut all: Vec<(OsString, OsString)> = sent.collect();
+    if !all.iter().any(|(name, value)| name == LEVEL && !value.is_empty() && value != "0") {
+        all.push((LEVEL.into(), "1".into()));
+    }
     all.extend(own.map(|(name, value)| owned((name, value.as_ref()))));
     if let (Some(path), Some((term, _))) = (terminal, &request.terminal) {
         all.push(owned(("SSH_TTY", path.as_os_str())));
@@ -323,4 +330,30 @@ impl Started {
 fn pid(child: &tokio::process::Child) -> io::Result<Pid> {
     let number = child.id().and_then(|id| i32::try_from(id).ok());
     number.map(Pid::from_raw).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bash_is_not_told_that_sshd_has_started_it() {
+        let account = Account { name: "alice".to_owned(), home: "/".to_owned(), shell: SHELL.to_owned() };
+        let ends = ["127.0.0.1:1", "127.0.0.1:2"].map(|end| end.parse().unwrap());
+        let around = Surroundings { account, ends, command: String::new() };
+        let level = |sent: &[(&str, &str)]| {
+            let variables = sent.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let request = Request { variables: variables.collect(), ..Request::default() };
+            let all = environment(&request, &around, SHELL, None);
+            let value = |name: &str| {
+                all.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+            };
+            assert!(value("SSH_CLIENT").is_some());
+            value(LEVEL).unwrap()
+        };
+        assert_eq!(level(&[]), "1");
+        assert_eq!(level(&[(LEVEL, "0")]), "1");
+        assert_eq!(level(&[(LEVEL, "")]), "1");
+        assert_eq!(level(&[(LEVEL, "4")]), "4");
+    }
 }

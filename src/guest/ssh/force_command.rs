@@ -86,6 +86,9 @@ if [ "$spank_docker_command" = internal-sftp ]; then
     exit 127
 fi
 if [ -n "$spank_docker_command" ]; then
+    # Otherwise Debian's bash believes that sshd has started it, and reads ~/.bashrc (shell.c, run_startup_files).
+    # Where bash runs this, its exec counts down.
+    case ${SHLVL:-0} in 0 | 1) export SHLVL=2 ;; esac
     exec "$@" "$SHELL" -c "$spank_docker_command"
 fi
 exec "$@" "$SHELL" -l
@@ -279,6 +282,34 @@ mod tests {
                 .output()
                 .unwrap();
             assert_eq!(output.stdout, b"it's  none none\n", "{shell:?} {output:?}");
+        }
+    }
+
+    /// Only Debian's bash would read it.
+    #[test]
+    fn command_does_not_read_bashrc_after_the_callers_state() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join(".bashrc"), "umask 022; echo read\n").unwrap();
+        for shell in shells() {
+            for level in [None, Some("0"), Some("1"), Some("3")] {
+                let directory = tempfile::tempdir().unwrap();
+                let environment = directory.path().join("environment");
+                std::fs::write(&environment, "").unwrap();
+                // sshd executes a script: no shell before it reads the file.
+                let script = script_with(&environment);
+                let mut session = Command::new(&shell[0]);
+                session.args(&shell[1..]).args(["-c", &format!("SSH_CLIENT=x; export SSH_CLIENT\n{script}")]);
+                session
+                    .env_clear()
+                    .env("SHELL", "/bin/bash")
+                    .env("HOME", home.path())
+                    .env("PATH", "/usr/bin:/bin");
+                session
+                    .envs(level.map(|level| ("SHLVL", level)))
+                    .env(env_protocol::ENVIRONMENT, "umask 0077");
+                let output = session.env("SSH_ORIGINAL_COMMAND", "umask; true").output().unwrap();
+                assert_eq!(output.stdout, b"0077\n", "{shell:?} {level:?} {output:?}");
+            }
         }
     }
 
