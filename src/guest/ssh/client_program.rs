@@ -15,13 +15,15 @@ use crate::slurm::env_protocol;
 /// resets some variables (PATH, HOME), accepts only the first 128, and cannot unset any.
 ///
 /// Leaves out the session's own variables, and the one that `pause --pack` has made: it goes beside this one, since
-/// both together may be too long. Does nothing where the shell's `export -p` has another format, where some
-/// exported variables are read-only (bash's BASHOPTS and SHELLOPTS), or where all of them together are longer than
-/// the kernel's limit for one variable (128 KiB): then only the variables that sshd accepts arrive.
+/// both together may be too long. So do those that are read-only in bash (variables.c), whose text a bash at the other end would
+/// not evaluate; and as SHELLOPTS may turn errexit on, that is turned off here. Does nothing where the shell's `export -p`
+/// has another format, or where all of them together are longer than the kernel's limit for one variable (128 KiB):
+/// then only the variables that sshd accepts arrive.
 /// ssh itself runs without the image's or the user's libraries, which are not meant for it. The text for each
 /// limit is a command that ends with a backslash, and its number on the next line; limits that the shell does
 /// not know are left out.
-const CARRY: &str = r#"spank_docker_limits=$(
+const CARRY: &str = r#"set +eu
+    spank_docker_limits=$(
         echo "umask \\"; umask
         for spank_docker_letter in t f d s c m l n v u p; do
             for spank_docker_kind in S H; do
@@ -30,14 +32,16 @@ const CARRY: &str = r#"spank_docker_limits=$(
                     ulimit -$spank_docker_kind -$spank_docker_letter
             done
         done 2>/dev/null)
-    spank_docker_all=$(unset OF_SESSION ODD; export -p)
+    spank_docker_all=$(unset OF_SESSION ODD
+        spank_docker_fixed="BASHOPTS BASH_VERSINFO EUID PPID SHELLOPTS UID"
+        if (export -n $spank_docker_fixed) 2>/dev/null; then export -n $spank_docker_fixed; fi
+        export -p)
     spank_docker_rest="
 $spank_docker_all" spank_docker_names= spank_docker_count=0
     while spank_docker_more=${spank_docker_rest#*"
 export "}; [ "$spank_docker_more" != "$spank_docker_rest" ]; do
         spank_docker_rest=$spank_docker_more spank_docker_count=$((spank_docker_count + 1))
         case ${spank_docker_more%%[!A-Za-z0-9_]*} in
-        BASHOPTS | SHELLOPTS) spank_docker_count=0; break ;;
         PATH | HOME) ;;
         *) spank_docker_names="$spank_docker_names ${spank_docker_more%%[!A-Za-z0-9_]*}" ;;
         esac
@@ -254,6 +258,36 @@ mod tests {
                 let expected = format!("{HOSTILE}|{}|r|none|/a b:$c|", "m".repeat(20));
                 assert_eq!(String::from_utf8(seen.stdout).unwrap(), expected, "{shell:?}");
             }
+        }
+    }
+
+    #[test]
+    fn shell_options_and_other_read_only_variables_do_not_stop_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let ssh = directory.path().join("ssh");
+        std::fs::write(&ssh, "#!/bin/sh\nprintf %s \"$SLURM_DOCKERENVIRONMENT\"\n").unwrap();
+        std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        // Without `export -p` as POSIX has it.
+        let is_odd = |shell: &[String]| shell.len() == 1 && shell[0].ends_with("bash");
+        for shell in shells().into_iter().filter(|shell| !is_odd(shell)) {
+            let mut sh = Command::new(&shell[0]);
+            sh.args(&shell[1..]).args(["-c", &program("a", None, None), "ssh", "n2", "true"]).env_clear();
+            sh.env("PATH", directory.path()).env("MINE", "mine").env("ZULU", "z");
+            sh.env("SHELLOPTS", "braceexpand:errexit:hashall:interactive-comments:nounset");
+            sh.envs([("BASHOPTS", "cmdhist"), ("UID", "7"), ("EUID", "7")]);
+            let output = sh.output().unwrap();
+            assert!(output.status.success() && output.stderr.is_empty(), "{shell:?} {output:?}");
+            let packed = String::from_utf8(output.stdout).unwrap();
+            let mut sh = Command::new(&shell[0]);
+            sh.args(&shell[1..])
+                .args(["-c", "eval \"$PACKED\"; echo \"$MINE $ZULU\""])
+                .env("PACKED", &packed);
+            let output = sh.output().unwrap();
+            assert_eq!(
+                (output.stdout, output.stderr),
+                (b"mine z\n".to_vec(), Vec::new()),
+                "{shell:?} {packed}"
+            );
         }
     }
 

@@ -23,6 +23,8 @@ use crate::slurm::env_protocol;
 /// host. With `ForceCommand` sshd's own sftp is only a name, so the script runs the image's.
 const SCRIPT: &str = r#"#!PAUSE --pack
 # Written by spank-docker: every ssh session of this job runs this.
+# An exported SHELLOPTS of the caller's may have turned these on.
+set +eu
 # No command runs before the job's limits hold for the container. If that fails, the container ends.
 until [ -e /run/spank-docker/adopted ]; do
     sleep 0.05 2>/dev/null || sleep 1 || exit 1
