@@ -17,8 +17,9 @@ const LOADERS: [&str; 2] = ["LD_LIBRARY_PATH", "LD_PRELOAD"];
 const LOADERS_PREFIX: &str = "SLURM_DOCKER";
 /// The kernel's limit for one variable is 128 KiB.
 const MOST: usize = 120_000;
-/// The letters of ulimit, with the resource and the bytes of its unit in POSIX shells.
-const LIMITS: [(&str, Resource, u64); 10] = [
+/// The letters of ulimit, with the resource and the bytes of its unit in POSIX shells. Those from `i` on are bash's (builtins/ulimit.def);
+/// a shell that does not know one leaves that limit as it is.
+const LIMITS: [(&str, Resource, u64); 16] = [
     ("t", Resource::RLIMIT_CPU, 1),
     ("f", Resource::RLIMIT_FSIZE, 512),
     ("d", Resource::RLIMIT_DATA, 1024),
@@ -29,6 +30,12 @@ const LIMITS: [(&str, Resource, u64); 10] = [
     ("n", Resource::RLIMIT_NOFILE, 1),
     ("v", Resource::RLIMIT_AS, 1024),
     ("u", Resource::RLIMIT_NPROC, 1),
+    ("i", Resource::RLIMIT_SIGPENDING, 1),
+    ("q", Resource::RLIMIT_MSGQUEUE, 1),
+    ("x", Resource::RLIMIT_LOCKS, 1),
+    ("e", Resource::RLIMIT_NICE, 1),
+    ("r", Resource::RLIMIT_RTPRIO, 1),
+    ("R", Resource::RLIMIT_RTTIME, 1),
 ];
 
 /// The variables to send.
@@ -146,19 +153,33 @@ mod tests {
             b"PWD=/x".to_vec(),
             b"odd".to_vec(),
         ];
-        let limits = [("n", Some(100), Some(200)), ("c", Some(0), None)];
+        let limits = [("n", Some(100), Some(200)), ("c", Some(0), None), ("q", Some(4096), Some(8192))];
         let text = script(entries.iter().filter_map(|entry| pair(entry)), &limits, 0o27);
         assert!(!text.contains("UID") && !text.contains("A-B") && !text.contains("PWD"));
         for shell in ["/bin/sh", "/bin/bash"] {
             let mut sh = Command::new(shell);
-            let show = "eval \"$STATE\"; unset STATE; printf '%s|' \"$(umask)\" \"$(ulimit -S -n)\" \"$(ulimit -H -n)\" \"$HOSTILE\" \"$BYTES\" \"${FAKE-none}\"";
+            let show = "eval \"$STATE\"; unset STATE; printf '%s|' \"$(umask)\" \"$(ulimit -S -n)\" \"$(ulimit -H -n)\" \"$(ulimit -S -q 2>&1)\" \"$HOSTILE\" \"$BYTES\" \"${FAKE-none}\"";
             let output = sh.args(["-c", show]).env_clear().env("STATE", &text).output().unwrap();
+            assert!(output.stderr.is_empty(), "{shell} {output:?}");
             let mut expected = b"0027|100|200|".to_vec();
+            // Only bash knows it.
+            let queues = Command::new(shell).args(["-c", "ulimit -S -q"]).output().unwrap();
+            let queues = if queues.status.success() { b"4096\n".to_vec() } else { queues.stderr };
+            expected.extend_from_slice(queues.trim_ascii_end());
+            expected.push(b'|');
             for value in [&hostile[..], &bytes[..], b"none"] {
                 expected.extend_from_slice(value);
                 expected.push(b'|');
             }
             assert_eq!(OsString::from_vec(output.stdout), OsString::from_vec(expected), "{shell}");
+        }
+    }
+
+    #[test]
+    fn limits_of_bash_are_sent() {
+        let sent = &variables(&[], 0o22)[0].1;
+        for letter in ["n", "u", "i", "q", "x", "e", "r", "R"] {
+            assert!(sent.contains(&format!("\nulimit -H -{letter} ")), "{letter}: {sent}");
         }
     }
 

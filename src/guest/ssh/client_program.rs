@@ -25,7 +25,7 @@ use crate::slurm::env_protocol;
 const CARRY: &str = r#"set +eu
     spank_docker_limits=$(
         echo "umask \\"; umask
-        for spank_docker_letter in t f d s c m l n v u p; do
+        for spank_docker_letter in t f d s c m l n v u p i q x e r R; do
             for spank_docker_kind in S H; do
                 ulimit -$spank_docker_kind -$spank_docker_letter >/dev/null &&
                     echo "ulimit -$spank_docker_kind -$spank_docker_letter \\" &&
@@ -288,6 +288,23 @@ mod tests {
                 (b"mine z\n".to_vec(), Vec::new()),
                 "{shell:?} {packed}"
             );
+        }
+    }
+
+    #[test]
+    fn limits_that_only_some_shells_know_go_too() {
+        for shell in shells().into_iter().filter(|shell| !shell[0].ends_with("ksh")) {
+            let mut sh = Command::new(&shell[0]);
+            sh.args(&shell[1..]).args(["-c", &format!("{}\necho \"$spank_docker_limits\"", carry())]);
+            let output = sh.output().unwrap();
+            assert!(output.stderr.is_empty(), "{shell:?} {output:?}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            for letter in ["n", "i", "q", "x", "e", "r"] {
+                let mut sh = Command::new(&shell[0]);
+                let read = format!("ulimit -S -{letter}");
+                let is_known = sh.args(&shell[1..]).args(["-c", &read]).output().unwrap().status.success();
+                assert_eq!(text.contains(&format!("{read} \\\n")), is_known, "{shell:?} {read} {text}");
+            }
         }
     }
 
