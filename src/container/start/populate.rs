@@ -240,7 +240,7 @@ pub(super) fn inspect_rootfs(
     };
     ImageFiles {
         replaced: REPLACED.map(read),
-        ssh: SSH_PROGRAMS.into_iter().find(|ssh| is_plain_program(root, Path::new(ssh))),
+        ssh: SSH_PROGRAMS.into_iter().find(|ssh| is_plain_ssh(root, Path::new(ssh))),
         profile: root.read(Path::new(PROFILE), LIMIT).ok().flatten(),
         server,
         is_client_plugins,
@@ -260,11 +260,13 @@ fn choose_server(user: &UserIds, sshd: Sshd, images: impl FnOnce() -> Option<Ser
     }
 }
 
-/// Whether the file has exactly this name, and is not one of many names of a multi-call program such as
-/// busybox. The image must also have a shell.
-fn is_plain_program(root: &ContainerRoot, path: &Path) -> bool {
-    let is_alone = || root.has_other_names(path).is_ok_and(|has| !has);
-    root.is_program(path) && root.is_program(Path::new("/bin/sh")) && is_alone()
+/// Whether the file is an ssh only, and not one of many names of a multi-call program such as busybox. A link may lead to it
+/// (update-alternatives), from an ssh to an ssh of another name. The image must also have a shell.
+fn is_plain_ssh(root: &ContainerRoot, path: &Path) -> bool {
+    let is_alone = |path: &Path| root.has_other_names(path).is_ok_and(|has| !has);
+    let is_ssh = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains("ssh"));
+    let is_one = || root.end_of_links(path).is_ok_and(|end| is_ssh(&end) && is_alone(&end));
+    root.is_program(path) && root.is_program(Path::new("/bin/sh")) && is_one()
 }
 
 /// Mounts the plugin's program over the image's ssh, and the image's ssh at `place`, before any mount of the

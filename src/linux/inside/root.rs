@@ -6,11 +6,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statvfs::fstatvfs;
 
@@ -121,6 +121,22 @@ impl ContainerRoot {
         is_plain_file(&found).unwrap_or(false) && fstat(&found).is_ok_and(|stat| stat.st_mode & 0o111 != 0)
     }
 
+    /// Where the links at `path` end. The kernel looks up each step from this root: none leads out.
+    pub fn end_of_links(&self, path: &Path) -> io::Result<PathBuf> {
+        // As many as the kernel itself follows: include/linux/namei.h, `MAXSYMLINKS`.
+        const MOST: usize = 40;
+        let mut path = path.to_owned();
+        for _ in 0..MOST {
+            let found = self.open(&path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+            if kind(&fstat(&found)?) != SFlag::S_IFLNK {
+                return Ok(path);
+            }
+            let target = readlinkat(&found, "")?;
+            path = path.parent().unwrap_or(Path::new("/")).join(target);
+        }
+        Err(Errno::ELOOP.into())
+    }
+
     /// Whether the file at `path` has other names too: `path` is a symlink, or the file has several hard links.
     pub fn has_other_names(&self, path: &Path) -> io::Result<bool> {
         let stat = fstat(self.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?)?;
@@ -218,6 +234,33 @@ pub(super) mod tests {
             assert!(host.find(Path::new(path)).is_err(), "{path}");
             assert!(host.resolve_target(Path::new(path), false, &own(), rules).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn links_are_followed_to_their_end_within_the_root() {
+        let (directory, root) = root();
+        for (name, link) in [
+            ("bin", "usr/bin"),
+            ("usr/bin/ssh", "/etc/alternatives/ssh"),
+            ("etc/alternatives/ssh", "../../../../bin/ssh.openssh"),
+            ("usr/bin/up", "../lib"),
+            ("usr/bin/loop", "loop"),
+        ] {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(link, path).unwrap();
+        }
+        fs::write(directory.path().join("usr/bin/ssh.openssh"), "").unwrap();
+        fs::create_dir(directory.path().join("usr/lib")).unwrap();
+        let end = |path: &str| {
+            let end = root.end_of_links(Path::new(path)).map_err(|error| error.raw_os_error())?;
+            Ok((end.file_name().unwrap().to_str().unwrap().to_owned(), root.find(&end).is_ok()))
+        };
+        assert_eq!(end("/usr/bin/ssh"), Ok(("ssh.openssh".to_owned(), true)));
+        assert_eq!(end("/usr/bin/ssh.openssh"), Ok(("ssh.openssh".to_owned(), true)));
+        assert_eq!(end("/bin/up"), Ok(("lib".to_owned(), true)));
+        assert_eq!(end("/bin/loop"), Err(Some(libc::ELOOP)));
+        assert_eq!(end("/bin/absent"), Err(Some(libc::ENOENT)));
     }
 
     #[test]

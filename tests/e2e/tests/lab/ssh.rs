@@ -32,6 +32,22 @@ fn ssh_sessions_have_the_environment_of_the_image() {
     lab.assert_clean();
 }
 
+/// As update-alternatives makes it.
+#[test]
+fn ssh_that_is_a_link_carries_the_callers_state_too() {
+    let lab = Lab::get();
+    let lines = "RUN mv /usr/bin/ssh /usr/bin/ssh.openssh && \\
+        ln -s /usr/bin/ssh.openssh /etc/alternatives/ssh && ln -s /etc/alternatives/ssh /usr/bin/ssh";
+    let linked = lab.node("n1").build("spank-docker/linked-ssh", IMAGE, lines, "");
+    let srun = format!("-w n1 -N1 --docker-pull=never --docker-image={} bash -c", linked.name);
+    let script = "umask 077; ulimit -S -n 333; export PATH=$PATH:/mine
+        ssh n1 'umask; ulimit -S -n; echo ${PATH##*:}'; ssh -V 2>&1 | grep -c OpenSSH";
+    let seen = lab.alice().srun(&srun).arg(script).run().success();
+    assert_eq!(seen.lines(), ["0077", "333", "/mine", "1"], "{seen}");
+    drop(linked);
+    lab.assert_clean();
+}
+
 #[test]
 fn ranks_started_over_ssh_are_in_the_extern_step() {
     // The image's sshd, and the plugin's.
