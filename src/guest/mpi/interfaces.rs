@@ -12,7 +12,10 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 /// Prefixes of the names of bridges that connect containers and virtual machines of one host, never two hosts.
-const LOCAL: [&str; 8] = ["docker", "br-", "veth", "virbr", "lxcbr", "lxdbr", "cni", "podman"];
+const LOCAL: [&str; 13] = [
+    "docker", "br-", "veth", "virbr", "lxcbr", "lxdbr", "incusbr", "cni", "podman", "nerdctl", "sbr",
+    "vboxnet", "mpqemubr",
+];
 
 /// The networks of this node, without local bridges.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +122,18 @@ mod tests {
             chosen(&[BRIDGE, INFINIBAND, ETHERNET, ETHERNET]).as_deref(),
             Some("10.1.0.0/16,192.168.4.0/24")
         );
+    }
+
+    #[test]
+    fn bridges_of_other_engines_are_left_out_too() {
+        for name in ["incusbr0", "nerdctl0", "cni0", "podman1", "lxdbr0", "sbr0"] {
+            let bridge = (name, [10, 88, 0, 1], [255, 255, 0, 0]);
+            assert_eq!(chosen(&[bridge, ETHERNET]).as_deref(), Some("10.1.0.0/16"), "{name}");
+        }
+        // A bridge with the machine's own port is a network between nodes.
+        for name in ["br0", "vmbr0", "bond0"] {
+            assert_eq!(chosen(&[(name, [10, 1, 2, 3], [255, 255, 0, 0]), ETHERNET]), None, "{name}");
+        }
     }
 
     #[test]
