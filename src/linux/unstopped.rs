@@ -63,3 +63,75 @@ fn wait(child: Pid) -> io::Result<()> {
         std::thread::sleep(INTERVAL);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use nix::sys::signal::raise;
+
+    use super::*;
+    use crate::linux::signals::DeferredSignals;
+
+    #[test]
+    fn a_child_does_the_work_and_is_told_that_the_end_is_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("worker");
+        let note = || drop(fs::write(&file, getpid().to_string()));
+        let worker = || fs::read_to_string(&file).unwrap_or_default();
+        run(|left, is_wanted| {
+            if left.is_ok() && is_wanted() {
+                note();
+            }
+        })
+        .unwrap();
+        assert!(!worker().is_empty() && worker() != getpid().to_string(), "{}", worker());
+        // However it ends.
+        run(|_, _| panic!("on purpose")).unwrap();
+        run(|_, _| {
+            let _ = kill(getpid(), Signal::SIGKILL);
+        })
+        .unwrap();
+        fs::remove_file(&file).unwrap();
+        let kept = DeferredSignals::begin();
+        raise(Signal::SIGTERM).unwrap();
+        let began = Instant::now();
+        run(|_, is_wanted| {
+            while is_wanted() && began.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(INTERVAL);
+            }
+            if !is_wanted() {
+                note();
+            }
+        })
+        .unwrap();
+        assert!(!worker().is_empty());
+        // Its mask stays: the signal would end this process.
+        std::mem::forget(kept);
+    }
+
+    #[test]
+    fn the_child_ends_with_its_parent() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        // SAFETY: the child makes system calls, and uses memory, which the C library keeps usable.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => {
+                drop(writer);
+                let mut one = [0];
+                std::io::Read::read_exact(&mut &reader, &mut one).unwrap();
+                kill(child, Signal::SIGKILL).unwrap();
+                waitpid(child, None).unwrap();
+                // Ends when the worker has: it keeps the other end open.
+                assert_eq!(std::io::Read::read(&mut &reader, &mut one).unwrap(), 0);
+            }
+            ForkResult::Child => {
+                let _ = run(|_, _| {
+                    let _ = std::io::Write::write_all(&mut &writer, b"1");
+                    std::thread::sleep(Duration::from_secs(600));
+                });
+                privilege::leave(0)
+            }
+        }
+    }
+}
