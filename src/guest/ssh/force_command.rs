@@ -89,8 +89,8 @@ if [ "$spank_docker_command" = internal-sftp ]; then
 fi
 if [ -n "$spank_docker_command" ]; then
     # Otherwise Debian's bash believes that sshd has started it, and reads ~/.bashrc (shell.c, run_startup_files).
-    # Where bash runs this, its exec counts down.
-    case ${SHLVL:-0} in 0 | 1) export SHLVL=2 ;; esac
+    # Where bash runs this, its exec counts down. The command has the level of a task.
+    case ${BASH_VERSION:+bash}${SHLVL:-0} in 0) export SHLVL=1 ;; bash0 | bash1) export SHLVL=2 ;; esac
     exec "$@" "$SHELL" -c "$spank_docker_command"
 fi
 exec "$@" "$SHELL" -l
@@ -309,8 +309,18 @@ mod tests {
                 session
                     .envs(level.map(|level| ("SHLVL", level)))
                     .env(env_protocol::ENVIRONMENT, "umask 0077");
-                let output = session.env("SSH_ORIGINAL_COMMAND", "umask; true").output().unwrap();
-                assert_eq!(output.stdout, b"0077\n", "{shell:?} {level:?} {output:?}");
+                let output = session.env("SSH_ORIGINAL_COMMAND", "umask; printenv SHLVL").output().unwrap();
+                // busybox counts up, and does not count down again.
+                let of_task = match level {
+                    Some("3") => "0077\n3\n",
+                    _ => "0077\n1\n",
+                };
+                let seen = String::from_utf8_lossy(&output.stdout);
+                let is_busybox = shell[0].ends_with("busybox");
+                assert!(
+                    seen == of_task || is_busybox && seen.starts_with("0077\n") && seen.lines().count() == 2,
+                    "{shell:?} {level:?} {output:?}"
+                );
             }
         }
     }
