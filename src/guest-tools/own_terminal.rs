@@ -299,7 +299,7 @@ mod tests {
             // Until the terminal is closed.
             thread::spawn(move || while end.write_all(&[b'x'; 100]).is_ok() {});
         });
-        assert!(seen.len() >= KEPT && seen.bytes().all(|byte| byte == b'x'), "{}", seen.len());
+        assert!(seen.len() > KEPT / 2 && seen.bytes().all(|byte| byte == b'x'), "{}", seen.len());
         assert!(began.elapsed() < STUCK, "{:?}", began.elapsed());
     }
 
