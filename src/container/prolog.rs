@@ -106,8 +106,8 @@ pub fn prolog(subject: &PrologInput, input: Input, log: &mut dyn Log) -> HookRes
         | Outcome::Ready(_)
         | Outcome::BrokenOff { .. } => None,
     };
-    if let Err(error) = subject.directory().write(&origin, outcome) {
-        // The record on disk then says that the start was cut off, and the tasks refuse to run.
+    if let Err(error) = subject.directory().conclude(&origin, outcome) {
+        // By the record on disk the tasks refuse to run.
         log.error(&format!("job {job}: {}", error_chain(&error)));
     }
     let Some(line) = failed else { return verdict };

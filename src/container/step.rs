@@ -208,11 +208,7 @@ fn begin(
     let work = |outside: io::Result<()>, is_wanted: &dyn Fn() -> bool| {
         let mut metered = Metered::new(progress);
         let started = outside.map_err(|source| StepError::Unstopped { owner, source }).and_then(|()| {
-            let running = start::start(config, request, image, began, &mut metered, is_wanted);
-            let running = running.map_err(|error| match error {
-                StartError::NotWanted => StepError::Ended { owner },
-                error => error.into(),
-            })?;
+            let running = start::start(config, request, image, began, &mut metered, is_wanted)?;
             adopt(config, owner, directory, Cgroups::of_task(task, slurmstepd), running, log)
         });
         let result = started.as_ref().map_err(StepError::reason);
@@ -225,8 +221,7 @@ fn begin(
             }
             Err(error) => Outcome::Failed { message: error.to_string() },
         };
-        // Without it, the task says that it was cut off.
-        if let Err(error) = directory.write(&origin, outcome) {
+        if let Err(error) = directory.conclude(&origin, outcome) {
             log.error(&error_chain(&error));
         }
     };

@@ -11,26 +11,33 @@ use super::poll;
 
 const INTERVAL: Duration = Duration::from_millis(1);
 
+/// Locks the file that `open` returns, for this process alone. `None` where another process has it until the deadline.
+pub fn exclusive(deadline: Instant, open: impl Fn() -> io::Result<File>) -> io::Result<Option<Flock<File>>> {
+    let attempt = || Ok(attempt(open()?, FlockArg::LockExclusiveNonblock)?.ok());
+    poll::until(deadline, INTERVAL, attempt, |seen| !matches!(seen, Ok(None)))
+}
+
 /// Locks this file, as `how` says, which must not wait. `None` where other processes have it until the deadline.
 pub fn within(deadline: Instant, file: File, how: FlockArg) -> io::Result<Option<Flock<File>>> {
     let mut unlocked = Some(file);
-    let attempt = || match Flock::lock(unlocked.take().ok_or(io::ErrorKind::NotFound)?, how) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((file, nix::Error::EWOULDBLOCK)) => {
-            unlocked = Some(file);
-            Ok(None)
+    let attempt = || {
+        let Some(file) = unlocked.take() else { return Ok(None) };
+        match attempt(file, how)? {
+            Ok(lock) => Ok(Some(lock)),
+            Err(file) => {
+                unlocked = Some(file);
+                Ok(None)
+            }
         }
-        Err((_, error)) => Err(io::Error::from(error)),
     };
     poll::until(deadline, INTERVAL, attempt, |seen| !matches!(seen, Ok(None)))
 }
 
-/// Locks the file that `open` returns, for this process alone. `None` where another process has it until the deadline.
-pub fn exclusive(deadline: Instant, open: impl Fn() -> io::Result<File>) -> io::Result<Option<Flock<File>>> {
-    let attempt = || match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, nix::Error::EWOULDBLOCK)) => Ok(None),
-        Err((_, error)) => Err(io::Error::from(error)),
-    };
-    poll::until(deadline, INTERVAL, attempt, |seen| !matches!(seen, Ok(None)))
+/// The lock, or the file where another process has it.
+fn attempt(file: File, how: FlockArg) -> io::Result<Result<Flock<File>, File>> {
+    match Flock::lock(file, how) {
+        Ok(lock) => Ok(Ok(lock)),
+        Err((file, nix::Error::EWOULDBLOCK)) => Ok(Err(file)),
+        Err((_, error)) => Err(error.into()),
+    }
 }

@@ -47,7 +47,7 @@ pub fn run(work: impl FnOnce(io::Result<()>, &dyn Fn() -> bool)) -> io::Result<(
     }
 }
 
-/// Passes on the signals that ask for the end: Slurm sends them to what is in the step's cgroups.
+/// Passes on the signals that ask for the end: Slurm sends them to what is in the step's cgroups. The work has its own deadline.
 fn wait(child: Pid) -> io::Result<()> {
     loop {
         match waitpid(child, Some(WaitPidFlag::WNOHANG)) {

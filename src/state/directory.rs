@@ -222,6 +222,15 @@ impl OwnerDir {
         self.replace(RECORD, &text)
     }
 
+    /// Writes the record of what a start has come to. Where that cannot be written (it is too long, say), the record says so, and
+    /// not that the start was cut off.
+    pub fn conclude(&self, origin: &Origin, outcome: Outcome) -> Result<(), StateError> {
+        self.write(origin, outcome).inspect_err(|error| {
+            // The file system may take no record at all.
+            let _ = self.write(origin, Outcome::Failed { message: error.to_string() });
+        })
+    }
+
     /// Reads the record. `None` when there is none.
     pub fn read(&self) -> Result<Option<Record>, StateError> {
         let path = self.path.join(RECORD);
@@ -443,13 +452,20 @@ mod tests {
 
     #[test]
     fn record_that_no_hook_could_read_is_not_written() {
+        if lacking::root() {
+            return;
+        }
         let directory = tempfile::tempdir().unwrap();
-        let job = OwnerDir { owner: Owner::job(JobId(7)), path: directory.path().to_owned() };
+        let job = StateDir::new(directory.path()).of(Owner::job(JobId(7)));
+        job.ensure().unwrap();
         let failed = |length: u64| Outcome::Failed { message: "x".repeat(length.try_into().unwrap()) };
         job.write(&Origin::default(), failed(RECORD_LIMIT - 1000)).unwrap();
         let error = job.write(&Origin::default(), failed(RECORD_LIMIT)).unwrap_err();
         assert_eq!(error.to_string(), "state of job 7 would have more than 16 MiB");
         assert!(fs::metadata(job.path.join(RECORD)).unwrap().len() < RECORD_LIMIT);
+        job.conclude(&Origin::default(), failed(RECORD_LIMIT)).unwrap_err();
+        let concluded = job.read().unwrap().unwrap().outcome;
+        assert!(matches!(concluded, Outcome::Failed { message } if message == error.to_string()));
     }
 
     #[test]

@@ -29,5 +29,5 @@ pub use lab::{IMAGE, Lab, MACHINES, NODES, Node, User, image, no_sshd};
 pub use poll::poll;
 pub use quick::quick_jobs;
 pub use silent::SilentRegistry;
-pub use stopped::{SLOW_ENTRYPOINT, stopping_script};
+pub use stopped::assert_stopped_start_is_adopted;
 pub use view::{View, view, views};

@@ -1,6 +1,6 @@
 //! The limits of the job hold for everything in its container, from its adoption by the extern step on.
 
-use spank_docker_e2e::{IMAGE, Lab, SLOW_ENTRYPOINT, compiled, stopping_script};
+use spank_docker_e2e::{IMAGE, Lab, assert_stopped_start_is_adopted, compiled};
 
 /// An ENTRYPOINT that starts short-lived processes which fork again and again, so that no list of them is ever
 /// complete. They end when they find themselves in a cgroup of Slurm; after 25 seconds the last one stays where
@@ -76,14 +76,10 @@ fn entrypoint_that_forks_all_the_time_does_not_escape_the_limits_of_the_job() {
     lab.assert_clean();
 }
 
-/// What starts its container must not be in the cgroups that Slurm freezes.
 #[test]
 fn step_that_is_stopped_while_its_container_starts_leaves_nothing_outside_its_limits() {
     let lab = Lab::get();
-    let lines = "COPY program /entry\nENTRYPOINT [\"/entry\"]";
-    let built = lab.node("n2").build("own/slow-entry", IMAGE, lines, SLOW_ENTRYPOINT);
-    let job = lab.alice().submit("-w n2 --mem=200", &stopping_script(&built.name)).wait().completed();
-    assert_eq!(job.lines(), ["within", "n2"], "{job}");
+    assert_stopped_start_is_adopted(&lab, "n2");
     lab.assert_clean();
 }
 

@@ -1,7 +1,7 @@
 //! On cgroup v2, processes that a job starts over ssh are in the job's cgroups: they have the job's limits and
 //! end with it.
 
-use spank_docker_e2e::{IMAGE, Lab, MACHINES, SLOW_ENTRYPOINT, stopping_script};
+use spank_docker_e2e::{IMAGE, Lab, MACHINES, assert_stopped_start_is_adopted};
 
 use crate::cluster::FAILED_UNITS;
 
@@ -157,9 +157,6 @@ fn entrypoint_cannot_fill_the_memory_before_the_limits_of_the_job_hold() {
 #[test]
 fn step_that_is_stopped_while_its_container_starts_leaves_nothing_outside_its_limits() {
     let lab = Lab::machines();
-    let lines = "COPY program /entry\nENTRYPOINT [\"/entry\"]";
-    let image = lab.node("v1").build("registry:5000/built/slow", IMAGE, lines, SLOW_ENTRYPOINT);
-    let job = lab.alice().submit("-w v1 --mem=200", &stopping_script(&image.name)).wait().completed();
-    assert_eq!(job.lines(), ["within", "v1"], "{job}");
+    assert_stopped_start_is_adopted(&lab, "v1");
     lab.assert_clean();
 }
