@@ -30,7 +30,10 @@ pub(super) async fn connect_to(config: &Config, socket: &Path) -> Result<Engine,
             }
             Ok(engine)
         }
-        Err(EngineError::Absent { socket }) if known.names(&socket) => Err(EngineError::Gone { socket }),
+        // Where a container mounts the socket of an engine that is down, Docker makes a directory in its place.
+        Err(EngineError::Absent { socket } | EngineError::NotSocket { socket }) if known.names(&socket) => {
+            Err(EngineError::Gone { socket })
+        }
         Err(error) => Err(error),
     }
 }

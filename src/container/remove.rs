@@ -14,7 +14,7 @@ use crate::engine::{Engine, EngineError, ImageError, Listed};
 use crate::linux::cgroup;
 use crate::settings::plugstack::Config;
 use crate::slurm::ids::JobId;
-use crate::state::{EngineNote, OwnerDir, StateDir, StateError};
+use crate::state::{OwnerDir, StateDir, StateError};
 
 /// What could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -80,13 +80,11 @@ impl StopError {
     }
 }
 
-/// `None` where there never was an engine, and so there are no containers. Where something else has taken the place of the
-/// engine that this node had, its containers may still run.
+/// `None` where there never was an engine, and so there are no containers.
 pub(super) async fn connect(config: &Config, socket: &Path) -> Result<Option<Engine>, StopError> {
     match engine_health::connect_to(config, socket).await {
         Ok(engine) => Ok(Some(engine)),
-        Err(EngineError::Absent { .. }) => Ok(None),
-        Err(EngineError::NotSocket { socket }) if !EngineNote::default().names(&socket) => Ok(None),
+        Err(EngineError::Absent { .. } | EngineError::NotSocket { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -52,8 +52,8 @@ pub enum EngineError {
         /// The configured path.
         socket: PathBuf,
     },
-    /// There was an engine, and its socket is gone.
-    #[error("Docker Engine is gone from this node: '{}' no longer exists", socket.display())]
+    /// There was an engine, and its socket is gone, or something else is in its place.
+    #[error("Docker Engine is gone from this node: '{}' no longer exists, or is no socket", socket.display())]
     Gone {
         /// The configured socket.
         socket: PathBuf,
