@@ -4,6 +4,7 @@
 //! Runs as root: in the forked child that becomes a task, with the code that the prolog runs for a job, and in
 //! the step's slurmstepd when its first task ends and at the step's end.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -219,13 +220,24 @@ fn begin(
                 log.info(&running.start_summary(owner, began));
                 Outcome::Ready(Box::new(running))
             }
-            Err(error) => Outcome::Failed { message: error.to_string() },
+            Err(error) => {
+                // The record keeps only what the user reads.
+                if error.source().is_some() {
+                    log.info(&error_chain(&error));
+                }
+                Outcome::Failed { message: error.to_string() }
+            }
         };
         if let Err(error) = directory.conclude(&origin, outcome) {
             log.error(&error_chain(&error));
         }
     };
-    unstopped::run(work).map_err(|source| StepError::Unstopped { owner, source })
+    unstopped::run(work).map_err(|source| {
+        let error = StepError::Unstopped { owner, source };
+        // Else the step's other tasks take it for one that is still starting. If this fails too, they wait for their deadline.
+        let _ = directory.conclude(&origin, Outcome::Failed { message: error.to_string() });
+        error
+    })
 }
 
 fn adopt(
