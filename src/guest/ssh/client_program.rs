@@ -135,7 +135,7 @@ pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String 
             .replace("SSH_CONFIG", SSH_CONFIG),
     };
     let words = missing.unwrap_or(&no_client).replace('\'', r"'\''");
-    format!("#!{PAUSE} --pack\n{ssh}echo 'spank_docker: {words}' >&2\n{END_LAUNCHER}\nexit 255\n")
+    format!("#!{PAUSE} --pack\nset +eu\n{ssh}echo 'spank_docker: {words}' >&2\n{END_LAUNCHER}\nexit 255\n")
 }
 
 /// Mounted over the image's ssh: to the job's nodes, by the names in the plugin's configuration, it passes on
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(
             text,
             format!(
-                "#!/run/spank-docker/pause --pack\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\n{END_LAUNCHER}\nexit 255\n"
+                "#!/run/spank-docker/pause --pack\nset +eu\necho 'spank_docker: image '\\''reg:5000/a'\\'': has no sshd' >&2\n{END_LAUNCHER}\nexit 255\n"
             )
         );
         let text = program("a", None, None);
