@@ -1,10 +1,11 @@
 //! The file into which `spank-docker metrics --output FILE` writes. node_exporter reads it meanwhile, so it is replaced as a
-//! whole: but only a file, never a device, a FIFO or a directory, which root could replace as well.
+//! whole: but only a file, never a device, a FIFO or a directory, which root could replace as well; and no link is followed,
+//! since the directory may belong to another user, who could let root replace any file (symlink(7)).
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::AdminError;
 use crate::log::escape::Escaped;
@@ -12,29 +13,17 @@ use crate::log::escape::Escaped;
 /// For node_exporter, which is another user.
 const MODE: u32 = 0o644;
 
-/// Writes `text` to a file that is there, which keeps its owner and mode, or to a new one. Of a link, its target is replaced.
+/// Writes `text` to a file that is there, which keeps its owner and mode, or to a new one.
 pub fn write_metrics(file: &Path, text: &str) -> Result<(), AdminError> {
     let wrong = |source| AdminError::MetricsFile { file: file.into(), source };
-    let target = target(file).map_err(wrong)?;
-    let there = match fs::metadata(&target) {
+    let there = match fs::symlink_metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         found => Some(found.map_err(wrong)?),
     };
     if there.as_ref().is_some_and(|found| !found.is_file()) {
         return Err(AdminError::NotFile(Escaped::from(file)));
     }
-    replace(&target, text, there.as_ref()).map_err(wrong)
-}
-
-/// The path without links; the last of them may lead to a file that is not there yet.
-fn target(file: &Path) -> io::Result<PathBuf> {
-    match fs::canonicalize(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(file) {
-            Ok(link) => target(&file.parent().unwrap_or(Path::new("")).join(link)),
-            Err(_) => Ok(file.to_owned()),
-        },
-        found => found,
-    }
+    replace(file, text, there.as_ref()).map_err(wrong)
 }
 
 /// The new file's name does not end like those that node_exporter reads.
@@ -49,7 +38,7 @@ fn replace(file: &Path, text: &str, there: Option<&Metadata>) -> io::Result<()> 
             fchown(&opened, Some(there.uid()), Some(there.gid()))?;
         }
         // Independent of the umask; and last, since a change of the owner may change the mode.
-        let mode = there.map_or(MODE, |there| there.mode() & 0o7777);
+        let mode = there.map_or(MODE, |there| there.mode() & 0o777);
         opened.set_permissions(Permissions::from_mode(mode))?;
         fs::rename(new, file)
     };
@@ -98,31 +87,20 @@ mod tests {
     }
 
     #[test]
-    fn target_of_a_link_is_replaced_and_not_the_link() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        fs::create_dir(path("below")).unwrap();
-        symlink("below/two", path("one")).unwrap();
-        symlink("file", path("below/two")).unwrap();
-        for text in ["1", "2"] {
-            write_metrics(&path("one"), text).unwrap();
-            assert_eq!(fs::read_to_string(path("below/file")).unwrap(), text);
-            assert!(path("one").is_symlink() && path("below/two").is_symlink());
-        }
-        symlink("loop", path("loop")).unwrap();
-        assert!(write_metrics(&path("loop"), "").is_err());
-        assert!(path("loop").is_symlink());
-    }
-
-    #[test]
     fn what_is_no_file_is_refused_and_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let _socket = UnixListener::bind(path("socket")).unwrap();
         nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         fs::create_dir(path("directory")).unwrap();
-        symlink("/dev/null", path("null")).unwrap();
-        for name in ["socket", "fifo", "directory", "null"] {
+        let other = tempfile::NamedTempFile::new().unwrap();
+        for (name, target) in
+            [("null", Path::new("/dev/null")), ("file", other.path()), ("loop", Path::new("loop"))]
+        {
+            symlink(target, path(name)).unwrap();
+        }
+        symlink(path("none"), path("dangling")).unwrap();
+        for name in ["socket", "fifo", "directory", "null", "file", "loop", "dangling"] {
             let before = mode(&path(name));
             let error = write_metrics(&path(name), "").unwrap_err().to_string();
             let shown = path(name).display().to_string();
@@ -132,7 +110,8 @@ mod tests {
             );
             assert_eq!(mode(&path(name)), before);
         }
-        assert_eq!(entries(directory.path()), 4);
+        assert_eq!(entries(directory.path()), 7);
+        assert_eq!(other.as_file().metadata().unwrap().len(), 0);
         let error = write_metrics(&path("none/x.prom"), "").unwrap_err().to_string();
         assert!(error.ends_with("none/x.prom': No such file or directory (os error 2)"), "{error}");
     }
