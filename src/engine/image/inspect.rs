@@ -123,6 +123,10 @@ fn is_the_jobs(name: &str) -> bool {
     // Variables that select the GPUs which programs may use.
     let is_selection = SELECTIONS.contains(&name);
     const JOB: [&str; 5] = ["SLURM", "SPANK", "SBATCH", "PMI", "SSH_"];
+    // Parameters of PMIx say nothing of a job.
+    if name.starts_with("PMIX_MCA_") || name == "PMIX_PREFIX" {
+        return false;
+    }
     name.is_empty()
         || is_selection
         || USER.contains(&name)
@@ -141,6 +145,23 @@ mod tests {
         assert_eq!(found("reg:5000/copy").as_deref(), Some("sha256:1"));
         assert_eq!(found("reg:5000/other").as_deref(), Some("sha256:1"));
         assert_eq!(digest(&"ubuntu".parse().unwrap(), &[]), None);
+    }
+
+    #[test]
+    fn image_sets_nothing_that_describes_the_user_or_the_job() {
+        let entries = [
+            "HOME=/root",
+            "PMI_RANK=0",
+            "PMIX_RANK=0",
+            "SLURM_X=1",
+            "=x",
+            "x",
+            "PATH=/a=b",
+            "PMIX_MCA_gds=hash",
+        ];
+        let set = environment(&entries.map(str::to_owned));
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(set, [pair("PATH", "/a=b"), pair("PMIX_MCA_gds", "hash")]);
     }
 
     fn judged(config: ImageConfig) -> Result<Image, ImageError> {
