@@ -74,7 +74,7 @@ fn warn_of_other_options(options: &Options) {
 fn order(spank: &Spank<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
     let config = configuration().map_err(|error| format!("plugstack.conf: {error}"))?;
     options.check(&config)?;
-    if nix::unistd::getuid().is_root() && !config.allow_root {
+    if nix::unistd::getuid().is_root() && !is_for_another_user() && !config.allow_root {
         return Err(container::StartError::Root.into());
     }
     // The prolog gets the values of the command line; those of variables are passed in the same way.
@@ -91,6 +91,14 @@ fn order(spank: &Spank<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
         spank.job_control_setenv(env_protocol::SHELL_STATE, ShellState::own().to_string(), true)?;
     }
     Ok(())
+}
+
+/// Whether root submits for another user. Who that is, the node looks at.
+fn is_for_another_user() -> bool {
+    srun_arguments::own(env::args_os().skip(1), |_| false).any(|argument| {
+        let argument = argument.as_encoded_bytes();
+        argument == b"--uid" || argument.starts_with(b"--uid=")
+    })
 }
 
 /// The options of a batch script whose opposites are on sbatch's command line, which overrides a script (sbatch(1)). If both are

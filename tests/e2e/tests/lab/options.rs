@@ -365,6 +365,21 @@ fn root_is_refused() {
     lab.assert_clean();
 }
 
+/// As portals do. The job is the user's, with the user's rights.
+#[test]
+fn root_may_submit_for_a_user() {
+    let lab = Lab::get();
+    let alice = lab.alice();
+    let (image, directory) = (format!("--docker-image={IMAGE}"), alice.directory());
+    let words = format!(
+        "sbatch --wait --uid=alice --gid=alice -w n1 {image} --chdir={directory} --output={directory}/uid.out --wrap id"
+    );
+    lab.node("n1").run(&words).success();
+    let id = alice.command("id").run().success();
+    assert_eq!(alice.command("cat uid.out").run().success().stdout, id.stdout);
+    lab.assert_clean();
+}
+
 #[test]
 fn help_shows_the_options() {
     let lab = Lab::get();
