@@ -73,10 +73,20 @@ pub(crate) struct Run {
 
 /// Kills any slurmstepd, or the next one if there is none, and prints its purpose. Spares one that runs a
 /// prolog: if its job cannot be requeued, slurmd reports that every 15 s, and slurmctld drains the node each
-/// time, until slurmd is killed.
+/// time, until slurmd is killed. Spares one of whose start slurmd does not know yet: the `sleep` of an extern step holds the pipe
+/// between the two, so that slurmd waits for its end, and keeps the job COMPLETING, until it is killed itself
+/// (src/slurmd/slurmstepd/mgr.c, `_spawn_job_container`, `close_slurmd_conn`).
 const KILL_SLURMSTEPD: &str = r#"
+any() {
+    for pid in $(pgrep -f '^[^ ]*slurmstepd(: | spank epilog)' | shuf); do
+        if pgrep -f 'slurmstepd spank epilog' | grep -qx "$pid" || [ ! -p "/proc/$pid/fd/0" ]; then
+            echo "$pid"
+            break
+        fi
+    done
+}
 for _ in $(seq 300); do
-    pid=$(pgrep -f '^[^ ]*slurmstepd(: | spank epilog)' | shuf -n 1)
+    pid=$(any)
     [ -z "$pid" ] || break
     sleep 0.1
 done
