@@ -49,6 +49,17 @@ pub struct Group {
     pub gid: u32,
 }
 
+/// The shell of a user in this /etc/passwd, in which the job's user comes first.
+#[must_use]
+pub fn login_shell(passwd: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    let shell_of = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.len() == 7 && fields[2] == uid && !fields[6].is_empty()).then(|| fields[6].to_owned())
+    };
+    passwd.lines().find_map(shell_of)
+}
+
 /// /etc/passwd for the container.
 ///
 /// The user comes first, so that the uid leads to this name even where the image has another name with it. The image's lines
@@ -250,6 +261,15 @@ nobody:x:99:99:Nobody:/:/sbin/nologin
 
     fn text(bytes: Vec<u8>) -> String {
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn login_shell_is_the_users() {
+        let merged = text(merge_passwd(PASSWD, &alice()));
+        assert_eq!(login_shell(&merged, 1000).as_deref(), Some("/bin/bash"));
+        assert_eq!(login_shell(&merged, 1), Some("/usr/sbin/nologin".to_owned()));
+        assert_eq!(login_shell(&merged, 7), None);
+        assert_eq!(login_shell("a:x:7::::\nb:x:7:1::/:", 7), None);
     }
 
     #[test]

@@ -52,6 +52,10 @@ pub struct InContainer<'a> {
     pub is_directory: &'a dyn Fn(&Path) -> bool,
     /// Whether this is a directory in it in which the user can make files.
     pub is_writable: &'a dyn Fn(&Path) -> bool,
+    /// Whether the user can execute this file in it.
+    pub is_program: &'a dyn Fn(&Path) -> bool,
+    /// The user's shell, as its accounts name it: that of ssh sessions.
+    pub login_shell: &'a dyn Fn() -> Option<String>,
     /// The text of a file in it.
     pub read: &'a dyn Fn(&Path) -> Option<String>,
     /// Whether it has a library, with this LD_LIBRARY_PATH.
@@ -69,15 +73,17 @@ pub fn changes(
     let mut draft = Draft { given, changed: BTreeMap::new() };
     job_environment::propagated_limit(config).into_iter().for_each(|name| draft.unset(name));
     // A step that is called in the same container has what held there: the image's variables, and what a script has made of them.
+    let is_this = |container: OsString| *container == *owner.container_name();
     let called_in = draft.get(env_protocol::CALLED_IN);
-    let is_from_within = called_in.is_some_and(|container| *container == *owner.container_name());
+    // With `srun --export=LIST` it has only the listed ones of these, beside Slurm's.
+    let has_listed = called_in.is_none() && draft.get(job_environment::CONTAINER).is_some_and(is_this);
+    let is_from_within = called_in.is_some_and(is_this);
     draft.unset(env_protocol::CALLED_IN);
     let is_unwanted = |name: &String| config.env_unset.iter().any(|glob| glob.matches(name));
     // A glob that matches a variable of Slurm is ignored for that variable: it may match more than the admin
     // means.
-    let unwanted =
-        names.iter().filter(|name| !is_from_within && !name.starts_with("SLURM") && is_unwanted(name));
-    unwanted.for_each(|name| draft.unset(name));
+    let unwanted = names.iter().filter(|name| !name.starts_with("SLURM") && is_unwanted(name));
+    unwanted.filter(|_| !is_from_within && !has_listed).for_each(|name| draft.unset(name));
     for name in locale::VARIABLES {
         if draft.get(name).is_some_and(|value| !(container.is_served)(&value)) {
             draft.unset(name);
@@ -86,8 +92,17 @@ pub fn changes(
     let kept = if step.env.is_empty() { &running.options.env } else { &step.env };
     let of_image = running.environment.iter().filter(|(name, _)| !is_from_within && !starts_ranks(name));
     for (name, value) in of_image {
-        if !kept.contains(name) || draft.get(name).is_none() {
+        let is_kept = has_listed || kept.contains(name);
+        if !is_kept || draft.get(name).is_none() {
             draft.set(name, value);
+        }
+    }
+    let is_missing =
+        |shell: &OsString| Path::new(shell).is_absolute() && !(container.is_program)(Path::new(shell));
+    if draft.get("SHELL").as_ref().is_some_and(is_missing) {
+        match (container.login_shell)() {
+            Some(shell) => draft.set("SHELL", &shell),
+            None => draft.unset("SHELL"),
         }
     }
     if (container.is_directory)(Path::new(paths::BIN))
@@ -272,6 +287,8 @@ mod tests {
             is_served: &|locale| locale != "xx_XX.UTF-8",
             is_directory: &|_| false,
             is_writable: &|path| path == Path::new("/here"),
+            is_program: &|path| path == "/bin/sh",
+            login_shell: &|| Some("/bin/sh".to_owned()),
             has_library: &|entry, _| entry.starts_with("/image"),
             read: &|path| {
                 let text = match path.to_str()? {
@@ -308,6 +325,8 @@ mod tests {
             is_served: &|_| true,
             is_directory: &|_| true,
             is_writable: &|_| true,
+            is_program: &|_| true,
+            login_shell: &|| None,
             has_library: &|_, _| true,
             read: &|_| None,
         };
@@ -340,6 +359,10 @@ mod tests {
         assert_eq!(in_tasks(&[of_job, called_in, changed], "PATH").as_deref(), Some("/changed"));
         assert_eq!(in_tasks(&[of_job, called_in], "LANG"), None);
         assert_eq!(in_tasks(&[of_job], "PATH").as_deref(), Some("/image"));
+        assert_eq!(in_tasks(&[of_job, changed], "PATH").as_deref(), Some("/changed"));
+        assert_eq!(in_tasks(&[of_job, ("UNWANTED", "x")], "UNWANTED").as_deref(), Some("x"));
+        let of_step = (of_job.0, "docker_7.2");
+        assert_eq!(in_tasks(&[of_step, changed], "PATH").as_deref(), Some("/image"));
         let another = (env_protocol::CALLED_IN, "docker_7.2");
         assert_eq!(in_tasks(&[of_job, another, changed], "PATH").as_deref(), Some("/image"));
         assert_eq!(in_tasks(&[called_in], env_protocol::CALLED_IN), None);
@@ -359,6 +382,14 @@ mod tests {
             in_tasks(&[("SLURM_RLIMIT_STACK", "8388608")], "SLURM_RLIMIT_STACK").as_deref(),
             Some("8388608")
         );
+    }
+
+    #[test]
+    fn shell_that_is_not_there_is_that_of_sessions() {
+        for (given, expected) in [("/bin/zsh", "/bin/sh"), ("/bin/sh", "/bin/sh"), ("zsh", "zsh")] {
+            assert_eq!(in_tasks(&[("SHELL", given)], "SHELL").as_deref(), Some(expected));
+        }
+        assert_eq!(in_tasks(&[], "SHELL"), None);
     }
 
     #[test]

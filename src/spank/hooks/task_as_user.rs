@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, getuid};
 use slurm_spank::SpankError;
 
 use super::client::control_variable;
@@ -14,9 +14,8 @@ use super::output::{by_this_node, tell_user};
 use super::task_as_root::layout_of_job;
 use super::task_state::{self, AsUser, Held, HeldSignals, Joined, Launches, Refusal};
 use crate::container::barrier;
-use crate::guest::directories;
 use crate::guest::job_environment;
-use crate::guest::{locale, paths, preload};
+use crate::guest::{accounts, directories, locale, paths, preload};
 use crate::linux::{affinity, plain_file, privilege, signals};
 use crate::settings::options::TABLE;
 use crate::slurm::ids::JobId;
@@ -124,6 +123,8 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
         // Runs as the user: only that user's task hangs where a file system does not answer.
         is_directory: &Path::is_dir,
         is_writable: &|path| path.is_dir() && access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
+        is_program: &|path| path.is_file() && access(path, AccessFlags::X_OK).is_ok(),
+        login_shell: &|| accounts::login_shell(&read_text(Path::new(paths::PASSWD))?, getuid().as_raw()),
         read: &read_text,
         has_library: &|entry, library_path| preload::is_there(Path::new("/"), entry, library_path),
     };

@@ -67,16 +67,19 @@ echo from input' | sbatch --quiet --wait --output=out; cat out
     lab.assert_clean();
 }
 
-/// Slurm's own variables come along whatever `--export` says: they do not show that others have.
+/// Slurm's own variables come along whatever `--export` says: they do not show that others have. Those that it names do.
 #[test]
 fn step_that_leaves_out_its_callers_variables_has_the_images() {
     let lab = Lab::get();
     let script = "
         srun -n1 /usr/bin/env | grep ^PATH= | cut -d : -f 1
         srun -n1 --export=MINE=1 sh -c 'echo $MINE $(which hello)'
-        PATH=/mine:$PATH MINE=2 srun -n1 --export=ALL sh -c 'echo $MINE ${PATH%%:*}'";
+        PATH=/mine:$PATH MINE=2 srun -n1 --export=ALL sh -c 'echo $MINE ${PATH%%:*}'
+        PATH=/mine:$PATH MINE=3 srun -n1 --export=PATH /bin/sh -c 'echo $MINE ${PATH%%:*}'
+        srun -n1 --export=PATH=/listed /bin/sh -c 'echo $PATH' | cut -d : -f 1";
     let job = lab.alice().submit_image("-w n2 --export=NONE", script).wait().completed();
-    assert_eq!(job.lines(), ["PATH=/opt/hpc/bin", "1 /opt/hpc/bin/hello", "2 /mine"], "{job}");
+    let expected = ["PATH=/opt/hpc/bin", "1 /opt/hpc/bin/hello", "2 /mine", "/mine", "/listed"];
+    assert_eq!(job.lines(), expected, "{job}");
     lab.assert_clean();
 }
 

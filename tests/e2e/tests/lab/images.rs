@@ -324,7 +324,7 @@ fn image_whose_users_and_groups_clash_with_the_nodes_has_the_nodes() {
 fn image_without_the_users_shell_runs_scripts_and_sessions_of_another() {
     let lab = Lab::get();
     let built = lab.node("n1").build("own/no-bash", IMAGE, "RUN rm /bin/bash /bin/rbash", "");
-    let script = "echo it ran; ssh n1 'echo $SHELL $0'; mpirun -np 1 hello";
+    let script = "echo it ran on $SHELL; ssh n1 'echo $SHELL $0'; mpirun -np 1 hello; srun printenv SHELL";
     let options = format!("-w n1 --docker-image={}", built.name);
     let alice = lab.alice();
     alice.write("script", &format!("#!/bin/sh\n{script}\n"));
@@ -332,6 +332,10 @@ fn image_without_the_users_shell_runs_scripts_and_sessions_of_another() {
         .submitted(&alice.command("sbatch --parsable").args("--output=%j.out").args(&options).args("script"))
         .wait()
         .completed();
-    assert_eq!(job.lines(), ["it ran", "/bin/sh /bin/sh", "rank 0 of 1 on n1"], "{job}");
+    assert_eq!(
+        job.lines(),
+        ["it ran on /bin/sh", "/bin/sh /bin/sh", "rank 0 of 1 on n1", "/bin/sh"],
+        "{job}"
+    );
     lab.assert_clean();
 }
