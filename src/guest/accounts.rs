@@ -49,15 +49,12 @@ pub struct Group {
     pub gid: u32,
 }
 
-/// The shell of a user in this /etc/passwd, in which the job's user comes first.
+/// The shell of a user in this /etc/passwd, in which the job's user comes first. `None` also where the file names none.
 #[must_use]
-pub fn login_shell(passwd: &str, uid: u32) -> Option<String> {
-    let uid = uid.to_string();
-    let shell_of = |line: &str| {
-        let fields: Vec<&str> = line.split(':').collect();
-        (fields.len() == 7 && fields[2] == uid && !fields[6].is_empty()).then(|| fields[6].to_owned())
-    };
-    passwd.lines().find_map(shell_of)
+pub fn login_shell(passwd: &[u8], uid: u32) -> Option<String> {
+    let account = lines(passwd, 7).find(|account| account.id == uid)?;
+    let shell = account.line.rsplit(|byte| *byte == b':').next()?;
+    String::from_utf8(shell.to_owned()).ok().filter(|shell| !shell.is_empty())
 }
 
 /// /etc/passwd for the container.
@@ -265,11 +262,13 @@ nobody:x:99:99:Nobody:/:/sbin/nologin
 
     #[test]
     fn login_shell_is_the_users() {
-        let merged = text(merge_passwd(PASSWD, &alice()));
-        assert_eq!(login_shell(&merged, 1000).as_deref(), Some("/bin/bash"));
-        assert_eq!(login_shell(&merged, 1), Some("/usr/sbin/nologin".to_owned()));
-        assert_eq!(login_shell(&merged, 7), None);
-        assert_eq!(login_shell("a:x:7::::\nb:x:7:1::/:", 7), None);
+        let merged = merge_passwd(PASSWD, &alice());
+        let shell = |uid| login_shell(&merged, uid);
+        assert_eq!(
+            [shell(1000), shell(1)],
+            ["/bin/bash", "/usr/sbin/nologin"].map(|shell| Some(shell.to_owned()))
+        );
+        assert_eq!((shell(7), login_shell(b"a:x:7:7:::\n", 7)), (None, None));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`DIRECTORY`] | srun, sbatch and salloc whose shell names its directory by a link | the prolog | that name of the working directory | none: the node looks it up with the user's rights, and takes it if it leads to the working directory |
 //! | [`DOCKEREXEC`] | `dockerexec` | its srun, its task | the command may run only in the container | a task without a container is refused |
 //! | [`CALLED_IN`] | srun that is called in a container | its tasks | the container whose variables the step has been given whole | the user's own task has the image's variables as the image sets them, or not at all |
+//! | `SLURM_JOB_DOCKER_CONTAINER` | the container's own tasks and sessions | tasks without [`CALLED_IN`] | the container from which the step was called, of whose variables it has those that a list names | the same |
 //! | [`ENVIRONMENT`] | the job's ssh, where there are more variables than sshd takes | the session at its other end | a shell script that exports them | the user's own session has other variables |
 //! | [`ODD`] | the same | the same | the variables that no shell script can write, which the session's shell gets | the same |
 //! | [`CALLERS`]`NAME`, [`ADDED`] | the node's end of Slurm's commands in a container, which runs them with the node's PATH and loader | srun, sbatch and salloc | what the caller has as `NAME`; what the caller does not have | the user's own job has other variables |

@@ -119,7 +119,7 @@ esac"#;
 
 /// The program that MPI launchers call instead of ssh. It prints what the image lacks, where ssh would fail
 /// without naming the cause: `missing` when the image has no sshd, or that it has no ssh. `ssh` is the path of
-/// the image's ssh, where the plugin's is mounted over it.
+/// the image's ssh, where the plugin's is mounted over it. An exported SHELLOPTS must not end it between its lines (`errexit`).
 #[must_use]
 pub fn program(image: &str, missing: Option<&str>, ssh: Option<&str>) -> String {
     let no_client = format!(

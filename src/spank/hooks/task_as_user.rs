@@ -124,7 +124,9 @@ fn set_environment(spank: &Spank<'_>, work: &AsUser, joined: &Joined) -> Result<
         is_directory: &Path::is_dir,
         is_writable: &|path| path.is_dir() && access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok(),
         is_program: &|path| path.is_file() && access(path, AccessFlags::X_OK).is_ok(),
-        login_shell: &|| accounts::login_shell(&read_text(Path::new(paths::PASSWD))?, getuid().as_raw()),
+        login_shell: &|| {
+            accounts::login_shell(read_text(Path::new(paths::PASSWD))?.as_bytes(), getuid().as_raw())
+        },
         read: &read_text,
         has_library: &|entry, library_path| preload::is_there(Path::new("/"), entry, library_path),
     };
