@@ -154,6 +154,24 @@ fn step_whose_image_cannot_be_pulled_fails_alone() {
     lab.assert_clean();
 }
 
+/// The user reads what to do; the admin also what lies below it.
+#[test]
+fn cause_of_a_steps_failed_start_is_in_slurmds_log() {
+    let lab = Lab::get();
+    // In the log there are those of earlier runs.
+    let registry = format!("nohost-{}:5000", std::process::id());
+    let message = format!("image 'x': registry '{registry}' cannot be reached: no such host");
+    let step = format!("-n1 --docker-image={registry}/x true");
+    lab.alice().salloc("-w n1 srun").args(&step).run().failure().said(&[&format!("n1: {message}")]);
+    lab.node("n1")
+        .command("grep -F")
+        .arg(format!("{message}: "))
+        .arg("/var/log/slurm/slurmd.log")
+        .run()
+        .success();
+    lab.assert_clean();
+}
+
 /// The launcher on the other node does not wait for it.
 #[test]
 fn container_of_a_step_that_fails_on_one_node_fails_the_step_at_once() {
