@@ -78,12 +78,12 @@ pub(crate) struct Run {
 /// (src/slurmd/slurmstepd/mgr.c, `_spawn_job_container`, `close_slurmd_conn`).
 const KILL_SLURMSTEPD: &str = r#"
 any() {
-    for pid in $(pgrep -f '^[^ ]*slurmstepd(: | spank epilog)' | shuf); do
-        if pgrep -f 'slurmstepd spank epilog' | grep -qx "$pid" || [ ! -p "/proc/$pid/fd/0" ]; then
-            echo "$pid"
-            break
-        fi
-    done
+    {
+        pgrep -f '^[^ ]*slurmstepd spank epilog'
+        for pid in $(pgrep -f '^[^ ]*slurmstepd: '); do
+            [ -p "/proc/$pid/fd/0" ] || echo "$pid"
+        done
+    } | shuf -n 1
 }
 for _ in $(seq 300); do
     pid=$(any)
