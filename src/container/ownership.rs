@@ -94,6 +94,7 @@ mod tests {
             names: vec![name.to_owned()],
             labels: labels.collect(),
             is_live,
+            is_unstarted: false,
             age: None,
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! It must not remove anything of a running job. So it first lists what there is, and then asks the kernel
 //! which jobs have a slurmstepd; and it leaves recent containers and records alone, since between a prolog's
-//! end and the extern step a job has no slurmstepd. For an old one without a slurmstepd, whose record does not
+//! end and the extern step a job has no slurmstepd, unless no prolog is left that could start the container. For an old one without a slurmstepd, whose record does not
 //! show that its job has ended, it asks slurmctld, and removes it when slurmctld has no such job on this node.
 //! (This happens when a job was cancelled in its prolog, under a slurmd that died, on a node that was down when
 //! slurmctld sent the job's end.)
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::ownership::{self, LABEL_JOB};
 use super::remove::{self, Belonging, StopError};
-use crate::engine::Engine;
+use crate::engine::{Container, Engine};
 use crate::linux::process::Process;
 use crate::linux::runtime::runtime;
 use crate::settings::plugstack::Config;
@@ -131,18 +131,22 @@ impl Reaper<'_> {
     async fn remove(&self) -> Result<BTreeSet<JobId>, StopError> {
         let engine = remove::connect(self.config, &self.config.docker_host).await;
         let engine = engine.as_ref().map(Option::as_ref);
-        let listed = match engine {
+        let (settled, recent) = match engine {
             Ok(Some(engine)) => self.containers(engine).await?,
-            Ok(None) | Err(_) => Vec::new(),
+            Ok(None) | Err(_) => Default::default(),
         };
         let states = self.states()?;
-        if listed.is_empty() && states.is_empty() {
+        if settled.is_empty() && recent.is_empty() && states.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let states_found = listed.iter().map(|found| &found.state).chain(&states);
+        let states_found = settled.iter().chain(&recent).map(|found| &found.state).chain(&states);
         let running = self.running(states_found, stepd::jobs).await?;
         let is_left = |owner: Owner| !running.contains(&owner.job);
-        let found: Vec<_> = listed.into_iter().filter(|found| is_left(found.state.owner())).collect();
+        let left = |found: &Belonging| is_left(found.state.owner());
+        let mut found: Vec<_> = settled.into_iter().filter(left).collect();
+        if let Ok(Some(engine)) = engine {
+            found.extend(cut_off(engine, recent.into_iter().filter(left).collect()).await?);
+        }
         let states = states.into_iter().filter(|state| is_left(state.owner()) && self.is_over(state));
         let mut states: Vec<_> = found.iter().map(|found| found.state.clone()).chain(states).collect();
         let jobs = states.iter().map(|state| state.owner().job).collect();
@@ -208,18 +212,19 @@ impl Reaper<'_> {
         state.read().is_ok_and(may_be)
     }
 
-    /// Containers that certainly belong to this slurmd, with their records.
-    async fn containers(&self, engine: &Engine) -> Result<Vec<Belonging>, StopError> {
+    /// Containers that certainly belong to this slurmd, with their records; and recent ones, whose prolog may be there still.
+    async fn containers(&self, engine: &Engine) -> Result<(Vec<Belonging>, Vec<Belonging>), StopError> {
         let listed = engine.labelled(LABEL_JOB).await?.into_iter();
         let listed = listed.filter(|listed| ownership::is_surely_of(listed, self.slurmd));
         let found = listed.filter_map(|listed| {
             let state_dir = ownership::state_dir(&listed, self.config)?;
-            let is_settled = !listed.is_live || is_old(listed.age);
-            let found = Belonging::of(listed, state_dir)?;
-            let is_settled = is_settled || had_extern_step(&found.state) || self.is_asked_about(&found.state);
-            is_settled.then_some(found)
+            Belonging::of(listed, state_dir)
         });
-        Ok(found.filter(|found| (self.may_remove)(found.state.owner(), &found.state)).collect())
+        let found = found.filter(|found| (self.may_remove)(found.state.owner(), &found.state));
+        let is_settled = |Belonging { listed, state, .. }: &Belonging| {
+            !listed.is_live || is_old(listed.age) || had_extern_step(state) || self.is_asked_about(state)
+        };
+        Ok(found.partition(is_settled))
     }
 
     fn is_asked_about(&self, state: &OwnerDir) -> bool {
@@ -238,12 +243,33 @@ impl Reaper<'_> {
     /// Whether no start can be in progress for it: it is old; or its job has had its extern step, or its end; or its prolog
     /// was cut off, and that process is gone; or its container has died.
     fn is_over(&self, state: &OwnerDir) -> bool {
-        let is_over = |record: &Record| matches!(record.outcome, Outcome::Starting) || is_dead(record);
         is_old(state.age())
             || had_extern_step(state)
             || state.is_due().is_some()
-            || state.read().is_ok_and(|record| record.as_ref().is_some_and(is_over))
+            || is_starting(state)
+            || state.read().is_ok_and(|record| record.as_ref().is_some_and(is_dead))
     }
+}
+
+/// Those of these containers whose prolog was cut off: since they were listed, the kernel has shown no prolog of their jobs, and
+/// the container has still not been started, or its record shows a start in progress. Only the prolog that has made a container
+/// starts it and concludes its record.
+async fn cut_off(engine: &Engine, mut recent: Vec<Belonging>) -> Result<Vec<Belonging>, StopError> {
+    if recent.is_empty() {
+        return Ok(recent);
+    }
+    let listed = engine.labelled(LABEL_JOB).await?;
+    let is_unstarted = |one: &Container| listed.iter().any(|now| now.is_unstarted && now.container == *one);
+    recent.retain(|Belonging { listed, state, .. }| {
+        is_starting(state) || listed.is_unstarted && is_unstarted(&listed.container)
+    });
+    Ok(recent)
+}
+
+/// Whether the record shows a start in progress.
+fn is_starting(state: &OwnerDir) -> bool {
+    let is_starting = |record: &Record| matches!(record.outcome, Outcome::Starting);
+    state.read().is_ok_and(|record| record.as_ref().is_some_and(is_starting))
 }
 
 #[cfg(test)]

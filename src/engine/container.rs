@@ -73,6 +73,8 @@ pub struct Listed {
     pub labels: HashMap<String, String>,
     /// Whether one of its processes may run, or is about to start; true if that is not certain.
     pub is_live: bool,
+    /// Whether none of its processes has ever run; false if that is not certain.
+    pub is_unstarted: bool,
     /// How long ago it was created, by this machine's clock.
     pub age: Option<Duration>,
 }
@@ -182,6 +184,7 @@ impl Engine {
             names: found.name.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
             labels: found.config.unwrap_or_default().labels.unwrap_or_default(),
             is_live: state.running != Some(false),
+            is_unstarted: false,
             age: None,
         }))
     }
@@ -215,6 +218,7 @@ impl Summary {
             names: names.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
             labels: self.labels.unwrap_or_default(),
             is_live: !has_ended,
+            is_unstarted: self.state.as_deref() == Some("created"),
             age: self.created.and_then(age),
         }
     }

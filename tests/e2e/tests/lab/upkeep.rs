@@ -18,8 +18,9 @@ fn restarted_slurmd_keeps_running_jobs_and_removes_leftovers() {
     let mine = format!("docker inspect --format {{{{.Id}}}}{{{{.State.StartedAt}}}} docker_{}", job.id);
     let before = n2.run(&mine).success().stdout;
     // Containers of a job that ended while the node was down; those that only look like one, by name or by
-    // label; one whose name and label do not agree; one of another slurmd with the same engine; and a running
-    // one, as that of a prolog which is about to end.
+    // label; one whose name and label do not agree; one of another slurmd with the same engine; a running one, as
+    // that of a prolog which is about to end; and what prologs left that went down with slurmd or the node: a running one with
+    // the record of a start, and one that was not started.
     let name =
         |job: u32, more: &str| format!("--name docker_{job} --label spank-docker.job={job} {more} {IMAGE}");
     let dead = "docker run --detach --entrypoint true --label spank-docker.node";
@@ -30,16 +31,22 @@ fn restarted_slurmd_keeps_running_jobs_and_removes_leftovers() {
          {dead}=n2 --name docker_999996 --label spank-docker.job=999995 {IMAGE}
          {dead}=n1 {}
          docker run --detach --entrypoint sleep {} 600
-         cd /run/spank-docker; mkdir 999999 999993 999992; touch -d '-2 minutes' 999999 999993",
+         docker run --detach --entrypoint sleep {} 600
+         docker create {}
+         cd /run/spank-docker; mkdir 999999 999993 999992 999990; touch -d '-2 minutes' 999999 999993
+         sed 's/\"job\":{}/\"job\":999990/; s/\"outcome\":.*/\"outcome\":\"Starting\"}}/' {}/state.json >999990/state.json",
         name(999_999, "--label spank-docker.cluster=lab"),
         name(999_994, ""),
         name(999_993, "--label spank-docker.node=n2"),
+        name(999_990, "--label spank-docker.node=n2"),
+        name(999_991, "--label spank-docker.node=n2"),
+        job.id,
+        job.id,
     );
     let fakes = "docker_999998 docker_999996 docker_999994 docker_999993 somebody";
-    lab.repair_with(
-        n2.command("")
-            .sh(&format!("docker rm --force docker_999999 {fakes}; rmdir /run/spank-docker/99999*")),
-    );
+    lab.repair_with(n2.command("").sh(&format!(
+        "docker rm --force docker_999999 docker_999991 docker_999990 {fakes}; rm -r /run/spank-docker/99999*"
+    )));
     n2.sh(&script).success();
     n2.run("lab-slurmd restart").success();
     let names = n2.run("docker ps --all --format {{.Names}}").success();
