@@ -151,8 +151,8 @@ fn variables_that_fit_only_the_login_node_are_removed() {
 #[test]
 fn a_launcher_runs_once_and_on_all_cpus_whatever_mpi_type_is_the_default() {
     let lab = Lab::get();
-    let options = format!("-w n1,n2 -N2 --ntasks-per-node=2 --docker-image={}", image("openmpi"));
-    // Which CPUs a job has depends on other jobs; tasks that are not bound have all of the job's.
+    // All CPUs of the nodes: Slurm binds tasks only to those that the machine has, which may be fewer than the lab is told.
+    let options = format!("-w n1,n2 -N2 --exclusive --ntasks-per-node=2 --docker-image={}", image("openmpi"));
     let look = "sh -c 'echo $(hostname) $(env | grep -c ^PMI_) $(grep Cpus_allowed_list /proc/self/status)'";
     let steps = format!(
         "srun --cpu-bind=none {look} | sort; SLURM_MPI_TYPE=pmi2 srun --cpu-bind=threads mpirun --bind-to none {look} | sort"
