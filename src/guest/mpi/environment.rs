@@ -19,7 +19,7 @@ use crate::slurm::ids::StepId;
 /// Names and values. A launcher ignores variables that it does not know.
 ///
 /// The paths are those of [`crate::guest::paths`]; a test compares them.
-pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
+pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 22] = [
     // Open MPI up to 4 (ORTE): any MCA parameter can be set as OMPI_MCA_<name>. Launch over ssh, not with srun:
     // orte/mca/plm/rsh.
     ("OMPI_MCA_plm", "rsh"),
@@ -43,6 +43,8 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
     // src/mca/rmaps/base/rmaps_base_frame.c. It needs a policy before the qualifier: with the qualifier alone
     // PRRTE 3.0 puts all ranks on the first node.
     ("PRTE_MCA_rmaps_default_mapping_policy", "slot:oversubscribe"),
+    // The same by the name that PRRTE has from 3.0.13 on. It warns of the older one, unless both say the same.
+    ("PRTE_MCA_mapby", "slot:oversubscribe"),
     // MPICH (Hydra).
     // Resource manager, launcher, the launcher's older name: src/pm/hydra/lib/tools/bootstrap/src/bsci_init.c.in.
     ("HYDRA_RMK", "user"),
@@ -64,18 +66,19 @@ pub const LAUNCHER_ENVIRONMENT: [(&str, &str); 21] = [
 ];
 
 /// The variables that determine how many ranks run where, not how ranks are started.
-const PLACEMENT: [&str; 7] = [
+const PLACEMENT: [&str; 8] = [
     "OMPI_MCA_orte_default_hostfile",
     "OMPI_MCA_rmaps_base_oversubscribe",
     "PRTE_MCA_prte_default_hostfile",
     "PRTE_MCA_rmaps_default_mapping_policy",
+    "PRTE_MCA_mapby",
     "HYDRA_HOST_FILE",
     "I_MPI_HYDRA_HOST_FILE",
     "I_MPI_JOB_RESPECT_PROCESS_PLACEMENT",
 ];
 
 /// Other variables by which the user decides on one of the plugin's.
-const RELATED: [(&str, &[&str]); 12] = [
+const RELATED: [(&str, &[&str]); 13] = [
     // srun as a launcher (orte/mca/plm/slurm) starts its daemons on the nodes that Slurm has allocated, and without them runs
     // all ranks on the first node.
     ("OMPI_MCA_ras", &["OMPI_MCA_plm"]),
@@ -87,8 +90,9 @@ const RELATED: [(&str, &[&str]); 12] = [
     ("OMPI_MCA_rmaps_base_oversubscribe", &["OMPI_MCA_rmaps_base_no_oversubscribe"]),
     // Older names: src/mca/plm/ssh/plm_ssh_component.c.
     ("PRTE_MCA_plm_ssh_agent", &["PRTE_MCA_pls_ssh_agent", "PRTE_MCA_prte_ssh_agent"]),
-    // Newer names, over which the plugin's wins: src/mca/rmaps/base/rmaps_base_frame.c.
+    // Three names of one parameter: src/mca/rmaps/base/rmaps_base_frame.c.
     ("PRTE_MCA_rmaps_default_mapping_policy", &["PRTE_MCA_mapby", "PRTE_MCA_map_by"]),
+    ("PRTE_MCA_mapby", &["PRTE_MCA_rmaps_default_mapping_policy", "PRTE_MCA_map_by"]),
     // Hydra asks for the launcher by both names, whichever the user has set: bsci_init.c.in, as above. The plugin's
     // command is an ssh: another launcher would give it arguments of its own. The arguments are for that command.
     ("HYDRA_LAUNCHER", &["HYDRA_BOOTSTRAP"]),
@@ -282,6 +286,7 @@ mod tests {
             ("OMPI_MCA_rmaps_base_oversubscribe", "OMPI_MCA_rmaps_base_no_oversubscribe"),
             ("PRTE_MCA_plm_ssh_agent", "PRTE_MCA_pls_ssh_agent"),
             ("PRTE_MCA_rmaps_default_mapping_policy", "PRTE_MCA_prte_mapby"),
+            ("PRTE_MCA_mapby", "PRTE_MCA_rmaps_default_mapping_policy"),
             ("HYDRA_LAUNCHER_EXEC", "HYDRA_BOOTSTRAP_EXEC"),
         ] {
             assert_eq!(decided(name, &[(other, "mine")], &[]), Decides::Elsewhere, "{name}");

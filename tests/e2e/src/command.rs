@@ -232,17 +232,13 @@ impl Outcome {
 }
 
 /// Messages of Open MPI's launchers (`plm:rsh`, from 5 on `plm:ssh`) that have no consequence, and also appear
-/// without containers: about a child that executes ssh before its parent has set its process group; about
-/// standard input that ends after its rank; and, from release 6 on, about a variable that release 5 needs.
+/// without containers: about a child that executes ssh before its parent has set its process group, and about
+/// standard input that ends after its rank.
 const NOISY_LINES: [&str; 2] = ["sh: Warning: setpgid(", "/prrte/src/mca/iof/hnp/iof_hnp.c at line "];
-const NOISY_MESSAGE: &str = "Deprecated variable: rmaps_default_mapping_policy";
-/// The line that such a launcher prints around a message of several lines.
-const RULE: &str = "--------------------------------------------------------------------------\n";
 
 /// The lines of a text, trimmed, without empty ones and without such messages.
 pub(crate) fn lines(text: &str) -> Vec<&str> {
-    let messages = text.split(RULE).filter(|part| !part.contains(NOISY_MESSAGE));
-    let lines = messages.flat_map(str::lines).map(str::trim);
+    let lines = text.lines().map(str::trim);
     lines.filter(|line| !line.is_empty() && !NOISY_LINES.iter().any(|noise| line.contains(noise))).collect()
 }
 
