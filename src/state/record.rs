@@ -168,9 +168,9 @@ pub struct RunningContainer {
     pub environment: Vec<(String, String)>,
     /// Networks between the job's nodes, where MPI must not choose them itself.
     pub networks: Option<String>,
-    /// Variables for other MPI libraries, in the same case.
-    #[serde(default)]
-    pub network_variables: Vec<(String, String)>,
+    /// Variables by which this node tells MPI its interfaces and its name.
+    #[serde(default, alias = "network_variables")]
+    pub mpi_variables: Vec<(String, String)>,
     /// The container's GPUs.
     #[serde(default)]
     pub gpus: Gpus,

@@ -205,7 +205,7 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
         }
     }
 
-    /// Names the node's interfaces to UCX and libfabric, unless the user has done so.
+    /// Names the node's interfaces to UCX and libfabric, and the node to PRRTE, unless the user has done so.
     fn name_devices(
         &mut self,
         running: &RunningContainer,
@@ -214,7 +214,7 @@ impl<F: Fn(&str) -> Option<OsString>> Draft<F> {
     ) {
         let workdir =
             step.workdir.as_ref().or(running.options.workdir.as_ref()).map(|path| path.to_string_lossy());
-        for (name, value) in &running.network_variables {
+        for (name, value) in &running.mpi_variables {
             // The plugin's own, which a step inherits from a script, is not the user's choice.
             if self.text(name).is_some_and(|given| given != *value) {
                 continue;
@@ -263,7 +263,7 @@ mod tests {
         .map(pair)
         .to_vec();
         running.networks = Some("10.0.0.0/8".to_owned());
-        running.network_variables = vec![pair(("UCX_NET_DEVICES", "eth0"))];
+        running.mpi_variables = vec![pair(("UCX_NET_DEVICES", "eth0"))];
         running
     }
 

@@ -28,6 +28,7 @@ use crate::engine::Pulls;
 use crate::engine::{
     self, Container, Engine, FileImage, GpuRequest, Image, ImageError, ImagePolicy, Progress,
 };
+use crate::guest::mpi::environment;
 use crate::guest::mpi::interfaces::{self, Between};
 use crate::guest::paths;
 use crate::guest::ssh::keys::JobKeys;
@@ -198,7 +199,7 @@ struct StartPlan {
     keys: JobKeys,
     nodes: Vec<String>,
     known: JobNodes,
-    between: Option<Between>,
+    between: Between,
     mounts: Vec<Prepared>,
     unmounted_workdir: Option<PathBuf>,
 }
@@ -213,12 +214,14 @@ async fn prepare(start: &StartRequest<'_>) -> Result<(StartPlan, Engine), StartE
     let mounts = async { mounts::prepare(config, request).await.map_err(StartError::from) };
     let rest = async { Ok(join(JobNodes::look_up(&nodes), engine_health::connect(config)).await) };
     let (mounts, (known, engine)) = try_join(mounts, rest).await?;
+    let mut between = interfaces::between_nodes();
+    between.variables.extend(environment::of_node(&request.node, &spec::hostname(request)));
     let plan = StartPlan {
         port: start.port(),
         keys: start.keys()?,
         known,
         nodes,
-        between: interfaces::between_nodes(),
+        between,
         unmounted_workdir: mounts::unmounted_workdir(request, &mounts),
         mounts,
     };
@@ -396,7 +399,7 @@ fn write_files(
         nodes: &plan.nodes,
         known: &plan.known,
         port: plan.port,
-        between: plan.between.as_ref(),
+        between: &plan.between,
     };
     contents.write(files)
 }
@@ -481,7 +484,7 @@ async fn complete_environment(
     }
     if runs_entrypoint || !by_gpus.is_empty() {
         image.environment.extend(by_gpus);
-        let (name, between) = (start.image_name(), plan.between.as_ref());
+        let (name, between) = (start.image_name(), &plan.between);
         let has_commands = start.directory.has_guest_file(paths::BIN);
         let lines = session_environment::of_sessions(
             request,
@@ -530,8 +533,8 @@ fn session(
         warnings: finished.warnings,
         volumes: finished.volumes,
         environment: image.environment,
-        network_variables: between.iter().flat_map(|between| between.variables.clone()).map(owned).collect(),
-        networks: between.map(|between| between.networks),
+        mpi_variables: between.variables.into_iter().map(owned).collect(),
+        networks: between.networks,
         gpus: request.gpus.clone().unwrap_or_default(),
         workdir: image.workdir,
         job_workdir: request.workdir.clone(),

@@ -20,7 +20,7 @@ pub(super) fn of_sessions(
     image: &Image,
     nodes: &[String],
     port: u16,
-    between: Option<&Between>,
+    between: &Between,
     has_commands: bool,
 ) -> Vec<u8> {
     let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
@@ -51,12 +51,13 @@ pub(super) fn of_sessions(
     lines.extend(others.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let launchers = LAUNCHER_ENVIRONMENT.iter();
     lines.extend(launchers.flat_map(|(name, value)| force_command::launcher_line(name, value)));
-    let agents = between.iter().flat_map(|_| AGENTS);
+    let agents = between.networks.iter().flat_map(|_| AGENTS);
     let agents =
         agents.map(|(name, agent)| force_command::default_line(name, agent, &[name, INCLUDED, EXCLUDED]));
     lines.extend(agents.flatten());
-    let others = between.iter().flat_map(|between| &between.variables);
-    lines.extend(others.flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
+    lines.extend(
+        between.variables.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])),
+    );
     let gpus = request.gpus.iter().flat_map(Gpus::selection);
     lines.extend(force_command::environment_file(gpus));
     lines.extend(request.options.workdir.iter().flat_map(|path| force_command::directory_line(path)));

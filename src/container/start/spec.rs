@@ -43,7 +43,7 @@ pub(super) fn spec(
         uid: request.credentials.uid,
         gid: request.credentials.gid,
         groups: request.credentials.groups.clone(),
-        hostname: hostname().unwrap_or_else(|| request.node.clone()),
+        hostname: hostname(request),
         hosts: nodes.unknown.clone(),
         labels: ownership::labels(config, request),
         labels_of_image: image.labels.clone(),
@@ -97,8 +97,10 @@ fn libraries(image: &Image) -> Option<String> {
     (!words.is_empty()).then(|| words.join(","))
 }
 
-fn hostname() -> Option<String> {
-    nix::unistd::gethostname().ok()?.into_string().ok()
+/// The node's, as on the host.
+pub(super) fn hostname(request: &Request) -> String {
+    let own = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    own.unwrap_or_else(|| request.node.clone())
 }
 
 /// The configured device nodes that exist here; never a directory or a link.

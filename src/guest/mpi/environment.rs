@@ -201,6 +201,15 @@ pub fn of(step: Option<StepId>) -> Vec<(&'static str, String)> {
     LAUNCHER_ENVIRONMENT.iter().map(|(name, given)| (*name, value(given))).collect()
 }
 
+/// What a launcher must know on a node that has another name in Slurm than its host. PRRTE looks for its own node in the
+/// hostfile by the host's name alone, without domains, unless it may look names up (src/util/proc_info.c,
+/// `prte_check_host_is_local`). It starts a second daemon on its own node then, and from 5 on waits for it for ever.
+#[must_use]
+pub fn of_node(node: &str, host: &str) -> Option<(&'static str, String)> {
+    let first_label = |name: &str| name.split('.').next().map(str::to_owned);
+    (first_label(node) != first_label(host)).then(|| ("PRTE_MCA_prte_do_not_resolve", "0".to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,6 +362,14 @@ mod tests {
         for name in PLACEMENT.iter().chain(&["OMPI_MCA_btl", "PATH", "OMPI_MCA_rmaps_base_no_oversubscribe"])
         {
             assert!(!starts_ranks(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_looked_up_where_the_node_is_not_called_as_its_host() {
+        assert_eq!(of_node("c2", "n2"), Some(("PRTE_MCA_prte_do_not_resolve", "0".to_owned())));
+        for (node, host) in [("n2", "n2"), ("n2", "n2.example"), ("n2.example", "n2")] {
+            assert_eq!(of_node(node, host), None, "{node} {host}");
         }
     }
 
