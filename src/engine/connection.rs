@@ -282,7 +282,8 @@ impl Engine {
 
     /// Requests states of containers. Podman reports `stopped` for a container whose processes have ended,
     /// until it has cleaned up: Docker's API does not have this word, so bollard cannot decode the answer. The
-    /// state is transitional.
+    /// state is transitional. For a container that another process removes meanwhile, Podman says that it has failed, not that
+    /// there is none (pkg/api/handlers/compat/containers.go, `GetContainer`): it is asked once more.
     pub(super) async fn call_for_states<T, R: Future<Output = Result<T, bollard::errors::Error>>>(
         &self,
         call: &'static str,
@@ -293,7 +294,10 @@ impl Engine {
         let is_final = |answer: &Result<T, _>| {
             !matches!(answer, Err(EngineError::Unintelligible { source: JsonDataError { .. }, .. }))
         };
-        poll::until_meanwhile(Instant::now() + PASSING, INTERVAL, answer, is_final).await
+        match poll::until_meanwhile(Instant::now() + PASSING, INTERVAL, answer, is_final).await {
+            Err(EngineError::Refused { status: 500, .. }) => answer().await,
+            answered => answered,
+        }
     }
 
     pub(super) async fn call<T>(
