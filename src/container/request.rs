@@ -35,6 +35,8 @@ pub struct Request {
     pub slurmd: Slurmd,
     /// This node's name.
     pub node: String,
+    /// The name of its host, which Slurm's may differ from.
+    pub host: String,
     /// How often the job was requeued.
     pub restart: u32,
     /// The nodes, as Slurm's host list.
@@ -155,6 +157,7 @@ impl Request {
             owner: Owner::job(job.job),
             cluster: job.slurmd.cluster.clone(),
             slurmd: job.slurmd.clone(),
+            host: host_of(&job.slurmd.node),
             node: job.slurmd.node.clone(),
             restart: job.restart,
             nodes: text("SLURM_JOB_NODELIST").map_or_else(|| required("SLURM_NODELIST"), Ok)?,
@@ -198,6 +201,7 @@ impl Request {
             owner: step.owner,
             cluster: step.cluster.clone(),
             slurmd: step.slurmd.clone(),
+            host: host_of(&node),
             node,
             restart: restart.unwrap_or_default(),
             slots: layout.tasks.clone(),
@@ -224,6 +228,12 @@ impl Request {
     pub fn is_first_node(&self) -> bool {
         self.first_node().is_some_and(|first| first == self.node)
     }
+}
+
+/// The name of this host; that of the node, where no text can be it.
+fn host_of(node: &str) -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    host.unwrap_or_else(|| node.to_owned())
 }
 
 /// The state of the submitting shell, as the user's client has sent it.

@@ -159,6 +159,7 @@ mod tests {
             cluster: "c".into(),
             slurmd: crate::slurm::ids::Slurmd::default(),
             node: "n1".into(),
+            host: "n1".into(),
             restart: 0,
             nodes: "n1".into(),
             slots: "1".into(),

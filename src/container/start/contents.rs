@@ -41,7 +41,7 @@ pub(super) struct Contents<'a> {
     /// guest tools.
     pub(super) commands: Option<&'a [&'a str]>,
     /// The networks between the nodes, where MPI must not choose them itself.
-    pub(super) between: &'a Between,
+    pub(super) between: Option<&'a Between>,
 }
 
 impl Contents<'_> {
@@ -75,7 +75,10 @@ impl Contents<'_> {
             self.commands.is_some(),
         );
         files.public(paths::ENVIRONMENT, &sessions)?;
-        files.public(paths::NETWORKS, networks::file(self.between.networks.as_deref()).as_bytes())?;
+        files.public(
+            paths::NETWORKS,
+            networks::file(self.between.map(|between| between.networks.as_str())).as_bytes(),
+        )?;
         // A job's hostfile has as many slots as the job has CPUs, until a step brings its task layout.
         let slots = task_layout::parse(&request.slots).unwrap_or_default();
         files.public(paths::HOSTFILE, hostfile::open_mpi(nodes, &slots).as_bytes())?;

@@ -199,7 +199,7 @@ struct StartPlan {
     keys: JobKeys,
     nodes: Vec<String>,
     known: JobNodes,
-    between: Between,
+    between: Option<Between>,
     mounts: Vec<Prepared>,
     unmounted_workdir: Option<PathBuf>,
 }
@@ -214,14 +214,12 @@ async fn prepare(start: &StartRequest<'_>) -> Result<(StartPlan, Engine), StartE
     let mounts = async { mounts::prepare(config, request).await.map_err(StartError::from) };
     let rest = async { Ok(join(JobNodes::look_up(&nodes), engine_health::connect(config)).await) };
     let (mounts, (known, engine)) = try_join(mounts, rest).await?;
-    let mut between = interfaces::between_nodes();
-    between.variables.extend(environment::of_node(&request.node, &spec::hostname(request)));
     let plan = StartPlan {
         port: start.port(),
         keys: start.keys()?,
         known,
         nodes,
-        between,
+        between: interfaces::between_nodes(),
         unmounted_workdir: mounts::unmounted_workdir(request, &mounts),
         mounts,
     };
@@ -399,7 +397,7 @@ fn write_files(
         nodes: &plan.nodes,
         known: &plan.known,
         port: plan.port,
-        between: &plan.between,
+        between: plan.between.as_ref(),
     };
     contents.write(files)
 }
@@ -484,7 +482,7 @@ async fn complete_environment(
     }
     if runs_entrypoint || !by_gpus.is_empty() {
         image.environment.extend(by_gpus);
-        let (name, between) = (start.image_name(), &plan.between);
+        let (name, between) = (start.image_name(), plan.between.as_ref());
         let has_commands = start.directory.has_guest_file(paths::BIN);
         let lines = session_environment::of_sessions(
             request,
@@ -511,7 +509,9 @@ fn session(
     let request = start.request;
     let Launched { image, banner, container, process, cgroups, namespaces, .. } = launched;
     let between = plan.between;
+    let of_node = environment::of_node(&request.node, &request.host);
     let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+    let mpi_variables = between.iter().flat_map(|between| between.variables.clone()).chain(of_node);
     Ok(RunningContainer {
         options: request.options.clone(),
         user: request.credentials.clone(),
@@ -533,8 +533,8 @@ fn session(
         warnings: finished.warnings,
         volumes: finished.volumes,
         environment: image.environment,
-        mpi_variables: between.variables.into_iter().map(owned).collect(),
-        networks: between.networks,
+        mpi_variables: mpi_variables.map(owned).collect(),
+        networks: between.map(|between| between.networks),
         gpus: request.gpus.clone().unwrap_or_default(),
         workdir: image.workdir,
         job_workdir: request.workdir.clone(),

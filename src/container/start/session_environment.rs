@@ -6,7 +6,7 @@
 
 use crate::container::request::Request;
 use crate::engine::Image;
-use crate::guest::mpi::environment::{LAUNCHER_ENVIRONMENT, starts_ranks};
+use crate::guest::mpi::environment::{self, LAUNCHER_ENVIRONMENT, starts_ranks};
 use crate::guest::mpi::interfaces::Between;
 use crate::guest::mpi::networks::{AGENTS, EXCLUDED, INCLUDED};
 use crate::guest::ssh::force_command;
@@ -20,7 +20,7 @@ pub(super) fn of_sessions(
     image: &Image,
     nodes: &[String],
     port: u16,
-    between: &Between,
+    between: Option<&Between>,
     has_commands: bool,
 ) -> Vec<u8> {
     let number = nodes.iter().position(|node| *node == request.node).unwrap_or_default().to_string();
@@ -51,13 +51,14 @@ pub(super) fn of_sessions(
     lines.extend(others.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let launchers = LAUNCHER_ENVIRONMENT.iter();
     lines.extend(launchers.flat_map(|(name, value)| force_command::launcher_line(name, value)));
-    let agents = between.networks.iter().flat_map(|_| AGENTS);
+    let of_node = environment::of_node(&request.node, &request.host);
+    lines.extend(of_node.iter().flat_map(|(name, value)| force_command::node_line(name, value)));
+    let agents = between.iter().flat_map(|_| AGENTS);
     let agents =
         agents.map(|(name, agent)| force_command::default_line(name, agent, &[name, INCLUDED, EXCLUDED]));
     lines.extend(agents.flatten());
-    lines.extend(
-        between.variables.iter().flat_map(|(name, value)| force_command::default_line(name, value, &[name])),
-    );
+    let others = between.iter().flat_map(|between| &between.variables);
+    lines.extend(others.flat_map(|(name, value)| force_command::default_line(name, value, &[name])));
     let gpus = request.gpus.iter().flat_map(Gpus::selection);
     lines.extend(force_command::environment_file(gpus));
     lines.extend(request.options.workdir.iter().flat_map(|path| force_command::directory_line(path)));

@@ -43,7 +43,7 @@ pub(super) fn spec(
         uid: request.credentials.uid,
         gid: request.credentials.gid,
         groups: request.credentials.groups.clone(),
-        hostname: hostname(request),
+        hostname: request.host.clone(),
         hosts: nodes.unknown.clone(),
         labels: ownership::labels(config, request),
         labels_of_image: image.labels.clone(),
@@ -95,12 +95,6 @@ fn libraries(image: &Image) -> Option<String> {
     let (_, value) = image.environment.iter().rev().find(|(name, _)| name == LIBRARIES)?;
     let words: Vec<&str> = value.split(',').filter(|word| KNOWN.contains(word)).collect();
     (!words.is_empty()).then(|| words.join(","))
-}
-
-/// The node's, as on the host.
-pub(super) fn hostname(request: &Request) -> String {
-    let own = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    own.unwrap_or_else(|| request.node.clone())
 }
 
 /// The configured device nodes that exist here; never a directory or a link.

@@ -203,11 +203,11 @@ pub fn of(step: Option<StepId>) -> Vec<(&'static str, String)> {
 
 /// What a launcher must know on a node that has another name in Slurm than its host. PRRTE looks for its own node in the
 /// hostfile by the host's name alone, without domains, unless it may look names up (src/util/proc_info.c,
-/// `prte_check_host_is_local`). It starts a second daemon on its own node then, and from 5 on waits for it for ever.
+/// `prte_check_host_is_local`). Else it starts a second daemon on its own node, and from 5 on waits for that for ever.
 #[must_use]
 pub fn of_node(node: &str, host: &str) -> Option<(&'static str, String)> {
-    let first_label = |name: &str| name.split('.').next().map(str::to_owned);
-    (first_label(node) != first_label(host)).then(|| ("PRTE_MCA_prte_do_not_resolve", "0".to_owned()))
+    let is_other = node.split('.').next() != host.split('.').next();
+    is_other.then(|| ("PRTE_MCA_prte_do_not_resolve", "0".to_owned()))
 }
 
 #[cfg(test)]

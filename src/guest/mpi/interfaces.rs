@@ -17,11 +17,11 @@ const LOCAL: [&str; 13] = [
     "vboxnet", "mpqemubr",
 ];
 
-/// The networks of this node, without local bridges; nothing when this node has no bridge that MPI must avoid.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The networks of this node, without local bridges.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Between {
     /// IPv4 networks, as `10.1.0.0/16,…`.
-    pub networks: Option<String>,
+    pub networks: String,
     /// Variables for libraries that choose interfaces.
     pub variables: Vec<(&'static str, String)>,
 }
@@ -34,11 +34,11 @@ struct Interface {
     is_running: bool,
 }
 
-/// The networks that may connect nodes.
+/// The networks that may connect nodes; `None` when this node has no bridge that MPI must avoid.
 #[must_use]
-pub fn between_nodes() -> Between {
+pub fn between_nodes() -> Option<Between> {
     let up = InterfaceFlags::IFF_UP;
-    let interfaces = getifaddrs().into_iter().flatten().filter(|interface| interface.flags.contains(up));
+    let interfaces = getifaddrs().ok()?.filter(|interface| interface.flags.contains(up));
     let interfaces = interfaces.filter_map(|interface| {
         let address = interface.address?.as_sockaddr_in()?.ip();
         let mask = interface.netmask?.as_sockaddr_in()?.ip();
@@ -49,23 +49,23 @@ pub fn between_nodes() -> Between {
     choose(interfaces, has_rdma)
 }
 
-fn choose(interfaces: impl Iterator<Item = Interface>, has_rdma: bool) -> Between {
+fn choose(interfaces: impl Iterator<Item = Interface>, has_rdma: bool) -> Option<Between> {
     let (local, others): (Vec<_>, Vec<_>) = interfaces
         .filter(|interface| !interface.address.is_loopback())
         .partition(|interface| is_local(&interface.name));
     let networks: BTreeSet<String> =
         others.iter().map(|interface| network(interface.address, interface.mask)).collect();
     if local.is_empty() || networks.is_empty() {
-        return Between::default();
+        return None;
     }
     let names: BTreeSet<&str> =
         others.iter().filter(|other| other.is_running).map(|other| other.name.as_str()).collect();
     let names: Vec<&str> = names.into_iter().collect();
     let has_carrier = local.iter().any(|bridge| bridge.is_running);
-    Between {
-        networks: Some(networks.into_iter().collect::<Vec<_>>().join(",")),
+    Some(Between {
+        networks: networks.into_iter().collect::<Vec<_>>().join(","),
         variables: if has_carrier { variables(&names, has_rdma) } else { Vec::new() },
-    }
+    })
 }
 
 /// The variables for UCX and libfabric, which use a bridge once a container on it gives it a carrier (UCX,
@@ -96,7 +96,7 @@ fn network(address: Ipv4Addr, mask: Ipv4Addr) -> String {
 mod tests {
     use super::*;
 
-    fn between(interfaces: &[(&str, [u8; 4], [u8; 4])], down: &[&str], has_rdma: bool) -> Between {
+    fn between(interfaces: &[(&str, [u8; 4], [u8; 4])], down: &[&str], has_rdma: bool) -> Option<Between> {
         let interface = |(name, address, mask): &(&str, [u8; 4], [u8; 4])| Interface {
             name: (*name).to_owned(),
             address: (*address).into(),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn chosen(interfaces: &[(&str, [u8; 4], [u8; 4])]) -> Option<String> {
-        between(interfaces, &[], false).networks
+        between(interfaces, &[], false).map(|between| between.networks)
     }
 
     const LOOPBACK: (&str, [u8; 4], [u8; 4]) = ("lo", [127, 0, 0, 1], [255, 0, 0, 0]);
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn interfaces_are_named_only_if_a_bridge_has_a_carrier() {
         let told = |interfaces: &[_], down: &[&str], has_rdma| {
-            let variables = between(interfaces, down, has_rdma).variables;
+            let variables = between(interfaces, down, has_rdma).unwrap().variables;
             variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
         };
         let one = ["UCX_NET_DEVICES=eth0", "FI_TCP_IFACE=eth0", "FI_SOCKETS_IFACE=eth0"];

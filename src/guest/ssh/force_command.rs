@@ -166,6 +166,11 @@ pub fn launcher_line(name: &str, value: &str) -> Vec<u8> {
     unless(&(is_set(name) + &conditions), name, value)
 }
 
+/// A line for a variable that only this node has: also in a session that got all variables of another node.
+pub fn node_line(name: &str, value: &str) -> Vec<u8> {
+    [is_set(name).into_bytes(), environment_file([(name, value)])].concat()
+}
+
 fn is_set(name: &str) -> String {
     format!("[ -n \"${{{name}+x}}\" ] || ")
 }
@@ -351,6 +356,16 @@ mod tests {
         assert_eq!(seen(&[(older, "fork")], launcher), "none");
         assert_eq!(seen(&[(older, "fork")], command), "none");
         assert_eq!(seen(&[("OMPI_MCA_orte_rsh_agent", "mine")], "OMPI_MCA_plm_rsh_agent"), "none");
+    }
+
+    #[test]
+    fn variable_of_a_node_is_also_in_a_session_that_got_all_of_another_node() {
+        let (name, other) = ("OF_NODE", "DEFAULT");
+        let lines = [node_line(name, "0"), default_line(other, "x", &[other])].concat();
+        let whole = (env_protocol::ENVIRONMENT, "umask 0022");
+        assert_eq!(of_session(&lines, &[whole], name), "0");
+        assert_eq!(of_session(&lines, &[whole, (name, "1")], name), "1");
+        assert_eq!(of_session(&lines, &[whole], other), "none");
     }
 
     #[test]

@@ -381,10 +381,13 @@ fn nodes_whose_names_only_slurm_knows_are_one_cluster() {
 
     let script = r#"sort $SLURM_JOB_DOCKER_HOSTFILE; mpirun hostname | sort
         for host in c2 C2 n2 $(getent ahostsv4 n2 | sed -n '1s/ .*//p'); do ssh $host 'echo $(hostname) $SLURMD_NODENAME'; done
-        srun hostname | sort"#;
+        srun hostname | sort
+        unset PRTE_MCA_prte_do_not_resolve
+        srun -w n1 -N1 -n1 ssh c2 mpirun --hostfile /run/spank-docker/hostfile hostname | sort"#;
     let job = lab.alice().submit_image("-w n1,c[2-3] -N3 -n3", script).wait().completed();
     let hosts = ["n1", "n2", "n3"];
-    let expected = [&["c2 slots=1", "c3 slots=1", "n1 slots=1"], &hosts[..], &["n2 c2"; 4], &hosts].concat();
+    let expected =
+        [&["c2 slots=1", "c3 slots=1", "n1 slots=1"], &hosts[..], &["n2 c2"; 4], &hosts, &hosts].concat();
     assert_eq!(job.lines(), expected, "{job}");
     // In containers of a step, where the first node is one of these.
     for mpi in ["openmpi", "mpich"] {
