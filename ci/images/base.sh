@@ -32,25 +32,27 @@ make_base() {
         need_packages debian-archive-keyring=debian-archive-keyring
     while read -r line; do options+=(--aptopt="$line"); done < <(apt_options)
     mapfile -t sources < <(mirror)
-    # apt's caches are as large as what it installs.
-    NO_CACHE=$LOG.apt.conf
-    export NO_CACHE
-    printf '%s\n' 'APT::Keep-Downloaded-Packages "false";' \
-        'Dir::Cache::pkgcache "";' 'Dir::Cache::srcpkgcache "";' >"$NO_CACHE"
-    # No documentation, no translations, no fsync per file: it is a lab.
+    # No documentation, no translations, no fsync per file: it is a lab. And no caches of apt, neither mmdebstrap's
+    # own nor those of the images on top: they are as large as what it installs. And no compiler for AMD's GPUs, with
+    # which newer releases make each MPI twice as large: UCX's module for them is left out without it.
     # policy-rc.d: packages must not start daemons while an image is built.
     # shellcheck disable=SC2016 # the hooks are for mmdebstrap's shell
     mmdebstrap --quiet --variant=minbase --format=tar "${options[@]}" \
         --aptopt='APT::Install-Recommends "false"' \
         --aptopt='Acquire::Languages "none"' \
+        --aptopt='Dir::Cache::pkgcache ""' \
+        --aptopt='Dir::Cache::srcpkgcache ""' \
         --dpkgopt=force-unsafe-io \
         --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/info/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/lib/*/libLLVM*' \
+        --dpkgopt='path-exclude=/usr/lib/*/libamd_comgr.so*' \
+        --dpkgopt='path-exclude=/usr/lib/*/libz3.so*' \
         --customize-hook='printf "#!/bin/sh\nexit 101\n" >"$1/usr/sbin/policy-rc.d"' \
         --customize-hook='chmod 755 "$1/usr/sbin/policy-rc.d"' \
-        --customize-hook='cp "$NO_CACHE" "$1/etc/apt/apt.conf.d/99no-cache"' \
+        --customize-hook='echo "APT::Keep-Downloaded-Packages \"false\";" >"$1/etc/apt/apt.conf.d/99no-archives"' \
         "$SUITE" - "${sources[@]}" 2>"$LOG" |
         docker import --change 'CMD ["bash"]' - "$TAG" >/dev/null
 }
