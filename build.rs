@@ -56,8 +56,11 @@ fn pause(program: &Path) -> io::Result<ExitStatus> {
 /// the lock of the usual one. What is built for the release is small, and takes twice as long: most of it is russh.
 fn guest_tools(out: &Path) -> io::Result<ExitStatus> {
     let target = variable("TARGET")?;
-    // OUT_DIR is TARGET/PROFILE/build/PACKAGE/out.
-    let folder = out.ancestors().nth(4).unwrap_or(out).join("guest-tools");
+    // OUT_DIR is TARGET/PROFILE/build/PACKAGE/out. ci/fuzz names another folder.
+    let folder = match env::var_os("GUEST_TOOLS_TARGET_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => out.ancestors().nth(4).unwrap_or(out).join("guest-tools"),
+    };
     let profile = if variable("PROFILE")? == "release" { "guest" } else { "guest-dev" };
     let mut cargo = Command::new(variable("CARGO")?);
     cargo.args(["build", "--quiet", "--locked", "--profile", profile, "--bins"]);
