@@ -56,6 +56,7 @@ impl Machine {
             cluster: "test".into(),
             slurmd: slurmd(),
             node: "localhost".into(),
+            host: "localhost".into(),
             restart: 0,
             nodes: "localhost".into(),
             slots: "1".into(),
