@@ -13,7 +13,7 @@ const RUNS: &str = "
     ssh n3 \"cd $PWD && mpirun hello 2>err || { status=\\$?; cat err; exit \\$status; }\" | sed 's/rank ./rank _/' | say from_n3 || echo status $?
     mpirun hello abort >abort.out 2>&1; echo aborted: $?
     cat >remaining <<'END'
-ranks() { for pid in $(pgrep -x hello); do if tr '\\0' '\\n' </proc/$pid/environ | grep -qx SLURM_JOB_ID=$SLURM_JOB_ID; then echo $pid; fi; done; } 2>/dev/null
+ranks() { for pid in $(pgrep -x hello); do if { tr '\\0' '\\n' </proc/$pid/environ; } 2>/dev/null | grep -qx SLURM_JOB_ID=$SLURM_JOB_ID; then echo $pid; fi; done; }
 for try in $(seq 50); do test -n \"$(ranks)\" || exit 0; sleep 0.2; done; ranks
 END
     for node in n1 n2 n3; do ssh $node \"cd $PWD && sh ./remaining\"; done
