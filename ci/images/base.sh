@@ -32,9 +32,9 @@ make_base() {
         need_packages debian-archive-keyring=debian-archive-keyring
     while read -r line; do options+=(--aptopt="$line"); done < <(apt_options)
     mapfile -t sources < <(mirror)
-    # No documentation, no translations, no fsync per file: it is a lab. And no caches of apt, neither mmdebstrap's
-    # own nor those of the images on top: they are as large as what it installs. And no compiler for AMD's GPUs, with
-    # which newer releases make each MPI twice as large: UCX's module for them is left out without it.
+    # No documentation, no translations, no fsync per file: it is a lab. No caches of apt, neither mmdebstrap's own
+    # nor those of the images on top: they are as large as what it installs. No compiler for AMD's GPUs: newer releases
+    # have it with each MPI, which is twice as large then, and UCX does without its module for them.
     # policy-rc.d: packages must not start daemons while an image is built.
     # shellcheck disable=SC2016 # the hooks are for mmdebstrap's shell
     mmdebstrap --quiet --variant=minbase --format=tar "${options[@]}" \
